@@ -1,0 +1,16 @@
+# Each tests/test_*.c is a program and a ctest entry; exit status 77 means skipped. tools/run-tests.sh runs the programs listed in
+# ${build}/tests.list and sums their cases.
+file(GLOB test_c CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/test_*.c)
+set(names "")
+foreach(f ${test_c})
+    get_filename_component(n ${f} NAME_WE)
+    add_executable(${n} ${f})
+    target_link_libraries(${n} PRIVATE loam_static)
+    target_include_directories(${n} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/tests)
+    target_compile_definitions(${n} PRIVATE LM_FIXTURES="${CMAKE_SOURCE_DIR}/tests/fixtures" LM_ROOT="${CMAKE_SOURCE_DIR}" LM_PROGRAM="${CMAKE_BINARY_DIR}/loam")
+    set_target_properties(${n} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    add_test(NAME ${n} COMMAND ${n})
+    set_tests_properties(${n} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+    string(APPEND names "${n}\n")
+endforeach()
+file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/tests.list CONTENT "${names}")

@@ -1,0 +1,133 @@
+/* exec.c — running a plan: tiles from counters, waits on prefixes, no barrier.
+ *
+ * One thread: a loop. Several: every member walks the steps in order. It waits until the steps its step conflicts with are complete (each member
+ * remembers the prefix it has seen done, so the check is amortized), takes tiles until the counter runs out, and goes on without waiting for the others. */
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include "graph/plan_int.h"
+
+static lm_err step_serial(lm_plan *p, lm_step *s) {
+    for (int ph = 0; ph < s->k->n_phase; ph++) {
+        int64_t n = s->k->phase[ph].tiles(&s->call);
+        for (int64_t t = 0; t < n; t++) LM_TRY(s->k->phase[ph].run(&s->call, t, p->threads));
+    }
+    return LM_OK;
+}
+static inline void wait_until(_Atomic int32_t *c, int32_t n) {
+    for (int spin = 0; atomic_load_explicit(c, memory_order_acquire) < n; spin++) { lm_pause(); if ((spin & 4095) == 4095) sched_yield(); }
+}
+static void step_done(lm_step *s, lm_counter *c) {
+    for (int ph = 0; ph < s->k->n_phase; ph++) wait_until(&c->done[ph], (int32_t)s->k->phase[ph].tiles(&s->call));
+}
+static void member(void *ud, int ith, int nth) {
+    lm_plan *p = ud;
+    void *scratch = p->threads ? p->threads + (size_t)ith * p->thread_stride : NULL;
+    int seen = 0;                                       /* steps [0, seen) are complete */
+    (void)nth;
+    for (int i = 0; i < p->n_step; i++) {
+        lm_step *s = &p->step[i];
+        lm_counter *c = &p->counter[i];
+        for (; seen <= s->wait_for; seen++) step_done(&p->step[seen], &p->counter[seen]);
+        for (int ph = 0; ph < s->k->n_phase; ph++) {
+            int32_t n = (int32_t)s->k->phase[ph].tiles(&s->call), t;
+            if (ph) wait_until(&c->done[ph - 1], (int32_t)s->k->phase[ph - 1].tiles(&s->call));
+            while ((t = atomic_fetch_add_explicit(&c->next[ph], 1, memory_order_relaxed)) < n) {
+                if (!atomic_load_explicit(&p->err, memory_order_relaxed)) {
+                    lm_err e = s->k->phase[ph].run(&s->call, t, scratch);
+                    int none = 0;
+                    if (e) atomic_compare_exchange_strong(&p->err, &none, (int)e);
+                }
+                atomic_fetch_add_explicit(&c->done[ph], 1, memory_order_release);
+            }
+        }
+    }
+    for (; seen < p->n_step; seen++) step_done(&p->step[seen], &p->counter[seen]);
+}
+lm_err lm_plan_run(lm_plan *p) {
+    if (p->dry) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan cannot run");
+    lm_plan_apply_extents(p);
+    if (lm_ctx_threads(p->ctx) == 1) {
+        for (int i = 0; i < p->n_step; i++) LM_TRY(step_serial(p, &p->step[i]));
+        return LM_OK;
+    }
+    memset((void *)p->counter, 0, (size_t)p->n_step * sizeof *p->counter);
+    atomic_store(&p->err, 0);
+    lm_pool_run(lm_ctx_pool(p->ctx), member, p);
+    return (lm_err)atomic_load(&p->err);
+}
+lm_err lm_plan_profile(lm_plan *p, double *seconds, int n) {
+    if (p->dry) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan cannot run");
+    lm_plan_apply_extents(p);
+    int all = p->n_step;
+    memset((void *)p->counter, 0, (size_t)all * sizeof *p->counter);
+    atomic_store(&p->err, 0);
+    lm_step *first = p->step; lm_counter *counter = p->counter;
+    for (int i = 0; i < all && !atomic_load(&p->err); i++) {          /* one step at a time through the same team code */
+        int wait = first[i].wait_for;
+        first[i].wait_for = -1; p->step = &first[i]; p->counter = &counter[i]; p->n_step = 1;
+        double t = lm_now();
+        lm_pool_run(lm_ctx_pool(p->ctx), member, p);
+        if (i < n) seconds[i] = lm_now() - t;
+        first[i].wait_for = wait;
+    }
+    p->step = first; p->counter = counter; p->n_step = all;
+    return (lm_err)atomic_load(&p->err);
+}
+
+/* ---- the fake asynchronous device --------------------------------------------------------------------------------------------------- */
+typedef struct { lm_plan *p; int *n_dep, **out, *n_out; int *ready, n_ready, n_done; atomic_flag lock; uint64_t seed; char **scratch; } fake;
+static void fake_member(void *ud, int ith, int nth) {
+    fake *f = ud; (void)nth;
+    lm_rng r = lm_rng_of(f->seed, "fake device");
+    for (uint64_t draw = 0;; draw++) {
+        while (atomic_flag_test_and_set_explicit(&f->lock, memory_order_acquire)) sched_yield();
+        if (f->n_done == f->p->n_step || atomic_load(&f->p->err)) { atomic_flag_clear_explicit(&f->lock, memory_order_release); return; }
+        int i = -1;
+        if (f->n_ready) { uint64_t k = lm_rng_below(r, draw * 64 + (uint64_t)ith, (uint64_t)f->n_ready); i = f->ready[k]; f->ready[k] = f->ready[--f->n_ready]; }
+        atomic_flag_clear_explicit(&f->lock, memory_order_release);
+        if (i < 0) { sched_yield(); continue; }
+        for (uint64_t d = lm_rng_below(r, draw * 64 + 32 + (uint64_t)ith, 4); d; d--) sched_yield();       /* a random delay */
+        lm_step *s = &f->p->step[i];
+        lm_err e = LM_OK;
+        for (int ph = 0; ph < s->k->n_phase && !e; ph++) {
+            int64_t n = s->k->phase[ph].tiles(&s->call);
+            for (int64_t t = n - 1; t >= 0 && !e; t--) e = s->k->phase[ph].run(&s->call, t, f->scratch[ith]);      /* backwards: tile order must not matter */
+        }
+        int none = 0;
+        if (e) atomic_compare_exchange_strong(&f->p->err, &none, (int)e);
+        while (atomic_flag_test_and_set_explicit(&f->lock, memory_order_acquire)) sched_yield();
+        f->n_done++;
+        for (int k = 0; k < f->n_out[i]; k++) if (!--f->n_dep[f->out[i][k]]) f->ready[f->n_ready++] = f->out[i][k];
+        atomic_flag_clear_explicit(&f->lock, memory_order_release);
+    }
+}
+lm_err lm_plan_run_shuffled(lm_plan *p, uint64_t seed, int n_threads) {
+    if (p->dry) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan cannot run");
+    lm_plan_apply_extents(p);
+    atomic_store(&p->err, 0);
+    lm_arena *a;
+    LM_TRY(lm_arena_new(&a, p->ctx, LM_MEM_GRAPH, 0));
+    int n = p->n_step;
+    lm_err err = LM_E_NOMEM;
+    lm_pool *pool = NULL;
+    fake f = { .p = p, .seed = seed, .lock = ATOMIC_FLAG_INIT };
+    f.n_dep = lm_arena_alloc(a, (size_t)(n + 1) * sizeof(int)); f.n_out = lm_arena_alloc(a, (size_t)(n + 1) * sizeof(int));
+    f.out = lm_arena_alloc(a, (size_t)(n + 1) * sizeof(int *)); f.ready = lm_arena_alloc(a, (size_t)(n + 1) * sizeof(int));
+    f.scratch = lm_arena_alloc(a, (size_t)n_threads * sizeof(char *));
+    if (!f.n_dep || !f.n_out || !f.out || !f.ready || !f.scratch) goto done;
+    for (int i = 0; i < n_threads; i++) if (p->thread_stride && !(f.scratch[i] = lm_alloc(p->ctx, LM_MEM_SCRATCH, p->thread_stride))) goto done;
+    for (int i = 0; i < n; i++) {
+        if (!(f.out[i] = lm_arena_alloc(a, (size_t)(n - i) * sizeof(int)))) goto done;
+        for (int k = i + 1; k < n; k++) if (lm_step_conflict(&p->step[i], &p->step[k])) { f.out[i][f.n_out[i]++] = k; f.n_dep[k]++; }
+    }
+    for (int i = 0; i < n; i++) if (!f.n_dep[i]) f.ready[f.n_ready++] = i;
+    LM_GOTO(lm_pool_new(&pool, p->ctx, n_threads), done);
+    lm_pool_run(pool, fake_member, &f);
+    err = (lm_err)atomic_load(&p->err);
+done:
+    lm_pool_free(pool);
+    for (int i = 0; f.scratch && i < n_threads; i++) lm_free(p->ctx, f.scratch[i]);
+    lm_arena_free(a);
+    return err;
+}

@@ -1,0 +1,94 @@
+/* graph.h — values, nodes, named state: what a model is before anything is decided about memory, kernels or devices.
+ *
+ * A graph is built once by typed builders (op folders) and rewritten by passes: session (paged inference), autodiff, accumulate, recompute, fuse, data parallel.
+ * A value is an input (fed each run), a state (named storage that lives across steps: a parameter, a gradient, a moment, KV pages), a constant or a node's
+ * output. A node whose row aliases an output writes state: its output is the next *version* of that state; readers of the old version come before it.
+ * Building never fails half-way: the first error is kept, builders then return NULL and swallow NULL, and lm_graph_err() tells at the end.
+ * Only dimension 0 may carry a runtime extent; its capacity is what memory is planned for.
+ *
+ * Lifetime: a graph owns its nodes and values (one arena); it borrows the store. Plans copy what they need: a graph may go once planned.
+ * Threads:  one builder at a time.  Errors: see lm_graph_err. */
+#ifndef LM_GRAPH_H
+#define LM_GRAPH_H
+#include "op/op.h"
+
+/* ---- store: named tensors that outlive steps -------------------------------------------------------------------------- */
+typedef enum { LM_ROLE_NONE, LM_ROLE_COL, LM_ROLE_ROW, LM_ROLE_EMBED, LM_ROLE_NORM, LM_ROLE_BIAS } lm_role;
+typedef struct lm_store lm_store;
+lm_err lm_store_new(lm_store **out, lm_ctx *ctx);
+void lm_store_free(lm_store *s);
+/* Zeroed storage for a named tensor; LM_E_MISMATCH if it is there with another type. *t (may be NULL) borrows. */
+lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *t);
+bool lm_store_get(const lm_store *s, const char *name, lm_tensor *t);
+lm_err lm_store_remove(lm_store *s, const char *name);
+int lm_store_count(const lm_store *s);
+const char *lm_store_name(const lm_store *s, int i, lm_tensor *t);      /* in order of adding */
+
+/* ---- values and nodes (fields are read by passes; models use builders only) ---------------------------------------------- */
+typedef enum { LM_V_INPUT, LM_V_STATE, LM_V_CONST, LM_V_NODE } lm_vkind;
+typedef struct lm_node lm_node;
+struct lm_value {
+    lm_graph *g; int id; lm_vkind kind; lm_type type; lm_layout layout;
+    const char *name;              /* inputs, states; else NULL */
+    lm_role role;                  /* states */
+    lm_value *state;               /* the state (version 0) this is a version of, or NULL */
+    lm_node *node; int out;        /* LM_V_NODE: producer */
+    float fill;                    /* LM_V_CONST */
+};
+struct lm_node {
+    const lm_op *op; void *params; int id, block; double order; bool dead, backward;
+    int n_in, n_out; lm_value *in[LM_MAX_IN], *out[LM_MAX_OUT];
+    uint32_t acc; lm_value *acc_state[LM_MAX_OUT];
+};
+
+lm_err lm_graph_new(lm_graph **out, lm_ctx *ctx, lm_store *store);      /* store may be NULL: parameters are then plain f32 */
+void lm_graph_free(lm_graph *g);
+lm_err lm_graph_err(const lm_graph *g);
+lm_ctx *lm_graph_ctx(const lm_graph *g);
+lm_arena *lm_graph_arena(lm_graph *g);
+
+int lm_extent(lm_graph *g, const char *name);                            /* slot number of a named extent (made at first use) */
+lm_value *lm_input(lm_graph *g, const char *name, const lm_type *t);
+/* A parameter: a state with a role, type from the store where it is there already (bf16, quantized, panels), else f32. d1 = 0: rank 1. */
+lm_value *lm_param(lm_graph *g, lm_role role, int64_t d0, int64_t d1, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+lm_value *lm_const(lm_graph *g, const lm_type *t, float fill);
+void lm_block(lm_graph *g, int block);                                   /* nodes emitted from now on belong to this block (layer); -1 none */
+void lm_graph_output(lm_graph *g, const char *name, lm_value *v);        /* named result: kept alive, readable after a run */
+
+int lm_graph_n_nodes(const lm_graph *g);
+lm_node *lm_graph_node(const lm_graph *g, int i);
+int lm_graph_n_values(const lm_graph *g);
+lm_value *lm_graph_value(const lm_graph *g, int i);
+int lm_graph_n_outputs(const lm_graph *g);
+lm_value *lm_graph_output_at(const lm_graph *g, int i, const char **name);
+void lm_graph_set_output(lm_graph *g, int i, lm_value *v);
+int lm_graph_n_extents(const lm_graph *g);
+const char *lm_graph_extent_name(const lm_graph *g, int slot);
+lm_node *lm_node_clone(lm_graph *g, const lm_node *n);                   /* same op, params, inputs; fresh outputs */
+void lm_graph_set_phase(lm_graph *g, bool backward);                     /* marks nodes emitted from now on */
+/* Live nodes (reaching outputs, or with effects) in execution order: dependencies first, then by `order`. Array in the graph's arena. */
+lm_err lm_graph_schedule(lm_graph *g, lm_node ***nodes, int *n);
+void lm_call_of(const lm_node *n, lm_call *c);                            /* types only, no data */
+void lm_graph_print(const lm_graph *g, lm_str *out);                      /* one line per live node */
+
+/* ---- passes ------------------------------------------------------------------------------------------------------------------- */
+/* Reverse-mode autodiff: gin[i] = sum_j d y_j / d wrt_i · seed_j; seeds NULL = ones. gin[i] NULL where y does not depend on wrt_i. */
+lm_err lm_autodiff(lm_graph *g, int n_y, lm_value *const *y, lm_value *const *seed, int n_wrt, lm_value *const *wrt, lm_value **gin);
+/* Add gradient v into state s at every run (fused into the producer where its row allows). */
+lm_err lm_accumulate(lm_graph *g, lm_value *s, lm_value *v);
+/* Rewrite rows that mix tokens into their paged session form. *n_layer = how many. */
+lm_err lm_pass_session(lm_graph *g, lm_paged *pg, int *n_layer);
+/* Replace subgraphs by fused rows (op->pattern) where inner values have no other use. *n_fused may be NULL. */
+lm_err lm_pass_fuse(lm_graph *g, int *n_fused);
+/* Recompute in the backward: level 0 nothing, 1 cheap ops (no matmul or attention), 1+k also the first k blocks whole. */
+lm_err lm_pass_recompute(lm_graph *g, int level);
+/* Set the compute dtype of every row that multiplies matrices (op->mm_at). */
+lm_err lm_pass_precision(lm_graph *g, lm_dtype mm);
+
+/* ---- the double interpreter: every node by its reference; the oracle of the tests ---------------------------------------------- */
+typedef struct lm_ref lm_ref;
+lm_err lm_ref_new(lm_ref **out, lm_graph *g);
+void lm_ref_free(lm_ref *r);
+void *lm_ref_data(lm_ref *r, lm_value *v);        /* double for floats, ints as typed; inputs and states are the caller's to fill */
+lm_err lm_ref_run(lm_ref *r);
+#endif

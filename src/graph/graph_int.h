@@ -1,0 +1,17 @@
+/* graph_int.h — the graph's own fields, for the files of this room only. */
+#ifndef LM_GRAPH_INT_H
+#define LM_GRAPH_INT_H
+#include "graph/graph.h"
+typedef struct { const char *name; lm_value *v; } lm_named;
+struct lm_graph {
+    lm_ctx *ctx; lm_arena *a; lm_store *store; lm_err err; bool backward; int block;
+    lm_node **node; int n_node, cap_node;
+    lm_value **value; int n_value, cap_value;
+    lm_named *output; int n_output, cap_output;
+    const char **ext; int n_ext, cap_ext;         /* slot i+1 is ext[i] */
+};
+/* Grow an arena-held array to hold one more (old blocks stay in the arena: graphs are small and short-lived). */
+bool lm_graph_grow(lm_graph *g, void *arr, int n, int *cap, size_t size);
+/* Index of scalar use lists: number of live nodes that read v (accumulations count as uses), outputs included. */
+lm_err lm_graph_uses(lm_graph *g, int **uses);
+#endif

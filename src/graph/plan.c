@@ -1,0 +1,424 @@
+/* plan.c — kernels, memory, waits.
+ *
+ * Memory: every buffer has a lifetime [first step, last step] in schedule order. Buffers are placed largest first at the lowest offset free of buffers
+ * whose lifetimes overlap (greedy by size: within a few per cent of optimal on transformer graphs). Inputs, constants and outputs live throughout.
+ * Waits: steps may overlap in time, so after placement each step gets the latest earlier step that touches any byte it touches (one of them writing);
+ * the executor waits for that whole prefix. Reuse of memory is thus safe by construction: it shows up as a conflict like any other. */
+#include <stdlib.h>
+#include <string.h>
+#include "graph/graph_int.h"
+#include "graph/plan_int.h"
+
+typedef struct { size_t bytes, offset; int first, last; bool fixed; } buf;
+typedef struct {                      /* where a value's bytes are */
+    enum { AT_NONE, AT_BUF, AT_STATE } at; int buf; uintptr_t base; lm_tensor t; int root;   /* root: value id that owns the storage */
+} place;
+typedef struct {
+    lm_plan *p; lm_graph *g; const lm_plan_opts *o; lm_node **list; int n; place *pl; buf *b; int n_buf, cap_buf; uint64_t feat; uintptr_t fake;
+} planner;
+
+static const uintptr_t ARENA_FAKE = (uintptr_t)1 << 44, STATE_FAKE = (uintptr_t)1 << 45;
+
+static size_t type_bytes(const lm_type *t) {
+    size_t n = 0;
+    lm_storage_bytes(t->dtype, t->quant, LM_PLAIN, t->rank, t->dim, &n);
+    return n;
+}
+static int buf_new(planner *s, size_t bytes, int first, int last, bool fixed) {
+    if (!lm_graph_grow(s->g, &s->b, s->n_buf, &s->cap_buf, sizeof *s->b)) return -1;
+    s->b[s->n_buf] = (buf){ .bytes = (bytes + 63) & ~(size_t)63, .first = first, .last = last, .fixed = fixed };
+    return s->n_buf++;
+}
+static lm_tensor desc(const lm_value *v) {
+    lm_tensor t = lm_tensor_of(NULL, v->type.dtype, v->type.rank, v->type.dim);
+    t.layout = (int8_t)v->layout; t.quant = v->type.quant;
+    return t;
+}
+/* Tensor descriptors for all values, views with their strides; data is an offset from the root's start. */
+static void describe(planner *s) {
+    for (int i = 0; i < s->g->n_value; i++) { s->pl[i].t = desc(s->g->value[i]); s->pl[i].root = i; }
+    for (int i = 0; i < s->n; i++) {
+        lm_node *n = s->list[i];
+        for (int k = 0; k < n->n_out; k++) {
+            place *p = &s->pl[n->out[k]->id];
+            if (n->op->view) {
+                lm_call c; lm_call_of(n, &c);
+                c.in[0] = s->pl[n->in[0]->id].t;
+                c.in[0].data = (char *)4096 + (uintptr_t)c.in[0].data;
+                p->t = c.out[k]; n->op->view(&c, k, &p->t);
+                p->t.data = (void *)((uintptr_t)p->t.data - 4096);
+                p->root = s->pl[n->in[0]->id].root;
+            } else if (n->acc >> k & 1) { p->root = n->acc_state[k]->id; p->t = desc(n->acc_state[k]); }
+            else if (n->op->alias[k]) p->root = s->pl[n->in[n->op->alias[k] - 1]->id].root;
+        }
+    }
+}
+static void call_at(planner *s, const lm_node *n, lm_call *c) {
+    lm_call_of(n, c);
+    c->ctx = s->p->ctx; c->comm = s->p->comm;
+    for (int k = 0; k < n->n_in; k++) if (n->in[k]) { c->in[k] = s->pl[n->in[k]->id].t; c->in[k].data = NULL; }
+    for (int k = 0; k < n->n_out; k++) { c->out[k] = s->pl[n->out[k]->id].t; c->out[k].data = NULL; }
+}
+static const lm_kernel *choose(planner *s, const lm_node *n) {
+    lm_call c; call_at(s, n, &c);
+    return lm_kernel_choose(n->op, &c, LM_DEV_CPU, s->feat);
+}
+/* A row without a kernel for strided inputs gets copies of its views. */
+static lm_err materialise(planner *s) {
+    bool again = false;
+    const lm_op *copy = lm_op_by_name("copy");
+    for (int i = 0; i < s->n; i++) {
+        lm_node *n = s->list[i];
+        if (n->op->view || choose(s, n)) continue;
+        for (int k = 0; copy && k < n->n_in; k++) {
+            if (!n->in[k] || !n->in[k]->node || !n->in[k]->node->op->view) continue;
+            lm_value *c = lm_emit(s->g, copy, NULL, 1, &n->in[k]);
+            if (!c) return s->g->err;
+            c->node->order = n->order - 1e-6; c->node->backward = n->backward; n->in[k] = c; again = true;
+        }
+    }
+    if (!again) return LM_OK;
+    LM_TRY(lm_graph_schedule(s->g, &s->list, &s->n));
+    if (!(s->pl = lm_arena_alloc(s->g->a, (size_t)(s->g->n_value + 1) * sizeof *s->pl))) return LM_E_NOMEM;
+    describe(s);
+    return LM_OK;
+}
+static lm_err make_steps(planner *s) {
+    lm_plan *p = s->p;
+    if (!(p->step = lm_arena_alloc(p->a, (size_t)(s->n + 1) * sizeof *p->step))) return LM_E_NOMEM;
+    for (int i = 0; i < s->n; i++) {
+        lm_node *n = s->list[i];
+        if (n->op->view) continue;
+        lm_step *st = &p->step[p->n_step];
+        call_at(s, n, &st->call);
+        if (!(st->k = choose(s, n))) {
+            lm_str txt = { .ctx = p->ctx };
+            for (int k = 0; k < n->n_in; k++) if (n->in[k]) lm_str_printf(&txt, "%s%s", k ? ", " : "", n->in[k]->type.quant ? n->in[k]->type.quant->name : lm_dtype_name(n->in[k]->type.dtype));
+            lm_err e = lm_fail(p->ctx, LM_E_UNSUPPORTED, "%s: no kernel on this machine takes (%s)", n->op->name, txt.p ? txt.p : "");
+            lm_str_free(&txt);
+            return e;
+        }
+        if (n->op->params_bytes) {
+            void *q = lm_arena_alloc(p->a, n->op->params_bytes);
+            if (!q) return LM_E_NOMEM;
+            memcpy(q, n->params, n->op->params_bytes); st->call.p = q;
+        }
+        st->node = n; st->op = n->op->name; st->wait_for = -1;
+        st->effect = n->op->pure_write;
+        for (int k = 0; k < n->n_out; k++) if (n->op->alias[k]) st->effect = false;
+        lm_op_cost(&st->call, &st->flops, &st->bytes);
+        p->stats.flops += st->flops; p->stats.bytes += st->bytes;
+        if (n->op->mm_at) {
+            lm_dtype mm; memcpy(&mm, (const char *)n->params + n->op->mm_at - 1, sizeof mm);
+            *(mm == LM_BF16 ? &p->stats.mm_flops_bf16 : &p->stats.mm_flops_f32) += st->flops;
+        }
+        p->n_step++;
+    }
+    p->stats.n_steps = p->n_step;
+    return LM_OK;
+}
+static lm_err assign_states(planner *s) {
+    for (int i = 0; i < s->g->n_value; i++) {
+        lm_value *v = s->g->value[i];
+        if (v->kind != LM_V_STATE) continue;
+        bool used = false;
+        for (int k = 0; k < s->n && !used; k++) {
+            lm_node *n = s->list[k];
+            for (int q = 0; q < n->n_in; q++) used |= n->in[q] && n->in[q]->state == v;
+            for (int q = 0; q < n->n_out; q++) used |= (n->acc >> q & 1) && n->acc_state[q] == v;
+        }
+        if (!used) continue;
+        place *p = &s->pl[i];
+        p->at = AT_STATE;
+        size_t bytes = 0;
+        lm_storage_bytes(v->type.dtype, v->type.quant, v->layout, v->type.rank, v->type.dim, &bytes);
+        s->p->stats.state_bytes += bytes;
+        if (s->o->dry) { p->base = s->fake; s->fake += (bytes + 4095) & ~(size_t)4095; continue; }
+        lm_tensor t;
+        lm_store *made = s->o->local ? s->o->local : s->o->store;
+        if (s->o->store && s->o->local && lm_store_get(s->o->store, v->name, &t)) { p->base = (uintptr_t)t.data; continue; }
+        if (s->o->create_states) LM_TRY(lm_store_add(made, v->name, &v->type, v->layout, s->o->state_tag, &t));
+        else if (!made || !lm_store_get(made, v->name, &t)) return lm_fail(s->p->ctx, LM_E_NOTFOUND, "the state %s has no storage", v->name);
+        p->base = (uintptr_t)t.data;
+    }
+    return LM_OK;
+}
+static void touch(planner *s, const lm_value *v, int step) {
+    place *r = &s->pl[s->pl[v->id].root];
+    if (r->at == AT_BUF && s->b[r->buf].last < step) s->b[r->buf].last = step;
+}
+static lm_err assign_buffers(planner *s) {
+    lm_plan *p = s->p;
+    int end = p->n_step;
+    size_t const_bytes = 0;
+    for (int i = 0; i < s->g->n_value; i++) {                            /* inputs and constants that are used */
+        lm_value *v = s->g->value[i];
+        if (v->kind != LM_V_INPUT && v->kind != LM_V_CONST) continue;
+        bool used = false;
+        for (int k = 0; k < s->n && !used; k++) for (int q = 0; q < s->list[k]->n_in; q++) used |= s->list[k]->in[q] == v;
+        for (int k = 0; k < s->g->n_output && !used; k++) used = s->g->output[k].v == v;
+        if (!used) continue;
+        if (v->kind == LM_V_CONST) {                                     /* outside the arena, which another plan may share */
+            s->pl[i].at = AT_STATE; s->pl[i].base = const_bytes;
+            const_bytes += (type_bytes(&v->type) + 63) & ~(size_t)63;
+            continue;
+        }
+        s->pl[i].at = AT_BUF;
+        if ((s->pl[i].buf = buf_new(s, type_bytes(&v->type), 0, end, true)) < 0) return LM_E_NOMEM;
+        p->stats.input_bytes += type_bytes(&v->type);
+    }
+    p->stats.const_bytes = const_bytes;
+    if (const_bytes && !s->o->dry && !(p->consts = lm_alloc(p->ctx, LM_MEM_ACT, const_bytes))) return LM_E_NOMEM;
+    for (int i = 0; i < s->g->n_value; i++)
+        if (s->g->value[i]->kind == LM_V_CONST && s->pl[i].at == AT_STATE) s->pl[i].base += s->o->dry ? s->fake : (uintptr_t)p->consts;
+    s->fake += (const_bytes + 4095) & ~(size_t)4095;
+    /* last use of each storage root, to find what may be overwritten in place */
+    int *last = lm_arena_alloc(s->g->a, (size_t)(s->g->n_value + 1) * sizeof *last);
+    if (!last) return LM_E_NOMEM;
+    for (int i = 0; i < p->n_step; i++)
+        for (int k = 0; k < p->step[i].node->n_in; k++) { lm_value *v = p->step[i].node->in[k]; if (v) last[s->pl[v->id].root] = i; }
+    for (int i = 0; i < s->g->n_output; i++) last[s->pl[s->g->output[i].v->id].root] = end;
+    for (int i = 0; i < p->n_step; i++) {
+        const lm_node *n = p->step[i].node;
+        for (int k = 0; k < n->n_out; k++) {
+            int id = n->out[k]->id;
+            if (s->pl[id].root != id) continue;                              /* alias or accumulation: storage is elsewhere */
+            lm_value *a = n->in[0];
+            if (k == 0 && n->op->inplace_ok && a && a->kind == LM_V_NODE && !a->state) {
+                int r = s->pl[a->id].root;
+                bool same = type_bytes(&a->type) == type_bytes(&n->out[0]->type) && s->pl[a->id].t.data == NULL && lm_is_contig(&s->pl[a->id].t)
+                            && s->pl[r].at == AT_BUF && type_bytes(&s->g->value[r]->type) == type_bytes(&a->type) && !s->b[s->pl[r].buf].fixed;
+                for (int q = 1; q < n->n_in; q++) same &= !n->in[q] || s->pl[n->in[q]->id].root != r;
+                if (same && last[r] == i) {
+                    for (int v = 0; v < s->g->n_value; v++) if (v != id && s->pl[v].root == id) s->pl[v].root = r;
+                    s->pl[id].root = r; last[r] = last[id]; p->stats.n_inplace++;
+                    if (last[r] < i) last[r] = i;
+                    s->b[s->pl[r].buf].last = last[r];
+                    continue;
+                }
+            }
+            s->pl[id].at = AT_BUF;
+            if ((s->pl[id].buf = buf_new(s, type_bytes(&n->out[k]->type), i, i, false)) < 0) return LM_E_NOMEM;
+        }
+        for (int k = 0; k < n->n_in; k++) if (n->in[k]) touch(s, n->in[k], i);
+    }
+    for (int i = 0; i < s->g->n_output; i++) touch(s, s->g->output[i].v, end);
+    return LM_OK;
+}
+static int by_size(const void *a, const void *b) {
+    const buf *x = *(buf *const *)a, *y = *(buf *const *)b;
+    return x->bytes != y->bytes ? (x->bytes < y->bytes ? 1 : -1) : x->first != y->first ? x->first - y->first : (x > y) - (x < y);
+}
+static int by_offset(const void *a, const void *b) {
+    const buf *x = *(buf *const *)a, *y = *(buf *const *)b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+static lm_err place_buffers(planner *s, int *scratch_of) {
+    lm_plan *p = s->p;
+    for (int i = 0; i < p->n_step; i++) {
+        lm_step *st = &p->step[i];
+        size_t sh = st->k->shared_bytes ? st->k->shared_bytes(&st->call) : 0, th = st->k->thread_bytes ? st->k->thread_bytes(&st->call) : 0;
+        scratch_of[i] = -1;
+        if (sh && (scratch_of[i] = buf_new(s, sh, i, i, false)) < 0) return LM_E_NOMEM;
+        p->stats.shared_bytes = sh > p->stats.shared_bytes ? sh : p->stats.shared_bytes;
+        p->thread_stride = th > p->thread_stride ? th : p->thread_stride;
+    }
+    p->thread_stride = (p->thread_stride + 4095) & ~(size_t)4095;
+    buf **order = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * sizeof *order), **near = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * sizeof *near);
+    if (!order || !near) return LM_E_NOMEM;
+    for (int i = 0; i < s->n_buf; i++) order[i] = &s->b[i];
+    qsort(order, (size_t)s->n_buf, sizeof *order, by_size);
+    size_t total = 0;
+    for (int i = 0; i < s->n_buf; i++) {
+        buf *x = order[i];
+        int m = 0;
+        for (int k = 0; k < i; k++) if (order[k]->bytes && order[k]->first <= x->last && x->first <= order[k]->last) near[m++] = order[k];
+        qsort(near, (size_t)m, sizeof *near, by_offset);
+        size_t at = 0;
+        for (int k = 0; k < m; k++) {
+            if (near[k]->offset >= at && near[k]->offset - at >= x->bytes) break;
+            if (near[k]->offset + near[k]->bytes > at) at = near[k]->offset + near[k]->bytes;
+        }
+        x->offset = at;
+        if (at + x->bytes > total) total = at + x->bytes;
+    }
+    p->stats.arena_bytes = total;
+    p->stats.thread_bytes = p->thread_stride * (size_t)lm_ctx_threads(p->ctx);
+    return LM_OK;
+}
+static void add_range(lm_step *st, const lm_tensor *t, bool write) {
+    size_t n = 0;
+    if (!lm_is_contig(t) && t->layout == LM_PLAIN && t->dtype != LM_QUANT) {
+        int64_t span = 1;
+        for (int i = 0; i < t->rank; i++) span += (t->dim[i] - 1) * t->stride[i];
+        n = (size_t)span * lm_dtype_size((lm_dtype)t->dtype);
+    } else lm_storage_bytes((lm_dtype)t->dtype, t->quant, (lm_layout)t->layout, t->rank, t->dim, &n);
+    st->range[st->n_range++] = (lm_range){ (uintptr_t)t->data, (uintptr_t)t->data + n, write };
+}
+bool lm_step_conflict(const lm_step *a, const lm_step *b) {
+    if (a->effect && b->effect) return true;
+    for (int i = 0; i < a->n_range; i++)
+        for (int k = 0; k < b->n_range; k++)
+            if ((a->range[i].write || b->range[k].write) && a->range[i].lo < b->range[k].hi && b->range[k].lo < a->range[i].hi) return true;
+    return false;
+}
+static void bind(planner *s, const int *scratch_of) {
+    lm_plan *p = s->p;
+    uintptr_t arena = s->o->dry ? ARENA_FAKE : (uintptr_t)p->arena;
+    for (int i = 0; i < s->g->n_value; i++) {
+        place *r = &s->pl[s->pl[i].root];
+        uintptr_t base = r->at == AT_STATE ? r->base : r->at == AT_BUF ? arena + s->b[r->buf].offset : 0;
+        if (base) s->pl[i].t.data = (void *)(base + (uintptr_t)s->pl[i].t.data);
+    }
+    for (int i = 0; i < p->n_step; i++) {
+        lm_step *st = &p->step[i];
+        const lm_node *n = st->node;
+        for (int k = 0; k < n->n_in; k++) if (n->in[k]) { st->call.in[k] = s->pl[n->in[k]->id].t; add_range(st, &st->call.in[k], false); }
+        for (int k = 0; k < n->n_out; k++) {
+            st->call.out[k] = s->pl[n->out[k]->id].t;
+            add_range(st, &st->call.out[k], true);
+        }
+        if (scratch_of[i] >= 0) {
+            st->call.shared = (void *)(arena + s->b[scratch_of[i]].offset);
+            st->range[st->n_range++] = (lm_range){ (uintptr_t)st->call.shared, (uintptr_t)st->call.shared + s->b[scratch_of[i]].bytes, true };
+        }
+        for (int k = i - 1; k >= 0; k--) if (lm_step_conflict(st, &p->step[k])) { st->wait_for = k; p->stats.n_waits++; break; }
+    }
+}
+static lm_err ports(planner *s) {
+    lm_plan *p = s->p;
+    int n = s->g->n_output;
+    for (int i = 0; i < s->g->n_value; i++) n += s->g->value[i]->kind == LM_V_INPUT;
+    if (!(p->port = lm_arena_alloc(p->a, (size_t)(n + 1) * sizeof *p->port))) return LM_E_NOMEM;
+    for (int i = 0; i < s->g->n_value; i++) {
+        lm_value *v = s->g->value[i];
+        if (v->kind != LM_V_INPUT || s->pl[i].at != AT_BUF) continue;
+        p->port[p->n_port++] = (lm_port){ lm_arena_strdup(p->a, v->name), s->pl[i].t, v->type.ext[0], true };
+    }
+    for (int i = 0; i < s->g->n_output; i++)
+        p->port[p->n_port++] = (lm_port){ lm_arena_strdup(p->a, s->g->output[i].name), s->pl[s->g->output[i].v->id].t, s->g->output[i].v->type.ext[0], false };
+    for (int i = 0; i < p->n_port; i++) if (!p->port[i].name) return LM_E_NOMEM;
+    return LM_OK;
+}
+static lm_err extents(planner *s) {
+    lm_plan *p = s->p;
+    p->n_ext = s->g->n_ext;
+    p->ext = lm_arena_alloc(p->a, (size_t)(p->n_ext + 1) * sizeof *p->ext); p->cap = lm_arena_alloc(p->a, (size_t)(p->n_ext + 1) * sizeof *p->cap);
+    p->ext_name = lm_arena_alloc(p->a, (size_t)(p->n_ext + 1) * sizeof *p->ext_name);
+    p->patch = lm_arena_alloc(p->a, (size_t)p->n_step * (LM_MAX_IN + LM_MAX_OUT) * sizeof *p->patch + 16);
+    if (!p->ext || !p->cap || !p->ext_name || !p->patch) return LM_E_NOMEM;
+    for (int i = 0; i < p->n_ext; i++) if (!(p->ext_name[i] = lm_arena_strdup(p->a, s->g->ext[i]))) return LM_E_NOMEM;
+    for (int i = 0; i < p->n_step; i++) {
+        const lm_node *n = p->step[i].node;
+        for (int k = 0; k < n->n_in + n->n_out; k++) {
+            const lm_value *v = k < n->n_in ? n->in[k] : n->out[k - n->n_in];
+            lm_tensor *t = k < n->n_in ? &p->step[i].call.in[k] : &p->step[i].call.out[k - n->n_in];
+            if (!v || !v->type.ext[0]) continue;
+            p->patch[p->n_patch++] = (lm_patch){ &t->dim[0], v->type.ext[0] - 1 };
+            if (t->dim[0] > p->cap[v->type.ext[0] - 1]) p->cap[v->type.ext[0] - 1] = t->dim[0];
+        }
+    }
+    for (int i = 0; i < p->n_ext; i++) p->ext[i] = p->cap[i];
+    return LM_OK;
+}
+static void fill_consts(planner *s) {
+    for (int i = 0; i < s->g->n_value; i++) {
+        lm_value *v = s->g->value[i];
+        if (v->kind != LM_V_CONST || s->pl[i].at != AT_STATE) continue;
+        int64_t n = lm_numel(&s->pl[i].t);
+        void *d = s->pl[i].t.data;
+        for (int64_t k = 0; k < n; k++) switch (v->type.dtype) {
+            case LM_F32: ((float *)d)[k] = v->fill; break;
+            case LM_BF16: ((uint16_t *)d)[k] = lm_f32_to_bf16(v->fill); break;
+            case LM_I32: ((int32_t *)d)[k] = (int32_t)v->fill; break;
+            case LM_I64: ((int64_t *)d)[k] = (int64_t)v->fill; break;
+            default: break;
+        }
+    }
+}
+static lm_err make(planner *s) {
+    lm_plan *p = s->p;
+    LM_TRY(lm_graph_schedule(s->g, &s->list, &s->n));
+    if (!(s->pl = lm_arena_alloc(s->g->a, (size_t)(s->g->n_value + 1) * sizeof *s->pl))) return LM_E_NOMEM;
+    describe(s);
+    LM_TRY(materialise(s));
+    LM_TRY(make_steps(s));
+    int *scratch_of = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 1) * sizeof *scratch_of);
+    if (!scratch_of) return LM_E_NOMEM;
+    LM_TRY(assign_states(s));
+    LM_TRY(assign_buffers(s));
+    LM_TRY(place_buffers(s, scratch_of));
+    if (!s->o->dry) {
+        const lm_plan *q = s->o->share;
+        if (q && q->arena_cap >= p->stats.arena_bytes) { p->arena = q->arena; p->arena_cap = q->arena_cap; p->borrowed_arena = true; }
+        else if (!(p->arena = lm_alloc(p->ctx, LM_MEM_ACT, p->stats.arena_bytes + 64))) return LM_E_NOMEM;
+        else p->arena_cap = p->stats.arena_bytes;
+        if (q && q->thread_stride >= p->thread_stride) { p->threads = q->threads; p->thread_stride = q->thread_stride; p->borrowed_threads = true; }
+        else if (p->thread_stride && !(p->threads = lm_alloc(p->ctx, LM_MEM_SCRATCH, p->stats.thread_bytes))) return LM_E_NOMEM;
+        if (!(p->counter = lm_calloc(p->ctx, LM_MEM_GRAPH, (size_t)p->n_step + 1, sizeof *p->counter))) return LM_E_NOMEM;
+    }
+    bind(s, scratch_of);
+    LM_TRY(ports(s));
+    LM_TRY(extents(s));
+    if (!s->o->dry) fill_consts(s);
+    for (int i = 0; i < p->n_step; i++) p->step[i].node = NULL;
+    return LM_OK;
+}
+lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *o) {
+    LM_TRY(lm_graph_err(g));
+    lm_arena *a;
+    LM_TRY(lm_arena_new(&a, ctx, LM_MEM_GRAPH, 256 << 10));
+    lm_plan *p = lm_arena_alloc(a, sizeof *p);
+    if (!p) { lm_arena_free(a); return LM_E_NOMEM; }
+    p->ctx = ctx; p->a = a; p->comm = o->comm ? o->comm : lm_comm_self(); p->dry = o->dry;
+    planner s = { .p = p, .g = g, .o = o, .feat = o->features ? o->features : lm_ctx_isa_mask(ctx) & lm_cpu_features(), .fake = STATE_FAKE };
+    lm_err e = make(&s);
+    if (e) { lm_plan_free(p); return e; }
+    *out = p; return LM_OK;
+}
+void lm_plan_free(lm_plan *p) {
+    if (!p) return;
+    if (!p->borrowed_arena) lm_free(p->ctx, p->arena);
+    if (!p->borrowed_threads) lm_free(p->ctx, p->threads);
+    lm_free(p->ctx, p->counter); lm_free(p->ctx, p->consts);
+    lm_arena_free(p->a);
+}
+void lm_plan_stats_of(const lm_plan *p, lm_plan_stats *s) { *s = p->stats; }
+static void *port(lm_plan *p, const char *name, lm_tensor *t, bool input) {
+    for (int i = 0; i < p->n_port; i++)
+        if (p->port[i].input == input && !strcmp(p->port[i].name, name)) { if (t) *t = p->port[i].t; return p->port[i].t.data; }
+    return NULL;
+}
+void *lm_plan_input(lm_plan *p, const char *name, lm_tensor *t) { return port(p, name, t, true); }
+void *lm_plan_output(lm_plan *p, const char *name, lm_tensor *t) { return port(p, name, t, false); }
+lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n) {
+    for (int i = 0; i < p->n_ext; i++) if (!strcmp(p->ext_name[i], name)) {
+        if (n < 0 || n > p->cap[i]) return lm_fail(p->ctx, LM_E_RANGE, "extent %s: %lld is outside 0..%lld", name, (long long)n, (long long)p->cap[i]);
+        if (p->ext[i] != n) { p->ext[i] = n; p->ext_dirty = true; }
+        return LM_OK;
+    }
+    return lm_fail(p->ctx, LM_E_NOTFOUND, "the plan has no extent called %s", name);
+}
+void lm_plan_apply_extents(lm_plan *p) {
+    if (!p->ext_dirty) return;
+    for (int i = 0; i < p->n_patch; i++) *p->patch[i].dim = p->ext[p->patch[i].slot];
+    p->ext_dirty = false;
+}
+void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes) {
+    *op = p->step[i].op; *kernel = p->step[i].k->name; *flops = p->step[i].flops; *bytes = p->step[i].bytes;
+}
+void lm_plan_print(const lm_plan *p, lm_str *o) {
+    lm_str_printf(o, "steps %d  arena %zu  scratch %zu  states %zu\n", p->n_step, p->stats.arena_bytes, p->thread_stride, p->stats.state_bytes);
+    for (int i = 0; i < p->n_step; i++) {
+        const lm_step *s = &p->step[i];
+        lm_str_printf(o, "%d %s %s wait %d", i, s->op, s->k->name, s->wait_for);
+        for (int k = 0; k < s->call.n_out; k++) {
+            lm_str_puts(o, k ? " ," : " ->");
+            for (int d = 0; d < s->call.out[k].rank; d++) lm_str_printf(o, d ? "x%lld" : " %lld", (long long)s->call.out[k].dim[d]);
+            uintptr_t at = (uintptr_t)s->call.out[k].data, a = p->dry ? ARENA_FAKE : (uintptr_t)p->arena;
+            if (at >= a && at < a + p->stats.arena_bytes) lm_str_printf(o, " @%zu", (size_t)(at - a));
+            else lm_str_puts(o, " @state");
+        }
+        lm_str_putc(o, '\n');
+    }
+}

@@ -1,0 +1,30 @@
+/* plan_int.h — a plan's fields, shared by the planner and the executor. */
+#ifndef LM_PLAN_INT_H
+#define LM_PLAN_INT_H
+#include <stdatomic.h>
+#include "base/pool.h"
+#include "graph/plan.h"
+typedef struct { uintptr_t lo, hi; bool write; } lm_range;
+enum { LM_MAX_RANGE = LM_MAX_IN + 2 * LM_MAX_OUT + 1 };
+typedef struct {
+    lm_call call; const lm_kernel *k; const lm_node *node;      /* node: only while planning */
+    const char *op; int wait_for, n_range; bool effect;         /* wait for steps 0..wait_for; -1 none */
+    lm_range range[LM_MAX_RANGE];
+    double flops, bytes;
+} lm_step;
+typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
+typedef struct { const char *name; lm_tensor t; int ext; bool input; } lm_port;
+typedef struct { int64_t *dim; int slot; } lm_patch;
+struct lm_plan {
+    lm_ctx *ctx; lm_arena *a; lm_comm *comm; bool dry;
+    lm_step *step; int n_step; lm_counter *counter;
+    char *arena, *threads, *consts; size_t thread_stride, arena_cap; bool borrowed_arena, borrowed_threads;
+    lm_port *port; int n_port;
+    lm_patch *patch; int n_patch; int64_t *ext, *cap; const char **ext_name; int n_ext; bool ext_dirty;
+    _Atomic int err;
+    lm_plan_stats stats;
+};
+/* Do steps a and b touch the same bytes, one of them writing? */
+bool lm_step_conflict(const lm_step *a, const lm_step *b);
+void lm_plan_apply_extents(lm_plan *p);
+#endif

@@ -1,0 +1,131 @@
+/* schedule.c — which nodes live, and in what order they run.
+ *
+ * Live is what an output needs, what writes state, and what has effects. The order is a topological sort by data edges and by state versions (every reader of
+ * a version before the writer of the next), taking the smallest `order` key among the ready nodes, so emission order is kept where it is legal and passes can move a node by its key. */
+#include <string.h>
+#include "graph/graph_int.h"
+
+typedef struct { lm_node **h; int n; } heap;
+static bool before(const lm_node *a, const lm_node *b) { return a->order < b->order || (a->order == b->order && a->id < b->id); }
+static void push(heap *q, lm_node *x) {
+    int i = q->n++;
+    for (; i && before(x, q->h[(i - 1) / 2]); i = (i - 1) / 2) q->h[i] = q->h[(i - 1) / 2];
+    q->h[i] = x;
+}
+static lm_node *pop(heap *q) {
+    lm_node *top = q->h[0], *x = q->h[--q->n];
+    int i = 0;
+    for (int c; (c = 2 * i + 1) < q->n; i = c) {
+        if (c + 1 < q->n && before(q->h[c + 1], q->h[c])) c++;
+        if (!before(q->h[c], x)) break;
+        q->h[i] = q->h[c];
+    }
+    if (q->n) q->h[i] = x;
+    return top;
+}
+static bool has_effect(const lm_node *n) {
+    if (n->op->pure_write || n->acc) return true;
+    for (int i = 0; i < n->n_out; i++) if (n->op->alias[i] && n->out[i]->state) return true;
+    return false;
+}
+static void mark(lm_graph *g, bool *live, lm_node **stack) {
+    int n = 0;
+    for (int i = 0; i < g->n_node; i++) if (has_effect(g->node[i])) { live[i] = true; stack[n++] = g->node[i]; }
+    for (int i = 0; i < g->n_output; i++) {
+        lm_node *p = g->output[i].v->node;
+        if (p && !live[p->id]) { live[p->id] = true; stack[n++] = p; }
+    }
+    while (n) {
+        lm_node *x = stack[--n];
+        for (int k = 0; k < x->n_in; k++) {
+            lm_node *p = x->in[k] ? x->in[k]->node : NULL;
+            if (p && !live[p->id]) { live[p->id] = true; stack[n++] = p; }
+        }
+    }
+}
+typedef struct { int *to, n, cap; } edges;
+static bool edge(lm_graph *g, edges *e, int *indeg, int from, int to) {
+    if (from == to) return true;
+    if (!lm_graph_grow(g, &e[from].to, e[from].n, &e[from].cap, sizeof(int))) return false;
+    e[from].to[e[from].n++] = to; indeg[to]++; return true;
+}
+static bool writes_state(const lm_node *n, const lm_value *s) {
+    for (int i = 0; i < n->n_out; i++) {
+        if (n->op->alias[i] && n->out[i]->state == s) return true;
+        if (n->acc >> i & 1 && n->acc_state[i]->state == s) return true;
+    }
+    return false;
+}
+static bool reads_state(const lm_node *n, const lm_value *s) {
+    for (int i = 0; i < n->n_in; i++) if (n->in[i] && n->in[i]->state == s) return true;
+    return false;
+}
+/* Order of a state's users: a node that reads version k comes before the writer of version k+1. Versions are made in emission order of the
+ * writers; accumulations into a state come in emission order after every alias write that precedes them. */
+static lm_err state_edges(lm_graph *g, const bool *live, edges *e, int *indeg) {
+    for (int v = 0; v < g->n_value; v++) {
+        const lm_value *s = g->value[v];
+        if (s->kind != LM_V_STATE) continue;
+        bool any = false;
+        for (int i = 0; i < g->n_node && !any; i++) any = live[i] && writes_state(g->node[i], s);
+        if (!any) continue;
+        for (int i = 0; i < g->n_node; i++) {
+            if (!live[i]) continue;
+            bool wi = writes_state(g->node[i], s);
+            if (!wi && !reads_state(g->node[i], s)) continue;
+            for (int k = 0; k < g->n_node; k++) {
+                if (k == i || !live[k]) continue;
+                bool wk = writes_state(g->node[k], s);
+                if (wi && wk) { if (i < k && !edge(g, e, indeg, i, k)) return g->err; }
+                else if (!wi && wk) {
+                    /* does i read a version that exists before k writes? then i first */
+                    bool early = true;
+                    for (int a = 0; a < g->node[i]->n_in; a++) {
+                        const lm_value *x = g->node[i]->in[a];
+                        if (x && x->state == s && x->node && x->node->id >= k) early = false;
+                    }
+                    if (early && !edge(g, e, indeg, i, k)) return g->err;
+                }
+            }
+        }
+    }
+    return LM_OK;
+}
+lm_err lm_graph_schedule(lm_graph *g, lm_node ***out, int *n_out) {
+    LM_TRY(g->err);
+    int n = g->n_node;
+    bool *live = lm_arena_alloc(g->a, (size_t)n + 1);
+    lm_node **list = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *list), **stack = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *stack);
+    edges *e = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *e);
+    int *indeg = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *indeg);
+    if (!live || !list || !stack || !e || !indeg) return g->err = LM_E_NOMEM;
+    mark(g, live, stack);
+    for (int i = 0; i < n; i++) {
+        if (!live[i]) continue;
+        for (int k = 0; k < g->node[i]->n_in; k++) {
+            const lm_value *v = g->node[i]->in[k];
+            if (v && v->node && !edge(g, e, indeg, v->node->id, i)) return g->err;
+        }
+    }
+    LM_TRY(state_edges(g, live, e, indeg));
+    heap q = { stack, 0 };
+    int n_live = 0, m = 0;
+    for (int i = 0; i < n; i++) { n_live += live[i]; if (live[i] && !indeg[i]) push(&q, g->node[i]); }
+    while (q.n) {
+        lm_node *x = pop(&q);
+        list[m++] = x;
+        for (int k = 0; k < e[x->id].n; k++) if (!--indeg[e[x->id].to[k]]) push(&q, g->node[e[x->id].to[k]]);
+    }
+    if (m != n_live) return lm_graph_fail(g, LM_E_INTERNAL, "the graph has a cycle through state versions: %d of %d nodes can be ordered", m, n_live);
+    *out = list; *n_out = m;
+    return LM_OK;
+}
+lm_err lm_graph_uses(lm_graph *g, int **out) {
+    lm_node **list; int n;
+    LM_TRY(lm_graph_schedule(g, &list, &n));
+    int *u = lm_arena_alloc(g->a, (size_t)(g->n_value + 1) * sizeof *u);
+    if (!u) return g->err = LM_E_NOMEM;
+    for (int i = 0; i < n; i++) for (int k = 0; k < list[i]->n_in; k++) if (list[i]->in[k]) u[list[i]->in[k]->id]++;
+    for (int i = 0; i < g->n_output; i++) u[g->output[i].v->id]++;
+    *out = u; return LM_OK;
+}

@@ -1,0 +1,83 @@
+/* store.c — named tensors that outlive steps: an array in order of adding and an open-addressing index over the names. */
+#include <string.h>
+#include "graph/graph.h"
+
+typedef struct { char *name; lm_tensor t; size_t bytes; } entry;
+struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; };
+
+static int32_t *find(const lm_store *s, const char *name) {
+    if (!s->n_index) return NULL;
+    uint64_t h = lm_hash64(name, strlen(name), 0);
+    for (int i = (int)(h & (uint64_t)(s->n_index - 1));; i = (i + 1) & (s->n_index - 1))
+        if (s->index[i] < 0 || !strcmp(s->e[s->index[i]].name, name)) return &s->index[i];
+}
+static lm_err reindex(lm_store *s, int want) {
+    int n = 64; while (n < want * 2) n *= 2;
+    int32_t *ix = lm_alloc(s->ctx, LM_MEM_GRAPH, (size_t)n * sizeof *ix);
+    if (!ix) return LM_E_NOMEM;
+    lm_free(s->ctx, s->index); s->index = ix; s->n_index = n;
+    for (int i = 0; i < n; i++) ix[i] = -1;
+    for (int i = 0; i < s->n; i++) *find(s, s->e[i].name) = i;
+    return LM_OK;
+}
+lm_err lm_store_new(lm_store **out, lm_ctx *ctx) {
+    lm_store *s = lm_calloc(ctx, LM_MEM_GRAPH, 1, sizeof *s);
+    if (!s) return LM_E_NOMEM;
+    s->ctx = ctx;
+    if (reindex(s, 32)) { lm_free(ctx, s); return LM_E_NOMEM; }
+    *out = s; return LM_OK;
+}
+void lm_store_free(lm_store *s) {
+    if (!s) return;
+    for (int i = 0; i < s->n; i++) { lm_free(s->ctx, s->e[i].t.data); lm_free(s->ctx, s->e[i].name); }
+    lm_free(s->ctx, s->e); lm_free(s->ctx, s->index); lm_free(s->ctx, s);
+}
+lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *out) {
+    size_t bytes;
+    if (!lm_storage_bytes(type->dtype, type->quant, layout, type->rank, type->dim, &bytes))
+        return lm_fail(s->ctx, LM_E_SHAPE, "%s: a tensor of this shape and type cannot be stored (block size or overflow)", name);
+    int32_t *slot = find(s, name);
+    if (*slot >= 0) {
+        entry *e = &s->e[*slot];
+        bool same = e->t.dtype == (int8_t)type->dtype && e->t.quant == type->quant && e->t.rank == type->rank && e->t.layout == (int8_t)layout;
+        for (int i = 0; same && i < type->rank; i++) same = e->t.dim[i] == type->dim[i];
+        if (!same) return lm_fail(s->ctx, LM_E_MISMATCH, "%s is there already with another type or shape", name);
+        if (out) *out = e->t;
+        return LM_OK;
+    }
+    if (s->n == s->cap) {
+        int cap = s->cap ? s->cap * 2 : 64;
+        entry *e = lm_realloc(s->ctx, LM_MEM_GRAPH, s->e, (size_t)cap * sizeof *e);
+        if (!e) return LM_E_NOMEM;
+        s->e = e; s->cap = cap;
+        LM_TRY(reindex(s, cap)); slot = find(s, name);
+    }
+    entry e = { .bytes = bytes };
+    e.name = lm_strdup(s->ctx, LM_MEM_GRAPH, name);
+    if (!e.name) return LM_E_NOMEM;
+    e.t = lm_tensor_of(lm_calloc(s->ctx, tag, bytes ? bytes : 1, 1), type->dtype, type->rank, type->dim);
+    if (!e.t.data) { lm_free(s->ctx, e.name); return LM_E_NOMEM; }
+    e.t.layout = (int8_t)layout; e.t.quant = type->quant;
+    s->e[s->n] = e; *slot = s->n++;
+    if (out) *out = e.t;
+    return LM_OK;
+}
+bool lm_store_get(const lm_store *s, const char *name, lm_tensor *t) {
+    const int32_t *slot = find(s, name);
+    if (!slot || *slot < 0) return false;
+    if (t) *t = s->e[*slot].t;
+    return true;
+}
+lm_err lm_store_remove(lm_store *s, const char *name) {
+    int32_t *slot = find(s, name);
+    if (*slot < 0) return lm_fail(s->ctx, LM_E_NOTFOUND, "no tensor is called %s", name);
+    int i = *slot;
+    lm_free(s->ctx, s->e[i].t.data); lm_free(s->ctx, s->e[i].name);
+    memmove(&s->e[i], &s->e[i + 1], (size_t)(s->n - i - 1) * sizeof *s->e);
+    s->n--;
+    for (int k = 0; k < s->n_index; k++) s->index[k] = -1;
+    for (int k = 0; k < s->n; k++) *find(s, s->e[k].name) = k;
+    return LM_OK;
+}
+int lm_store_count(const lm_store *s) { return s->n; }
+const char *lm_store_name(const lm_store *s, int i, lm_tensor *t) { if (t) *t = s->e[i].t; return s->e[i].name; }

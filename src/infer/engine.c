@@ -1,0 +1,141 @@
+/* engine.c — one plan, many sessions: pages, tables, runs. */
+#include <math.h>
+#include <string.h>
+#include "infer/infer_int.h"
+#include "op/gather/gather.h"
+#include "op/matmul/matmul.h"
+#include "op/xent/xent.h"
+
+static lm_err build(lm_engine *e, lm_graph *g) {
+    lm_type n = LM_TYPE(LM_I32, e->o.chunk), l = LM_TYPE(LM_I32, e->max_rows), tab = LM_TYPE(LM_I32, e->o.max_seqs, e->pages_per_seq);
+    n.ext[0] = (int8_t)lm_extent(g, "N"); l.ext[0] = (int8_t)lm_extent(g, "L");
+    lm_model_in in = { .tokens = lm_input(g, "tokens", &n), .pos = lm_input(g, "pos", &n), .start = lm_input(g, "start", &n) };
+    lm_model_out out;
+    LM_TRY(e->cfg.model->build(g, &e->cfg, &in, &out));
+    lm_value *last = lm_gather(g, out.hidden, lm_input(g, "rows", &l));              /* (L, d) */
+    lm_value *logits = lm_linear(g, last, out.head, NULL);                         /* (L, V) */
+    lm_graph_output(g, "logits", logits);
+    lm_paged pg = { .kv_dtype = e->o.kv, .n_pages = e->n_pages, .table = lm_input(g, "table", &tab), .seq = lm_input(g, "seq", &n), .pos = in.pos, .slot = lm_input(g, "slot", &n) };
+    LM_TRY(lm_pass_session(g, &pg, &e->n_kv_layer));
+    LM_TRY(lm_pass_precision(g, e->o.mm));
+    LM_TRY(lm_pass_fuse(g, NULL));
+    return lm_graph_err(g);
+}
+lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o) {
+    lm_engine *e = lm_calloc(ctx, LM_MEM_KV, 1, sizeof *e);
+    if (!e) return LM_E_NOMEM;
+    e->ctx = ctx; e->cfg = *cfg; e->o = *o;
+    if (!e->o.context) e->o.context = cfg->max_pos;
+    if (!e->o.max_seqs) e->o.max_seqs = 1;
+    if (!e->o.chunk) e->o.chunk = 256;
+    if (e->o.chunk < e->o.max_seqs) e->o.chunk = e->o.max_seqs;
+    e->pages_per_seq = lm_ceil_div(e->o.context, LM_KV_PAGE);
+    e->n_pages = e->o.kv_tokens ? lm_ceil_div(e->o.kv_tokens, LM_KV_PAGE) : e->o.max_seqs * e->pages_per_seq;
+    e->max_rows = e->o.max_seqs > 32 ? e->o.max_seqs : 32;
+    if (e->max_rows > e->o.chunk) e->max_rows = e->o.chunk;
+    lm_graph *g = NULL;
+    lm_err err;
+    if (e->n_pages >= INT32_MAX / LM_KV_PAGE) { err = lm_fail(ctx, LM_E_RANGE, "a key-value pool of %lld pages is too large", (long long)e->n_pages); goto fail; }
+    LM_GOTO(lm_store_new(&e->kv, ctx), fail);
+    LM_GOTO(lm_graph_new(&g, ctx, weights), fail);
+    LM_GOTO(build(e, g), fail);
+    const lm_plan_opts po = { .store = weights, .local = e->kv, .create_states = true, .state_tag = LM_MEM_KV, .dry = o->dry };
+    LM_GOTO(lm_plan_new(&e->plan, ctx, g, &po), fail);
+    lm_graph_free(g); g = NULL;
+    err = LM_E_NOMEM;
+    if (!(e->free_page = lm_alloc(ctx, LM_MEM_KV, (size_t)e->n_pages * sizeof *e->free_page)) || !(e->refs = lm_calloc(ctx, LM_MEM_KV, (size_t)e->n_pages + 1, sizeof *e->refs)))
+        goto fail;
+    for (int64_t i = 0; i < e->n_pages; i++) e->free_page[e->n_free++] = (int32_t)(e->n_pages - 1 - i);
+    *out = e; return LM_OK;
+fail:
+    lm_graph_free(g); lm_engine_free(e);
+    return err;
+}
+void lm_engine_free(lm_engine *e) {
+    if (!e) return;
+    lm_plan_free(e->plan); lm_store_free(e->kv);
+    lm_free(e->ctx, e->free_page); lm_free(e->ctx, e->refs); lm_free(e->ctx, e);
+}
+const lm_cfg *lm_engine_cfg(const lm_engine *e) { return &e->cfg; }
+const lm_plan *lm_engine_plan(const lm_engine *e) { return e->plan; }
+int64_t lm_engine_context(const lm_engine *e) { return e->o.context; }
+int64_t lm_engine_free_pages(const lm_engine *e) { return e->n_free; }
+size_t lm_engine_kv_bytes(const lm_engine *e) {
+    size_t n = 0;
+    for (int i = 0; i < lm_store_count(e->kv); i++) {
+        lm_tensor t; size_t b = 0;
+        lm_store_name(e->kv, i, &t);
+        lm_storage_bytes((lm_dtype)t.dtype, t.quant, LM_PLAIN, t.rank, t.dim, &b);
+        n += b;
+    }
+    return n;
+}
+
+/* ---- runs ------------------------------------------------------------------------------------------------------------------------ */
+typedef struct { int32_t *tokens, *pos, *seq, *slot, *rows, *table; int64_t n, l; int32_t row_req[4096]; int64_t row_at[4096]; } feed;
+static lm_err grow(lm_session *s, int64_t n) {                         /* pages for n more tokens */
+    lm_engine *e = s->e;
+    int64_t want = lm_ceil_div(s->n + n, LM_KV_PAGE);
+    if (want - s->n_page > e->n_free) return lm_fail(e->ctx, LM_E_NOMEM, "the key-value pool is full: %lld pages are needed, %lld are free", (long long)(want - s->n_page), (long long)e->n_free);
+    while (s->n_page < want) { int32_t p = e->free_page[--e->n_free]; e->refs[p] = 1; s->page[s->n_page++] = p; }
+    return LM_OK;
+}
+static lm_err check(lm_engine *e, const lm_request *req, int n) {
+    for (int r = 0; r < n; r++) {
+        const lm_request *q = &req[r];
+        if (q->s->e != e) return lm_fail(e->ctx, LM_E_MISMATCH, "request %d: the session belongs to another engine", r);
+        if (q->n < 0 || q->s->n + q->n > e->o.context)
+            return lm_fail(e->ctx, LM_E_RANGE, "the session holds %lld tokens and %lld more do not fit the context of %lld", (long long)q->s->n, (long long)q->n, (long long)e->o.context);
+        for (int64_t i = 0; i < q->n; i++)
+            if (q->ids[i] < 0 || q->ids[i] >= e->cfg.vocab) return lm_fail(e->ctx, LM_E_RANGE, "token id %d is outside the vocabulary of %lld", q->ids[i], (long long)e->cfg.vocab);
+    }
+    return LM_OK;
+}
+static lm_err flush(lm_engine *e, feed *f, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
+    if (!f->n) return LM_OK;
+    LM_TRY(lm_plan_extent(e->plan, "N", f->n));
+    LM_TRY(lm_plan_extent(e->plan, "L", f->l));
+    LM_TRY(lm_plan_run(e->plan));
+    const float *logits = lm_plan_output(e->plan, "logits", NULL);
+    for (int64_t i = 0; i < f->l; i++) LM_TRY(row(ud, f->row_req[i], f->row_at[i], logits + i * e->cfg.vocab));
+    f->n = f->l = 0;
+    return LM_OK;
+}
+lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
+    LM_TRY(check(e, req, n));
+    feed f = { .tokens = lm_plan_input(e->plan, "tokens", NULL), .pos = lm_plan_input(e->plan, "pos", NULL), .seq = lm_plan_input(e->plan, "seq", NULL),
+               .slot = lm_plan_input(e->plan, "slot", NULL), .rows = lm_plan_input(e->plan, "rows", NULL), .table = lm_plan_input(e->plan, "table", NULL) };
+    int64_t max_rows = e->max_rows < 4096 ? e->max_rows : 4096;
+    int64_t seq_row = 0;                                               /* next row of the page table */
+    for (int r = 0; r < n; r++) {
+        lm_session *s = req[r].s;
+        if (seq_row == e->o.max_seqs) { LM_TRY(flush(e, &f, row, ud)); seq_row = 0; }
+        bool placed = false;
+        for (int64_t i = 0; i < req[r].n; i++) {
+            bool want = row && (req[r].want == LM_WANT_ALL || (req[r].want == LM_WANT_LAST && i + 1 == req[r].n));
+            if (f.n == e->o.chunk || (want && f.l == max_rows)) { LM_TRY(flush(e, &f, row, ud)); seq_row = 0; placed = false; }
+            LM_TRY(grow(s, 1));
+            if (!placed || s->n % LM_KV_PAGE == 0) {                   /* the table row, again when a page was added */
+                if (!placed) { placed = true; s->row = seq_row++; }
+                memcpy(f.table + s->row * e->pages_per_seq, s->page, (size_t)s->n_page * sizeof *s->page);
+            }
+            f.tokens[f.n] = req[r].ids[i]; f.pos[f.n] = (int32_t)s->n; f.seq[f.n] = (int32_t)s->row;
+            f.slot[f.n] = s->page[s->n / LM_KV_PAGE] * LM_KV_PAGE + (int32_t)(s->n % LM_KV_PAGE);
+            if (want) { f.rows[f.l] = (int32_t)f.n; f.row_req[f.l] = r; f.row_at[f.l++] = i; }
+            s->id[s->n++] = req[r].ids[i]; f.n++;
+        }
+    }
+    return flush(e, &f, row, ud);
+}
+typedef struct { const int32_t *ids; int64_t n, V; float *lp; } score;
+static lm_err score_row(void *ud, int r, int64_t i, const float *logits) {
+    score *c = ud; (void)r;
+    if (i + 1 < c->n) c->lp[i + 1] = logits[c->ids[i + 1]] - lm_row_lse(logits, c->V);
+    return LM_OK;
+}
+lm_err lm_engine_score(lm_engine *e, lm_session *s, const int32_t *ids, int64_t n, float *lp) {
+    score c = { ids, n, e->cfg.vocab, lp };
+    const lm_request q = { s, ids, n, LM_WANT_ALL };
+    if (n) lp[0] = 0;
+    return lm_engine_run(e, &q, 1, score_row, &c);
+}

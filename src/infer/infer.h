@@ -1,0 +1,48 @@
+/* infer.h — sessions: mutable inference timelines over shared read-only weights.
+ *
+ * An engine is one plan for any mix of prefill and decode: the rows of a run are tokens of any sessions, with their positions, page slots and page tables as
+ * integer tensors. A session is a list of pages of 64 tokens; forking shares full pages and copies the last one, truncating drops pages. What a token's row computes does not depend on
+ * the other rows, so logits are the same bits for any chunking and any batch (docs/design/bits.md).
+ *
+ * Lifetime: an engine borrows the store with the weights and outlives its sessions.
+ * Threads:  one caller per engine (the scheduler).
+ * Errors:   LM_E_NOMEM: no page is free, nothing changed; LM_E_RANGE: past the context, or an id outside the vocabulary. */
+#ifndef LM_INFER_H
+#define LM_INFER_H
+#include "graph/plan.h"
+#include "model/model.h"
+typedef struct lm_engine lm_engine;
+typedef struct lm_session lm_session;
+typedef struct {
+    int64_t context;             /* tokens a session may hold; 0 = the model's */
+    int64_t max_seqs;            /* sessions in one run; 0 = 1 */
+    int64_t chunk;               /* tokens in one run; 0 = 256 */
+    int64_t kv_tokens;           /* page pool; 0 = max_seqs * context */
+    lm_dtype mm, kv;             /* compute dtype; dtype of the pages (F32, BF16) */
+    bool dry;                    /* plan only */
+} lm_engine_opts;
+lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);
+void lm_engine_free(lm_engine *e);
+const lm_cfg *lm_engine_cfg(const lm_engine *e);
+const lm_plan *lm_engine_plan(const lm_engine *e);
+int64_t lm_engine_context(const lm_engine *e);
+size_t lm_engine_kv_bytes(const lm_engine *e);
+int64_t lm_engine_free_pages(const lm_engine *e);
+
+lm_err lm_session_new(lm_session **out, lm_engine *e);
+void lm_session_free(lm_session *s);                               /* NULL is fine */
+int64_t lm_session_len(const lm_session *s);
+lm_err lm_session_fork(const lm_session *s, lm_session **out);
+lm_err lm_session_truncate(lm_session *s, int64_t n);              /* to its first n tokens */
+/* The session's tokens and pages as a file (checked against the model's shape and the kernels' order on reading). */
+lm_err lm_session_save(const lm_session *s, const char *path);
+lm_err lm_session_load(lm_session **out, lm_engine *e, const char *path);
+const int32_t *lm_session_ids(const lm_session *s);                /* the tokens so far */
+
+typedef enum { LM_WANT_NONE, LM_WANT_LAST, LM_WANT_ALL } lm_want_logits;
+typedef struct { lm_session *s; const int32_t *ids; int64_t n; lm_want_logits want; } lm_request;
+/* Append each request's tokens to its session. row() gets the logits (V) that follow token i of request r, where wanted; a non-OK return stops. Sessions of one call must differ. */
+lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *ud, int r, int64_t i, const float *logits), void *ud);
+/* log p of each ids[i] given what is before it (lp[0] is 0 for an empty session), by the same kernels that decode: equal to the trainer's to the bit. */
+lm_err lm_engine_score(lm_engine *e, lm_session *s, const int32_t *ids, int64_t n, float *lp);
+#endif

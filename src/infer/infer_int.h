@@ -1,0 +1,10 @@
+/* infer_int.h — engine and session fields, for the files of this room. */
+#ifndef LM_INFER_INT_H
+#define LM_INFER_INT_H
+#include "infer/infer.h"
+struct lm_engine {
+    lm_ctx *ctx; lm_cfg cfg; lm_engine_opts o; lm_store *kv; lm_plan *plan; int n_kv_layer;
+    int64_t n_pages, pages_per_seq, max_rows, n_free; int32_t *free_page, *refs;
+};
+struct lm_session { lm_engine *e; int64_t n, n_page, row; int32_t *page, *id; };
+#endif

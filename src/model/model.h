@@ -1,0 +1,73 @@
+/* model.h — architectures as rows, and weights on disk as a directory of named tensors.
+ *
+ * An architecture is one file: a config map from Hugging Face and GGUF metadata, and a build function that reads like the paper and emits the graph from tokens to the last
+ * hidden state. It says nothing of dtype, device, cache, sharding or fusion. Parameters carry their Hugging Face names.
+ * A weights directory (lm_weights) reads headers only; tensors are then read one by one into the store in the dtype and layout asked for. Sources: a
+ * Hugging Face folder (safetensors, sharded or not), a GGUF file, a llama2.c checkpoint. Renaming and the row permutation of rotary weights (GGUF and
+ * llama2.c store interleaved pairs, Hugging Face half-split) happen here, so that models see one convention.
+ *
+ * Lifetime: lm_weights owns its files; the store owns what was loaded.  Threads: one loader at a time (it uses the pool inside).
+ * Errors:   name file and tensor, got and wanted; a missing or unexpected tensor is an error, never a guess. */
+#ifndef LM_MODEL_H
+#define LM_MODEL_H
+#include "format/gguf.h"
+#include "format/json.h"
+#include "graph/graph.h"
+#include "op/rope_table/rope_table.h"
+
+typedef struct lm_model lm_model;
+typedef enum { LM_ACT_SILU, LM_ACT_GELU, LM_ACT_GELU_TANH } lm_act;
+typedef struct lm_cfg {                      /* hyper-parameters of a decoder; a family reads those it has */
+    const lm_model *model;
+    int64_t vocab, d, n_layer, n_head, n_kv, d_head, d_ff, max_pos, window;   /* window 0: full attention */
+    double eps, init_std, dropout; lm_act act; bool tie, attn_bias, mlp_bias;
+    lm_rope_table_p rope;
+    int32_t bos, eos[8]; int n_eos;          /* -1: none */
+    const char *hf_type;                     /* "llama", "mistral": what config.json says and gets; static or arena string */
+} lm_cfg;
+typedef struct { lm_value *tokens, *pos, *start, *rng; double dropout; } lm_model_in;    /* I32 (N) each; rng NULL or dropout 0: none */
+typedef struct { lm_value *hidden, *head; } lm_model_out;                  /* (N, d) after the last norm; (V, d) output embedding */
+
+struct lm_model {
+    const char *name, *paper;
+    const char *const *hf_archs;             /* architectures[0] of config.json, NULL-terminated */
+    const char *const *gguf_archs;           /* general.architecture */
+    lm_err (*from_hf)(const lm_jv *config, lm_cfg *c);
+    lm_err (*from_gguf)(lm_ctx *ctx, const lm_gguf *f, lm_cfg *c);
+    lm_err (*to_hf)(lm_ctx *ctx, const lm_cfg *c, json_t *config);         /* adds the family's keys */
+    lm_err (*build)(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out);
+    const struct lm_name_map { const char *hf, *gguf; bool transpose, rope_q, rope_k; } *names;   /* %d is the layer; NULL-terminated */
+};
+extern const lm_model *const lm_models[];                                  /* generated from the files */
+const lm_model *lm_model_by_name(const char *name);
+/* Ranges, divisibility, sizes against overflow: nothing after this need check. */
+lm_err lm_cfg_check(lm_ctx *ctx, const lm_cfg *c);
+lm_err lm_cfg_from_hf(lm_ctx *ctx, const char *file, json_t *config, lm_cfg *c);
+/* Every parameter of the model: build once into a throw-away graph and list its states. fn gets name, type, role, in graph order. */
+lm_err lm_model_params(lm_ctx *ctx, const lm_cfg *c, lm_err (*fn)(void *ud, const char *name, const lm_type *t, lm_role role), void *ud);
+/* Fill the store with random initial weights (f32 PLAIN): normal(0, init_std), output projections of the residual stream scaled by 1/sqrt(2L), norms 1, biases 0;
+ * drawn by (seed, name, index). */
+lm_err lm_model_init(lm_ctx *ctx, const lm_cfg *c, lm_store *store, uint64_t seed);
+
+/* ---- weights on disk ------------------------------------------------------------------------------------------------------ */
+typedef struct lm_weights lm_weights;
+typedef struct { const char *name; lm_dtype dtype; const lm_quant *quant; int rank; int64_t dim[LM_MAX_RANK]; uint64_t bytes; } lm_weight_info;
+/* path: Hugging Face folder, .gguf file, llama2.c .bin. Headers only. */
+lm_err lm_weights_open(lm_weights **out, lm_ctx *ctx, const char *path);
+void lm_weights_close(lm_weights *w);
+const lm_cfg *lm_weights_cfg(const lm_weights *w);
+const char *lm_weights_kind(const lm_weights *w);                          /* "huggingface", "gguf", "llama2c" */
+int lm_weights_count(const lm_weights *w);
+void lm_weights_info(const lm_weights *w, int i, lm_weight_info *info);    /* by Hugging Face name, logical shape */
+typedef struct {
+    lm_dtype dtype;              /* LM_F32 or LM_BF16 to convert floats; LM_QUANT (any value it has on disk) = keep as stored */
+    const lm_quant *quant;       /* != NULL: quantize matrices of role COL/ROW (and EMBED if quant_embed) to this format while loading */
+    bool quant_embed, panels;    /* panels: matrices that are only multiplied go straight into PANEL layouts */
+} lm_load_opts;
+lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o);
+/* Config and weights (f32 or bf16) as a Hugging Face folder that transformers loads. Tied heads are written once. max_shard 0: one file. */
+lm_err lm_model_save_hf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *dir, lm_dtype dtype, uint64_t max_shard);
+/* One GGUF file; quant NULL keeps dtype. Tokenizer metadata are added by the caller through the callback (may be NULL). */
+lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
+                          lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud);
+#endif

@@ -1,0 +1,269 @@
+/* attn_core.h — the block step of the online softmax, for attn, attn_grad and attn_paged alike. Private; include in *_simd.c files only.
+ *
+ * Keys come in blocks of LM_KV_PAGE = 64, aligned at the start of their document or sequence, so that the additions for one query are the same in
+ * training, in prefill chunks of any size and in paged decode. For one query row and head, block after block:
+ *
+ *   s_j = scale * (chain over d of q_d k_jd)             lanes are keys; K lies as [4][D][16]: element (j, d) at (j/16 * D + d) * 16 + j%16
+ *   m'  = max(m, max_j s_j);  p_j = exp(s_j - m');  a = exp(m - m')
+ *   l   = l*a + sum_j p_j                                 four vectors pairwise, then the tree of lm_v_sum
+ *   o_d = o_d*a, then the chain over visible j of p_j v_jd    lanes are d; V lies as [64][ldv]
+ *
+ * Keys that a row does not see take no part: their scores are replaced, their V rows are not touched, so stale pages may hold anything. A block of which a
+ * row sees nothing leaves the row as it is. The tiles below (MR rows × MG vectors of accumulators in registers) only decide what shares a load: every
+ * accumulator lane is a chain of its own, so a row's bits depend on nothing but the row.
+ *
+ * Products that must be rounded before they are added go through memory and a compiler barrier: otherwise a*b + c*d could contract either way. */
+#ifndef LM_ATTN_CORE_H
+#define LM_ATTN_CORE_H
+#include "op/attn/attn.h"
+#include "op/simd.h"
+#include "op/rule.h"
+#if defined(LM_ISA_IS_avx512)
+enum { AC_MR = 6, AC_MG = 4 };               /* 24 of 32 registers */
+#elif defined(LM_ISA_IS_avx2)
+enum { AC_MR = 6, AC_MG = 1 };               /* 12 of 16 */
+#else
+enum { AC_MR = 2, AC_MG = 1 };               /* 8 of 16 xmm */
+#endif
+#if defined(__FMA__)
+#define AC_ORDER(id) id "/fma"
+#else
+#define AC_ORDER(id) id
+#endif
+enum { AC_BLK = LM_KV_PAGE, AC_V = 16 };
+#define AC_INLINE static inline __attribute__((always_inline))
+#define AC_BARRIER() __asm__ volatile("" ::: "memory")
+typedef float ac_v8 __attribute__((vector_size(32)));
+typedef float ac_v4 __attribute__((vector_size(16)));
+typedef float ac_v4u __attribute__((vector_size(16), aligned(4), may_alias));
+typedef uint32_t ac_v16w __attribute__((vector_size(64)));
+
+static inline int64_t ac_pad(int64_t d) { return lm_round_up(d, AC_V); }
+AC_INLINE ac_v4 ac_fold(v16 v, bool max) {                       /* 16 lanes -> 4, by halves */
+    ac_v8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), b = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    a = max ? (ac_v8)(((__typeof__(a > b))a & (a > b)) | ((__typeof__(a > b))b & ~(a > b))) : a + b;
+    ac_v4 c = __builtin_shufflevector(a, a, 0, 1, 2, 3), d = __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    return max ? (ac_v4)(((__typeof__(c > d))c & (c > d)) | ((__typeof__(c > d))d & ~(c > d))) : c + d;
+}
+AC_INLINE float ac_sum(v16 v) { ac_v4 c = ac_fold(v, false); return (c[0] + c[2]) + (c[1] + c[3]); }     /* lm_v_sum's tree */
+AC_INLINE float ac_hmax(v16 v) {
+    ac_v4 c = ac_fold(v, true);
+    float a = c[0] > c[2] ? c[0] : c[2], b = c[1] > c[3] ? c[1] : c[3];
+    return a > b ? a : b;
+}
+static inline v16 ac_round_bf16(v16 v) {
+    ac_v16w u = (ac_v16w)v, r = (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
+    return lm_v_sel(v != v, (v16)((u | 0x400000u) & 0xffff0000u), (v16)r);
+}
+
+/* ---- two micro-kernels ------------------------------------------------------------------------------------------------ */
+/* s[r][j] = scale * sum_d a[r][d] kt[j/16][d][j%16] for R rows and G groups of 16 keys. */
+AC_INLINE void ac_nt_(const int R, const int G, const float *a, int64_t lda, const float *kt, int64_t D, float scale, float *s) {
+    v16 acc[6][4];
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) acc[r][g] = (v16){0};
+    for (int64_t d = 0; d < D; d++) {
+        v16 k[4];
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) k[g] = lm_v_load(kt + (g * D + d) * AC_V);
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++) {
+            v16 b = lm_v_set(a[r * lda + d]);
+#pragma GCC unroll 4
+            for (int g = 0; g < G; g++) acc[r][g] += b * k[g];
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) lm_v_store(s + r * AC_BLK + g * AC_V, acc[r][g] * scale);
+}
+/* c[r][n] += sum over k in [0, kn) of a[r*ars + k*aks] b[k][n], n in G groups of 16. */
+AC_INLINE void ac_nn_(const int R, const int G, const float *a, int64_t ars, int64_t aks, const float *b, int64_t ldb, int64_t kn, float *c, int64_t ldc) {
+    v16 acc[6][4];
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) acc[r][g] = lm_v_load(c + r * ldc + g * AC_V);
+    for (int64_t k = 0; k < kn; k++, b += ldb, a += aks) {
+        v16 v[4];
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) v[g] = lm_v_load(b + g * AC_V);
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++) {
+            v16 x = lm_v_set(a[r * ars]);
+#pragma GCC unroll 4
+            for (int g = 0; g < G; g++) acc[r][g] += x * v[g];
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) lm_v_store(c + r * ldc + g * AC_V, acc[r][g]);
+}
+#define AC_G_(R, G, call) case (R) * 8 + (G): call(R, G); break;
+#if defined(LM_ISA_IS_avx512)
+#define AC_R_(R, call) AC_G_(R, 1, call) AC_G_(R, 2, call) AC_G_(R, 3, call) AC_G_(R, 4, call)
+#else
+#define AC_R_(R, call) AC_G_(R, 1, call)
+#endif
+#if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
+#define AC_SWITCH(r, g, call) switch ((r) * 8 + (g)) { AC_R_(1, call) AC_R_(2, call) AC_R_(3, call) AC_R_(4, call) AC_R_(5, call) AC_R_(6, call) default: break; }
+#else
+#define AC_SWITCH(r, g, call) switch ((r) * 8 + (g)) { AC_R_(1, call) AC_R_(2, call) default: break; }
+#endif
+/* Any number of rows, key groups [g0, g1). */
+static __attribute__((noinline)) void ac_nt(int rows, int g0, int g1, const float *a, int64_t lda, const float *kt, int64_t D, float scale, float *s) {
+    for (int r = 0; r < rows; r += AC_MR)
+        for (int g = g0; g < g1; g += AC_MG) {
+            int mr = rows - r < AC_MR ? rows - r : AC_MR, mg = g1 - g < AC_MG ? g1 - g : AC_MG;
+#define AC_CALL(R, G) ac_nt_(R, G, a + r * lda, lda, kt + g * D * AC_V, D, scale, s + r * AC_BLK + g * AC_V)
+            AC_SWITCH(mr, mg, AC_CALL)
+#undef AC_CALL
+        }
+}
+/* Any number of rows, nv vectors wide. */
+static __attribute__((noinline)) void ac_nn(int rows, int nv, const float *a, int64_t ars, int64_t aks, const float *b, int64_t ldb, int64_t kn, float *c, int64_t ldc) {
+    for (int r = 0; r < rows; r += AC_MR)
+        for (int g = 0; g < nv; g += AC_MG) {
+            int mr = rows - r < AC_MR ? rows - r : AC_MR, mg = nv - g < AC_MG ? nv - g : AC_MG;
+#define AC_CALL(R, G) ac_nn_(R, G, a + r * ars, ars, aks, b + g * AC_V, ldb, kn, c + r * ldc + g * AC_V, ldc)
+            AC_SWITCH(mr, mg, AC_CALL)
+#undef AC_CALL
+        }
+}
+
+/* ---- packing ----------------------------------------------------------------------------------------------------------- */
+/* n rows of D floats -> [n][Dp], pads zero, rounded to bf16 if asked. */
+static inline void ac_pack_rows(float *dst, const float *src, int64_t stride, int64_t n, int64_t D, bool bf16) {
+    const int64_t Dp = ac_pad(D);
+    for (int64_t i = 0; i < n; i++, dst += Dp, src += stride) {
+        int64_t d = 0;
+        for (; d + AC_V <= D; d += AC_V) { v16 v = lm_v_load(src + d); lm_v_store(dst + d, bf16 ? ac_round_bf16(v) : v); }
+        if (d < D) { v16 v = lm_v_loadn(src + d, D - d); lm_v_store(dst + d, bf16 ? ac_round_bf16(v) : v); }
+    }
+}
+/* Rows [64][Dp], of which those in [j0, j1) are set -> [4][D][16]; lanes of other rows become 0. Groups outside are left alone. */
+static inline void ac_interleave(float *kt, const float *rows, int64_t D, int64_t j0, int64_t j1) {
+    const int64_t Dp = ac_pad(D);
+    for (int64_t j = j0 & ~INT64_C(15); j < j1; j += 4) {
+        float *out = kt + (j >> 4) * D * AC_V + (j & 15);
+        if (j < j0 || j + 4 > j1) {                                    /* a piece with rows missing */
+            for (int64_t jj = j; jj < j + 4; jj++)
+                for (int64_t d = 0; d < D; d++) out[d * AC_V + (jj - j)] = jj >= j0 && jj < j1 ? rows[jj * Dp + d] : 0;
+            continue;
+        }
+        const float *in = rows + j * Dp;
+        for (int64_t d = 0; d < D; d += 4) {
+            ac_v4 a = *(const ac_v4u *)(in + d), b = *(const ac_v4u *)(in + Dp + d), c = *(const ac_v4u *)(in + 2 * Dp + d), e = *(const ac_v4u *)(in + 3 * Dp + d);
+            ac_v4 ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            ac_v4 ce0 = __builtin_shufflevector(c, e, 0, 4, 1, 5), ce1 = __builtin_shufflevector(c, e, 2, 6, 3, 7);
+            *(ac_v4u *)(out + d * AC_V) = __builtin_shufflevector(ab0, ce0, 0, 1, 4, 5);
+            *(ac_v4u *)(out + (d + 1) * AC_V) = __builtin_shufflevector(ab0, ce0, 2, 3, 6, 7);
+            if (d + 2 >= D) break;
+            *(ac_v4u *)(out + (d + 2) * AC_V) = __builtin_shufflevector(ab1, ce1, 0, 1, 4, 5);
+            *(ac_v4u *)(out + (d + 3) * AC_V) = __builtin_shufflevector(ab1, ce1, 2, 3, 6, 7);
+        }
+    }
+    for (int64_t j = lm_round_up(j1, 4); j & 15; j += 4)               /* the lanes after the last row of its group */
+        for (int64_t d = 0; d < D; d++) memset(kt + ((j >> 4) * D + d) * AC_V + (j & 15), 0, 16);
+}
+
+/* ---- the step ---------------------------------------------------------------------------------------------------------------- */
+typedef struct {                                 /* query rows that walk through key blocks together */
+    int64_t D, Dp; float scale; int n;
+    float *q, *o, *m, *l;                        /* (n, Dp), (n, Dp), (n), (n) */
+    int64_t *lo, *hi;                            /* (n): the keys a row sees, [lo, hi), counted from the document's start */
+    float *s;                                    /* (AC_MR, 64) */
+} ac_rows;
+static inline size_t ac_rows_bytes(int64_t n, int64_t D) { return (size_t)(n * 2 * ac_pad(D) + 2 * lm_round_up(n, 16) + AC_MR * AC_BLK) * 4 + (size_t)lm_round_up(n, 8) * 16; }
+static inline char *ac_rows_carve(ac_rows *t, char *at, int64_t n, int64_t D) {
+    const int64_t Dp = ac_pad(D), np = lm_round_up(n, 16);
+    t->D = D; t->Dp = Dp; t->n = 0;
+    t->q = (float *)at; t->o = t->q + n * Dp; t->s = t->o + n * Dp; t->m = t->s + AC_MR * AC_BLK; t->l = t->m + np;
+    t->lo = (int64_t *)(t->l + np); t->hi = t->lo + lm_round_up(n, 8);
+    return (char *)(t->hi + lm_round_up(n, 8));
+}
+static inline void ac_rows_reset(ac_rows *t) {
+    memset(t->o, 0, (size_t)(t->n * t->Dp) * 4);
+    for (int i = 0; i < t->n; i++) { t->m[i] = -INFINITY; t->l[i] = 0; }
+}
+AC_INLINE v16i ac_mask(int g, int lo, int hi) {                    /* lanes of key group g inside [lo, hi) */
+    const v16i lane = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+    v16i j = lane + g * AC_V;
+    return (j >= lo) & (j < hi);
+}
+AC_INLINE v16 ac_visible(v16 x, int g, int lo, int hi) { return lm_v_sel(ac_mask(g, lo, hi), x, lm_v_set(-INFINITY)); }
+/* Scores s (n ≤ AC_MR rows) become probabilities; m and l move on; o is scaled. */
+static inline void ac_softmax(int n, const int *lo, const int *hi, float *s, float *m, float *l, float *o, int64_t Dp) {
+    float now[AC_V], step[AC_V] = {0}, a[AC_V];
+    for (int r = 0; r < n; r++) {
+        now[r] = m[r];
+        if (lo[r] >= hi[r]) continue;
+        float *x = s + r * AC_BLK;
+        v16 x0 = lm_v_load(x), x1 = lm_v_load(x + 16), x2 = lm_v_load(x + 32), x3 = lm_v_load(x + 48);
+        if (lo[r] > 0 || hi[r] < AC_BLK) {
+            x0 = ac_visible(x0, 0, lo[r], hi[r]); x1 = ac_visible(x1, 1, lo[r], hi[r]); x2 = ac_visible(x2, 2, lo[r], hi[r]); x3 = ac_visible(x3, 3, lo[r], hi[r]);
+            lm_v_store(x, x0); lm_v_store(x + 16, x1); lm_v_store(x + 32, x2); lm_v_store(x + 48, x3);
+        }
+        float mx = ac_hmax(lm_v_max(lm_v_max(x0, x1), lm_v_max(x2, x3)));
+        now[r] = m[r] > mx ? m[r] : mx;
+        step[r] = m[r] - now[r];
+    }
+    lm_v_store(a, lm_v_exp(lm_v_load(step)));
+    for (int r = 0; r < n; r++) {
+        if (lo[r] >= hi[r]) continue;
+        float *x = s + r * AC_BLK;
+        v16 p0 = lm_v_exp(lm_v_load(x) - now[r]), p1 = lm_v_exp(lm_v_load(x + 16) - now[r]);
+        v16 p2 = lm_v_exp(lm_v_load(x + 32) - now[r]), p3 = lm_v_exp(lm_v_load(x + 48) - now[r]);
+        lm_v_store(x, p0); lm_v_store(x + 16, p1); lm_v_store(x + 32, p2); lm_v_store(x + 48, p3);
+        l[r] = l[r] * a[r] + ac_sum((p0 + p1) + (p2 + p3));
+        m[r] = now[r];
+        if (a[r] != 1.0f) for (int64_t d = 0; d < Dp; d += AC_V) lm_v_store(o + r * Dp + d, lm_v_load(o + r * Dp + d) * a[r]);
+    }
+}
+/* One key block, whose first key is number kb of the document, for all rows. v rows are ldv apart and Dp wide. */
+static inline void ac_step(const ac_rows *t, int64_t kb, const float *kt, const float *v, int64_t ldv) {
+    const int nv = (int)(t->Dp / AC_V);
+    for (int r = 0; r < t->n; r += AC_MR) {
+        const int n = t->n - r < AC_MR ? t->n - r : AC_MR;
+        int lo[AC_MR], hi[AC_MR], from = AC_BLK, to = 0, all_from = 0, all_to = AC_BLK;   /* union and intersection of what the rows see */
+        for (int i = 0; i < n; i++) {
+            int64_t a = lm_max64(t->lo[r + i] - kb, 0), b = lm_min64(t->hi[r + i] - kb, AC_BLK);
+            lo[i] = a > AC_BLK ? AC_BLK : (int)a; hi[i] = b < 0 ? 0 : (int)b;
+            if (lo[i] < hi[i]) { if (lo[i] < from) from = lo[i]; if (hi[i] > to) to = hi[i]; }
+            if (lo[i] > all_from) all_from = lo[i];
+            if (hi[i] < all_to) all_to = hi[i];
+        }
+        if (from >= to) continue;
+        float *o = t->o + r * t->Dp, *s = t->s;
+        ac_nt(n, from / AC_V, (to + AC_V - 1) / AC_V, t->q + r * t->Dp, t->Dp, kt, t->D, t->scale, s);
+        AC_BARRIER();
+        ac_softmax(n, lo, hi, s, t->m + r, t->l + r, o, t->Dp);
+        AC_BARRIER();
+        if (all_from >= all_to) {                                      /* nothing in common: row by row */
+            for (int i = 0; i < n; i++)
+                if (lo[i] < hi[i]) ac_nn(1, nv, s + i * AC_BLK + lo[i], AC_BLK, 1, v + lo[i] * ldv, ldv, hi[i] - lo[i], o + i * t->Dp, t->Dp);
+            continue;
+        }
+        for (int i = 0; from < all_from && i < n; i++)                 /* the fringe before, the common part, the fringe after: j ascends for every row */
+            if (lo[i] < all_from) ac_nn(1, nv, s + i * AC_BLK + lo[i], AC_BLK, 1, v + lo[i] * ldv, ldv, all_from - lo[i], o + i * t->Dp, t->Dp);
+        ac_nn(n, nv, s + all_from, AC_BLK, 1, v + all_from * ldv, ldv, all_to - all_from, o, t->Dp);
+        for (int i = 0; all_to < to && i < n; i++)
+            if (hi[i] > all_to) ac_nn(1, nv, s + i * AC_BLK + all_to, AC_BLK, 1, v + all_to * ldv, ldv, hi[i] - all_to, o + i * t->Dp, t->Dp);
+    }
+}
+/* o/l of row r to y (D floats); a row that saw nothing is 0. Returns lse. */
+static inline float ac_finish(const ac_rows *t, int r, float *y) {
+    const float l = t->l[r], *o = t->o + r * t->Dp;
+    int64_t d = 0;
+    if (l == 0) { memset(y, 0, (size_t)t->D * 4); return -INFINITY; }
+    for (; d + AC_V <= t->D; d += AC_V) lm_v_store(y + d, lm_v_load(o + d) / l);
+    if (d < t->D) lm_v_storen(y + d, lm_v_load(o + d) / l, t->D - d);
+    return (float)((double)t->m[r] + log((double)l));
+}
+/* Query tokens per tile: about 96 rows (tokens × heads of one kv head), a multiple of AC_MR for the usual group sizes. */
+static inline int64_t ac_tile_tokens(int64_t heads) { return lm_max64(1, 96 / heads); }
+#endif

@@ -1,0 +1,83 @@
+/* attn_paged — o_n = sum over the visible positions x of sequence seq_n of softmax_x(scale * q_n·k_x) v_x (attn_paged.h; the paging is that of
+ * Kwon et al. 2023, with keys interleaved by 16). */
+#include <math.h>
+#include <string.h>
+#include "op/attn_paged/attn_paged.h"
+#include "op/kv_write/kv_write.h"
+#include "op/rule.h"
+
+static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
+    const lm_attn_p *p = c->p;
+    LM_TRY(lm_attn_check(ctx, "attn_paged", p));
+    int64_t n = c->in[0].dim[0];
+    LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 2, 2));
+    LM_TRY(lm_want_dims(ctx, c, 0, LM_DIMS(n, (int64_t)p->n_head * p->d_head)));
+    for (int i = 1; i < 3; i++) {
+        LM_TRY(lm_want(ctx, c, i, LM_ANY_FLOAT, 4, 4));
+        LM_TRY(lm_want_dims(ctx, c, i, LM_DIMS(c->in[1].dim[0], p->n_kv, LM_KV_PAGE, p->d_head)));
+    }
+    LM_TRY(lm_want(ctx, c, 3, LM_I32, 2, 2));
+    for (int i = 4; i < 6; i++) { LM_TRY(lm_want(ctx, c, i, LM_I32, 1, 1)); LM_TRY(lm_want_dims(ctx, c, i, LM_DIMS(n))); }
+    out[0] = lm_type_like(&c->in[0]);
+    return LM_OK;
+}
+
+static void ref(const lm_call *c) {
+    const lm_attn_p *p = c->p;
+    const int64_t N = c->in[0].dim[0], H = p->n_head, Hk = p->n_kv, D = p->d_head, per = c->in[3].dim[1];
+    const double *q = lm_f64(&c->in[0]), *k = lm_f64(&c->in[1]), *v = lm_f64(&c->in[2]);
+    const int32_t *table = c->in[3].data, *seq = c->in[4].data, *pos = c->in[5].data;
+    double *o = lm_f64(&c->out[0]);
+    for (int64_t n = 0; n < N; n++) for (int64_t h = 0; h < H; h++) {
+        double *on = o + (n * H + h) * D, m = -INFINITY, l = 0;
+        for (int64_t d = 0; d < D; d++) on[d] = 0;
+        if (pos[n] < 0) continue;
+        for (int pass = 0; pass < 2; pass++)
+            for (int64_t x = lm_attn_first(0, pos[n], p->window); x <= pos[n]; x++) {
+                const int64_t base = ((int64_t)table[seq[n] * per + x / LM_KV_PAGE] * Hk + h / (H / Hk)) * LM_KV_PAGE * D, t = x % LM_KV_PAGE;
+                double s = 0;
+                for (int64_t d = 0; d < D; d++) s += q[(n * H + h) * D + d] * k[base + lm_kv_key_at(t, d, D)];
+                s *= (double)p->scale;
+                if (!pass) { if (s > m) m = s; continue; }
+                l += exp(s - m);
+                for (int64_t d = 0; d < D; d++) on[d] += exp(s - m) * v[base + t * D + d];
+            }
+        for (int64_t d = 0; d < D; d++) on[d] /= l;
+    }
+}
+
+/* Without data, as if every row saw all its table has room for. */
+static void cost(const lm_call *c, double *flops, double *bytes) {
+    const lm_attn_p *p = c->p;
+    const int32_t *pos = c->in[5].data;
+    double seen = 0;
+    for (int64_t n = 0; n < c->in[0].dim[0]; n++) {
+        int64_t x = pos ? pos[n] : c->in[3].dim[1] * LM_KV_PAGE - 1;
+        if (x >= 0) seen += (double)(x + 1 - lm_attn_first(0, x, p->window));
+    }
+    *flops = 4 * seen * p->n_head * p->d_head;
+    *bytes = 2 * seen * p->n_kv * p->d_head * (double)lm_dtype_size((lm_dtype)c->in[1].dtype) + 8 * (double)lm_numel(&c->in[0]);
+}
+
+lm_value *lm_attn_paged(lm_graph *g, lm_value *q, lm_value *kpages, lm_value *vpages, lm_value *table, lm_value *seq, lm_value *pos, const lm_attn_p *p) {
+    return lm_emit(g, &lm_op_attn_paged, p, 6, (lm_value *[]){ q, kpages, vpages, table, seq, pos });
+}
+
+#define P(h, hk, d, w, sc, t) &(const lm_attn_p){ h, hk, d, w, sc, t }
+/* n rows, pages in the pool, sequences, pages per sequence */
+#define IN(n, h, hk, d, pool, s, per, t) { { 2, { n, (h) * (d) }, 0, 0, 0, 0, 0 }, { 4, { pool, hk, LM_KV_PAGE, d }, t, 0, 0, 0, 0 }, { 4, { pool, hk, LM_KV_PAGE, d }, t, 0, 0, 0, 0 }, \
+    { 2, { s, per }, LM_I32, LM_FILL_IDS, pool, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, s, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, (per) * LM_KV_PAGE, 0, 0 } }
+static const lm_sample samples[] = {
+    { "one row", P(1, 1, 16, 0, 0.25f, LM_F32), IN(1, 1, 1, 16, 3, 1, 2, LM_F32), 1e-5, 0, -1 },
+    { "rows of one sequence", P(4, 2, 64, 0, 0.125f, LM_F32), IN(33, 4, 2, 64, 7, 1, 4, LM_F32), 1e-5, 0, -1 },
+    { "mixed sequences, d_head 24", P(3, 1, 24, 0, 0.2f, LM_F32), IN(21, 3, 1, 24, 9, 5, 3, LM_F32), 1e-5, 0, -1 },
+    { "window", P(2, 2, 32, 70, 0.17f, LM_F32), IN(50, 2, 2, 32, 8, 2, 5, LM_F32), 1e-5, 0, -1 },
+    { "bf16 pages, d_head 80", P(4, 2, 80, 0, 0.11f, LM_F32), IN(9, 4, 2, 80, 5, 3, 3, LM_BF16), 1e-5, 0, -1 },
+    { "one kv head, 32 query heads", P(32, 1, 128, 0, 0.0884f, LM_F32), IN(2, 32, 1, 128, 5, 2, 4, LM_F32), 1e-5, 0, -1 },
+    { "bf16 inputs, d_head 256", P(2, 1, 256, 0, 0.0625f, LM_BF16), IN(5, 2, 1, 256, 4, 2, 3, LM_BF16), 2e-2, 6e-3, -1 },
+    { 0 } };
+
+LM_SIMD_KERNELS(lm_k_attn_paged);
+const lm_op lm_op_attn_paged = {
+    .name = "attn_paged", .math = "o_n = sum_x softmax_x(scale * <q_n, k_x>) v_x over the visible positions x of sequence seq_n", .n_in = 6, .n_out = 1,
+    .params_bytes = sizeof(lm_attn_p), .mm_at = 1 + offsetof(lm_attn_p, mm), .opaque = 8 | 16 | 32, .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_attn_paged, .samples = samples };

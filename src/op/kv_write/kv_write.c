@@ -1,0 +1,94 @@
+/* kv_write — kpages[slot] = k, vpages[slot] = v, in the layouts of kv_write.h. */
+#include <string.h>
+#include "op/kv_write/kv_write.h"
+#include "op/rule.h"
+
+static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
+    const lm_kv_write_p *p = c->p;
+    if (p->n_kv < 1 || p->d_head < 1) return lm_fail(ctx, LM_E_SHAPE, "kv_write: %d kv heads of %d dimensions", p->n_kv, p->d_head);
+    int64_t n = c->in[2].dim[0];
+    for (int i = 0; i < 2; i++) {
+        LM_TRY(lm_want(ctx, c, i, LM_ANY_FLOAT, 4, 4));
+        LM_TRY(lm_want_dims(ctx, c, i, LM_DIMS(c->in[0].dim[0], p->n_kv, LM_KV_PAGE, p->d_head)));
+        LM_TRY(lm_want(ctx, c, 2 + i, LM_ANY_FLOAT, 2, 2));
+        LM_TRY(lm_want_dims(ctx, c, 2 + i, LM_DIMS(n, (int64_t)p->n_kv * p->d_head)));
+        out[i] = lm_type_like(&c->in[i]);
+    }
+    LM_TRY(lm_want(ctx, c, 4, LM_I32, 1, 1));
+    return lm_want_dims(ctx, c, 4, LM_DIMS(n));
+}
+
+static void ref(const lm_call *c) {
+    const lm_kv_write_p *p = c->p;
+    const double *k = lm_f64(&c->in[2]), *v = lm_f64(&c->in[3]);
+    const int32_t *slot = c->in[4].data;
+    for (int i = 0; i < 2; i++) if (c->out[i].data != c->in[i].data) memcpy(c->out[i].data, c->in[i].data, (size_t)lm_numel(&c->out[i]) * 8);
+    double *kp = lm_f64(&c->out[0]), *vp = lm_f64(&c->out[1]);
+    for (int64_t n = 0; n < c->in[2].dim[0]; n++) {
+        if (slot[n] < 0 || slot[n] >= c->out[0].dim[0] * LM_KV_PAGE) continue;
+        const int64_t page = slot[n] / LM_KV_PAGE, t = slot[n] % LM_KV_PAGE, D = p->d_head;
+        for (int64_t h = 0; h < p->n_kv; h++) for (int64_t d = 0; d < D; d++) {
+            const int64_t base = (page * p->n_kv + h) * LM_KV_PAGE * D;
+            kp[base + lm_kv_key_at(t, d, D)] = k[(n * p->n_kv + h) * D + d];
+            vp[base + t * D + d] = v[(n * p->n_kv + h) * D + d];
+        }
+    }
+}
+
+static void cost(const lm_call *c, double *flops, double *bytes) {
+    *flops = 0;
+    *bytes = (double)lm_numel(&c->in[2]) * 2 * (double)(lm_dtype_size((lm_dtype)c->in[2].dtype) + lm_dtype_size((lm_dtype)c->in[0].dtype));
+}
+
+/* Kernels move numbers and round once: the same code and bits everywhere, so there is one, for any machine. */
+enum { ROWS = 64 };
+static bool accepts(const lm_call *c) {
+    for (int i = 0; i < 2; i++) {
+        const lm_tensor *pg = &c->in[i], *x = &c->in[2 + i];
+        if ((pg->dtype != LM_F32 && pg->dtype != LM_BF16) || pg->dtype != c->in[0].dtype || !lm_is_contig(pg)) return false;
+        if (x->dtype != LM_F32 || x->layout != LM_PLAIN || !lm_rows_fold(x)) return false;
+    }
+    return lm_is_contig(&c->in[4]);
+}
+static int64_t tiles(const lm_call *c) { return lm_ceil_div(c->in[2].dim[0], ROWS) * ((const lm_kv_write_p *)c->p)->n_kv; }
+static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
+    const lm_kv_write_p *p = c->p;
+    const int64_t D = p->d_head, h = tile % p->n_kv, n0 = tile / p->n_kv * ROWS, n1 = lm_min64(n0 + ROWS, c->in[2].dim[0]);
+    const int32_t *slot = c->in[4].data;
+    (void)scratch;
+    for (int64_t n = n0; n < n1; n++) {
+        if (slot[n] < 0) continue;
+        const int64_t page = slot[n] / LM_KV_PAGE, t = slot[n] % LM_KV_PAGE;
+        if (page >= c->out[0].dim[0]) return LM_E_RANGE;
+        const int64_t ka = (page * p->n_kv + h) * LM_KV_PAGE * D + lm_kv_key_at(t, 0, D), va = ((page * p->n_kv + h) * LM_KV_PAGE + t) * D;
+        const float *k = (const float *)c->in[2].data + n * lm_row_stride(&c->in[2]) + h * D, *v = (const float *)c->in[3].data + n * lm_row_stride(&c->in[3]) + h * D;
+        if (c->out[0].dtype == LM_F32) {
+            float *kp = (float *)c->out[0].data + ka;
+            for (int64_t d = 0; d < D; d++) kp[d * 16] = k[d];
+            memcpy((float *)c->out[1].data + va, v, (size_t)D * 4);
+        } else {
+            uint16_t *kp = (uint16_t *)c->out[0].data + ka, *vp = (uint16_t *)c->out[1].data + va;
+            for (int64_t d = 0; d < D; d++) { kp[d * 16] = lm_f32_to_bf16(k[d]); vp[d] = lm_f32_to_bf16(v[d]); }
+        }
+    }
+    return LM_OK;
+}
+static const lm_kernel kernel[] = { { .name = "kv_write.cpu", .order = "kv_write", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+static const lm_kernel *const kernels[] = { kernel, NULL };
+
+lm_value *lm_kv_write(lm_graph *g, lm_value *kpages, lm_value *vpages, lm_value *k, lm_value *v, lm_value *slot, const lm_kv_write_p *p) {
+    return lm_emit(g, &lm_op_kv_write, p, 5, (lm_value *[]){ kpages, vpages, k, v, slot });
+}
+
+#define PG(pages, h, d, t) { 4, { pages, h, LM_KV_PAGE, d }, t, 0, 0, 0, 0 }
+#define X(n, m) { 2, { n, m }, 0, 0, 0, 0, 0 }
+#define SLOT(n, mod) { 1, { n }, LM_I32, LM_FILL_IOTA, mod, 0, 0 }
+static const lm_sample samples[] = {
+    { "one token", &(const lm_kv_write_p){ 1, 16 }, { PG(1, 1, 16, LM_F32), PG(1, 1, 16, LM_F32), X(1, 16), X(1, 16), SLOT(1, 0) }, 0, 0, -1 },
+    { "over a page", &(const lm_kv_write_p){ 2, 24 }, { PG(3, 2, 24, LM_F32), PG(3, 2, 24, LM_F32), X(150, 48), X(150, 48), SLOT(150, 0) }, 0, 0, -1 },
+    { "bf16 pages", &(const lm_kv_write_p){ 3, 10 }, { PG(2, 3, 10, LM_BF16), PG(2, 3, 10, LM_BF16), X(65, 30), X(65, 30), SLOT(65, 0) }, 4e-3, 0, -1 },
+    { 0 } };
+
+const lm_op lm_op_kv_write = {
+    .name = "kv_write", .math = "kpages[slot_n] = k_n, vpages[slot_n] = v_n", .n_in = 5, .n_out = 2, .params_bytes = sizeof(lm_kv_write_p), .alias = { 1, 2 },
+    .opaque = 16, .pure_write = true, .shape = shape, .ref = ref, .cost = cost, .kernels = kernels, .samples = samples };

@@ -1,0 +1,30 @@
+/* layernorm_grad_w.c — inputs dy, x, mean, rstd. */
+#include "op/layernorm_grad_w/layernorm_grad_w.h"
+#include "op/rmsnorm/rmsnorm.h"
+#include "op/rule.h"
+LM_SIMD_KERNELS(lm_k_layernorm_grad_w);
+
+static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
+    LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, LM_MAX_RANK));
+    LM_TRY(lm_want_like(ctx, c, 1, 0));
+    if (lm_cols(&c->in[0]) < 1) return lm_fail(ctx, LM_E_SHAPE, "layernorm_grad_w: input 0: got no columns, wanted at least one");
+    lm_type st = lm_norm_stat_type(&c->in[0], lm_cols(&c->in[0]));
+    LM_TRY(lm_want_dims(ctx, c, 2, st.rank, st.dim));
+    LM_TRY(lm_want_dims(ctx, c, 3, st.rank, st.dim));
+    out[0] = LM_TYPE((lm_dtype)c->in[0].dtype, lm_cols(&c->in[0]));
+    return LM_OK;
+}
+static void ref(const lm_call *c) {
+    const double *dy = lm_f64(&c->in[0]), *x = lm_f64(&c->in[1]), *m = lm_f64(&c->in[2]), *rs = lm_f64(&c->in[3]); double *dw = lm_f64(&c->out[0]);
+    int64_t d = lm_cols(&c->in[0]), n = lm_rows(&c->in[0]);
+    for (int64_t j = 0; j < d; j++) { dw[j] = 0; for (int64_t r = 0; r < n; r++) dw[j] += dy[r * d + j] * (x[r * d + j] - m[r]) * rs[r]; }
+}
+static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 4 * (double)lm_numel(&c->in[0]); }
+#define S(nm, r, d) { .name = nm, .params = NULL, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } }, { .rank = 1, .dim = { r } }, { .rank = 1, .dim = { r }, .fill = LM_FILL_UNIFORM } }, .tol = 4e-6 }
+static const lm_sample samples[] = { S("one", 1, 1), S("3x7", 3, 7), S("5x17", 5, 17), S("one row", 1, 65), S("several tiles", 70, 257),
+    { .name = "many rows", .params = NULL, .in = { { .rank = 2, .dim = { 1000, 64 } }, { .rank = 2, .dim = { 1000, 64 } }, { .rank = 1, .dim = { 1000 } }, { .rank = 1, .dim = { 1000 }, .fill = LM_FILL_UNIFORM } }, .tol = 1e-5, .tol_norm = 2e-6 }, { 0 } };
+const lm_op lm_op_layernorm_grad_w = { .name = "layernorm_grad_w", .math = "dw_j = sum_r dy_rj (x_rj - mean_r) rstd_r", .n_in = 4, .n_out = 1, .acc_ok = 1,
+    .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_layernorm_grad_w, .samples = samples };
+lm_value *lm_layernorm_grad_w(lm_graph *g, lm_value *dy, lm_value *x, lm_value *mean, lm_value *rstd) {
+    return lm_emit(g, &lm_op_layernorm_grad_w, NULL, 4, (lm_value *const[]){ dy, x, mean, rstd });
+}

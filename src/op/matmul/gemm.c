@@ -1,0 +1,51 @@
+/* gemm.c — views of operands and the division of C into tiles. */
+#include "op/matmul/gemm.h"
+
+lm_mat lm_mat_of(const lm_tensor *t, bool row) {
+    lm_mat m = { .p = t->data, .dtype = (lm_dtype)t->dtype, .layout = (lm_layout)t->layout, .row = row, .cols = lm_cols(t) };
+    const int64_t rs = t->rank > 1 ? t->stride[t->rank - 2] : lm_cols(t);
+    m.os = row ? rs : 1;
+    m.ks = row ? 1 : rs;
+    m.bs = t->rank == 3 ? t->stride[0] : 0;
+    if (t->dtype == LM_QUANT) m.t = t;
+    return m;
+}
+
+lm_mat lm_mat_f32(const float *p, int64_t stride, bool row) {
+    return (lm_mat){ .p = p, .dtype = LM_F32, .row = row, .os = row ? stride : 1, .ks = row ? 1 : stride };
+}
+
+static int64_t kc_unit(const lm_gemm *g) { return g->b.t && g->b.t->quant->block > 32 ? g->b.t->quant->block : 32; }
+static int64_t kc_cap(const lm_gemm *g) { return lm_max64(LM_GEMM_KC / kc_unit(g), 1) * kc_unit(g); }
+/* A block of k: equal parts of at most KC, whole blocks of a quantized format. */
+int64_t lm_gemm_kc(const lm_gemm *g) {
+    const int64_t unit = kc_unit(g), cap = kc_cap(g);
+    if (g->K <= cap) return lm_max64(lm_round_up(g->K, unit), unit);
+    return lm_min64(lm_round_up(lm_ceil_div(g->K, lm_ceil_div(g->K, cap)), unit), cap);
+}
+
+/* Wide tiles amortize reading A, tall ones packing B; both shrink until there is work for a team. Few rows: the tile is a stretch of columns. */
+lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
+    enum { ENOUGH = 16 };
+    const int64_t np = lm_ceil_div(g->N, 16);
+    lm_gemm_grid t = { .mb = lm_max64(g->M, 1), .nbp = 8 };
+    if (g->M > 16) {
+        t.mb = 1024; t.nbp = LM_GEMM_NBP;
+        #define TILES_ (lm_ceil_div(g->M, t.mb) * lm_ceil_div(np, t.nbp) * g->batch)
+        if (TILES_ < ENOUGH) t.nbp = 12;
+        while (TILES_ < ENOUGH && t.mb > 128) t.mb /= 2;
+        if (TILES_ < ENOUGH) t.nbp = 6;
+        while (TILES_ < ENOUGH && t.mb > 32) t.mb /= 2;
+        #undef TILES_
+        t.mb = lm_round_up(lm_ceil_div(g->M, lm_ceil_div(g->M, t.mb)), 8);
+    }
+    t.n_m = lm_ceil_div(g->M, t.mb);
+    t.n_n = lm_ceil_div(np, t.nbp);
+    t.tiles = t.n_m * t.n_n * g->batch;
+    return t;
+}
+
+size_t lm_gemm_f32_scratch(const lm_gemm *g) {
+    const size_t kc = (size_t)lm_min64(kc_cap(g), lm_round_up(lm_max64(g->K, 1), kc_unit(g))), np = (size_t)lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), strip = LM_GEMM_STRIP;
+    return 4 * (kc * 16 * np + strip * (kc + 16) + 16 * kc) + 256;
+}

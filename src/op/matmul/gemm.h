@@ -1,0 +1,51 @@
+/* gemm.h — the matrix product shared by matmul and xent: one problem struct, tiles of C, one chain of additions per element.
+ *
+ * C(m,n) = [C(m,n) +] sum over k, in order, of A(m,k) B(k,n) [+ bias(n)]. Both operands are seen as (outer, reduction): A as (m,k), B as (n,k), and a
+ * lm_mat says where element (o,k) lies: strided, in a panel layout, or in a quantized row. Order ids:
+ *   "fma.k"     f32: one FMA per k, from 0 or C; bias added last. AVX-512 and AVX2 agree to the bit.
+ *   "mad.k"     the same with a rounding between product and sum (no FMA in the instruction set).
+ *   "bf16.*"    operands rounded to bf16 (nearest even) while packing; then fma or mad over k, or dp: one vdpbf16ps per pair of k, or
+ *               amx: one tdpbf16ps per 32 of k; K is padded with zeros.
+ *   "q8.k32"    A quantized to int8 per 32 of k (d = max|x|/127), integer dot per block, then acc += d_a * d_b * sum in block order.
+ * Nothing else enters: not M, N, the tile, the thread, the layout or the transposition; a GEMV gives the bits of a row of a GEMM.
+ *
+ * A tile of C is mb rows by nbp panels of 16 columns. For each block of kc the B panels [k][16] are packed into the thread's scratch (or read in place
+ * from a PANEL16 weight), stay in L2 and are swept by micro-kernels that hold r rows x p panels of C in registers; A is read in place where k is contiguous.
+ *
+ * Lifetime: everything is per call.  Threads: tiles are independent.  Errors: none; shapes were checked by the op. */
+#ifndef LM_GEMM_H
+#define LM_GEMM_H
+#include "op/op.h"
+
+typedef struct lm_mat {
+    const void *p; lm_dtype dtype; lm_layout layout;
+    const lm_tensor *t;                    /* LM_QUANT: the tensor, outer = its rows */
+    bool row;                              /* outer index = row of the stored matrix (else its column) */
+    int64_t os, ks, bs;                    /* PLAIN: element strides of outer, k, batch; one of os, ks is 1 */
+    int64_t cols;                          /* panels: columns of the stored matrix */
+} lm_mat;
+typedef struct lm_gemm {
+    int64_t batch, M, N, K;
+    lm_mat a, b;
+    float *c; int64_t c_rs, c_bs;
+    const void *bias; lm_dtype bias_dtype;  /* F32 or BF16, N numbers, or NULL */
+    bool acc, round;                       /* C +=; operands rounded to bf16 first */
+} lm_gemm;
+typedef struct lm_gemm_grid { int64_t mb, nbp, n_m, n_n, tiles; } lm_gemm_grid;
+
+/* How a stored matrix is seen: row = its rows are the outer index. */
+lm_mat lm_mat_of(const lm_tensor *t, bool row);
+/* A (M,K) view of an f32 buffer with a row stride; row as above. */
+lm_mat lm_mat_f32(const float *p, int64_t stride, bool row);
+enum { LM_GEMM_KC = 512, LM_GEMM_STRIP = 64, LM_GEMM_NBP = 24 };
+void lm_gemm_of(const lm_call *c, lm_gemm *g);                 /* a call of the matmul op */
+bool lm_gemm_accepts(const lm_call *c);                       /* what all float kernels can read; then by mm: */
+bool lm_gemm_accepts_f32(const lm_call *c);
+bool lm_gemm_accepts_bf16(const lm_call *c);
+/* Tiles of C for the f32 kernels; depends on M, N, K, batch alone. */
+lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g);
+size_t lm_gemm_f32_scratch(const lm_gemm *g);                  /* per thread; enough for every smaller M */
+int64_t lm_gemm_kc(const lm_gemm *g);                          /* block of k */
+typedef void lm_gemm_tile_fn(const lm_gemm *g, int64_t tile, void *scratch);
+lm_gemm_tile_fn lm_gemm_f32_tile_avx512, lm_gemm_f32_tile_avx2, lm_gemm_f32_tile_portable;
+#endif

@@ -1,0 +1,7 @@
+/* mul.h — y = a * b, where b is like a, or a vector of a's columns, or one number. NULL when the graph is in error. */
+#ifndef LM_OP_MUL_H
+#define LM_OP_MUL_H
+#include "op/op.h"
+extern const lm_op lm_op_mul;
+lm_value *lm_mul(lm_graph *g, lm_value *a, lm_value *b);
+#endif

@@ -1,0 +1,3 @@
+/* sum_simd.c — memory bound: 4 bytes per element. */
+#include "op/blocksum.h"
+LM_BLOCKSUM_KERNEL(sum, v, v);

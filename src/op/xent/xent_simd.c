@@ -1,0 +1,128 @@
+/* xent_simd.c — rows of logits per instruction set, and the kernels of xent.
+ *
+ * lse must have the same bits everywhere, so its exp is written without FMA: the product is hidden from the compiler's contraction by an empty asm.
+ * Cost: two sweeps of a row that lies in L2, about 20 operations per 16 logits; the logits themselves cost 2 d flops each. */
+#include "op/simd.h"
+#include "op/xent/xent_core.h"
+
+#if defined(LM_ISA_IS_avx512)
+enum { W = 16 };
+#elif defined(LM_ISA_IS_avx2)
+enum { W = 8 };
+#else
+enum { W = 4 };
+#endif
+enum { NV = 16 / W, BLOCK = 1024 };
+typedef float vec __attribute__((vector_size(4 * W)));
+typedef int32_t veci __attribute__((vector_size(4 * W)));
+typedef float vecu __attribute__((vector_size(4 * W), aligned(4), may_alias));
+#define INL static inline __attribute__((always_inline))
+#define LD(p) (*(const vecu *)(p))
+#define ST(p, v) (*(vecu *)(p) = (v))
+INL vec all(float x) { return x - (vec){ 0 }; }
+INL vec sel(veci m, vec a, vec b) { return (vec)(((veci)a & m) | ((veci)b & ~m)); }
+INL vec mul(vec a, vec b) {
+    vec r = a * b;
+#if defined(__AVX__)
+    __asm__("" : "+v"(r));
+#elif defined(__SSE2__)
+    __asm__("" : "+x"(r));
+#endif
+    return r;
+}
+/* exp(x) for x <= 0, within 2 ulp; 0 below -87.3; NaN stays. Cephes' reduction and polynomial. */
+INL vec exp_neg(vec x) {
+    const vec lo = all(-87.3365447505f);
+    const veci under = x < lo;
+    const vec c = sel(under, lo, x), t = mul(c, all(1.44269504088896341f)) + 12582912.0f, f = t - 12582912.0f;
+    const veci n = (veci)t - 0x4b400000;
+    vec r = c - mul(f, all(0.693359375f));
+    r = r + mul(f, all(2.12194440e-4f));
+    vec p = mul(r, all(1.9875691500e-4f)) + 1.3981999507e-3f;
+    p = mul(p, r) + 8.3334519073e-3f; p = mul(p, r) + 4.1665795894e-2f; p = mul(p, r) + 1.6666665459e-1f; p = mul(p, r) + 5.0000001201e-1f;
+    p = mul(mul(p, r), r) + r + 1.0f;
+    const vec y = sel(under, all(0.0f), mul(p, (vec)((n + 127) << 23)));
+    return sel(x != x, x, y);
+}
+
+static float row_max(const float *z, int64_t V) {
+    vec m[4]; int64_t v = 0;
+    for (int i = 0; i < 4; i++) m[i] = all(-INFINITY);
+    for (; v + 4 * W <= V; v += 4 * W) for (int i = 0; i < 4; i++) { vec x = LD(z + v + i * W); m[i] = sel(x > m[i], x, m[i]); }
+    for (int i = 1; i < 4; i++) m[0] = sel(m[i] > m[0], m[i], m[0]);
+    float best = -INFINITY;
+    for (int i = 0; i < W; i++) best = m[0][i] > best ? m[0][i] : best;
+    for (; v < V; v++) best = z[v] > best ? z[v] : best;
+    return best;
+}
+/* 16 lanes in order over n numbers (short of a multiple of 16: filled up with `pad`), lanes added by halves. */
+typedef vec lane_fn(vec x, vec m);
+INL float lanes(const float *z, int64_t n, float pad, float m, lane_fn *f) {
+    vec s[NV]; const vec mv = all(m);
+    for (int j = 0; j < NV; j++) s[j] = all(0.0f);
+    int64_t v = 0;
+    for (; v + 16 <= n; v += 16) for (int j = 0; j < NV; j++) s[j] += f(LD(z + v + j * W), mv);
+    if (v < n) {
+        float t[16];
+        for (int i = 0; i < 16; i++) t[i] = v + i < n ? z[v + i] : pad;
+        for (int j = 0; j < NV; j++) s[j] += f(LD(t + j * W), mv);
+    }
+    float t[16];
+    for (int j = 0; j < NV; j++) ST(t + j * W, s[j]);
+    for (int h = 8; h; h /= 2) for (int i = 0; i < h; i++) t[i] += t[i + h];
+    return t[0];
+}
+INL vec exp_of(vec x, vec m) { return exp_neg(x - m); }
+INL vec same(vec x, vec m) { (void)m; return x; }
+
+static float row_lse(const float *z, int64_t V) {
+    const float m = row_max(z, V);
+    double s = 0;
+    if (m == INFINITY) return m;
+    if (m == -INFINITY) {
+        for (int64_t v = 0; v < V; v++) if (z[v] != z[v]) return z[v];
+        return m;
+    }
+    for (int64_t v = 0; v < V; v += BLOCK) s += lanes(z + v, lm_min64(BLOCK, V - v), -INFINITY, m, exp_of);
+    return (float)(m + log(s));
+}
+static double row_sum(const float *z, int64_t V) {
+    double s = 0;
+    for (int64_t v = 0; v < V; v += BLOCK) s += lanes(z + v, lm_min64(BLOCK, V - v), 0, 0, same);
+    return s;
+}
+static void row_grad(float *z, int64_t V, float lse, float a, float b) {
+    const vec L = all(lse), A = all(a), B = all(b), zero = all(0.0f);
+    int64_t v = 0;
+    for (; v + W <= V; v += W) { vec x = LD(z + v) - L; x = sel(x > zero, zero, x); ST(z + v, mul(exp_neg(x), A) - B); }
+    if (v < V) {
+        float t[W];
+        for (int i = 0; i < W; i++) t[i] = v + i < V ? z[v + i] : 0;
+        vec x = LD(t) - L; x = sel(x > zero, zero, x); ST(t, mul(exp_neg(x), A) - B);
+        memcpy(z + v, t, (size_t)(V - v) * 4);
+    }
+}
+const lm_xent_vec LM_ISA_NAME(lm_xent_vec) = { row_lse, row_sum, row_grad };
+
+/* ---- kernels ------------------------------------------------------------------------------------------------------------------ */
+static int64_t logit_tiles(const lm_call *c) { lm_gemm g = lm_xent_logits(c); return lm_gemm_f32_grid(&g).tiles; }
+static lm_err logit_run(const lm_call *c, int64_t tile, void *scratch) {
+    lm_gemm g = lm_xent_logits(c);
+    LM_ISA_NAME(lm_gemm_f32_tile)(&g, tile, scratch);
+    return LM_OK;
+}
+static int64_t row_tiles(const lm_call *c) { int64_t r0; return lm_xent_chunk(c, &r0); }
+static lm_err row_run(const lm_call *c, int64_t tile, void *scratch) {
+    (void)scratch;
+    int64_t r0; lm_xent_chunk(c, &r0);
+    return lm_xent_row(c, &LM_ISA_NAME(lm_xent_vec), r0 + tile, (float *)c->shared + tile * lm_xent_stride(c), false);
+}
+static size_t bytes(const lm_call *c) { lm_gemm g = lm_xent_logits(c); return lm_gemm_f32_scratch(&g); }
+#if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
+#define ORDER "fma.k"
+#else
+#define ORDER "mad.k"
+#endif
+#define ROW(mm, order_, accepts_) { .name = "xent." mm "." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = order_, .accepts = accepts_, .shared_bytes = lm_xent_shared, \
+    .thread_bytes = bytes, .n_phase = 2, .phase = { { logit_tiles, logit_run }, { row_tiles, row_run } }, .repeat = lm_xent_repeat }
+const lm_kernel LM_ISA_NAME(lm_k_xent)[] = { ROW("f32", ORDER, lm_xent_accepts_f32), ROW("bf16", "bf16." ORDER, lm_xent_accepts_bf16), { 0 } };

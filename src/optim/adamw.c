@@ -1,0 +1,19 @@
+/* adamw.c — Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), bias-corrected, in PyTorch's order of operations.
+ *
+ *   m ← β1 m + (1-β1) g;  v ← β2 v + (1-β2) g²;  p ← p (1 - lr·wd) - lr/(1-β1^t) · m / (√v/√(1-β2^t) + ε) */
+#include <math.h>
+#include <stdio.h>
+#include "op/adamw/adamw.h"
+#include "optim/optim.h"
+static lm_err build(lm_graph *g, const lm_optim_arg *a) {
+    char m[300], v[300];
+    snprintf(m, sizeof m, "adamw.m.%s", a->param_name);
+    snprintf(v, sizeof v, "adamw.v.%s", a->param_name);
+    lm_adamw(g, a->param, a->grad, lm_state(g, m, lm_type_of(a->param)), lm_state(g, v, lm_type_of(a->param)), a->hyper, a->scale);
+    return lm_graph_err(g);
+}
+static void hyper(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]) {
+    out[0] = (float)(c->lr * lr_scale); out[1] = (float)c->beta1; out[2] = (float)c->beta2; out[3] = (float)c->eps; out[4] = decay ? (float)c->weight_decay : 0.0f;
+    out[5] = (float)(1.0 - pow(c->beta1, (double)step)); out[6] = (float)(1.0 - pow(c->beta2, (double)step)); out[7] = 0.0f;
+}
+const lm_optim lm_optim_adamw = { .name = "adamw", .paper = "Loshchilov & Hutter 2019, arXiv 1711.05101", .build = build, .hyper = hyper, .state_copies = 2 };

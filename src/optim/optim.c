@@ -1,0 +1,54 @@
+/* optim.c — the table, and the update graph of a whole model: global norm, clip factor, one update per parameter. */
+#include <stdio.h>
+#include <string.h>
+#include "op/add/add.h"
+#include "op/clip_scale/clip_scale.h"
+#include "op/sumsq/sumsq.h"
+#include "optim/optim.h"
+#define OPTIM(n) extern const lm_optim lm_optim_##n;
+#include "optim_list.inc"
+#undef OPTIM
+const lm_optim *const lm_optims[] = {
+#define OPTIM(n) &lm_optim_##n,
+#include "optim_list.inc"
+#undef OPTIM
+    NULL };
+const lm_optim *lm_optim_by_name(const char *name) {
+    for (int i = 0; lm_optims[i]; i++) if (!strcmp(lm_optims[i]->name, name)) return lm_optims[i];
+    return NULL;
+}
+const lm_optim *lm_optim_for(const lm_optim_cfg *c, const lm_optim_param *p) {
+    const lm_optim *o = lm_optim_by_name(c->name);
+    bool hidden = p->type.rank == 2 && (p->role == LM_ROLE_COL || p->role == LM_ROLE_ROW);
+    return o && o->matrices_only && !hidden ? lm_optim_by_name("adamw") : o;
+}
+lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *p, int n, const lm_optim_hooks *hooks) {
+    lm_ctx *ctx = lm_graph_ctx(g);
+    if (!lm_optim_by_name(c->name)) {
+        const char *names[32]; int m = 0;
+        for (; lm_optims[m] && m < 32; m++) names[m] = lm_optims[m]->name;
+        const char *near = lm_nearest(c->name, names, m);
+        return lm_fail(ctx, LM_E_CONFIG, "optim.name: no optimizer is called \"%s\"%s%s", c->name, near ? "; did you mean " : "", near ? near : "");
+    }
+    lm_value **grad = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *grad), *norm2 = NULL;
+    if (!grad) return LM_E_NOMEM;
+    char name[300];
+    for (int i = 0; i < n; i++) {
+        snprintf(name, sizeof name, "grad.%s", p[i].name);
+        grad[i] = lm_state(g, name, &p[i].type);
+        if (hooks && hooks->grad) grad[i] = hooks->grad(hooks->ud, g, grad[i]);
+        lm_value *s = lm_sumsq(g, grad[i]);
+        norm2 = norm2 ? lm_add(g, norm2, s) : s;
+    }
+    if (hooks && hooks->norm) norm2 = hooks->norm(hooks->ud, g, norm2);
+    lm_type two = LM_TYPE(LM_F32, 2), eight = LM_TYPE(LM_F32, LM_HYPER);
+    lm_value *scale = lm_clip_scale(g, norm2, lm_input(g, "clip", &two));
+    lm_graph_output(g, "gnorm", lm_output(scale, 1));
+    for (int i = 0; i < n; i++) {
+        const lm_optim *o = lm_optim_for(c, &p[i]);
+        snprintf(name, sizeof name, "hyper.%s.%s", o->name, lm_optim_decays(&p[i]) ? "decay" : "plain");
+        lm_optim_arg a = { .param_name = p[i].name, .param = lm_state(g, p[i].name, &p[i].type), .grad = grad[i], .scale = scale, .hyper = lm_input(g, name, &eight), .cfg = c };
+        LM_TRY(o->build(g, &a));
+    }
+    return lm_graph_err(g);
+}

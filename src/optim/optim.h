@@ -1,0 +1,51 @@
+/* optim.h — optimizers as graph builders: (parameter, accumulated gradient, state) → update nodes. They know nothing of ranks.
+ *
+ * An optimizer is one file and one row. It declares its states by creating them ("<row>.<slot>.<parameter>") and emits nodes that write the parameter in place; learning rate and
+ * the other numbers arrive as one small device input per parameter group, so one plan serves every step. Gradients are sums over tokens; `scale` (one number on
+ * the device: clip factor / tokens) turns them into means. The update zeroes the gradient for the next accumulation.
+ * Which row a parameter gets: matrices of role COL or ROW the chosen optimizer; embeddings, heads, norms and biases AdamW. Weight decay applies to matrices and embeddings only.
+ *
+ * Lifetime: rows are static.  Threads: builders as the graph.  Errors: unknown names offer the nearest. */
+#ifndef LM_OPTIM_H
+#define LM_OPTIM_H
+#include "graph/graph.h"
+enum { LM_HYPER = 8 };                                   /* floats in a group's input */
+typedef struct {                                         /* options of a run (train/ makes the option rows) */
+    const char *name;                                    /* "adamw", "muon" */
+    double lr, beta1, beta2, eps, weight_decay, clip;    /* clip: global gradient norm, 0 = off */
+    double muon_lr, muon_momentum, muon_weight_decay; int muon_steps;
+} lm_optim_cfg;
+typedef struct {
+    const char *param_name; lm_value *param, *grad, *scale, *hyper;   /* states; (1); (LM_HYPER) */
+    const lm_optim_cfg *cfg;
+} lm_optim_arg;
+typedef struct lm_optim {
+    const char *name, *paper;
+    bool matrices_only;                                  /* embeddings, heads and vectors then go to adamw */
+    lm_err (*build)(lm_graph *g, const lm_optim_arg *a);
+    /* The group's numbers at a step (1-based); lr_scale is the schedule's value in [0,1]. */
+    void (*hyper)(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]);
+    int state_copies;                                    /* f32 states per parameter element, for the plan */
+} lm_optim;
+extern const lm_optim *const lm_optims[];                /* generated from the files */
+const lm_optim *lm_optim_by_name(const char *name);
+
+/* The update graph of a whole model. Inputs it makes: "clip" F32 (2) = {max norm, 1/tokens}, "hyper.<row>.decay", "hyper.<row>.plain" F32 (8). Output "gnorm" F32 (1): the
+ * norm of the mean gradient before clipping. reduce(ud, g, grad) may rewrite a gradient first (data parallel) and returns the value to use; reduce_norm the squared norm. */
+typedef struct {
+    lm_value *(*grad)(void *ud, lm_graph *g, lm_value *grad);
+    lm_value *(*norm)(void *ud, lm_graph *g, lm_value *gnorm2);
+    void *ud;
+} lm_optim_hooks;
+typedef struct { const char *name; lm_type type; lm_role role; } lm_optim_param;
+lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *p, int n, const lm_optim_hooks *hooks);
+const lm_optim *lm_optim_for(const lm_optim_cfg *c, const lm_optim_param *p);
+static inline bool lm_optim_decays(const lm_optim_param *p) { return p->role == LM_ROLE_COL || p->role == LM_ROLE_ROW || p->role == LM_ROLE_EMBED; }
+
+/* ---- schedules: the factor on the learning rate at a step (0-based) ------------------------------------------------------------ */
+typedef enum { LM_SCHED_CONSTANT, LM_SCHED_LINEAR, LM_SCHED_COSINE, LM_SCHED_WSD } lm_sched_kind;
+extern const char *const lm_sched_names[];               /* NULL-terminated, in enum order */
+typedef struct { lm_sched_kind kind; int64_t warmup, steps, decay_steps; double floor; } lm_sched;   /* decay_steps: WSD's last stretch; floor: final factor */
+/* Linear warm-up (step+1)/warmup, then: constant 1; linear or cosine from 1 to floor over the rest; WSD stays 1 and falls linearly to floor over decay_steps (Hu et al. 2024). */
+double lm_sched_at(const lm_sched *s, int64_t step);
+#endif

@@ -1,0 +1,22 @@
+/* q5_k.c — super-blocks of 256: eight groups of 32 five-bit codes, each with a 6-bit scale and minimum: x ≈ d·s·q - dmin·m. 5.5 bits. Read only.
+ *
+ *   | d f16 | dmin f16 | 12 bytes of scales and minima | 32 bytes: fifth bits | 128 bytes: low four bits |      176 bytes
+ * Fifth bit of element j of group g is bit g of byte j; low bits as in Q4_K. */
+#include "quant/quant_int.h"
+
+static void to_float(const lm_quant *q, const void *const *comp, int64_t n, float *dst) {
+    (void)q;
+    const uint8_t *b = comp[0];
+    for (int64_t i = 0; i < n; i += LM_QK_K, b += 176) {
+        const float d = lm_q_f16(b), dmin = lm_q_f16(b + 2);
+        for (int g = 0; g < 8; g++) {
+            int s, m; lm_q_scale_min(b + 4, g, &s, &m);
+            const float scale = d * (float)s, min = dmin * (float)m;
+            const uint8_t *high = b + 16, *codes = b + 48 + g / 2 * 32;
+            for (int j = 0; j < 32; j++)
+                dst[i + g * 32 + j] = scale * (float)((codes[j] >> (g % 2 * 4) & 15) | (high[j] >> g & 1) << 4) - min;
+        }
+    }
+}
+const lm_quant lm_quant_q5_k = { .name = "Q5_K", .gguf_id = 13, .block = LM_QK_K, .n_comp = 1, .comp = { { "blocks", 176 } }, .bits = 5.5,
+                                 .to_float = to_float };

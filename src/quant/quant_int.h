@@ -1,0 +1,31 @@
+/* quant_int.h — small pieces the formats share.
+ *
+ * Lifetime: none.  Threads: pure.  Errors: none; codes of NaN are 0 (the scale of such a block is NaN or infinite, so it stays visible). */
+#ifndef LM_QUANT_INT_H
+#define LM_QUANT_INT_H
+#include "quant/quant.h"
+#include <math.h>
+#include <string.h>
+enum { LM_QK = 32, LM_QK_K = 256 };
+static inline float lm_q_f16(const uint8_t *p) { uint16_t h; memcpy(&h, p, 2); return lm_f16_to_f32(h); }      /* little-endian, as all our machines */
+static inline void lm_q_put16(uint8_t *p, float f) { const uint16_t h = lm_f32_to_f16(f); memcpy(p, &h, 2); }
+/* truncate to 0..top */
+static inline uint8_t lm_q_code(float v, int top) { return v >= (float)top ? (uint8_t)top : v > 0 ? (uint8_t)v : 0; }
+static inline float lm_q_inverse(float d) { return d != 0 ? 1.0f / d : 0.0f; }
+/* the element of largest magnitude, with its sign; the first of equals */
+static inline float lm_q_extreme(const float *x, int n) {
+    float best = 0, at = 0;
+    for (int i = 0; i < n; i++) if (fabsf(x[i]) > best) { best = fabsf(x[i]); at = x[i]; }
+    return at;
+}
+static inline void lm_q_range(const float *x, int n, float *lo, float *hi) {
+    *lo = *hi = x[0];
+    for (int i = 1; i < n; i++) { if (x[i] < *lo) *lo = x[i]; if (x[i] > *hi) *hi = x[i]; }
+}
+/* Q4_K and Q5_K: eight 6-bit scales and minima in 12 bytes. Bytes 0-3 hold scales 0-3, bytes 4-7 minima 0-3 (six low bits each); bytes 8-11 hold the
+ * low nibbles of scales (low half) and minima (high half) 4-7, whose upper two bits are the top bits of bytes 0-7. */
+static inline void lm_q_scale_min(const uint8_t s[12], int i, int *scale, int *min) {
+    if (i < 4) { *scale = s[i] & 63; *min = s[i + 4] & 63; }
+    else { *scale = (s[i + 4] & 15) | (s[i - 4] >> 6) << 4; *min = s[i + 4] >> 4 | (s[i] >> 6) << 4; }
+}
+#endif

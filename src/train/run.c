@@ -1,0 +1,292 @@
+/* run.c — the loop around a trainer. */
+#include <math.h>
+#include <string.h>
+#include "base/file.h"
+#include "device/cpu.h"
+#include "format/safetensors.h"
+#include "train/report.h"
+#include "train/run.h"
+#include "train/train_int.h"
+
+typedef struct {
+    lm_ctx *ctx; const lm_run_cfg *c; const lm_run_opts *o; lm_comm *comm;
+    lm_arena *a; lm_tok *tok; lm_shards *data, *val_data; lm_cfg model; lm_store *store; lm_trainer *t; lm_loader *loader, *val; lm_batch b;
+    lm_sched sched; int64_t micro, accum; lm_ckpt_state st; lm_hash128_t cfg_hash; lm_out *metrics; int64_t val_bytes, val_first, val_count;
+    double nats_to_bits; double t0; char *ckpt_dir;
+} run;
+
+static void emit(run *r, lm_run_event *e) { if (r->o->event) r->o->event(r->o->ud, e); }
+static char *in_out(run *r, const char *name) { return lm_arena_printf(r->a, "%s/%s", r->c->out, name); }
+static bool leader(const run *r) { return r->comm->rank == 0; }
+
+lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) {
+    const lm_model *row = lm_model_by_name(c->model.family);
+    if (!row) {
+        const char *names[64]; int n = 0;
+        for (; lm_models[n] && n < 64; n++) names[n] = lm_models[n]->name;
+        const char *near = lm_nearest(c->model.family, names, n);
+        return lm_fail(ctx, LM_E_CONFIG, "model.family: no architecture is called \"%s\"%s%s", c->model.family, near ? "; did you mean " : "", near ? near : "");
+    }
+    *m = (lm_cfg){ .model = row, .vocab = vocab, .d = c->model.d, .n_layer = c->model.n_layer, .n_head = c->model.n_head, .n_kv = c->model.n_kv ? c->model.n_kv : c->model.n_head,
+                   .d_head = c->model.d_head ? c->model.d_head : c->model.d / c->model.n_head, .max_pos = c->model.max_pos ? c->model.max_pos : c->data.seq, .eps = 1e-5,
+                   .init_std = c->model.init_std, .tie = c->model.tie, .bos = -1, .hf_type = row->name };
+    bool gpt2 = !strcmp(row->name, "gpt2");
+    m->act = gpt2 ? LM_ACT_GELU_TANH : LM_ACT_SILU;
+    m->d_ff = c->model.d_ff ? c->model.d_ff : gpt2 ? 4 * m->d : lm_round_up(8 * m->d / 3, 64);
+    m->rope.d_head = (int)m->d_head; m->rope.base = c->model.rope_theta; m->rope.max_pos = m->max_pos;
+    if (gpt2 && m->max_pos < c->data.seq) return lm_fail(ctx, LM_E_CONFIG, "model.max_pos is %lld, data.seq %lld: gpt2 has no position beyond its table", (long long)m->max_pos, (long long)c->data.seq);
+    return lm_cfg_check(ctx, m);
+}
+static lm_err open_text(run *r, const char *path, lm_shards **out) {
+    if (!path) return lm_fail(r->ctx, LM_E_CONFIG, "data.path is not set: a text file, a JSONL file, or a folder made by `loam data tokenize`");
+    return lm_is_dir(path) ? lm_shards_open(out, r->ctx, path) : lm_shards_from_text(out, r->ctx, r->tok, path);
+}
+static lm_err tokenizer(run *r) {
+    char *own = in_out(r, "tokenizer.json");
+    if (!own) return LM_E_NOMEM;
+    if (r->o->resume && lm_exists(own)) return lm_tok_open(r->ctx, own, NULL, &r->tok);
+    if (r->c->tokenizer.path) return lm_tok_open(r->ctx, r->c->tokenizer.path, NULL, &r->tok);
+    if (r->c->model.from) return lm_tok_open(r->ctx, r->c->model.from, NULL, &r->tok);
+    if (r->c->data.path && lm_is_dir(r->c->data.path)) {
+        char *p = lm_arena_printf(r->a, "%s/tokenizer.json", r->c->data.path);
+        return p ? lm_tok_open(r->ctx, p, NULL, &r->tok) : LM_E_NOMEM;
+    }
+    if (!r->c->data.path) return open_text(r, NULL, NULL);
+    return lm_data_train_tokenizer(r->ctx, r->c->data.path, r->c->tokenizer.vocab, &r->tok);
+}
+static lm_err prepare_data(run *r) {
+    LM_TRY(tokenizer(r));
+    LM_TRY(open_text(r, r->c->data.path, &r->data));
+    lm_hash128_t th = lm_tok_hash(r->tok), dh = lm_shards_tok_hash(r->data);
+    if (th.lo != dh.lo || th.hi != dh.hi)
+        return lm_fail(r->ctx, LM_E_MISMATCH, "%s was tokenized with another tokenizer than this run's; tokenize it again or set tokenizer.path to the one it was made with", r->c->data.path);
+    if (r->c->data.val_path) LM_TRY(open_text(r, r->c->data.val_path, &r->val_data));
+    int64_t n = lm_shards_tokens(r->data), held = 0;
+    if (!r->val_data) held = lm_min64(n, lm_max64(r->c->data.val_fraction > 0 ? r->c->data.seq + 1 : 0, (int64_t)(r->c->data.val_fraction * (double)n)));
+    if (n - held < r->c->data.seq + 1)
+        return lm_fail(r->ctx, LM_E_DATA, "%s has %lld tokens, %lld of them held out: not one sequence of data.seq = %lld; use more text or a smaller data.seq", r->c->data.path, (long long)n,
+                       (long long)held, (long long)r->c->data.seq);
+    lm_source s = { r->data, 1.0, 0, n - held };
+    const lm_loader_opts lo = { .sources = &s, .n_source = 1, .seq = r->c->data.seq, .seed = (uint64_t)r->c->train.seed, .mask_docs = r->c->data.mask_docs, .shuffle = true };
+    LM_TRY(lm_loader_new(&r->loader, r->ctx, &lo));
+    r->val_first = r->val_data ? 0 : n - held;
+    r->val_count = r->val_data ? lm_shards_tokens(r->val_data) : held;
+    if (r->val_count > r->c->data.seq) {
+        lm_source v = { r->val_data ? r->val_data : r->data, 1.0, r->val_first, r->val_count };
+        lm_loader_opts vo = lo; vo.sources = &v; vo.shuffle = false;
+        LM_TRY(lm_loader_new(&r->val, r->ctx, &vo));
+    }
+    return LM_OK;
+}
+static lm_err load_model(run *r) {
+    lm_ctx *ctx = r->ctx;
+    LM_TRY(lm_store_new(&r->store, ctx));
+    if (!r->c->model.from) {
+        LM_TRY(lm_run_model(ctx, r->c, lm_tok_vocab(r->tok), &r->model));
+        r->model.bos = lm_tok_bos(r->tok);
+        int n; const int32_t *eos = lm_tok_eos(r->tok, &n);
+        r->model.n_eos = n < 8 ? n : 8;
+        for (int i = 0; i < r->model.n_eos; i++) r->model.eos[i] = eos[i];
+        return r->o->dry ? LM_OK : lm_model_init(ctx, &r->model, r->store, (uint64_t)r->c->train.seed);
+    }
+    lm_weights *w;
+    LM_TRY(lm_weights_open(&w, ctx, r->c->model.from));
+    r->model = *lm_weights_cfg(w);
+    lm_err e = LM_OK;
+    if (lm_tok_vocab(r->tok) > r->model.vocab)
+        e = lm_fail(ctx, LM_E_MISMATCH, "the tokenizer has %d ids, the model of %s only %lld", lm_tok_vocab(r->tok), r->c->model.from, (long long)r->model.vocab);
+    if (!e && !r->o->dry) e = lm_weights_load(w, r->store, &(lm_load_opts){ .dtype = LM_F32 });
+    lm_weights_close(w);
+    return e;
+}
+static lm_err mesh_kind(run *r, lm_mesh_kind *kind) {
+    const char *m = r->c->mesh;
+    *kind = LM_MESH_SINGLE;
+    if (!m || !*m) { if (r->comm->size > 1) return lm_fail(r->ctx, LM_E_CONFIG, "%d ranks run, but mesh is not set: mesh=dp=%d or mesh=fsdp=%d", r->comm->size, r->comm->size, r->comm->size); return LM_OK; }
+    const char *eq = strchr(m, '=');
+    long n = eq ? strtol(eq + 1, NULL, 10) : 0;
+    if (!strncmp(m, "dp=", 3)) *kind = LM_MESH_DP;
+    else if (!strncmp(m, "fsdp=", 5)) *kind = LM_MESH_FSDP;
+    else return lm_fail(r->ctx, LM_E_CONFIG, "mesh is \"%s\"; dp=N and fsdp=N are known", m);
+    if (n != r->comm->size) return lm_fail(r->ctx, LM_E_CONFIG, "mesh is %s, but %d ranks run", m, r->comm->size);
+    if (n == 1) *kind = LM_MESH_SINGLE;
+    return LM_OK;
+}
+static lm_err make_trainer(run *r) {
+    const lm_run_cfg *c = r->c;
+    int64_t ranks = r->comm->size;
+    if (c->train.batch % ranks) return lm_fail(r->ctx, LM_E_CONFIG, "train.batch is %lld: it does not divide among %lld ranks", (long long)c->train.batch, (long long)ranks);
+    int64_t mine = c->train.batch / ranks;
+    r->micro = c->train.micro_batch ? c->train.micro_batch : mine;
+    if (mine % r->micro) return lm_fail(r->ctx, LM_E_CONFIG, "a rank has %lld sequences a step: train.micro_batch = %lld does not divide them", (long long)mine, (long long)r->micro);
+    r->accum = mine / r->micro;
+    lm_trainer_opts o = { .batch = r->micro, .seq = c->data.seq, .mm = c->train.dtype ? LM_BF16 : LM_F32, .recompute = (int)c->train.recompute, .memory_budget = c->train.memory_budget,
+        .optim = { .name = c->optim.name, .lr = c->optim.lr, .beta1 = c->optim.beta1, .beta2 = c->optim.beta2, .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .clip = c->optim.clip,
+                   .muon_lr = c->optim.muon_lr, .muon_momentum = c->optim.muon_momentum, .muon_weight_decay = c->optim.muon_weight_decay, .muon_steps = (int)c->optim.muon_steps },
+        .label_smoothing = c->train.label_smoothing, .z_loss = c->train.z_loss, .dropout = c->train.dropout, .seed = (uint64_t)c->train.seed, .comm = r->comm, .dry = r->o->dry };
+    LM_TRY(mesh_kind(r, &o.mesh));
+    LM_TRY(lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o));
+    r->sched = (lm_sched){ .kind = (lm_sched_kind)c->optim.schedule, .warmup = c->optim.warmup, .steps = c->train.steps,
+                           .decay_steps = c->optim.decay_steps ? c->optim.decay_steps : c->train.steps / 5, .floor = c->optim.min_lr };
+    return LM_OK;
+}
+/* Bytes that the held-out targets stand for: nats per token become bits per byte. */
+static lm_err validate(run *r, double *loss, double *bpb) {
+    double sum = 0; int64_t n = 0, bytes = 0;
+    int64_t windows = lm_loader_epoch_seqs(r->val), want = r->c->train.val_batches * r->micro;
+    if (want > windows) want = windows;
+    for (int64_t s = 0; s < want; s += r->micro) {
+        LM_TRY(lm_loader_fill(r->val, &r->b, (uint64_t)s));
+        int64_t rows = lm_min64(r->micro, want - s) * r->c->data.seq;
+        for (int64_t i = rows; i < r->b.n; i++) r->b.target[i] = -1;            /* a last, shorter micro-batch */
+        LM_TRY(lm_trainer_eval(r->t, &r->b, &sum));
+        for (int64_t i = 0; i < rows; i++) if (r->b.target[i] >= 0) { size_t len; n++; if (lm_tok_piece(r->tok, r->b.target[i], &len)) bytes += (int64_t)len; }
+    }
+    *loss = n ? sum / (double)n : NAN;
+    *bpb = bytes ? sum / log(2.0) / (double)bytes : NAN;
+    return LM_OK;
+}
+static lm_err save_weights(run *r, const char *dir) {
+    LM_TRY(lm_dir_make(r->ctx, dir));
+    LM_TRY(lm_model_save_hf(r->ctx, &r->model, r->store, dir, LM_F32, 0));
+    return lm_tok_save(r->ctx, r->tok, dir);
+}
+static lm_err checkpoint(run *r, int64_t step) {
+    r->st.step = step; r->st.seqs = step * r->c->train.batch;
+    r->st.tok_hash = lm_tok_hash(r->tok); r->st.config_hash = r->cfg_hash; r->st.isa = lm_cpu_isa_of(lm_ctx_isa_mask(r->ctx) & lm_cpu_features());
+    LM_TRY(lm_out_flush(r->metrics));
+    LM_TRY(lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep));
+    lm_run_event e = { .kind = LM_RUN_CKPT, .step = step, .text = r->ckpt_dir };
+    emit(r, &e);
+    return LM_OK;
+}
+static lm_err validation_point(run *r, int64_t step, lm_run_event *last) {
+    double loss, bpb;
+    if (!r->val) return LM_OK;
+    LM_TRY(validate(r, &loss, &bpb));
+    bool best = !(loss >= r->st.best_val);
+    if (best) { r->st.best_val = loss; if (leader(r)) { char *d = in_out(r, "best"); LM_TRY(d ? save_weights(r, d) : LM_E_NOMEM); } }
+    last->val_loss = loss; last->val_bpb = bpb;
+    lm_run_event e = { .kind = LM_RUN_VAL, .step = step, .val_loss = loss, .val_bpb = bpb, .best = best };
+    emit(r, &e);
+    if (!leader(r)) return LM_OK;
+    lm_str s = { .ctx = r->ctx };
+    lm_str_printf(&s, "{\"step\": %lld, \"val_loss\": %.9g, \"val_bpb\": %.9g, \"best\": %s}\n", (long long)step, loss, bpb, best ? "true" : "false");
+    lm_err err = lm_str_err(&s) ? LM_E_NOMEM : lm_out_write(r->metrics, s.p, s.n);
+    lm_str_free(&s);
+    return err;
+}
+static lm_err sample_point(run *r, int64_t step) {
+    if (!r->o->sample || !leader(r)) return LM_OK;
+    lm_str s = { .ctx = r->ctx };
+    lm_err err = r->o->sample(r->o->ud, r->ctx, &r->model, r->store, r->tok, r->c->train.sample_prompt, r->c->train.sample_tokens, &s);
+    lm_run_event e = { .kind = LM_RUN_SAMPLE, .step = step, .text = s.p ? s.p : "" };
+    if (!err) emit(r, &e);
+    lm_str_free(&s);
+    return err;
+}
+static lm_err one_step(run *r, int64_t step, lm_run_event *e) {
+    double loss = 0, tokens = 0, norm, t = lm_now();
+    for (int64_t m = 0; m < r->accum; m++) {
+        uint64_t first = (uint64_t)(step * r->c->train.batch + (m * r->comm->size + r->comm->rank) * r->micro);
+        LM_TRY(lm_loader_fill(r->loader, &r->b, first));
+        LM_TRY(lm_trainer_accumulate(r->t, &r->b, step, m, &loss));
+        tokens += (double)r->b.n_target;
+    }
+    if (r->comm->size > 1) {
+        float v[2] = { (float)loss, (float)tokens };
+        LM_TRY(r->comm->all_reduce(r->comm, v, 2));
+        loss = (double)v[0]; tokens = (double)v[1];
+    }
+    double f = lm_sched_at(&r->sched, step);
+    LM_TRY(lm_trainer_update(r->t, step + 1, f, tokens, &norm));
+    double dt = lm_now() - t;
+    e->kind = LM_RUN_STEP; e->step = step + 1; e->steps = r->c->train.steps; e->loss = loss / (tokens > 0 ? tokens : 1); e->lr = r->c->optim.lr * f; e->grad_norm = norm;
+    e->tokens = (int64_t)tokens; e->seen += (int64_t)tokens; e->step_s = dt; e->tok_s = tokens / dt;
+    e->eta_s = e->eta_s > 0 ? 0.9 * e->eta_s + 0.1 * dt * (double)(r->c->train.steps - step - 1) : dt * (double)(r->c->train.steps - step - 1);
+    e->rss = lm_rss_now();
+    if (!leader(r) || (step + 1) % r->c->train.log_every) return LM_OK;
+    lm_str s = { .ctx = r->ctx };
+    lm_str_printf(&s, "{\"step\": %lld, \"loss\": %.9g, \"lr\": %.6g, \"grad_norm\": %.6g, \"tokens\": %lld, \"tok_s\": %.1f, \"step_ms\": %.3f, \"rss\": %zu}\n", (long long)e->step, e->loss, e->lr,
+                  e->grad_norm, (long long)e->seen, e->tok_s, dt * 1e3, e->rss);
+    lm_err err = lm_str_err(&s) ? LM_E_NOMEM : lm_out_write(r->metrics, s.p, s.n);
+    if (!err) err = lm_out_flush(r->metrics);
+    lm_str_free(&s);
+    return err;
+}
+static lm_err loop(run *r) {
+    int64_t steps = r->c->train.steps, from = r->st.step;
+    lm_run_event e = { .steps = steps, .seen = 0 };
+    lm_trainer_plan plan; lm_trainer_plan_of(r->t, &plan);
+    lm_run_event start = { .kind = LM_RUN_START, .step = from, .steps = steps, .plan = &plan, .flops = plan.accumulate.flops * (double)(r->accum) + plan.update.flops };
+    emit(r, &start);
+    e.flops = start.flops;
+    for (int64_t s = from; s < steps; s++) {
+        LM_TRY(one_step(r, s, &e));
+        emit(r, &e);
+        bool last = s + 1 == steps, stop = r->o->stop && *r->o->stop;
+        if (last || (r->c->train.val_every && (s + 1) % r->c->train.val_every == 0)) LM_TRY(validation_point(r, s + 1, &e));
+        if (r->c->train.sample_every && ((s + 1) % r->c->train.sample_every == 0 || last)) LM_TRY(sample_point(r, s + 1));
+        if (last || stop || (r->c->train.checkpoint_every && (s + 1) % r->c->train.checkpoint_every == 0)) LM_TRY(checkpoint(r, s + 1));
+        if (stop && !last) return lm_fail(r->ctx, LM_E_CANCELLED, "stopped at step %lld; the checkpoint is written, --resume continues", (long long)(s + 1));
+    }
+    if (leader(r)) {
+        LM_TRY(save_weights(r, r->c->out));
+        LM_TRY(lm_run_curves(r->ctx, r->c->out));
+    }
+    lm_run_event end = { .kind = LM_RUN_END, .step = steps, .steps = steps, .loss = e.loss, .val_loss = e.val_loss, .val_bpb = e.val_bpb, .hash = lm_trainer_hash(r->t), .rss = lm_rss_peak() };
+    emit(r, &end);
+    return LM_OK;
+}
+static lm_err open_outputs(run *r) {
+    lm_ctx *ctx = r->ctx;
+    lm_str yaml = { .ctx = ctx };
+    lm_opt_dump_yaml(&yaml, lm_run_options, r->c);
+    lm_err err = lm_str_err(&yaml);
+    r->cfg_hash = lm_run_cfg_hash(r->c);
+    char *metrics = in_out(r, "metrics.jsonl"), *config = in_out(r, "config.yaml"), *found = NULL;
+    if (!err && (!metrics || !config || !(r->ckpt_dir = in_out(r, "checkpoints")))) err = LM_E_NOMEM;
+    r->st.best_val = 1e300;
+    if (err) goto done;
+    if (r->o->resume) {
+        LM_GOTO(lm_ckpt_find(ctx, r->ckpt_dir, &found), done);
+        LM_GOTO(lm_ckpt_load(r->t, found, &r->st), done);
+        if (r->st.config_hash.lo != r->cfg_hash.lo || r->st.config_hash.hi != r->cfg_hash.hi) {
+            err = lm_fail(ctx, LM_E_MISMATCH, "%s was written under another configuration; %s holds it (model, data, optimizer and batch keys must be equal to resume)", found, config); goto done; }
+        if (leader(r)) LM_GOTO(lm_run_trim_metrics(ctx, metrics, r->st.step), done);
+    } else if (leader(r)) {
+        if (lm_exists(r->ckpt_dir) || lm_exists(metrics)) {
+            err = lm_fail(ctx, LM_E_CONFIG, "%s already holds a run: add --resume to continue it, or choose another out", r->c->out); goto done; }
+        LM_GOTO(lm_dir_make(ctx, r->c->out), done);
+        LM_GOTO(lm_tok_save(ctx, r->tok, r->c->out), done);
+    }
+    if (leader(r)) {
+        LM_GOTO(lm_file_write_atomic(ctx, config, yaml.p, yaml.n), done);
+        LM_GOTO(lm_out_append(&r->metrics, ctx, metrics), done);
+    }
+done:
+    lm_free(ctx, found); lm_str_free(&yaml);
+    return err;
+}
+lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
+    run r = { .ctx = ctx, .c = c, .o = o, .comm = o->comm ? o->comm : lm_comm_self(), .t0 = lm_now() };
+    lm_err err;
+    LM_GOTO(lm_arena_new(&r.a, ctx, LM_MEM_MISC, 0), done);
+    LM_GOTO(prepare_data(&r), done);
+    lm_run_event d = { .kind = LM_RUN_DATA, .data_tokens = lm_shards_tokens(r.data), .data_bytes = lm_shards_bytes(r.data), .val_tokens = r.val_count, .vocab = lm_tok_vocab(r.tok) };
+    emit(&r, &d);
+    LM_GOTO(load_model(&r), done);
+    LM_GOTO(make_trainer(&r), done);
+    LM_GOTO(lm_batch_alloc(ctx, &r.b, r.micro, c->data.seq), done);
+    lm_trainer_plan plan; lm_trainer_plan_of(r.t, &plan);
+    lm_run_event p = { .kind = LM_RUN_PLAN, .plan = &plan, .steps = c->train.steps, .flops = plan.accumulate.flops * (double)r.accum + plan.update.flops };
+    emit(&r, &p);
+    if (o->dry) goto done;
+    LM_GOTO(open_outputs(&r), done);
+    err = loop(&r);
+done:
+    if (r.metrics) { lm_err e = lm_out_commit(r.metrics); if (!err) err = e; }
+    lm_batch_free(ctx, &r.b); lm_loader_free(r.val); lm_loader_free(r.loader); lm_trainer_free(r.t); lm_store_free(r.store);
+    lm_shards_close(r.val_data); lm_shards_close(r.data); lm_tok_free(r.tok); lm_arena_free(r.a);
+    return err;
+}

@@ -1,0 +1,49 @@
+/* train.h — steps: plan, optimizer, checkpoint, log.
+ *
+ * A trainer holds two plans over one store of states: `accumulate` (forward, loss, gradients added into grad.*) and `update` (norm, clip, optimizer). A step is some
+ * accumulations and one update; the loss and its gradient are sums over target tokens and are divided once, by the count over all micro-batches and ranks,
+ * so one batch of eight and eight accumulated batches of one are the same step. A run (lm_train_run) is the loop around it: data order by step number, schedule,
+ * validation, samples, metrics.jsonl, checkpoints under the protocol of docs/rooms/train.md, resume to the bit.
+ *
+ * Lifetime: the trainer owns plans and graphs, borrows store and comm.  Threads: one driver.
+ * Errors:   a non-finite loss stops with the step's number; a checkpoint that is not whole is never read. */
+#ifndef LM_TRAIN_H
+#define LM_TRAIN_H
+#include "data/data.h"
+#include "model/model.h"
+#include "optim/optim.h"
+#include "graph/plan.h"
+
+typedef enum { LM_MESH_SINGLE, LM_MESH_DP, LM_MESH_FSDP } lm_mesh_kind;
+typedef struct {
+    int64_t batch, seq;                      /* sequences per micro-batch on this rank, tokens per sequence */
+    lm_dtype mm;                             /* compute dtype of matrix rows */
+    int recompute;                           /* level of lm_pass_recompute; -1 = the lowest that fits memory_budget (0 = no limit) */
+    int64_t memory_budget;
+    lm_optim_cfg optim;
+    double label_smoothing, z_loss, dropout;
+    uint64_t seed;
+    lm_comm *comm; lm_mesh_kind mesh;        /* NULL: alone */
+    bool dry;                                /* plan only */
+} lm_trainer_opts;
+typedef struct { lm_plan_stats accumulate, update, eval; size_t params, n_params, grads, optim, total; int recompute; } lm_trainer_plan;
+typedef struct lm_trainer lm_trainer;
+/* Parameters must be in the store (lm_model_init or loaded, f32 PLAIN); gradients and optimizer states are added to it. */
+lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_trainer_opts *o);
+void lm_trainer_free(lm_trainer *t);
+void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p);
+lm_plan *lm_trainer_accumulate_plan(lm_trainer *t);
+lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int64_t micro, double *loss_sum);      /* adds to *loss_sum */
+lm_err lm_trainer_update(lm_trainer *t, int64_t step /* 1-based */, double lr_scale, double n_tokens, double *grad_norm);
+lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum);                                            /* forward only; adds */
+lm_hash128_t lm_trainer_hash(const lm_trainer *t);       /* of all parameters, by name order */
+int lm_trainer_n_params(const lm_trainer *t);
+const lm_optim_param *lm_trainer_param(const lm_trainer *t, int i);
+
+/* ---- checkpoints: DIR/step-N/{config.json, model.safetensors, optimizer.safetensors, manifest.json}, DIR/latest ------------------------------ */
+typedef struct { int64_t step, seqs; double best_val; lm_hash128_t tok_hash, config_hash; const char *isa; } lm_ckpt_state;
+lm_err lm_ckpt_save(lm_trainer *t, const char *dir, const lm_ckpt_state *st, int keep_last);     /* atomic; keeps the last k and `best` */
+lm_err lm_ckpt_find(lm_ctx *ctx, const char *dir, char **path);                                /* newest whole one; LM_E_NOTFOUND if none; lm_free */
+lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st);                       /* checks every hash; the store is filled */
+lm_err lm_ckpt_verify(lm_ctx *ctx, const char *path);
+#endif

@@ -1,0 +1,228 @@
+/* trainer.c — the two plans of a training step, and the forward-only one for validation. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "op/xent/xent.h"
+#include "train/train_int.h"
+
+static lm_err collect(void *ud, const char *name, const lm_type *t, lm_role role) {
+    lm_trainer *tr = ud;
+    if (tr->n_param == tr->cap_param) {
+        int cap = tr->cap_param ? tr->cap_param * 2 : 128;
+        lm_optim_param *p = lm_arena_alloc(tr->a, (size_t)cap * sizeof *p);
+        if (!p) return LM_E_NOMEM;
+        if (tr->n_param) memcpy(p, tr->param, (size_t)tr->n_param * sizeof *p);
+        tr->param = p; tr->cap_param = cap;
+    }
+    char *n = lm_arena_strdup(tr->a, name);
+    if (!n) return LM_E_NOMEM;
+    tr->param[tr->n_param++] = (lm_optim_param){ n, *t, role };
+    return LM_OK;
+}
+/* Forward to per-token losses (N); the parameters' values in p order. */
+static lm_err forward(lm_trainer *t, lm_graph *g, bool training, lm_value **loss, lm_value **params) {
+    int64_t N = t->o.batch * t->o.seq;
+    lm_type ids = LM_TYPE(LM_I32, N), rng = LM_TYPE(LM_I64, 2);
+    ids.ext[0] = (int8_t)lm_extent(g, "N");
+    lm_model_in in = { .tokens = lm_input(g, "tokens", &ids), .pos = lm_input(g, "pos", &ids), .start = lm_input(g, "start", &ids) };
+    if (training && t->o.dropout > 0) { in.rng = lm_input(g, "rng", &rng); in.dropout = t->o.dropout; }
+    lm_model_out out;
+    LM_TRY(t->cfg.model->build(g, &t->cfg, &in, &out));
+    *loss = lm_xent(g, out.hidden, out.head, lm_input(g, "target", &ids), NULL, training ? (float)t->o.label_smoothing : 0.0f, training ? (float)t->o.z_loss : 0.0f);
+    lm_graph_output(g, "loss", *loss);
+    for (int i = 0; params && i < t->n_param; i++) {
+        params[i] = NULL;
+        for (int v = 0; v < lm_graph_n_values(g) && !params[i]; v++) {
+            lm_value *x = lm_graph_value(g, v);
+            if (x->kind == LM_V_STATE && !strcmp(x->name, t->param[i].name)) params[i] = x;
+        }
+        if (!params[i]) return lm_fail(t->ctx, LM_E_INTERNAL, "%s is not in the graph", t->param[i].name);
+    }
+    return lm_graph_err(g);
+}
+static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
+    lm_graph *g;
+    LM_TRY(lm_graph_new(&g, t->ctx, NULL));
+    lm_value *loss, **p = lm_arena_alloc(lm_graph_arena(g), (size_t)(t->n_param + 1) * sizeof *p), **d = lm_arena_alloc(lm_graph_arena(g), (size_t)(t->n_param + 1) * sizeof *d);
+    lm_err err = p && d ? LM_OK : LM_E_NOMEM;
+    if (err) goto fail;
+    LM_GOTO(forward(t, g, true, &loss, p), fail);
+    LM_GOTO(lm_pass_precision(g, t->o.mm), fail);
+    LM_GOTO(lm_pass_fuse(g, NULL), fail);
+    LM_GOTO(lm_autodiff(g, 1, &loss, NULL, t->n_param, p, d), fail);
+    for (int i = 0; i < t->n_param; i++) {
+        if (!d[i]) { err = lm_fail(t->ctx, LM_E_INTERNAL, "%s has no gradient: nothing depends on it", t->param[i].name); goto fail; }
+        char name[300];
+        snprintf(name, sizeof name, "grad.%s", t->param[i].name);
+        LM_GOTO(lm_accumulate(g, lm_state(g, name, &t->param[i].type), d[i]), fail);
+    }
+    if (t->mesh.before_recompute) LM_GOTO(t->mesh.before_recompute(t, g), fail);
+    LM_GOTO(lm_pass_recompute(g, recompute), fail);
+    *out = g; return LM_OK;
+fail:
+    lm_graph_free(g); return err;
+}
+static lm_err update_graph(lm_trainer *t, lm_graph **out) {
+    lm_graph *g;
+    LM_TRY(lm_graph_new(&g, t->ctx, NULL));
+    lm_err err = lm_optim_build(g, &t->o.optim, t->param, t->n_param, t->mesh.hooks);
+    if (err) { lm_graph_free(g); return err; }
+    *out = g; return LM_OK;
+}
+static lm_err plan_of(lm_trainer *t, lm_graph *g, lm_mem_tag tag, bool dry, lm_plan *share, lm_plan **out) {
+    const lm_plan_opts po = { .store = t->store, .create_states = true, .state_tag = tag, .comm = t->o.comm, .dry = dry, .share = share };
+    return lm_plan_new(out, t->ctx, g, &po);
+}
+static size_t states_total(const lm_trainer *t, size_t *params, size_t *optim) {
+    size_t p = 0, o = 0;
+    for (int i = 0; i < t->n_param; i++) {
+        size_t b = 4;
+        for (int k = 0; k < t->param[i].type.rank; k++) b *= (size_t)t->param[i].type.dim[k];
+        p += b; o += b * (size_t)lm_optim_for(&t->o.optim, &t->param[i])->state_copies;
+    }
+    *params = p; *optim = o;
+    return 2 * p + o;
+}
+static lm_err choose_recompute(lm_trainer *t, int *level) {
+    *level = t->o.recompute;
+    if (*level >= 0) return LM_OK;
+    *level = 0;
+    if (!t->o.memory_budget) return LM_OK;
+    size_t p, o, states = states_total(t, &p, &o);
+    size_t best = SIZE_MAX;
+    int most = 1 + (int)t->cfg.n_layer, best_level = 0;
+    for (int lo = 0, hi = most; lo <= hi;) {                        /* memory falls with the level */
+        int mid = (lo + hi) / 2;
+        lm_graph *g; lm_plan *plan; lm_plan_stats st;
+        LM_TRY(accumulate_graph(t, mid, &g));
+        lm_err e = plan_of(t, g, LM_MEM_GRADS, true, NULL, &plan);
+        lm_graph_free(g);
+        LM_TRY(e);
+        lm_plan_stats_of(plan, &st);
+        lm_plan_free(plan);
+        size_t total = states + st.arena_bytes + st.thread_bytes;
+        if (total < best) { best = total; best_level = mid; }
+        if (total <= (size_t)t->o.memory_budget) { best_level = mid; hi = mid - 1; } else lo = mid + 1;
+        if (total <= (size_t)t->o.memory_budget && mid == 0) break;
+    }
+    *level = best_level;
+    if (best > (size_t)t->o.memory_budget)
+        return lm_fail(t->ctx, LM_E_NOMEM, "training does not fit the memory budget: %.2f GB at the least (parameters %.2f, gradients %.2f, optimizer %.2f, activations %.2f), the budget is %.2f GB; "
+                       "a smaller train.batch or data.seq, or fewer parameters, would", (double)best / 1e9, (double)p / 1e9, (double)p / 1e9, (double)o / 1e9, (double)(best - states) / 1e9,
+                       (double)t->o.memory_budget / 1e9);
+    return LM_OK;
+}
+lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_trainer_opts *o) {
+    lm_arena *a;
+    LM_TRY(lm_arena_new(&a, ctx, LM_MEM_GRAPH, 0));
+    lm_trainer *t = lm_arena_alloc(a, sizeof *t);
+    if (!t) { lm_arena_free(a); return LM_E_NOMEM; }
+    t->ctx = ctx; t->a = a; t->cfg = *cfg; t->store = store; t->o = *o;
+    if (!t->o.comm) t->o.comm = lm_comm_self();
+    lm_graph *g = NULL;
+    lm_err err;
+    LM_GOTO(lm_cfg_check(ctx, cfg), fail);
+    LM_GOTO(lm_model_params(ctx, cfg, collect, t), fail);
+    if (t->o.mesh != LM_MESH_SINGLE && t->o.comm->size > 1) LM_GOTO(lm_mesh_setup(t), fail);
+    LM_GOTO(choose_recompute(t, &t->recompute), fail);
+    LM_GOTO(accumulate_graph(t, t->recompute, &g), fail);
+    LM_GOTO(plan_of(t, g, LM_MEM_GRADS, o->dry, NULL, &t->acc), fail);
+    lm_graph_free(g); g = NULL;
+    LM_GOTO(update_graph(t, &g), fail);
+    LM_GOTO(plan_of(t, g, LM_MEM_OPTIM, o->dry, t->acc, &t->upd), fail);
+    lm_graph_free(g); g = NULL;
+    lm_value *loss;
+    LM_GOTO(lm_graph_new(&g, ctx, NULL), fail);
+    LM_GOTO(forward(t, g, false, &loss, NULL), fail);
+    LM_GOTO(lm_pass_precision(g, t->o.mm), fail);
+    LM_GOTO(lm_pass_fuse(g, NULL), fail);
+    if (t->mesh.before_recompute) LM_GOTO(t->mesh.before_recompute(t, g), fail);
+    LM_GOTO(plan_of(t, g, LM_MEM_WEIGHTS, o->dry, t->acc, &t->eval), fail);
+    lm_graph_free(g);
+    *out = t; return LM_OK;
+fail:
+    lm_graph_free(g); lm_trainer_free(t); return err;
+}
+void lm_trainer_free(lm_trainer *t) {
+    if (!t) return;
+    lm_plan_free(t->eval); lm_plan_free(t->upd); lm_plan_free(t->acc);
+    lm_arena_free(t->a);
+}
+void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p) {
+    memset(p, 0, sizeof *p);
+    lm_plan_stats_of(t->acc, &p->accumulate); lm_plan_stats_of(t->upd, &p->update); lm_plan_stats_of(t->eval, &p->eval);
+    states_total(t, &p->params, &p->optim);
+    p->n_params = p->params / 4; p->grads = p->params; p->recompute = t->recompute;
+    size_t arena = p->accumulate.arena_bytes > p->update.arena_bytes ? p->accumulate.arena_bytes : p->update.arena_bytes;
+    if (p->eval.arena_bytes > arena) arena = p->eval.arena_bytes;
+    size_t th = p->accumulate.thread_bytes > p->update.thread_bytes ? p->accumulate.thread_bytes : p->update.thread_bytes;
+    p->total = p->params + p->grads + p->optim + arena + th;
+}
+lm_plan *lm_trainer_accumulate_plan(lm_trainer *t) { return t->acc; }
+
+static lm_err feed(lm_plan *p, const lm_batch *b) {
+    const struct { const char *name; const int32_t *v; } in[] = { { "tokens", b->tokens }, { "pos", b->pos }, { "start", b->start }, { "target", b->target } };
+    LM_TRY(lm_plan_extent(p, "N", b->n));
+    for (int i = 0; i < LM_COUNT(in); i++) {
+        void *dst = lm_plan_input(p, in[i].name, NULL);
+        if (dst) memcpy(dst, in[i].v, (size_t)b->n * sizeof(int32_t));
+    }
+    return LM_OK;
+}
+static double sum_loss(lm_plan *p, int64_t n) {
+    const float *l = lm_plan_output(p, "loss", NULL);
+    double s = 0;
+    for (int64_t i = 0; i < n; i++) s += (double)l[i];
+    return s;
+}
+lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int64_t micro, double *loss_sum) {
+    LM_TRY(feed(t->acc, b));
+    int64_t *rng = lm_plan_input(t->acc, "rng", NULL);
+    if (rng) { rng[0] = (int64_t)t->o.seed; rng[1] = (step << 20) + (micro * t->o.comm->size + t->o.comm->rank); }
+    LM_TRY(lm_plan_run(t->acc));
+    double s = sum_loss(t->acc, b->n);
+    if (!isfinite(s)) return lm_fail(t->ctx, LM_E_RANGE, "the loss is not finite at step %lld; the last checkpoint is untouched. A lower optim.lr, optim.clip 1.0 or a longer warm-up usually helps", (long long)step);
+    *loss_sum += s;
+    return LM_OK;
+}
+lm_err lm_trainer_update(lm_trainer *t, int64_t step, double lr_scale, double n_tokens, double *grad_norm) {
+    float *clip = lm_plan_input(t->upd, "clip", NULL);
+    clip[0] = (float)t->o.optim.clip; clip[1] = (float)(1.0 / (n_tokens > 0 ? n_tokens : 1.0));
+    for (int i = 0; lm_optims[i]; i++)
+        for (int decay = 0; decay < 2; decay++) {
+            char name[64];
+            snprintf(name, sizeof name, "hyper.%s.%s", lm_optims[i]->name, decay ? "decay" : "plain");
+            float *h = lm_plan_input(t->upd, name, NULL);
+            if (h) lm_optims[i]->hyper(&t->o.optim, lr_scale, decay, step, h);
+        }
+    LM_TRY(lm_plan_run(t->upd));
+    if (grad_norm) *grad_norm = (double)*(const float *)lm_plan_output(t->upd, "gnorm", NULL);
+    return LM_OK;
+}
+lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum) {
+    LM_TRY(feed(t->eval, b));
+    LM_TRY(lm_plan_run(t->eval));
+    *loss_sum += sum_loss(t->eval, b->n);
+    return LM_OK;
+}
+static int by_name(const void *a, const void *b) { return strcmp((*(const lm_optim_param *const *)a)->name, (*(const lm_optim_param *const *)b)->name); }
+lm_hash128_t lm_trainer_hash(const lm_trainer *t) {
+    lm_hash128_t h = {0};
+    lm_hasher *s = lm_hasher_new();
+    const lm_optim_param **order = lm_alloc(t->ctx, LM_MEM_MISC, (size_t)(t->n_param + 1) * sizeof *order);
+    if (s && order) {
+        for (int i = 0; i < t->n_param; i++) order[i] = &t->param[i];
+        qsort(order, (size_t)t->n_param, sizeof *order, by_name);
+        for (int i = 0; i < t->n_param; i++) {
+            lm_tensor w;
+            if (!lm_store_get(t->store, order[i]->name, &w)) continue;
+            lm_hasher_add(s, order[i]->name, strlen(order[i]->name) + 1);
+            lm_hasher_add(s, w.data, (size_t)lm_numel(&w) * 4);
+        }
+        h = lm_hasher_get(s);
+    }
+    lm_hasher_free(s); lm_free(t->ctx, order);
+    return h;
+}
+int lm_trainer_n_params(const lm_trainer *t) { return t->n_param; }
+const lm_optim_param *lm_trainer_param(const lm_trainer *t, int i) { return &t->param[i]; }
