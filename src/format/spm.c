@@ -91,10 +91,6 @@ static lm_err trainer(state *s, const field *f) {
             break;
         case 24: LM_TRY(boolean(s, &g, at, &m->whitespace_as_suffix)); break;
         case 35: LM_TRY(boolean(s, &g, at, &m->byte_fallback)); break;
-        case 40: LM_TRY(integer(s, &g, at, &m->unk_id)); break;
-        case 41: LM_TRY(integer(s, &g, at, &m->bos_id)); break;
-        case 42: LM_TRY(integer(s, &g, at, &m->eos_id)); break;
-        case 43: LM_TRY(integer(s, &g, at, &m->pad_id)); break;
         case 44: LM_TRY(text(s, &g, at, &m->unk_surface)); break;
         case 45: LM_TRY(text(s, &g, at, &m->unk_piece)); break;
         case 46: LM_TRY(text(s, &g, at, &m->bos_piece)); break;
@@ -128,24 +124,33 @@ static lm_err normalizer(state *s, const field *f) {
     }
     return LM_OK;
 }
-static lm_err check_unique(const state *s) {
-    const lm_spm *m = s->m; size_t cap = 64;
+/* Index the pieces by text: duplicates show, and the special ids are looked up. */
+static uint32_t *slot_of(const lm_spm *m, uint32_t *slot, size_t cap, const char *text_) {
+    size_t h = lm_hash64(text_, strlen(text_), 0) & (cap - 1);
+    while (slot[h] && strcmp(m->piece[slot[h] - 1].s, text_)) h = (h + 1) & (cap - 1);
+    return &slot[h];
+}
+static int control(const lm_spm *m, uint32_t *slot, size_t cap, const char *piece) {
+    uint32_t i = *slot_of(m, slot, cap, piece);
+    return i && m->piece[i - 1].type == LM_SPM_CONTROL ? (int)i - 1 : -1;
+}
+static lm_err index_pieces(const state *s) {
+    lm_spm *m = s->m; size_t cap = 64;
     while (cap < 2 * (size_t)m->n_piece) cap *= 2;
     uint32_t *slot = lm_calloc(s->ctx, LM_MEM_TOK, cap, sizeof *slot);
     if (!slot) return lm_fail(s->ctx, LM_E_NOMEM, "%s: out of memory", s->name);
     lm_err err = LM_OK;
     for (int i = 0; i < m->n_piece && !err; i++) {
-        size_t h = lm_hash64(m->piece[i].s, (size_t)m->piece[i].n, 0) & (cap - 1);
-        for (; slot[h] && !err; h = (h + 1) & (cap - 1))
-            if (!strcmp(m->piece[slot[h] - 1].s, m->piece[i].s))
-                err = lm_fail(s->ctx, LM_E_FORMAT, "%s: pieces %u and %d are both \"%.60s\"", s->name, slot[h] - 1, i, m->piece[i].s);
-        if (!err) slot[h] = (uint32_t)i + 1;
+        uint32_t *at = slot_of(m, slot, cap, m->piece[i].s);
+        if (*at) err = lm_fail(s->ctx, LM_E_FORMAT, "%s: pieces %u and %d are both \"%.60s\"", s->name, *at - 1, i, m->piece[i].s);
+        else if (m->piece[i].type == LM_SPM_UNKNOWN && m->unk_id >= 0) err = lm_fail(s->ctx, LM_E_FORMAT, "%s: pieces %d and %d are both of type unknown", s->name, m->unk_id, i);
+        else if (m->piece[i].type == LM_SPM_UNKNOWN) m->unk_id = i;
+        *at = (uint32_t)i + 1;
     }
+    if (!err && m->unk_id < 0) err = lm_fail(s->ctx, LM_E_FORMAT, "%s: no piece is of type unknown", s->name);
+    m->bos_id = control(m, slot, cap, m->bos_piece); m->eos_id = control(m, slot, cap, m->eos_piece); m->pad_id = control(m, slot, cap, m->pad_piece);
     lm_free(s->ctx, slot);
     return err;
-}
-static lm_err check_id(const state *s, const char *what, int id) {
-    return id < -1 || id >= s->m->n_piece ? lm_fail(s->ctx, LM_E_FORMAT, "%s: %s is %d, there are %d pieces", s->name, what, id, s->m->n_piece) : LM_OK;
 }
 static lm_err parse(state *s, lm_cursor c) {
     field f = { 0 };
@@ -158,18 +163,14 @@ static lm_err parse(state *s, lm_cursor c) {
     }
     lm_spm *m = s->m;
     if (!m->n_piece) return lm_fail(s->ctx, LM_E_FORMAT, "%s: no pieces: not a sentencepiece model", s->name);
-    LM_TRY(check_unique(s));
-    LM_TRY(check_id(s, "unk_id", m->unk_id));
-    LM_TRY(check_id(s, "bos_id", m->bos_id));
-    LM_TRY(check_id(s, "eos_id", m->eos_id));
-    return check_id(s, "pad_id", m->pad_id);
+    return index_pieces(s);
 }
 lm_err lm_spm_parse(lm_spm **out, lm_ctx *ctx, const char *name, const void *p, size_t n) {
     if (n > LM_SPM_MAX_BYTES) return lm_fail(ctx, LM_E_RANGE, "%s: %zu bytes, the limit is %d", name, n, (int)LM_SPM_MAX_BYTES);
     lm_arena *a; LM_TRY(lm_arena_new(&a, ctx, LM_MEM_TOK, 0));
     lm_spm *m = lm_arena_alloc(a, sizeof *m);
     if (!m) { lm_arena_free(a); return lm_fail(ctx, LM_E_NOMEM, "%s: out of memory", name); }
-    *m = (lm_spm){ .arena = a, .model_type = LM_SPM_UNIGRAM, .unk_id = 0, .bos_id = 1, .eos_id = 2, .pad_id = -1, .unk_piece = "<unk>", .bos_piece = "<s>",
+    *m = (lm_spm){ .arena = a, .model_type = LM_SPM_UNIGRAM, .unk_id = -1, .bos_id = -1, .eos_id = -1, .pad_id = -1, .unk_piece = "<unk>", .bos_piece = "<s>",
         .eos_piece = "</s>", .pad_piece = "<pad>", .unk_surface = " \xe2\x81\x87 ", .norm_name = "", .add_dummy_prefix = true, .remove_extra_whitespaces = true,
         .escape_whitespaces = true };
     lm_cursor c = lm_cursor_of(p, n);

@@ -1,8 +1,9 @@
 /* spm.h — sentencepiece's .model file (a protobuf ModelProto), read.
  *
  * The protobuf wire format is four kinds of field; the reader below knows the ones it wants by number and skips the rest, with every length
- * checked against what is left. Pieces are unique non-empty UTF-8; byte pieces must be spelled exactly <0x00> … <0xFF>; ids in the trainer's
- * spec must be -1 or name a piece. Defaults are those of sentencepiece_model.proto.
+ * checked against what is left. Pieces are unique non-empty UTF-8; byte pieces must be spelled exactly <0x00> … <0xFF>; there is one unknown piece.
+ * Special ids are found as sentencepiece itself finds them: by the piece's name and type (the numbers in the trainer's spec are what the trainer
+ * was asked for, and are not read). Defaults are those of sentencepiece_model.proto.
  *
  * Lifetime: everything lives until lm_spm_free.  Threads: read-only once made.
  * Errors:   LM_E_FORMAT naming field or piece; LM_E_RANGE. */
@@ -19,7 +20,7 @@ typedef struct {
     /* trainer_spec */
     lm_spm_model model_type;
     bool byte_fallback, whitespace_as_suffix;
-    int unk_id, bos_id, eos_id, pad_id;                     /* -1: none */
+    int unk_id, bos_id, eos_id, pad_id;                     /* -1: none (never for unk) */
     const char *unk_piece, *bos_piece, *eos_piece, *pad_piece, *unk_surface;
     /* normalizer_spec */
     const char *norm_name;

@@ -1,6 +1,6 @@
 /* autodiff.c — reverse mode over the graph: gradients are nodes like any other.
  *
- * Nodes are visited in reverse emission order (a topological order of what has been built so far). A value used twice gets the sum of its gradients by `add`,
+ * Nodes are visited in reverse schedule order. A value used twice gets the sum of its gradients by `add`,
  * in the order of the visits. Only nodes between a wrt value and a y are visited. A path through a state write is refused: the gradient of a
  * mutation is not what anyone means. */
 #include <string.h>
@@ -14,13 +14,19 @@ static lm_value *sum(lm_graph *g, lm_value *a, lm_value *b) {
 }
 lm_err lm_autodiff(lm_graph *g, int n_y, lm_value *const *y, lm_value *const *seed, int n_wrt, lm_value *const *wrt, lm_value **gin) {
     LM_TRY(g->err);
-    int n_node = g->n_node, n_value = g->n_value;
+    /* Nodes that y needs, in an order where inputs come first (passes may have emitted producers after their users). */
+    lm_node **list; int n_node, n_value = g->n_value, n_output = g->n_output;
+    for (int i = 0; i < n_y; i++) lm_graph_output(g, "", y[i]);
+    LM_TRY(g->err);
+    lm_err es = lm_graph_schedule(g, &list, &n_node);
+    g->n_output = n_output;
+    LM_TRY(es);
     bool *need = lm_arena_alloc(g->a, (size_t)n_value + 1), *reach = lm_arena_alloc(g->a, (size_t)n_value + 1);
     lm_value **grad = lm_arena_alloc(g->a, (size_t)(n_value + 1) * sizeof *grad);
     if (!need || !reach || !grad) return g->err = LM_E_NOMEM;
     for (int i = 0; i < n_wrt; i++) need[wrt[i]->id] = true;
     for (int i = 0; i < n_node; i++) {                                 /* forward: what depends on wrt */
-        lm_node *n = g->node[i];
+        lm_node *n = list[i];
         bool dep = false;
         for (int k = 0; k < n->n_in; k++) dep |= n->in[k] && !(n->op->opaque >> k & 1) && need[n->in[k]->id];
         for (int k = 0; dep && k < n->n_out; k++) need[n->out[k]->id] = true;
@@ -33,7 +39,7 @@ lm_err lm_autodiff(lm_graph *g, int n_y, lm_value *const *y, lm_value *const *se
         reach[y[i]->id] = true; grad[y[i]->id] = sum(g, grad[y[i]->id], s);
     }
     for (int i = n_node - 1; i >= 0; i--) {
-        lm_node *n = g->node[i];
+        lm_node *n = list[i];
         lm_value *gout[LM_MAX_OUT] = {0}, *gi[LM_MAX_IN] = {0}; bool want[LM_MAX_IN] = {0}, any = false, has = false;
         for (int k = 0; k < n->n_out; k++) if (grad[n->out[k]->id]) { gout[k] = grad[n->out[k]->id]; has = true; }
         if (!has) continue;
@@ -68,10 +74,13 @@ lm_err lm_accumulate(lm_graph *g, lm_value *s, lm_value *v) {
     lm_err e = lm_graph_uses(g, &uses);
     g->n_output--;
     LM_TRY(e);
-    bool same = s->type.dtype == v->type.dtype && s->type.rank == v->type.rank;
-    for (int i = 0; same && i < s->type.rank; i++) same = s->type.dim[i] == v->type.dim[i];
-    if (!same) return lm_graph_fail(g, LM_E_SHAPE, "the gradient of %s has another shape than its accumulator", s->name);
+    if (!lm_type_same(&s->type, &v->type)) return lm_graph_fail(g, LM_E_SHAPE, "the gradient of %s has another shape than its accumulator", s->name);
     lm_node *n = v->node;
+    /* A sum that autodiff made of two uses: add both parts to the state instead, and the sum is never made. */
+    if (n && n->backward && uses[v->id] == 1 && !strcmp(n->op->name, "add")) {
+        lm_value *a = n->in[0], *b = n->in[1];
+        if (lm_type_same(&a->type, &v->type) && lm_type_same(&b->type, &v->type)) { LM_TRY(lm_accumulate(g, s, a)); return lm_accumulate(g, s, b); }
+    }
     if (!n || uses[v->id] != 1 || !(n->op->acc_ok >> v->out & 1) || (n->acc >> v->out & 1)) {
         const lm_op *copy = lm_op_by_name("copy");
         if (!copy || !(copy->acc_ok & 1)) return lm_graph_fail(g, LM_E_INTERNAL, "copy must be able to accumulate");

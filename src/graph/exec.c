@@ -1,24 +1,63 @@
 /* exec.c — running a plan: tiles from counters, waits on prefixes, no barrier.
  *
  * One thread: a loop. Several: every member walks the steps in order. It waits until the steps its step conflicts with are complete (each member
- * remembers the prefix it has seen done, so the check is amortized), takes tiles until the counter runs out, and goes on without waiting for the others. */
+ * remembers the prefix it has seen done, so the check is amortized), takes tiles until the counter runs out, and goes on without waiting for the others.
+ * A kernel that repeats its phases (chunks) runs through the same counters: they go on counting over the repetitions, and each member sees the call with its own `iter`. */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include "graph/plan_int.h"
 
 static lm_err step_serial(lm_plan *p, lm_step *s) {
-    for (int ph = 0; ph < s->k->n_phase; ph++) {
-        int64_t n = s->k->phase[ph].tiles(&s->call);
-        for (int64_t t = 0; t < n; t++) LM_TRY(s->k->phase[ph].run(&s->call, t, p->threads));
-    }
-    return LM_OK;
+    const int64_t times = s->k->repeat ? s->k->repeat(&s->call) : 1;
+    lm_err err = LM_OK;
+    for (s->call.iter = 0; s->call.iter < times && !err; s->call.iter++)
+        for (int ph = 0; ph < s->k->n_phase && !err; ph++) {
+            int64_t n = s->k->phase[ph].tiles(&s->call);
+            for (int64_t t = 0; t < n && !err; t++) err = s->k->phase[ph].run(&s->call, t, p->threads);
+        }
+    s->call.iter = 0;
+    return err;
 }
 static inline void wait_until(_Atomic int32_t *c, int32_t n) {
     for (int spin = 0; atomic_load_explicit(c, memory_order_acquire) < n; spin++) { lm_pause(); if ((spin & 4095) == 4095) sched_yield(); }
 }
+/* Tiles of a phase over all repetitions: what `done` reaches. */
+static int32_t tiles_of(const lm_step *s, int ph) {
+    if (!s->k->repeat) return (int32_t)s->k->phase[ph].tiles(&s->call);
+    lm_call c = s->call;
+    int64_t n = 0, times = s->k->repeat(&c);
+    for (c.iter = 0; c.iter < times; c.iter++) n += s->k->phase[ph].tiles(&c);
+    return (int32_t)n;
+}
 static void step_done(lm_step *s, lm_counter *c) {
-    for (int ph = 0; ph < s->k->n_phase; ph++) wait_until(&c->done[ph], (int32_t)s->k->phase[ph].tiles(&s->call));
+    for (int ph = 0; ph < s->k->n_phase; ph++) wait_until(&c->done[ph], tiles_of(s, ph));
+}
+static void run_tile(lm_plan *p, lm_step *s, int ph, const lm_call *call, int64_t t, lm_counter *c, void *scratch) {
+    if (!atomic_load_explicit(&p->err, memory_order_relaxed)) {
+        lm_err e = s->k->phase[ph].run(call, t, scratch);
+        int none = 0;
+        if (e) atomic_compare_exchange_strong(&p->err, &none, (int)e);
+    }
+    atomic_fetch_add_explicit(&c->done[ph], 1, memory_order_release);
+}
+/* Repetitions: tiles of repetition r are those from `base` on; nobody takes one before the last phase of the repetition before is done. */
+static void step_repeated(lm_plan *p, lm_step *s, lm_counter *c, void *scratch) {
+    lm_call call = s->call;
+    const int64_t times = s->k->repeat(&call);
+    int32_t base[LM_MAX_PHASE] = {0};
+    for (call.iter = 0; call.iter < times; call.iter++)
+        for (int ph = 0; ph < s->k->n_phase; ph++) {
+            const int32_t end = base[ph] + (int32_t)s->k->phase[ph].tiles(&call);
+            if (ph) wait_until(&c->done[ph - 1], base[ph - 1]);                       /* already moved to the end of this repetition */
+            else if (call.iter) wait_until(&c->done[s->k->n_phase - 1], base[s->k->n_phase - 1]);
+            for (int32_t t = atomic_load_explicit(&c->next[ph], memory_order_relaxed); t < end;)
+                if (atomic_compare_exchange_weak_explicit(&c->next[ph], &t, t + 1, memory_order_relaxed, memory_order_relaxed)) {
+                    run_tile(p, s, ph, &call, t - base[ph], c, scratch);
+                    t = atomic_load_explicit(&c->next[ph], memory_order_relaxed);
+                }
+            base[ph] = end;
+        }
 }
 static void member(void *ud, int ith, int nth) {
     lm_plan *p = ud;
@@ -29,17 +68,11 @@ static void member(void *ud, int ith, int nth) {
         lm_step *s = &p->step[i];
         lm_counter *c = &p->counter[i];
         for (; seen <= s->wait_for; seen++) step_done(&p->step[seen], &p->counter[seen]);
+        if (s->k->repeat) { step_repeated(p, s, c, scratch); continue; }
         for (int ph = 0; ph < s->k->n_phase; ph++) {
             int32_t n = (int32_t)s->k->phase[ph].tiles(&s->call), t;
             if (ph) wait_until(&c->done[ph - 1], (int32_t)s->k->phase[ph - 1].tiles(&s->call));
-            while ((t = atomic_fetch_add_explicit(&c->next[ph], 1, memory_order_relaxed)) < n) {
-                if (!atomic_load_explicit(&p->err, memory_order_relaxed)) {
-                    lm_err e = s->k->phase[ph].run(&s->call, t, scratch);
-                    int none = 0;
-                    if (e) atomic_compare_exchange_strong(&p->err, &none, (int)e);
-                }
-                atomic_fetch_add_explicit(&c->done[ph], 1, memory_order_release);
-            }
+            while ((t = atomic_fetch_add_explicit(&c->next[ph], 1, memory_order_relaxed)) < n) run_tile(p, s, ph, &s->call, t, c, scratch);
         }
     }
     for (; seen < p->n_step; seen++) step_done(&p->step[seen], &p->counter[seen]);
@@ -90,10 +123,13 @@ static void fake_member(void *ud, int ith, int nth) {
         for (uint64_t d = lm_rng_below(r, draw * 64 + 32 + (uint64_t)ith, 4); d; d--) sched_yield();       /* a random delay */
         lm_step *s = &f->p->step[i];
         lm_err e = LM_OK;
-        for (int ph = 0; ph < s->k->n_phase && !e; ph++) {
-            int64_t n = s->k->phase[ph].tiles(&s->call);
-            for (int64_t t = n - 1; t >= 0 && !e; t--) e = s->k->phase[ph].run(&s->call, t, f->scratch[ith]);      /* backwards: tile order must not matter */
-        }
+        lm_call call = s->call;
+        const int64_t times = s->k->repeat ? s->k->repeat(&call) : 1;
+        for (; call.iter < times && !e; call.iter++)
+            for (int ph = 0; ph < s->k->n_phase && !e; ph++) {
+                int64_t n = s->k->phase[ph].tiles(&call);
+                for (int64_t t = n - 1; t >= 0 && !e; t--) e = s->k->phase[ph].run(&call, t, f->scratch[ith]);      /* backwards: tile order must not matter */
+            }
         int none = 0;
         if (e) atomic_compare_exchange_strong(&f->p->err, &none, (int)e);
         while (atomic_flag_test_and_set_explicit(&f->lock, memory_order_acquire)) sched_yield();

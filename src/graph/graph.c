@@ -41,7 +41,7 @@ static lm_value *by_name(lm_graph *g, lm_vkind kind, const char *name) {
         if (g->value[i]->kind == kind && g->value[i]->name && !strcmp(g->value[i]->name, name)) return g->value[i];
     return NULL;
 }
-static bool same_type(const lm_type *a, const lm_type *b) {
+bool lm_type_same(const lm_type *a, const lm_type *b) {
     bool same = a->dtype == b->dtype && a->quant == b->quant && a->rank == b->rank;
     for (int i = 0; same && i < a->rank; i++) same = a->dim[i] == b->dim[i] && a->ext[i] == b->ext[i];
     return same;
@@ -50,7 +50,7 @@ static lm_value *named(lm_graph *g, lm_vkind kind, const char *name, const lm_ty
     if (g->err) return NULL;
     lm_value *v = by_name(g, kind, name);
     if (v) {
-        if (!same_type(&v->type, t)) { lm_graph_fail(g, LM_E_SHAPE, "%s is used with two different types", name); return NULL; }
+        if (!lm_type_same(&v->type, t)) { lm_graph_fail(g, LM_E_SHAPE, "%s is used with two different types", name); return NULL; }
         return v;
     }
     if (!(v = value_new(g, kind, t))) return NULL;

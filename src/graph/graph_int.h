@@ -12,6 +12,7 @@ struct lm_graph {
 };
 /* Grow an arena-held array to hold one more (old blocks stay in the arena: graphs are small and short-lived). */
 bool lm_graph_grow(lm_graph *g, void *arr, int n, int *cap, size_t size);
+bool lm_type_same(const lm_type *a, const lm_type *b);
 /* Index of scalar use lists: number of live nodes that read v (accumulations count as uses), outputs included. */
 lm_err lm_graph_uses(lm_graph *g, int **uses);
 #endif

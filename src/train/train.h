@@ -33,6 +33,7 @@ lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store
 void lm_trainer_free(lm_trainer *t);
 void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p);
 lm_plan *lm_trainer_accumulate_plan(lm_trainer *t);
+lm_plan *lm_trainer_eval_plan(lm_trainer *t);
 lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int64_t micro, double *loss_sum);      /* adds to *loss_sum */
 lm_err lm_trainer_update(lm_trainer *t, int64_t step /* 1-based */, double lr_scale, double n_tokens, double *grad_norm);
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum);                                            /* forward only; adds */

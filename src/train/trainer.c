@@ -159,6 +159,7 @@ void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p) {
     p->total = p->params + p->grads + p->optim + arena + th;
 }
 lm_plan *lm_trainer_accumulate_plan(lm_trainer *t) { return t->acc; }
+lm_plan *lm_trainer_eval_plan(lm_trainer *t) { return t->eval; }
 
 static lm_err feed(lm_plan *p, const lm_batch *b) {
     const struct { const char *name; const int32_t *v; } in[] = { { "tokens", b->tokens }, { "pos", b->pos }, { "start", b->start }, { "target", b->target } };

@@ -16,6 +16,7 @@ static lm_err grad(lm_graph *g, lm_grad *d) { (void)g; if (d->want[0]) d->gin[0]
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)c; (void)bytes; *flops = 0; }
 static bool accepts(const lm_call *c) {
     const lm_tensor *x = &c->in[0];
+    if (c->acc && (x->dtype != LM_F32 || !lm_is_contig(x))) return false;      /* adding: f32, contiguous */
     return x->layout == LM_PLAIN && x->dtype != LM_QUANT && (lm_cols(x) <= 1 || x->stride[x->rank - 1] == 1) && c->out[0].layout == LM_PLAIN && c->out[0].dtype == x->dtype && lm_is_contig(&c->out[0]);
 }
 enum { TILE = 16384 };
@@ -26,6 +27,11 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)scratch; const lm_tensor *x = &c->in[0]; size_t size = lm_dtype_size((lm_dtype)x->dtype); char *y = c->out[0].data;
     if (flat(c)) {
         int64_t i = tile * TILE, n = lm_min64(TILE, lm_numel(x) - i);
+        if (c->acc & 1) {
+            float *d = (float *)c->out[0].data + i; const float *s = (const float *)x->data + i;
+            for (int64_t k = 0; k < n; k++) d[k] += s[k];
+            return LM_OK;
+        }
         memcpy(y + (size_t)i * size, (const char *)x->data + (size_t)i * size, (size_t)n * size);
         return LM_OK;
     }
@@ -41,5 +47,5 @@ static const lm_kernel k_copy[] = { { .name = "copy.any", .order = "copy", .acce
 static const lm_kernel *const kernels[] = { k_copy, NULL };
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", NULL, LM_TIMES1, 0), { .name = "integers", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 }, .dtype = LM_I32, .fill = LM_FILL_IOTA } } },
     { .name = "bf16", .params = NULL, .in = { { .rank = 2, .dim = { 5, 9 }, .dtype = LM_BF16 } } }, { 0 } };
-const lm_op lm_op_copy = { .name = "copy", .math = "y = x", .n_in = 1, .n_out = 1, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = kernels, .samples = samples };
+const lm_op lm_op_copy = { .name = "copy", .math = "y = x", .n_in = 1, .n_out = 1, .acc_ok = 1, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = kernels, .samples = samples };
 lm_value *lm_copy(lm_graph *g, lm_value *x) { return lm_emit(g, &lm_op_copy, NULL, 1, &x); }

@@ -51,8 +51,10 @@ void lm_rope_inv_freq(const lm_rope_table_p *p, int64_t seq_len, float *inv, flo
     const int n = p->d_head / 2;
     double base = p->base;
     float freq[LM_ROPE_MAX_D / 2];
-    if (p->scaling == LM_ROPE_DYNAMIC && seq_len > p->max_pos)
-        base *= pow(p->factor * (double)seq_len / (double)p->max_pos - (p->factor - 1), (double)p->d_head / (double)(p->d_head - 2));
+    if (p->scaling == LM_ROPE_DYNAMIC && seq_len > p->max_pos) {        /* there the length is a tensor, so the new base is made in f32 */
+        float t = (float)seq_len * (float)p->factor / (float)p->max_pos - (float)(p->factor - 1);
+        base = (double)((float)base * (float)pow((double)t, (double)p->d_head / (double)(p->d_head - 2)));
+    }
     for (int i = 0; i < n; i++) {
         float e = (float)(2 * i) / (float)p->d_head;
         freq[i] = (float)pow((double)(float)base, (double)e);
@@ -66,9 +68,9 @@ void lm_rope_inv_freq(const lm_rope_table_p *p, int64_t seq_len, float *inv, flo
         const float factor = (float)p->factor, lo = (float)p->low_freq_factor, band = (float)(p->high_freq_factor - p->low_freq_factor);
         const float long_wave = (float)(old / p->low_freq_factor), short_wave = (float)(old / p->high_freq_factor);
         for (int i = 0; i < n; i++) {
-            float wave = (float)(2 * 3.14159265358979323846) / inv[i];
+            float wave = 1.0f / inv[i] * (float)(2 * 3.14159265358979323846);       /* a number over a tensor is its reciprocal times the number there */
             float scaled = wave > long_wave ? inv[i] / factor : inv[i];
-            float smooth = ((float)old / wave - lo) / band;
+            float smooth = (1.0f / wave * (float)old - lo) / band;
             float a = (1.0f - smooth) * scaled / factor, b = smooth * scaled;
             inv[i] = wave < short_wave || wave > long_wave ? scaled : a + b;
         }

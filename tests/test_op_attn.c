@@ -1,0 +1,242 @@
+/* Attention: paged equals dense to the bit whatever the chunks, stale pages never leak, threads and neighbours change nothing, gradients against differences. */
+#include "op/attn/attn.h"
+#include "op/attn_grad/attn_grad.h"
+#include "op/attn_paged/attn_paged.h"
+#include "op/kv_write/kv_write.h"
+#include "op_run.h"
+
+static lm_ctx *new_ctx(int threads) { lm_ctx *ctx = NULL; lm_ctx_opts o = { .n_threads = threads }; LM_CHECK_OK(NULL, lm_ctx_new(&ctx, &o)); return ctx; }
+typedef struct { int64_t n; lm_attn_p p; float *q, *k, *v, *o, *lse; int32_t *start; } dense;
+static dense dense_new(int n_doc, const int64_t *len, lm_attn_p p) {
+    dense d = { .p = p };
+    for (int i = 0; i < n_doc; i++) d.n += len[i];
+    d.q = t_op_floats(d.n * p.n_head * p.d_head); d.k = t_op_floats(d.n * p.n_kv * p.d_head); d.v = t_op_floats(d.n * p.n_kv * p.d_head);
+    d.o = t_op_floats(d.n * p.n_head * p.d_head); d.lse = t_op_floats(d.n * p.n_head); d.start = malloc((size_t)d.n * 4);
+    for (int64_t i = 0, at = 0; i < n_doc; at += len[i++]) for (int64_t t = 0; t < len[i]; t++) d.start[at + t] = (int32_t)at;
+    return d;
+}
+static void dense_free(dense *d) { free(d->q); free(d->k); free(d->v); free(d->o); free(d->lse); free(d->start); }
+static lm_call dense_call(const dense *d) {
+    const lm_attn_p *p = &d->p;
+    return (lm_call){ .op = &lm_op_attn, .p = p, .n_in = 4, .n_out = 2,
+        .in = { t_op_2d(d->q, LM_F32, d->n, p->n_head * p->d_head), t_op_2d(d->k, LM_F32, d->n, p->n_kv * p->d_head), t_op_2d(d->v, LM_F32, d->n, p->n_kv * p->d_head),
+                t_op_1d(d->start, LM_I32, d->n) },
+        .out = { t_op_2d(d->o, LM_F32, d->n, p->n_head * p->d_head), t_op_2d(d->lse, LM_F32, d->n, p->n_head) } };
+}
+
+/* Three sequences are fed in turns of changing sizes; before each turn every page is as it was, stale parts NaN. */
+static void paged_case(lm_ctx *ctx, lm_attn_p p, lm_dtype kv, int turn) {
+    enum { SEQ = 3, PER = 5, POOL = 13 };
+    const int64_t len[SEQ] = { 1, 65, 203 }, hd = p.n_head * p.d_head, kd = p.n_kv * p.d_head, page = LM_KV_PAGE * kd, size = (int64_t)lm_dtype_size(kv);
+    dense d = dense_new(SEQ, len, p);
+    lm_call dc = dense_call(&d);
+    T_OP_KERNELS(&lm_op_attn_paged, k) {
+        const lm_kernel *dk = NULL;
+        T_OP_KERNELS(&lm_op_attn, c) if (c->needs == k->needs) dk = c;
+        LM_CHECK(dk);
+        LM_CHECK_OK(ctx, t_op_run(dk, &dc, ctx));
+        char *kp = malloc((size_t)(POOL * page * size)), *vp = malloc((size_t)(POOL * page * size));
+        memset(kp, 0xff, (size_t)(POOL * page * size)); memset(vp, 0xff, (size_t)(POOL * page * size));       /* NaN, f32 or bf16 */
+        int32_t table[SEQ * PER], used[SEQ] = {0};
+        for (int i = 0; i < SEQ * PER; i++) table[i] = -7;
+        for (int i = 0; i < SEQ; i++) for (int j = 0; j <= (len[i] - 1) / LM_KV_PAGE; j++) table[i * PER + j] = (i * 5 + j * 3 + 2) % POOL;
+        int bad = 0;
+        for (int step = 0, busy = 1; busy; step++) {
+            float q[80 * 3 * 256], kk[80 * 3 * 64], vv[80 * 3 * 64], o[80 * 3 * 256];
+            int32_t seq[240], pos[240], slot[240]; int64_t row[240]; int n = 0;
+            busy = 0;
+            for (int s = 0, base = 0; s < SEQ; base += (int)len[s++]) {
+                int want = turn ? turn : 1 + (step * 31 + s * 17) % 80;
+                for (int t = 0; t < want && used[s] < len[s]; t++, n++) {
+                    pos[n] = used[s]++; seq[n] = s; slot[n] = table[s * PER + pos[n] / LM_KV_PAGE] * LM_KV_PAGE + pos[n] % LM_KV_PAGE; row[n] = base + pos[n];
+                    memcpy(q + n * hd, d.q + row[n] * hd, (size_t)hd * 4); memcpy(kk + n * kd, d.k + row[n] * kd, (size_t)kd * 4); memcpy(vv + n * kd, d.v + row[n] * kd, (size_t)kd * 4);
+                }
+                busy |= used[s] < len[s];
+            }
+            if (step % 3 == 0 && n < 240) { pos[n] = -1; seq[n] = 0; slot[n] = -1; row[n] = -1; memset(q + n * hd, 0xff, (size_t)hd * 4); memset(kk + n * kd, 0xff, (size_t)kd * 4); n++; }
+            const int64_t pd[4] = { POOL, p.n_kv, LM_KV_PAGE, p.d_head };
+            lm_tensor tk = lm_tensor_of(kp, kv, 4, pd), tv = lm_tensor_of(vp, kv, 4, pd);
+            lm_call w = { .op = &lm_op_kv_write, .p = &(lm_kv_write_p){ p.n_kv, p.d_head }, .n_in = 5, .n_out = 2,
+                          .in = { tk, tv, t_op_2d(kk, LM_F32, n, kd), t_op_2d(vv, LM_F32, n, kd), t_op_1d(slot, LM_I32, n) }, .out = { tk, tv } };
+            LM_CHECK(lm_op_kv_write.kernels[0]->accepts(&w));
+            LM_CHECK_OK(ctx, t_op_run(lm_op_kv_write.kernels[0], &w, ctx));
+            lm_call c = { .op = &lm_op_attn_paged, .p = &p, .n_in = 6, .n_out = 1, .out = { t_op_2d(o, LM_F32, n, hd) },
+                          .in = { t_op_2d(q, LM_F32, n, hd), tk, tv, t_op_2d(table, LM_I32, SEQ, PER), t_op_1d(seq, LM_I32, n), t_op_1d(pos, LM_I32, n) } };
+            LM_CHECK(k->accepts(&c));
+            LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
+            for (int i = 0; i < n; i++) {
+                if (row[i] >= 0) bad += !!memcmp(o + i * hd, d.o + row[i] * hd, (size_t)hd * 4);
+                else for (int64_t x = 0; x < hd; x++) bad += o[i * hd + x] != 0;
+            }
+        }
+        if (bad) printf("%s, heads %d:%d of %d, turns %d: %d rows differ\n", k->name, p.n_head, p.n_kv, p.d_head, turn, bad);
+        LM_CHECK(!bad);
+        free(kp); free(vp);
+    }
+    dense_free(&d);
+}
+static void test_paged_is_dense(void) {
+    lm_ctx *ctx = new_ctx(2);
+    paged_case(ctx, (lm_attn_p){ 4, 2, 32, 0, 0.2f, LM_F32 }, LM_F32, 0);
+    paged_case(ctx, (lm_attn_p){ 4, 2, 32, 0, 0.2f, LM_F32 }, LM_F32, 1);
+    paged_case(ctx, (lm_attn_p){ 4, 2, 32, 77, 0.2f, LM_F32 }, LM_F32, 3);
+    paged_case(ctx, (lm_attn_p){ 3, 1, 24, 0, 0.3f, LM_F32 }, LM_F32, 0);
+    paged_case(ctx, (lm_attn_p){ 2, 2, 16, 5, 0.3f, LM_BF16 }, LM_BF16, 0);
+    paged_case(ctx, (lm_attn_p){ 2, 1, 48, 0, 0.2f, LM_BF16 }, LM_F32, 64);          /* f32 pages, rounded as they are read */
+    paged_case(ctx, (lm_attn_p){ 32, 1, 6, 0, 0.5f, LM_F32 }, LM_F32, 2);
+    lm_ctx_free(ctx);
+}
+
+/* Outputs with 1, 2 and 7 threads, and through strided views, have the same bits. */
+static void test_threads_and_views(void) {
+    const int64_t len[] = { 130, 1, 70, 99 };
+    const lm_attn_p p = { 4, 2, 40, 90, 0.2f, LM_F32 };
+    dense d = dense_new(4, len, p);
+    const int64_t hd = p.n_head * p.d_head, kd = p.n_kv * p.d_head, w = hd + 2 * kd, n = d.n;
+    float *fused = malloc((size_t)(n * w) * 4), *go = t_op_floats(n * hd), *want[5] = {0};
+    for (int64_t i = 0; i < n; i++) { memcpy(fused + i * w, d.q + i * hd, (size_t)hd * 4); memcpy(fused + i * w + hd, d.k + i * kd, (size_t)kd * 4); memcpy(fused + i * w + hd + kd, d.v + i * kd, (size_t)kd * 4); }
+    float *dq = malloc((size_t)(n * hd) * 4), *dk = malloc((size_t)(n * kd) * 4), *dv = malloc((size_t)(n * kd) * 4);
+    T_OP_KERNELS(&lm_op_attn, k) {
+        const lm_kernel *gk = NULL;
+        T_OP_KERNELS(&lm_op_attn_grad, x) if (x->needs == k->needs) gk = x;
+        LM_CHECK(gk);
+        for (int threads = 1, first = 1; threads < 8; threads += threads < 2 ? 1 : 5, first = 0) {
+            lm_ctx *ctx = new_ctx(threads);
+            lm_call c = dense_call(&d);
+            if (threads > 1) for (int i = 0; i < 3; i++) { c.in[i].data = fused + (i > 0) * hd + (i > 1) * kd; c.in[i].stride[0] = w; }
+            LM_CHECK(k->accepts(&c));
+            LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
+            lm_call g = c;
+            g.op = &lm_op_attn_grad; g.n_in = 7; g.n_out = 3; g.in[4] = c.out[0]; g.in[5] = c.out[1]; g.in[6] = t_op_2d(go, LM_F32, n, hd);
+            g.out[0] = t_op_2d(dq, LM_F32, n, hd); g.out[1] = t_op_2d(dk, LM_F32, n, kd); g.out[2] = t_op_2d(dv, LM_F32, n, kd);
+            LM_CHECK(gk->accepts(&g));
+            LM_CHECK_OK(ctx, t_op_run(gk, &g, ctx));
+            float *got[5] = { d.o, d.lse, dq, dk, dv }; const int64_t size[5] = { n * hd, n * p.n_head, n * hd, n * kd, n * kd };
+            for (int i = 0; i < 5; i++) {
+                if (first) { free(want[i]); want[i] = malloc((size_t)size[i] * 4); memcpy(want[i], got[i], (size_t)size[i] * 4); }
+                else LM_CHECK(!memcmp(want[i], got[i], (size_t)size[i] * 4));
+            }
+            lm_ctx_free(ctx);
+        }
+    }
+    for (int i = 0; i < 5; i++) free(want[i]);
+    free(fused); free(go); free(dq); free(dk); free(dv); dense_free(&d);
+}
+
+/* start may be anything: rows that reach into an earlier run, negative, above the row. Kernels agree with the reference, gradients included. */
+static void test_any_start(void) {
+    lm_ctx *ctx = new_ctx(2);
+    const lm_attn_p p = { 2, 1, 16, 100, 0.3f, LM_F32 };
+    dense d = dense_new(1, &(int64_t){ 300 }, p);
+    const int64_t n = d.n, hd = 32, kd = 16, size[5] = { n * hd, n * 2, n * hd, n * kd, n * kd };
+    for (int64_t i = 0; i < n; i++) d.start[i] = i < 20 ? -5 : i < 100 ? 0 : i < 140 ? 37 : i < 150 ? (int32_t)i + 3 : i < 280 ? 130 - (int32_t)(i - 150) / 50 : 1 << 30;
+    double *f[7], *out[5];
+    float *go = t_op_floats(n * hd), *src[7] = { d.q, d.k, d.v, NULL, NULL, NULL, go };
+    for (int i = 0; i < 7; i++) if (src[i]) { int64_t m = i == 1 || i == 2 ? n * kd : n * hd; f[i] = malloc((size_t)m * 8); for (int64_t k = 0; k < m; k++) f[i][k] = (double)src[i][k]; }
+    for (int i = 0; i < 5; i++) out[i] = malloc((size_t)size[i] * 8);
+    lm_call r = dense_call(&d);
+    for (int i = 0; i < 3; i++) { r.in[i].data = f[i]; r.in[i].dtype = LM_F64; }
+    r.out[0].data = out[0]; r.out[1].data = out[1];
+    lm_op_attn.ref(&r);
+    lm_call rg = r;
+    rg.n_in = 7; rg.n_out = 3; rg.in[4] = r.out[0]; rg.in[5] = r.out[1]; rg.in[6] = t_op_2d(f[6], LM_F64, n, hd);
+    for (int i = 0; i < 3; i++) rg.out[i] = t_op_2d(out[2 + i], LM_F64, n, i ? kd : hd);
+    lm_op_attn_grad.ref(&rg);
+    float *dg[3] = { malloc((size_t)(n * hd) * 4), malloc((size_t)(n * kd) * 4), malloc((size_t)(n * kd) * 4) }, *got[5] = { d.o, d.lse, dg[0], dg[1], dg[2] };
+    T_OP_KERNELS(&lm_op_attn, k) {
+        lm_call c = dense_call(&d);
+        LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
+        T_OP_KERNELS(&lm_op_attn_grad, gk) if (gk->needs == k->needs) {
+            lm_call g = c;
+            g.op = &lm_op_attn_grad; g.n_in = 7; g.n_out = 3; g.in[4] = c.out[0]; g.in[5] = c.out[1]; g.in[6] = t_op_2d(go, LM_F32, n, hd);
+            for (int i = 0; i < 3; i++) g.out[i] = t_op_2d(dg[i], LM_F32, n, i ? kd : hd);
+            LM_CHECK_OK(ctx, t_op_run(gk, &g, ctx));
+        }
+        for (int i = 0; i < 5; i++) {
+            double worst = 0;
+            for (int64_t x = 0; x < size[i]; x++) worst = fmax(worst, fabs((double)got[i][x] - out[i][x]) / (1 + fabs(out[i][x])));
+            LM_CHECK_NEAR(worst, 0, 1e-5);
+        }
+    }
+    for (int i = 0; i < 7; i++) if (src[i]) free(f[i]);
+    for (int i = 0; i < 5; i++) free(out[i]);
+    for (int i = 0; i < 3; i++) free(dg[i]);
+    free(go); dense_free(&d); lm_ctx_free(ctx);
+}
+
+/* attn_grad's reference is the derivative of attn's reference: central differences along random directions. */
+static void test_gradient(void) {
+    const int64_t len[] = { 9, 21 };
+    const lm_attn_p p = { 4, 2, 6, 13, 0.6f, LM_F32 };
+    dense d = dense_new(2, len, p);
+    const int64_t n = d.n, hd = 24, kd = 12, size[3] = { n * hd, n * kd, n * kd };
+    const float *src[3] = { d.q, d.k, d.v };
+    double *x[3], *dir[3], *g[3], *go = malloc((size_t)(n * hd) * 8), *gl = malloc((size_t)(n * 4) * 8), *o = malloc((size_t)(n * hd) * 8), *lse = malloc((size_t)(n * 4) * 8);
+    for (int i = 0; i < 3; i++) { x[i] = malloc((size_t)size[i] * 8); dir[i] = malloc((size_t)size[i] * 8); g[i] = malloc((size_t)size[i] * 8); }
+    for (int64_t k = 0; k < n * hd; k++) go[k] = t_op_uniform() - 0.5;
+    for (int64_t k = 0; k < n * 4; k++) gl[k] = t_op_uniform() - 0.5;
+    lm_call c = dense_call(&d);
+    for (int i = 0; i < 3; i++) c.in[i] = t_op_2d(x[i], LM_F64, n, i ? kd : hd);
+    c.out[0] = t_op_2d(o, LM_F64, n, hd); c.out[1] = t_op_2d(lse, LM_F64, n, 4);
+    for (int which = 0; which < 3; which++) {
+        double f[2], want = 0;
+        for (int i = 0; i < 3; i++) for (int64_t k = 0; k < size[i]; k++) dir[i][k] = i == which ? t_op_uniform() - 0.5 : 0;
+        for (int side = 0; side < 3; side++) {                            /* 2: at the point itself, for the gradient */
+            for (int i = 0; i < 3; i++) for (int64_t k = 0; k < size[i]; k++) x[i][k] = (double)src[i][k] + (side == 2 ? 0 : side ? 1e-5 : -1e-5) * dir[i][k];
+            lm_op_attn.ref(&c);
+            if (side == 2) break;
+            f[side] = 0;
+            for (int64_t k = 0; k < n * hd; k++) f[side] += go[k] * o[k];
+            for (int64_t k = 0; k < n * 4; k++) f[side] += gl[k] * lse[k];
+        }
+        lm_call gc = c;
+        gc.n_in = 8; gc.n_out = 3; gc.in[4] = c.out[0]; gc.in[5] = c.out[1]; gc.in[6] = t_op_2d(go, LM_F64, n, hd); gc.in[7] = t_op_2d(gl, LM_F64, n, 4);
+        for (int i = 0; i < 3; i++) gc.out[i] = t_op_2d(g[i], LM_F64, n, i ? kd : hd);
+        lm_op_attn_grad.ref(&gc);
+        for (int64_t k = 0; k < size[which]; k++) want += g[which][k] * dir[which][k];
+        LM_CHECK_NEAR((f[1] - f[0]) / 2e-5, want, 1e-8 * (1 + fabs(want)));
+    }
+    for (int i = 0; i < 3; i++) { free(x[i]); free(dir[i]); free(g[i]); }
+    free(go); free(gl); free(o); free(lse); dense_free(&d);
+}
+
+/* Pointers out of the pool are refused, not followed. */
+static void test_out_of_range(void) {
+    lm_ctx *ctx = new_ctx(1);
+    float q[16] = {0}, o[16], pool[2 * 64 * 16] = {0}, pool2[2 * 64 * 16] = {0};
+    const lm_attn_p p = { 1, 1, 16, 0, 1, LM_F32 };
+    static const struct { int32_t table[2], seq, pos; lm_err want; } rows[] = {
+        { { 0, 1 }, 0, 127, LM_OK }, { { 0, 1 }, 0, 128, LM_E_RANGE }, { { 0, 2 }, 0, 64, LM_E_RANGE }, { { 0, 2 }, 0, 63, LM_OK }, { { -1, 0 }, 0, 3, LM_E_RANGE },
+        { { 0, 1 }, 1, 3, LM_E_RANGE }, { { 0, 1 }, -1, 3, LM_E_RANGE }, { { 0, 1 }, -1, -1, LM_OK }, { { 0, 1 }, 0, INT32_MAX, LM_E_RANGE } };
+    lm_tensor kp = lm_tensor_of(pool, LM_F32, 4, (int64_t[]){ 2, 1, 64, 16 }), vp = kp;
+    vp.data = pool2;
+    T_OP_KERNELS(&lm_op_attn_paged, k)
+        for (int i = 0; i < LM_COUNT(rows); i++) {
+            int32_t table[2] = { rows[i].table[0], rows[i].table[1] }, seq = rows[i].seq, pos = rows[i].pos;
+            lm_call c = { .op = &lm_op_attn_paged, .p = &p, .n_in = 6, .n_out = 1, .out = { t_op_2d(o, LM_F32, 1, 16) },
+                          .in = { t_op_2d(q, LM_F32, 1, 16), kp, vp, t_op_2d(table, LM_I32, 1, 2), t_op_1d(&seq, LM_I32, 1), t_op_1d(&pos, LM_I32, 1) } };
+            LM_CHECK(t_op_run(k, &c, ctx) == rows[i].want);
+        }
+    int32_t slot = 128;
+    lm_call w = { .op = &lm_op_kv_write, .p = &(lm_kv_write_p){ 1, 16 }, .n_in = 5, .n_out = 2, .in = { kp, vp, t_op_2d(q, LM_F32, 1, 16), t_op_2d(q, LM_F32, 1, 16), t_op_1d(&slot, LM_I32, 1) },
+                  .out = { kp, vp } };
+    LM_CHECK(t_op_run(lm_op_kv_write.kernels[0], &w, ctx) == LM_E_RANGE);
+    lm_type out[2];
+    lm_call bad = { .op = &lm_op_attn, .p = &(lm_attn_p){ 3, 2, 16, 0, 1, LM_F32 }, .n_in = 4, .n_out = 2 };
+    LM_CHECK_ERR(ctx, lm_op_attn.shape(ctx, &bad, out), LM_E_SHAPE, "3 heads over 2 kv heads");
+    bad.p = &(lm_attn_p){ 2, 2, 258, 0, 1, LM_F32 };
+    LM_CHECK_ERR(ctx, lm_op_attn.shape(ctx, &bad, out), LM_E_SHAPE, "d_head is 258");
+    lm_ctx_free(ctx);
+}
+/* No rows: nothing to do, in every kernel. */
+static void test_no_rows(void) {
+    lm_ctx *ctx = new_ctx(2);
+    const lm_attn_p p = { 2, 1, 16, 0, 1, LM_F32 };
+    dense d = dense_new(1, &(int64_t){ 0 }, p);
+    lm_call c = dense_call(&d), g = c;
+    T_OP_KERNELS(&lm_op_attn, k) LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
+    g.n_in = 7; g.n_out = 3; g.in[4] = c.out[0]; g.in[5] = c.out[1]; g.in[6] = c.out[0]; g.out[0] = c.in[0]; g.out[1] = c.in[1]; g.out[2] = c.in[2];
+    T_OP_KERNELS(&lm_op_attn_grad, k) LM_CHECK_OK(ctx, t_op_run(k, &g, ctx));
+    dense_free(&d); lm_ctx_free(ctx);
+}
+LM_TEST_MAIN(LM_T1(test_paged_is_dense), LM_T1(test_threads_and_views), LM_T1(test_any_start), LM_T1(test_gradient), LM_T1(test_out_of_range), LM_T1(test_no_rows))
