@@ -59,9 +59,16 @@ static bool oracle_tree(json_t *root, int64_t data_bytes, int *count) {
     *count = (int)n;
     return ok && at == data_bytes;
 }
+static int by_name(const void *a, const void *b) { return strcmp(((const lm_st_tensor *)a)->name, ((const lm_st_tensor *)b)->name); }
+static bool unique(lm_st_header *h) {      /* the reader looks for this when it joins shards, after the header's parser */
+    if (h->n) qsort(h->t, (size_t)h->n, sizeof *h->t, by_name);
+    for (int i = 1; i < h->n; i++) if (!strcmp(h->t[i].name, h->t[i - 1].name)) return false;
+    return true;
+}
 static void compare(lm_ctx *ctx, const char *text, size_t n, int64_t data_bytes) {
     lm_st_header h = { 0 }; int count = -1; bool theirs = false; json_error_t e;
     lm_err err = lm_st_header_parse(ctx, "fuzz", text, n, 8, data_bytes, &h);
+    if (!err && !unique(&h)) err = LM_E_FORMAT;
     json_t *root = n && *text == '{' && !memchr(text, 0, n) ? json_loadb(text, n, JSON_REJECT_DUPLICATES, &e) : NULL;
     if (root) theirs = oracle_tree(root, data_bytes, &count);
     bool minus_zero = memmem(text, n, "-0", 2) != NULL;      /* an integer to jansson; serde and this project refuse it */

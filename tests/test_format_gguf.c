@@ -100,6 +100,42 @@ static void test_real(void) {
     if (!seen) LM_SKIP("LOAM_DATA has no GGUF files");
 }
 
+static void test_split(void) {
+    t_begin();
+    lm_gguf *g = NULL; const lm_gguf_tensor *t; float f[4]; const void *m; int64_t v;
+    LM_NEED_OK(ctx, lm_gguf_open(&g, ctx, t_fix("split-00001-of-00003.gguf")));
+    LM_CHECK(lm_gguf_parts(g) == 3 && lm_gguf_count(g) == 5);
+    LM_CHECK_OK(ctx, lm_gguf_int(g, "answer", true, 0, 0, 100, &v)); LM_CHECK(v == 42);
+    for (int i = 0; i < 5; i++) {
+        char name[16]; snprintf(name, sizeof name, "t%d", i);
+        LM_NEED_OK(ctx, lm_gguf_need(g, name, &t));
+        LM_CHECK_OK(ctx, lm_gguf_read(g, t, f, 0, 16)); LM_CHECK(f[0] == i * 10 && f[3] == i * 10 + 3);
+        LM_CHECK_OK(ctx, lm_gguf_map(g, t, &m)); LM_CHECK(!memcmp(m, f, 16));
+    }
+    LM_CHECK(t->part == 2);
+    lm_gguf_close(g); g = NULL;
+    LM_CHECK_ERR(ctx, lm_gguf_open(&g, ctx, t_fix("split-00002-of-00003.gguf")), LM_E_CONFIG, "part 2 of 3 of a split model: open the first part");
+    for (int i = 1; i <= 3; i++) {
+        size_t n; char name[64]; snprintf(name, sizeof name, "split-%05d-of-00003.gguf", i);
+        char *p = t_read(t_fix(name), &n);
+        if (i == 1) LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("other.gguf"), p, n));
+        if (i != 3) LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at(name), p, n));
+        if (i == 1) LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("dup-00001-of-00003.gguf"), p, n));
+        if (i == 2) { LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("dup-00002-of-00003.gguf"), p, n)); LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("dup-00003-of-00003.gguf"), p, n)); }
+        lm_free(ctx, p);
+    }
+    LM_CHECK_ERR(ctx, lm_gguf_open(&g, ctx, t_at("other.gguf")), LM_E_CONFIG, "the first of 3 parts must be named");
+    LM_CHECK_ERR(ctx, lm_gguf_open(&g, ctx, t_at("split-00001-of-00003.gguf")), LM_E_NOTFOUND, "split-00003-of-00003.gguf");
+    LM_CHECK_ERR(ctx, lm_gguf_open(&g, ctx, t_at("dup-00001-of-00003.gguf")), LM_E_MISMATCH, "says it is part 2 of 3, wanted part 3 of 3");
+    for (uint64_t k = 1; k < 1000; k++) {
+        lm_mem_fail_at(ctx, k, false); lm_err e = lm_gguf_open(&g, ctx, t_fix("split-00001-of-00003.gguf")); lm_mem_fail_at(ctx, 0, false);
+        if (!e) { lm_gguf_close(g); g = NULL; LM_CHECK(k > 10); break; }
+        LM_CHECK(e == LM_E_NOMEM);
+    }
+    LM_CHECK(!g);
+    t_end();
+}
+
 /* ---- malformed: a builder that lies on request ------------------------------------------------------------------- */
 static uint8_t B[1 << 16]; static size_t nB;
 static void raw(const void *p, size_t n) { memcpy(B + nB, p, n); nB += n; }
@@ -283,4 +319,4 @@ static void test_write(void) {
     }
     t_end();
 }
-LM_TEST_MAIN(LM_T1(test_small), LM_T1(test_types), LM_T1(test_real), LM_T1(test_malformed), LM_T1(test_torture), LM_T1(test_work), LM_T1(test_write))
+LM_TEST_MAIN(LM_T1(test_small), LM_T1(test_types), LM_T1(test_real), LM_T1(test_split), LM_T1(test_malformed), LM_T1(test_torture), LM_T1(test_work), LM_T1(test_write))

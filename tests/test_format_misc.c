@@ -239,6 +239,11 @@ static void test_svg(void) {
     LM_CHECK(out.n == 0);
     c.log_x = false; c.width = 5; LM_CHECK_ERR(ctx, lm_svg_draw(ctx, &out, &c), LM_E_RANGE, "5 ");
     c.width = 0; c.n_series = 0; LM_CHECK_OK(ctx, lm_svg_draw(ctx, &out, &c));                              /* nothing to draw is an empty chart */
+    for (int i = 0; i < N; i++) y[i] = i == 7777;        /* one spike of 20 000 points: its top must be drawn (y 1 is at 8/108 of the axis from the top) */
+    s[0].name = NULL; c = (lm_svg_chart){ .series = s, .n_series = 1, .height = 480 }; lm_str_clear(&out);
+    LM_CHECK_OK(ctx, lm_svg_draw(ctx, &out, &c));
+    char top[32]; snprintf(top, sizeof top, " %.2f", 428 - 388 * (1 + 0.04) / 1.08);
+    LM_CHECK(strstr(out.p, top));
     static double e[][2] = { { 0, 0 }, { 1e308, -1e308 }, { 5e-324, 5e-324 }, { 1e300, 1e300 }, { INFINITY, NAN }, { -7, -7 }, { 1, 1 + 1e-15 } };
     for (int i = 0; i < LM_COUNT(e); i++)
         for (int k = 0; k < 4; k++) {

@@ -5,7 +5,8 @@
 #   3. Only cmd may print, exit or read the environment.
 # Prints lines per room; exits 1 with file:line for each violation.
 set -u
-root=${1:-$(cd "$(dirname "$0")/.." && pwd)}; cd "$root/src" || exit 2
+tools=$(cd "$(dirname "$0")" && pwd)
+root=${1:-$tools/..}; cd "$root/src" || exit 2
 floors="base:1 device:2 tensor:3 quant:4 format:5 op:6 graph:7 optim:8 dist:8 model:9 sample:9 ann:9 tok:9 data:10 train:11 infer:11 eval:12
         tune:13 compress:13 serve:14 rag:14 cmd:15"
 # Two floors of the plan are split, because one of the rooms plainly stands on the other: quant on tensor (a tensor names its format row by a forward
@@ -44,6 +45,6 @@ rooms=$(for d in */; do [ "$d" = cmd/ ] || echo "${d%/}"; done)
 while read -r h; do [ -n "$h" ] && say "src/$h: only cmd prints, exits or reads the environment"; done \
     < <(hits '(^|[^_[:alnum:].>"])(printf|puts|putchar|exit|abort|getenv|secure_getenv|setenv)[[:space:]]*\(|fprintf[[:space:]]*\([[:space:]]*(stderr|stdout)' $rooms | grep -vE 'format\(printf|__attribute__')
 
-[ "${2:-}" = quiet ] || "$(dirname "$0")/lines.sh" 2>/dev/null || true
+[ "${2:-}" = quiet ] || "$tools/lines.sh" || bad=1
 [ $bad = 0 ] && echo "floors: fine"
 exit $bad

@@ -44,7 +44,7 @@ static inline int lm_utf8_len(const uint8_t *p, size_t n) {
         if ((p[i] & 0xc0) != 0x80) return 0;
     return len; }
 static inline bool lm_utf8_ok(const void *s, size_t n) {
-    const uint8_t *p = s;
+    const uint8_t *p = (const uint8_t *)s;
     while (n) { int k = lm_utf8_len(p, n); if (!k) return false; p += k; n -= (size_t)k; }
     return true; }
 #endif

@@ -2,6 +2,7 @@
 #include "format/gguf.h"
 #include "base/file.h"
 #include "format/cursor.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 typedef struct {
@@ -19,6 +20,7 @@ struct lm_gguf {
     int version; int64_t align;
     kv *kv; int n_kv; table kvs;
     lm_gguf_tensor *t; int n_t; table ts;
+    lm_gguf **part; int n_part;        /* the further files of a split model: part[0] is tensor part 1 */
 };
 static const struct { const char *name; int size; } type_row[LM_N_GGUF] = {
     [LM_GGUF_U8] = { "u8", 1 }, [LM_GGUF_I8] = { "i8", 1 }, [LM_GGUF_U16] = { "u16", 2 }, [LM_GGUF_I16] = { "i16", 2 }, [LM_GGUF_U32] = { "u32", 4 },
@@ -223,7 +225,7 @@ lm_err lm_gguf_open_mem(lm_gguf **out, lm_ctx *ctx, const char *name, const void
     *out = g;
     return LM_OK;
 }
-lm_err lm_gguf_open(lm_gguf **out, lm_ctx *ctx, const char *path) {
+static lm_err open_file(lm_gguf **out, lm_ctx *ctx, const char *path) {
     lm_gguf *g; LM_TRY(start(&g, ctx, path));
     const void *p = NULL;
     lm_err err = lm_file_open(&g->f, ctx, path);
@@ -235,8 +237,61 @@ lm_err lm_gguf_open(lm_gguf **out, lm_ctx *ctx, const char *path) {
     *out = g;
     return LM_OK;
 }
+
+/* ---- split models ------------------------------------------------------------------------------------------------ */
+/* One list and one name table over the tensors of all parts. */
+static lm_err join_parts(lm_gguf *g) {
+    int64_t n = g->n_t;
+    for (int i = 0; i < g->n_part; i++) n += g->part[i]->n_t;
+    if (n > INT32_MAX / 2) return lm_fail(g->ctx, LM_E_RANGE, "%s: %lld tensors in all parts", g->path, (long long)n);
+    lm_gguf_tensor *t = lm_realloc(g->ctx, LM_MEM_IO, g->t, ((size_t)n + 1) * sizeof *t);
+    if (!t) return no_memory(g);
+    g->t = t;
+    lm_free(g->ctx, g->ts.slot);
+    g->ts = (table){ 0 };
+    for (int i = 0; i < g->n_part; i++)
+        for (int k = 0; k < g->part[i]->n_t; k++) { g->t[g->n_t] = g->part[i]->t[k]; g->t[g->n_t++].part = i + 1; }
+    LM_TRY(table_new(g, &g->ts, (size_t)n));
+    for (int i = 0; i < g->n_t; i++) {
+        uint32_t *s = table_slot(g, &g->ts, tensor_name, g->t[i].name);
+        if (*s) return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\" is in parts %d and %d", g->path, g->t[i].name, g->t[*s - 1].part + 1, g->t[i].part + 1);
+        *s = (uint32_t)i + 1;
+    }
+    return LM_OK;
+}
+static lm_err open_parts(lm_gguf *g) {
+    int64_t count, no, total; char tail[64];
+    LM_TRY(lm_gguf_int(g, "split.count", false, 1, 0, LM_GGUF_MAX_PARTS, &count));
+    if (count <= 1) return LM_OK;
+    LM_TRY(lm_gguf_int(g, "split.no", true, 0, 0, count - 1, &no));
+    size_t n = strlen(g->path), k = (size_t)snprintf(tail, sizeof tail, "-%05d-of-%05d.gguf", (int)no + 1, (int)count);
+    if (no) return lm_fail(g->ctx, LM_E_CONFIG, "%s: part %d of %d of a split model: open the first part", g->path, (int)no + 1, (int)count);
+    if (n < k || strcmp(g->path + n - k, tail)) return lm_fail(g->ctx, LM_E_CONFIG, "%s: the first of %d parts must be named …%s", g->path, (int)count, tail);
+    if (!(g->part = lm_arena_alloc(g->a, (size_t)count * sizeof *g->part))) return no_memory(g);
+    for (int i = 1; i < count; i++) {
+        int64_t c, o;
+        char *path = lm_arena_printf(g->a, "%.*s-%05d-of-%05d.gguf", (int)(n - k), g->path, i + 1, (int)count);
+        if (!path) return no_memory(g);
+        LM_TRY(open_file(&g->part[g->n_part], g->ctx, path));
+        lm_gguf *p = g->part[g->n_part++];
+        LM_TRY(lm_gguf_int(p, "split.count", true, 0, 0, LM_GGUF_MAX_PARTS, &c));
+        LM_TRY(lm_gguf_int(p, "split.no", true, 0, 0, LM_GGUF_MAX_PARTS, &o));
+        if (c != count || o != i) return lm_fail(g->ctx, LM_E_MISMATCH, "%s: says it is part %d of %d, wanted part %d of %d", path, (int)o + 1, (int)c, i + 1, (int)count);
+    }
+    LM_TRY(join_parts(g));
+    LM_TRY(lm_gguf_int(g, "split.tensors.count", false, g->n_t, 0, INT32_MAX, &total));
+    return total == g->n_t ? LM_OK : lm_fail(g->ctx, LM_E_MISMATCH, "%s: split.tensors.count is %lld, the parts have %d tensors", g->path, (long long)total, g->n_t);
+}
+lm_err lm_gguf_open(lm_gguf **out, lm_ctx *ctx, const char *path) {
+    lm_gguf *g; LM_TRY(open_file(&g, ctx, path));
+    lm_err err = open_parts(g);
+    if (err) { lm_gguf_close(g); return err; }
+    *out = g;
+    return LM_OK;
+}
 void lm_gguf_close(lm_gguf *g) {
     if (!g) return;
+    for (int i = 0; i < g->n_part; i++) lm_gguf_close(g->part[i]);
     if (g->f) lm_file_close(g->f);
     lm_free(g->ctx, g->kv); lm_free(g->ctx, g->t); lm_free(g->ctx, g->kvs.slot); lm_free(g->ctx, g->ts.slot);
     lm_arena_free(g->a);
@@ -246,6 +301,7 @@ void lm_gguf_close(lm_gguf *g) {
 const char *lm_gguf_path(const lm_gguf *g) { return g->path; }
 int lm_gguf_version(const lm_gguf *g) { return g->version; }
 int64_t lm_gguf_alignment(const lm_gguf *g) { return g->align; }
+int lm_gguf_parts(const lm_gguf *g) { return 1 + g->n_part; }
 int lm_gguf_count(const lm_gguf *g) { return g->n_t; }
 const lm_gguf_tensor *lm_gguf_at(const lm_gguf *g, int i) { return i >= 0 && i < g->n_t ? &g->t[i] : NULL; }
 const lm_gguf_tensor *lm_gguf_find(const lm_gguf *g, const char *name) {
@@ -271,12 +327,13 @@ lm_err lm_gguf_need(lm_gguf *g, const char *name, const lm_gguf_tensor **out) {
 lm_err lm_gguf_read(lm_gguf *g, const lm_gguf_tensor *t, void *dst, int64_t from, int64_t bytes) {
     if (from < 0 || bytes < 0 || from > t->bytes || bytes > t->bytes - from)
         return lm_fail(g->ctx, LM_E_RANGE, "%s: bytes %lld+%lld of tensor \"%s\", which has %lld", g->path, (long long)from, (long long)bytes, t->name, (long long)t->bytes);
+    const lm_gguf *home = t->part ? g->part[t->part - 1] : g;
     if (!bytes) return LM_OK;
-    if (g->f) return lm_file_pread(g->f, dst, (size_t)bytes, t->offset + from);
+    if (home->f) return lm_file_pread(home->f, dst, (size_t)bytes, t->offset + from);
     memcpy(dst, g->base + t->offset + from, (size_t)bytes);
     return LM_OK;
 }
-lm_err lm_gguf_map(lm_gguf *g, const lm_gguf_tensor *t, const void **p) { *p = g->base + t->offset; return LM_OK; }
+lm_err lm_gguf_map(lm_gguf *g, const lm_gguf_tensor *t, const void **p) { *p = (t->part ? g->part[t->part - 1] : g)->base + t->offset; return LM_OK; }
 
 /* ---- metadata -------------------------------------------------------------------------------------------------- */
 int lm_gguf_n_keys(const lm_gguf *g) { return g->n_kv; }

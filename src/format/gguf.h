@@ -5,6 +5,7 @@
  * The reader treats every number as hostile: counts are compared with the bytes that are left before anything is allocated, so work and memory are
  * bounded by the file's size; alignment is a power of two up to 1 MiB; ranges lie in the file and do not overlap; keys and names are unique; arrays
  * of arrays, unknown types and retired tensor types are refused. Metadata is reached only through getters that check the type.
+ * A split model (name-00001-of-0000N.gguf) is opened by its first file: all parts must be beside it and say the same, its metadata is the first part's.
  * Shapes here are in paper order, outermost first: the reverse of the order in the file.
  *
  * Lifetime: all pointers live until lm_gguf_close; lm_gguf_open_mem borrows its memory.
@@ -13,7 +14,7 @@
 #ifndef LM_GGUF_H
 #define LM_GGUF_H
 #include "tensor/tensor.h"
-enum { LM_GGUF_MAX_ALIGN = 1 << 20, LM_GGUF_MAX_NAME = 65535, LM_GGUF_MAX_DIMS = 4 };
+enum { LM_GGUF_MAX_ALIGN = 1 << 20, LM_GGUF_MAX_NAME = 65535, LM_GGUF_MAX_DIMS = 4, LM_GGUF_MAX_PARTS = 10000 };
 typedef enum { LM_GGUF_U8, LM_GGUF_I8, LM_GGUF_U16, LM_GGUF_I16, LM_GGUF_U32, LM_GGUF_I32, LM_GGUF_F32, LM_GGUF_BOOL, LM_GGUF_STR, LM_GGUF_ARR,
     LM_GGUF_U64, LM_GGUF_I64, LM_GGUF_F64, LM_N_GGUF } lm_gguf_type;
 const char *lm_gguf_type_name(int type);                    /* "u32"; "?" if unknown */
@@ -29,7 +30,8 @@ typedef struct {
     const lm_ggml_type *type;
     int rank;
     int64_t dim[LM_GGUF_MAX_DIMS];      /* outermost first; unused are 1 */
-    int64_t offset, bytes;              /* absolute in the file */
+    int64_t offset, bytes;              /* absolute in its file */
+    int part;                           /* of a split model; 0 otherwise */
 } lm_gguf_tensor;
 typedef struct lm_gguf lm_gguf;
 lm_err lm_gguf_open(lm_gguf **out, lm_ctx *ctx, const char *path);
@@ -39,6 +41,7 @@ const char *lm_gguf_path(const lm_gguf *g);
 int lm_gguf_version(const lm_gguf *g);
 int64_t lm_gguf_alignment(const lm_gguf *g);
 
+int lm_gguf_parts(const lm_gguf *g);                        /* files: 1 unless split */
 int lm_gguf_count(const lm_gguf *g);                        /* tensors, in file order */
 const lm_gguf_tensor *lm_gguf_at(const lm_gguf *g, int i);
 const lm_gguf_tensor *lm_gguf_find(const lm_gguf *g, const char *name);

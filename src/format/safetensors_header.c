@@ -38,6 +38,10 @@ static lm_err string(scan *s, const char **out) {
     if (!eat(s, '"')) return bad(s, "wanted a string");
     char *start = s->text, *o = start;
     for (;;) {
+        const uint8_t *q = s->p;                                     /* the common case: a run of plain ASCII */
+        while (q < s->end && *q >= 0x20 && *q < 0x80 && *q != '"' && *q != '\\') q++;
+        memcpy(o, s->p, (size_t)(q - s->p));
+        o += q - s->p; s->p = q;
         if (s->p == s->end) return bad(s, "the string does not end");
         uint8_t c = *s->p;
         if (c == '"') break;

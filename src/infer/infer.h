@@ -24,6 +24,7 @@ typedef struct {
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);
 void lm_engine_free(lm_engine *e);
 const lm_cfg *lm_engine_cfg(const lm_engine *e);
+lm_ctx *lm_engine_ctx(const lm_engine *e);
 const lm_plan *lm_engine_plan(const lm_engine *e);
 int64_t lm_engine_context(const lm_engine *e);
 size_t lm_engine_kv_bytes(const lm_engine *e);

@@ -59,9 +59,14 @@ static lm_err from_hf(const lm_jv *j, lm_cfg *c) {
     else return lm_json_fail(j, LM_E_UNSUPPORTED, "activation_function is \"%s\"; gpt2 has gelu_new, gelu_pytorch_tanh and gelu", act);
     return LM_OK;
 }
-static lm_err from_gguf(lm_ctx *ctx, const lm_gguf *f, lm_cfg *c) {
+static lm_err from_gguf(lm_ctx *ctx, lm_gguf *f, lm_cfg *c) {
     c->hf_type = "gpt2"; c->act = LM_ACT_GELU_TANH;
     return lm_model_gguf_common(ctx, f, "gpt2", c);
+}
+static lm_err to_gguf(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w) {
+    if (c->act != LM_ACT_GELU_TANH) return lm_fail(ctx, LM_E_UNSUPPORTED, "a GGUF file of gpt2 means the tanh form of GELU; this model has the exact one");
+    LM_TRY(lm_model_gguf_put_common(c, "gpt2", w));
+    return lm_gguf_put_f32(w, "gpt2.attention.layer_norm_epsilon", (float)c->eps);
 }
 static lm_err to_hf(lm_ctx *ctx, const lm_cfg *c, json_t *o) {
     (void)ctx;
@@ -84,4 +89,4 @@ static const struct lm_name_map names[] = {
 static const char *const hf[] = { "GPT2LMHeadModel", NULL };
 static const char *const gguf[] = { "gpt2", NULL };
 const lm_model lm_model_gpt2 = { .name = "gpt2", .paper = "Radford et al. 2019", .hf_archs = hf, .gguf_archs = gguf, .from_hf = from_hf, .from_gguf = from_gguf,
-                                 .to_hf = to_hf, .build = build, .names = names };
+                                 .to_hf = to_hf, .to_gguf = to_gguf, .build = build, .names = names };

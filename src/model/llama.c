@@ -61,10 +61,15 @@ static lm_err from_hf(const lm_jv *j, lm_cfg *c) {
     if (strcmp(act, "silu") && strcmp(act, "swish")) return lm_json_fail(j, LM_E_UNSUPPORTED, "hidden_act is \"%s\"; this family has silu", act);
     return lm_model_rope_from_hf(j, c);
 }
-static lm_err from_gguf(lm_ctx *ctx, const lm_gguf *f, lm_cfg *c) {
-    c->hf_type = "llama";
+static lm_err from_gguf(lm_ctx *ctx, lm_gguf *f, lm_cfg *c) {
     LM_TRY(lm_model_gguf_common(ctx, f, "llama", c));
-    return LM_OK;
+    c->hf_type = c->window ? "mistral" : "llama";
+    return lm_model_gguf_rope(ctx, f, "llama", c);
+}
+static lm_err to_gguf(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w) {
+    LM_TRY(lm_model_gguf_put_common(c, "llama", w));
+    LM_TRY(lm_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", (float)c->eps));
+    return lm_model_gguf_put_rope(ctx, c, "llama", w);
 }
 static lm_err to_hf(lm_ctx *ctx, const lm_cfg *c, json_t *o) {
     (void)ctx;
@@ -97,4 +102,4 @@ static const struct lm_name_map names[] = {
 static const char *const hf[] = { "LlamaForCausalLM", "MistralForCausalLM", NULL };
 static const char *const gguf[] = { "llama", NULL };
 const lm_model lm_model_llama = { .name = "llama", .paper = "Touvron et al. 2023, arXiv 2302.13971", .hf_archs = hf, .gguf_archs = gguf, .from_hf = from_hf, .from_gguf = from_gguf,
-                                  .to_hf = to_hf, .build = build, .names = names };
+                                  .to_hf = to_hf, .to_gguf = to_gguf, .build = build, .names = names };

@@ -21,6 +21,8 @@ lm_err lm_cfg_check(lm_ctx *ctx, const lm_cfg *c) {
             return lm_fail(ctx, LM_E_CONFIG, "the model's %s is %lld; it must be 1 to %lld", need[i].name, (long long)need[i].v, (long long)need[i].max);
     if (c->n_layer < 0 || c->n_layer > 4096) return lm_fail(ctx, LM_E_CONFIG, "the model's number of layers is %lld; it must be 0 to 4096", (long long)c->n_layer);
     if (c->n_head % c->n_kv) return lm_fail(ctx, LM_E_CONFIG, "%lld heads do not divide among %lld key-value heads", (long long)c->n_head, (long long)c->n_kv);
+    if (c->window < 0 || c->window > 1 << 28) return lm_fail(ctx, LM_E_CONFIG, "the attention window is %lld; it must be 0 to %d", (long long)c->window, 1 << 28);
+    if (!(c->eps >= 0 && c->eps < 1)) return lm_fail(ctx, LM_E_CONFIG, "the epsilon of the norms is %g; it must be 0 to 1", c->eps);
     if (c->d_head % 2 || c->d_head > LM_ATTN_MAX_D) return lm_fail(ctx, LM_E_CONFIG, "the head size is %lld; it must be even and at most %d", (long long)c->d_head, LM_ATTN_MAX_D);
     return LM_OK;
 }
@@ -54,19 +56,39 @@ lm_err lm_cfg_from_hf(lm_ctx *ctx, const char *file, json_t *config, lm_cfg *c) 
     *c = k;
     return LM_OK;
 }
-lm_err lm_model_params(lm_ctx *ctx, const lm_cfg *c, lm_err (*fn)(void *, const char *, const lm_type *, lm_role), void *ud) {
+lm_err lm_model_walk(lm_ctx *ctx, const lm_cfg *c, lm_err (*fn)(void *, const char *, const lm_type *, lm_role, bool), void *ud) {
     lm_graph *g;
     LM_TRY(lm_graph_new(&g, ctx, NULL));
     lm_type ids = LM_TYPE(LM_I32, 1);
     lm_model_in in = { .tokens = lm_input(g, "tokens", &ids), .pos = lm_input(g, "pos", &ids), .start = lm_input(g, "start", &ids) };
-    lm_model_out out;
+    lm_model_out out = { NULL, NULL };
     lm_err err = c->model->build(g, c, &in, &out);
     for (int i = 0; !err && i < lm_graph_n_values(g); i++) {
         const lm_value *v = lm_graph_value(g, i);
-        if (v->kind == LM_V_STATE) err = fn(ud, v->name, &v->type, v->role);
+        if (v->kind == LM_V_STATE) err = fn(ud, v->name, &v->type, v->role, v == out.head);
     }
     lm_graph_free(g);
     return err;
+}
+typedef struct { lm_err (*fn)(void *, const char *, const lm_type *, lm_role); void *ud; } params_arg;
+static lm_err param(void *ud, const char *name, const lm_type *t, lm_role role, bool head) {
+    (void)head;
+    return ((params_arg *)ud)->fn(((params_arg *)ud)->ud, name, t, role);
+}
+lm_err lm_model_params(lm_ctx *ctx, const lm_cfg *c, lm_err (*fn)(void *, const char *, const lm_type *, lm_role), void *ud) {
+    return lm_model_walk(ctx, c, param, &(params_arg){ fn, ud });
+}
+const struct lm_name_map *lm_model_name_row(const lm_model *m, const char *hf, int *layer) {
+    for (const struct lm_name_map *r = m->names; r->hf; r++) {
+        const char *d = strstr(r->hf, "%d"), *p = hf;
+        size_t head = d ? (size_t)(d - r->hf) : strlen(r->hf);
+        if (strncmp(hf, r->hf, head)) continue;
+        if (!d) { if (!hf[head]) { *layer = -1; return r; } continue; }
+        int n = 0, digits = 0;
+        for (p += head; *p >= '0' && *p <= '9' && digits < 6; p++, digits++) n = n * 10 + (*p - '0');
+        if (digits && !strcmp(p, d + 2)) { *layer = n; return r; }
+    }
+    return NULL;
 }
 typedef struct { lm_ctx *ctx; lm_store *store; const lm_cfg *c; uint64_t seed; } init_arg;
 static lm_err init_one(void *ud, const char *name, const lm_type *t, lm_role role) {

@@ -33,10 +33,12 @@ struct lm_model {
     const char *const *hf_archs;             /* architectures[0] of config.json, NULL-terminated */
     const char *const *gguf_archs;           /* general.architecture */
     lm_err (*from_hf)(const lm_jv *config, lm_cfg *c);
-    lm_err (*from_gguf)(lm_ctx *ctx, const lm_gguf *f, lm_cfg *c);
+    lm_err (*from_gguf)(lm_ctx *ctx, lm_gguf *f, lm_cfg *c);
     lm_err (*to_hf)(lm_ctx *ctx, const lm_cfg *c, json_t *config);         /* adds the family's keys */
+    lm_err (*to_gguf)(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w);
     lm_err (*build)(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out);
-    const struct lm_name_map { const char *hf, *gguf; bool transpose, rope_q, rope_k; } *names;   /* %d is the layer; NULL-terminated */
+    /* %d is the layer; NULL-terminated. transpose: the model keeps (in, out), GGUF (out, in); rope_q, rope_k: rows that GGUF keeps as interleaved pairs. */
+    const struct lm_name_map { const char *hf, *gguf; bool transpose, rope_q, rope_k; } *names;
 };
 extern const lm_model *const lm_models[];                                  /* generated from the files */
 const lm_model *lm_model_by_name(const char *name);

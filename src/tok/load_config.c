@@ -4,11 +4,36 @@
 #include "tok/tok_int.h"
 #include <stdlib.h>
 
+/* "model_max_length": 1000000000000000019884624838656 says "no limit" in most of these files: integers over 18 digits become 18 nines. */
+static void clamp_integers(char *s, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] == '"') {
+            for (i++; i < n && s[i] != '"'; i++) i += s[i] == '\\';
+            continue;
+        }
+        size_t k = i;
+        bool whole = true;
+        for (; k < n && ((s[k] >= '0' && s[k] <= '9') || s[k] == '.' || (s[k] | 32) == 'e' || s[k] == '+' || s[k] == '-'); k++) whole &= s[k] >= '0' && s[k] <= '9';
+        if (k - i > 18 && whole) {
+            memset(s + i, '9', 18);
+            memset(s + i + 18, ' ', k - i - 18);
+        }
+        if (k > i) i = k - 1;
+    }
+}
+
 /* *out = NULL if the file is not there. */
-static lm_err load(lm_tok *t, const char *dir, const char *file, char **path, json_t **out) {
+lm_err lm_tok_read_config(lm_tok *t, const char *dir, const char *file, char **path, json_t **out) {
+    char *text;
+    size_t n;
     *out = NULL;
     LM_TRY(lm_path_join(t->ctx, path, dir, file));
-    lm_err err = lm_exists(*path) ? lm_json_load(t->ctx, *path, LM_JSON_ALLOW_NUL, out) : LM_OK;
+    lm_err err = LM_OK;
+    if (lm_exists(*path) && !(err = lm_file_read_all(t->ctx, *path, LM_JSON_MAX_BYTES, &text, &n))) {
+        clamp_integers(text, n);
+        err = lm_json_parse(t->ctx, *path, text, n, LM_JSON_ALLOW_NUL, out);
+        lm_free(t->ctx, text);
+    }
     if (err || !*out) { lm_free(t->ctx, *path); *path = NULL; }
     return err;
 }
@@ -102,7 +127,7 @@ lm_err lm_tok_load_config(lm_tok *t, const char *dir) {
     for (int i = 0; i < LM_COUNT(files); i++) {
         char *path = NULL;
         json_t *v;
-        LM_TRY(load(t, dir, files[i].file, &path, &v));
+        LM_TRY(lm_tok_read_config(t, dir, files[i].file, &path, &v));
         if (!v) continue;
         lm_jv root = lm_json_root(t->ctx, path, v);
         lm_err err = json_is_object(v) ? files[i].fn(t, &root) : lm_json_fail(&root, LM_E_FORMAT, "wanted an object");

@@ -59,6 +59,24 @@ static lm_err added(lm_tok *t, const lm_jv *root) {
     return LM_OK;
 }
 
+/* The space between two parts. Parts may hold spaces themselves (files older than the list form): then the one cut whose parts and result are
+ * tokens counts, and NULL says that there is none, or more than one. */
+static const char *separator(const lm_tok *t, const char *s, size_t n) {
+    const char *first = memchr(s, ' ', n), *found = NULL;
+    if (!first || !memchr(first + 1, ' ', n - (size_t)(first + 1 - s))) return first;
+    if (n > 1024) return NULL;
+    for (size_t i = 1; i + 1 < n; i++) {
+        char both[1024];
+        if (s[i] != ' ' || lm_tok_find_text(t, s, i) < 0 || lm_tok_find_text(t, s + i + 1, n - i - 1) < 0) continue;
+        memcpy(both, s, i);
+        memcpy(both + i, s + i + 1, n - i - 1);
+        if (lm_tok_find_text(t, both, n - 1) < 0) continue;
+        if (found) return NULL;
+        found = s + i;
+    }
+    return found;
+}
+
 /* "a b" or ["a", "b"] */
 static lm_err merges(lm_tok *t, const lm_jv *model) {
     lm_jv a, m, x;
@@ -75,8 +93,8 @@ static lm_err merges(lm_tok *t, const lm_jv *model) {
             LM_TRY(lm_json_as_str(&x, &r, &rn));
         } else {
             LM_TRY(lm_json_as_str(&m, &l, &ln));
-            const char *space = memchr(l, ' ', ln);
-            if (!space || memchr(space + 1, ' ', ln - (size_t)(space + 1 - l))) return lm_json_fail(&m, LM_E_FORMAT, "wanted two parts with one space between");
+            const char *space = separator(t, l, ln);
+            if (!space) return lm_json_fail(&m, LM_E_FORMAT, "wanted two parts with one space between");
             r = space + 1;
             rn = ln - (size_t)(r - l);
             ln = (size_t)(space - l);
@@ -90,7 +108,7 @@ lm_err lm_tok_load_json(lm_tok *t, json_t *root_v, const char *name) {
     lm_jv root = lm_json_root(t->ctx, name, root_v), model;
     LM_TRY(lm_json_obj(&root, "model", LM_JSON_NEED, &model));
     const char *type, *s, *unk;
-    LM_TRY(lm_json_str(&model, "type", LM_JSON_OPT, json_object_get(model.v, "merges") ? "BPE" : "?", &type, NULL));
+    LM_TRY(lm_json_str(&model, "type", LM_JSON_OPT, json_object_get(model.v, "merges") ? "BPE" : json_object_get(model.v, "unk_id") ? "Unigram" : "?", &type, NULL));
     if (!strcmp(type, "Unigram")) return lm_json_fail(&model, LM_E_UNSUPPORTED, "Unigram (SentencePiece's other algorithm: T5, XLM-R, ALBERT…) is not supported; BPE is");
     if (strcmp(type, "BPE")) return lm_json_fail(&model, LM_E_UNSUPPORTED, "tokenizer model \"%s\" is not supported; BPE is", type);
     double dropout;

@@ -5,12 +5,6 @@
 #include "format/json.h"
 #include "tok/tok_int.h"
 
-static lm_err read_json(lm_tok *t, const char *dir, const char *file, bool need, char **path, json_t **out) {
-    *out = NULL;
-    LM_TRY(lm_path_join(t->ctx, path, dir, file));
-    return need || lm_exists(*path) ? lm_json_load(t->ctx, *path, LM_JSON_ALLOW_NUL, out) : LM_OK;
-}
-
 static lm_err vocab(lm_tok *t, const lm_jv *root) {
     size_t count = json_object_size(root->v);
     for (void *it = json_object_iter(root->v); it; it = json_object_iter_next(root->v, it)) {
@@ -83,9 +77,10 @@ lm_err lm_tok_load_pair(lm_tok *t, const char *dir, const lm_tok_opts *opts) {
     json_t *v = NULL, *c = NULL, *a = NULL;
     size_t n;
     lm_err err;
-    LM_GOTO(read_json(t, dir, "vocab.json", true, &vp, &v), done);
-    LM_GOTO(read_json(t, dir, "tokenizer_config.json", false, &cp, &c), done);
-    LM_GOTO(read_json(t, dir, "added_tokens.json", false, &ap, &a), done);
+    LM_GOTO(lm_tok_read_config(t, dir, "vocab.json", &vp, &v), done);
+    if (!v) { err = lm_fail(t->ctx, LM_E_NOTFOUND, "%s: no vocab.json", dir); goto done; }
+    LM_GOTO(lm_tok_read_config(t, dir, "tokenizer_config.json", &cp, &c), done);
+    LM_GOTO(lm_tok_read_config(t, dir, "added_tokens.json", &ap, &a), done);
     lm_jv vr = lm_json_root(t->ctx, vp, v), cr = lm_json_root(t->ctx, cp, c), ar = lm_json_root(t->ctx, ap, a);
     const char *kind = "";
     LM_GOTO(kind_of(t, &cr, opts ? opts->kind : NULL, &kind), done);

@@ -119,7 +119,7 @@ lm_err lm_tok_load_ranks(lm_tok *t, const char *name, const uint8_t *p, size_t n
     }
     lm_str_free(&text);
     LM_TRY(err);
-    int set;
+    int set = 0;
     LM_TRY(which_set(t, name, opts ? opts->kind : NULL, count, &set));
     t->ignore_merges = true;                               /* a word that is a token is that token, whatever the merges would give */
     LM_TRY(add_specials(t, set));

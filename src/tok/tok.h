@@ -31,7 +31,7 @@ lm_err lm_tok_open(lm_ctx *ctx, const char *path, const lm_tok_opts *opts, lm_to
 lm_err lm_tok_open_mem(lm_ctx *ctx, const char *name, const void *bytes, size_t n, const lm_tok_opts *opts, lm_tok **out);
 /* From GGUF metadata already open (a struct lm_gguf of format/gguf.h). */
 struct lm_gguf;
-lm_err lm_tok_open_gguf(lm_ctx *ctx, const char *name, const struct lm_gguf *g, const lm_tok_opts *opts, lm_tok **out);
+lm_err lm_tok_open_gguf(lm_ctx *ctx, const char *name, struct lm_gguf *g, const lm_tok_opts *opts, lm_tok **out);
 void lm_tok_free(lm_tok *tok);                                   /* NULL is fine */
 
 /* ---- what it is ---- */

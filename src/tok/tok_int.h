@@ -164,6 +164,7 @@ lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t
 /* ---- loaders and writer ---- */
 lm_err lm_tok_load_json(lm_tok *t, json_t *root, const char *name);                       /* tokenizer.json */
 lm_err lm_tok_load_config(lm_tok *t, const char *dir);                                    /* tokenizer_config.json, special_tokens_map.json, generation_config.json… */
+lm_err lm_tok_read_config(lm_tok *t, const char *dir, const char *file, char **path, json_t **out);   /* *out NULL: no such file; else free both */
 lm_err lm_tok_load_pair(lm_tok *t, const char *dir, const lm_tok_opts *opts);             /* vocab.json + merges.txt */
 bool lm_tok_is_ranks(const uint8_t *p, size_t n);
 lm_err lm_tok_load_ranks(lm_tok *t, const char *name, const uint8_t *p, size_t n, const lm_tok_opts *opts);   /* tiktoken */

@@ -19,6 +19,7 @@
 #include "op/simd.h"
 #include "op/rule.h"
 #if defined(LM_ISA_IS_avx512)
+#include <immintrin.h>
 enum { AC_MR = 6, AC_MG = 4 };               /* 24 of 32 registers */
 #elif defined(LM_ISA_IS_avx2)
 enum { AC_MR = 6, AC_MG = 1 };               /* 12 of 16 */
@@ -35,6 +36,7 @@ enum { AC_BLK = LM_KV_PAGE, AC_V = 16 };
 #define AC_BARRIER() __asm__ volatile("" ::: "memory")
 typedef float ac_v8 __attribute__((vector_size(32)));
 typedef float ac_v4 __attribute__((vector_size(16)));
+typedef float ac_v8u __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float ac_v4u __attribute__((vector_size(16), aligned(4), may_alias));
 typedef uint32_t ac_v16w __attribute__((vector_size(64)));
 
@@ -51,9 +53,40 @@ AC_INLINE float ac_hmax(v16 v) {
     float a = c[0] > c[2] ? c[0] : c[2], b = c[1] > c[3] ? c[1] : c[3];
     return a > b ? a : b;
 }
+/* Bits [lo, hi) of 64: the keys of a block that a row sees. */
+AC_INLINE uint64_t ac_bits(int lo, int hi) { return lo >= hi ? 0 : (~UINT64_C(0) >> (64 - (hi - lo))) << lo; }
+#if defined(LM_ISA_IS_avx512)
+/* What the compiler makes of vector comparisons is twice as long. Same results as the generic forms below, bit for bit. */
+AC_INLINE v16 ac_pick(uint64_t bits, int g, v16 x, v16 other) { return (v16)_mm512_mask_mov_ps((__m512)other, (__mmask16)(bits >> (16 * g)), (__m512)x); }
+AC_INLINE v16 ac_max(v16 a, v16 b) { return (v16)_mm512_max_ps((__m512)a, (__m512)b); }
+AC_INLINE v16 ac_exp(v16 x, bool not_above_0) {                  /* lm_v_exp */
+    const __m512 lo = _mm512_set1_ps(-87.3365447505f), hi = _mm512_set1_ps(88.3762626647f);
+    __m512 c = _mm512_max_ps(lo, (__m512)x);                     /* NaN passes */
+    if (!not_above_0) c = _mm512_min_ps(hi, c);
+    __m512 f = _mm512_sub_ps(_mm512_fmadd_ps(c, _mm512_set1_ps(1.44269504088896341f), _mm512_set1_ps(12582912.0f)), _mm512_set1_ps(12582912.0f));
+    __m512 r = _mm512_fmadd_ps(f, _mm512_set1_ps(2.12194440e-4f), _mm512_fnmadd_ps(f, _mm512_set1_ps(0.693359375f), c));
+    __m512 p = _mm512_fmadd_ps(r, _mm512_set1_ps(1.9875691500e-4f), _mm512_set1_ps(1.3981999507e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f)); p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f)); p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+    p = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(p, r), r, r), _mm512_set1_ps(1.0f));
+    __m512 y = _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, lo, _CMP_NLT_UQ), p, f);
+    return (v16)(not_above_0 ? y : _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask((__m512)x, hi, _CMP_GT_OQ), _mm512_set1_ps(INFINITY)));
+}
+#else
+AC_INLINE v16 ac_pick(uint64_t bits, int g, v16 x, v16 other) {
+    const v16i lane = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+    return lm_v_sel(-((((int32_t)(bits >> (16 * g)) & 0xffff) - (v16i){0}) >> lane & 1), x, other);
+}
+AC_INLINE v16 ac_max(v16 a, v16 b) { return lm_v_max(a, b); }
+AC_INLINE v16 ac_exp(v16 x, bool not_above_0) { (void)not_above_0; return lm_v_exp(x); }
+#endif
 static inline v16 ac_round_bf16(v16 v) {
-    ac_v16w u = (ac_v16w)v, r = (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
-    return lm_v_sel(v != v, (v16)((u | 0x400000u) & 0xffff0000u), (v16)r);
+    ac_v16w u = (ac_v16w)v, r = (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u, nan = (u | 0x400000u) & 0xffff0000u;
+#if defined(LM_ISA_IS_avx512)
+    return (v16)_mm512_mask_mov_ps((__m512)r, _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q), (__m512)nan);
+#else
+    return lm_v_sel(v != v, (v16)nan, (v16)r);
+#endif
 }
 
 /* ---- two micro-kernels ------------------------------------------------------------------------------------------------ */
@@ -103,6 +136,36 @@ AC_INLINE void ac_nn_(const int R, const int G, const float *a, int64_t ars, int
 #pragma GCC unroll 4
         for (int g = 0; g < G; g++) lm_v_store(c + r * ldc + g * AC_V, acc[r][g]);
 }
+/* c[r][n] += sum over j in [lo_r, hi_r) of p[r][j] v[j][n], j ascending for every row; all rows see [from, to) and look at v nowhere else but in their own range. */
+AC_INLINE void ac_pv_(const int R, const int G, const float *p, const float *v, int64_t ldv, const int *lo, const int *hi, int least, int from, int to, int most, float *c, int64_t ldc) {
+    v16 acc[6][4];
+#define AC_FRINGE(j_)                                                                                     \
+    _Pragma("GCC unroll 6") for (int r = 0; r < R; r++) if ((j_) >= lo[r] && (j_) < hi[r])                  \
+        _Pragma("GCC unroll 4") for (int g = 0; g < G; g++) acc[r][g] += lm_v_set(p[r * AC_BLK + (j_)]) * lm_v_load(v + (j_) * ldv + g * AC_V);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) acc[r][g] = lm_v_load(c + r * ldc + g * AC_V);
+    for (int64_t j = least; j < from; j++) { AC_FRINGE(j) }
+    const float *b = v + from * ldv;
+    for (int64_t j = from; j < to; j++, b += ldv) {
+        v16 k[4];
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) k[g] = lm_v_load(b + g * AC_V);
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++) {
+            v16 x = lm_v_set(p[r * AC_BLK + j]);
+#pragma GCC unroll 4
+            for (int g = 0; g < G; g++) acc[r][g] += x * k[g];
+        }
+    }
+    for (int64_t j = to; j < most; j++) { AC_FRINGE(j) }
+#undef AC_FRINGE
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) lm_v_store(c + r * ldc + g * AC_V, acc[r][g]);
+}
 #define AC_G_(R, G, call) case (R) * 8 + (G): call(R, G); break;
 #if defined(LM_ISA_IS_avx512)
 #define AC_R_(R, call) AC_G_(R, 1, call) AC_G_(R, 2, call) AC_G_(R, 3, call) AC_G_(R, 4, call)
@@ -135,6 +198,17 @@ static __attribute__((noinline)) void ac_nn(int rows, int nv, const float *a, in
         }
 }
 
+/* rows ≤ AC_MR; [from, to) is the intersection of the rows' ranges, [least, most) their union; the intersection must not be empty. */
+static __attribute__((noinline)) void ac_pv(int rows, int nv, const float *p, const float *v, int64_t ldv, const int *lo, const int *hi, int least, int from, int to, int most,
+                                            float *c, int64_t ldc) {
+    for (int g = 0; g < nv; g += AC_MG) {
+        int mg = nv - g < AC_MG ? nv - g : AC_MG;
+#define AC_CALL(R, G) ac_pv_(R, G, p, v + g * AC_V, ldv, lo, hi, least, from, to, most, c + g * AC_V, ldc)
+        AC_SWITCH(rows, mg, AC_CALL)
+#undef AC_CALL
+    }
+}
+
 /* ---- packing ----------------------------------------------------------------------------------------------------------- */
 /* n rows of D floats -> [n][Dp], pads zero, rounded to bf16 if asked. */
 static inline void ac_pack_rows(float *dst, const float *src, int64_t stride, int64_t n, int64_t D, bool bf16) {
@@ -145,30 +219,30 @@ static inline void ac_pack_rows(float *dst, const float *src, int64_t stride, in
         if (d < D) { v16 v = lm_v_loadn(src + d, D - d); lm_v_store(dst + d, bf16 ? ac_round_bf16(v) : v); }
     }
 }
-/* Rows [64][Dp], of which those in [j0, j1) are set -> [4][D][16]; lanes of other rows become 0. Groups outside are left alone. */
-static inline void ac_interleave(float *kt, const float *rows, int64_t D, int64_t j0, int64_t j1) {
-    const int64_t Dp = ac_pad(D);
-    for (int64_t j = j0 & ~INT64_C(15); j < j1; j += 4) {
+/* Rows ld apart, of which those in [j0, j1) are set -> [4][D][16]; lanes of other rows become 0. Groups outside are left alone.
+ * Reads whole fours of each row, so D must be a multiple of 4 or the rows padded. */
+AC_INLINE ac_v8 ac_two(const float *a, const float *b) { return __builtin_shufflevector(*(const ac_v4u *)a, *(const ac_v4u *)b, 0, 1, 2, 3, 4, 5, 6, 7); }
+static inline void ac_interleave(float *kt, const float *rows, int64_t ld, int64_t D, int64_t j0, int64_t j1) {
+    for (int64_t j = j0 & ~INT64_C(15); j < lm_round_up(j1, 16); j += 8) {
         float *out = kt + (j >> 4) * D * AC_V + (j & 15);
-        if (j < j0 || j + 4 > j1) {                                    /* a piece with rows missing */
-            for (int64_t jj = j; jj < j + 4; jj++)
-                for (int64_t d = 0; d < D; d++) out[d * AC_V + (jj - j)] = jj >= j0 && jj < j1 ? rows[jj * Dp + d] : 0;
+        if (j < j0 || j + 8 > j1) {                                    /* a piece with rows missing */
+            for (int64_t jj = j; jj < j + 8; jj++)
+                for (int64_t d = 0; d < D; d++) out[d * AC_V + (jj - j)] = jj >= j0 && jj < j1 ? rows[jj * ld + d] : 0;
             continue;
         }
-        const float *in = rows + j * Dp;
-        for (int64_t d = 0; d < D; d += 4) {
-            ac_v4 a = *(const ac_v4u *)(in + d), b = *(const ac_v4u *)(in + Dp + d), c = *(const ac_v4u *)(in + 2 * Dp + d), e = *(const ac_v4u *)(in + 3 * Dp + d);
-            ac_v4 ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-            ac_v4 ce0 = __builtin_shufflevector(c, e, 0, 4, 1, 5), ce1 = __builtin_shufflevector(c, e, 2, 6, 3, 7);
-            *(ac_v4u *)(out + d * AC_V) = __builtin_shufflevector(ab0, ce0, 0, 1, 4, 5);
-            *(ac_v4u *)(out + (d + 1) * AC_V) = __builtin_shufflevector(ab0, ce0, 2, 3, 6, 7);
+        const float *in = rows + j * ld;
+        for (int64_t d = 0; d < D; d += 4) {                           /* two 4×4 transpositions side by side */
+            ac_v8 a = ac_two(in + d, in + 4 * ld + d), b = ac_two(in + ld + d, in + 5 * ld + d);
+            ac_v8 c = ac_two(in + 2 * ld + d, in + 6 * ld + d), e = ac_two(in + 3 * ld + d, in + 7 * ld + d);
+            ac_v8 ab0 = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13), ab1 = __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+            ac_v8 ce0 = __builtin_shufflevector(c, e, 0, 8, 1, 9, 4, 12, 5, 13), ce1 = __builtin_shufflevector(c, e, 2, 10, 3, 11, 6, 14, 7, 15);
+            *(ac_v8u *)(out + d * AC_V) = __builtin_shufflevector(ab0, ce0, 0, 1, 8, 9, 4, 5, 12, 13);
+            *(ac_v8u *)(out + (d + 1) * AC_V) = __builtin_shufflevector(ab0, ce0, 2, 3, 10, 11, 6, 7, 14, 15);
             if (d + 2 >= D) break;
-            *(ac_v4u *)(out + (d + 2) * AC_V) = __builtin_shufflevector(ab1, ce1, 0, 1, 4, 5);
-            *(ac_v4u *)(out + (d + 3) * AC_V) = __builtin_shufflevector(ab1, ce1, 2, 3, 6, 7);
+            *(ac_v8u *)(out + (d + 2) * AC_V) = __builtin_shufflevector(ab1, ce1, 0, 1, 8, 9, 4, 5, 12, 13);
+            *(ac_v8u *)(out + (d + 3) * AC_V) = __builtin_shufflevector(ab1, ce1, 2, 3, 10, 11, 6, 7, 14, 15);
         }
     }
-    for (int64_t j = lm_round_up(j1, 4); j & 15; j += 4)               /* the lanes after the last row of its group */
-        for (int64_t d = 0; d < D; d++) memset(kt + ((j >> 4) * D + d) * AC_V + (j & 15), 0, 16);
 }
 
 /* ---- the step ---------------------------------------------------------------------------------------------------------------- */
@@ -190,34 +264,30 @@ static inline void ac_rows_reset(ac_rows *t) {
     memset(t->o, 0, (size_t)(t->n * t->Dp) * 4);
     for (int i = 0; i < t->n; i++) { t->m[i] = -INFINITY; t->l[i] = 0; }
 }
-AC_INLINE v16i ac_mask(int g, int lo, int hi) {                    /* lanes of key group g inside [lo, hi) */
-    const v16i lane = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
-    v16i j = lane + g * AC_V;
-    return (j >= lo) & (j < hi);
-}
-AC_INLINE v16 ac_visible(v16 x, int g, int lo, int hi) { return lm_v_sel(ac_mask(g, lo, hi), x, lm_v_set(-INFINITY)); }
 /* Scores s (n ≤ AC_MR rows) become probabilities; m and l move on; o is scaled. */
 static inline void ac_softmax(int n, const int *lo, const int *hi, float *s, float *m, float *l, float *o, int64_t Dp) {
     float now[AC_V], step[AC_V] = {0}, a[AC_V];
+    const v16 none = lm_v_set(-INFINITY);
     for (int r = 0; r < n; r++) {
         now[r] = m[r];
         if (lo[r] >= hi[r]) continue;
         float *x = s + r * AC_BLK;
         v16 x0 = lm_v_load(x), x1 = lm_v_load(x + 16), x2 = lm_v_load(x + 32), x3 = lm_v_load(x + 48);
-        if (lo[r] > 0 || hi[r] < AC_BLK) {
-            x0 = ac_visible(x0, 0, lo[r], hi[r]); x1 = ac_visible(x1, 1, lo[r], hi[r]); x2 = ac_visible(x2, 2, lo[r], hi[r]); x3 = ac_visible(x3, 3, lo[r], hi[r]);
+        if (hi[r] - lo[r] < AC_BLK) {
+            const uint64_t bits = ac_bits(lo[r], hi[r]);
+            x0 = ac_pick(bits, 0, x0, none); x1 = ac_pick(bits, 1, x1, none); x2 = ac_pick(bits, 2, x2, none); x3 = ac_pick(bits, 3, x3, none);
             lm_v_store(x, x0); lm_v_store(x + 16, x1); lm_v_store(x + 32, x2); lm_v_store(x + 48, x3);
         }
-        float mx = ac_hmax(lm_v_max(lm_v_max(x0, x1), lm_v_max(x2, x3)));
+        float mx = ac_hmax(ac_max(ac_max(x0, x1), ac_max(x2, x3)));
         now[r] = m[r] > mx ? m[r] : mx;
         step[r] = m[r] - now[r];
     }
-    lm_v_store(a, lm_v_exp(lm_v_load(step)));
+    lm_v_store(a, ac_exp(lm_v_load(step), true));
     for (int r = 0; r < n; r++) {
         if (lo[r] >= hi[r]) continue;
         float *x = s + r * AC_BLK;
-        v16 p0 = lm_v_exp(lm_v_load(x) - now[r]), p1 = lm_v_exp(lm_v_load(x + 16) - now[r]);
-        v16 p2 = lm_v_exp(lm_v_load(x + 32) - now[r]), p3 = lm_v_exp(lm_v_load(x + 48) - now[r]);
+        v16 p0 = ac_exp(lm_v_load(x) - now[r], true), p1 = ac_exp(lm_v_load(x + 16) - now[r], true);
+        v16 p2 = ac_exp(lm_v_load(x + 32) - now[r], true), p3 = ac_exp(lm_v_load(x + 48) - now[r], true);
         lm_v_store(x, p0); lm_v_store(x + 16, p1); lm_v_store(x + 32, p2); lm_v_store(x + 48, p3);
         l[r] = l[r] * a[r] + ac_sum((p0 + p1) + (p2 + p3));
         m[r] = now[r];
@@ -248,11 +318,7 @@ static inline void ac_step(const ac_rows *t, int64_t kb, const float *kt, const 
                 if (lo[i] < hi[i]) ac_nn(1, nv, s + i * AC_BLK + lo[i], AC_BLK, 1, v + lo[i] * ldv, ldv, hi[i] - lo[i], o + i * t->Dp, t->Dp);
             continue;
         }
-        for (int i = 0; from < all_from && i < n; i++)                 /* the fringe before, the common part, the fringe after: j ascends for every row */
-            if (lo[i] < all_from) ac_nn(1, nv, s + i * AC_BLK + lo[i], AC_BLK, 1, v + lo[i] * ldv, ldv, all_from - lo[i], o + i * t->Dp, t->Dp);
-        ac_nn(n, nv, s + all_from, AC_BLK, 1, v + all_from * ldv, ldv, all_to - all_from, o, t->Dp);
-        for (int i = 0; all_to < to && i < n; i++)
-            if (hi[i] > all_to) ac_nn(1, nv, s + i * AC_BLK + all_to, AC_BLK, 1, v + all_to * ldv, ldv, hi[i] - all_to, o + i * t->Dp, t->Dp);
+        ac_pv(n, nv, s, v, ldv, lo, hi, from, all_from, all_to, to, o, t->Dp);
     }
 }
 /* o/l of row r to y (D floats); a row that saw nothing is 0. Returns lse. */
@@ -264,6 +330,10 @@ static inline float ac_finish(const ac_rows *t, int r, float *y) {
     if (d < t->D) lm_v_storen(y + d, lm_v_load(o + d) / l, t->D - d);
     return (float)((double)t->m[r] + log((double)l));
 }
-/* Query tokens per tile: about 96 rows (tokens × heads of one kv head), a multiple of AC_MR for the usual group sizes. */
-static inline int64_t ac_tile_tokens(int64_t heads) { return lm_max64(1, 96 / heads); }
+/* Query tokens per tile: about 96 rows (tokens × heads of one kv head), a multiple of AC_MR for the usual group sizes; twice that, which halves the packing,
+ * where there are tiles enough for many threads. Grows with N. */
+static inline int64_t ac_tile_tokens(int64_t n, int64_t n_kv, int64_t heads) {
+    const int64_t wide = lm_max64(1, 192 / heads);
+    return lm_ceil_div(n, wide) * n_kv >= 128 ? wide : lm_max64(1, 96 / heads);
+}
 #endif

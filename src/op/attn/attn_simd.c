@@ -1,13 +1,13 @@
-/* attn_simd.c — attention over dense k, v. A tile is one kv head × about 96 query rows (tokens × the heads of that kv head).
+/* attn_simd.c — attention over dense k, v. A tile is one kv head × about 96 or 192 query rows (tokens × the heads of that kv head).
  *
  *   for each run of tokens with one start:  for each key block that any of them sees:
- *       pack K to [4][D][16] and V to [64][Dp] in thread scratch (once per tile: about 4 % of its arithmetic)
+ *       pack K to [4][D][16] and V to [64][Dp] in thread scratch (once per tile: a few percent of its arithmetic)
  *       for 6 rows at a time: S (registers) -> softmax (L1) -> O += P V (registers); see attn_core.h
  *
  * Nothing is shared between tiles, so there is one phase. Tiles go from the last tokens to the first: causal tiles late in a document are the long ones. */
 #include "op/attn/attn_core.h"
 
-static int64_t chunk(const lm_call *c) { const lm_attn_p *p = c->p; return ac_tile_tokens(p->n_head / p->n_kv); }
+static int64_t chunk(const lm_call *c) { const lm_attn_p *p = c->p; return ac_tile_tokens(c->in[0].dim[0], p->n_kv, p->n_head / p->n_kv); }
 static int64_t tiles(const lm_call *c) { return lm_ceil_div(c->in[0].dim[0], chunk(c)) * ((const lm_attn_p *)c->p)->n_kv; }
 static int64_t max_rows(const lm_call *c) { const lm_attn_p *p = c->p; return chunk(c) * (p->n_head / p->n_kv); }
 static size_t thread_bytes(const lm_call *c) {
@@ -41,8 +41,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
         ac_rows_reset(&t);
         for (int64_t kb = first & ~INT64_C(63); kb < b - s; kb += AC_BLK) {
             const int64_t j0 = lm_max64(first - kb, 0), j1 = lm_min64(b - s - kb, AC_BLK);
-            ac_pack_rows(kr + j0 * Dp, k + (s + kb + j0) * ks, ks, j1 - j0, D, bf16);
-            ac_interleave(kt, kr, D, j0, j1);
+            if (bf16 || D % 4) { ac_pack_rows(kr + j0 * Dp, k + (s + kb + j0) * ks, ks, j1 - j0, D, bf16); ac_interleave(kt, kr, Dp, D, j0, j1); }
+            else ac_interleave(kt, k + (s + kb) * ks, ks, D, j0, j1);
             ac_pack_rows(vr + j0 * Dp, v + (s + kb + j0) * vs, vs, j1 - j0, D, bf16);
             ac_step(&t, kb, kt, vr, Dp);
         }

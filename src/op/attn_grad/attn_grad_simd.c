@@ -89,12 +89,12 @@ static void block(const work *w, int64_t h, int64_t s, int64_t a, int64_t b, int
         for (int i = r; i < r + m; i++) {
             float *x = w->s + i * AC_BLK, *y = w->dp + i * AC_BLK;
             const float e = lse[(a + i) * ls], dd = di[(a + i) * H];
+            const uint64_t bits = ac_bits(lo[i], hi[i]);
             for (int g = 0; g < AC_BLK / AC_V; g++) {
                 v16 sc = lm_v_load(x + g * AC_V), dp = has_go ? lm_v_load(y + g * AC_V) : (v16){0};
-                const bool cut = lo[i] > g * AC_V || hi[i] < (g + 1) * AC_V;
-                if (cut) sc = ac_visible(sc, g, lo[i], hi[i]);
-                v16 pr = lm_v_exp(sc - e), ds = (dp - dd) * scale * pr;
-                if (cut) ds = lm_v_sel(ac_mask(g, lo[i], hi[i]), ds, (v16){0});      /* dp of keys not seen is anything */
+                if (bits != ~UINT64_C(0)) sc = ac_pick(bits, g, sc, lm_v_set(-INFINITY));
+                v16 pr = ac_exp(sc - e, false), ds = (dp - dd) * scale * pr;
+                if (bits != ~UINT64_C(0)) ds = ac_pick(bits, g, ds, (v16){0});             /* dp of keys not seen is anything */
                 lm_v_store(x + g * AC_V, pr); lm_v_store(y + g * AC_V, ds);
             }
         }
@@ -141,7 +141,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
                 const int64_t nk = lm_min64(AC_BLK, rb - j0);
                 ac_pack_rows(w.kr, k + j0 * ks, ks, nk, D, bf16);
                 ac_pack_rows(w.vr, v + j0 * vs, vs, nk, D, bf16);
-                ac_interleave(w.kt, w.kr, D, 0, nk); ac_interleave(w.vt, w.vr, D, 0, nk);
+                ac_interleave(w.kt, w.kr, Dp, D, 0, nk); ac_interleave(w.vt, w.vr, Dp, D, 0, nk);
                 add_rows(dk + j0 * ko, ko, w.dk, nk, D, false); add_rows(dv + j0 * vo, vo, w.dv, nk, D, false);
                 const int64_t last = p->window > 0 ? lm_min64(rb, j0 + nk - 1 + p->window) : rb;      /* rows after it see nothing here */
                 for (int64_t h = kh * G; h < (kh + 1) * G; h++)

@@ -11,14 +11,14 @@ typedef struct { int64_t tokens, heads, n_chunk, n_part; } cut;     /* per tile;
 static cut cut_of(const lm_call *c) {
     const lm_attn_p *p = c->p;
     const int64_t N = c->in[0].dim[0], G = p->n_head / p->n_kv;
-    cut k = { .tokens = lm_max64(1, lm_min64(ac_tile_tokens(G), lm_ceil_div(N * p->n_kv, 64))), .heads = G };
+    cut k = { .tokens = lm_max64(1, lm_min64(ac_tile_tokens(N, p->n_kv, G), lm_ceil_div(N * p->n_kv, 64))), .heads = G };
     k.n_chunk = lm_ceil_div(N, k.tokens);
     while (k.heads > 4 && k.n_chunk * p->n_kv * lm_ceil_div(G, k.heads) < 16) k.heads = lm_ceil_div(k.heads, 2);
     k.n_part = lm_ceil_div(G, k.heads);
     return k;
 }
 static int64_t tiles(const lm_call *c) { cut k = cut_of(c); return k.n_chunk * k.n_part * ((const lm_attn_p *)c->p)->n_kv; }
-static int64_t max_rows(const lm_call *c) { const lm_attn_p *p = c->p; int64_t G = p->n_head / p->n_kv; return ac_tile_tokens(G) * G; }   /* for any N up to capacity */
+static int64_t max_rows(const lm_call *c) { const lm_attn_p *p = c->p; int64_t G = p->n_head / p->n_kv; return ac_tile_tokens(c->in[0].dim[0], p->n_kv, G) * G; }   /* for any N up to capacity */
 static size_t thread_bytes(const lm_call *c) {
     const int64_t D = ((const lm_attn_p *)c->p)->d_head;
     return ac_rows_bytes(max_rows(c), D) + (size_t)(AC_BLK * (D + ac_pad(D))) * 4;

@@ -12,4 +12,5 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     }
     return LM_OK;
 }
-LM_ONE_KERNEL(layernorm_grad, lm_accepts_rows, lm_row_tiles, run);
+static bool accepts(const lm_call *c) { return lm_accepts_rows(c) && lm_is_contig(&c->in[3]) && lm_is_contig(&c->in[4]); }
+LM_ONE_KERNEL(layernorm_grad, accepts, lm_row_tiles, run);

@@ -27,9 +27,7 @@ enum { NV = 16 / W };
 typedef float vec __attribute__((vector_size(4 * W)));
 typedef float vecu __attribute__((vector_size(4 * W), aligned(4), may_alias));
 #define LD(p) (*(const vecu *)(p))
-#ifndef PF
-#define PF 512
-#endif
+#define PF 64
 #define INL static inline __attribute__((always_inline))
 /* An FMA by name: contraction is the compiler's choice (gcc -O1 makes none), the order id is a promise. */
 INL vec madd(vec a, vec b, vec c) {
@@ -71,7 +69,7 @@ INL void ukr(const ukr_args *u, const int R, const int P) {
 #pragma GCC unroll 4
             for (int v = 0; v < NV; v++) bv[p * NV + v] = LD(b + p * ps + v * W);
 #pragma GCC unroll 16
-        for (int p = 0; p < P; p++) __builtin_prefetch(b + p * ps + (R <= 4 ? 512 : PF));
+        for (int p = 0; p < P; p++) if (R <= 4 || PF) __builtin_prefetch(b + p * ps + (R <= 4 ? 512 : PF));
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             const vec x = (r < 3 ? a0 : r < 6 ? a1 : a2)[(r % 3) * ms] - (vec){ 0 };
@@ -201,31 +199,19 @@ static void pack_panel(float *restrict d, const lm_mat *m, int64_t batch, int64_
 }
 
 /* Whole panels of a plain f32 operand whose columns lie together: row by row, so that memory is read in long runs. */
-static void pack_rows(float *restrict d, const float *restrict s, int64_t ks, int64_t kc, int64_t np) {
+static void pack_rows(float *restrict d, const float *restrict s, int64_t ks, int64_t kc, int64_t np, int64_t ps) {
     for (int64_t k = 0; k < kc; k++, s += ks, d += 16)
-        for (int64_t p = 0; p < np; p++) lm_v_store(d + p * kc * 16, lm_v_load(s + p * 16));
+        for (int64_t p = 0; p < np; p++) lm_v_store(d + p * ps, lm_v_load(s + p * 16));
 }
 /* Rows m … m+rows-1 of an operand whose rows are columns in memory: groups of MR, [k][MR] each. */
-static void pack_columns(float *restrict d, const lm_mat *a, int64_t at, int64_t rows, int64_t kc, bool round) {
+static void pack_columns(float *restrict d, const lm_mat *a, int64_t at, int64_t rows, int64_t kc, int64_t gs, bool round) {
     const int64_t whole = a->dtype == LM_F32 && !round ? rows / MR * MR : 0;
     const float *s = (const float *)a->p + at;
     for (int64_t k = 0; whole && k < kc; k++, s += a->ks)
-        for (int64_t m = 0; m < whole; m += MR) memcpy(d + m * kc + k * MR, s + m, MR * 4);
+        for (int64_t m = 0; m < whole; m += MR) memcpy(d + m / MR * gs + k * MR, s + m, MR * 4);
     for (int64_t k = 0; whole < rows && k < kc; k++)
-        for (int64_t m = whole; m < rows; m += MR) fetch(d + m * kc + k * MR, a->p, a->dtype, at + m + k * a->ks, lm_min64(MR, rows - m), round);
+        for (int64_t m = whole; m < rows; m += MR) fetch(d + m / MR * gs + k * MR, a->p, a->dtype, at + m + k * a->ks, lm_min64(MR, rows - m), round);
 }
-/* Bring the numbers of the next rows of A near while the current ones are in use: a share `part` of `parts` of them. */
-INL void ahead(const lm_mat *a, int64_t at, int64_t rows, int64_t kc, int64_t part, int64_t parts) {
-    if (a->dtype != LM_F32 || rows <= 0) return;
-    const float *s = (const float *)a->p + at;
-    if (a->row) {
-        for (int64_t m = rows * part / parts; m < rows * (part + 1) / parts; m++)
-            for (int64_t k = 0; k < kc; k += 16) __builtin_prefetch(s + m * a->os + k, 0, 2);
-    } else
-        for (int64_t k = kc * part / parts; k < kc * (part + 1) / parts; k++)
-            for (int64_t m = 0; m < rows; m += 16) __builtin_prefetch(s + m + k * a->ks, 0, 2);
-}
-
 /* ---- one tile of C ------------------------------------------------------------------------------------------------------------ */
 void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch) {
     const lm_gemm_grid t = lm_gemm_f32_grid(g);
@@ -235,16 +221,17 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
     const bool b_rows = g->b.layout == LM_PLAIN && g->b.dtype == LM_F32 && !g->b.row && !g->round;
     const bool a_here = g->a.dtype == LM_F32 && g->a.row && !g->round;
     const int64_t kc_pack = lm_gemm_kc(g), kc_max = b_here && a_here && m1 - m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
+    const int64_t gs = kc_pack * MR + 16;                                          /* groups of rows of a packed A */
     const int last = (int)(n1 - n0 - (np - 1) * 16);
-    float *bp = scratch, *ap = bp + kc_pack * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), *tmp = ap + LM_GEMM_STRIP * (kc_pack + 16);
+    float *bp = scratch, *ap = bp + (kc_pack + 1) * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), *tmp = ap + LM_GEMM_STRIP * (kc_pack + 16);
     float *c = g->c + batch * g->c_bs, bias[LM_GEMM_NBP * 16];
     if (g->bias) fetch(bias, g->bias, g->bias_dtype, n0, n1 - n0, false);
     for (int64_t k0 = 0; k0 < g->K || k0 == 0; k0 += kc_max) {
         const int64_t kc = lm_min64(kc_max, g->K - k0);
-        ukr_args u = { .k = kc, .b = bp, .b_ps = kc * 16, .b_ks = 16, .c_ms = g->c_rs, .load = k0 > 0 || g->acc };
+        ukr_args u = { .k = kc, .b = bp, /* panels a line apart from a power of two */ .b_ps = kc * 16 + 16, .b_ks = 16, .c_ms = g->c_rs, .load = k0 > 0 || g->acc };
         if (b_here) { u.b = (const float *)g->b.p + (n0 / 16 * g->b.cols + k0) * 16; u.b_ps = g->b.cols * 16; }
-        else for (int64_t p = b_rows ? (pack_rows(bp, (const float *)g->b.p + batch * g->b.bs + n0 + k0 * g->b.ks, g->b.ks, kc, (n1 - n0) / 16), (n1 - n0) / 16) : 0; p < np; p++)
-            pack_panel(bp + p * kc * 16, &g->b, batch, n0 + p * 16, (int)lm_min64(16, n1 - n0 - p * 16), k0, kc, g->round, tmp);
+        else for (int64_t p = b_rows ? (pack_rows(bp, (const float *)g->b.p + batch * g->b.bs + n0 + k0 * g->b.ks, g->b.ks, kc, (n1 - n0) / 16, u.b_ps), (n1 - n0) / 16) : 0; p < np; p++)
+            pack_panel(bp + p * u.b_ps, &g->b, batch, n0 + p * 16, (int)lm_min64(16, n1 - n0 - p * 16), k0, kc, g->round, tmp);
         const float *bb = u.b;
         for (int64_t s = m0; s < m1; s += LM_GEMM_STRIP / MR * MR) {
             const int64_t s1 = lm_min64(s + LM_GEMM_STRIP / MR * MR, m1);
@@ -254,13 +241,11 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
                 for (int64_t m = s; m < s1; m++) fetch(ap + (m - s) * u.a_ms, g->a.p, g->a.dtype, batch * g->a.bs + m * g->a.os + k0, kc, g->round);
             } else {
                 u.a_ms = 1; u.a_ks = MR;
-                pack_columns(ap, &g->a, batch * g->a.bs + s + k0 * g->a.ks, s1 - s, kc, g->round);
+                pack_columns(ap, &g->a, batch * g->a.bs + s + k0 * g->a.ks, s1 - s, kc, gs, g->round);
             }
             for (int64_t m = s; m < s1; m += MR) {
                 const int r = (int)lm_min64(MR, s1 - m);
-                const int64_t next = g->a.row ? m + MR : s1, rows = lm_min64(g->a.row ? MR : s1 - s, m1 - next);
-                ahead(&g->a, batch * g->a.bs + next * g->a.os + k0 * g->a.ks, rows, kc, g->a.row ? 0 : (m - s) / MR, g->a.row ? 1 : LM_GEMM_STRIP / MR);
-                u.a = a_here ? (const float *)g->a.p + batch * g->a.bs + m * g->a.os + k0 : ap + (m - s) * (g->a.row ? u.a_ms : kc);
+                u.a = a_here ? (const float *)g->a.p + batch * g->a.bs + m * g->a.os + k0 : ap + (g->a.row ? (m - s) * u.a_ms : (m - s) / MR * gs);
                 for (int64_t p = 0; p < np;) {
                     const int64_t left = np - p, w = left > pmax[r] && left < 2 * pmax[r] ? (left + 1) / 2 : lm_min64(left, pmax[r]);
                     u.b = bb + p * u.b_ps;

@@ -14,4 +14,5 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
         }
     return LM_OK;
 }
-LM_ONE_KERNEL(rmsnorm_grad, lm_accepts_rows, lm_row_tiles, run);
+static bool accepts(const lm_call *c) { return lm_accepts_rows(c) && lm_is_contig(&c->in[3]); }
+LM_ONE_KERNEL(rmsnorm_grad, accepts, lm_row_tiles, run);

@@ -20,4 +20,5 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     else LM_V_WALK(w, k, LM_ST(y + k, acc[k / 16]));
     return LM_OK;
 }
-LM_ONE_KERNEL(rmsnorm_grad_w, lm_accepts_rows, lm_col_tiles, run);
+static bool accepts(const lm_call *c) { return lm_accepts_rows(c) && lm_is_contig(&c->in[2]); }
+LM_ONE_KERNEL(rmsnorm_grad_w, accepts, lm_col_tiles, run);

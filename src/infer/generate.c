@@ -1,0 +1,145 @@
+/* generate.c — timelines side by side. */
+#include <math.h>
+#include <string.h>
+#include "infer/generate.h"
+#include "op/xent/xent.h"
+
+const char *lm_stop_name(lm_stop_reason r) { return r == LM_STOP_LENGTH ? "length" : r == LM_STOP_CANCELLED ? "cancelled" : "stop"; }
+typedef struct {
+    lm_session *s; lm_sampler *sampler; lm_tok_stream stream; lm_str text; size_t sent;   /* text[0..sent) was streamed */
+    bool done; int32_t next;
+} line;
+typedef struct { lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; line *l; int *of; lm_ctx *ctx; int64_t n_prompt; } job;
+
+/* The length of text up to a stop string, or -1; *safe: how much can be streamed because no stop string can begin in it. */
+static int64_t find_stop(const job *j, const line *l, size_t *safe) {
+    int64_t at = -1;
+    *safe = l->text.n;
+    for (int k = 0; k < j->o->n_stop; k++) {
+        size_t m = strlen(j->o->stop[k]);
+        if (!m) continue;
+        size_t from = l->sent;
+        for (size_t i = from; i < l->text.n; i++) {
+            size_t left = l->text.n - i, c = left < m ? left : m;
+            if (memcmp(l->text.p + i, j->o->stop[k], c)) continue;
+            if (c == m) { if (at < 0 || (int64_t)i < at) at = (int64_t)i; break; }
+            if (i < *safe) *safe = i;
+            break;
+        }
+    }
+    return at;
+}
+static lm_err send(job *j, int i, size_t upto) {
+    line *l = &j->l[i];
+    if (upto <= l->sent) return LM_OK;
+    int cancel = j->o->text ? j->o->text(j->o->ud, i, l->text.p + l->sent, upto - l->sent) : 0;
+    l->sent = upto;
+    if (cancel) { l->done = true; j->g->out[i].why = LM_STOP_CANCELLED; }
+    return LM_OK;
+}
+static lm_err take(job *j, int i, const float *logits) {
+    line *l = &j->l[i];
+    lm_generated *out = &j->g->out[i];
+    int32_t id;
+    int64_t V = lm_engine_cfg(j->e)->vocab;
+    LM_TRY(lm_sampler_pick(l->sampler, logits, out->n, &id));
+    LM_TRY(lm_sampler_accept(l->sampler, id));
+    bool eos = !j->o->ignore_eos && lm_tok_is_eos(j->tok, id);
+    for (int k = 0; k < lm_engine_cfg(j->e)->n_eos && !j->o->ignore_eos; k++) eos |= id == lm_engine_cfg(j->e)->eos[k];
+    if (j->o->want_logprobs) {
+        float lse = lm_row_lse(logits, V);
+        out->logprobs[out->n] = logits[id] - lse;
+        int32_t *top = out->top_id + out->n * j->o->top_logprobs;
+        if (j->o->top_logprobs) lm_top(logits, V, j->o->top_logprobs, top);
+        for (int k = 0; k < j->o->top_logprobs; k++) out->top_lp[out->n * j->o->top_logprobs + k] = logits[top[k]] - lse;
+    }
+    out->tokens[out->n++] = id;
+    l->next = id;
+    if (eos) { l->done = true; out->why = LM_STOP_EOS; }
+    else LM_TRY(lm_tok_stream_push(&l->stream, id, &l->text));
+    size_t safe;
+    int64_t stop = find_stop(j, l, &safe);
+    if (stop >= 0) { l->text.n = (size_t)stop; l->text.p[stop] = 0; l->done = true; out->why = LM_STOP_STRING; return send(j, i, (size_t)stop); }
+    LM_TRY(send(j, i, safe));
+    if (!l->done && out->n == j->o->max_tokens) { l->done = true; out->why = LM_STOP_LENGTH; }
+    if (l->done && out->why != LM_STOP_CANCELLED) { LM_TRY(lm_tok_stream_flush(&l->stream, &l->text)); LM_TRY(send(j, i, l->text.n)); }
+    return LM_OK;
+}
+static lm_err first_row(void *ud, int r, int64_t at, const float *logits) {
+    job *j = ud; (void)r; (void)at;
+    for (int i = 0; i < j->o->n; i++) LM_TRY(take(j, i, logits));
+    return LM_OK;
+}
+static lm_err row(void *ud, int r, int64_t at, const float *logits) { job *j = ud; (void)at; return take(j, j->of[r], logits); }
+static lm_err prepare(job *j, const int32_t *prompt) {
+    const lm_generate_opts *o = j->o;
+    lm_arena *a = j->g->a;
+    int64_t m = o->max_tokens;
+    if (!(j->g->out = lm_arena_alloc(a, (size_t)o->n * sizeof *j->g->out)) || !(j->l = lm_arena_alloc(a, (size_t)o->n * sizeof *j->l)) || !(j->of = lm_arena_alloc(a, (size_t)o->n * sizeof *j->of)))
+        return LM_E_NOMEM;
+    for (int i = 0; i < o->n; i++) {
+        lm_generated *g = &j->g->out[i];
+        g->tokens = lm_arena_alloc(a, (size_t)m * sizeof *g->tokens);
+        g->logprobs = o->want_logprobs ? lm_arena_alloc(a, (size_t)m * sizeof *g->logprobs) : NULL;
+        g->top_id = lm_arena_alloc(a, (size_t)(m * o->top_logprobs + 1) * sizeof *g->top_id); g->top_lp = lm_arena_alloc(a, (size_t)(m * o->top_logprobs + 1) * sizeof *g->top_lp);
+        if (!g->tokens || (o->want_logprobs && !g->logprobs) || !g->top_id || !g->top_lp) return LM_E_NOMEM;
+        lm_sample_opts so = o->sample;
+        so.stream = (uint64_t)i;
+        LM_TRY(lm_sampler_new(&j->l[i].sampler, j->ctx, lm_engine_cfg(j->e)->vocab, &so));
+        for (int64_t k = 0; k < j->n_prompt; k++) LM_TRY(lm_sampler_accept(j->l[i].sampler, prompt[k]));
+        j->l[i].stream = lm_tok_stream_begin(j->tok, 0);
+        if (j->n_prompt) j->l[i].stream.begun = true;                    /* the text goes on: no first-word rules */
+        j->l[i].text.ctx = j->ctx;
+    }
+    return LM_OK;
+}
+static lm_err decode(job *j, lm_request *req) {
+    for (;;) {
+        int n = 0;
+        bool cancel = j->o->cancel && *j->o->cancel;
+        for (int i = 0; i < j->o->n; i++) {
+            if (j->l[i].done) continue;
+            if (cancel) { j->l[i].done = true; j->g->out[i].why = LM_STOP_CANCELLED; continue; }
+            j->of[n] = i;
+            req[n++] = (lm_request){ j->l[i].s, &j->l[i].next, 1, LM_WANT_LAST };
+        }
+        if (!n) return LM_OK;
+        LM_TRY(lm_engine_run(j->e, req, n, row, j));
+    }
+}
+lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g) {
+    lm_ctx *ctx = lm_engine_ctx(e);
+    if (n_prompt < 1) return lm_fail(ctx, LM_E_CONFIG, "the prompt is empty and the model has no token that begins a text");
+    if (o->max_tokens < 1 || o->n < 1) return lm_fail(ctx, LM_E_CONFIG, "max_tokens and n must be at least 1");
+    if (n_prompt + o->max_tokens - 1 > lm_engine_context(e))
+        return lm_fail(ctx, LM_E_RANGE, "the prompt has %lld tokens and %lld more are asked for: together they do not fit the context of %lld", (long long)n_prompt, (long long)o->max_tokens,
+                       (long long)lm_engine_context(e));
+    memset(g, 0, sizeof *g);
+    job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt };
+    lm_err err;
+    LM_TRY(lm_arena_new(&g->a, ctx, LM_MEM_MISC, 0));
+    g->n = o->n; g->prompt_tokens = n_prompt;
+    LM_GOTO(prepare(&j, prompt), done);
+    double t0 = lm_now();
+    LM_GOTO(lm_session_new(&j.l[0].s, e), done);
+    const lm_request first = { j.l[0].s, prompt, n_prompt, LM_WANT_LAST };
+    LM_GOTO(lm_engine_run(e, &first, 1, first_row, &j), done);
+    for (int i = 1; i < o->n; i++) LM_GOTO(lm_session_fork(j.l[0].s, &j.l[i].s), done);
+    g->prefill_s = lm_now() - t0;
+    t0 = lm_now();
+    lm_request *req = lm_arena_alloc(g->a, (size_t)o->n * sizeof *req);
+    err = req ? decode(&j, req) : LM_E_NOMEM;
+    g->decode_s = lm_now() - t0;
+    for (int i = 0; i < o->n && !err; i++) {
+        g->out[i].text_bytes = j.l[i].text.n;
+        g->out[i].text = lm_arena_alloc(g->a, j.l[i].text.n + 1);
+        if (!g->out[i].text) err = LM_E_NOMEM;
+        else if (j.l[i].text.n) memcpy(g->out[i].text, j.l[i].text.p, j.l[i].text.n);
+        if (!err) err = lm_str_err(&j.l[i].text);
+    }
+done:
+    for (int i = 0; j.l && i < o->n; i++) { lm_session_free(j.l[i].s); lm_sampler_free(j.l[i].sampler); lm_str_free(&j.l[i].text); }
+    if (err) lm_generation_free(g);
+    return err;
+}
+void lm_generation_free(lm_generation *g) { lm_arena_free(g->a); memset(g, 0, sizeof *g); }

@@ -1,0 +1,30 @@
+/* generate.h — from a prompt to text: prefill, then one token at a time for n timelines at once.
+ *
+ * The prompt is prefilled once and forked n times. Every timeline has its own sampler stream and stops at an end token, a stop string, or its length. Stop strings are looked for in the
+ * text, not the ids; text that might still become a stop string is held back, so what is streamed is never taken back.
+ *
+ * Lifetime: everything is inside the call.  Threads: one caller per engine.
+ * Errors:   a prompt that does not fit is refused with both figures; nothing is truncated silently. */
+#ifndef LM_GENERATE_H
+#define LM_GENERATE_H
+#include "infer/infer.h"
+#include "sample/sample.h"
+#include "tok/tok.h"
+typedef enum { LM_STOP_LENGTH, LM_STOP_EOS, LM_STOP_STRING, LM_STOP_CANCELLED } lm_stop_reason;
+const char *lm_stop_name(lm_stop_reason r);              /* "length", "stop", "stop", "cancelled" */
+typedef struct {
+    int64_t max_tokens; int n; bool ignore_eos, want_logprobs; int top_logprobs;
+    lm_sample_opts sample; const char *const *stop; int n_stop;
+    /* Text of timeline i as it becomes certain (UTF-8 never split); NULL for none. Non-zero return cancels. */
+    int (*text)(void *ud, int i, const char *bytes, size_t n); void *ud;
+    const volatile int *cancel;
+} lm_generate_opts;
+typedef struct {
+    int32_t *tokens; int64_t n; float *logprobs;         /* (n); NULL unless wanted */
+    int32_t *top_id; float *top_lp;                      /* (n, top_logprobs) */
+    char *text; size_t text_bytes; lm_stop_reason why;
+} lm_generated;
+typedef struct { lm_generated *out; int n; int64_t prompt_tokens; double prefill_s, decode_s; lm_arena *a; } lm_generation;
+lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g);
+void lm_generation_free(lm_generation *g);
+#endif

@@ -1,0 +1,113 @@
+/* model_load.c — weights into the store: each in its final dtype and layout, by blocks of rows over all threads.
+ *
+ * First every tensor gets its storage, then one list of blocks covers them all, so that threads stay busy across tensors. A block is read into its thread's buffer
+ * (about a megabyte), converted and written where it belongs; where file and storage agree byte for byte it is read in place. Nothing is ever held twice. */
+#include <stdatomic.h>
+#include "base/pool.h"
+#include "model/model_weights.h"
+
+enum { BLOCK = 1 << 18 };                                    /* numbers of a converted block; four times as many bytes at most */
+typedef struct { lm_tensor t; int64_t step, tile0; bool direct, added; } dest;
+typedef struct { lm_weights *w; dest *d; char *buf; size_t raw, each; _Atomic int err; } job;
+
+static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block == 0; }
+/* What a parameter becomes. */
+static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, int *n_quant, lm_type *type, lm_layout *layout) {
+    int layer;
+    const struct lm_name_map *row = lm_model_name_row(w->cfg.model, e->name, &layer);
+    const bool matrix = e->type.rank == 2, in_out = row && row->transpose, multiplied = matrix && !in_out && (e->role == LM_ROLE_COL || e->role == LM_ROLE_ROW || e->head);
+    *type = e->type; *layout = LM_PLAIN; type->quant = NULL; type->dtype = LM_F32;
+    if (!matrix) return LM_OK;
+    if (o->quant && matrix && ((multiplied && e->role != LM_ROLE_EMBED) || (e->role == LM_ROLE_EMBED && o->quant_embed))) {
+        if (divides(o->quant, type->dim[1])) { type->dtype = LM_QUANT; type->quant = o->quant; (*n_quant)++; return LM_OK; }
+        lm_log(w->ctx, LM_LOG_WARN, "model", "%s stays unquantized: its rows of %lld numbers are no whole blocks of %s (%d)", e->name, (long long)type->dim[1], o->quant->name, o->quant->block);
+    }
+    if (o->dtype != LM_QUANT) type->dtype = o->dtype;
+    else if (e->dtype == LM_QUANT && !in_out) { type->dtype = LM_QUANT; type->quant = e->quant; return LM_OK; }
+    else if (e->dtype == LM_BF16) type->dtype = LM_BF16;     /* what kernels read as it is; F16 and the like widen to F32, which loses nothing */
+    if (o->panels && multiplied) *layout = type->dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;
+    return LM_OK;
+}
+static void put_transposed(const lm_weight *e, const lm_tensor *t, const float *src, int64_t r0, int64_t n) {
+    for (int64_t c = 0; c < e->cols; c++)
+        for (int64_t r = 0; r < n; r++) {
+            const int64_t at = c * e->rows + r0 + r;
+            if (t->dtype == LM_F32) ((float *)t->data)[at] = src[r * e->cols + c];
+            else ((uint16_t *)t->data)[at] = lm_f32_to_bf16(src[r * e->cols + c]);
+        }
+}
+static lm_err load_block(job *j, int i, int64_t r0, int64_t n, char *raw, float *f) {
+    const lm_weight *e = &j->w->e[i];
+    const dest *d = &j->d[i];
+    const size_t rb = e->row_bytes;
+    const int64_t from = r0 * (int64_t)rb, bytes = n * (int64_t)rb;
+    if (d->direct) return j->w->source->read(j->w, e, (char *)d->t.data + from, from, bytes);
+    LM_TRY(j->w->source->read(j->w, e, raw, from, bytes));
+    if (d->t.dtype == LM_QUANT && e->quant == d->t.quant) {                /* the same format: rows move as they are */
+        for (int64_t r = 0; r < n; r++) memcpy((void *)(uintptr_t)lm_quant_row(&d->t, 0, lm_weights_row(e, r0 + r)), raw + (size_t)r * rb, rb);
+        return LM_OK;
+    }
+    for (int64_t r = 0; r < n; r++) {                                     /* blocks are whole heads, so a permuted row stays inside its block */
+        float *to = f + (lm_weights_row(e, r0 + r) - r0) * e->cols;
+        const char *row = raw + (size_t)r * rb;
+        if (e->dtype == LM_QUANT) e->quant->to_float(e->quant, (const void *const[]){ row }, e->cols, to);
+        else lm_convert(to, LM_F32, row, e->dtype, e->cols);
+    }
+    if (e->transpose) put_transposed(e, &d->t, f, r0, n);
+    else if (e->type.rank == 1) memcpy((float *)d->t.data + r0 * e->cols, f, (size_t)(n * e->cols) * 4);
+    else if (d->t.dtype == LM_QUANT) for (int64_t r = 0; r < n; r++) lm_quant_row_put(&d->t, r0 + r, f + r * e->cols);
+    else lm_layout_put_rows(&d->t, r0, n, f);
+    return LM_OK;
+}
+static void tile(void *ud, int64_t k, int ith) {
+    job *j = ud;
+    if (atomic_load_explicit(&j->err, memory_order_relaxed)) return;
+    int lo = 0, hi = j->w->n - 1;                                          /* the last tensor that begins at or before k */
+    while (lo < hi) { int mid = (lo + hi + 1) / 2; if (j->d[mid].tile0 <= k) lo = mid; else hi = mid - 1; }
+    const int64_t r0 = (k - j->d[lo].tile0) * j->d[lo].step;
+    char *raw = j->buf + (size_t)ith * j->each;
+    lm_err e = load_block(j, lo, r0, lm_min64(j->d[lo].step, j->w->e[lo].rows - r0), raw, (float *)(raw + j->raw));
+    int none = 0;
+    if (e) atomic_compare_exchange_strong(&j->err, &none, (int)e);
+}
+static lm_err check(lm_weights *w, const lm_load_opts *o) {
+    if (o->dtype != LM_F32 && o->dtype != LM_BF16 && o->dtype != LM_QUANT) return lm_fail(w->ctx, LM_E_CONFIG, "weights are kept as F32, BF16 or as stored; got %s", lm_dtype_name(o->dtype));
+    if (o->quant && !o->quant->from_float) return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s can be read but not made here", o->quant->name);
+    return LM_OK;
+}
+lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
+    LM_TRY(check(w, o));
+    job j = { .w = w };
+    lm_err err = LM_OK;
+    int n_quant = 0;
+    if (!(j.d = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *j.d))) return LM_E_NOMEM;
+    int64_t tiles = 0;
+    size_t raw = 0, floats = 0;
+    for (int i = 0; i < w->n; i++) {
+        const lm_weight *e = &w->e[i];
+        dest *d = &j.d[i];
+        lm_type type;
+        lm_layout layout;
+        LM_GOTO(decide(w, e, o, &n_quant, &type, &layout), done);
+        d->added = !lm_store_get(store, e->name, NULL);
+        if ((err = lm_store_add(store, e->name, &type, layout, LM_MEM_WEIGHTS, &d->t))) { d->added = false; goto done; }
+        const int64_t unit = e->perm_heads ? e->rows / e->perm_heads : 16;
+        d->direct = d->t.dtype == e->dtype && d->t.quant == e->quant && d->t.layout == LM_PLAIN && !e->transpose && !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
+        d->step = lm_round_up(lm_max64((d->direct ? 8 : 1) * BLOCK / lm_max64(e->cols, 1), 1), unit);
+        if (d->step > e->rows) d->step = lm_max64(e->rows, 1);
+        d->tile0 = tiles; tiles += lm_ceil_div(e->rows, d->step);
+        if (d->direct) continue;
+        if ((size_t)d->step * e->row_bytes > raw) raw = (size_t)d->step * e->row_bytes;
+        if ((size_t)(d->step * e->cols) > floats) floats = (size_t)(d->step * e->cols);
+    }
+    if (o->quant && !n_quant) { err = lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s: no matrix of %s can be kept as %s here", w->path, w->cfg.model->name, o->quant->name); goto done; }
+    j.raw = (raw + 63) & ~(size_t)63;
+    j.each = (j.raw + floats * 4 + 127) & ~(size_t)63;
+    if (!(j.buf = lm_alloc(w->ctx, LM_MEM_IO, j.each * (size_t)lm_ctx_threads(w->ctx)))) { err = LM_E_NOMEM; goto done; }
+    lm_pool_tiles(lm_ctx_pool(w->ctx), tiles, tile, &j);
+    err = (lm_err)atomic_load(&j.err);
+done:
+    if (err) for (int i = 0; i < w->n; i++) if (j.d[i].added) lm_store_remove(store, w->e[i].name);
+    lm_free(w->ctx, j.buf); lm_free(w->ctx, j.d);
+    return err;
+}

@@ -1,0 +1,86 @@
+/* model_rope.c — rotary positions of a configuration, in both spellings of config.json.
+ *
+ * Up to transformers 4 a file says rope_theta, and rope_scaling {rope_type (earlier: type), factor, …} where the context was extended; from transformers 5 on
+ * one object, rope_parameters, holds it all. Both are read, by the same precedence as transformers: rope_parameters, then rope_scaling, then the top level.
+ * What is written is the older spelling, which every version reads. */
+#include "model/model_int.h"
+
+static const struct { const char *name; lm_rope_scaling kind; } kinds[] = {
+    { "default", LM_ROPE_NONE }, { "linear", LM_ROPE_LINEAR }, { "dynamic", LM_ROPE_DYNAMIC }, { "llama3", LM_ROPE_LLAMA3 }, { "yarn", LM_ROPE_YARN } };
+const char *lm_model_rope_name(lm_rope_scaling kind) {
+    for (int i = 0; i < LM_COUNT(kinds); i++) if (kinds[i].kind == kind) return kinds[i].name;
+    return "?";
+}
+/* from: rope_parameters or rope_scaling (v NULL: neither). */
+static lm_err scaling(const lm_jv *config, const lm_jv *from, const lm_cfg *c, lm_rope_table_p *r) {
+    const char *type, *older;
+    LM_TRY(lm_json_str(from, "type", LM_JSON_OPT, "default", &older, NULL));
+    LM_TRY(lm_json_str(from, "rope_type", LM_JSON_OPT, older, &type, NULL));
+    int k = 0;
+    while (k < LM_COUNT(kinds) && strcmp(kinds[k].name, type)) k++;
+    if (k == LM_COUNT(kinds)) return lm_json_fail(from, LM_E_UNSUPPORTED, "rotary positions of type \"%s\" are not known; default, linear, dynamic, llama3 and yarn are", type);
+    r->scaling = kinds[k].kind;
+    double partial;
+    LM_TRY(lm_json_num(from, "partial_rotary_factor", LM_JSON_OPT, 1, 0, 1, &partial));
+    if (partial != 1) return lm_json_fail(from, LM_E_UNSUPPORTED, "partial_rotary_factor is %g; this family rotates whole heads", partial);
+    if (r->scaling == LM_ROPE_NONE) return LM_OK;
+    LM_TRY(lm_json_num(from, "factor", r->scaling == LM_ROPE_YARN ? LM_JSON_OPT : LM_JSON_NEED, 0, r->scaling == LM_ROPE_YARN ? 0 : 1e-6, 1e6, &r->factor));
+    if (r->scaling == LM_ROPE_LLAMA3 || r->scaling == LM_ROPE_YARN) {
+        int64_t top;                                             /* some families keep it beside rope_scaling */
+        LM_TRY(lm_json_int(config, "original_max_position_embeddings", LM_JSON_OPT, c->max_pos, 1, 1 << 28, &top));
+        LM_TRY(lm_json_int(from, "original_max_position_embeddings", LM_JSON_OPT, top, 1, 1 << 28, &r->original_max_pos));
+    }
+    if (r->scaling == LM_ROPE_LLAMA3) {
+        LM_TRY(lm_json_num(from, "low_freq_factor", LM_JSON_NEED, 0, 1e-6, 1e6, &r->low_freq_factor));
+        LM_TRY(lm_json_num(from, "high_freq_factor", LM_JSON_NEED, 0, 1e-6, 1e6, &r->high_freq_factor));
+        if (r->high_freq_factor <= r->low_freq_factor)
+            return lm_json_fail(from, LM_E_RANGE, "low_freq_factor %g and high_freq_factor %g, wanted low < high", r->low_freq_factor, r->high_freq_factor);
+    }
+    if (r->scaling == LM_ROPE_YARN) {
+        LM_TRY(lm_json_num(from, "beta_fast", LM_JSON_OPT, 0, 0, 1e6, &r->beta_fast));
+        LM_TRY(lm_json_num(from, "beta_slow", LM_JSON_OPT, 0, 0, 1e6, &r->beta_slow));
+        LM_TRY(lm_json_num(from, "mscale", LM_JSON_OPT, 0, 0, 1e6, &r->mscale));
+        LM_TRY(lm_json_num(from, "mscale_all_dim", LM_JSON_OPT, 0, 0, 1e6, &r->mscale_all_dim));
+        LM_TRY(lm_json_num(from, "attention_factor", LM_JSON_OPT, 0, 0, 1e6, &r->attention_factor));
+        bool truncate;
+        LM_TRY(lm_json_bool(from, "truncate", LM_JSON_OPT, true, &truncate));
+        r->no_truncate = !truncate;
+    }
+    return LM_OK;
+}
+lm_err lm_model_rope_from_hf(const lm_jv *config, lm_cfg *c) {
+    lm_jv params, scale, *from = &params;
+    LM_TRY(lm_json_obj(config, "rope_parameters", LM_JSON_OPT, &params));
+    LM_TRY(lm_json_obj(config, "rope_scaling", LM_JSON_OPT, &scale));
+    if (!params.v) from = &scale;
+    else if (json_is_object(json_object_get(params.v, "full_attention")) || json_is_object(json_object_get(params.v, "sliding_attention")))
+        return lm_json_fail(&params, LM_E_UNSUPPORTED, "rotary positions that differ between layers are not known");
+    lm_rope_table_p r = { .d_head = (int)c->d_head, .max_pos = c->max_pos };
+    double theta;
+    LM_TRY(lm_json_num(config, "rope_theta", LM_JSON_OPT, 10000, 1e-6, 1e15, &theta));
+    r.base = theta;
+    if (from->v) {
+        LM_TRY(lm_json_num(from, "rope_theta", LM_JSON_OPT, theta, 1e-6, 1e15, &r.base));
+        LM_TRY(scaling(config, from, c, &r));
+    }
+    c->rope = r;
+    return LM_OK;
+}
+static void put(json_t *o, const char *key, double v) { if (v != 0) json_object_set_new(o, key, json_real(v)); }
+lm_err lm_model_rope_to_hf(const lm_cfg *c, json_t *config) {
+    const lm_rope_table_p *r = &c->rope;
+    json_object_set_new(config, "rope_theta", json_real(r->base));
+    if (r->scaling == LM_ROPE_NONE) { json_object_set_new(config, "rope_scaling", json_null()); return LM_OK; }
+    json_t *s = json_object();
+    if (!s) return LM_E_NOMEM;
+    /* "type" is what the versions from before rope_type know, and they know these two only */
+    bool old = r->scaling == LM_ROPE_LINEAR || r->scaling == LM_ROPE_DYNAMIC;
+    json_object_set_new(s, old ? "type" : "rope_type", json_string(lm_model_rope_name(r->scaling)));
+    put(s, "factor", r->factor > 0 ? r->factor : (double)c->max_pos / (double)r->original_max_pos);
+    if (r->original_max_pos) json_object_set_new(s, "original_max_position_embeddings", json_integer(r->original_max_pos));
+    put(s, "low_freq_factor", r->low_freq_factor); put(s, "high_freq_factor", r->high_freq_factor);
+    put(s, "beta_fast", r->beta_fast); put(s, "beta_slow", r->beta_slow);
+    put(s, "mscale", r->mscale); put(s, "mscale_all_dim", r->mscale_all_dim); put(s, "attention_factor", r->attention_factor);
+    if (r->no_truncate) json_object_set_new(s, "truncate", json_false());
+    return json_object_set_new(config, "rope_scaling", s) ? LM_E_NOMEM : LM_OK;
+}

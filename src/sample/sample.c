@@ -1,0 +1,121 @@
+/* sample.c — the chain and the draw. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "sample/sample.h"
+#define SAMPLER(n) extern const lm_sampler_row lm_sampler_##n;
+#include "sampler_list.inc"
+#undef SAMPLER
+const lm_sampler_row *const lm_samplers[] = {
+#define SAMPLER(n) &lm_sampler_##n,
+#include "sampler_list.inc"
+#undef SAMPLER
+    NULL };
+enum { MAX_ROWS = 32 };
+struct lm_sampler { lm_ctx *ctx; lm_sample_opts o; int64_t vocab; lm_cand *cand; int32_t *count, *history; int64_t n, cap; const lm_sampler_row *row[MAX_ROWS]; int n_row; int32_t *bias_id; float *bias; };
+
+lm_sample_opts lm_sample_defaults(void) { return (lm_sample_opts){ .temperature = 0.8, .top_p = 0.95, .min_p = 0.05, .repetition = 1.0 }; }
+static lm_err check(lm_ctx *ctx, const lm_sample_opts *o, int64_t vocab) {
+    if (!(o->temperature >= 0 && o->temperature <= 100)) return lm_fail(ctx, LM_E_CONFIG, "temperature is %g; it must be 0 to 100", o->temperature);
+    if (!(o->top_p >= 0 && o->top_p <= 1)) return lm_fail(ctx, LM_E_CONFIG, "top_p is %g; it must be 0 to 1", o->top_p);
+    if (!(o->min_p >= 0 && o->min_p <= 1)) return lm_fail(ctx, LM_E_CONFIG, "min_p is %g; it must be 0 to 1", o->min_p);
+    if (!(o->repetition > 0 && o->repetition <= 100)) return lm_fail(ctx, LM_E_CONFIG, "repetition_penalty is %g; it must be above 0 and at most 100", o->repetition);
+    if (!(fabs(o->presence) <= 100 && fabs(o->frequency) <= 100)) return lm_fail(ctx, LM_E_CONFIG, "presence and frequency penalties must lie within -100 and 100");
+    if (o->top_k < 0 || o->penalty_window < 0) return lm_fail(ctx, LM_E_CONFIG, "top_k and the penalty window cannot be negative");
+    for (int i = 0; i < o->n_bias; i++) {
+        if (o->bias_id[i] < 0 || o->bias_id[i] >= vocab) return lm_fail(ctx, LM_E_CONFIG, "logit_bias: token %d is outside the vocabulary of %lld", o->bias_id[i], (long long)vocab);
+        if (isnan(o->bias[i])) return lm_fail(ctx, LM_E_CONFIG, "logit_bias: the bias of token %d is not a number", o->bias_id[i]);
+    }
+    return LM_OK;
+}
+lm_err lm_sampler_new(lm_sampler **out, lm_ctx *ctx, int64_t vocab, const lm_sample_opts *o) {
+    LM_TRY(check(ctx, o, vocab));
+    lm_sampler *s = lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *s);
+    if (!s) return LM_E_NOMEM;
+    s->ctx = ctx; s->o = *o; s->vocab = vocab;
+    s->cand = lm_alloc(ctx, LM_MEM_MISC, (size_t)vocab * sizeof *s->cand);
+    s->count = lm_calloc(ctx, LM_MEM_MISC, (size_t)vocab, sizeof *s->count);
+    s->bias_id = lm_alloc(ctx, LM_MEM_MISC, (size_t)(o->n_bias + 1) * sizeof *s->bias_id);
+    s->bias = lm_alloc(ctx, LM_MEM_MISC, (size_t)(o->n_bias + 1) * sizeof *s->bias);
+    if (!s->cand || !s->count || !s->bias_id || !s->bias) { lm_sampler_free(s); return LM_E_NOMEM; }
+    if (o->n_bias) { memcpy(s->bias_id, o->bias_id, (size_t)o->n_bias * sizeof *s->bias_id); memcpy(s->bias, o->bias, (size_t)o->n_bias * sizeof *s->bias); }
+    s->o.bias_id = s->bias_id; s->o.bias = s->bias;
+    for (int i = 0; lm_samplers[i]; i++) {
+        if (!lm_samplers[i]->on(&s->o) || s->n_row == MAX_ROWS) continue;
+        int k = s->n_row++;
+        for (; k && s->row[k - 1]->order > lm_samplers[i]->order; k--) s->row[k] = s->row[k - 1];
+        s->row[k] = lm_samplers[i];
+    }
+    *out = s; return LM_OK;
+}
+void lm_sampler_free(lm_sampler *s) {
+    if (!s) return;
+    lm_free(s->ctx, s->cand); lm_free(s->ctx, s->count); lm_free(s->ctx, s->history); lm_free(s->ctx, s->bias_id); lm_free(s->ctx, s->bias); lm_free(s->ctx, s);
+}
+lm_err lm_sampler_accept(lm_sampler *s, int32_t id) {
+    if (s->n == s->cap) {
+        int64_t cap = s->cap ? 2 * s->cap : 256;
+        int32_t *h = lm_realloc(s->ctx, LM_MEM_MISC, s->history, (size_t)cap * sizeof *h);
+        if (!h) return LM_E_NOMEM;
+        s->history = h; s->cap = cap;
+    }
+    s->history[s->n++] = id;
+    return LM_OK;
+}
+static bool before(const lm_cand *a, const lm_cand *b) { return a->logit > b->logit || (a->logit == b->logit && a->id < b->id); }
+static int order(const void *a, const void *b) { return before(a, b) ? -1 : before(b, a) ? 1 : 0; }
+static void sift(lm_cand *h, int64_t n, int64_t i) {                 /* worst of the kept on top */
+    for (int64_t c; (c = 2 * i + 1) < n; i = c) {
+        if (c + 1 < n && before(&h[c], &h[c + 1])) c++;
+        if (!before(&h[i], &h[c])) break;
+        lm_cand t = h[i]; h[i] = h[c]; h[c] = t;
+    }
+}
+void lm_chain_sort(lm_chain *c, int64_t first) {
+    if (c->sorted) return;
+    if (first > 0 && first < c->n / 8) {                              /* a heap of the best, then only those in order */
+        for (int64_t i = first / 2; i >= 0; i--) sift(c->c, first, i);
+        for (int64_t i = first; i < c->n; i++)
+            if (before(&c->c[i], &c->c[0])) { lm_cand t = c->c[0]; c->c[0] = c->c[i]; c->c[i] = t; sift(c->c, first, 0); }
+        qsort(c->c, (size_t)first, sizeof *c->c, order);
+        return;
+    }
+    qsort(c->c, (size_t)c->n, sizeof *c->c, order);
+    c->sorted = true;
+}
+void lm_top(const float *logits, int64_t vocab, int n, int32_t *id) {
+    int m = 0;
+    for (int64_t v = 0; v < vocab; v++) {
+        if (m == n && !(logits[v] > logits[id[m - 1]])) continue;
+        int k = m < n ? m++ : m - 1;
+        for (; k && logits[v] > logits[id[k - 1]]; k--) id[k] = id[k - 1];
+        id[k] = (int32_t)v;
+    }
+}
+static int32_t draw(const lm_chain *c, uint64_t seed, uint64_t stream, uint64_t position) {
+    float top = c->c[0].logit;
+    for (int64_t i = 1; i < c->n; i++) if (c->c[i].logit > top) top = c->c[i].logit;
+    double sum = 0;
+    for (int64_t i = 0; i < c->n; i++) sum += exp((double)(c->c[i].logit - top));
+    lm_rng r = lm_rng_of(seed, "sample");
+    r.stream += stream;
+    double u = lm_rng_double(r, position) * sum, acc = 0;
+    for (int64_t i = 0; i < c->n; i++) { acc += exp((double)(c->c[i].logit - top)); if (u < acc) return c->c[i].id; }
+    for (int64_t i = c->n - 1; i > 0; i--) if (c->c[i].logit > -INFINITY) return c->c[i].id;      /* rounding at the very end */
+    return c->c[0].id;
+}
+lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int32_t *id) {
+    for (int64_t v = 0; v < s->vocab; v++) {
+        if (isnan(logits[v]) || logits[v] == INFINITY) return lm_fail(s->ctx, LM_E_RANGE, "the logit of token %lld is not finite: the weights are damaged or the model diverged", (long long)v);
+        s->cand[v] = (lm_cand){ (int32_t)v, logits[v] };
+    }
+    int64_t window = s->o.penalty_window && s->o.penalty_window < s->n ? s->o.penalty_window : s->n;
+    lm_chain c = { .o = &s->o, .vocab = s->vocab, .c = s->cand, .n = s->vocab, .history = s->history + (s->n - window), .n_history = window, .count = s->count };
+    for (int i = 0; i < s->n_row; i++) s->row[i]->apply(&c);
+    if (s->o.temperature == 0) {
+        int64_t best = 0;
+        for (int64_t i = 1; i < c.n; i++) if (before(&c.c[i], &c.c[best])) best = i;
+        *id = c.c[best].id;
+    } else *id = draw(&c, s->o.seed, s->o.stream, (uint64_t)position);
+    return LM_OK;
+}

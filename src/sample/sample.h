@@ -1,0 +1,43 @@
+/* sample.h — from logits to a token: a chain of samplers, one file each, applied in the order of their rows.
+ *
+ * The order is Hugging Face's: penalties and bias on the raw logits, then temperature, then the truncations (top-k, top-p, min-p), then one draw. Candidates are (id, logit)
+ * pairs; truncations shorten the list. Temperature 0 means the largest logit, ties to the lowest id, after penalties and bias. The draw is a counter-based random number of
+ * (seed, stream, position), so a run repeats whatever else the machine does. The reported log-probability is the model's own (raw logits), not the truncated one.
+ *
+ * Lifetime: a sampler belongs to one timeline.  Threads: one at a time.
+ * Errors:   options out of range name the option; non-finite logits are LM_E_RANGE. */
+#ifndef LM_SAMPLE_H
+#define LM_SAMPLE_H
+#include "base/base.h"
+typedef struct {
+    double temperature, top_p, min_p;                 /* 0 = greedy; 1 and 0 = off */
+    double repetition, presence, frequency;           /* 1, 0, 0 = off */
+    int64_t top_k, penalty_window;                    /* 0 = off; tokens looked back at, 0 = all */
+    uint64_t seed, stream;                            /* stream: number of the timeline (n > 1) */
+    const int32_t *bias_id; const float *bias; int n_bias;
+} lm_sample_opts;
+typedef struct { int32_t id; float logit; } lm_cand;
+typedef struct {                                      /* what a row sees */
+    const lm_sample_opts *o; int64_t vocab;
+    lm_cand *c; int64_t n; bool sorted;               /* sorted: by logit, largest first, ties to the lower id */
+    const int32_t *history; int64_t n_history;        /* within the penalty window */
+    int32_t *count;                                   /* (vocab) zeroed scratch; rows leave it zeroed */
+} lm_chain;
+typedef struct lm_sampler_row {
+    const char *name, *math; int order;
+    bool (*on)(const lm_sample_opts *o);
+    void (*apply)(lm_chain *c);
+} lm_sampler_row;
+extern const lm_sampler_row *const lm_samplers[];     /* generated from the files */
+void lm_chain_sort(lm_chain *c, int64_t first);       /* at least the `first` best in order at the front (0 = all) */
+
+typedef struct lm_sampler lm_sampler;
+lm_sample_opts lm_sample_defaults(void);              /* temperature 0.8, top_p 0.95, min_p 0.05, all else off */
+lm_err lm_sampler_new(lm_sampler **out, lm_ctx *ctx, int64_t vocab, const lm_sample_opts *o);
+void lm_sampler_free(lm_sampler *s);
+lm_err lm_sampler_accept(lm_sampler *s, int32_t id);  /* a token of the timeline (prompt too: penalties look at it) */
+/* Choose the next token; does not accept it. position: index of the token being chosen in its timeline. */
+lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int32_t *id);
+/* The `n` largest logits with their ids, best first, ties to the lower id. */
+void lm_top(const float *logits, int64_t vocab, int n, int32_t *id);
+#endif
