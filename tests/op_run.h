@@ -4,10 +4,11 @@
 #include "base/pool.h"
 #include "op/op.h"
 #include "test.h"
-typedef struct { const lm_call *c; const lm_phase *ph; char *scratch; size_t each; lm_err err; } t_op_job;
+static bool t_op_reverse;                                                  /* tiles from the last to the first */
+typedef struct { const lm_call *c; const lm_phase *ph; char *scratch; size_t each; int64_t n; lm_err err; } t_op_job;
 static void t_op_tile(void *ud, int64_t tile, int ith) {
     t_op_job *j = ud;
-    lm_err e = j->ph->run(j->c, tile, j->scratch + (size_t)ith * j->each);
+    lm_err e = j->ph->run(j->c, t_op_reverse ? j->n - 1 - tile : tile, j->scratch + (size_t)ith * j->each);
     if (e) __atomic_store_n(&j->err, e, __ATOMIC_RELAXED);
 }
 /* Scratch and shared memory are filled with NaN bits first. */
@@ -19,8 +20,8 @@ static lm_err t_op_run(const lm_kernel *k, lm_call *c, lm_ctx *ctx) {
     char *scratch = lm_alloc(ctx, LM_MEM_SCRATCH, each * (size_t)lm_ctx_threads(ctx) + 1);
     memset(c->shared, 0xff, shared); memset(scratch, 0xff, each * (size_t)lm_ctx_threads(ctx));
     for (int p = 0; p < k->n_phase && !err; p++) {
-        t_op_job j = { c, &k->phase[p], scratch, each, LM_OK };
-        lm_pool_tiles(lm_ctx_pool(ctx), k->phase[p].tiles(c), t_op_tile, &j);
+        t_op_job j = { c, &k->phase[p], scratch, each, k->phase[p].tiles(c), LM_OK };
+        lm_pool_tiles(lm_ctx_pool(ctx), j.n, t_op_tile, &j);
         err = j.err;
     }
     lm_free(ctx, c->shared); lm_free(ctx, scratch);

@@ -124,12 +124,14 @@ static void test_threads_and_views(void) {
 }
 
 /* start may be anything: rows that reach into an earlier run, negative, above the row. Kernels agree with the reference, gradients included. */
-static void test_any_start(void) {
-    lm_ctx *ctx = new_ctx(2);
-    const lm_attn_p p = { 2, 1, 16, 100, 0.3f, LM_F32 };
-    dense d = dense_new(1, &(int64_t){ 300 }, p);
+static int32_t start_a(int64_t i) { return i < 20 ? -5 : i < 100 ? 0 : i < 140 ? 37 : i < 150 ? (int32_t)i + 3 : i < 280 ? 130 - (int32_t)(i - 150) / 50 : 1 << 30; }
+static int32_t start_b(int64_t i) { return i < 200 ? 0 : i <= 270 ? (int32_t)i : 230; }
+static void any_start(int64_t rows, int64_t window, int32_t (*start)(int64_t)) {
+    lm_ctx *ctx = new_ctx(1);
+    const lm_attn_p p = { 2, 1, 16, window, 0.3f, LM_F32 };
+    dense d = dense_new(1, &rows, p);
     const int64_t n = d.n, hd = 32, kd = 16, size[5] = { n * hd, n * 2, n * hd, n * kd, n * kd };
-    for (int64_t i = 0; i < n; i++) d.start[i] = i < 20 ? -5 : i < 100 ? 0 : i < 140 ? 37 : i < 150 ? (int32_t)i + 3 : i < 280 ? 130 - (int32_t)(i - 150) / 50 : 1 << 30;
+    for (int64_t i = 0; i < n; i++) d.start[i] = start(i);
     double *f[7], *out[5];
     float *go = t_op_floats(n * hd), *src[7] = { d.q, d.k, d.v, NULL, NULL, NULL, go };
     for (int i = 0; i < 7; i++) if (src[i]) { int64_t m = i == 1 || i == 2 ? n * kd : n * hd; f[i] = malloc((size_t)m * 8); for (int64_t k = 0; k < m; k++) f[i][k] = (double)src[i][k]; }
@@ -162,6 +164,36 @@ static void test_any_start(void) {
     for (int i = 0; i < 5; i++) free(out[i]);
     for (int i = 0; i < 3; i++) free(dg[i]);
     free(go); dense_free(&d); lm_ctx_free(ctx);
+}
+static void test_any_start(void) {
+    for (int i = 0; i < 2; i++) { t_op_reverse = i; any_start(300, 100, start_a); any_start(400, 0, start_b); any_start(330, 65, start_b); }
+    t_op_reverse = false;
+}
+
+/* A token that is NaN spoils those who see it and nobody else: not the rows before it in its tile, nor other documents. */
+static void test_nan_stays(void) {
+    lm_ctx *ctx = new_ctx(2);
+    const int64_t len[] = { 50, 100 }, hd = 64, kd = 32, sick[] = { 20, 149, 60 };
+    dense d = dense_new(2, len, (lm_attn_p){ 4, 2, 16, 33, 0.3f, LM_F32 });
+    float *want = malloc((size_t)(d.n * hd) * 4);
+    T_OP_KERNELS(&lm_op_attn, k) for (int t = 0; t < LM_COUNT(sick); t++) {
+        lm_call c = dense_call(&d);
+        LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
+        memcpy(want, d.o, (size_t)(d.n * hd) * 4);
+        float keep[2][32];
+        const int64_t at = sick[t];
+        memcpy(keep[0], d.k + at * kd, sizeof keep[0]); memcpy(keep[1], d.v + at * kd, sizeof keep[1]);
+        for (int64_t x = 0; x < kd; x++) d.k[at * kd + x] = d.v[at * kd + x] = NAN;
+        LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
+        int bad = 0;
+        for (int64_t i = 0; i < d.n; i++) {
+            bool sees = i >= at && i < at + 33 && d.start[i] <= at;
+            for (int64_t x = 0; x < hd; x++) bad += sees ? !isnan(d.o[i * hd + x]) : d.o[i * hd + x] != want[i * hd + x];
+        }
+        LM_CHECK(!bad);
+        memcpy(d.k + at * kd, keep[0], sizeof keep[0]); memcpy(d.v + at * kd, keep[1], sizeof keep[1]);
+    }
+    free(want); dense_free(&d); lm_ctx_free(ctx);
 }
 
 /* attn_grad's reference is the derivative of attn's reference: central differences along random directions. */
@@ -239,4 +271,4 @@ static void test_no_rows(void) {
     T_OP_KERNELS(&lm_op_attn_grad, k) LM_CHECK_OK(ctx, t_op_run(k, &g, ctx));
     dense_free(&d); lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_paged_is_dense), LM_T1(test_threads_and_views), LM_T1(test_any_start), LM_T1(test_gradient), LM_T1(test_out_of_range), LM_T1(test_no_rows))
+LM_TEST_MAIN(LM_T1(test_paged_is_dense), LM_T1(test_threads_and_views), LM_T1(test_any_start), LM_T1(test_nan_stays), LM_T1(test_gradient), LM_T1(test_out_of_range), LM_T1(test_no_rows))

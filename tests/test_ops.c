@@ -374,12 +374,12 @@ static int run_op(const lm_op *op) {
 }
 
 /* ---- gradients -------------------------------------------------------------------------------------------------------------------------------------- */
-typedef struct { lm_graph *g; lm_ref *r; lm_value *in[LM_MAX_IN], *gin[LM_MAX_IN], *out[LM_MAX_OUT], *seed[LM_MAX_OUT]; lm_type ot[LM_MAX_OUT]; uint32_t outs; int n; } tape;
+typedef struct { lm_graph *g; lm_ref *r; lm_value *in[LM_MAX_IN], *gin[LM_MAX_IN], *out[LM_MAX_OUT], *seed[LM_MAX_OUT]; lm_type ot[LM_MAX_OUT]; uint32_t outs; bool ones; int n; } tape;
 static int64_t type_numel(const lm_type *t) { int64_t n = 1; for (int i = 0; i < t->rank; i++) n *= t->dim[i]; return n; }
 static void tape_free(tape *t) { lm_ref_free(t->r); lm_graph_free(t->g); }
-/* Graph of one node and its gradient with the outputs in `outs` seeded. */
-static lm_err tape_make(tape *t, const lm_op *op, const lm_sample *s, uint32_t outs) {
-    *t = (tape){ .n = n_inputs(op, s), .outs = outs };
+/* Graph of one node and its gradient with the outputs in `outs` seeded: by inputs, or by ones, the only seed of rows that fuse a loss with its gradient. */
+static lm_err tape_make(tape *t, const lm_op *op, const lm_sample *s, uint32_t outs, bool ones) {
+    *t = (tape){ .n = n_inputs(op, s), .outs = outs, .ones = ones };
     LM_TRY(lm_graph_new(&t->g, ctx, NULL));
     for (int i = 0; i < t->n; i++) {
         if (!s->in[i].rank) continue;
@@ -394,7 +394,7 @@ static lm_err tape_make(tape *t, const lm_op *op, const lm_sample *s, uint32_t o
         if (!(outs >> o & 1)) continue;
         char name[24]; snprintf(name, sizeof name, "seed%d", o);
         t->ot[o] = *lm_type_of(t->out[o]);
-        sd[ny] = t->seed[o] = lm_input(t->g, name, &t->ot[o]); y[ny++] = t->out[o];
+        sd[ny] = t->seed[o] = ones ? lm_ones(t->g, &t->ot[o]) : lm_input(t->g, name, &t->ot[o]); y[ny++] = t->out[o];
         lm_graph_output(t->g, name + 4, t->out[o]);
     }
     for (int i = 0; i < t->n; i++) if (t->in[i] && !(op->opaque >> i & 1)) {
@@ -408,22 +408,27 @@ static lm_err tape_make(tape *t, const lm_op *op, const lm_sample *s, uint32_t o
         if (gi[k]) lm_graph_output(t->g, name, gi[k]);
     }
     LM_TRY(lm_graph_err(t->g));
+    for (int i = 0; i < lm_graph_n_outputs(t->g); i++) {                    /* a gradient may have replaced the node by one that does both */
+        const char *name; lm_value *now = lm_graph_output_at(t->g, i, &name);
+        if (name[0] >= '0' && name[0] < '0' + LM_MAX_OUT) t->out[name[0] - '0'] = now;
+    }
     return lm_ref_new(&t->r, t->g);
 }
 static double tape_loss(tape *t) {
     double L = 0;
     LM_CHECK_OK(ctx, lm_ref_run(t->r));
     for (int o = 0; o < LM_MAX_OUT; o++) if (t->outs >> o & 1) {
-        const double *y = lm_ref_data(t->r, t->out[o]), *w = lm_ref_data(t->r, t->seed[o]);
-        for (int64_t i = 0, n = type_numel(&t->ot[o]); i < n; i++) L += y[i] * w[i];
+        const double *y = lm_ref_data(t->r, t->out[o]), *w = t->ones ? NULL : lm_ref_data(t->r, t->seed[o]);
+        for (int64_t i = 0, n = type_numel(&t->ot[o]); i < n; i++) L += y[i] * (w ? w[i] : 1);
     }
     return L;
 }
 static void grad_check(const lm_op *op, const lm_sample *s, uint32_t outs) {
     tape t;
-    lm_err e = tape_make(&t, op, s, outs);
+    lm_err e = tape_make(&t, op, s, outs, false);
+    if (e == LM_E_UNSUPPORTED && outs & 1) { tape_free(&t); e = tape_make(&t, op, s, outs, true); }
     if (e) {
-        if (!(e == LM_E_UNSUPPORTED && !(outs & 1))) report("gradient of outputs %x: %s: %s", outs, lm_err_name(e), lm_error(ctx));
+        if (!(e == LM_E_UNSUPPORTED && !(outs & 1))) report("gradient of outputs 0x%x: %s: %s", outs, lm_err_name(e), lm_error(ctx));
         tape_free(&t);
         return;
     }
@@ -432,7 +437,7 @@ static void grad_check(const lm_op *op, const lm_sample *s, uint32_t outs) {
         if (!arg_make(&in[i], s, i, 0, -1)) { report("cannot quantize"); goto done; }
         memcpy(lm_ref_data(t.r, t.in[i]), in[i].ref.data, in[i].refbuf.n);
     }
-    for (int o = 0; o < LM_MAX_OUT; o++) if (outs >> o & 1) {
+    for (int o = 0; o < LM_MAX_OUT; o++) if (outs >> o & 1 && !t.ones) {
         double *w = lm_ref_data(t.r, t.seed[o]);
         for (int64_t i = 0, n = type_numel(&t.ot[o]); i < n; i++) w[i] = (double)lm_rng_normal(lm_rng_of(seed, "cotangent"), (uint64_t)i + ((uint64_t)o << 40));
     }
@@ -453,7 +458,7 @@ static void grad_check(const lm_op *op, const lm_sample *s, uint32_t outs) {
         memcpy(x, x0, in[i].refbuf.n);
         double fd = (L[0] - 8 * L[1] + 8 * L[2] - L[3]) / (12 * h), scale = fmax(fmax(fabs(fd), fabs(along)), sqrt(sq)), noise = 1e-12 * (fabs(L[0]) + fabs(L[3])) / h;
         st.grads++;
-        NEED(fabs(fd - along) <= tol * scale + noise, "gradient of input %d from outputs %x: along a direction %.12g, by differences %.12g (%s)", i, outs, along, fd, grad[i] ? "tolerance exceeded" : "no gradient given");
+        NEED(fabs(fd - along) <= tol * scale + noise, "gradient of input %d from outputs 0x%x: along a direction %.12g, by differences %.12g (%s)", i, outs, along, fd, grad[i] ? "tolerance exceeded" : "no gradient given");
         free(v);
     }
     for (int i = 0; i < t.n; i++) free(grad[i]);
@@ -478,7 +483,7 @@ static int grad_op(const lm_op *op) {
         if (all & (all - 1)) {            /* all that have one, together */
             uint32_t some = 0;
             for (int o = 0; o < op->n_out; o++) if (all >> o & 1) {
-                tape t; lm_err e = tape_make(&t, op, s, 1u << o);
+                tape t; lm_err e = tape_make(&t, op, s, 1u << o, false);
                 tape_free(&t);
                 if (!e) some |= 1u << o;
             }

@@ -3,6 +3,7 @@
 #define LM_CMD_COMMON_H
 #include "cmd/cmd.h"
 #include "infer/generate.h"
+#include "train/machine.h"
 #include "train/run.h"
 /* A model with its tokenizer, ready to run. */
 typedef struct { lm_weights *w; lm_store *store; lm_tok *tok; lm_engine *e; const lm_cfg *cfg; double load_s; } lm_cmd_model;
@@ -14,6 +15,9 @@ lm_err lm_cmd_tok_open(lm_ctx *ctx, const char *path, lm_tok **out);
 lm_err lm_cmd_train_config(lm_ctx *ctx, lm_arena *a, const lm_strlist *pos, lm_run_cfg *cfg);
 /* Ranks if the program was started under mpirun or the like, else *comm = NULL. */
 lm_err lm_cmd_comm(lm_cli *cli, lm_comm **comm);
+/* This machine's ceilings with the context's threads: from the user's cache, or measured (again: always). */
+lm_err lm_cmd_machine(lm_cli *cli, bool again, lm_machine *m);
+void lm_cmd_machine_json(lm_str *s, const lm_machine *m);
 /* Matrix flop/s that this machine reaches with all its threads, measured once and kept in the user's cache. */
 lm_err lm_cmd_ceiling(lm_cli *cli, lm_dtype mm, double *flops);
 lm_err lm_cmd_context(lm_cli *cli, int threads, lm_ctx **out);

@@ -131,3 +131,8 @@ size_t lm_cpu_cache_line(void) {
 }
 
 int lm_cpu_cores(void) { return lm_usable_cores(); }
+
+uint64_t lm_cpu_features_of(const struct lm_ctx *ctx) {
+    uint64_t mask = lm_ctx_isa_mask(ctx);
+    return mask ? mask & lm_cpu_features() : lm_cpu_features();
+}

@@ -27,6 +27,7 @@ enum {
 #undef X
     LM_CPU_N = 8
 };
+uint64_t lm_cpu_features_of(const struct lm_ctx *ctx);   /* those of this machine that the context allows (mask 0 = all) */
 uint64_t lm_cpu_features(void);               /* this machine's, usable under this system */
 const char *lm_cpu_feature_name(int bit);     /* 0 … LM_CPU_N-1; "" outside */
 /* "portable", "avx2", "avx512", "avx512bf16", "amx" -> the features that level allows, all lower ones included; 0: no such level. */

@@ -132,9 +132,10 @@ lm_value *lm_emit(lm_graph *g, const lm_op *op, const void *params, int n_in, lm
     for (int i = 0; i < op->n_out; i++) {
         lm_value *al = op->alias[i] ? n->in[op->alias[i] - 1] : NULL;
         if (al) { ot[i] = al->type; }
-        /* The leading extent travels with the leading capacity: an output as long as an input that has one has it too. */
-        for (int k = 0; k < n_in && ot[i].rank && !ot[i].ext[0] && !al; k++)
-            if (n->in[k] && n->in[k]->type.rank && n->in[k]->type.ext[0] && n->in[k]->type.dim[0] == ot[i].dim[0]) ot[i].ext[0] = n->in[k]->type.ext[0];
+        /* The leading extent travels from the input whose rows the output's rows are (op->rows_from), if they are as many. */
+        const lm_value *from = n->op->rows_from < n_in ? n->in[n->op->rows_from] : NULL;
+        if (ot[i].ext[0] == LM_NO_EXTENT) ot[i].ext[0] = 0;
+        else if (!al && from && ot[i].rank && from->type.rank && from->type.dim[0] == ot[i].dim[0]) ot[i].ext[0] = from->type.ext[0];
         lm_value *v = value_new(g, LM_V_NODE, &ot[i]);
         if (!v) return NULL;
         v->node = n; v->out = i; n->out[i] = v;

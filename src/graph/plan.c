@@ -41,7 +41,7 @@ static void describe(planner *s) {
         lm_node *n = s->list[i];
         for (int k = 0; k < n->n_out; k++) {
             place *p = &s->pl[n->out[k]->id];
-            if (n->op->view) {
+            if (n->op->view && n->out[k]->type.rank) {
                 lm_call c; lm_call_of(n, &c);
                 c.in[0] = s->pl[n->in[0]->id].t;
                 c.in[0].data = (char *)4096 + (uintptr_t)c.in[0].data;
@@ -371,7 +371,7 @@ lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *
     lm_plan *p = lm_arena_alloc(a, sizeof *p);
     if (!p) { lm_arena_free(a); return LM_E_NOMEM; }
     p->ctx = ctx; p->a = a; p->comm = o->comm ? o->comm : lm_comm_self(); p->dry = o->dry;
-    planner s = { .p = p, .g = g, .o = o, .feat = o->features ? o->features : lm_ctx_isa_mask(ctx) & lm_cpu_features(), .fake = STATE_FAKE };
+    planner s = { .p = p, .g = g, .o = o, .feat = o->features ? o->features : lm_cpu_features_of(ctx), .fake = STATE_FAKE };
     lm_err e = make(&s);
     if (e) { lm_plan_free(p); return e; }
     *out = p; return LM_OK;

@@ -44,6 +44,7 @@ lm_err lm_ref_run(lm_ref *r) {
         for (int k = 0; k < c.n_out; k++) bind(r, &c.out[k], list[i]->out[k]);
         if (list[i]->op->view) {                                            /* here a view is a copy */
             for (int k = 0; k < c.n_out; k++) {
+                if (!c.out[k].rank) continue;                                   /* an output this node does not have */
                 lm_tensor v = c.out[k]; lm_call t = c;
                 list[i]->op->view(&t, k, &v);
                 int64_t rows = lm_rows(&v), cols = lm_cols(&v), step = v.rank > 1 ? v.stride[v.rank - 2] : cols;

@@ -92,7 +92,7 @@ lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
         d->added = !lm_store_get(store, e->name, NULL);
         if ((err = lm_store_add(store, e->name, &type, layout, LM_MEM_WEIGHTS, &d->t))) { d->added = false; goto done; }
         const int64_t unit = e->perm_heads ? e->rows / e->perm_heads : 16;
-        d->direct = d->t.dtype == e->dtype && d->t.quant == e->quant && d->t.layout == LM_PLAIN && !e->transpose && !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
+        d->direct = (lm_dtype)d->t.dtype == e->dtype && d->t.quant == e->quant && d->t.layout == LM_PLAIN && !e->transpose && !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
         d->step = lm_round_up(lm_max64((d->direct ? 8 : 1) * BLOCK / lm_max64(e->cols, 1), 1), unit);
         if (d->step > e->rows) d->step = lm_max64(e->rows, 1);
         d->tile0 = tiles; tiles += lm_ceil_div(e->rows, d->step);

@@ -8,7 +8,7 @@
  * LM_ORDER(id) is the order id of a kernel row: sets with FMA share bits, the portable build has its own. */
 #ifndef LM_ELEMENTWISE_H
 #define LM_ELEMENTWISE_H
-#include "op/simd.h"
+#include "op/lanes.h"
 #include "op/rule.h"
 enum { LM_EW_TILE = 8192, LM_COL_TILE = 64 };
 #if defined(__FMA__)
@@ -30,35 +30,38 @@ static inline float *lm_ew_at(const lm_tensor *t, int64_t i, int64_t seg) { retu
 #define LM_EW_FOR(c, tile, seg, i, n)                                                                                                 \
     for (int64_t i = (tile) * LM_EW_TILE, end_ = lm_min64(i + LM_EW_TILE, lm_numel(&(c)->out[0])), n;                                    \
          i < end_ && ((n = lm_min64(end_ - i, (seg) - i % (seg))), true); i += n)
-/* Walk n contiguous elements sixteen at a time: the body says LM_LD(p + k) and LM_ST(p + k, v), which in the last, shorter step touch what is left only. */
-#define LM_LD(p) lm_v_loadn((p), m_)
-#define LM_ST(p, v) lm_v_storen((p), (v), m_)
+/* Walk n contiguous elements VN at a time: the body says LM_LD(p + k) and LM_ST(p + k, v), which in the last, shorter step touch what is left only. */
+#define LM_LD(p) vn_loadn((p), m_)
+#define LM_ST(p, v) vn_storen((p), (v), m_)
 #define LM_V_WALK(n, k, ...) do {                                                                                                     \
     int64_t k = 0, n_ = (n);                                                                                                          \
-    { enum { m_ = 16 }; for (; k + 16 <= n_; k += 16) { __VA_ARGS__; } }                                                              \
+    { enum { m_ = VN }; for (; k + VN <= n_; k += VN) { __VA_ARGS__; } }                                                              \
     if (k < n_) { int64_t m_ = n_ - k; __VA_ARGS__; } } while (0)
-/* total = sum of an expression over k (0 where its loads are 0): four accumulators, then a fixed tree. */
+/* total = sum of an expression over k (0 where its loads are 0): element i goes to accumulator i mod 64 (the last, partial 64 fill them from the front in
+ * sixteens: all whole sixteens to the first, the rest to the second), then the tree. */
 #define LM_V_SUM(total, n, k, ...) do {                                                                                               \
-    v16 a0_ = {0}, a1_ = {0}, a2_ = {0}, a3_ = {0}; int64_t k = 0, n_ = (n);                                                          \
-    { enum { m_ = 16 };                                                                                                               \
-      for (; k + 64 <= n_; k += 16) { a0_ += (__VA_ARGS__); k += 16; a1_ += (__VA_ARGS__); k += 16; a2_ += (__VA_ARGS__); k += 16; a3_ += (__VA_ARGS__); } \
-      for (; k + 16 <= n_; k += 16) a0_ += (__VA_ARGS__); }                                                                           \
-    if (k < n_) { int64_t m_ = n_ - k; a1_ += (__VA_ARGS__); }                                                                        \
-    total = lm_v_sum((a0_ + a1_) + (a2_ + a3_)); } while (0)
+    vn a_[64 / VN]; int64_t k = 0, n_ = (n);                                                                                          \
+    _Pragma("GCC unroll 16") for (int q_ = 0; q_ < 64 / VN; q_++) a_[q_] = (vn){ 0 };                                                  \
+    { enum { m_ = VN };                                                                                                               \
+      while (k + 64 <= n_) { _Pragma("GCC unroll 16") for (int q_ = 0; q_ < 64 / VN; q_++, k += VN) a_[q_] += (__VA_ARGS__); }          \
+      while (k + 16 <= n_) { _Pragma("GCC unroll 4") for (int q_ = 0; q_ < 16 / VN; q_++, k += VN) a_[q_] += (__VA_ARGS__); } }         \
+    _Pragma("GCC unroll 4") for (int q_ = 0; q_ < 16 / VN; q_++)                                                                       \
+        if (k < n_) { int64_t m_ = lm_min64(VN, n_ - k); a_[16 / VN + q_] += (__VA_ARGS__); k += m_; }                                 \
+    total = vn_tree(a_); } while (0)
 /* The kernel function of a unary or binary elementwise row. */
 #define LM_EW_KERNEL1(fn, v, ...)                                                                                                      \
     static lm_err fn(const lm_call *c, int64_t tile, void *scratch) {                                                                   \
         (void)scratch; int64_t seg = lm_ew_seg(c, 1);                                                                                 \
         LM_EW_FOR(c, tile, seg, i, n) {                                                                                               \
             float *y_ = lm_ew_at(&c->out[0], i, seg); const float *x_ = lm_ew_at(&c->in[0], i, seg);                                   \
-            LM_V_WALK(n, k, v16 v = LM_LD(x_ + k); LM_ST(y_ + k, (__VA_ARGS__))); }                                                    \
+            LM_V_WALK(n, k, vn v = LM_LD(x_ + k); LM_ST(y_ + k, (__VA_ARGS__))); }                                                    \
         return LM_OK; }
 #define LM_EW_KERNEL2(fn, v, w, ...)                                                                                                   \
     static lm_err fn(const lm_call *c, int64_t tile, void *scratch) {                                                                   \
         (void)scratch; int64_t seg = lm_ew_seg(c, 2);                                                                                 \
         LM_EW_FOR(c, tile, seg, i, n) {                                                                                               \
             float *y_ = lm_ew_at(&c->out[0], i, seg); const float *x_ = lm_ew_at(&c->in[0], i, seg), *z_ = lm_ew_at(&c->in[1], i, seg);   \
-            LM_V_WALK(n, k, v16 v = LM_LD(x_ + k); v16 w = LM_LD(z_ + k); LM_ST(y_ + k, (__VA_ARGS__))); }                               \
+            LM_V_WALK(n, k, vn v = LM_LD(x_ + k); vn w = LM_LD(z_ + k); LM_ST(y_ + k, (__VA_ARGS__))); }                               \
         return LM_OK; }
 /* The kernel function of a broadcasting binary row: OP is an operator. */
 #define LM_BROADCAST_KERNEL(fn, OP)                                                                                                    \
@@ -67,9 +70,9 @@ static inline float *lm_ew_at(const lm_tensor *t, int64_t i, int64_t seg) { retu
         int64_t seg = kind == LM_B_ROW ? lm_cols(&c->out[0]) : lm_ew_seg(c, kind == LM_B_SAME ? 2 : 1);                                 \
         LM_EW_FOR(c, tile, seg, i, n) {                                                                                               \
             float *y = lm_ew_at(&c->out[0], i, seg); const float *x = lm_ew_at(&c->in[0], i, seg), *b = c->in[1].data;                  \
-            if (kind == LM_B_SCALAR) { v16 s = lm_v_set(*b); LM_V_WALK(n, k, LM_ST(y + k, LM_LD(x + k) OP s)); continue; }              \
+            if (kind == LM_B_SCALAR) { vn s = vn_set(*b); LM_V_WALK(n, k, LM_ST(y + k, LM_LD(x + k) OP s)); continue; }              \
             b = kind == LM_B_ROW ? b + i % seg : lm_ew_at(&c->in[1], i, seg);                                                          \
-            LM_V_WALK(n, k, v16 v = LM_LD(x + k); v16 w = LM_LD(b + k); LM_ST(y + k, v OP w)); }                                        \
+            LM_V_WALK(n, k, vn v = LM_LD(x + k); vn w = LM_LD(b + k); LM_ST(y + k, v OP w)); }                                        \
         return LM_OK; }
 /* The kernel list of a row with one kernel of one phase. */
 #define LM_ONE_KERNEL(op, accept, tiles_fn, run_fn)                                                                                    \
@@ -83,15 +86,23 @@ static inline int64_t lm_row_tiles(const lm_call *c) { return lm_ceil_div(lm_row
 #define LM_ROW_FOR(c, tile, r)                                                                                                        \
     for (int64_t per_ = lm_rows_per_tile(lm_cols(&(c)->in[0])), r = (tile) * per_, last_ = lm_min64(r + per_, lm_rows(&(c)->in[0])); r < last_; r++)
 static inline float *lm_row(const lm_tensor *t, int64_t r) { return (float *)t->data + r * lm_row_stride(t); }
-static inline v16 lm_v_loadf(const float *p, int64_t n, float fill) { v16 v = lm_v_set(fill); memcpy(&v, p, (size_t)n * 4); return v; }
-/* max = the largest of n elements, -inf for none. */
+/* The largest of n elements, -inf for none. */
 static inline float lm_v_maxof(const float *x, int64_t n) {
-    v16 a = lm_v_set(-INFINITY), b = a; int64_t k = 0;
-    for (; k + 32 <= n; k += 32) { a = lm_v_max(lm_v_load(x + k), a); b = lm_v_max(lm_v_load(x + k + 16), b); }
-    for (; k + 16 <= n; k += 16) a = lm_v_max(lm_v_load(x + k), a);
-    if (k < n) b = lm_v_max(lm_v_loadf(x + k, n - k, -INFINITY), b);
-    return lm_v_hmax(lm_v_max(a, b)); }
+    vn a = vn_set(-INFINITY), b = a; int64_t k = 0;
+    for (; k + 2 * VN <= n; k += 2 * VN) { a = vn_max(vn_load(x + k), a); b = vn_max(vn_load(x + k + VN), b); }
+    for (; k < n; k += VN) a = vn_max(vn_loadf(x + k, lm_min64(VN, n - k), -INFINITY), a);
+    return vn_hmax(vn_max(a, b)); }
 
 /* ---- columns ---- */
 static inline int64_t lm_col_tiles(const lm_call *c) { return lm_ceil_div(lm_numel(&c->out[0]), LM_COL_TILE); }
+/* y[0, w) = (keep ? y : 0) + sum over the rows that the loop ROWS walks of an expression at column k. ROWS is a for statement without its body's braces. */
+#define LM_COL_SUM(y, w, keep, k, ROWS, ...) do {                                                                                      \
+    if ((w) == LM_COL_TILE) {                                                                                                         \
+        enum { m_ = VN }; vn a_[LM_COL_TILE / VN];                                                                                     \
+        _Pragma("GCC unroll 16") for (int q_ = 0; q_ < LM_COL_TILE / VN; q_++) a_[q_] = (keep) ? vn_load((y) + q_ * VN) : (vn){ 0 };    \
+        ROWS { _Pragma("GCC unroll 16") for (int q_ = 0; q_ < LM_COL_TILE / VN; q_++) { const int64_t k = q_ * VN; a_[q_] += (__VA_ARGS__); } } \
+        _Pragma("GCC unroll 16") for (int q_ = 0; q_ < LM_COL_TILE / VN; q_++) vn_store((y) + q_ * VN, a_[q_]);                         \
+    } else {                                                                                                                          \
+        if (!(keep)) memset((y), 0, (size_t)(w) * 4);                                                                                 \
+        ROWS LM_V_WALK(w, k, vn a_ = LM_LD((y) + k); a_ += (__VA_ARGS__); LM_ST((y) + k, a_)); } } while (0)
 #endif

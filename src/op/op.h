@@ -23,6 +23,7 @@ typedef struct lm_type {                       /* the static type of a value */
     int8_t rank, ext[LM_MAX_RANK];             /* ext[i] > 0: dimension i is a capacity, its runtime extent is slot ext[i] */
     int64_t dim[LM_MAX_RANK];
 } lm_type;
+enum { LM_NO_EXTENT = -1 };                    /* from shape(): this output has as many rows at run time as its type says (a weight gradient, a sum) */
 lm_type lm_type_make(lm_dtype d, int rank, const int64_t *dim);
 #define LM_TYPE(d, ...) lm_type_make(d, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
 
@@ -105,6 +106,7 @@ struct lm_op {
     int8_t alias[LM_MAX_OUT];                  /* 1 + index of the input that output i is written into; 0 = fresh */
     uint32_t acc_ok;                           /* bit i: output i can be added to */
     uint32_t opaque;                           /* bit i: input i takes part in no gradient (ids, positions) */
+    int8_t rows_from;                          /* input whose leading dimension the outputs' leading dimension is: their runtime extent is its */
     int16_t mm_at;                             /* rows that multiply matrices: 1 + offset of `lm_dtype mm` in params (the compute dtype); 0 none */
     bool pure_write;                           /* has effects besides its outputs' values (collectives, state): never removed, never cloned */
     void (*view)(const lm_call *c, int i, lm_tensor *out);             /* set: outputs are views of input 0 (no kernel runs): fill data, dim, stride */

@@ -49,7 +49,7 @@ lm_err lm_tok_added_build(lm_tok *t) {
         const uint8_t *p = (const uint8_t *)lm_tok_text_of(t, a->id, &n);
         if (a->flags & LM_ADDED_NORMALIZED && t->n_norm) {
             if (!s) err = lm_tok_scratch_get(t, t->ctx, &s);
-            if (!err) err = lm_norm_run(t, s, t->ctx, p, n, &norm);
+            if (!err) err = lm_norm_run(t, s, t->ctx, p, n, true, &norm);
             if (err) break;
             p = (const uint8_t *)norm.p;
             n = norm.n;

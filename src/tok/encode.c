@@ -39,7 +39,7 @@ static lm_err meta_words(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const 
     return from < n ? lm_tok_word(t, s, ctx, p + from, n - from, n - from, out) : LM_OK;
 }
 
-static lm_err words(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, size_t readable, bool first, lm_tok_buf *out) {
+static lm_err words(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, size_t readable, lm_tok_place at, lm_tok_buf *out) {
     if (t->fast) {
         for (const uint8_t *x = p, *end = p + n, *y; x < end; x = y) {
             y = t->fast(x, end);
@@ -52,7 +52,7 @@ static lm_err words(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8
     const uint8_t *base;
     size_t base_n;
     int which;
-    LM_TRY(lm_pre_run(t, s, ctx, p, n, first, &base, &base_n, &which));
+    LM_TRY(lm_pre_run(t, s, ctx, p, n, at, &base, &base_n, &which));
     bool mapped = t->byte_level && t->map_at < t->n_pre;
     lm_str *raw = base == (const uint8_t *)s->raw.p ? &s->text[1] : &s->raw;
     for (int64_t i = 0; i < s->n_span[which]; i++) {
@@ -71,20 +71,20 @@ static lm_err words(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8
     return LM_OK;
 }
 
-/* Text between added tokens of the plain kind. first: it begins the whole text. */
-static lm_err stretch(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, size_t readable, bool first, unsigned flags, lm_tok_buf *out) {
+/* Text between added tokens of the plain kind. */
+static lm_err stretch(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, size_t readable, lm_tok_place at, unsigned flags, lm_tok_buf *out) {
     if (t->n_norm) {
-        LM_TRY(lm_norm_run(t, s, ctx, p, n, &s->text[0]));
+        LM_TRY(lm_norm_run(t, s, ctx, p, n, at != LM_AT_REST, &s->text[0]));
         p = (const uint8_t *)s->text[0].p;
         n = readable = s->text[0].n;
         if (!n) return LM_OK;
     }
-    if (!t->normalized.n) return words(t, s, ctx, p, n, readable, first, out);
+    if (!t->normalized.n) return words(t, s, ctx, p, n, readable, at, out);
     s->n_hit[1] = 0;
     LM_TRY(lm_tok_added_cut(t, &t->normalized, ctx, p, n, flags & LM_TOK_SPECIAL, &s->hit[1], &s->n_hit[1], &s->cap_hit[1]));
     for (int64_t i = 0; i < s->n_hit[1]; i++) {
         lm_tok_hit h = s->hit[1][i];
-        if (h.id < 0) LM_TRY(words(t, s, ctx, p + h.s, h.e - h.s, readable - h.s, first && h.s == 0, out));
+        if (h.id < 0) LM_TRY(words(t, s, ctx, p + h.s, h.e - h.s, readable - h.s, h.s ? LM_AT_PIECE : at, out));
         else {
             LM_TRY(lm_tok_room(out, 1));
             out->id[out->n++] = h.id;
@@ -93,13 +93,13 @@ static lm_err stretch(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uin
     return LM_OK;
 }
 
-static lm_err good_text(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, bool first, unsigned flags, lm_tok_buf *out) {
-    if (!t->plain.n) return stretch(t, s, ctx, p, n, n, first, flags, out);
+static lm_err good_text(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_place at, unsigned flags, lm_tok_buf *out) {
+    if (!t->plain.n) return stretch(t, s, ctx, p, n, n, at, flags, out);
     s->n_hit[0] = 0;
     LM_TRY(lm_tok_added_cut(t, &t->plain, ctx, p, n, flags & LM_TOK_SPECIAL, &s->hit[0], &s->n_hit[0], &s->cap_hit[0]));
     for (int64_t i = 0; i < s->n_hit[0]; i++) {
         lm_tok_hit h = s->hit[0][i];
-        if (h.id < 0) LM_TRY(stretch(t, s, ctx, p + h.s, h.e - h.s, n - h.s, first && h.s == 0, flags, out));
+        if (h.id < 0) LM_TRY(stretch(t, s, ctx, p + h.s, h.e - h.s, n - h.s, h.s ? LM_AT_PIECE : at, flags, out));
         else {
             LM_TRY(lm_tok_room(out, 1));
             out->id[out->n++] = h.id;
@@ -120,7 +120,7 @@ static lm_err encode(const lm_tok *t, lm_tok_scratch *s, const uint8_t *p, size_
     if (flags & LM_TOK_ADD) LM_TRY(append(out, t->prefix, t->n_prefix));
     for (size_t at = 0; at < n;) {
         size_t good = good_prefix(p + at, n - at);
-        if (good) LM_TRY(good_text(t, s, ctx, p + at, good, at == 0, flags, out));
+        if (good) LM_TRY(good_text(t, s, ctx, p + at, good, at ? LM_AT_REST : LM_AT_START, flags, out));
         at += good;
         if (at == n) break;
         if (!(flags & LM_TOK_RAW)) return lm_fail(ctx, LM_E_DATA, "the text is not UTF-8 at byte %zu (0x%02x); encode it as raw bytes, or repair it first", at, p[at]);

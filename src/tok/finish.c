@@ -91,7 +91,7 @@ static lm_err hash_all(lm_tok *t) {
     lm_hasher_add(h, head, sizeof head);
     for (int32_t id = 0; id < t->n_vocab; id++) {
         const lm_tok_one *o = &t->tok[id];
-        uint32_t x[] = { o->text_n, o->type != LM_TOK_NONE, o->model || !o->added, o->added ? t->added[o->added - 1].flags + 1 : 0 };
+        uint32_t x[] = { o->text_n, o->type != LM_TOK_NONE, o->added ? t->added[o->added - 1].flags + 1 : 0 };
         lm_hasher_add(h, x, sizeof x);
         lm_hasher_add(h, t->blob.p + o->text, o->text_n);
     }

@@ -1,7 +1,8 @@
 /* norm.c — normalizers: text to text, before anything is split.
  *
- * Unicode normal forms come from utf8proc. Only stretches that can change are given to it: a stretch begins at an ASCII character (which never
- * joins with what is before it) and holds a byte that starts a character from U+0300 on (for NFC; from U+0080 for the other forms). */
+ * Unicode normal forms come from utf8proc, which is given only the stretches that can change: for NFC a character that may move with the one before
+ * it, for the other forms what is not ASCII. Characters whose combining class or decomposition is younger than Unicode 9 are kept as they are,
+ * because the normalizers that models were trained with do so. */
 #define _GNU_SOURCE 1      /* memmem */
 #include "tok/tok_int.h"
 #include "tok/unicode.h"
@@ -28,17 +29,57 @@ static lm_err normal_form(lm_ctx *ctx, lm_norm_kind kind, const uint8_t *p, size
     return k < 0 ? lm_fail(ctx, LM_E_DATA, "normalizing failed: %s", utf8proc_errmsg(k)) : lm_str_err(out);
 }
 
-static lm_err unicode_form(lm_ctx *ctx, lm_norm_kind kind, const uint8_t *p, size_t n, lm_str *out) {
-    const uint8_t low = kind == LM_NORM_NFC ? 0xcc : 0x80;    /* bytes below cannot be touched */
-    size_t copied = 0, i = 0;
-    while (i < n) {
-        if (p[i] < low) { i++; continue; }
+static bool after9(uint32_t c) {
+    int lo = 0, hi = lm_uc_n_after9;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (lm_uc_after9[mid].hi < c) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo < lm_uc_n_after9 && lm_uc_after9[lo].lo <= c;
+}
+
+/* NFC: only characters of LM_UC_NFC and the one before them can change. */
+static lm_err nfc(lm_ctx *ctx, const uint8_t *p, size_t n, lm_str *out) {
+    size_t copied = 0, before = 0;                         /* before: where the character before i begins */
+    int k = 0;
+    for (size_t i = 0; i < n; before = i, i += (size_t)k) {
+        if (p[i] < 0xcc) { k = p[i] < 0x80 ? 1 : 2; continue; }          /* below U+0300 */
+        if (!(lm_uc(lm_utf8_get(p + i, &k)) & LM_UC_NFC)) continue;
         size_t s = i, e = i;
-        while (s > copied && p[s] >= 0x80) s--;
-        while (e < n && p[e] >= 0x80) e++;
+        if (i > copied) {
+            s = before;
+            if (after9(lm_utf8_get(p + s, &k))) s = i;
+        }
+        while (e < n && lm_uc(lm_utf8_get(p + e, &k)) & LM_UC_NFC) e += (size_t)k;
         lm_str_add(out, p + copied, s - copied);
-        LM_TRY(normal_form(ctx, kind, p + s, e - s, out));
+        LM_TRY(normal_form(ctx, LM_NORM_NFC, p + s, e - s, out));
         copied = i = e;
+        k = 0;
+    }
+    lm_str_add(out, p + copied, n - copied);
+    return LM_OK;
+}
+
+/* The other forms: stretches of characters that are not ASCII, each with the ASCII character before it, cut at characters of after9(). */
+static lm_err unicode_form(lm_ctx *ctx, lm_norm_kind kind, const uint8_t *p, size_t n, lm_str *out) {
+    size_t copied = 0, i = 0;
+    int k;
+    while (i < n) {
+        if (p[i] < 0x80) { i++; continue; }
+        size_t s = i > copied ? i - 1 : i;
+        lm_str_add(out, p + copied, s - copied);
+        while (i < n && p[i] >= 0x80) {
+            bool alone = after9(lm_utf8_get(p + i, &k));
+            if (alone) {
+                LM_TRY(normal_form(ctx, kind, p + s, i - s, out));
+                lm_str_add(out, p + i, (size_t)k);
+                s = i + (size_t)k;
+            }
+            i += (size_t)k;
+        }
+        LM_TRY(normal_form(ctx, kind, p + s, i - s, out));
+        copied = i;
     }
     lm_str_add(out, p + copied, n - copied);
     return LM_OK;
@@ -75,7 +116,7 @@ static lm_err replace(const lm_tok_norm *m, lm_tok_scratch *s, lm_ctx *ctx, cons
     return LM_OK;
 }
 
-lm_err lm_norm_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_str *out) {
+lm_err lm_norm_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, bool prepend, lm_str *out) {
     lm_str *two[2] = { out, &s->raw };
     int to = t->n_norm % 2 ? 0 : 1;                        /* so that the last one writes to out */
     for (int i = 0; i < t->n_norm; i++, to = !to) {
@@ -83,8 +124,9 @@ lm_err lm_norm_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_
         lm_str *o = two[to];
         lm_str_clear(o);
         switch (m->kind) {
-        case LM_NORM_NFC: case LM_NORM_NFD: case LM_NORM_NFKC: case LM_NORM_NFKD: LM_TRY(unicode_form(ctx, m->kind, p, n, o)); break;
-        case LM_NORM_PREPEND: if (n) lm_str_add(o, m->a, m->a_n); lm_str_add(o, p, n); break;
+        case LM_NORM_NFC: LM_TRY(nfc(ctx, p, n, o)); break;
+        case LM_NORM_NFD: case LM_NORM_NFKC: case LM_NORM_NFKD: LM_TRY(unicode_form(ctx, m->kind, p, n, o)); break;
+        case LM_NORM_PREPEND: if (n && prepend) lm_str_add(o, m->a, m->a_n); lm_str_add(o, p, n); break;
         case LM_NORM_REPLACE: LM_TRY(replace(m, s, ctx, p, n, o)); break;
         case LM_NORM_STRIP: strip(p, n, m->left, m->right, o); break;
         case LM_NORM_BYTES: lm_bytes_to_text(p, n, o); break;

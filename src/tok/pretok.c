@@ -114,7 +114,7 @@ static lm_err by_known(cutter *c, lm_split_fn *fn, const uint8_t *p, size_t a, s
 }
 
 /* Rewrites every span of list `from` into o (cleared) and list `to`. */
-typedef struct { const lm_tok_pre *m; bool bytes; bool first; } rewriting;
+typedef struct { const lm_tok_pre *m; bool bytes; lm_tok_place at; } rewriting;
 static lm_err rewrite(lm_tok_scratch *s, rewriting w, const uint8_t *p, int from, lm_str *o) {
     lm_str_clear(o);
     for (int64_t i = 0; i < s->n_span[from]; i++) {
@@ -122,11 +122,12 @@ static lm_err rewrite(lm_tok_scratch *s, rewriting w, const uint8_t *p, int from
         size_t at = o->n;
         if (w.bytes) lm_bytes_to_text(p + v.s, v.e - v.s, o);
         else if (w.m->kind == LM_PRE_BYTES) {
-            if (w.m->prefix && p[v.s] != ' ') lm_str_putc(o, ' ');
+            if (w.m->prefix && p[v.s] != ' ' && (w.at != LM_AT_REST || v.s)) lm_str_putc(o, ' ');
             lm_str_add(o, p + v.s, v.e - v.s);
         } else {
             bool has = p[v.s] == ' ' || (v.e - v.s >= w.m->n && !memcmp(p + v.s, w.m->s, w.m->n));
-            if (!has && w.m->prefix && (!w.m->prefix_first || (w.first && i == 0 && v.s == 0))) lm_str_add(o, w.m->s, w.m->n);
+            bool put = v.s ? !w.m->prefix_first : w.at == LM_AT_START || (w.at == LM_AT_PIECE && !w.m->prefix_first);
+            if (!has && w.m->prefix && put) lm_str_add(o, w.m->s, w.m->n);
             for (size_t k = v.s, last = v.s; k <= v.e; k++)
                 if (k == v.e || p[k] == ' ') {
                     lm_str_add(o, p + last, k - last);
@@ -159,7 +160,7 @@ static lm_err cut_all(const lm_tok_pre *m, lm_tok_scratch *s, lm_ctx *ctx, const
     return LM_OK;
 }
 
-lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, bool first, const uint8_t **base, size_t *base_n, int *which) {
+lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_place at, const uint8_t **base, size_t *base_n, int *which) {
     lm_str *spare[2] = { &s->text[1], &s->raw };
     int cur = 0, buf = 0;
     lm_err err = LM_OK;
@@ -168,7 +169,7 @@ lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t
     for (int i = 0; i < t->n_pre; i++) {
         const lm_tok_pre *m = &t->pre[i];
         if (m->kind == LM_PRE_META || (m->kind == LM_PRE_BYTES && m->prefix)) {
-            LM_GOTO(rewrite(s, (rewriting){ .m = m, .first = first }, p, cur, spare[buf]), out_of_memory);
+            LM_GOTO(rewrite(s, (rewriting){ .m = m, .at = at }, p, cur, spare[buf]), out_of_memory);
             p = (const uint8_t *)spare[buf]->p;
             n = spare[buf]->n;
             buf = !buf;

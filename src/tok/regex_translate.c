@@ -6,18 +6,22 @@
  *   \b \B                            between the \w above
  *   [a[b]c] [a&&b]                   nested sets and intersections, as alternatives and lookaheads
  *   x{1,3}+  x{,3}                   Ruby: one or more times x{1,3}; zero to three
+ *   \p{Han}                          the script alone (PCRE2 takes its extensions too)
+ * Without case, Oniguruma also matches one letter by two (ss by U+00DF, fi by U+FB01): patterns where that could happen are refused.
  * ^ and $ match at line ends in Ruby, hence PCRE2_MULTILINE. Anything else with a letter behind a backslash or a "(?" is refused. */
+#define _GNU_SOURCE 1      /* memmem */
 #include "format/cursor.h"
 #include "tok/regex.h"
 #include "tok/unicode.h"
 #include <string.h>
 
 enum { MAX_PATTERN = 16 << 10, MAX_DEPTH = 64 };
-typedef struct { lm_ctx *ctx; const char *all, *p, *end; } tr;
+typedef struct { lm_ctx *ctx; const char *all, *p, *end; bool caseless; char last; } tr;      /* last: the literal ASCII letter before, in lower case */
 
 #define SPACES "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-/* Oniguruma counts the Latin-1 superscripts and fractions as \w, and so do we. */
-#define WORD_MORE "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+/* Oniguruma counts the Latin-1 superscripts and fractions as \w where it stands alone, but not in a class. */
+#define WORD_ALONE "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define WORD_MORE "\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
 
 static lm_err refuse(const tr *t, const char *what) {
     return lm_fail(t->ctx, LM_E_UNSUPPORTED, "regular expression \"%.*s\" at byte %d: %s",
@@ -32,7 +36,8 @@ static void since14(lm_str *out, unsigned set) {
         else lm_str_printf(out, "\\x{%x}-\\x{%x}", r->lo, r->hi);
     }
 }
-static void word_items(lm_str *out) {
+static void word_items(lm_str *out, bool alone) {
+    if (alone) lm_str_puts(out, WORD_ALONE);
     lm_str_puts(out, "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}" WORD_MORE);
     since14(out, LM_UC_SET_L | LM_UC_SET_M | LM_UC_BIT(LM_UC_ND) | LM_UC_BIT(LM_UC_NL) | LM_UC_BIT(LM_UC_PC));
 }
@@ -69,7 +74,7 @@ static lm_err property(tr *t, lm_str *items, bool *neg) {
         for (int c = 0; c < LM_UC_N; c++)
             if ((set >> c) & 1) lm_str_printf(items, "\\p{%s}", lm_uc_names[c]);
         since14(items, set);
-    } else lm_str_printf(items, "\\p{%.*s}", (int)n, s);
+    } else lm_str_printf(items, "\\p{sc:%.*s}", (int)n, s);   /* a script, and not its extensions, which PCRE2's \p{Han} has */
     t->p = close + 1;
     return LM_OK;
 }
@@ -91,7 +96,7 @@ static lm_err code_point(tr *t, char kind, uint32_t *c) {
 }
 
 /* After a backslash. A class: its items in `items`, *neg, *is_class. Else one literal in `items`. */
-static lm_err escape(tr *t, lm_str *items, bool *is_class, bool *neg) {
+static lm_err escape(tr *t, lm_str *items, bool alone, bool *is_class, bool *neg) {
     if (t->p == t->end) return refuse(t, "a backslash at the end");
     char c = *t->p++;
     *is_class = true;
@@ -103,8 +108,8 @@ static lm_err escape(tr *t, lm_str *items, bool *is_class, bool *neg) {
     case 's': lm_str_puts(items, SPACES); return LM_OK;
     case 'D': *neg = true; lm_str_puts(items, "\\p{Nd}"); since14(items, LM_UC_BIT(LM_UC_ND)); return LM_OK;
     case 'd': lm_str_puts(items, "\\p{Nd}"); since14(items, LM_UC_BIT(LM_UC_ND)); return LM_OK;
-    case 'W': *neg = true; word_items(items); return LM_OK;
-    case 'w': word_items(items); return LM_OK;
+    case 'W': *neg = true; word_items(items, alone); return LM_OK;
+    case 'w': word_items(items, alone); return LM_OK;
     case 'H': *neg = true; lm_str_puts(items, "0-9a-fA-F"); return LM_OK;
     case 'h': lm_str_puts(items, "0-9a-fA-F"); return LM_OK;
     default: break;
@@ -158,7 +163,7 @@ static lm_err class_items(tr *t, lm_str *items, lm_str *alts, lm_str *looks, int
         } else if (c == '\\') {
             bool is_class, n;
             lm_str one = { .ctx = t->ctx };
-            lm_err err = escape(t, &one, &is_class, &n);
+            lm_err err = escape(t, &one, false, &is_class, &n);
             if (!err && n) { lm_str_puts(alts, "|[^"); lm_str_add(alts, one.p, one.n); lm_str_putc(alts, ']'); }
             else if (!err) lm_str_add(items, one.p, one.n);
             if (!err) err = lm_str_err(&one);
@@ -243,8 +248,11 @@ static lm_err all(tr *t, lm_str *out) {
     size_t open[MAX_DEPTH], atom = out->n;
     int depth = 0;
     while (t->p < t->end) {
-        char c = *t->p;
+        char c = *t->p, lower = (char)(c | 32), last = t->last;
         size_t here = out->n;
+        t->last = lower >= 'a' && lower <= 'z' ? lower : 0;
+        if (t->caseless && ((last == 's' && (lower == 's' || lower == 't')) || (last == 'f' && (lower == 'f' || lower == 'i' || lower == 'l'))))
+            return refuse(t, "letters that one joined letter stands for without case");
         if (c == '(') {
             if (depth == MAX_DEPTH) return refuse(t, "groups nested too deeply");
             bool flags = false;
@@ -269,7 +277,7 @@ static lm_err all(tr *t, lm_str *out) {
             if (k == 'A' || k == 'z' || k == 'Z') { lm_str_printf(out, "\\%c", k); t->p++; continue; }
             if (k == 'b' || k == 'B') {
                 lm_str w = { .ctx = t->ctx };
-                word_items(&w);
+                word_items(&w, true);
                 lm_err e = lm_str_err(&w);
                 if (!e && k == 'b') lm_str_printf(out, "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))", w.p, w.p, w.p, w.p);
                 else if (!e) lm_str_printf(out, "(?:(?<=[%s])(?=[%s])|(?<![%s])(?![%s]))", w.p, w.p, w.p, w.p);
@@ -280,7 +288,7 @@ static lm_err all(tr *t, lm_str *out) {
             }
             bool is_class, neg;
             lm_str one = { .ctx = t->ctx };
-            lm_err err = escape(t, &one, &is_class, &neg);
+            lm_err err = escape(t, &one, true, &is_class, &neg);
             if (!err) err = lm_str_err(&one);
             if (!err && is_class) { lm_str_puts(out, neg ? "[^" : "["); lm_str_add(out, one.p, one.n); lm_str_putc(out, ']'); }
             else if (!err) lm_str_add(out, one.p, one.n);
@@ -301,7 +309,7 @@ static lm_err all(tr *t, lm_str *out) {
 lm_err lm_regex_translate(lm_ctx *ctx, const char *pattern, size_t n, lm_str *out) {
     if (n > MAX_PATTERN) return lm_fail(ctx, LM_E_UNSUPPORTED, "a regular expression of %zu bytes: at most %d are taken", n, MAX_PATTERN);
     if (!lm_utf8_ok(pattern, n) || memchr(pattern, 0, n)) return lm_fail(ctx, LM_E_FORMAT, "a regular expression that is not UTF-8 text");
-    tr t = { ctx, pattern, pattern, pattern + n };
+    tr t = { .ctx = ctx, .all = pattern, .p = pattern, .end = pattern + n, .caseless = memmem(pattern, n, "(?i", 3) != NULL };
     LM_TRY(all(&t, out));
     if (!n) lm_str_puts(out, "");
     return lm_str_err(out);

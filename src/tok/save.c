@@ -15,6 +15,15 @@ static lm_err text_json(lm_ctx *ctx, const lm_tok *t, int32_t id, lm_str *s) {
 static const char *yes(bool b) { return b ? "true" : "false"; }
 static int by_id(const void *a, const void *b) { return *(const int32_t *)a < *(const int32_t *)b ? -1 : 1; }
 
+/* Readers number added tokens on from the vocabulary's size, whatever id the file states, unless they are in the vocabulary. */
+static bool added_follow(const lm_tok *t) {
+    int32_t n = 0;
+    for (int32_t id = 0; id < t->n_vocab; id++) n += t->tok[id].type != LM_TOK_NONE && (t->tok[id].model || !t->tok[id].added);
+    for (int32_t id = 0; id < t->n_vocab; id++)
+        if (t->tok[id].added && !t->tok[id].model && id != n++) return false;
+    return true;
+}
+
 static lm_err added(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
     int32_t *id = lm_alloc(ctx, LM_MEM_TOK, ((size_t)t->n_added + 1) * sizeof *id);
     if (!id) return LM_E_NOMEM;
@@ -42,9 +51,10 @@ lm_err lm_tok_to_json(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
     lm_str_printf(s, ",\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n    \"fuse_unk\": %s,\n    \"byte_fallback\": %s,\n    \"ignore_merges\": %s,\n    \"vocab\": {",
                   yes(t->fuse_unk), yes(t->byte_fallback), yes(t->ignore_merges));
     const char *sep = "";
+    bool all = !added_follow(t);
     for (int32_t id = 0; id < t->n_vocab; id++) {
         const lm_tok_one *o = &t->tok[id];
-        if (o->type == LM_TOK_NONE || (o->added && !o->model)) continue;
+        if (o->type == LM_TOK_NONE || (o->added && !o->model && !all)) continue;
         lm_str_printf(s, "%s\n      ", sep);
         LM_TRY(text_json(ctx, t, id, s));
         lm_str_printf(s, ": %d", id);

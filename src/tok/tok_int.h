@@ -157,9 +157,11 @@ lm_err lm_tok_word(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_
 /* Room for `more` ids. */
 lm_err lm_tok_room(lm_tok_buf *b, size_t more);
 
-lm_err lm_norm_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_str *out);   /* out: rewritten; uses s->raw */
-/* Split one text: spans in s->span[*which], bytes in *base. first: it is the start of the whole text. */
-lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, bool first, const uint8_t **base, size_t *base_n, int *which);
+/* Where a piece of text stands: at the start of the whole, behind an added token, or behind bytes that are no text (then no space is put in front). */
+typedef enum { LM_AT_START, LM_AT_PIECE, LM_AT_REST } lm_tok_place;
+lm_err lm_norm_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, bool prepend, lm_str *out);   /* out: rewritten; uses s->raw */
+/* Split one text: spans in s->span[*which], bytes in *base. */
+lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_place at, const uint8_t **base, size_t *base_n, int *which);
 
 /* ---- loaders and writer ---- */
 lm_err lm_tok_load_json(lm_tok *t, json_t *root, const char *name);                       /* tokenizer.json */

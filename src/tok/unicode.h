@@ -1,4 +1,4 @@
-/* unicode.h — what the splitters need to know of a code point: its general category, White_Space, and "word".
+/* unicode.h — what the splitters need to know of a code point: its general category, White_Space, "word", and whether NFC cares.
  *
  * One table of one Unicode version (tools/gen_unicode.py) serves the hand-written splitters and the translation of patterns for PCRE2, so that both
  * paths of one pattern agree, and agree with the tokenizers of record, whatever the C library or PCRE2 was built with.
@@ -13,7 +13,7 @@ enum { LM_UC_BLOCK = 128 };
 enum { LM_UC_CN, LM_UC_LU, LM_UC_LL, LM_UC_LT, LM_UC_LM, LM_UC_LO, LM_UC_MN, LM_UC_MC, LM_UC_ME, LM_UC_ND, LM_UC_NL, LM_UC_NO,
        LM_UC_PC, LM_UC_PD, LM_UC_PS, LM_UC_PE, LM_UC_PI, LM_UC_PF, LM_UC_PO, LM_UC_SM, LM_UC_SC, LM_UC_SK, LM_UC_SO,
        LM_UC_ZS, LM_UC_ZL, LM_UC_ZP, LM_UC_CC, LM_UC_CF, LM_UC_CS, LM_UC_CO, LM_UC_N };
-enum { LM_UC_SPACE = 0x20, LM_UC_WORD = 0x40 };
+enum { LM_UC_SPACE = 0x20, LM_UC_WORD = 0x40, LM_UC_NFC = 0x80 /* NFC may change it, reorder it or join it to what is before */ };
 typedef struct { uint32_t lo, hi; int cat; } lm_uc_range;
 extern const char lm_uc_version[];
 extern const char *const lm_uc_names[LM_UC_N];
@@ -21,6 +21,8 @@ extern const uint16_t lm_uc_index[0x110000 / LM_UC_BLOCK];
 extern const uint8_t lm_uc_blocks[][LM_UC_BLOCK];
 extern const lm_uc_range lm_uc_since14[];       /* categories given after Unicode 14, the version of PCRE2 10.42 */
 extern const int lm_uc_n_since14;
+extern const lm_uc_range lm_uc_after9[];        /* ascending: normalization properties given after Unicode 9; the normalizers of record do not know them */
+extern const int lm_uc_n_after9;
 
 static inline unsigned lm_uc(uint32_t c) { return c < 0x110000 ? lm_uc_blocks[lm_uc_index[c / LM_UC_BLOCK]][c % LM_UC_BLOCK] : LM_UC_CN; }
 static inline unsigned lm_uc_cat(uint32_t c) { return lm_uc(c) & 31; }

@@ -153,7 +153,7 @@ static lm_err save_weights(run *r, const char *dir) {
 }
 static lm_err checkpoint(run *r, int64_t step) {
     r->st.step = step; r->st.seqs = step * r->c->train.batch;
-    r->st.tok_hash = lm_tok_hash(r->tok); r->st.config_hash = r->cfg_hash; r->st.isa = lm_cpu_isa_of(lm_ctx_isa_mask(r->ctx) & lm_cpu_features());
+    r->st.tok_hash = lm_tok_hash(r->tok); r->st.config_hash = r->cfg_hash; r->st.isa = lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
     LM_TRY(lm_out_flush(r->metrics));
     LM_TRY(lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep));
     lm_run_event e = { .kind = LM_RUN_CKPT, .step = step, .text = r->ckpt_dir };

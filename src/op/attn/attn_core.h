@@ -59,17 +59,15 @@ AC_INLINE uint64_t ac_bits(int lo, int hi) { return lo >= hi ? 0 : (~UINT64_C(0)
 /* What the compiler makes of vector comparisons is twice as long. Same results as the generic forms below, bit for bit. */
 AC_INLINE v16 ac_pick(uint64_t bits, int g, v16 x, v16 other) { return (v16)_mm512_mask_mov_ps((__m512)other, (__mmask16)(bits >> (16 * g)), (__m512)x); }
 AC_INLINE v16 ac_max(v16 a, v16 b) { return (v16)_mm512_max_ps((__m512)a, (__m512)b); }
-AC_INLINE v16 ac_exp(v16 x, bool not_above_0) {                  /* lm_v_exp */
+AC_INLINE v16 ac_exp(v16 x, bool not_above_0) {                  /* lm_v_exp; written so that it contracts, or not, as that does */
     const __m512 lo = _mm512_set1_ps(-87.3365447505f), hi = _mm512_set1_ps(88.3762626647f);
-    __m512 c = _mm512_max_ps(lo, (__m512)x);                     /* NaN passes */
-    if (!not_above_0) c = _mm512_min_ps(hi, c);
-    __m512 f = _mm512_sub_ps(_mm512_fmadd_ps(c, _mm512_set1_ps(1.44269504088896341f), _mm512_set1_ps(12582912.0f)), _mm512_set1_ps(12582912.0f));
-    __m512 r = _mm512_fmadd_ps(f, _mm512_set1_ps(2.12194440e-4f), _mm512_fnmadd_ps(f, _mm512_set1_ps(0.693359375f), c));
-    __m512 p = _mm512_fmadd_ps(r, _mm512_set1_ps(1.9875691500e-4f), _mm512_set1_ps(1.3981999507e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f)); p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f)); p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
-    p = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(p, r), r, r), _mm512_set1_ps(1.0f));
-    __m512 y = _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, lo, _CMP_NLT_UQ), p, f);
+    __m512 m = _mm512_max_ps(lo, (__m512)x);                     /* NaN passes */
+    const v16 c = (v16)(not_above_0 ? m : _mm512_min_ps(hi, m)), f = c * 1.44269504088896341f + 12582912.0f - 12582912.0f;
+    v16 r = c - f * 0.693359375f; r = r + f * 2.12194440e-4f;
+    v16 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f; p = p * r + 4.1665795894e-2f; p = p * r + 1.6666665459e-1f; p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    __m512 y = _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, lo, _CMP_NLT_UQ), (__m512)p, (__m512)f);
     return (v16)(not_above_0 ? y : _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask((__m512)x, hi, _CMP_GT_OQ), _mm512_set1_ps(INFINITY)));
 }
 #else

@@ -57,6 +57,6 @@ static const lm_sample samples[] = {
     { .name = "f16", .params = NULL, .in = { { .rank = 2, .dim = { 50, 33 }, .dtype = LM_F16 }, IDS(21, 50) } },
     { .name = "panels", .params = NULL, .in = { { .rank = 2, .dim = { 50, 37 }, .layout = LM_PANEL16 }, IDS(21, 50) } }, { .name = "bf16 panels", .params = NULL, .in = { { .rank = 2, .dim = { 50, 37 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, IDS(21, 50) } },
     { .name = "Q8_0 (no gradient check: a quantized weight has none)", .params = NULL, .in = { { .rank = 2, .dim = { 20, 64 }, .dtype = LM_QUANT, .quant = "Q8_0" }, IDS(21, 20) }, .grad_tol = -1 }, { 0 } };
-const lm_op lm_op_embed = { .name = "embed", .math = "y_i = W[ids_i]", .n_in = 2, .n_out = 1, .opaque = 2,
+const lm_op lm_op_embed = { .name = "embed", .math = "y_i = W[ids_i]", .n_in = 2, .rows_from = 1, .n_out = 1, .opaque = 2,
     .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_rows, .samples = samples };
 lm_value *lm_embed(lm_graph *g, lm_value *w, lm_value *ids) { return lm_emit(g, &lm_op_embed, NULL, 2, (lm_value *const[]){ w, ids }); }

@@ -12,6 +12,7 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want_dims(ctx, c, 2, st.rank, st.dim));
     LM_TRY(lm_want_dims(ctx, c, 3, st.rank, st.dim));
     out[0] = LM_TYPE((lm_dtype)c->in[0].dtype, lm_cols(&c->in[0]));
+    out[0].ext[0] = LM_NO_EXTENT;
     return LM_OK;
 }
 static void ref(const lm_call *c) {

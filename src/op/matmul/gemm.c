@@ -24,20 +24,25 @@ int64_t lm_gemm_kc(const lm_gemm *g) {
     return lm_min64(lm_round_up(lm_ceil_div(g->K, lm_ceil_div(g->K, cap)), unit), cap);
 }
 
-/* Wide tiles amortize reading A, tall ones packing B; both shrink until there is work for a team. Few rows: the tile is a stretch of columns. */
+bool lm_gemm_b_here(const lm_gemm *g) { return g->b.layout == LM_PANEL16 && g->b.row && !g->round; }
+bool lm_gemm_b_shared(const lm_gemm *g) { return g->M > 32 && !lm_gemm_b_here(g); }
+
+/* Few rows: the tile is a stretch of columns. Else the cheapest of some tile sizes: reading A again for every nbp panels and packing B again for every mb
+ * rows (in cycles per product of 16 lanes), and the idle time of 2, 4, 8 and 16 threads at the end. */
 lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
-    enum { ENOUGH = 16 };
-    const int64_t np = lm_ceil_div(g->N, 16);
-    lm_gemm_grid t = { .mb = lm_max64(g->M, 1), .nbp = 8 };
-    if (g->M > 16) {
-        t.mb = 1024; t.nbp = LM_GEMM_NBP;
-        #define TILES_ (lm_ceil_div(g->M, t.mb) * lm_ceil_div(np, t.nbp) * g->batch)
-        if (TILES_ < ENOUGH) t.nbp = 12;
-        while (TILES_ < ENOUGH && t.mb > 128) t.mb /= 2;
-        if (TILES_ < ENOUGH) t.nbp = 6;
-        while (TILES_ < ENOUGH && t.mb > 32) t.mb /= 2;
-        #undef TILES_
-        t.mb = lm_round_up(lm_ceil_div(g->M, lm_ceil_div(g->M, t.mb)), 8);
+    static const int16_t mbs[] = { 1024, 512, 256, 128, 64, 32 }, nbps[] = { 24, 12, 6, 3 };
+    const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1);
+    lm_gemm_grid t = { .mb = M, .nbp = 8 };
+    if (M > 16) {
+        const double ca = g->a.row ? 0.5 : 2, cb = g->bpack || lm_gemm_b_here(g) ? 0 : 8;
+        double best = 1e30;
+        for (int j = 0; j < LM_COUNT(nbps); j++)
+            for (int i = 0; i < LM_COUNT(mbs); i++) {
+                const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 8), tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
+                double cost = ca / (double)nbps[j] + cb / (double)mb;
+                for (int n = 2; n <= 16; n *= 2) cost += (n == 2 ? 0.5 : 0.2) * (double)(lm_ceil_div(tiles, n) * n - tiles) / (double)tiles;
+                if (cost < best) { best = cost; t.mb = mb; t.nbp = nbps[j]; }
+            }
     }
     t.n_m = lm_ceil_div(g->M, t.mb);
     t.n_n = lm_ceil_div(np, t.nbp);

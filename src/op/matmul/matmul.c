@@ -38,6 +38,7 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     const dims_t d = dims_of(c);
     if (d.K != d.bk) return lm_fail(ctx, LM_E_SHAPE, "matmul: the summed dimensions differ: %lld in input 0, %lld in input 1 (ta %d, tb %d)", (long long)d.K, (long long)d.bk, p->ta, p->tb);
     if (lm_has(c, 2)) { LM_TRY(lm_want(ctx, c, 2, LM_ANY_FLOAT, 1, 1)); LM_TRY(lm_want_dims(ctx, c, 2, LM_DIMS(d.N))); }
+    if (p->ta && !d.batched) { out[0] = LM_TYPE(LM_F32, d.M, d.N); out[0].ext[0] = LM_NO_EXTENT; return LM_OK; }
     if (d.batched) out[0] = LM_TYPE(LM_F32, d.batch, d.M, d.N);
     else if (p->ta || a->rank == 2) out[0] = LM_TYPE(LM_F32, d.M, d.N);
     else { out[0] = lm_type_like(a); out[0].dtype = LM_F32; out[0].dim[a->rank - 1] = d.N; }
@@ -104,6 +105,7 @@ void lm_gemm_of(const lm_call *c, lm_gemm *g) {
     *g = (lm_gemm){ .batch = d.batch, .M = d.M, .N = d.N, .K = d.K, .a = lm_mat_of(&c->in[0], !p->ta), .b = lm_mat_of(&c->in[1], p->tb),
                     .c = c->out[0].data, .c_rs = lm_row_stride(&c->out[0]), .c_bs = d.batched ? c->out[0].stride[0] : 0,
                     .acc = c->acc & 1, .round = p->mm == LM_BF16 };
+    if (lm_gemm_b_shared(g)) g->bpack = c->shared;
     if (lm_has(c, 2)) { g->bias = c->in[2].data; g->bias_dtype = (lm_dtype)c->in[2].dtype; }
 }
 

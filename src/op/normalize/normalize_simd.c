@@ -6,7 +6,7 @@ static lm_err squares(const lm_call *c, int64_t tile, void *scratch) {
     (void)scratch; int64_t total = lm_numel(&c->in[0]); double *part = (double *)c->shared + 1;
     for (int64_t b = tile * LM_SUM_PER_TILE, e = lm_min64(b + LM_SUM_PER_TILE, lm_sum_blocks(c)); b < e; b++) {
         const float *x = (const float *)c->in[0].data + b * LM_SUM_BLOCK; float s;
-        LM_V_SUM(s, lm_min64(LM_SUM_BLOCK, total - b * LM_SUM_BLOCK), k, __extension__({ v16 v = LM_LD(x + k); v * v; }));
+        LM_V_SUM(s, lm_min64(LM_SUM_BLOCK, total - b * LM_SUM_BLOCK), k, __extension__({ vn v = LM_LD(x + k); v * v; }));
         part[b] = (double)s;
     }
     return LM_OK;

@@ -8,7 +8,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     LM_ROW_FOR(c, tile, r)
         for (int64_t q = 0; q < groups; q++) {
             const float *x = lm_row(&c->in[0], r) + q * d; float *y = lm_row(&c->out[0], r) + q * d, s;
-            LM_V_SUM(s, d, k, __extension__({ v16 v = LM_LD(x + k); v * v; }));
+            LM_V_SUM(s, d, k, __extension__({ vn v = LM_LD(x + k); v * v; }));
             float rstd = 1.0f / sqrtf(s / (float)d + p->eps);
             if (p->offset != 0) LM_V_WALK(d, k, LM_ST(y + k, LM_LD(x + k) * rstd * (LM_LD(w + k) + p->offset)));
             else LM_V_WALK(d, k, LM_ST(y + k, LM_LD(x + k) * rstd * LM_LD(w + k)));

@@ -12,6 +12,7 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     lm_type st = lm_norm_stat_type(&c->in[0], d);
     LM_TRY(lm_want_dims(ctx, c, 2, st.rank, st.dim));
     out[0] = LM_TYPE((lm_dtype)c->in[0].dtype, d);
+    out[0].ext[0] = LM_NO_EXTENT;
     return LM_OK;
 }
 static void ref(const lm_call *c) {

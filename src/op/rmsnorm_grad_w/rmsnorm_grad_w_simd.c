@@ -1,23 +1,12 @@
-/* rmsnorm_grad_w_simd.c — a tile is LM_COL_TILE columns: one accumulator per column, rows in order. */
+/* rmsnorm_grad_w_simd.c — a tile is LM_COL_TILE columns: one accumulator per column, rows (and groups in them) in order. */
 #include "op/elementwise.h"
-#include "op/rmsnorm_grad_w/rmsnorm_grad_w.h"
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)scratch;
-    int64_t d = lm_numel(&c->out[0]), n = lm_rows(&c->in[0]), groups = lm_cols(&c->in[0]) / d, j = tile * LM_COL_TILE, w = lm_min64(LM_COL_TILE, d - j);
-    const float *rs = c->in[2].data; float *y = (float *)c->out[0].data + j;
-    v16 acc[4] = { { 0 } };
-    if (c->acc & 1) LM_V_WALK(w, k, acc[k / 16] = LM_LD(y + k));
-    v16 a0 = acc[0], a1 = acc[1], a2 = acc[2], a3 = acc[3];
-    for (int64_t r = 0; r < n; r++)
-        for (int64_t q = 0; q < groups; q++) {
-            const float *dy = lm_row(&c->in[0], r) + q * d + j, *x = lm_row(&c->in[1], r) + q * d + j; float s = *rs++;
-            if (w == LM_COL_TILE) {
-                a0 += lm_v_load(x) * s * lm_v_load(dy); a1 += lm_v_load(x + 16) * s * lm_v_load(dy + 16);
-                a2 += lm_v_load(x + 32) * s * lm_v_load(dy + 32); a3 += lm_v_load(x + 48) * s * lm_v_load(dy + 48);
-            } else LM_V_WALK(w, k, acc[k / 16] += LM_LD(x + k) * s * LM_LD(dy + k));
-        }
-    if (w == LM_COL_TILE) { lm_v_store(y, a0); lm_v_store(y + 16, a1); lm_v_store(y + 32, a2); lm_v_store(y + 48, a3); }
-    else LM_V_WALK(w, k, LM_ST(y + k, acc[k / 16]));
+    const int64_t d = lm_numel(&c->out[0]), groups = lm_cols(&c->in[0]) / d, n = lm_rows(&c->in[0]) * groups, j = tile * LM_COL_TILE, w = lm_min64(LM_COL_TILE, d - j);
+    const int64_t gs = lm_row_stride(&c->in[0]) - (groups - 1) * d, xs = lm_row_stride(&c->in[1]) - (groups - 1) * d;      /* from a row's last group to the next row */
+    const float *g = (const float *)c->in[0].data + j, *x = (const float *)c->in[1].data + j, *rs = c->in[2].data; float *y = (float *)c->out[0].data + j; int64_t r, q = 0;
+    LM_COL_SUM(y, w, c->acc & 1, k, for (r = 0; r < n; r++, q = q + 1 == groups ? 0 : q + 1, g += q ? d : gs, x += q ? d : xs),
+        LM_LD(x + k) * rs[r] * LM_LD(g + k));
     return LM_OK;
 }
 static bool accepts(const lm_call *c) { return lm_accepts_rows(c) && lm_is_contig(&c->in[2]); }

@@ -6,8 +6,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)scratch; float s = ((const lm_softmax_p *)c->p)->scale; int64_t d = lm_cols(&c->in[0]);
     LM_ROW_FOR(c, tile, r) {
         const float *x = lm_row(&c->in[0], r); float *y = lm_row(&c->out[0], r), m = lm_v_maxof(x, d), sum;
-        const v16i lane = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
-        LM_V_SUM(sum, d, k, __extension__({ v16 e = lm_v_exp((LM_LD(x + k) - m) * s); LM_ST(y + k, e); lm_v_sel(lane < (int32_t)m_, e, (v16){ 0 }); }));
+        LM_V_SUM(sum, d, k, __extension__({ vn e = vn_exp((LM_LD(x + k) - m) * s); LM_ST(y + k, e); vn_first(e, m_); }));
         float inv = 1.0f / sum;
         LM_V_WALK(d, k, LM_ST(y + k, LM_LD(y + k) * inv));
     }

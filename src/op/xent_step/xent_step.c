@@ -10,6 +10,7 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     if (c->in[1].dtype == LM_QUANT) return lm_fail(ctx, LM_E_UNSUPPORTED, "xent_step: input 1 is quantized (%s): it has no gradient", c->in[1].quant ? c->in[1].quant->name : "?");
     out[2] = LM_TYPE(LM_F32, c->in[0].dim[0], c->in[0].dim[1]);
     out[3] = LM_TYPE(LM_F32, c->in[1].dim[0], c->in[1].dim[1]);
+    out[3].ext[0] = LM_NO_EXTENT;
     return LM_OK;
 }
 static void ref(const lm_call *c) {

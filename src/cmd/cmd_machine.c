@@ -1,0 +1,83 @@
+/* cmd_machine.c — this machine's ceilings, measured once and kept in the user's cache; ranks when started under a launcher.
+ *
+ * The file is $XDG_CACHE_HOME/loam/machine-<hash of processor and instruction sets>-<threads>.json (~/.cache without the variable). A file that cannot be read or is of another
+ * version is measured anew; one that cannot be written costs the measurement again next time, nothing else. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/file.h"
+#include "cmd/cmd_common.h"
+#include "device/cpu.h"
+#include "format/json.h"
+
+enum { VERSION = 1 };
+static lm_err cache_path(lm_cli *cli, char **out) {
+    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char model[128];
+    uint64_t f = lm_cpu_features(), mask = lm_ctx_isa_mask(cli->ctx);
+    char *id = lm_arena_printf(cli->a, "%s|%s", lm_cpu_model(model, sizeof model), lm_cpu_isa_of(mask ? f & mask : f));
+    if (!id) return LM_E_NOMEM;
+    char *dir = base && *base == '/' ? lm_arena_printf(cli->a, "%s/loam", base) : home && *home == '/' ? lm_arena_printf(cli->a, "%s/.cache/loam", home) : NULL;
+    *out = dir ? lm_arena_printf(cli->a, "%s/machine-%016llx-%d.json", dir, (unsigned long long)lm_hash64(id, strlen(id), 0), lm_ctx_threads(cli->ctx)) : NULL;
+    return LM_OK;
+}
+static const struct { const char *key; size_t at; } field[] = {
+    { "fma_f32", offsetof(lm_machine, fma_f32) }, { "mm_f32", offsetof(lm_machine, mm_f32) }, { "mm_bf16", offsetof(lm_machine, mm_bf16) }, { "read_1", offsetof(lm_machine, read_1) },
+    { "read_n", offsetof(lm_machine, read_n) }, { "cache_n", offsetof(lm_machine, cache_n) } };
+static bool read_cache(lm_cli *cli, const char *path, lm_machine *m) {
+    lm_ctx *quiet;                                               /* what is wrong with a cache concerns nobody */
+    json_t *j = NULL;
+    if (!lm_exists(path) || lm_ctx_new(&quiet, &(lm_ctx_opts){ .n_threads = 1 })) return false;
+    bool ok = !lm_json_load(quiet, path, 0, &j);
+    lm_jv root = lm_json_root(quiet, path, j);
+    int64_t version = 0, threads = 0;
+    ok = ok && !lm_json_int(&root, "version", LM_JSON_NEED, 0, 0, 1 << 30, &version) && version == VERSION && !lm_json_int(&root, "threads", LM_JSON_NEED, 0, 1, 1 << 20, &threads);
+    *m = (lm_machine){ .threads = (int)threads };
+    for (int i = 0; ok && i < LM_COUNT(field); i++) ok = !lm_json_num(&root, field[i].key, LM_JSON_NEED, 0, 1, 1e18, (double *)((char *)m + field[i].at));
+    ok = ok && threads == lm_ctx_threads(cli->ctx);
+    lm_json_free(j); lm_ctx_free(quiet);
+    return ok;
+}
+void lm_cmd_machine_json(lm_str *s, const lm_machine *m) {
+    char model[128];
+    lm_str_puts(s, "{\"cpu\": "); lm_cpu_model(model, sizeof model); lm_str_json(s, model, strlen(model));
+    lm_str_printf(s, ", \"threads\": %d", m->threads);
+    for (int i = 0; i < LM_COUNT(field); i++) lm_str_printf(s, ", \"%s\": %.4g", field[i].key, *(const double *)((const char *)m + field[i].at));
+    lm_str_printf(s, ", \"version\": %d}", VERSION);
+}
+static void write_cache(const char *path, const lm_machine *m) {
+    lm_ctx *quiet;
+    char dir[4096];
+    const char *slash = strrchr(path, '/');
+    if (!slash || (size_t)(slash - path) >= sizeof dir || lm_ctx_new(&quiet, &(lm_ctx_opts){ .n_threads = 1 })) return;
+    memcpy(dir, path, (size_t)(slash - path)); dir[slash - path] = 0;
+    lm_str s = { .ctx = quiet };
+    lm_cmd_machine_json(&s, m);
+    lm_str_putc(&s, '\n');
+    if (!lm_str_err(&s) && !lm_dir_make(quiet, dir)) lm_file_write_atomic(quiet, path, s.p, s.n);
+    lm_str_free(&s); lm_ctx_free(quiet);
+}
+lm_err lm_cmd_machine(lm_cli *cli, bool again, lm_machine *m) {
+    char *path;
+    LM_TRY(cache_path(cli, &path));
+    if (path && !again && read_cache(cli, path, m)) return LM_OK;
+    lm_cli_progress(cli, "measuring this machine, once …");
+    LM_TRY(lm_machine_measure(cli->ctx, m));
+    lm_cli_progress_end(cli);
+    if (path) write_cache(path, m);
+    return LM_OK;
+}
+lm_err lm_cmd_ceiling(lm_cli *cli, lm_dtype mm, double *flops) {
+    lm_machine m;
+    LM_TRY(lm_cmd_machine(cli, false, &m));
+    *flops = mm == LM_BF16 ? m.mm_bf16 : m.mm_f32;
+    return LM_OK;
+}
+static bool launched(void) {
+    static const char *const size[] = { "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "SLURM_NTASKS", "WORLD_SIZE" };
+    for (int i = 0; i < LM_COUNT(size); i++) { const char *v = getenv(size[i]); if (v && atoi(v) > 1) return true; }
+    return false;
+}
+lm_err lm_cmd_comm(lm_cli *cli, lm_comm **comm) {
+    *comm = NULL;
+    return launched() ? lm_fail(cli->ctx, LM_E_UNSUPPORTED, "a launcher started several ranks, but this build has no communicator") : LM_OK;
+}

@@ -1,0 +1,21 @@
+/* model_save.h — parameters on their way out: rows from any storage, converted by all threads, in pieces; for the model_save*.c files.
+ *
+ * Lifetime: lm_saver lives in its caller.  Threads: one saver at a time (it uses the pool inside).  Errors: as model.h. */
+#ifndef LM_MODEL_SAVE_H
+#define LM_MODEL_SAVE_H
+#include "model/model_int.h"
+typedef struct {
+    const char *name; lm_tensor t; lm_role role; bool head;
+    int64_t rows, cols;                  /* as written; rank 1: one row */
+    bool transpose; int perm_heads;      /* as in model_weights.h: the file wants (columns, rows), interleaved pairs */
+    lm_dtype dtype; const lm_quant *quant;   /* what is written */
+    const char *as;                      /* under which name */
+} lm_save_item;
+typedef struct { lm_ctx *ctx; lm_arena *a; lm_save_item *v; int n, cap; const lm_store *store; } lm_saver;
+/* Every parameter of the model, found in the store with its shape. */
+lm_err lm_saver_open(lm_saver *s, lm_ctx *ctx, const lm_cfg *c, const lm_store *store);
+void lm_saver_close(lm_saver *s);
+/* The item's bytes, in order, through write(). */
+lm_err lm_saver_write(lm_saver *s, const lm_save_item *v, lm_err (*write)(void *to, const void *p, size_t n), void *to);
+lm_err lm_saver_dtype(lm_ctx *ctx, lm_dtype dtype);      /* F32, BF16 and F16 are written */
+#endif

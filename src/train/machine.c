@@ -1,0 +1,53 @@
+/* machine.c — see machine.h. */
+#include "base/pool.h"
+#include "device/cpu.h"
+#include "device/probe.h"
+#include "op/matmul/matmul.h"
+#include "train/machine.h"
+
+static lm_err product(lm_graph *g, lm_dtype mm, int64_t m, int64_t n, int64_t k) {
+    lm_type x = LM_TYPE(LM_F32, m, k), w = LM_TYPE(mm == LM_BF16 ? LM_BF16 : LM_F32, n, k);
+    lm_graph_output(g, "c", lm_matmul_mm(g, lm_input(g, "x", &x), lm_state(g, "w", &w), NULL, false, true, mm));
+    return lm_graph_err(g);
+}
+lm_err lm_machine_matmul(lm_ctx *ctx, lm_dtype mm, int64_t m, int64_t n, int64_t k, bool panels, double seconds, double *flops) {
+    lm_store *store = NULL; lm_graph *g = NULL; lm_plan *p = NULL;
+    lm_err err;
+    LM_GOTO(lm_store_new(&store, ctx), done);
+    lm_type w = LM_TYPE(mm == LM_BF16 ? LM_BF16 : LM_F32, n, k);
+    LM_GOTO(lm_store_add(store, "w", &w, !panels ? LM_PLAIN : mm == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16, LM_MEM_WEIGHTS, NULL), done);
+    LM_GOTO(lm_graph_new(&g, ctx, store), done);
+    LM_GOTO(product(g, mm, m, n, k), done);
+    LM_GOTO(lm_plan_new(&p, ctx, g, &(lm_plan_opts){ .store = store, .create_states = true, .state_tag = LM_MEM_WEIGHTS }), done);
+    float *x = lm_plan_input(p, "x", NULL);
+    for (int64_t i = 0; i < m * k; i++) x[i] = (float)(i % 13) * 0.01f;
+    double best = 1e30, end = lm_now() + seconds;
+    for (int i = 0; i < 3 || lm_now() < end; i++) {
+        double t = lm_now();
+        LM_GOTO(lm_plan_run(p), done);
+        t = lm_now() - t;
+        if (i && t < best) best = t;
+    }
+    *flops = 2.0 * (double)m * (double)n * (double)k / best;
+done:
+    lm_plan_free(p); lm_graph_free(g); lm_store_free(store);
+    return err;
+}
+lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
+    lm_machine m = { .threads = lm_ctx_threads(ctx) };
+    lm_ctx *one = NULL;
+    m.fma_f32 = lm_probe_fma(ctx, 0.05);
+    LM_TRY(lm_machine_matmul(ctx, LM_F32, 512, 2048, 1024, false, 0.15, &m.mm_f32));
+    LM_TRY(lm_machine_matmul(ctx, LM_BF16, 512, 2048, 1024, false, 0.15, &m.mm_bf16));
+    m.cache_n = lm_probe_read(ctx, (size_t)512 << 10, 0.05);
+    size_t big = lm_memory_available() / 4, l3 = 2 * lm_cpu_cache(3);       /* well beyond the caches */
+    if (big > (size_t)1 << 30) big = (size_t)1 << 30;
+    if (l3 > (size_t)64 << 20 && big > l3) big = l3;
+    m.read_n = lm_probe_read(ctx, big / (size_t)m.threads, 0.15);
+    LM_TRY(lm_ctx_new(&one, &(lm_ctx_opts){ .n_threads = 1, .isa_mask = lm_ctx_isa_mask(ctx) }));
+    m.read_1 = lm_probe_read(one, big / 2, 0.1);
+    lm_ctx_free(one);
+    if (!(m.fma_f32 > 0 && m.mm_f32 > 0 && m.mm_bf16 > 0 && m.read_n > 0 && m.read_1 > 0 && m.cache_n > 0)) return lm_fail(ctx, LM_E_NOMEM, "there is no memory to measure this machine with");
+    *out = m;
+    return LM_OK;
+}
