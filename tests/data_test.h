@@ -9,15 +9,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char t_dir[256];
+/* A path in the scratch folder; lives until t_done, which removes the folder. */
+static char t_dir[256], *t_name[1024];
 static inline const char *t_path(const char *name) {
-    static char buf[16][512]; static int k;
+    char all[600];
+    int k = 0;
     if (!t_dir[0]) { snprintf(t_dir, sizeof t_dir, "%s/loam-data-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp"); if (!mkdtemp(t_dir)) exit(1); }
-    k = (k + 1) % 16;
-    snprintf(buf[k], sizeof buf[k], "%s/%s", t_dir, name);
-    return buf[k];
+    snprintf(all, sizeof all, "%s/%s", t_dir, name);
+    while (k < LM_COUNT(t_name) && t_name[k] && strcmp(t_name[k], all)) k++;
+    if (k == LM_COUNT(t_name)) exit(1);
+    return t_name[k] ? t_name[k] : (t_name[k] = strdup(all));
 }
-static inline void t_done(void) { if (t_dir[0]) (void)lm_dir_remove(NULL, t_dir); t_dir[0] = 0; }
+static inline void t_done(void) {
+    for (int k = 0; k < LM_COUNT(t_name) && t_name[k]; k++) { free(t_name[k]); t_name[k] = NULL; }
+    if (t_dir[0]) (void)lm_dir_remove(NULL, t_dir);
+    t_dir[0] = 0;
+}
 static inline void t_write(const char *path, const void *p, size_t n) {
     FILE *f = fopen(path, "wb");
     if (!f || fwrite(p, 1, n, f) != n || fclose(f)) { printf("cannot write %s\n", path); exit(1); }

@@ -1,8 +1,9 @@
-/* Attention: paged equals dense to the bit whatever the chunks, stale pages never leak, threads and neighbours change nothing, gradients against differences. */
+/* Attention: as torch has it; paged equals dense to the bit whatever the chunks; stale pages and NaN never leak; threads, tiles and neighbours change nothing. */
 #include "op/attn/attn.h"
 #include "op/attn_grad/attn_grad.h"
 #include "op/attn_paged/attn_paged.h"
 #include "op/kv_write/kv_write.h"
+#include "format/safetensors.h"
 #include "op_run.h"
 
 static lm_ctx *new_ctx(int threads) { lm_ctx *ctx = NULL; lm_ctx_opts o = { .n_threads = threads }; LM_CHECK_OK(NULL, lm_ctx_new(&ctx, &o)); return ctx; }
@@ -232,6 +233,48 @@ static void test_gradient(void) {
     free(go); free(gl); free(o); free(lse); dense_free(&d);
 }
 
+/* Kernels, forward and backward, against torch (tests/fixtures/attn.safetensors). */
+static void test_against_torch(void) {
+    lm_ctx *ctx = new_ctx(2); lm_st *st;
+    LM_NEED_OK(ctx, lm_st_open(&st, ctx, LM_FIXTURES "/attn.safetensors"));
+    const char *text = lm_st_meta(st, "cases");
+    int seen = 0;
+    for (; text; seen++, text = strchr(text, ';') ? strchr(text, ';') + 1 : NULL) {
+        char name[40], full[64]; long long window; double scale;
+        lm_attn_p p = { .mm = LM_F32 };
+        LM_CHECK(sscanf(text, "%39s %d %d %d %lld %lf", name, &p.n_head, &p.n_kv, &p.d_head, &window, &scale) == 6);
+        p.window = window; p.scale = (float)scale;
+        static const char *const part[10] = { "q", "k", "v", "start", "go", "o", "lse", "dq", "dk", "dv" };
+        void *data[10]; int64_t n = 0, size[10];
+        for (int i = 0; i < 10; i++) {
+            const lm_st_tensor *t;
+            snprintf(full, sizeof full, "%s.%s", name, part[i]);
+            LM_NEED_OK(ctx, lm_st_need(st, full, &t));
+            data[i] = malloc((size_t)t->bytes); size[i] = t->bytes / 4; n = t->dim[0];
+            LM_CHECK_OK(ctx, lm_st_read(st, t, data[i], 0, t->bytes));
+        }
+        const int64_t hd = p.n_head * p.d_head, kd = p.n_kv * p.d_head;
+        dense d = { .n = n, .p = p, .q = data[0], .k = data[1], .v = data[2], .start = data[3], .o = t_op_floats(n * hd), .lse = t_op_floats(n * p.n_head) };
+        float *got[5] = { d.o, d.lse, t_op_floats(n * hd), t_op_floats(n * kd), t_op_floats(n * kd) };
+        T_OP_KERNELS(&lm_op_attn, k) T_OP_KERNELS(&lm_op_attn_grad, gk) if (gk->needs == k->needs) {
+            lm_call c = dense_call(&d), g = c;
+            LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
+            g.op = &lm_op_attn_grad; g.n_in = 7; g.n_out = 3; g.in[4] = c.out[0]; g.in[5] = c.out[1]; g.in[6] = t_op_2d(data[4], LM_F32, n, hd);
+            for (int i = 0; i < 3; i++) g.out[i] = t_op_2d(got[2 + i], LM_F32, n, i ? kd : hd);
+            LM_CHECK_OK(ctx, t_op_run(gk, &g, ctx));
+            for (int i = 0; i < 5; i++) {
+                double off = 0, all = 0;
+                for (int64_t x = 0; x < size[5 + i]; x++) { double w = (double)((float *)data[5 + i])[x], e = (double)got[i][x] - w; off += e * e; all += w * w; }
+                LM_CHECK_NEAR(sqrt(off / all), 0, 1e-6);
+            }
+        }
+        for (int i = 0; i < 10; i++) free(data[i]);
+        for (int i = 0; i < 5; i++) free(got[i]);
+    }
+    LM_CHECK(seen == 4);
+    lm_st_close(st); lm_ctx_free(ctx);
+}
+
 /* Pointers out of the pool are refused, not followed. */
 static void test_out_of_range(void) {
     lm_ctx *ctx = new_ctx(1);
@@ -271,4 +314,4 @@ static void test_no_rows(void) {
     T_OP_KERNELS(&lm_op_attn_grad, k) LM_CHECK_OK(ctx, t_op_run(k, &g, ctx));
     dense_free(&d); lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_paged_is_dense), LM_T1(test_threads_and_views), LM_T1(test_any_start), LM_T1(test_nan_stays), LM_T1(test_gradient), LM_T1(test_out_of_range), LM_T1(test_no_rows))
+LM_TEST_MAIN(LM_T1(test_paged_is_dense), LM_T1(test_threads_and_views), LM_T1(test_any_start), LM_T1(test_nan_stays), LM_T1(test_gradient), LM_T1(test_against_torch), LM_T1(test_out_of_range), LM_T1(test_no_rows))

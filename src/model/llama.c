@@ -67,6 +67,7 @@ static lm_err from_gguf(lm_ctx *ctx, lm_gguf *f, lm_cfg *c) {
     return lm_model_gguf_rope(ctx, f, "llama", c);
 }
 static lm_err to_gguf(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w) {
+    if (c->window && c->window < c->max_pos) lm_log(ctx, LM_LOG_WARN, "model", "llama.cpp reads no window of %lld tokens from a llama file: beyond it the two will differ", (long long)c->window);
     LM_TRY(lm_model_gguf_put_common(c, "llama", w));
     LM_TRY(lm_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", (float)c->eps));
     return lm_model_gguf_put_rope(ctx, c, "llama", w);

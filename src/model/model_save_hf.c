@@ -1,4 +1,6 @@
 /* model_save_hf.c — a Hugging Face folder: model.safetensors, then config.json, each appearing by rename when whole. */
+#include <stdlib.h>
+#include <strings.h>
 #include "base/file.h"
 #include "format/safetensors.h"
 #include "model/model_save.h"
@@ -21,6 +23,19 @@ done:
     lm_st_writer_abort(w); lm_free(s->ctx, path);
     return err;
 }
+/* The shortest digits that read back as the same numbers: 1e-5, not 1.0000000000000001e-5. */
+static char *dump(json_t *o) {
+    char *text = NULL;
+    for (int digits = 6; digits <= 17; digits++) {
+        free(text);
+        if (!(text = json_dumps(o, (size_t)(JSON_INDENT(2) | JSON_SORT_KEYS) | JSON_REAL_PRECISION((size_t)digits)))) return NULL;
+        json_t *back = json_loads(text, 0, NULL);
+        const bool same = json_equal(o, back);
+        json_decref(back);
+        if (same) return text;
+    }
+    return text;
+}
 static json_t *id(int32_t v) { return v < 0 ? json_null() : json_integer(v); }
 static lm_err config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dtype) {
     json_t *o = json_object();
@@ -41,7 +56,7 @@ static lm_err config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dty
     json_object_set_new(o, "use_cache", json_true());
     char *path = NULL, *text = NULL;
     lm_err err = c->model->to_hf(ctx, c, o);
-    if (!err && !(text = json_dumps(o, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(17)))) err = lm_fail(ctx, LM_E_NOMEM, "out of memory for config.json");
+    if (!err && !(text = dump(o))) err = lm_fail(ctx, LM_E_NOMEM, "out of memory for config.json");
     if (!err) err = lm_path_join(ctx, &path, dir, "config.json");
     if (!err) {
         lm_str s = { .ctx = ctx };

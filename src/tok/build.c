@@ -114,12 +114,14 @@ lm_err lm_tok_put_merge(lm_tok *t, int32_t left, int32_t right, int32_t id, uint
 }
 
 lm_err lm_tok_put_merge_text(lm_tok *t, const char *l, size_t ln, const char *r, size_t rn, uint32_t rank, size_t index) {
-    char both[2 * LM_TOK_MAX_PIECE];
     int32_t a = lm_tok_find_text(t, l, ln), b = lm_tok_find_text(t, r, rn), c = -1;
-    if (a >= 0 && b >= 0 && ln + rn <= sizeof both) {
+    if (a >= 0 && b >= 0) {                                /* both lengths are a token's, so at most LM_TOK_MAX_PIECE */
+        char few[512], *both = ln + rn <= sizeof few ? few : lm_alloc(t->ctx, LM_MEM_TOK, ln + rn);
+        if (!both) return LM_E_NOMEM;
         memcpy(both, l, ln);
         memcpy(both + ln, r, rn);
         c = lm_tok_find_text(t, both, ln + rn);
+        if (both != few) lm_free(t->ctx, both);
     }
     if (c < 0 || !ln || !rn)
         return lm_fail(t->ctx, LM_E_FORMAT, "%s: merge %zu (\"%.*s\" + \"%.*s\"): %s not in the vocabulary", t->name, index, (int)lm_min64((int64_t)ln, 60), l,

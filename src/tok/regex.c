@@ -30,7 +30,7 @@ lm_err lm_regex_new(lm_ctx *ctx, const char *pattern, size_t n, lm_regex **out) 
     if (!re->code) {
         char why[128];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        err = lm_fail(ctx, code == PCRE2_ERROR_NOMEMORY ? LM_E_NOMEM : LM_E_FORMAT, "regular expression \"%.*s\": %s",
+        err = lm_fail(ctx, code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED ? LM_E_NOMEM : LM_E_FORMAT, "regular expression \"%.*s\": %s",
                       (int)lm_min64((int64_t)n, 200), pattern, why);
         goto done;
     }

@@ -16,7 +16,7 @@ typedef __m128i wide;
 #endif
 #if defined(X)
 static inline void mul(vni a, uint32_t m, vni *hi, vni *lo) {
-    const wide mv = X(set1_epi32)((int)m), low = X(set1_epi64x)(0xffffffff), even = X(mul_epu32)((wide)a, mv), odd = X(mul_epu32)(X(srli_epi64)((wide)a, 32), mv);
+    const wide mv = X(set1_epi32)((int)m), low = (wide){ 0 } + 0xffffffffLL, even = X(mul_epu32)((wide)a, mv), odd = X(mul_epu32)(X(srli_epi64)((wide)a, 32), mv);
     *lo = (vni)((even & low) | X(slli_epi64)(odd, 32));
     *hi = (vni)(X(srli_epi64)(even, 32) | (odd & ~low));
 }

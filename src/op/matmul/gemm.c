@@ -25,22 +25,21 @@ int64_t lm_gemm_kc(const lm_gemm *g) {
 }
 
 bool lm_gemm_b_here(const lm_gemm *g) { return g->b.layout == LM_PANEL16 && g->b.row && !g->round; }
-bool lm_gemm_b_shared(const lm_gemm *g) { return g->M > 32 && !lm_gemm_b_here(g); }
 
 /* Few rows: the tile is a stretch of columns. Else the cheapest of some tile sizes: reading A again for every nbp panels and packing B again for every mb
- * rows (in cycles per product of 16 lanes), and the idle time of 2, 4, 8 and 16 threads at the end. */
+ * rows (fractions of the work, fitted to measurements), and the idle time of 2, 4, 8 and 16 threads at the end. */
 lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
-    static const int16_t mbs[] = { 1024, 512, 256, 128, 64, 32 }, nbps[] = { 24, 12, 6, 3 };
+    static const int16_t mbs[] = { 1024 }, nbps[] = { 6 };
     const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1);
     lm_gemm_grid t = { .mb = M, .nbp = 8 };
     if (M > 16) {
-        const double ca = g->a.row ? 0.5 : 2, cb = g->bpack || lm_gemm_b_here(g) ? 0 : 8;
+        const double ca = g->a.row ? 0.4 : 2, cb = lm_gemm_b_here(g) ? 4 : 15;
         double best = 1e30;
         for (int j = 0; j < LM_COUNT(nbps); j++)
             for (int i = 0; i < LM_COUNT(mbs); i++) {
-                const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 8), tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
+                const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 24), tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
                 double cost = ca / (double)nbps[j] + cb / (double)mb;
-                for (int n = 2; n <= 16; n *= 2) cost += (n == 2 ? 0.5 : 0.2) * (double)(lm_ceil_div(tiles, n) * n - tiles) / (double)tiles;
+                for (int n = 2; n <= 16; n *= 2) cost += 0.8 / n * (double)(lm_ceil_div(tiles, n) * n - tiles) / (double)tiles;
                 if (cost < best) { best = cost; t.mb = mb; t.nbp = nbps[j]; }
             }
     }

@@ -29,7 +29,7 @@ typedef struct lm_gemm {
     lm_mat a, b;
     float *c; int64_t c_rs, c_bs;
     const void *bias; lm_dtype bias_dtype;  /* F32 or BF16, N numbers, or NULL */
-    float *bpack;                          /* room to pack B once for all tiles, or NULL: every tile packs what it needs */
+    float *apack;                          /* A already packed for all tiles (the kernel's own form), or NULL: every tile sees to it */
     bool acc, round;                       /* C +=; operands rounded to bf16 first */
 } lm_gemm;
 typedef struct lm_gemm_grid { int64_t mb, nbp, n_m, n_n, tiles; } lm_gemm_grid;
@@ -47,7 +47,6 @@ bool lm_gemm_accepts_bf16(const lm_call *c);
 lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g);
 size_t lm_gemm_f32_scratch(const lm_gemm *g);                  /* per thread; enough for every smaller M */
 bool lm_gemm_b_here(const lm_gemm *g);                         /* f32: B is read where it lies */
-bool lm_gemm_b_shared(const lm_gemm *g);                       /* f32: worth packing B once */
 int64_t lm_gemm_kc(const lm_gemm *g);                          /* block of k */
 typedef void lm_gemm_tile_fn(const lm_gemm *g, int64_t tile, void *scratch);
 lm_gemm_tile_fn lm_gemm_f32_tile_avx512, lm_gemm_f32_tile_avx2, lm_gemm_f32_tile_portable;

@@ -44,7 +44,6 @@ INL vec madd(vec a, vec b, vec c) {
 typedef struct {
     int64_t k; const float *a; int64_t a_ms, a_ks; const float *b; int64_t b_ps, b_ks;
     float *c; int64_t c_ms; const float *bias; int n_last; bool load;
-    const float *pf; int64_t pf_s, pf_step; int pf_n, pf_left;      /* lines of A needed soon: pf_n, pf_s apart, per 16 of k, pf_left times */
 } ukr_args;
 typedef void ukr_fn(const ukr_args *u);
 
@@ -63,10 +62,7 @@ INL void ukr(const ukr_args *u, const int R, const int P) {
         }
     const int64_t ms = u->a_ms, ks = u->a_ks, ps = u->b_ps, bks = u->b_ks;
     const float *a0 = u->a, *a1 = a0 + 3 * ms, *a2 = a1 + 3 * ms, *b = u->b;
-    const float *pf = u->pf; int pf_left = u->pf_left;
-    for (int64_t k = u->k; k > 0; k -= 16) {
-    if (R > 4 && pf_left-- > 0) { for (int i = 0; i < u->pf_n; i++) __builtin_prefetch(pf + i * u->pf_s, 0, 2); pf += u->pf_step; }
-    for (int64_t q = k < 16 ? k : 16; q > 0; q--) {
+    for (int64_t k = u->k; k > 0; k--) {
         vec bv[PM * NV];
 #pragma GCC unroll 16
         for (int p = 0; p < P; p++)
@@ -81,7 +77,6 @@ INL void ukr(const ukr_args *u, const int R, const int P) {
             for (int j = 0; j < P * NV; j++) acc[r][j] = madd(x, bv[j], acc[r][j]);
         }
         a0 += ks; a1 += ks; a2 += ks; b += bks;
-    }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
@@ -217,24 +212,44 @@ static void pack_columns(float *restrict d, const lm_mat *a, int64_t at, int64_t
     for (int64_t k = 0; whole < rows && k < kc; k++)
         for (int64_t m = whole; m < rows; m += MR) fetch(d + m / MR * gs + k * MR, a->p, a->dtype, at + m + k * a->ks, lm_min64(MR, rows - m), round);
 }
-static bool plain_columns(const lm_gemm *g) { return g->b.layout == LM_PLAIN && g->b.dtype == LM_F32 && !g->b.row && !g->round; }
-static int64_t pack_stride(const lm_gemm *g) { return g->K * 16 + 16; }              /* panels a line apart from a power of two */
-/* Packing B once for all tiles of C: work item i is PACK_P panels of one block of k. */
-enum { PACK_P = 6 };
-static int64_t pack_tiles(const lm_gemm *g) {
-    return g->bpack ? g->batch * lm_ceil_div(lm_ceil_div(g->N, 16), PACK_P) * lm_ceil_div(g->K, lm_gemm_kc(g)) : 0;
+/* One group of MR rows whose numbers lie along k: [k][MR]. */
+static void pack_group(float *restrict d, const float *restrict s, int64_t rs, int64_t rows, int64_t kc) {
+    typedef float v4 __attribute__((vector_size(16)));
+    typedef float v4u __attribute__((vector_size(16), aligned(4), may_alias));
+    int64_t k = 0, r0 = 0;
+    for (; rows - r0 >= 4 && MR >= 4; r0 += 4)
+        for (k = 0; k + 4 <= kc; k += 4) {
+            const float *p = s + r0 * rs + k; float *o = d + k * MR + r0;
+            const v4 a = *(const v4u *)p, b = *(const v4u *)(p + rs), c = *(const v4u *)(p + 2 * rs), e = *(const v4u *)(p + 3 * rs);
+            const v4 ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const v4 ce0 = __builtin_shufflevector(c, e, 0, 4, 1, 5), ce1 = __builtin_shufflevector(c, e, 2, 6, 3, 7);
+            *(v4u *)o = __builtin_shufflevector(ab0, ce0, 0, 1, 4, 5);
+            *(v4u *)(o + MR) = __builtin_shufflevector(ab0, ce0, 2, 3, 6, 7);
+            *(v4u *)(o + 2 * MR) = __builtin_shufflevector(ab1, ce1, 0, 1, 4, 5);
+            *(v4u *)(o + 3 * MR) = __builtin_shufflevector(ab1, ce1, 2, 3, 6, 7);
+        }
+    for (int64_t i = 0; i < kc; i++) for (int64_t r = i < k ? r0 : 0; r < rows; r++) d[i * MR + r] = s[r * rs + i];
 }
-static void pack_tile(const lm_gemm *g, int64_t i, float *tmp) {
-    const int64_t kc = lm_gemm_kc(g), nk = lm_ceil_div(g->K, kc), np = lm_ceil_div(g->N, 16), n_p = lm_ceil_div(np, PACK_P), ps = pack_stride(g);
-    const int64_t k0 = i % nk * kc, kn = lm_min64(kc, g->K - k0), p0 = i / nk % n_p * PACK_P, p1 = lm_min64(p0 + PACK_P, np), batch = i / nk / n_p;
-    float *d = g->bpack + batch * np * ps + k0 * 16;
-    int64_t p = p0;
-    if (plain_columns(g)) {
-        p = lm_min64(p1, g->N / 16);
-        pack_rows(d + p0 * ps, (const float *)g->b.p + batch * g->b.bs + p0 * 16 + k0 * g->b.ks, g->b.ks, kn, p - p0, ps);
+/* Work item of packing A for all tiles of C: PACK_M rows, [group][k][MR]. */
+enum { PACK_M = LM_GEMM_STRIP / MR * MR, TMP_K = 512 };
+static int64_t group_stride(const lm_gemm *g) { return g->K * MR + 16; }
+static int64_t a_packs(const lm_gemm *g) { return g->apack ? g->batch * lm_ceil_div(g->M, PACK_M) : 0; }
+static size_t a_bytes(const lm_gemm *g) { return (size_t)(g->batch * lm_ceil_div(g->M, MR) * group_stride(g)) * 4; }
+static void a_pack(const lm_gemm *g, int64_t i, float *tmp) {
+    const int64_t n = lm_ceil_div(g->M, PACK_M), batch = i / n, m0 = i % n * PACK_M, m1 = lm_min64(m0 + PACK_M, g->M), gs = group_stride(g), at = batch * g->a.bs;
+    float *d = g->apack + (batch * lm_ceil_div(g->M, MR) + m0 / MR) * gs;
+    if (!g->a.row) { pack_columns(d, &g->a, at + m0, m1 - m0, g->K, gs, g->round); return; }
+    for (int64_t m = m0; m < m1; m += MR, d += gs) {
+        const int64_t rows = lm_min64(MR, m1 - m);
+        if (g->a.dtype == LM_F32 && !g->round) { pack_group(d, (const float *)g->a.p + at + m * g->a.os, g->a.os, rows, g->K); continue; }
+        for (int64_t k = 0; k < g->K; k += TMP_K) {
+            const int64_t kn = lm_min64(TMP_K, g->K - k);
+            for (int64_t r = 0; r < rows; r++) fetch(tmp + r * TMP_K, g->a.p, g->a.dtype, at + (m + r) * g->a.os + k, kn, g->round);
+            pack_group(d + k * MR, tmp, TMP_K, rows, kn);
+        }
     }
-    for (; p < p1; p++) pack_panel(d + p * ps, &g->b, batch, p * 16, (int)lm_min64(16, g->N - p * 16), k0, kn, g->round, tmp);
 }
+static bool plain_columns(const lm_gemm *g) { return g->b.layout == LM_PLAIN && g->b.dtype == LM_F32 && !g->b.row && !g->round; }
 
 /* ---- one tile of C ------------------------------------------------------------------------------------------------------------ */
 void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch) {
@@ -243,7 +258,7 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
     const int64_t n0 = mn / t.n_m * t.nbp * 16, n1 = lm_min64(n0 + t.nbp * 16, g->N), np = lm_ceil_div(n1 - n0, 16);
     const bool b_here = lm_gemm_b_here(g);
     const bool b_rows = plain_columns(g);
-    const bool a_here = g->a.dtype == LM_F32 && g->a.row && !g->round;
+    const bool a_here = !g->apack && g->a.dtype == LM_F32 && g->a.row && !g->round;
     const int64_t kc_pack = lm_gemm_kc(g), kc_max = b_here && a_here && m1 - m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
     const int64_t gs = kc_pack * MR + 16;                                          /* groups of rows of a packed A */
     const int last = (int)(n1 - n0 - (np - 1) * 16);
@@ -254,38 +269,30 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
         const int64_t kc = lm_min64(kc_max, g->K - k0);
         ukr_args u = { .k = kc, .b = bp, /* panels a line apart from a power of two */ .b_ps = kc * 16 + 16, .b_ks = 16, .c_ms = g->c_rs, .load = k0 > 0 || g->acc };
         if (b_here) { u.b = (const float *)g->b.p + (n0 / 16 * g->b.cols + k0) * 16; u.b_ps = g->b.cols * 16; }
-        else if (g->bpack) { u.b_ps = pack_stride(g); u.b = g->bpack + (batch * lm_ceil_div(g->N, 16) + n0 / 16) * u.b_ps + k0 * 16; }
         else for (int64_t p = b_rows ? (pack_rows(bp, (const float *)g->b.p + batch * g->b.bs + n0 + k0 * g->b.ks, g->b.ks, kc, (n1 - n0) / 16, u.b_ps), (n1 - n0) / 16) : 0; p < np; p++)
             pack_panel(bp + p * u.b_ps, &g->b, batch, n0 + p * 16, (int)lm_min64(16, n1 - n0 - p * 16), k0, kc, g->round, tmp);
         const float *bb = u.b;
         for (int64_t s = m0; s < m1; s += LM_GEMM_STRIP / MR * MR) {
             const int64_t s1 = lm_min64(s + LM_GEMM_STRIP / MR * MR, m1);
-            int64_t pf_each = 0, pf_done = 0;
-            if (a_here) { u.a_ms = g->a.os; u.a_ks = 1; }
+            if (g->apack) { u.a_ms = 1; u.a_ks = MR; }
+            else if (a_here) { u.a_ms = g->a.os; u.a_ks = 1; }
             else if (g->a.row) {
                 u.a_ms = kc_pack + 16; u.a_ks = 1;
                 for (int64_t m = s; m < s1; m++) fetch(ap + (m - s) * u.a_ms, g->a.p, g->a.dtype, batch * g->a.bs + m * g->a.os + k0, kc, g->round);
             } else {
                 u.a_ms = 1; u.a_ks = MR;
-                if (g->a.dtype == LM_F32 && s1 < m1) {
-                    const int64_t calls = LM_GEMM_STRIP / MR * lm_ceil_div(np, pmax[MR]), each = lm_ceil_div(kc, calls);
-                    u.pf = (const float *)g->a.p + batch * g->a.bs + s1 + k0 * g->a.ks; u.pf_s = 16; u.pf_step = g->a.ks; u.pf_n = LM_GEMM_STRIP / 16; pf_each = each;
-                } else pf_each = 0;
                 pack_columns(ap, &g->a, batch * g->a.bs + s + k0 * g->a.ks, s1 - s, kc, gs, g->round);
             }
             for (int64_t m = s; m < s1; m += MR) {
                 const int r = (int)lm_min64(MR, s1 - m);
-                u.a = a_here ? (const float *)g->a.p + batch * g->a.bs + m * g->a.os + k0 : ap + (g->a.row ? (m - s) * u.a_ms : (m - s) / MR * gs);
-                if (a_here) { u.pf = u.a + MR * g->a.os; u.pf_s = g->a.os; u.pf_n = (int)lm_max64(0, lm_min64(MR, m1 - m - MR)); u.pf_step = 16; u.pf_left = 0; }
+                u.a = g->apack ? g->apack + (batch * lm_ceil_div(g->M, MR) + m / MR) * group_stride(g) + k0 * MR : a_here ? (const float *)g->a.p + batch * g->a.bs + m * g->a.os + k0 : ap + (g->a.row ? (m - s) * u.a_ms : (m - s) / MR * gs);
                 for (int64_t p = 0; p < np;) {
                     const int64_t left = np - p, w = left > pmax[r] && left < 2 * pmax[r] ? (left + 1) / 2 : lm_min64(left, pmax[r]);
                     u.b = bb + p * u.b_ps;
                     u.c = c + m * g->c_rs + n0 + p * 16;
                     u.bias = g->bias && k0 + kc >= g->K ? bias + p * 16 : NULL;
                     u.n_last = p + w == np ? last : 16;
-                    if (!g->a.row) { u.pf_left = (int)lm_max64(0, lm_min64(pf_each, kc - pf_done)); pf_done += u.pf_left; }
                     kernels[r][w](&u);
-                    if (!g->a.row) u.pf += u.pf_left * u.pf_step;
                     p += w;
                 }
             }
@@ -294,23 +301,17 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
 }
 
 /* ---- kernel rows ------------------------------------------------------------------------------------------------------------- */
-static int64_t f32_packs(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return pack_tiles(&g); }
-static lm_err f32_pack(const lm_call *c, int64_t tile, void *scratch) {
+static lm_gemm problem(const lm_call *c) {
     lm_gemm g; lm_gemm_of(c, &g);
-    pack_tile(&g, tile, scratch);
-    return LM_OK;
+    if (g.M > 16) g.apack = c->shared;
+    return g;
 }
-static size_t f32_shared(const lm_call *c) {
-    lm_gemm g; lm_gemm_of(c, &g);
-    return lm_gemm_b_shared(&g) ? (size_t)(g.batch * lm_ceil_div(g.N, 16) * pack_stride(&g)) * 4 : 0;
-}
-static int64_t f32_tiles(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return lm_gemm_f32_grid(&g).tiles; }
-static size_t f32_bytes(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return lm_gemm_f32_scratch(&g); }
-static lm_err f32_run(const lm_call *c, int64_t tile, void *scratch) {
-    lm_gemm g; lm_gemm_of(c, &g);
-    LM_ISA_NAME(lm_gemm_f32_tile)(&g, tile, scratch);
-    return LM_OK;
-}
+static int64_t f32_packs(const lm_call *c) { lm_gemm g = problem(c); return a_packs(&g); }
+static lm_err f32_pack(const lm_call *c, int64_t i, void *scratch) { lm_gemm g = problem(c); a_pack(&g, i, scratch); return LM_OK; }
+static int64_t f32_tiles(const lm_call *c) { lm_gemm g = problem(c); return lm_gemm_f32_grid(&g).tiles; }
+static lm_err f32_run(const lm_call *c, int64_t tile, void *scratch) { lm_gemm g = problem(c); LM_ISA_NAME(lm_gemm_f32_tile)(&g, tile, scratch); return LM_OK; }
+static size_t f32_shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return g.M > 16 ? a_bytes(&g) : 0; }
+static size_t f32_bytes(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); const size_t n = lm_gemm_f32_scratch(&g); return n > MR * TMP_K * 4 ? n : MR * TMP_K * 4; }
 #if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #define ORDER "fma.k"
 #else

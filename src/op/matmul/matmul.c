@@ -105,7 +105,6 @@ void lm_gemm_of(const lm_call *c, lm_gemm *g) {
     *g = (lm_gemm){ .batch = d.batch, .M = d.M, .N = d.N, .K = d.K, .a = lm_mat_of(&c->in[0], !p->ta), .b = lm_mat_of(&c->in[1], p->tb),
                     .c = c->out[0].data, .c_rs = lm_row_stride(&c->out[0]), .c_bs = d.batched ? c->out[0].stride[0] : 0,
                     .acc = c->acc & 1, .round = p->mm == LM_BF16 };
-    if (lm_gemm_b_shared(g)) g->bpack = c->shared;
     if (lm_has(c, 2)) { g->bias = c->in[2].data; g->bias_dtype = (lm_dtype)c->in[2].dtype; }
 }
 

@@ -1,0 +1,111 @@
+/* loam.h — the public interface of libloam: load a language model, write with it, score text, train one.
+ *
+ * Five kinds of object. A context carries threads, the log and the last error. A model is weights and tokenizer, read-only and shared. A session is one
+ * timeline over a model: the tokens so far and their key-value pages; it can be extended, forked, cut back, saved. A tokenizer may also be used alone. A training
+ * run is one call with a configuration.
+ *
+ *     loam_context *ctx;  loam_model *m;
+ *     if (loam_context_new(&ctx, NULL) || loam_model_open(&m, ctx, "smollm-135m", NULL)) { puts(loam_error(ctx)); return 1; }
+ *     loam_generate_options o = LOAM_GENERATE_DEFAULTS;
+ *     o.on_text = print;
+ *     loam_generate(m, "Once upon a time", &o, NULL);
+ *
+ * Functions return 0 or one of LOAM_E_*; results leave through pointers and are untouched on error; loam_error() is then a sentence that names the culprit. The
+ * library never prints, exits or reads the environment. Option structs begin with their size, so that later versions can add fields.
+ *
+ * Lifetime: free sessions, then models, then the context.
+ * Threads:  one thread at a time per context and what was made with it; contexts are independent.
+ * Errors:   LOAM_E_* below; the names and numbers are stable. */
+#ifndef LOAM_H
+#define LOAM_H
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LOAM_VERSION "0.1.0"
+enum { LOAM_OK, LOAM_E_NOMEM, LOAM_E_IO, LOAM_E_NOSPACE, LOAM_E_NOTFOUND, LOAM_E_FORMAT, LOAM_E_SHAPE, LOAM_E_CONFIG, LOAM_E_RANGE, LOAM_E_UNSUPPORTED, LOAM_E_MISMATCH,
+       LOAM_E_DEVICE, LOAM_E_COMM, LOAM_E_CANCELLED, LOAM_E_DATA, LOAM_E_INTERNAL };
+typedef struct loam_context loam_context;
+typedef struct loam_model loam_model;
+typedef struct loam_session loam_session;
+typedef struct loam_tokenizer loam_tokenizer;
+
+/* ---- context ---------------------------------------------------------------------------------------------- */
+typedef struct {
+    size_t size;                         /* sizeof(loam_context_options) */
+    int threads;                         /* 0: one per usable core */
+    const char *isa;                     /* NULL, or at most this: "portable", "avx2", "avx512", "avx512bf16", "amx" */
+    void (*log)(void *user, int level, const char *room, const char *message); void *user;      /* level 0 error … 3 debug */
+} loam_context_options;
+int loam_context_new(loam_context **out, const loam_context_options *options);       /* options may be NULL */
+void loam_context_free(loam_context *ctx);
+const char *loam_error(const loam_context *ctx);                                     /* the last error, "" if none */
+const char *loam_version(void);
+
+/* ---- models ------------------------------------------------------------------------------------------------- */
+typedef struct {
+    size_t size;
+    const char *dtype;                   /* "auto" (as stored), "f32", "bf16", or a quantized format: "Q8_0" */
+    int64_t context;                     /* tokens a session may hold; 0: what the model states */
+    int64_t sessions;                    /* sessions that share the page pool; 0: 1 */
+} loam_model_options;
+/* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it. */
+int loam_model_open(loam_model **out, loam_context *ctx, const char *path, const loam_model_options *options);
+void loam_model_free(loam_model *m);
+int64_t loam_model_vocab(const loam_model *m);
+int64_t loam_model_context(const loam_model *m);
+const loam_tokenizer *loam_model_tokenizer(const loam_model *m);                     /* lives as long as the model */
+
+/* ---- text and tokens -------------------------------------------------------------------------------------------- */
+int loam_tokenizer_open(loam_tokenizer **out, loam_context *ctx, const char *path);
+void loam_tokenizer_free(loam_tokenizer *t);
+/* Ids of a text: *n in: room at ids, out: how many there are. ids NULL: only count. special != 0: "<|…|>" in the text means that token, and BOS/EOS are added
+ * as the tokenizer states. LOAM_E_RANGE if there is too little room. */
+int loam_encode(const loam_tokenizer *t, const char *text, size_t bytes, int special, int32_t *ids, size_t *n);
+/* Bytes of ids, NUL-terminated: *bytes in: room at text (with the NUL), out: length without it. text NULL: only count. */
+int loam_decode(const loam_tokenizer *t, const int32_t *ids, size_t n, char *text, size_t *bytes);
+
+/* ---- sessions ------------------------------------------------------------------------------------------------------ */
+int loam_session_new(loam_session **out, loam_model *m);
+void loam_session_free(loam_session *s);
+int64_t loam_session_length(const loam_session *s);
+/* Append tokens; logits (vocab floats, may be NULL) get what follows the last one. */
+int loam_session_extend(loam_session *s, const int32_t *ids, size_t n, float *logits);
+int loam_session_fork(loam_session **out, const loam_session *s);                    /* shares full pages */
+int loam_session_truncate(loam_session *s, int64_t n);                               /* back to its first n tokens */
+int loam_session_save(const loam_session *s, const char *path);
+int loam_session_load(loam_session **out, loam_model *m, const char *path);
+/* Append tokens; logprobs[i] is log p(ids[i] | everything before). The first token of an empty session gets 0. */
+int loam_session_score(loam_session *s, const int32_t *ids, size_t n, float *logprobs);
+
+/* ---- writing --------------------------------------------------------------------------------------------------------- */
+typedef struct {
+    size_t size;
+    int64_t max_tokens;
+    double temperature, top_p, min_p, repetition_penalty; int64_t top_k; uint64_t seed;
+    const char *const *stop; int n_stop;
+    int (*on_text)(void *user, const char *text, size_t bytes); void *user;          /* pieces of whole UTF-8 characters; non-zero stops */
+} loam_generate_options;
+#define LOAM_GENERATE_DEFAULTS { sizeof(loam_generate_options), 128, 0.8, 0.95, 0.05, 1.0, 0, 1, NULL, 0, NULL, NULL }
+typedef struct { char *text; size_t bytes; int32_t *tokens; size_t n_tokens; const char *finish; } loam_text;    /* finish: "length", "stop", "cancelled" */
+/* text (may be NULL) is freed with loam_text_free. */
+int loam_generate(loam_model *m, const char *prompt, const loam_generate_options *options, loam_text *text);
+void loam_text_free(loam_text *text);
+
+/* ---- training ---------------------------------------------------------------------------------------------------------- */
+typedef struct { size_t size; int64_t step, steps; double loss, val_loss, tokens_per_second, eta_seconds; size_t memory; } loam_train_event;   /* val_loss: NaN where not measured */
+typedef struct {
+    size_t size;
+    int resume;
+    void (*on_event)(void *user, const loam_train_event *event); void *user;
+    const volatile int *stop;                                                        /* non-zero: finish the step, save, return LOAM_E_CANCELLED */
+} loam_train_options;
+/* settings: "key=value" strings; the keys are those of `loam train --print-config`. config: a YAML file or NULL. */
+int loam_train(loam_context *ctx, const char *config, const char *const *settings, int n_settings, const loam_train_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,178 @@
+/* api.c — loam.h over the rooms: no logic of its own. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "loam.h"
+#include "api/api_int.h"
+#include "device/cpu.h"
+#include "quant/quant.h"
+
+#define X(name, text) _Static_assert((int)LOAM_##name == (int)LM_##name, "the public error numbers are the internal ones");
+LM_ERR_MAP(X)
+#undef X
+/* A field that an older caller's struct does not have counts as absent. */
+#define HAS(o, field) ((o) && (o)->size >= offsetof(__typeof__(*(o)), field) + sizeof((o)->field))
+
+struct loam_context { lm_ctx *ctx; void (*log)(void *, int, const char *, const char *); void *user; };
+struct loam_tokenizer { lm_ctx *ctx; lm_tok *tok; };
+struct loam_model { lm_ctx *ctx; lm_weights *w; lm_store *store; lm_engine *e; loam_tokenizer tok; };
+struct loam_session { loam_model *m; lm_session *s; };
+
+const char *loam_version(void) { return LOAM_VERSION; }
+static void on_log(void *ud, lm_level level, const char *room, const char *msg) { loam_context *c = ud; c->log(c->user, (int)level, room, msg); }
+int loam_context_new(loam_context **out, const loam_context_options *o) {
+    loam_context *c = calloc(1, sizeof *c);
+    if (!c) return LOAM_E_NOMEM;
+    lm_ctx_opts co = {0};
+    if (HAS(o, threads)) co.n_threads = o->threads;
+    if (HAS(o, isa) && o->isa && !(co.isa_mask = lm_cpu_mask_of(o->isa))) { free(c); return LOAM_E_CONFIG; }
+    if (HAS(o, user) && o->log) { c->log = o->log; c->user = o->user; co.log = on_log; co.log_ud = c; }
+    lm_err e = lm_ctx_new(&c->ctx, &co);
+    if (e) { free(c); return (int)e; }
+    *out = c;
+    return LOAM_OK;
+}
+void loam_context_free(loam_context *c) { if (c) { lm_ctx_free(c->ctx); free(c); } }
+const char *loam_error(const loam_context *c) { return c ? lm_error(c->ctx) : "no context"; }
+
+/* ---- tokenizers ---- */
+int loam_tokenizer_open(loam_tokenizer **out, loam_context *c, const char *path) {
+    loam_tokenizer *t = calloc(1, sizeof *t);
+    if (!t) return LOAM_E_NOMEM;
+    t->ctx = c->ctx;
+    lm_err e = lm_tok_open_beside(c->ctx, path, &t->tok);
+    if (e) { free(t); return (int)e; }
+    *out = t;
+    return LOAM_OK;
+}
+void loam_tokenizer_free(loam_tokenizer *t) { if (t) { lm_tok_free(t->tok); free(t); } }
+int loam_encode(const loam_tokenizer *t, const char *text, size_t bytes, int special, int32_t *ids, size_t *n) {
+    lm_tok_buf b = { .ctx = t->ctx };
+    lm_err e = lm_tok_encode(t->tok, text, bytes, special ? LM_TOK_ADD | LM_TOK_SPECIAL : 0, &b);
+    if (!e && ids) {
+        if (b.n > *n) e = lm_fail(t->ctx, LM_E_RANGE, "the text has %zu tokens, there is room for %zu", b.n, *n);
+        else if (b.n) memcpy(ids, b.id, b.n * sizeof *ids);
+    }
+    if (!e || e == LM_E_RANGE) *n = b.n;
+    lm_tok_buf_free(&b);
+    return (int)e;
+}
+int loam_decode(const loam_tokenizer *t, const int32_t *ids, size_t n, char *text, size_t *bytes) {
+    lm_str s = { .ctx = t->ctx };
+    lm_err e = lm_tok_decode(t->tok, ids, n, LM_TOK_SPECIAL, &s);
+    if (!e) e = lm_str_err(&s);
+    if (!e && text) {
+        if (s.n + 1 > *bytes) e = lm_fail(t->ctx, LM_E_RANGE, "the text has %zu bytes, there is room for %zu with the NUL", s.n, *bytes);
+        else { if (s.n) memcpy(text, s.p, s.n); text[s.n] = 0; }
+    }
+    if (!e || e == LM_E_RANGE) *bytes = s.n;
+    lm_str_free(&s);
+    return (int)e;
+}
+
+/* ---- models ---- */
+int loam_model_open(loam_model **out, loam_context *c, const char *path, const loam_model_options *o) {
+    loam_model *m = calloc(1, sizeof *m);
+    if (!m) return LOAM_E_NOMEM;
+    m->ctx = m->tok.ctx = c->ctx;
+    lm_api_model_opts k = { .dtype = HAS(o, dtype) ? o->dtype : NULL, .context = HAS(o, context) ? o->context : 0, .max_seqs = HAS(o, sessions) ? o->sessions : 0 };
+    lm_err e = lm_api_open(c->ctx, path, &k, &m->w, &m->store, &m->e, &m->tok.tok);
+    if (e) { free(m); return (int)e; }
+    *out = m;
+    return LOAM_OK;
+}
+void loam_model_free(loam_model *m) {
+    if (!m) return;
+    lm_engine_free(m->e); lm_store_free(m->store); lm_tok_free(m->tok.tok); lm_weights_close(m->w);
+    free(m);
+}
+int64_t loam_model_vocab(const loam_model *m) { return lm_engine_cfg(m->e)->vocab; }
+int64_t loam_model_context(const loam_model *m) { return lm_engine_context(m->e); }
+const loam_tokenizer *loam_model_tokenizer(const loam_model *m) { return &m->tok; }
+
+/* ---- sessions ---- */
+static int wrap(loam_model *m, lm_session *s, loam_session **out) {
+    loam_session *w = calloc(1, sizeof *w);
+    if (!w) { lm_session_free(s); return LOAM_E_NOMEM; }
+    w->m = m; w->s = s; *out = w;
+    return LOAM_OK;
+}
+int loam_session_new(loam_session **out, loam_model *m) {
+    lm_session *s;
+    lm_err e = lm_session_new(&s, m->e);
+    return e ? (int)e : wrap(m, s, out);
+}
+void loam_session_free(loam_session *s) { if (s) { lm_session_free(s->s); free(s); } }
+int64_t loam_session_length(const loam_session *s) { return lm_session_len(s->s); }
+typedef struct { float *logits; int64_t vocab; } want;
+static lm_err row(void *ud, int r, int64_t i, const float *logits) {
+    want *w = ud; (void)r; (void)i;
+    memcpy(w->logits, logits, (size_t)w->vocab * sizeof(float));
+    return LM_OK;
+}
+int loam_session_extend(loam_session *s, const int32_t *ids, size_t n, float *logits) {
+    want w = { logits, loam_model_vocab(s->m) };
+    const lm_request q = { s->s, ids, (int64_t)n, logits ? LM_WANT_LAST : LM_WANT_NONE };
+    return (int)lm_engine_run(s->m->e, &q, 1, logits ? row : NULL, &w);
+}
+int loam_session_fork(loam_session **out, const loam_session *s) {
+    lm_session *f;
+    lm_err e = lm_session_fork(s->s, &f);
+    return e ? (int)e : wrap(s->m, f, out);
+}
+int loam_session_truncate(loam_session *s, int64_t n) { return (int)lm_session_truncate(s->s, n); }
+int loam_session_save(const loam_session *s, const char *path) { return (int)lm_session_save(s->s, path); }
+int loam_session_load(loam_session **out, loam_model *m, const char *path) {
+    lm_session *s;
+    lm_err e = lm_session_load(&s, m->e, path);
+    return e ? (int)e : wrap(m, s, out);
+}
+int loam_session_score(loam_session *s, const int32_t *ids, size_t n, float *logprobs) { return (int)lm_engine_score(s->m->e, s->s, ids, (int64_t)n, logprobs); }
+
+/* ---- writing ---- */
+typedef struct { int (*fn)(void *, const char *, size_t); void *user; } sink;
+static int on_text(void *ud, int i, const char *p, size_t n) { sink *s = ud; (void)i; return s->fn(s->user, p, n); }
+int loam_generate(loam_model *m, const char *prompt, const loam_generate_options *opts, loam_text *text) {
+    loam_generate_options o = LOAM_GENERATE_DEFAULTS;
+    if (opts) memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
+    sink s = { o.on_text, o.user };
+    lm_tok_buf ids = { .ctx = m->ctx };
+    lm_generation g;
+    lm_err e = lm_prompt_ids(m->ctx, m->tok.tok, prompt, strlen(prompt), &ids);
+    const lm_generate_opts go = { .max_tokens = o.max_tokens, .n = 1, .stop = o.stop, .n_stop = o.n_stop, .text = o.on_text ? on_text : NULL, .ud = &s,
+        .sample = { .temperature = o.temperature, .top_p = o.top_p, .min_p = o.min_p, .repetition = o.repetition_penalty, .top_k = o.top_k, .seed = o.seed } };
+    if (!e) e = lm_generate(m->e, m->tok.tok, ids.id, (int64_t)ids.n, &go, &g);
+    lm_tok_buf_free(&ids);
+    if (e) return (int)e;
+    if (text) {
+        loam_text t = { .bytes = g.out[0].text_bytes, .n_tokens = (size_t)g.out[0].n, .finish = lm_stop_name(g.out[0].why) };
+        t.text = malloc(t.bytes + 1); t.tokens = malloc(t.n_tokens * sizeof *t.tokens + 1);
+        if (!t.text || !t.tokens) { free(t.text); free(t.tokens); e = LM_E_NOMEM; }
+        else { memcpy(t.text, g.out[0].text, t.bytes); t.text[t.bytes] = 0; memcpy(t.tokens, g.out[0].tokens, t.n_tokens * sizeof *t.tokens); *text = t; }
+    }
+    lm_generation_free(&g);
+    return (int)e;
+}
+void loam_text_free(loam_text *t) { if (t) { free(t->text); free(t->tokens); memset(t, 0, sizeof *t); } }
+
+/* ---- training ---- */
+typedef struct { const loam_train_options *o; double val; } watch;
+static void on_event(void *ud, const lm_run_event *e) {
+    watch *w = ud;
+    if (!HAS(w->o, user) || !w->o->on_event || (e->kind != LM_RUN_STEP && e->kind != LM_RUN_VAL)) return;
+    const loam_train_event v = { .size = sizeof v, .step = e->step, .steps = e->steps, .loss = e->loss, .val_loss = e->kind == LM_RUN_VAL ? e->val_loss : NAN, .tokens_per_second = e->tok_s,
+                                 .eta_seconds = e->eta_s, .memory = e->rss };
+    w->o->on_event(w->o->user, &v);
+}
+int loam_train(loam_context *c, const char *config, const char *const *settings, int n, const loam_train_options *o) {
+    lm_arena *a;
+    lm_err e = lm_arena_new(&a, c->ctx, LM_MEM_MISC, 0);
+    if (e) return (int)e;
+    lm_run_cfg cfg;
+    e = lm_run_config(c->ctx, a, config, settings, n, &cfg);
+    watch w = { o, NAN };
+    const lm_run_opts ro = { .resume = HAS(o, resume) && o->resume, .event = on_event, .ud = &w, .stop = HAS(o, stop) ? o->stop : NULL };
+    if (!e) e = lm_train_run(c->ctx, &cfg, &ro);
+    lm_arena_free(a);
+    return (int)e;
+}

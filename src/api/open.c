@@ -1,0 +1,91 @@
+/* open.c — opening a model the usual way, for the public interface and the commands alike. */
+#include <string.h>
+#include "api/api_int.h"
+#include "base/file.h"
+#include "format/yaml.h"
+#include "quant/quant.h"
+
+lm_err lm_tok_open_beside(lm_ctx *ctx, const char *path, lm_tok **out) {
+    size_t n = strlen(path);
+    if (lm_is_dir(path) || n < 4 || strcmp(path + n - 4, ".bin")) return lm_tok_open(ctx, path, NULL, out);
+    if (!lm_tok_open(ctx, path, NULL, out)) return LM_OK;                    /* a tokenizer.bin itself */
+    /* A llama2.c checkpoint: the tokenizer lies beside it. */
+    const char *slash = strrchr(path, '/');
+    int dir = slash ? (int)(slash - path) : 1;
+    const char *names[] = { "tokenizer.bin", "tok512.bin", "tokenizer.model", "tokenizer.json" };
+    for (int i = 0; i < LM_COUNT(names); i++) {
+        lm_str p = { .ctx = ctx };
+        lm_str_printf(&p, "%.*s/%s", dir, slash ? path : ".", names[i]);
+        if (lm_str_err(&p)) { lm_str_free(&p); return LM_E_NOMEM; }
+        bool there = lm_exists(p.p);
+        lm_err e = there ? lm_tok_open(ctx, p.p, NULL, out) : LM_OK;
+        lm_str_free(&p);
+        if (there) return e;
+    }
+    return lm_fail(ctx, LM_E_NOTFOUND, "%s: no tokenizer lies beside it (tokenizer.bin, tok512.bin, tokenizer.model or tokenizer.json)", path);
+}
+static lm_err dtypes(lm_ctx *ctx, const lm_api_model_opts *o, lm_load_opts *lo, lm_engine_opts *eo) {
+    const char *d = o->dtype ? o->dtype : "auto";
+    if (!strcmp(d, "f32")) lo->dtype = LM_F32;
+    else if (!strcmp(d, "bf16")) { lo->dtype = LM_BF16; eo->mm = LM_BF16; }
+    else if (strcmp(d, "auto") && !(lo->quant = lm_quant_by_name(d))) return lm_fail(ctx, LM_E_CONFIG, "dtype %s: auto, f32, bf16 and quantized formats such as Q8_0 are known", d);
+    if (lo->quant && !lo->quant->from_float) return lm_fail(ctx, LM_E_UNSUPPORTED, "dtype %s: this format can be read, not made", d);
+    if (o->kv && !strcmp(o->kv, "bf16")) eo->kv = LM_BF16;
+    else if (o->kv && strcmp(o->kv, "f32")) return lm_fail(ctx, LM_E_CONFIG, "kv %s: f32 and bf16 are known", o->kv);
+    return LM_OK;
+}
+lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **wo, lm_store **so, lm_engine **eo_, lm_tok **to) {
+    lm_load_opts lo = { .dtype = LM_QUANT, .panels = true };
+    lm_engine_opts eo = { .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .mm = LM_F32, .kv = LM_F32 };
+    lm_weights *w = NULL; lm_store *s = NULL; lm_engine *e = NULL; lm_tok *t = NULL;
+    lm_err err;
+    LM_TRY(dtypes(ctx, o, &lo, &eo));
+    LM_GOTO(lm_weights_open(&w, ctx, path), fail);
+    const lm_cfg *cfg = lm_weights_cfg(w);
+    if (!o->dtype || !strcmp(o->dtype, "auto")) {                            /* as stored: bf16 weights are multiplied in bf16 */
+        int64_t bf16 = 0, all = 0;
+        for (int i = 0; i < lm_weights_count(w); i++) { lm_weight_info k; lm_weights_info(w, i, &k); if (k.rank == 2) { all++; bf16 += k.dtype == LM_BF16; } }
+        if (all && bf16 == all) eo.mm = LM_BF16;
+    }
+    if (!o->no_tok) {
+        LM_GOTO(lm_tok_open_beside(ctx, path, &t), fail);
+        if (lm_tok_vocab(t) > cfg->vocab) {
+            err = lm_fail(ctx, LM_E_MISMATCH, "%s: the tokenizer has %d ids, the model's embedding only %lld rows", path, lm_tok_vocab(t), (long long)cfg->vocab); goto fail; }
+    }
+    LM_GOTO(lm_store_new(&s, ctx), fail);
+    LM_GOTO(lm_weights_load(w, s, &lo), fail);
+    LM_GOTO(lm_engine_new(&e, ctx, cfg, s, &eo), fail);
+    *wo = w; *so = s; *eo_ = e; *to = t;
+    return LM_OK;
+fail:
+    lm_engine_free(e); lm_store_free(s); lm_tok_free(t); lm_weights_close(w);
+    return err;
+}
+lm_err lm_prompt_ids(lm_ctx *ctx, const lm_tok *tok, const char *text, size_t n, lm_tok_buf *ids) {
+    ids->ctx = ctx;
+    LM_TRY(lm_tok_encode(tok, text, n, LM_TOK_ADD, ids));
+    if (ids->n) return LM_OK;
+    int k; const int32_t *eos = lm_tok_eos(tok, &k);
+    int32_t first = lm_tok_bos(tok) >= 0 ? lm_tok_bos(tok) : k ? eos[0] : -1;
+    if (first < 0) return LM_OK;
+    if (!ids->id && !(ids->id = lm_alloc(ctx, LM_MEM_TOK, 16 * sizeof *ids->id))) return LM_E_NOMEM;
+    if (!ids->cap) ids->cap = 16;
+    ids->id[ids->n++] = first;
+    return LM_OK;
+}
+lm_err lm_run_config(lm_ctx *ctx, lm_arena *a, const char *file, const char *const *settings, int n, lm_run_cfg *cfg) {
+    LM_TRY(lm_opt_defaults(ctx, a, lm_run_options, cfg));
+    if (file) {
+        lm_yaml y;
+        LM_TRY(lm_yaml_load(ctx, a, file, &y));
+        LM_TRY(lm_yaml_apply(ctx, a, file, &y, "", lm_run_options, cfg));
+    }
+    for (int i = 0; i < n; i++) {
+        const char *eq = strchr(settings[i], '=');
+        if (!eq) return lm_fail(ctx, LM_E_CONFIG, "\"%s\" is not key=value", settings[i]);
+        char *key = lm_arena_printf(a, "%.*s", (int)(eq - settings[i]), settings[i]);
+        if (!key) return LM_E_NOMEM;
+        LM_TRY(lm_opt_set(ctx, a, lm_run_options, cfg, key, eq + 1));
+    }
+    return LM_OK;
+}
