@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "base/file.h"
 #include "tok/tok.h"
 
@@ -22,8 +23,8 @@ int main(int argc, char **argv) {
     double load = lm_now() - t0;
     lm_tok_text *d = lm_alloc(c, LM_MEM_MISC, (n / chunk + 2) * sizeof *d);
     size_t *start = lm_alloc(c, LM_MEM_MISC, (n / chunk + 3) * sizeof *start);
-    double *enc = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *enc), *dec = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *dec);
-    if (!d || !start || !enc || !dec) return 1;
+    double *enc = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *enc), *dec = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *dec), *cpu = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *cpu);
+    if (!d || !start || !enc || !dec || !cpu) return 1;
     for (size_t i = 0; i < n;) {
         size_t e = i + chunk < n ? i + chunk : n;
         while (e < n && text[e - 1] != '\n') e++;
@@ -34,11 +35,12 @@ int main(int argc, char **argv) {
     lm_str s = { .ctx = c };
     for (int r = -1; r < runs; r++) {
         b.n = 0;
-        double a = lm_now();
+        double a = lm_now(), p = (double)clock() / CLOCKS_PER_SEC;
         lm_err err = LM_OK;
         if (threads == 1) for (size_t i = 0; i < n_docs && !err; i++) err = lm_tok_encode(t, d[i].p, d[i].n, LM_TOK_SPECIAL, &b);
         else err = lm_tok_encode_many(c, t, d, n_docs, LM_TOK_SPECIAL, &b, start);
         double m = lm_now();
+        if (r >= 0) cpu[r] = (double)clock() / CLOCKS_PER_SEC - p;
         lm_str_clear(&s);
         if (!err) err = lm_tok_decode(t, b.id, b.n, LM_TOK_SPECIAL, &s);
         double z = lm_now();
@@ -47,12 +49,13 @@ int main(int argc, char **argv) {
     }
     qsort(enc, (size_t)runs, sizeof *enc, by_value);
     qsort(dec, (size_t)runs, sizeof *dec, by_value);
-    printf("{\"bytes\": %zu, \"documents\": %zu, \"tokens\": %zu, \"threads\": %d, \"load_s\": %.3f, \"encode_s\": %.4f, \"encode_best_s\": %.4f, \"encode_MBps\": %.1f, \"decode_MBps\": %.1f, \"hash\": \"%016llx\"}\n",
-           n, n_docs, b.n, threads, load, enc[runs / 2], enc[0], (double)n / enc[runs / 2] / 1e6, (double)s.n / dec[runs / 2] / 1e6, (unsigned long long)lm_hash64(b.id, b.n * sizeof *b.id, 0));
+    qsort(cpu, (size_t)runs, sizeof *cpu, by_value);
+    printf("{\"bytes\": %zu, \"documents\": %zu, \"tokens\": %zu, \"threads\": %d, \"load_s\": %.3f, \"encode_s\": %.4f, \"encode_best_s\": %.4f, \"encode_MBps\": %.1f, \"encode_cpu_MBps\": %.1f, \"decode_MBps\": %.1f, \"hash\": \"%016llx\"}\n",
+           n, n_docs, b.n, threads, load, enc[runs / 2], enc[0], (double)n / enc[runs / 2] / 1e6, (double)n / cpu[runs / 2] / 1e6, (double)s.n / dec[runs / 2] / 1e6, (unsigned long long)lm_hash64(b.id, b.n * sizeof *b.id, 0));
     lm_str_free(&s);
     lm_tok_buf_free(&b);
-    void *own[] = { d, start, enc, dec, text };
-    for (int i = 0; i < 5; i++) lm_free(c, own[i]);
+    void *own[] = { d, start, enc, dec, cpu, text };
+    for (int i = 0; i < 6; i++) lm_free(c, own[i]);
     lm_tok_free(t);
     lm_ctx_free(c);
     return 0;

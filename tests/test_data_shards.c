@@ -298,8 +298,8 @@ static void test_batches(void) {
     t_write(t_path("2.txt"), d[100].p, d[100].n);
     t_write_jsonl(t_path("3.jsonl"), d + 101, N - 101);
     const char *paths[] = { t_path("1.jsonl"), t_path("2.txt"), t_path("3.jsonl") };
-    lm_inputs in;
-    LM_NEED_OK(ctx, lm_inputs_find(ctx, paths, 3, &in));
+    lm_text_files in;
+    LM_NEED_OK(ctx, lm_text_files_find(ctx, paths, 3, &in));
     const size_t want[] = { 1, 1000, 50000, 1 << 20 };
     for (int w = 0; w < LM_COUNT(want); w++)
         for (int from = 0; from <= N; from += 37) {
@@ -317,7 +317,7 @@ static void test_batches(void) {
             LM_CHECK(lm_docs_taken(x) == in.bytes);
             lm_docs_close(x);
         }
-    lm_inputs_free(&in);
+    lm_text_files_free(&in);
     t_docs_free(d, N);
     lm_ctx_free(ctx);
     t_done();

@@ -272,7 +272,7 @@ int main(int argc, char **argv) {
                 static const int64_t ms[] = { 1, 8, 64 };
                 one_gemv("q8_0 int", ms[m], 8192, 4096, LM_I8, LM_PLAIN, lm_quant_by_name("Q8_0")); one_gemv("q8_0 as f32", ms[m], 8192, 4096, LM_F32, LM_PLAIN, lm_quant_by_name("Q8_0"));
             }
-        if (!any || want[4]) { one_head(1024, 50257, 768, LM_F32, false); one_head(1024, 50257, 768, LM_BF16, false); one_head(1024, 50257, 768, LM_BF16, true); }
+        if (!any || want[4]) { one_head(1024, 50257, 768, LM_BF16, false); one_head(1024, 50257, 768, LM_BF16, true); one_head(512, 50257, 768, LM_F32, false); }
         lm_ctx_free(ctx);
     }
     dnnl_engine_destroy(engine);

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "cmd/cmd_common.h"
 #include "device/cpu.h"
+#include "dist/dist.h"
 #include "format/json.h"
 
 enum { VERSION = 1 };
@@ -72,12 +73,10 @@ lm_err lm_cmd_ceiling(lm_cli *cli, lm_dtype mm, double *flops) {
     *flops = mm == LM_BF16 ? m.mm_bf16 : m.mm_f32;
     return LM_OK;
 }
-static bool launched(void) {
-    static const char *const size[] = { "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "SLURM_NTASKS", "WORLD_SIZE" };
-    for (int i = 0; i < LM_COUNT(size); i++) { const char *v = getenv(size[i]); if (v && atoi(v) > 1) return true; }
-    return false;
-}
+static const char *look_up(void *ud, const char *name) { (void)ud; return getenv(name); }
 lm_err lm_cmd_comm(lm_cli *cli, lm_comm **comm) {
+    lm_dist_env env;
     *comm = NULL;
-    return launched() ? lm_fail(cli->ctx, LM_E_UNSUPPORTED, "a launcher started several ranks, but this build has no communicator") : LM_OK;
+    LM_TRY(lm_dist_env_of(cli->ctx, look_up, NULL, &env));
+    return lm_comm_world(cli->ctx, &env, comm);
 }

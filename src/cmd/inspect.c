@@ -102,6 +102,10 @@ static lm_err gguf_value(desc *d, lm_gguf *g, const char *key, lm_gguf_type type
         char *s = lm_arena_printf(d->cli->a, "%lld × %s", (long long)n, lm_gguf_type_name(item));
         if (!s) return LM_E_NOMEM;
         meta_str(d, key, s, strlen(s));
+    } else if (type != LM_GGUF_F32 && type != LM_GGUF_F64) {
+        int64_t v;
+        if (lm_gguf_int(g, key, true, 0, INT64_MIN, INT64_MAX, &v)) meta_str(d, key, "over 63 bits", 12);
+        else meta_fmt(d, key, "%lld", (long long)v);
     } else {
         double v;
         if (lm_gguf_num(g, key, true, 0, &v) || !(v == v && v < 1e300 && v > -1e300)) meta_str(d, key, "not a finite number", 19);
@@ -297,7 +301,9 @@ static lm_err run(lm_cli *cli) {
         lm_str_puts(&s, "{\"path\": "); lm_str_json(&s, d.path, strlen(d.path)); lm_str_puts(&s, ", \"kind\": "); lm_str_json(&s, d.kind, strlen(d.kind));
         lm_str_printf(&s, ", \"metadata\": {%s}, \"tensors\": [%s], \"totals\": {\"tensors\": %lld, \"parameters\": %.0f, \"bytes\": %.0f}}", d.meta.p ? d.meta.p : "", d.tensors.p ? d.tensors.p : "",
                       (long long)d.n_tensors, d.params, d.bytes);
-        lm_cli_say(cli, "%s: %s\n%s%lld tensors · %s numbers · %s", d.path, d.kind, d.text.p ? d.text.p : "", (long long)d.n_tensors, lm_cli_count(cli->a, d.params), lm_cli_bytes(cli->a, d.bytes));
+        lm_cli_say(cli, "%s: %s", d.path, d.kind);
+        if (!cli->json) fwrite(d.text.p ? d.text.p : "", 1, d.text.n, stdout);
+        if (d.n_tensors) lm_cli_say(cli, "%lld tensors · %s numbers · %s", (long long)d.n_tensors, lm_cli_count(cli->a, d.params), lm_cli_bytes(cli->a, d.bytes));
         err = lm_cli_result(cli, &s);
     }
     lm_str_free(&s); lm_str_free(&d.meta); lm_str_free(&d.tensors); lm_str_free(&d.text);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "cmd/cmd.h"
 #include "cmd/cmd_common.h"
+#include "dist/dist.h"
 #include "format/yaml.h"
 #include "train/run.h"
 
@@ -102,6 +103,10 @@ static lm_err run(lm_cli *cli) {
     const lm_run_opts ro = { .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_cmd_sample, .comm = comm };
     if (!err) err = lm_train_run(ctx, &cfg, &ro);
     if (own && err) lm_fail(cli->ctx, err, "%s", lm_error(own));
+    if (err && err != LM_E_CANCELLED && comm && comm->size > 1) {  /* the others may wait for this rank for ever: the job ends here */
+        fprintf(stderr, "loam train: rank %d of %d: %s\n", comm->rank, comm->size, lm_error(cli->ctx));
+        lm_comm_abort(comm, 1);
+    }
     if (!err && !o->dry_run && (!comm || comm->rank == 0)) err = lm_cli_result(cli, &v.result);
     lm_ctx_free(own);
     if (comm) comm->free(comm);

@@ -33,8 +33,5 @@ static inline lm_doc_ends lm_doc_ends_of(const lm_tok *tok, bool add_eos) {
     const int32_t *eos = lm_tok_eos(tok, &n);
     return (lm_doc_ends){ lm_tok_adds_bos(tok) ? lm_tok_bos(tok) : -1, add_eos && n > 0 ? eos[0] : -1 };
 }
-/* Ids of the good documents of a batch: document i has ids[start[i]..start[i+1]). One that cannot be encoded becomes a bad one. start has b->n + 1. */
-lm_err lm_data_encode(lm_ctx *ctx, const lm_tok *tok, lm_doc_batch *b, lm_tok_buf *ids, size_t **start);      /* *start: lm_free */
-lm_err lm_data_why(lm_ctx *ctx, const lm_tok *tok, lm_docs *d, const lm_doc *doc);    /* the sentence for a bad document, parsing or encoding; returns its code */
 lm_err lm_data_file(lm_ctx *ctx, char **out, const char *dir, int number);      /* DIR/00012.shard; lm_free */
 #endif

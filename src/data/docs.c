@@ -14,7 +14,7 @@
 
 struct lm_docs {
     lm_ctx *ctx;
-    const lm_inputs *in;
+    const lm_text_files *in;
     char *field;
     lm_stream *s;                         /* of in->v[cur]; NULL: not open */
     int cur;
@@ -26,7 +26,7 @@ struct lm_docs {
     lm_doc_at start;
 };
 
-lm_err lm_docs_open(lm_docs **out, lm_ctx *ctx, const lm_inputs *in, const char *field) {
+lm_err lm_docs_open(lm_docs **out, lm_ctx *ctx, const lm_text_files *in, const char *field) {
     lm_docs *d = lm_calloc(ctx, LM_MEM_DATA, 1, sizeof *d);
     if (!d) return LM_E_NOMEM;
     d->ctx = ctx;
@@ -214,10 +214,10 @@ lm_err lm_docs_next(lm_docs *d, size_t want, lm_doc_batch *b) {
 }
 
 lm_err lm_docs_each(lm_ctx *ctx, const char *path, const char *field, lm_docs_fn *fn, void *ud) {
-    lm_inputs in;
+    lm_text_files in;
     lm_docs *d = NULL;
     lm_doc_batch b;
-    LM_TRY(lm_inputs_find(ctx, &path, 1, &in));
+    LM_TRY(lm_text_files_find(ctx, &path, 1, &in));
     lm_err err;
     LM_GOTO(lm_docs_open(&d, ctx, &in, field), done);
     for (;;) {
@@ -227,6 +227,6 @@ lm_err lm_docs_each(lm_ctx *ctx, const char *path, const char *field, lm_docs_fn
     }
 done:
     lm_docs_close(d);
-    lm_inputs_free(&in);
+    lm_text_files_free(&in);
     return err;
 }

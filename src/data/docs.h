@@ -16,10 +16,10 @@
 enum { LM_DATA_MAX_DOC = 1 << 30, LM_DATA_MAX_LINE = 128 << 20, LM_DATA_MAX_INPUTS = 1 << 24 };
 
 /* ---- which files ---- */
-typedef struct { char *path; const char *name; int64_t size, mtime; } lm_input;      /* name: inside the folder given, or the file's own; mtime in ns */
-typedef struct { lm_ctx *ctx; lm_input *v; int n; int64_t bytes; lm_arena *a; } lm_inputs;
-lm_err lm_inputs_find(lm_ctx *ctx, const char *const *paths, int n, lm_inputs *out);
-void lm_inputs_free(lm_inputs *in);
+typedef struct { char *path; const char *name; int64_t size, mtime; } lm_text_file;      /* name: inside the folder given, or the file's own; mtime in ns */
+typedef struct { lm_ctx *ctx; lm_text_file *v; int n; int64_t bytes; lm_arena *a; } lm_text_files;
+lm_err lm_text_files_find(lm_ctx *ctx, const char *const *paths, int n, lm_text_files *out);
+void lm_text_files_free(lm_text_files *in);
 
 /* ---- what is in them ---- */
 typedef struct { int input; int64_t record; } lm_doc_at;                             /* file number; number of the document in it, bad ones counted */
@@ -33,7 +33,7 @@ typedef struct {
 } lm_doc;
 typedef struct { lm_doc *doc; int n; } lm_doc_batch;
 typedef struct lm_docs lm_docs;
-lm_err lm_docs_open(lm_docs **out, lm_ctx *ctx, const lm_inputs *in, const char *field);   /* borrows both; field NULL = "text" */
+lm_err lm_docs_open(lm_docs **out, lm_ctx *ctx, const lm_text_files *in, const char *field);   /* borrows both; field NULL = "text" */
 /* Start here instead of at the beginning; earlier files are not opened. Before the first batch. */
 void lm_docs_start(lm_docs *d, lm_doc_at at);
 lm_err lm_docs_next(lm_docs *d, size_t want, lm_doc_batch *b);                       /* about want bytes; b->n = 0: the end */
@@ -42,6 +42,11 @@ lm_err lm_docs_why(lm_docs *d, const lm_doc *doc);                              
 lm_err lm_docs_blame(lm_docs *d, const lm_doc *doc, lm_err code);
 int64_t lm_docs_taken(const lm_docs *d);                                             /* bytes of the files used up, as stored */
 void lm_docs_close(lm_docs *d);
+
+/* ---- to ids (encode.c) ---- */
+/* Ids of the good documents of a batch, appended: document i has ids[start[i]..start[i+1]). One that cannot be encoded becomes a bad one. start has b->n + 1. */
+lm_err lm_data_encode(lm_ctx *ctx, const lm_tok *tok, lm_doc_batch *b, lm_tok_buf *ids, size_t **start);      /* *start: lm_free */
+lm_err lm_data_why(lm_ctx *ctx, const lm_tok *tok, lm_docs *d, const lm_doc *doc);    /* the sentence for a bad document, parsing or encoding; returns its code */
 
 /* Bytes of text to take at a time, for this many threads. */
 static inline size_t lm_docs_want(const lm_ctx *ctx) { return (size_t)lm_min64(lm_max64(lm_ctx_threads(ctx), 2), 16) << 22; }

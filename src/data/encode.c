@@ -3,7 +3,6 @@
 
 /* One by one, in order, so that each document that cannot be encoded is found. */
 static lm_err one_by_one(lm_ctx *ctx, const lm_tok *tok, lm_doc_batch *b, lm_tok_buf *ids, size_t *start) {
-    ids->n = 0;
     for (int i = 0; i < b->n; i++) {
         start[i] = ids->n;
         if (b->doc[i].bad) continue;

@@ -14,22 +14,22 @@ static bool text_name(const char *name) {
     return false;
 }
 
-typedef struct { lm_ctx *ctx; lm_inputs *in; int cap; int64_t ignored; char odd[200]; } finder;
+typedef struct { lm_ctx *ctx; lm_text_files *in; int cap; int64_t ignored; char odd[200]; } finder;
 
 static lm_err add(finder *f, const char *path, const char *name) {
-    lm_inputs *in = f->in;
+    lm_text_files *in = f->in;
     struct stat st;
     if (lm_sys_stat(path, &st)) return lm_sys_fail(f->ctx, errno, "cannot look at", path);
     if (!S_ISREG(st.st_mode)) return lm_fail(f->ctx, LM_E_IO, "cannot read '%s': wanted a regular file or a folder", path);
     if (in->n == f->cap) {
         if (f->cap >= LM_DATA_MAX_INPUTS) return lm_fail(f->ctx, LM_E_RANGE, "more than %d input files", (int)LM_DATA_MAX_INPUTS);
         int cap = f->cap ? 2 * f->cap : 16;
-        lm_input *v = lm_realloc(f->ctx, LM_MEM_DATA, in->v, (size_t)cap * sizeof *v);
+        lm_text_file *v = lm_realloc(f->ctx, LM_MEM_DATA, in->v, (size_t)cap * sizeof *v);
         if (!v) return LM_E_NOMEM;
         in->v = v;
         f->cap = cap;
     }
-    lm_input one = { .path = lm_arena_strdup(in->a, path), .name = lm_arena_strdup(in->a, name), .size = st.st_size,
+    lm_text_file one = { .path = lm_arena_strdup(in->a, path), .name = lm_arena_strdup(in->a, name), .size = st.st_size,
                      .mtime = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec };
     if (!one.path || !one.name) return LM_E_NOMEM;
     in->v[in->n++] = one;
@@ -57,8 +57,8 @@ next:
     lm_free(f->ctx, names);
     return err;
 }
-lm_err lm_inputs_find(lm_ctx *ctx, const char *const *paths, int n, lm_inputs *out) {
-    lm_inputs in = { .ctx = ctx };
+lm_err lm_text_files_find(lm_ctx *ctx, const char *const *paths, int n, lm_text_files *out) {
+    lm_text_files in = { .ctx = ctx };
     finder f = { .ctx = ctx, .in = &in };
     if (n < 1) return lm_fail(ctx, LM_E_CONFIG, "no input: name text files, JSONL files or folders");
     lm_err err = lm_arena_new(&in.a, ctx, LM_MEM_DATA, 0);
@@ -69,13 +69,13 @@ lm_err lm_inputs_find(lm_ctx *ctx, const char *const *paths, int n, lm_inputs *o
         err = walk(&f, paths[i], "", 0);
         if (!err && in.n == before) err = lm_fail(ctx, LM_E_NOTFOUND, "the folder '%s' has no file named .txt, .text, .md, .jsonl, .ndjson or .json (packed or not)", paths[i]);
     }
-    if (err) { lm_inputs_free(&in); return err; }
+    if (err) { lm_text_files_free(&in); return err; }
     if (f.ignored) lm_log(ctx, LM_LOG_WARN, "data", "%lld files of other kinds were passed over, the first is %s", (long long)f.ignored, f.odd);
     *out = in;
     return LM_OK;
 }
-void lm_inputs_free(lm_inputs *in) {
+void lm_text_files_free(lm_text_files *in) {
     if (in->v) lm_free(in->ctx, in->v);
     if (in->a) lm_arena_free(in->a);
-    *in = (lm_inputs){0};
+    *in = (lm_text_files){0};
 }

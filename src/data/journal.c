@@ -26,7 +26,7 @@ lm_err lm_journal_made_from(lm_tokenizing *t) {
     lm_str_printf(&s, "tokenize %d\n%s\n%s\n%lld %.17g %d %s\n", (int)LM_SHARD_VERSION, hex, t->o->field ? t->o->field : "text", (long long)t->shard_tokens, t->o->val_fraction, t->ends.eos,
                   t->o->on_error ? t->o->on_error : "fail");
     for (int i = 0; i < t->in.n; i++) {
-        const lm_input *in = &t->in.v[i];
+        const lm_text_file *in = &t->in.v[i];
         lm_str_add(&s, in->name, strlen(in->name) + 1);
         lm_str_printf(&s, "%lld %lld\n", (long long)in->size, (long long)in->mtime);
     }

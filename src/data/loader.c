@@ -34,7 +34,7 @@ void lm_batch_free(lm_ctx *ctx, lm_batch *b) {
 static lm_err set_source(lm_loader *l, int i, const lm_source *from, uint64_t seed) {
     int64_t all = lm_shards_tokens(from->shards), first = from->first, count = from->count ? from->count : all - first;
     if (first < 0 || count < 0 || first > all || count > all - first)
-        return lm_fail(l->ctx, LM_E_RANGE, "source %d: tokens %lld to %lld are wanted, there are %lld", i, (long long)first, (long long)first + (long long)count, (long long)all);
+        return lm_fail(l->ctx, LM_E_RANGE, "source %d: %lld tokens from %lld on are wanted, there are %lld", i, (long long)count, (long long)first, (long long)all);
     if (count < l->seq) return lm_fail(l->ctx, LM_E_DATA, "source %d has %lld tokens: not one sequence of %lld", i, (long long)count, (long long)l->seq);
     lm_rng r = lm_rng_of(seed, "data order");
     r.stream = lm_hash64(&i, sizeof i, r.stream);

@@ -218,7 +218,7 @@ lm_err lm_seg_bad_id(const lm_shards *s, int seg) {
 }
 lm_err lm_shards_get(const lm_shards *s, int64_t from, int64_t n, int32_t *ids) {
     if (from < 0 || n < 0 || from > s->tokens || n > s->tokens - from)
-        return lm_fail(s->ctx, LM_E_RANGE, "tokens %lld to %lld are wanted, there are %lld", (long long)from, (long long)from + (long long)n, (long long)s->tokens);
+        return lm_fail(s->ctx, LM_E_RANGE, "%lld tokens from %lld on are wanted, there are %lld", (long long)n, (long long)from, (long long)s->tokens);
     for (int i = n ? lm_seg_of(s, from) : 0; n; i++) {
         const lm_seg *g = &s->seg[i];
         int64_t at = from - g->first, k = lm_min64(n, g->s.n_tokens - at);

@@ -103,7 +103,7 @@ static lm_err all_batches(lm_tokenizing *t) {
 /* ---- the run ------------------------------------------------------------------------------------------------------ */
 static lm_err set_up(lm_tokenizing *t) {
     const lm_tokenize_opts *o = t->o;
-    LM_TRY(lm_inputs_find(t->ctx, o->in, o->n_in, &t->in));
+    LM_TRY(lm_text_files_find(t->ctx, o->in, o->n_in, &t->in));
     t->ends = lm_doc_ends_of(t->tok, o->add_eos);
     t->kind = (lm_shard_kind){ lm_tok_vocab(t->tok), t->ends.eos, lm_tok_hash(t->tok) };
     t->shard_tokens = o->shard_tokens ? o->shard_tokens : SHARD_TOKENS;
@@ -165,7 +165,7 @@ lm_err lm_data_tokenize(lm_ctx *ctx, const lm_tok *tok, const lm_tokenize_opts *
         lm_free(ctx, t.side[k].dir);
     }
     lm_docs_close(t.docs);
-    lm_inputs_free(&t.in);
+    lm_text_files_free(&t.in);
     lm_free(ctx, t.index);
     lm_free(ctx, t.journal);
     return err;

@@ -20,7 +20,7 @@ typedef struct {
 } lm_side;
 typedef struct {
     lm_ctx *ctx; const lm_tok *tok; const lm_tokenize_opts *o;
-    lm_inputs in;
+    lm_text_files in;
     lm_docs *docs;
     lm_doc_ends ends; lm_shard_kind kind;
     lm_side side[2];                      /* training, held out */

@@ -36,9 +36,10 @@ static lm_value *value_new(lm_graph *g, lm_vkind kind, const lm_type *t) {
     *v = (lm_value){ .g = g, .id = g->n_value, .kind = kind, .type = *t };
     return g->value[g->n_value++] = v;
 }
+static lm_name_link **bucket(lm_graph *g, const char *name) { return &g->names[lm_hash64(name, strlen(name), 0) % LM_NAME_BUCKETS]; }
 static lm_value *by_name(lm_graph *g, lm_vkind kind, const char *name) {
-    for (int i = 0; i < g->n_value; i++)
-        if (g->value[i]->kind == kind && g->value[i]->name && !strcmp(g->value[i]->name, name)) return g->value[i];
+    for (const lm_name_link *l = *bucket(g, name); l; l = l->next)
+        if (l->v->kind == kind && !strcmp(l->v->name, name)) return l->v;
     return NULL;
 }
 bool lm_type_same(const lm_type *a, const lm_type *b) {
@@ -54,7 +55,9 @@ static lm_value *named(lm_graph *g, lm_vkind kind, const char *name, const lm_ty
         return v;
     }
     if (!(v = value_new(g, kind, t))) return NULL;
-    if (!(v->name = lm_arena_strdup(g->a, name))) { g->err = LM_E_NOMEM; return NULL; }
+    lm_name_link *link = lm_arena_alloc(g->a, sizeof *link), **b = bucket(g, name);
+    if (!link || !(v->name = lm_arena_strdup(g->a, name))) { g->err = LM_E_NOMEM; return NULL; }
+    *link = (lm_name_link){ v, *b }; *b = link;
     if (kind == LM_V_STATE) v->state = v;
     return v;
 }

@@ -35,10 +35,7 @@ lm_err lm_weights_open_gguf(lm_weights *w) {
     LM_TRY(lm_gguf_open(&f, w->ctx, w->path));
     w->source = &source; w->file = f;
     const char *arch;
-    int64_t split;
     LM_TRY(lm_gguf_str(f, "general.architecture", true, NULL, &arch, NULL));
-    LM_TRY(lm_gguf_int(f, "split.count", false, 1, 0, 65535, &split));
-    if (split > 1) return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s is one of %lld parts; join them first (llama.cpp's gguf-split --merge)", w->path, (long long)split);
     for (int i = 0; lm_models[i] && !w->cfg.model; i++)
         for (int k = 0; lm_models[i]->gguf_archs[k]; k++) if (!strcmp(lm_models[i]->gguf_archs[k], arch)) w->cfg.model = lm_models[i];
     if (!w->cfg.model) return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s: the architecture \"%s\" is not known; known ones are listed by `loam inspect --models`", w->path, arch);

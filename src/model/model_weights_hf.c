@@ -57,6 +57,29 @@ static lm_err done(lm_weights *w) {
 static void close_hf(lm_weights *w) { lm_st_close(w->file); }
 static const lm_weights_source source = { "huggingface", find, done, get, close_hf };
 
+/* Chat models name the ids that end a turn in generation_config.json; they join those of config.json. */
+static lm_err more_ends(lm_weights *w) {
+    char *file;
+    json_t *j;
+    LM_TRY(lm_path_join(w->ctx, &file, w->path, "generation_config.json"));
+    lm_err err = LM_OK;
+    if (lm_exists(file) && !(err = lm_json_load(w->ctx, file, 0, &j))) {
+        lm_jv root = lm_json_root(w->ctx, file, j), v;
+        int64_t ids[8];
+        int n = 0;
+        err = lm_json_get(&root, "eos_token_id", LM_JSON_OPT, &v);
+        if (!err && json_is_array(v.v)) err = lm_json_ints(&root, "eos_token_id", LM_JSON_OPT, 0, INT32_MAX, ids, LM_COUNT(ids), &n);
+        else if (!err && v.v && !(err = lm_json_as_int(&v, -1, INT32_MAX, &ids[0]))) n = ids[0] >= 0;
+        for (int i = 0; !err && i < n; i++) {
+            bool there = w->cfg.n_eos == LM_COUNT(w->cfg.eos);
+            for (int k = 0; k < w->cfg.n_eos; k++) there |= w->cfg.eos[k] == (int32_t)ids[i];
+            if (!there) w->cfg.eos[w->cfg.n_eos++] = (int32_t)ids[i];
+        }
+        lm_json_free(j);
+    }
+    lm_free(w->ctx, file);
+    return err;
+}
 lm_err lm_weights_open_hf(lm_weights *w) {
     char *file;
     json_t *j;
@@ -71,6 +94,7 @@ lm_err lm_weights_open_hf(lm_weights *w) {
     }
     lm_free(w->ctx, file);
     LM_TRY(err);
+    LM_TRY(more_ends(w));
     lm_st *st;
     LM_TRY(lm_st_open(&st, w->ctx, w->path));
     w->source = &source; w->file = st;

@@ -43,6 +43,13 @@ LM_INL vn vn_min(vn a, vn b) { return vn_sel(a < b, a, b); }
 LM_INL vn vn_abs(vn x) { return (vn)((vni)x & 0x7fffffff); }
 LM_INL vn vn_sign_of(vn mag, vn s) { return (vn)((vni)mag | ((vni)s & (int32_t)0x80000000)); }     /* mag >= 0 */
 LM_INL float vn_hmax(vn v) { float m = v[0]; for (int i = 1; i < VN; i++) m = v[i] > m ? v[i] : m; return m; }
+/* x rounded here: a product that has several uses is contracted or not as the compiler likes, which would make bits differ between sets. */
+LM_INL vn vn_round_here(vn x) {
+#if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
+    __asm__("" : "+v"(x));
+#endif
+    return x;
+}
 LM_INL vn vn_sqrt(vn x) {
 #if defined(LM_ISA_IS_avx512)
     return (vn)_mm512_sqrt_ps((__m512)x);

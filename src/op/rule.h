@@ -16,7 +16,7 @@ lm_err lm_want_cols(lm_ctx *ctx, const lm_call *c, int i, int j);             /*
 lm_type lm_type_like(const lm_tensor *t);                                    /* same dtype and dims, not quantized */
 lm_err lm_shape_like_first(lm_ctx *ctx, const lm_call *c, lm_type *out);      /* a whole rule: every input is a float like input 0, so is every output */
 
-static inline double *lm_f64(const lm_tensor *t) { return t->data; }
+static inline double *lm_f64(const lm_tensor *t) { return (double *)t->data; }
 static inline bool lm_rows_fold(const lm_tensor *t) {
     if (t->rank && t->dim[t->rank - 1] > 1 && t->stride[t->rank - 1] != 1) return false;
     for (int i = 0; i + 2 < t->rank; i++) if (t->dim[i] > 1 && t->stride[i] != t->stride[i + 1] * t->dim[i + 1]) return false;
@@ -36,6 +36,14 @@ static inline lm_broadcast lm_broadcast_of(const lm_tensor *a, const lm_tensor *
 }
 lm_err lm_broadcast_shape(lm_ctx *ctx, const lm_call *c, lm_type *out);
 lm_value *lm_broadcast_fold(lm_graph *g, lm_value *grad, const lm_value *a, const lm_value *b);   /* sum grad (like a) down to b's type */
+
+/* Kernels of a *_simd.c and, in builds with CUDA, of a *_cuda.cu (op/cuda.h). */
+#ifdef LM_CUDA
+#define LM_SIMD_CUDA_KERNELS(base) extern const lm_kernel base##_cuda[], base##_avx512[], base##_avx2[], base##_portable[]; \
+    static const lm_kernel *const base[] = { base##_cuda, base##_avx512, base##_avx2, base##_portable, NULL }
+#else
+#define LM_SIMD_CUDA_KERNELS(base) LM_SIMD_KERNELS(base)
+#endif
 
 /* ---- samples: odd sizes for rows whose inputs are alike; T repeats the argument for each input ---- */
 #define LM_TIMES1(...) { { __VA_ARGS__ } }

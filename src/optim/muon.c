@@ -16,7 +16,9 @@ static lm_err build(lm_graph *g, const lm_optim_arg *a) {
     char name[300];
     snprintf(name, sizeof name, "muon.buf.%s", a->param_name);
     lm_value *u = lm_muon_momentum(g, a->grad, lm_state(g, name, lm_type_of(a->param)), a->hyper, a->scale, true);     /* (rows, cols) */
-    const lm_type *t = lm_type_of(a->param);
+    if (a->rows) u = a->hooks->whole(a->hooks->ud, g, u, a->rows);          /* the iteration needs the matrix: every rank makes it and takes its rows */
+    if (!u) return lm_graph_err(g);
+    const lm_type *t = lm_type_of(u);
     bool tall = t->dim[0] > t->dim[1];
     lm_value *x = lm_normalize(g, u, 1e-7f);
     for (int i = 0; i < a->cfg->muon_steps; i++) {
@@ -26,6 +28,7 @@ static lm_err build(lm_graph *g, const lm_optim_arg *a) {
         x = lm_axpby(g, x, C, 3.4445f, 1.0f);
     }
     double ratio = (double)t->dim[0] / (double)t->dim[1];
+    if (a->rows) x = a->hooks->part(a->hooks->ud, g, x);
     lm_muon_apply(g, a->param, x, a->hyper, (float)sqrt(ratio > 1.0 ? ratio : 1.0));
     return lm_graph_err(g);
 }

@@ -30,24 +30,25 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
         const char *near = lm_nearest(c->name, names, m);
         return lm_fail(ctx, LM_E_CONFIG, "optim.name: no optimizer is called \"%s\"%s%s", c->name, near ? "; did you mean " : "", near ? near : "");
     }
-    lm_value **grad = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *grad), *norm2 = NULL;
+    lm_value **grad = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *grad), *norm2 = NULL, *parts = NULL;
     if (!grad) return LM_E_NOMEM;
     char name[300];
     for (int i = 0; i < n; i++) {
         snprintf(name, sizeof name, "grad.%s", p[i].name);
         grad[i] = lm_state(g, name, &p[i].type);
-        if (hooks && hooks->grad) grad[i] = hooks->grad(hooks->ud, g, grad[i]);
-        lm_value *s = lm_sumsq(g, grad[i]);
-        norm2 = norm2 ? lm_add(g, norm2, s) : s;
+        if (hooks && hooks->grad) grad[i] = hooks->grad(hooks->ud, g, p[i].name, grad[i]);
+        lm_value *s = lm_sumsq(g, grad[i]), **to = p[i].rows ? &parts : &norm2;
+        *to = *to ? lm_add(g, *to, s) : s;
     }
-    if (hooks && hooks->norm) norm2 = hooks->norm(hooks->ud, g, norm2);
+    if (parts && hooks && hooks->norm) parts = hooks->norm(hooks->ud, g, parts);
+    if (parts) norm2 = norm2 ? lm_add(g, norm2, parts) : parts;
     lm_type two = LM_TYPE(LM_F32, 2), eight = LM_TYPE(LM_F32, LM_HYPER);
     lm_value *scale = lm_clip_scale(g, norm2, lm_input(g, "clip", &two));
     lm_graph_output(g, "gnorm", lm_output(scale, 1));
     for (int i = 0; i < n; i++) {
         const lm_optim *o = lm_optim_for(c, &p[i]);
         snprintf(name, sizeof name, "hyper.%s.%s", o->name, lm_optim_decays(&p[i]) ? "decay" : "plain");
-        lm_optim_arg a = { .param_name = p[i].name, .param = lm_state(g, p[i].name, &p[i].type), .grad = grad[i], .scale = scale, .hyper = lm_input(g, name, &eight), .cfg = c };
+        lm_optim_arg a = { .param_name = p[i].name, .param = lm_state(g, p[i].name, &p[i].type), .grad = grad[i], .scale = scale, .hyper = lm_input(g, name, &eight), .cfg = c, .hooks = hooks, .rows = p[i].rows };
         LM_TRY(o->build(g, &a));
     }
     return lm_graph_err(g);

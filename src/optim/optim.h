@@ -15,9 +15,17 @@ typedef struct {                                         /* options of a run (tr
     double lr, beta1, beta2, eps, weight_decay, clip;    /* clip: global gradient norm, 0 = off */
     double muon_lr, muon_momentum, muon_weight_decay; int muon_steps;
 } lm_optim_cfg;
+/* What several ranks change. All are optional; a rank may hold only some rows of a parameter (lm_optim_param.rows). */
+typedef struct {
+    lm_value *(*grad)(void *ud, lm_graph *g, const char *param, lm_value *grad);     /* the gradient to use: summed over ranks */
+    lm_value *(*norm)(void *ud, lm_graph *g, lm_value *gnorm2);                      /* the squared norm of what is held in parts, summed over ranks */
+    lm_value *(*whole)(void *ud, lm_graph *g, lm_value *part, int64_t rows);         /* all rows, for updates that need the matrix */
+    lm_value *(*part)(void *ud, lm_graph *g, lm_value *whole);                       /* and this rank's of them */
+    void *ud;
+} lm_optim_hooks;
 typedef struct {
     const char *param_name; lm_value *param, *grad, *scale, *hyper;   /* states; (1); (LM_HYPER) */
-    const lm_optim_cfg *cfg;
+    const lm_optim_cfg *cfg; const lm_optim_hooks *hooks; int64_t rows;  /* rows of the whole parameter where param is a part, else 0 */
 } lm_optim_arg;
 typedef struct lm_optim {
     const char *name, *paper;
@@ -31,13 +39,8 @@ extern const lm_optim *const lm_optims[];                /* generated from the f
 const lm_optim *lm_optim_by_name(const char *name);
 
 /* The update graph of a whole model. Inputs it makes: "clip" F32 (2) = {max norm, 1/tokens}, "hyper.<row>.decay", "hyper.<row>.plain" F32 (8). Output "gnorm" F32 (1): the
- * norm of the mean gradient before clipping. reduce(ud, g, grad) may rewrite a gradient first (data parallel) and returns the value to use; reduce_norm the squared norm. */
-typedef struct {
-    lm_value *(*grad)(void *ud, lm_graph *g, lm_value *grad);
-    lm_value *(*norm)(void *ud, lm_graph *g, lm_value *gnorm2);
-    void *ud;
-} lm_optim_hooks;
-typedef struct { const char *name; lm_type type; lm_role role; } lm_optim_param;
+ * norm of the mean gradient before clipping. hooks may be NULL. */
+typedef struct { const char *name; lm_type type; lm_role role; int64_t rows; } lm_optim_param;      /* rows != 0: type is one rank's part of so many rows */
 lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *p, int n, const lm_optim_hooks *hooks);
 const lm_optim *lm_optim_for(const lm_optim_cfg *c, const lm_optim_param *p);
 static inline bool lm_optim_decays(const lm_optim_param *p) { return p->role == LM_ROLE_COL || p->role == LM_ROLE_ROW || p->role == LM_ROLE_EMBED; }

@@ -4,6 +4,7 @@
  * leftmost among equals. That is a merge table too: every way to cut each token in two known parts is an entry whose rank is the token's place
  * in the order of scores. SentencePiece also merges characters that are no tokens themselves but occur in some; they get ids above
  * the vocabulary, which the encoder spells in bytes if they are left over. */
+#define _GNU_SOURCE 1      /* qsort_r */
 #include "format/cursor.h"
 #include "tok/tok_int.h"
 #include "tok/unicode.h"
@@ -70,9 +71,24 @@ static lm_err hidden_characters(lm_tok *t) {
     return err;
 }
 
-static int by_rank(const void *a, const void *b) {
+static int chars(const lm_tok *t, int32_t id) {
+    size_t n;
+    const char *s = lm_tok_key_of(t, id, &n);
+    int k = 0;
+    for (size_t i = 0; i < n; i++) k += ((uint8_t)s[i] & 0xc0) != 0x80;
+    return k;
+}
+
+/* The order that tokenizer.json will have. A list cannot say "equal, leftmost first"; for SentencePiece longer parts first come nearest (runs of blanks
+ * whose tokens all have one score grow from the left either way), and Hugging Face's converter orders them so. */
+static int by_rank(const void *a, const void *b, void *ud) {
     const lm_tok_merge *x = a, *y = b;
+    const lm_tok *t = ud;
     if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
+    if (!t->byte_level) {
+        int l = chars(t, y->left) - chars(t, x->left), r = chars(t, y->right) - chars(t, x->right);
+        if (l || r) return l ? l : r;
+    }
     if (x->left != y->left) return x->left < y->left ? -1 : 1;
     return x->right < y->right ? -1 : x->right > y->right;
 }
@@ -93,7 +109,7 @@ lm_err lm_tok_derive(lm_tok *t) {
             if (r >= 0 && mergeable(t, l) && mergeable(t, r)) err = lm_tok_put_merge(t, l, r, id, rank[id]);
         }
     }
-    if (!err && t->n_merge) qsort(t->merge, t->n_merge, sizeof *t->merge, by_rank);
+    if (!err && t->n_merge) qsort_r(t->merge, t->n_merge, sizeof *t->merge, by_rank, t);
     lm_free(t->ctx, rank);
     return err;
 }

@@ -94,7 +94,11 @@ static lm_err tokens(lm_tok *t, lm_gguf *g) {
         if (!n) continue;                                  /* an empty one can never occur */
         switch (k) {
         case 1: LM_TRY(lm_tok_put(t, i, s, n, LM_TOK_NORMAL, true)); break;
-        case 2: LM_TRY(lm_tok_put(t, i, s, n, LM_TOK_UNKNOWN, false)); if (t->unk < 0) t->unk = (int32_t)i; break;
+        case 2:
+            LM_TRY(lm_tok_put(t, i, s, n, LM_TOK_UNKNOWN, false));
+            LM_TRY(lm_tok_put_added(t, i, s, n, LM_ADDED_SPECIAL));
+            if (t->unk < 0) t->unk = (int32_t)i;
+            break;
         case 3: LM_TRY(lm_tok_put_added(t, i, s, n, LM_ADDED_SPECIAL)); break;
         case 4: LM_TRY(lm_tok_put_added(t, i, s, n, 0)); break;
         case 5: LM_TRY(lm_tok_put(t, i, s, n, LM_TOK_UNUSED, false)); break;

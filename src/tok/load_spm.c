@@ -54,6 +54,11 @@ static lm_err bytes_complete(lm_tok *t, bool must) {
     return all || !must ? LM_OK : lm_fail(t->ctx, LM_E_FORMAT, "%s: byte_fallback without the byte token %s", t->name, s);
 }
 
+/* Is a user-defined piece found before normalization the same as after? Then tokenizer.json can say it. */
+static bool same_before(const lm_spm *m, const char *s) {
+    return !m->add_dummy_prefix && !m->remove_extra_whitespaces && !strchr(s, ' ') && !strstr(s, META);
+}
+
 static lm_err fill(lm_tok *t, const lm_spm *m) {
     for (int i = 0; i < m->n_piece; i++) {
         const lm_spm_piece *p = &m->piece[i];
@@ -62,11 +67,14 @@ static lm_err fill(lm_tok *t, const lm_spm *m) {
         switch (p->type) {
         case LM_SPM_NORMAL: LM_TRY(lm_tok_put(t, i, p->s, n, LM_TOK_NORMAL, true)); break;
         case LM_SPM_BYTE: LM_TRY(lm_tok_put(t, i, p->s, n, LM_TOK_BYTE, false)); break;
-        case LM_SPM_UNKNOWN: LM_TRY(lm_tok_put(t, i, p->s, n, LM_TOK_UNKNOWN, false)); break;
+        case LM_SPM_UNKNOWN:
+            LM_TRY(lm_tok_put(t, i, p->s, n, LM_TOK_UNKNOWN, false));
+            LM_TRY(lm_tok_put_added(t, i, p->s, n, LM_ADDED_SPECIAL));
+            break;
         case LM_SPM_CONTROL: LM_TRY(lm_tok_put_added(t, i, p->s, n, LM_ADDED_SPECIAL)); break;
         case LM_SPM_USER_DEFINED:
             LM_TRY(lm_tok_put(t, i, p->s, n, LM_TOK_NORMAL, true));
-            LM_TRY(lm_tok_put_added(t, i, p->s, n, LM_ADDED_EXACT));
+            LM_TRY(lm_tok_put_added(t, i, p->s, n, same_before(m, p->s) ? 0 : LM_ADDED_EXACT));
             break;
         case LM_SPM_UNUSED: return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: piece %d is marked unused; such models are not supported", t->name, i);
         }
@@ -102,7 +110,10 @@ static lm_err fill_l2c(lm_tok *t, const lm_l2c_tok *m) {
         const lm_l2c_piece *p = &m->v[i];
         if (p->n < 0 || !isfinite(p->score)) { err = lm_fail(t->ctx, LM_E_FORMAT, "%s: piece %d is malformed", t->name, i); break; }
         int byte = lm_tok_byte_token(p->s, (size_t)p->n);
-        if (i == 0) err = lm_tok_put(t, i, "<unk>", 5, LM_TOK_UNKNOWN, false);
+        if (i == 0) {
+            err = lm_tok_put(t, i, "<unk>", 5, LM_TOK_UNKNOWN, false);
+            if (!err) err = lm_tok_put_added(t, i, "<unk>", 5, LM_ADDED_SPECIAL);
+        }
         else if (i < 3) err = lm_tok_put_added(t, i, i == 1 ? "<s>" : "</s>", i == 1 ? 3 : 4, LM_ADDED_SPECIAL);
         else if (byte == i - 3) err = lm_tok_put(t, i, p->s, (size_t)p->n, LM_TOK_BYTE, false);
         else {

@@ -191,7 +191,7 @@ lm_err lm_tok_compile_post(lm_tok *t, const lm_tok_opts *opts) {
 
 void lm_tok_guess_ends(lm_tok *t) {
     static const char *const names[] = { "</s>", "<|end_of_text|>", "<|endoftext|>", "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<eos>",
-        "<\xef\xbd\x9c""end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>" };
+        "<\xef\xbd\x9c\x65nd\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>" };
     for (int i = 0; i < LM_COUNT(names); i++) {
         int32_t id = lm_tok_id(t, names[i], strlen(names[i]));
         if (id >= 0 && t->tok[id].type == LM_TOK_CONTROL) (void)lm_tok_add_eos(t, id);   /* fewer names than room */

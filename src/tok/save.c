@@ -32,6 +32,10 @@ static lm_err added(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
     lm_err err = LM_OK;
     for (int32_t i = 0; i < t->n_added && !err; i++) {
         uint32_t f = t->added[t->tok[id[i]].added - 1].flags;
+        if (f & LM_ADDED_EXACT) {
+            err = lm_fail(ctx, LM_E_UNSUPPORTED, "%s: token %d is a user-defined piece that is looked for after normalization, which tokenizer.json cannot express", t->name, id[i]);
+            break;
+        }
         lm_str_printf(s, "%s\n    {\"id\": %d, \"content\": ", i ? "," : "", id[i]);
         err = text_json(ctx, t, id[i], s);
         lm_str_printf(s, ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, \"special\": %s}", yes(f & LM_ADDED_SINGLE_WORD),

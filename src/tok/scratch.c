@@ -1,9 +1,9 @@
 /* scratch.c — the work space of one encoding thread: word caches, symbol and heap arrays, text buffers.
  *
- * The tokenizer keeps a list of idle ones, so a caller names none: encode takes one, or makes it, and puts it back. About 3 MiB each, touched as used. */
+ * The tokenizer keeps a list of idle ones, so a caller names none: encode takes one, or makes it, and puts it back. Small at first; about 3 MiB each when full. */
 #include "tok/tok_int.h"
 
-enum { KEEP_BYTES = 4 << 20 };                             /* buffers larger than this are not kept for the next text */
+enum { KEEP_BYTES = 4 << 20 /* buffers larger than this are not kept for the next text */, FIRST_SETS = LM_WORD_SETS / 64, FIRST_SLOTS = LM_LONG_SLOTS / 64 };
 
 void lm_tok_scratch_free(lm_tok_scratch *s) {
     if (!s) return;
@@ -26,8 +26,10 @@ static lm_err scratch_new(lm_ctx *ctx, lm_tok_scratch **out) {
     if (!s) return LM_E_NOMEM;
     s->ctx = ctx;
     s->text[0].ctx = s->text[1].ctx = s->raw.ctx = ctx;
-    s->word = lm_calloc(ctx, LM_MEM_TOK, 2 * (size_t)LM_WORD_SETS, sizeof *s->word);
-    s->longer = s->word ? lm_calloc(ctx, LM_MEM_TOK, LM_LONG_SLOTS, sizeof *s->longer) : NULL;
+    s->n_sets = FIRST_SETS;
+    s->n_slots = FIRST_SLOTS;
+    s->word = lm_calloc(ctx, LM_MEM_TOK, 2 * FIRST_SETS, sizeof *s->word);
+    s->longer = s->word ? lm_calloc(ctx, LM_MEM_TOK, FIRST_SLOTS, sizeof *s->longer) : NULL;
     lm_err err = s->longer ? lm_regex_state_new(ctx, &s->re) : LM_E_NOMEM;
     if (err) { lm_tok_scratch_free(s); return err; }
     *out = s;

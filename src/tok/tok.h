@@ -77,6 +77,9 @@ lm_err lm_tok_stream_flush(lm_tok_stream *s, lm_str *out);
 /* dir/tokenizer.json and dir/tokenizer_config.json, as Hugging Face's libraries read them. The folder is made if need be. */
 lm_err lm_tok_save(lm_ctx *ctx, const lm_tok *tok, const char *dir);
 lm_err lm_tok_to_json(lm_ctx *ctx, const lm_tok *tok, lm_str *out);
+/* As metadata of a GGUF file being written. vocab: rows of the model's embedding; ids beyond the tokenizer's become unused tokens. */
+struct lm_gguf_writer;
+lm_err lm_tok_put_gguf(lm_ctx *ctx, const lm_tok *tok, struct lm_gguf_writer *w, int64_t vocab);
 
 /* ---- training a byte-level BPE ---- */
 typedef struct {

@@ -129,7 +129,7 @@ typedef struct { size_t s, e; int32_t id; } lm_tok_hit;                   /* id 
 lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *trie, lm_ctx *ctx, const uint8_t *s, size_t n, bool special, lm_tok_hit **hit, int64_t *n_hit, int64_t *cap);
 
 /* ---- work space of one encoding thread (scratch.c, word.c) ---- */
-enum { LM_WORD_SETS = 1 << 15, LM_LONG_SLOTS = 1 << 12, LM_LONG_BYTES = 72, LM_LONG_IDS = 12 };
+enum { LM_WORD_SETS = 1 << 15, LM_LONG_SLOTS = 1 << 12, LM_LONG_BYTES = 72, LM_LONG_IDS = 12 };     /* sizes at most: the caches grow as words come */
 typedef struct { uint64_t lo, hi; int32_t id[3]; uint32_t n; } lm_word_slot;                       /* up to 15 bytes, length in the top byte of hi; n = 0: empty */
 typedef struct { uint64_t hash; uint16_t len, n; int32_t id[LM_LONG_IDS]; uint8_t byte[LM_LONG_BYTES]; } lm_long_slot;
 typedef struct { size_t s, e; } lm_tok_span;
@@ -138,8 +138,8 @@ typedef struct { uint32_t rank; int32_t pos, left, right; } lm_tok_cand;  /* hea
 typedef struct lm_tok_scratch {
     lm_ctx *ctx;
     struct lm_tok_scratch *next;
-    lm_word_slot *word;                         /* 2 * LM_WORD_SETS */
-    lm_long_slot *longer;
+    lm_word_slot *word; uint32_t n_sets, n_word;        /* 2 * n_sets slots; words put in since it grew */
+    lm_long_slot *longer; uint32_t n_slots, n_longer;
     lm_regex_state *re;
     lm_tok_sym *sym; int64_t cap_sym;
     lm_tok_cand *heap; int64_t n_heap, cap_heap;

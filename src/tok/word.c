@@ -177,11 +177,31 @@ static inline uint64_t mix(uint64_t lo, uint64_t hi) {
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
+/* Eight times the room, empty; without memory the old one stays. */
+static void grow_words(lm_tok_scratch *s) {
+    uint32_t n = 8 * s->n_sets;
+    lm_word_slot *w = lm_calloc(s->ctx, LM_MEM_TOK, 2 * (size_t)n, sizeof *w);
+    s->n_word = 0;
+    if (!w) return;
+    lm_free(s->ctx, s->word);
+    s->word = w;
+    s->n_sets = n;
+}
+static void grow_longer(lm_tok_scratch *s) {
+    uint32_t n = 8 * s->n_slots;
+    lm_long_slot *w = lm_calloc(s->ctx, LM_MEM_TOK, n, sizeof *w);
+    s->n_longer = 0;
+    if (!w) return;
+    lm_free(s->ctx, s->longer);
+    s->longer = w;
+    s->n_slots = n;
+}
+
 static lm_err long_word(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_buf *out) {
     LM_TRY(lm_tok_room(out, n));
     if (n > LM_LONG_BYTES) return fresh(t, s, ctx, p, n, out);
     uint64_t h = lm_hash64(p, n, 0);
-    lm_long_slot *w = &s->longer[h % LM_LONG_SLOTS];
+    lm_long_slot *w = &s->longer[h & (s->n_slots - 1)];
     if (w->n && w->hash == h && w->len == n && !memcmp(w->byte, p, n)) {
         memcpy(out->id + out->n, w->id, w->n * sizeof *w->id);
         out->n += w->n;
@@ -191,6 +211,7 @@ static lm_err long_word(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const u
     LM_TRY(fresh(t, s, ctx, p, n, out));
     size_t got = out->n - was;
     if (got && got <= LM_LONG_IDS) {
+        if (++s->n_longer > s->n_slots && s->n_slots < LM_LONG_SLOTS) { grow_longer(s); w = &s->longer[h & (s->n_slots - 1)]; }
         w->hash = h;
         w->len = (uint16_t)n;
         w->n = (uint16_t)got;
@@ -215,7 +236,8 @@ lm_err lm_tok_word(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_
         memcpy(&hi, b + 8, 8);
     }
     hi |= (uint64_t)n << 56;
-    lm_word_slot *w = &s->word[2 * (mix(lo, hi) % LM_WORD_SETS)];
+    uint64_t h = mix(lo, hi);
+    lm_word_slot *w = &s->word[2 * (h & (s->n_sets - 1))];
     if (w[0].lo == lo && w[0].hi == hi && w[0].n) {}
     else if (w[1].lo == lo && w[1].hi == hi && w[1].n) {
         lm_word_slot x = w[0];
@@ -227,6 +249,7 @@ lm_err lm_tok_word(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_
         LM_TRY(fresh(t, s, ctx, p, n, out));
         size_t got = out->n - was;
         if (got && got <= 3) {
+            if (++s->n_word > s->n_sets && s->n_sets < LM_WORD_SETS) { grow_words(s); w = &s->word[2 * (h & (s->n_sets - 1))]; }
             w[1] = w[0];
             w[0] = (lm_word_slot){ .lo = lo, .hi = hi, .n = (uint32_t)got };
             memcpy(w[0].id, out->id + was, got * sizeof(int32_t));

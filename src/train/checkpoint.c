@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
+#include "dist/dist.h"
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "train/train_int.h"
@@ -25,29 +26,46 @@ static lm_err file_hash(lm_ctx *ctx, const char *path, lm_hash128_t *h, int64_t 
     return e;
 }
 static bool is_param(const lm_trainer *t, const char *name) {
-    for (int i = 0; i < t->n_param; i++) if (!strcmp(t->param[i].name, name)) return true;
+    for (int i = 0; i < t->n_param; i++) if (!strcmp(t->held[i].name, name)) return true;
     return false;
 }
 static bool saved_state(const lm_trainer *t, const char *name) {
     return strncmp(name, "grad.", 5) && strncmp(name, "kv.", 3) && !is_param(t, name);
 }
-static lm_err save_optimizer(lm_trainer *t, const char *path) {
-    lm_st_writer *w;
-    LM_TRY(lm_st_writer_new(&w, t->ctx, path, 0));
-    lm_err err = LM_OK;
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < lm_store_count(t->store); i++) {
-            lm_tensor s;
-            const char *name = lm_store_name(t->store, i, &s);
-            if (!saved_state(t, name)) continue;
-            if (!pass) LM_GOTO(lm_st_writer_add(w, name, (lm_dtype)s.dtype, s.rank, s.dim), fail);
-            else LM_GOTO(lm_st_writer_write(w, s.data, (size_t)lm_numel(&s) * lm_dtype_size((lm_dtype)s.dtype)), fail);
-        }
-    return lm_st_writer_commit(w);
-fail:
-    lm_st_writer_abort(w); return err;
+static bool leader(const lm_trainer *t) { return t->o.comm->rank == 0; }
+static lm_err agree(const lm_trainer *t, lm_err e, const char *what) { return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, e, what) : e; }
+static lm_err declare(lm_trainer *t, lm_st_writer *w) {
+    for (int i = 0; i < lm_store_count(t->store); i++) {
+        lm_tensor s; lm_logical l;
+        const char *name = lm_store_name(t->store, i, &s);
+        if (!saved_state(t, name)) continue;
+        lm_mesh_logical(t, name, &s, &l);
+        if (s.rank) s.dim[0] = l.rows;
+        LM_TRY(lm_st_writer_add(w, l.name, (lm_dtype)s.dtype, s.rank, s.dim));
+    }
+    return LM_OK;
 }
-static lm_err save_manifest(lm_trainer *t, const char *dir, const lm_ckpt_state *st) {
+/* All ranks gather state after state; the leader writes, and goes on gathering when it cannot. */
+static lm_err save_optimizer(lm_trainer *t, const char *path) {
+    lm_st_writer *w = NULL;
+    lm_whole whole;
+    LM_TRY(lm_whole_open(&whole, t));
+    lm_err err = leader(t) ? lm_st_writer_new(&w, t->ctx, path, 0) : LM_OK;
+    if (w && !err) err = declare(t, w);
+    for (int i = 0; i < lm_store_count(t->store); i++) {
+        lm_tensor s, x;
+        const char *name = lm_store_name(t->store, i, &s);
+        if (!saved_state(t, name)) continue;
+        lm_err e = lm_whole_get(&whole, name, &s, &x);
+        if (!e && w && !err) e = lm_st_writer_write(w, x.data, (size_t)lm_numel(&x) * lm_dtype_size((lm_dtype)x.dtype));
+        if (!err) err = e;
+    }
+    lm_whole_close(&whole);
+    if (err) lm_st_writer_abort(w);
+    else if (w) err = lm_st_writer_commit(w);
+    return agree(t, err, "writing the optimizer's state");
+}
+static lm_err save_manifest(lm_trainer *t, const char *dir, const lm_ckpt_state *st, lm_hash128_t weights) {
     lm_ctx *ctx = t->ctx;
     lm_str s = { .ctx = ctx };
     char hex[33], *path = NULL;
@@ -55,7 +73,7 @@ static lm_err save_manifest(lm_trainer *t, const char *dir, const lm_ckpt_state 
     lm_str_printf(&s, "{\n  \"format\": \"loam-checkpoint-1\",\n  \"step\": %lld,\n  \"sequences\": %lld,\n  \"best_val\": %.17g,\n", (long long)st->step, (long long)st->seqs, st->best_val);
     lm_hash_hex(st->tok_hash, hex); lm_str_printf(&s, "  \"tokenizer_hash\": \"%s\",\n", hex);
     lm_hash_hex(st->config_hash, hex); lm_str_printf(&s, "  \"config_hash\": \"%s\",\n", hex);
-    lm_hash_hex(lm_trainer_hash(t), hex); lm_str_printf(&s, "  \"weights_hash\": \"%s\",\n", hex);
+    lm_hash_hex(weights, hex); lm_str_printf(&s, "  \"weights_hash\": \"%s\",\n", hex);
     lm_str_puts(&s, "  \"kernels\": "); lm_str_json(&s, st->isa ? st->isa : "", st->isa ? strlen(st->isa) : 0); lm_str_puts(&s, ",\n  \"files\": [");
     for (int i = 0; i < LM_COUNT(files); i++) {
         lm_hash128_t h; int64_t bytes;
@@ -96,37 +114,46 @@ done:
     lm_free(ctx, names);
     return err;
 }
+/* The leader's part before and after the tensors are written. */
+static lm_err begin(lm_ctx *ctx, const char *dir, const char *tmp) {
+    LM_TRY(lm_dir_make(ctx, dir));
+    if (lm_exists(tmp)) LM_TRY(lm_dir_remove(ctx, tmp));
+    return lm_dir_make(ctx, tmp);
+}
+static lm_err publish(lm_ctx *ctx, const char *tmp, const char *final) {
+    LM_TRY(lm_dir_sync(ctx, tmp));
+    if (lm_exists(final)) LM_TRY(lm_dir_remove(ctx, final));           /* the same step again: a run restarted without --resume refuses earlier */
+    return lm_rename(ctx, tmp, final);
+}
 lm_err lm_ckpt_save(lm_trainer *t, const char *dir, const lm_ckpt_state *st, int keep_last) {
     lm_ctx *ctx = t->ctx;
-    char name[64], tmp_name[80], *tmp = NULL, *final = NULL, *path = NULL;
+    const bool lead = leader(t);
+    lm_hash128_t weights;
+    char name[64], tmp_name[80], *tmp = NULL, *final = NULL, *path = NULL, *latest = NULL;
     snprintf(name, sizeof name, "step-%08lld", (long long)st->step);
     snprintf(tmp_name, sizeof tmp_name, "%s.tmp", name);
-    lm_err err;
-    LM_GOTO(lm_dir_make(ctx, dir), done);
-    LM_GOTO(lm_path_join(ctx, &tmp, dir, tmp_name), done);
-    LM_GOTO(lm_path_join(ctx, &final, dir, name), done);
-    if (lm_exists(tmp)) LM_GOTO(lm_dir_remove(ctx, tmp), done);
-    LM_GOTO(lm_dir_make(ctx, tmp), done);
-    LM_GOTO(lm_model_save_hf(ctx, &t->cfg, t->store, tmp, LM_F32, 0), undo);
-    LM_GOTO(lm_path_join(ctx, &path, tmp, "optimizer.safetensors"), undo);
+    lm_err err = lm_path_join(ctx, &tmp, dir, tmp_name);
+    if (!err) err = lm_path_join(ctx, &final, dir, name);
+    if (!err) err = lm_path_join(ctx, &path, tmp, "optimizer.safetensors");
+    if (!err) err = lm_path_join(ctx, &latest, dir, "latest");
+    if (!err && lead) err = begin(ctx, dir, tmp);
+    LM_GOTO(agree(t, err, "beginning a checkpoint"), done);
+    LM_GOTO(lm_trainer_save_hf(t, tmp), undo);
     LM_GOTO(save_optimizer(t, path), undo);
-    LM_GOTO(save_manifest(t, tmp, st), undo);
-    LM_GOTO(lm_dir_sync(ctx, tmp), undo);
-    if (lm_exists(final)) LM_GOTO(lm_dir_remove(ctx, final), undo);           /* the same step again: a run restarted without --resume refuses earlier */
-    LM_GOTO(lm_rename(ctx, tmp, final), undo);
-    lm_free(ctx, path); path = NULL;
-    LM_GOTO(lm_path_join(ctx, &path, dir, "latest"), done);
-    LM_GOTO(lm_file_write_atomic(ctx, path, name, strlen(name)), done);
-    err = prune(ctx, dir, keep_last > 0 ? keep_last : 1);
+    weights = lm_trainer_hash(t);
+    if (lead) { err = save_manifest(t, tmp, st, weights); if (!err) err = publish(ctx, tmp, final); }
+    LM_GOTO(agree(t, err, "finishing a checkpoint"), undo);
+    if (lead) { err = lm_file_write_atomic(ctx, latest, name, strlen(name)); if (!err) err = prune(ctx, dir, keep_last > 0 ? keep_last : 1); }
+    err = agree(t, err, "naming the newest checkpoint");
     goto done;
 undo:
     {   /* keep the sentence that says why, not one about the clean-up */
         char why[600]; snprintf(why, sizeof why, "%s", lm_error(ctx));
-        lm_dir_remove(ctx, tmp);
+        if (lead) lm_dir_remove(ctx, tmp);
         lm_fail(ctx, err, "the checkpoint of step %lld was not written, earlier ones are untouched: %s", (long long)st->step, why);
     }
 done:
-    lm_free(ctx, tmp); lm_free(ctx, final); lm_free(ctx, path);
+    lm_free(ctx, tmp); lm_free(ctx, final); lm_free(ctx, path); lm_free(ctx, latest);
     return err;
 }
 
@@ -203,21 +230,26 @@ lm_err lm_ckpt_find(lm_ctx *ctx, const char *dir, char **out) {
     *out = path;
     return LM_OK;
 }
-static lm_err read_into(lm_ctx *ctx, lm_st *f, const char *name, const lm_tensor *dst) {
+/* This rank's rows of a whole tensor in the file; zeros below the last row. */
+static lm_err read_into(lm_trainer *t, lm_st *f, const char *name, const lm_tensor *dst) {
     const lm_st_tensor *x;
-    LM_TRY(lm_st_need(f, name, &x));
+    lm_logical l;
+    lm_mesh_logical(t, name, dst, &l);
+    LM_TRY(lm_st_need(f, l.name, &x));
     bool same = x->dtype == (lm_dtype)dst->dtype && x->rank == dst->rank;
-    for (int k = 0; same && k < x->rank; k++) same = x->dim[k] == dst->dim[k];
-    if (!same) return lm_fail(ctx, LM_E_MISMATCH, "%s: %s has another shape or type than this run's configuration gives", lm_st_path(f), name);
-    return lm_st_read(f, x, dst->data, 0, x->bytes);
+    for (int k = 0; same && k < x->rank; k++) same = x->dim[k] == (k ? dst->dim[k] : l.rows);
+    if (!same) return lm_fail(t->ctx, LM_E_MISMATCH, "%s: %s has another shape or type than this run's configuration gives", lm_st_path(f), l.name);
+    const int64_t bytes = lm_numel(dst) * (int64_t)lm_dtype_size((lm_dtype)dst->dtype), row = l.part ? bytes / dst->dim[0] : 0;
+    if (!l.part) return lm_st_read(f, x, dst->data, 0, x->bytes);
+    memset((char *)dst->data + l.own * row, 0, (size_t)(bytes - l.own * row));
+    return l.own ? lm_st_read(f, x, dst->data, l.from * row, l.own * row) : LM_OK;
 }
-lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st) {
+static lm_err read_all(lm_trainer *t, const char *path, lm_ckpt_state *st, lm_hash128_t *want) {
     lm_ctx *ctx = t->ctx;
-    lm_hash128_t want, got;
     lm_st *model = NULL, *opt = NULL;
     char *mp = NULL, *op = NULL;
     lm_err err;
-    LM_TRY(read_manifest(ctx, path, true, st, &want));
+    LM_TRY(read_manifest(ctx, path, leader(t), st, want));            /* one rank hashes the files; the weights' hash below covers what all of them read */
     LM_GOTO(lm_path_join(ctx, &mp, path, "model.safetensors"), done);
     LM_GOTO(lm_path_join(ctx, &op, path, "optimizer.safetensors"), done);
     LM_GOTO(lm_st_open(&model, ctx, mp), done);
@@ -225,13 +257,18 @@ lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st) {
     for (int i = 0; i < lm_store_count(t->store); i++) {
         lm_tensor s;
         const char *name = lm_store_name(t->store, i, &s);
-        if (is_param(t, name)) LM_GOTO(read_into(ctx, model, name, &s), done);
-        else if (saved_state(t, name)) LM_GOTO(read_into(ctx, opt, name, &s), done);
+        if (is_param(t, name)) LM_GOTO(read_into(t, model, name, &s), done);
+        else if (saved_state(t, name)) LM_GOTO(read_into(t, opt, name, &s), done);
         else memset(s.data, 0, (size_t)lm_numel(&s) * lm_dtype_size((lm_dtype)s.dtype));
     }
-    got = lm_trainer_hash(t);
-    if (got.lo != want.lo || got.hi != want.hi) err = lm_fail(ctx, LM_E_MISMATCH, "%s: the loaded weights do not have the hash the manifest states", path);
 done:
     lm_st_close(model); lm_st_close(opt); lm_free(ctx, mp); lm_free(ctx, op);
     return err;
+}
+lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st) {
+    lm_hash128_t want = {0}, got;
+    LM_TRY(agree(t, read_all(t, path, st, &want), "reading the checkpoint"));
+    got = lm_trainer_hash(t);
+    if (got.lo != want.lo || got.hi != want.hi) return lm_fail(t->ctx, LM_E_MISMATCH, "%s: the loaded weights do not have the hash the manifest states", path);
+    return LM_OK;
 }

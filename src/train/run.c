@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "device/cpu.h"
+#include "dist/dist.h"
 #include "format/safetensors.h"
 #include "train/report.h"
 #include "train/run.h"
@@ -12,12 +13,14 @@ typedef struct {
     lm_ctx *ctx; const lm_run_cfg *c; const lm_run_opts *o; lm_comm *comm;
     lm_arena *a; lm_tok *tok; lm_shards *data, *val_data; lm_cfg model; lm_store *store; lm_trainer *t; lm_loader *loader, *val; lm_batch b;
     lm_sched sched; int64_t micro, accum; lm_ckpt_state st; lm_hash128_t cfg_hash; lm_out *metrics; int64_t val_bytes, val_first, val_count;
-    double nats_to_bits; double t0; char *ckpt_dir;
+    double nats_to_bits; double t0; char *ckpt_dir; lm_mesh_kind mesh;
 } run;
 
-static void emit(run *r, lm_run_event *e) { if (r->o->event) r->o->event(r->o->ud, e); }
 static char *in_out(run *r, const char *name) { return lm_arena_printf(r->a, "%s/%s", r->c->out, name); }
 static bool leader(const run *r) { return r->comm->rank == 0; }
+/* Only rank 0 tells and writes. What one rank finds out alone (a folder that is in the way, a full disk) the others learn here, and stop with it. */
+static void emit(run *r, lm_run_event *e) { if (r->o->event && leader(r)) r->o->event(r->o->ud, e); }
+static lm_err agree(run *r, lm_err e, const char *what) { return lm_comm_agree(r->comm, r->ctx, e, what); }
 
 lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) {
     const lm_model *row = lm_model_by_name(c->model.family);
@@ -87,7 +90,7 @@ static lm_err load_model(run *r) {
         int n; const int32_t *eos = lm_tok_eos(r->tok, &n);
         r->model.n_eos = n < 8 ? n : 8;
         for (int i = 0; i < r->model.n_eos; i++) r->model.eos[i] = eos[i];
-        return r->o->dry ? LM_OK : lm_model_init(ctx, &r->model, r->store, (uint64_t)r->c->train.seed);
+        return r->o->dry ? LM_OK : lm_trainer_init(ctx, &r->model, r->store, (uint64_t)r->c->train.seed, r->mesh, r->comm);
     }
     lm_weights *w;
     LM_TRY(lm_weights_open(&w, ctx, r->c->model.from));
@@ -99,8 +102,9 @@ static lm_err load_model(run *r) {
     lm_weights_close(w);
     return e;
 }
-static lm_err mesh_kind(run *r, lm_mesh_kind *kind) {
+static lm_err mesh_kind(run *r) {
     const char *m = r->c->mesh;
+    lm_mesh_kind *kind = &r->mesh;
     *kind = LM_MESH_SINGLE;
     if (!m || !*m) { if (r->comm->size > 1) return lm_fail(r->ctx, LM_E_CONFIG, "%d ranks run, but mesh is not set: mesh=dp=%d or mesh=fsdp=%d", r->comm->size, r->comm->size, r->comm->size); return LM_OK; }
     const char *eq = strchr(m, '=');
@@ -123,8 +127,7 @@ static lm_err make_trainer(run *r) {
     lm_trainer_opts o = { .batch = r->micro, .seq = c->data.seq, .mm = c->train.dtype ? LM_BF16 : LM_F32, .recompute = (int)c->train.recompute, .memory_budget = c->train.memory_budget,
         .optim = { .name = c->optim.name, .lr = c->optim.lr, .beta1 = c->optim.beta1, .beta2 = c->optim.beta2, .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .clip = c->optim.clip,
                    .muon_lr = c->optim.muon_lr, .muon_momentum = c->optim.muon_momentum, .muon_weight_decay = c->optim.muon_weight_decay, .muon_steps = (int)c->optim.muon_steps },
-        .label_smoothing = c->train.label_smoothing, .z_loss = c->train.z_loss, .dropout = c->train.dropout, .seed = (uint64_t)c->train.seed, .comm = r->comm, .dry = r->o->dry };
-    LM_TRY(mesh_kind(r, &o.mesh));
+        .label_smoothing = c->train.label_smoothing, .z_loss = c->train.z_loss, .dropout = c->train.dropout, .seed = (uint64_t)c->train.seed, .comm = r->comm, .mesh = r->mesh, .dry = r->o->dry };
     LM_TRY(lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o));
     r->sched = (lm_sched){ .kind = (lm_sched_kind)c->optim.schedule, .warmup = c->optim.warmup, .steps = c->train.steps,
                            .decay_steps = c->optim.decay_steps ? c->optim.decay_steps : c->train.steps / 5, .floor = c->optim.min_lr };
@@ -133,28 +136,32 @@ static lm_err make_trainer(run *r) {
 /* Bytes that the held-out targets stand for: nats per token become bits per byte. */
 static lm_err validate(run *r, double *loss, double *bpb) {
     double sum = 0; int64_t n = 0, bytes = 0;
-    int64_t windows = lm_loader_epoch_seqs(r->val), want = r->c->train.val_batches * r->micro;
+    const int64_t all = r->micro * r->comm->size;                               /* windows that the ranks do at a time */
+    int64_t windows = lm_loader_epoch_seqs(r->val), want = r->c->train.val_batches * (r->c->train.micro_batch ? r->c->train.micro_batch : r->c->train.batch);       /* on any number of ranks the same */
     if (want > windows) want = windows;
-    for (int64_t s = 0; s < want; s += r->micro) {
+    for (int64_t base = 0; base < want; base += all) {
+        const int64_t s = base + r->comm->rank * r->micro;
         LM_TRY(lm_loader_fill(r->val, &r->b, (uint64_t)s));
-        int64_t rows = lm_min64(r->micro, want - s) * r->c->data.seq;
-        for (int64_t i = rows; i < r->b.n; i++) r->b.target[i] = -1;            /* a last, shorter micro-batch */
+        int64_t rows = lm_max64(0, lm_min64(r->micro, want - s)) * r->c->data.seq;
+        for (int64_t i = rows; i < r->b.n; i++) r->b.target[i] = -1;            /* a last, shorter micro-batch, or none for this rank */
         LM_TRY(lm_trainer_eval(r->t, &r->b, &sum));
         for (int64_t i = 0; i < rows; i++) if (r->b.target[i] >= 0) { size_t len; n++; if (lm_tok_piece(r->tok, r->b.target[i], &len)) bytes += (int64_t)len; }
     }
-    *loss = n ? sum / (double)n : NAN;
-    *bpb = bytes ? sum / log(2.0) / (double)bytes : NAN;
+    double v[3] = { sum, (double)n, (double)bytes };
+    LM_TRY(lm_comm_sum(r->comm, v, 3));
+    *loss = v[1] > 0 ? v[0] / v[1] : NAN;
+    *bpb = v[2] > 0 ? v[0] / log(2.0) / v[2] : NAN;
     return LM_OK;
 }
 static lm_err save_weights(run *r, const char *dir) {
-    LM_TRY(lm_dir_make(r->ctx, dir));
-    LM_TRY(lm_model_save_hf(r->ctx, &r->model, r->store, dir, LM_F32, 0));
-    return lm_tok_save(r->ctx, r->tok, dir);
+    LM_TRY(agree(r, leader(r) ? lm_dir_make(r->ctx, dir) : LM_OK, "making the folder"));
+    LM_TRY(lm_trainer_save_hf(r->t, dir));
+    return agree(r, leader(r) ? lm_tok_save(r->ctx, r->tok, dir) : LM_OK, "writing the tokenizer");
 }
 static lm_err checkpoint(run *r, int64_t step) {
     r->st.step = step; r->st.seqs = step * r->c->train.batch;
     r->st.tok_hash = lm_tok_hash(r->tok); r->st.config_hash = r->cfg_hash; r->st.isa = lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
-    LM_TRY(lm_out_flush(r->metrics));
+    LM_TRY(agree(r, r->metrics ? lm_out_flush(r->metrics) : LM_OK, "writing metrics.jsonl"));
     LM_TRY(lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep));
     lm_run_event e = { .kind = LM_RUN_CKPT, .step = step, .text = r->ckpt_dir };
     emit(r, &e);
@@ -165,39 +172,48 @@ static lm_err validation_point(run *r, int64_t step, lm_run_event *last) {
     if (!r->val) return LM_OK;
     LM_TRY(validate(r, &loss, &bpb));
     bool best = !(loss >= r->st.best_val);
-    if (best) { r->st.best_val = loss; if (leader(r)) { char *d = in_out(r, "best"); LM_TRY(d ? save_weights(r, d) : LM_E_NOMEM); } }
+    if (best) { char *d = in_out(r, "best"); r->st.best_val = loss; LM_TRY(agree(r, d ? LM_OK : LM_E_NOMEM, "naming a folder")); LM_TRY(save_weights(r, d)); }
     last->val_loss = loss; last->val_bpb = bpb;
     lm_run_event e = { .kind = LM_RUN_VAL, .step = step, .val_loss = loss, .val_bpb = bpb, .best = best };
     emit(r, &e);
-    if (!leader(r)) return LM_OK;
+    if (!leader(r)) return agree(r, LM_OK, "writing metrics.jsonl");
     lm_str s = { .ctx = r->ctx };
     lm_str_printf(&s, "{\"step\": %lld, \"val_loss\": %.9g, \"val_bpb\": %.9g, \"best\": %s}\n", (long long)step, loss, bpb, best ? "true" : "false");
     lm_err err = lm_str_err(&s) ? LM_E_NOMEM : lm_out_write(r->metrics, s.p, s.n);
     lm_str_free(&s);
-    return err;
+    return agree(r, err, "writing metrics.jsonl");
 }
 static lm_err sample_point(run *r, int64_t step) {
-    if (!r->o->sample || !leader(r)) return LM_OK;
+    if (!r->o->sample) return LM_OK;
+    lm_store *whole = NULL;                                                      /* the engine wants whole matrices: rank 0 holds them for the moment of the sample */
+    lm_err err = LM_OK;
+    if (r->mesh == LM_MESH_FSDP) {
+        if (leader(r)) err = lm_store_new(&whole, r->ctx);
+        err = agree(r, err, "sampling");
+        if (!err) err = lm_trainer_whole(r->t, whole);
+    }
     lm_str s = { .ctx = r->ctx };
-    lm_err err = r->o->sample(r->o->ud, r->ctx, &r->model, r->store, r->tok, r->c->train.sample_prompt, r->c->train.sample_tokens, &s);
+    if (!err && leader(r)) err = r->o->sample(r->o->ud, r->ctx, &r->model, whole ? whole : r->store, r->tok, r->c->train.sample_prompt, r->c->train.sample_tokens, &s);
     lm_run_event e = { .kind = LM_RUN_SAMPLE, .step = step, .text = s.p ? s.p : "" };
     if (!err) emit(r, &e);
     lm_str_free(&s);
-    return err;
+    lm_store_free(whole);
+    return agree(r, err, "sampling");
 }
-static lm_err one_step(run *r, int64_t step, lm_run_event *e) {
+static lm_err one_step(run *r, int64_t step, lm_run_event *e, bool *stop) {
     double loss = 0, tokens = 0, norm, t = lm_now();
-    for (int64_t m = 0; m < r->accum; m++) {
+    lm_err failed = LM_OK;                                                       /* go on to the end of the accumulation: other ranks wait in the gathers of each micro-batch */
+    for (int64_t m = 0; m < r->accum && (!failed || r->comm->size > 1); m++) {
         uint64_t first = (uint64_t)(step * r->c->train.batch + (m * r->comm->size + r->comm->rank) * r->micro);
-        LM_TRY(lm_loader_fill(r->loader, &r->b, first));
-        LM_TRY(lm_trainer_accumulate(r->t, &r->b, step, m, &loss));
+        lm_err err = lm_loader_fill(r->loader, &r->b, first);
+        if (!err || r->comm->size > 1) { lm_err e2 = lm_trainer_accumulate(r->t, &r->b, step, m, &loss); if (!err) err = e2; }
+        if (err && !failed) failed = err;
         tokens += (double)r->b.n_target;
     }
-    if (r->comm->size > 1) {
-        float v[2] = { (float)loss, (float)tokens };
-        LM_TRY(r->comm->all_reduce(r->comm, v, 2));
-        loss = (double)v[0]; tokens = (double)v[1];
-    }
+    LM_TRY(agree(r, failed, "a step"));
+    double v[3] = { loss, tokens, r->o->stop && *r->o->stop ? 1 : 0 };          /* ranks hear a signal at different moments: they stop after the same step */
+    LM_TRY(lm_comm_sum(r->comm, v, 3));
+    loss = v[0]; tokens = v[1]; *stop = v[2] > 0;
     double f = lm_sched_at(&r->sched, step);
     LM_TRY(lm_trainer_update(r->t, step + 1, f, tokens, &norm));
     double dt = lm_now() - t;
@@ -205,14 +221,15 @@ static lm_err one_step(run *r, int64_t step, lm_run_event *e) {
     e->tokens = (int64_t)tokens; e->seen += (int64_t)tokens; e->step_s = dt; e->tok_s = tokens / dt;
     e->eta_s = e->eta_s > 0 ? 0.9 * e->eta_s + 0.1 * dt * (double)(r->c->train.steps - step - 1) : dt * (double)(r->c->train.steps - step - 1);
     e->rss = lm_rss_now();
-    if (!leader(r) || (step + 1) % r->c->train.log_every) return LM_OK;
+    if ((step + 1) % r->c->train.log_every) return LM_OK;
+    if (!leader(r)) return agree(r, LM_OK, "writing metrics.jsonl");
     lm_str s = { .ctx = r->ctx };
     lm_str_printf(&s, "{\"step\": %lld, \"loss\": %.9g, \"lr\": %.6g, \"grad_norm\": %.6g, \"tokens\": %lld, \"tok_s\": %.1f, \"step_ms\": %.3f, \"rss\": %zu}\n", (long long)e->step, e->loss, e->lr,
                   e->grad_norm, (long long)e->seen, e->tok_s, dt * 1e3, e->rss);
     lm_err err = lm_str_err(&s) ? LM_E_NOMEM : lm_out_write(r->metrics, s.p, s.n);
     if (!err) err = lm_out_flush(r->metrics);
     lm_str_free(&s);
-    return err;
+    return agree(r, err, "writing metrics.jsonl");
 }
 static lm_err loop(run *r) {
     int64_t steps = r->c->train.steps, from = r->st.step;
@@ -222,21 +239,38 @@ static lm_err loop(run *r) {
     emit(r, &start);
     e.flops = start.flops;
     for (int64_t s = from; s < steps; s++) {
-        LM_TRY(one_step(r, s, &e));
+        bool last = s + 1 == steps, stop;
+        LM_TRY(one_step(r, s, &e, &stop));
         emit(r, &e);
-        bool last = s + 1 == steps, stop = r->o->stop && *r->o->stop;
         if (last || (r->c->train.val_every && (s + 1) % r->c->train.val_every == 0)) LM_TRY(validation_point(r, s + 1, &e));
         if (r->c->train.sample_every && ((s + 1) % r->c->train.sample_every == 0 || last)) LM_TRY(sample_point(r, s + 1));
         if (last || stop || (r->c->train.checkpoint_every && (s + 1) % r->c->train.checkpoint_every == 0)) LM_TRY(checkpoint(r, s + 1));
         if (stop && !last) return lm_fail(r->ctx, LM_E_CANCELLED, "stopped at step %lld; the checkpoint is written, --resume continues", (long long)(s + 1));
     }
-    if (leader(r)) {
-        LM_TRY(save_weights(r, r->c->out));
-        LM_TRY(lm_run_curves(r->ctx, r->c->out));
-    }
+    LM_TRY(save_weights(r, r->c->out));
+    LM_TRY(agree(r, leader(r) ? lm_run_curves(r->ctx, r->c->out) : LM_OK, "drawing the curves"));
     lm_run_event end = { .kind = LM_RUN_END, .step = steps, .steps = steps, .loss = e.loss, .val_loss = e.val_loss, .val_bpb = e.val_bpb, .hash = lm_trainer_hash(r->t), .rss = lm_rss_peak() };
     emit(r, &end);
     return LM_OK;
+}
+/* The checkpoint that rank 0 chose, on every rank (lm_arena). */
+static lm_err newest(run *r, char **path) {
+    char *found = NULL;
+    int64_t n = 0;
+    lm_err err = leader(r) ? lm_ckpt_find(r->ctx, r->ckpt_dir, &found) : LM_OK;
+    if (!err && found) n = (int64_t)strlen(found) + 1;
+    err = agree(r, err, "looking for a checkpoint");
+    if (!err) err = r->comm->broadcast(r->comm, &n, sizeof n, 0);
+    if (!err) err = agree(r, (*path = lm_arena_alloc(r->a, (size_t)n)) ? LM_OK : LM_E_NOMEM, "naming the checkpoint");
+    if (!err) { if (found) memcpy(*path, found, (size_t)n); err = r->comm->broadcast(r->comm, *path, (size_t)n, 0); }
+    lm_free(r->ctx, found);
+    return err;
+}
+/* Rank 0's part of beginning: a folder of one's own. */
+static lm_err fresh_folder(run *r, const char *metrics) {
+    if (lm_exists(r->ckpt_dir) || lm_exists(metrics)) return lm_fail(r->ctx, LM_E_CONFIG, "%s already holds a run: add --resume to continue it, or choose another out", r->c->out);
+    LM_TRY(lm_dir_make(r->ctx, r->c->out));
+    return lm_tok_save(r->ctx, r->tok, r->c->out);
 }
 static lm_err open_outputs(run *r) {
     lm_ctx *ctx = r->ctx;
@@ -247,37 +281,32 @@ static lm_err open_outputs(run *r) {
     char *metrics = in_out(r, "metrics.jsonl"), *config = in_out(r, "config.yaml"), *found = NULL;
     if (!err && (!metrics || !config || !(r->ckpt_dir = in_out(r, "checkpoints")))) err = LM_E_NOMEM;
     r->st.best_val = 1e300;
-    if (err) goto done;
+    LM_GOTO(agree(r, err, "naming the outputs"), done);
     if (r->o->resume) {
-        LM_GOTO(lm_ckpt_find(ctx, r->ckpt_dir, &found), done);
+        LM_GOTO(newest(r, &found), done);
         LM_GOTO(lm_ckpt_load(r->t, found, &r->st), done);
         if (r->st.config_hash.lo != r->cfg_hash.lo || r->st.config_hash.hi != r->cfg_hash.hi) {
             err = lm_fail(ctx, LM_E_MISMATCH, "%s was written under another configuration; %s holds it (model, data, optimizer and batch keys must be equal to resume)", found, config); goto done; }
-        if (leader(r)) LM_GOTO(lm_run_trim_metrics(ctx, metrics, r->st.step), done);
-    } else if (leader(r)) {
-        if (lm_exists(r->ckpt_dir) || lm_exists(metrics)) {
-            err = lm_fail(ctx, LM_E_CONFIG, "%s already holds a run: add --resume to continue it, or choose another out", r->c->out); goto done; }
-        LM_GOTO(lm_dir_make(ctx, r->c->out), done);
-        LM_GOTO(lm_tok_save(ctx, r->tok, r->c->out), done);
-    }
-    if (leader(r)) {
-        LM_GOTO(lm_file_write_atomic(ctx, config, yaml.p, yaml.n), done);
-        LM_GOTO(lm_out_append(&r->metrics, ctx, metrics), done);
-    }
+        if (leader(r)) err = lm_run_trim_metrics(ctx, metrics, r->st.step);
+    } else if (leader(r)) err = fresh_folder(r, metrics);
+    if (leader(r) && !err) err = lm_file_write_atomic(ctx, config, yaml.p, yaml.n);
+    if (leader(r) && !err) err = lm_out_append(&r->metrics, ctx, metrics);
+    err = agree(r, err, "opening the outputs");
 done:
-    lm_free(ctx, found); lm_str_free(&yaml);
+    lm_str_free(&yaml);
     return err;
 }
 lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
     run r = { .ctx = ctx, .c = c, .o = o, .comm = o->comm ? o->comm : lm_comm_self(), .t0 = lm_now() };
     lm_err err;
     LM_GOTO(lm_arena_new(&r.a, ctx, LM_MEM_MISC, 0), done);
-    LM_GOTO(prepare_data(&r), done);
+    LM_GOTO(mesh_kind(&r), done);
+    LM_GOTO(agree(&r, prepare_data(&r), "opening the data"), done);
     lm_run_event d = { .kind = LM_RUN_DATA, .data_tokens = lm_shards_tokens(r.data), .data_bytes = lm_shards_bytes(r.data), .val_tokens = r.val_count, .vocab = lm_tok_vocab(r.tok) };
     emit(&r, &d);
-    LM_GOTO(load_model(&r), done);
+    LM_GOTO(agree(&r, load_model(&r), "making the model"), done);
     LM_GOTO(make_trainer(&r), done);
-    LM_GOTO(lm_batch_alloc(ctx, &r.b, r.micro, c->data.seq), done);
+    LM_GOTO(agree(&r, lm_batch_alloc(ctx, &r.b, r.micro, c->data.seq), "making room for a batch"), done);
     lm_trainer_plan plan; lm_trainer_plan_of(r.t, &plan);
     lm_run_event p = { .kind = LM_RUN_PLAN, .plan = &plan, .steps = c->train.steps, .flops = plan.accumulate.flops * (double)r.accum + plan.update.flops };
     emit(&r, &p);

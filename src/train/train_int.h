@@ -3,14 +3,24 @@
 #define LM_TRAIN_INT_H
 #include <stdio.h>
 #include "train/train.h"
-typedef struct {                             /* what a mesh changes; empty for one rank */
-    lm_err (*before_recompute)(lm_trainer *t, lm_graph *g);
-    const lm_optim_hooks *hooks;
-} lm_mesh;
 struct lm_trainer {
     lm_ctx *ctx; lm_arena *a; lm_cfg cfg; lm_store *store; lm_trainer_opts o; int recompute;
-    lm_optim_param *param; int n_param, cap_param;
-    lm_plan *acc, *upd, *eval; lm_mesh mesh;
+    lm_optim_param *param, *held; int n_param, cap_param;      /* the model's; what this rank holds of each (the same array where that is all) */
+    const lm_optim_hooks *hooks;                               /* NULL alone */
+    lm_plan *acc, *upd, *eval;
 };
-lm_err lm_mesh_setup(lm_trainer *t);         /* mesh.c: data parallel and FSDP as passes */
+static inline int lm_trainer_ranks(const lm_trainer *t) { return t->o.mesh == LM_MESH_SINGLE ? 1 : t->o.comm->size; }
+
+/* ---- mesh.c: what several ranks change. Each is a plain no-op or pass-through alone. ------------------------------------------------------------- */
+lm_err lm_mesh_setup(lm_trainer *t);
+lm_err lm_mesh_accumulate(lm_trainer *t, lm_graph *g, int i, lm_value *grad);     /* lm_accumulate for parameter i, summed over ranks where held in parts */
+lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g);                                /* the last pass: uses of parameters held in parts */
+/* What a stored state is of: its name and rows as a single rank has them, and the rows [from, from + own) that are here. */
+typedef struct { char name[300]; int64_t rows, from, own; bool part; } lm_logical;
+void lm_mesh_logical(const lm_trainer *t, const char *name, const lm_tensor *s, lm_logical *out);
+/* Whole tensors one at a time; every rank asks for the same ones in the same order. What get gives lasts until the next get. */
+typedef struct { const lm_trainer *t; char *buf; } lm_whole;
+lm_err lm_whole_open(lm_whole *w, const lm_trainer *t);
+lm_err lm_whole_get(lm_whole *w, const char *name, const lm_tensor *s, lm_tensor *out);
+void lm_whole_close(lm_whole *w);
 #endif

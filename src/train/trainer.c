@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "dist/dist.h"
 #include "op/xent/xent.h"
 #include "train/train_int.h"
 
@@ -52,12 +53,10 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     LM_GOTO(lm_autodiff(g, 1, &loss, NULL, t->n_param, p, d), fail);
     for (int i = 0; i < t->n_param; i++) {
         if (!d[i]) { err = lm_fail(t->ctx, LM_E_INTERNAL, "%s has no gradient: nothing depends on it", t->param[i].name); goto fail; }
-        char name[300];
-        snprintf(name, sizeof name, "grad.%s", t->param[i].name);
-        LM_GOTO(lm_accumulate(g, lm_state(g, name, &t->param[i].type), d[i]), fail);
+        LM_GOTO(lm_mesh_accumulate(t, g, i, d[i]), fail);
     }
-    if (t->mesh.before_recompute) LM_GOTO(t->mesh.before_recompute(t, g), fail);
     LM_GOTO(lm_pass_recompute(g, recompute), fail);
+    LM_GOTO(lm_mesh_gather(t, g), fail);
     *out = g; return LM_OK;
 fail:
     lm_graph_free(g); return err;
@@ -65,7 +64,7 @@ fail:
 static lm_err update_graph(lm_trainer *t, lm_graph **out) {
     lm_graph *g;
     LM_TRY(lm_graph_new(&g, t->ctx, NULL));
-    lm_err err = lm_optim_build(g, &t->o.optim, t->param, t->n_param, t->mesh.hooks);
+    lm_err err = lm_optim_build(g, &t->o.optim, t->held, t->n_param, t->hooks);
     if (err) { lm_graph_free(g); return err; }
     *out = g; return LM_OK;
 }
@@ -77,7 +76,7 @@ static size_t states_total(const lm_trainer *t, size_t *params, size_t *optim) {
     size_t p = 0, o = 0;
     for (int i = 0; i < t->n_param; i++) {
         size_t b = 4;
-        for (int k = 0; k < t->param[i].type.rank; k++) b *= (size_t)t->param[i].type.dim[k];
+        for (int k = 0; k < t->held[i].type.rank; k++) b *= (size_t)t->held[i].type.dim[k];
         p += b; o += b * (size_t)lm_optim_for(&t->o.optim, &t->param[i])->state_copies;
     }
     *params = p; *optim = o;
@@ -112,6 +111,42 @@ static lm_err choose_recompute(lm_trainer *t, int *level) {
                        (double)t->o.memory_budget / 1e9);
     return LM_OK;
 }
+static lm_err agree(lm_trainer *t, lm_err e, const char *what) { return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, e, what) : e; }
+/* Ranks may have other kernels and so need other scratch; the graphs must be the same, so the highest level of any rank is everyone's. */
+static lm_err same_level(lm_trainer *t) {
+    enum { MOST = 4096 };
+    if (lm_trainer_ranks(t) == 1) return LM_OK;
+    int32_t all[MOST], mine = t->recompute;
+    if (t->o.comm->size > MOST) return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%d ranks; %d are the most", t->o.comm->size, MOST);
+    LM_TRY(t->o.comm->all_gather(t->o.comm, &mine, sizeof mine, all));
+    for (int i = 0; i < t->o.comm->size; i++) if (all[i] > t->recompute) t->recompute = all[i];
+    return LM_OK;
+}
+static lm_err shares(lm_trainer *t) {
+    LM_TRY(lm_cfg_check(t->ctx, &t->cfg));
+    LM_TRY(lm_model_params(t->ctx, &t->cfg, collect, t));
+    return lm_mesh_setup(t);
+}
+static lm_err plans(lm_trainer *t) {
+    lm_graph *g = NULL;
+    lm_value *loss;
+    lm_err err;
+    LM_GOTO(accumulate_graph(t, t->recompute, &g), done);
+    LM_GOTO(plan_of(t, g, LM_MEM_GRADS, t->o.dry, NULL, &t->acc), done);
+    lm_graph_free(g); g = NULL;
+    LM_GOTO(update_graph(t, &g), done);
+    LM_GOTO(plan_of(t, g, LM_MEM_OPTIM, t->o.dry, t->acc, &t->upd), done);
+    lm_graph_free(g); g = NULL;
+    LM_GOTO(lm_graph_new(&g, t->ctx, NULL), done);
+    LM_GOTO(forward(t, g, false, &loss, NULL), done);
+    LM_GOTO(lm_pass_precision(g, t->o.mm), done);
+    LM_GOTO(lm_pass_fuse(g, NULL), done);
+    LM_GOTO(lm_mesh_gather(t, g), done);
+    err = plan_of(t, g, LM_MEM_WEIGHTS, t->o.dry, t->acc, &t->eval);
+done:
+    lm_graph_free(g);
+    return err;
+}
 lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_trainer_opts *o) {
     lm_arena *a;
     LM_TRY(lm_arena_new(&a, ctx, LM_MEM_GRAPH, 0));
@@ -119,29 +154,14 @@ lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store
     if (!t) { lm_arena_free(a); return LM_E_NOMEM; }
     t->ctx = ctx; t->a = a; t->cfg = *cfg; t->store = store; t->o = *o;
     if (!t->o.comm) t->o.comm = lm_comm_self();
-    lm_graph *g = NULL;
     lm_err err;
-    LM_GOTO(lm_cfg_check(ctx, cfg), fail);
-    LM_GOTO(lm_model_params(ctx, cfg, collect, t), fail);
-    if (t->o.mesh != LM_MESH_SINGLE && t->o.comm->size > 1) LM_GOTO(lm_mesh_setup(t), fail);
-    LM_GOTO(choose_recompute(t, &t->recompute), fail);
-    LM_GOTO(accumulate_graph(t, t->recompute, &g), fail);
-    LM_GOTO(plan_of(t, g, LM_MEM_GRADS, o->dry, NULL, &t->acc), fail);
-    lm_graph_free(g); g = NULL;
-    LM_GOTO(update_graph(t, &g), fail);
-    LM_GOTO(plan_of(t, g, LM_MEM_OPTIM, o->dry, t->acc, &t->upd), fail);
-    lm_graph_free(g); g = NULL;
-    lm_value *loss;
-    LM_GOTO(lm_graph_new(&g, ctx, NULL), fail);
-    LM_GOTO(forward(t, g, false, &loss, NULL), fail);
-    LM_GOTO(lm_pass_precision(g, t->o.mm), fail);
-    LM_GOTO(lm_pass_fuse(g, NULL), fail);
-    if (t->mesh.before_recompute) LM_GOTO(t->mesh.before_recompute(t, g), fail);
-    LM_GOTO(plan_of(t, g, LM_MEM_WEIGHTS, o->dry, t->acc, &t->eval), fail);
-    lm_graph_free(g);
+    LM_GOTO(agree(t, shares(t), "sharing out the parameters"), fail);
+    LM_GOTO(agree(t, choose_recompute(t, &t->recompute), "planning"), fail);
+    LM_GOTO(same_level(t), fail);
+    LM_GOTO(agree(t, plans(t), "planning"), fail);
     *out = t; return LM_OK;
 fail:
-    lm_graph_free(g); lm_trainer_free(t); return err;
+    lm_trainer_free(t); return err;
 }
 void lm_trainer_free(lm_trainer *t) {
     if (!t) return;
@@ -152,7 +172,12 @@ void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p) {
     memset(p, 0, sizeof *p);
     lm_plan_stats_of(t->acc, &p->accumulate); lm_plan_stats_of(t->upd, &p->update); lm_plan_stats_of(t->eval, &p->eval);
     states_total(t, &p->params, &p->optim);
-    p->n_params = p->params / 4; p->grads = p->params; p->recompute = t->recompute;
+    for (int i = 0; i < t->n_param; i++) {
+        size_t n = 1;
+        for (int k = 0; k < t->param[i].type.rank; k++) n *= (size_t)t->param[i].type.dim[k];
+        p->n_params += n;
+    }
+    p->grads = p->params; p->recompute = t->recompute;
     size_t arena = p->accumulate.arena_bytes > p->update.arena_bytes ? p->accumulate.arena_bytes : p->update.arena_bytes;
     if (p->eval.arena_bytes > arena) arena = p->eval.arena_bytes;
     size_t th = p->accumulate.thread_bytes > p->update.thread_bytes ? p->accumulate.thread_bytes : p->update.thread_bytes;
@@ -211,16 +236,23 @@ lm_hash128_t lm_trainer_hash(const lm_trainer *t) {
     lm_hash128_t h = {0};
     lm_hasher *s = lm_hasher_new();
     const lm_optim_param **order = lm_alloc(t->ctx, LM_MEM_MISC, (size_t)(t->n_param + 1) * sizeof *order);
-    if (s && order) {
+    lm_whole w = { .t = t };
+    lm_err err = s && order ? LM_OK : LM_E_NOMEM;
+    if (lm_trainer_ranks(t) > 1) err = lm_comm_agree(t->o.comm, t->ctx, err, "hashing the weights");
+    if (!err) err = lm_whole_open(&w, t);
+    if (!err) {
         for (int i = 0; i < t->n_param; i++) order[i] = &t->param[i];
         qsort(order, (size_t)t->n_param, sizeof *order, by_name);
-        for (int i = 0; i < t->n_param; i++) {
-            lm_tensor w;
-            if (!lm_store_get(t->store, order[i]->name, &w)) continue;
+        for (int i = 0; i < t->n_param && !err; i++) {
+            lm_tensor held, x;
+            const char *name = t->held[order[i] - t->param].name;
+            if (!lm_store_get(t->store, name, &held)) continue;
+            if ((err = lm_whole_get(&w, name, &held, &x))) break;
             lm_hasher_add(s, order[i]->name, strlen(order[i]->name) + 1);
-            lm_hasher_add(s, w.data, (size_t)lm_numel(&w) * 4);
+            lm_hasher_add(s, x.data, (size_t)lm_numel(&x) * 4);
         }
-        h = lm_hasher_get(s);
+        if (!err) h = lm_hasher_get(s);
+        lm_whole_close(&w);
     }
     lm_hasher_free(s); lm_free(t->ctx, order);
     return h;

@@ -18,13 +18,15 @@
 #include "op/attn/attn.h"
 #include "op/simd.h"
 #include "op/rule.h"
-#if defined(LM_ISA_IS_avx512)
+#if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #include <immintrin.h>
-enum { AC_MR = 6, AC_MG = 4 };               /* 24 of 32 registers */
+#endif
+#if defined(LM_ISA_IS_avx512)
+enum { AC_MR = 6, AC_MG = 4, AC_W = 16 };    /* 24 of 32 registers */
 #elif defined(LM_ISA_IS_avx2)
-enum { AC_MR = 6, AC_MG = 1 };               /* 12 of 16 */
+enum { AC_MR = 6, AC_MG = 1, AC_W = 8 };     /* 12 of 16 */
 #else
-enum { AC_MR = 2, AC_MG = 1 };               /* 8 of 16 xmm */
+enum { AC_MR = 2, AC_MG = 1, AC_W = 4 };     /* 8 of 16 xmm */
 #endif
 #if defined(__FMA__)
 #define AC_ORDER(id) id "/fma"
@@ -40,43 +42,83 @@ typedef float ac_v8u __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float ac_v4u __attribute__((vector_size(16), aligned(4), may_alias));
 typedef uint32_t ac_v16w __attribute__((vector_size(64)));
 
+/* Vectors here are as wide as the registers (AC_W lanes): of wider ones GCC makes a mess in memory. Sixteen lanes are AC_NW of them. */
+typedef float ac_w __attribute__((vector_size(4 * AC_W)));
+typedef int32_t ac_wi __attribute__((vector_size(4 * AC_W)));
+typedef float ac_wu __attribute__((vector_size(4 * AC_W), aligned(4), may_alias));
+enum { AC_NW = AC_V / AC_W, AC_MW = AC_MG * AC_NW, AC_BW = AC_BLK / AC_W };        /* registers per 16 lanes, per row of a tile, per row of a block */
+#define AC_EACH(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
+AC_INLINE ac_w ac_load(const float *p) { return *(const ac_wu *)p; }
+AC_INLINE void ac_store(float *p, ac_w v) { *(ac_wu *)p = v; }
+AC_INLINE ac_w ac_set(float x) { return x - (ac_w){0}; }
 static inline int64_t ac_pad(int64_t d) { return lm_round_up(d, AC_V); }
-AC_INLINE ac_v4 ac_fold(v16 v, bool max) {                       /* 16 lanes -> 4, by halves */
-    ac_v8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), b = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-    a = max ? (ac_v8)(((__typeof__(a > b))a & (a > b)) | ((__typeof__(a > b))b & ~(a > b))) : a + b;
-    ac_v4 c = __builtin_shufflevector(a, a, 0, 1, 2, 3), d = __builtin_shufflevector(a, a, 4, 5, 6, 7);
-    return max ? (ac_v4)(((__typeof__(c > d))c & (c > d)) | ((__typeof__(c > d))d & ~(c > d))) : c + d;
-}
-AC_INLINE float ac_sum(v16 v) { ac_v4 c = ac_fold(v, false); return (c[0] + c[2]) + (c[1] + c[3]); }     /* lm_v_sum's tree */
-AC_INLINE float ac_hmax(v16 v) {
-    ac_v4 c = ac_fold(v, true);
-    float a = c[0] > c[2] ? c[0] : c[2], b = c[1] > c[3] ? c[1] : c[3];
-    return a > b ? a : b;
-}
 /* Bits [lo, hi) of 64: the keys of a block that a row sees. */
 AC_INLINE uint64_t ac_bits(int lo, int hi) { return lo >= hi ? 0 : (~UINT64_C(0) >> (64 - (hi - lo))) << lo; }
 #if defined(LM_ISA_IS_avx512)
 /* What the compiler makes of vector comparisons is twice as long. Same results as the generic forms below, bit for bit. */
-AC_INLINE v16 ac_pick(uint64_t bits, int g, v16 x, v16 other) { return (v16)_mm512_mask_mov_ps((__m512)other, (__mmask16)(bits >> (16 * g)), (__m512)x); }
-AC_INLINE v16 ac_max(v16 a, v16 b) { return (v16)_mm512_max_ps((__m512)a, (__m512)b); }
-AC_INLINE v16 ac_exp(v16 x, bool not_above_0) {                  /* lm_v_exp; written so that it contracts, or not, as that does */
-    const __m512 lo = _mm512_set1_ps(-87.3365447505f), hi = _mm512_set1_ps(88.3762626647f);
-    __m512 m = _mm512_max_ps(lo, (__m512)x);                     /* NaN passes */
-    const v16 c = (v16)(not_above_0 ? m : _mm512_min_ps(hi, m)), f = c * 1.44269504088896341f + 12582912.0f - 12582912.0f;
-    v16 r = c - f * 0.693359375f; r = r + f * 2.12194440e-4f;
-    v16 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+AC_INLINE ac_w ac_pick(uint64_t bits, ac_w x, ac_w other) { return (ac_w)_mm512_mask_mov_ps((__m512)other, (__mmask16)bits, (__m512)x); }
+AC_INLINE ac_w ac_max(ac_w a, ac_w b) { return (ac_w)_mm512_max_ps((__m512)a, (__m512)b); }
+#else
+AC_INLINE ac_w ac_sel(ac_wi m, ac_w a, ac_w b) { return (ac_w)(((ac_wi)a & m) | ((ac_wi)b & ~m)); }
+AC_INLINE ac_w ac_pick(uint64_t bits, ac_w x, ac_w other) {
+    ac_wi lane;
+    AC_EACH(i, AC_W) lane[i] = 1 << i;
+    return ac_sel((((int32_t)(bits & 0xffff) - (ac_wi){0}) & lane) != 0, x, other);
+}
+AC_INLINE ac_w ac_max(ac_w a, ac_w b) { return ac_sel(a > b, a, b); }
+#endif
+/* lm_v_exp, lane for lane; not_above_0 promises that of x (NaN is fine) and saves the upper clamp. */
+AC_INLINE ac_w ac_exp(ac_w x, bool not_above_0) {
+    const ac_w lo = ac_set(-87.3365447505f), hi = ac_set(88.3762626647f);
+#if defined(LM_ISA_IS_avx512)
+    ac_w c = (ac_w)_mm512_max_ps((__m512)lo, (__m512)x);                 /* NaN passes */
+    if (!not_above_0) c = (ac_w)_mm512_min_ps((__m512)hi, (__m512)c);
+#else
+    ac_w c = ac_max(x, lo);
+    if (!not_above_0) c = ac_sel(c < hi, c, hi);
+#endif
+    const ac_w t = c * 1.44269504088896341f + 12582912.0f, f = t - 12582912.0f;
+    ac_w r = c - f * 0.693359375f; r = r + f * 2.12194440e-4f;
+    ac_w p = r * 1.9875691500e-4f + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f; p = p * r + 4.1665795894e-2f; p = p * r + 1.6666665459e-1f; p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    __m512 y = _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, lo, _CMP_NLT_UQ), (__m512)p, (__m512)f);
-    return (v16)(not_above_0 ? y : _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask((__m512)x, hi, _CMP_GT_OQ), _mm512_set1_ps(INFINITY)));
+#if defined(LM_ISA_IS_avx512)
+    const __m512 y = _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)lo, _CMP_NLT_UQ), (__m512)p, (__m512)f);
+    return (ac_w)(not_above_0 ? y : _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask((__m512)x, (__m512)hi, _CMP_GT_OQ), _mm512_set1_ps(INFINITY)));
+#else
+    ac_w y = p * (ac_w)(((ac_wi)t - 0x4b400000 + 127) << 23);
+    y = (ac_w)((ac_wi)y & ~(x < lo));
+    if (!not_above_0) y = ac_sel(x > hi, ac_set(INFINITY), y);
+    return ac_sel(x != x, x, y);
+#endif
+}
+/* Sixteen lanes in AC_NW registers -> 4, by halves; then one. The sum is lm_v_sum's tree. */
+#if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
+#if defined(LM_ISA_IS_avx512)
+#define AC_HALVES(v) ac_v8 a = __builtin_shufflevector((v)[0], (v)[0], 0, 1, 2, 3, 4, 5, 6, 7), b = __builtin_shufflevector((v)[0], (v)[0], 8, 9, 10, 11, 12, 13, 14, 15)
+#else
+#define AC_HALVES(v) ac_v8 a = (v)[0], b = (v)[1]
+#endif
+AC_INLINE float ac_sum(const ac_w *v) {
+    AC_HALVES(v);
+    a += b;
+    ac_v4 c = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    return (c[0] + c[2]) + (c[1] + c[3]);
+}
+AC_INLINE float ac_hmax(const ac_w *v) {
+    AC_HALVES(v);
+    a = (ac_v8)_mm256_max_ps((__m256)a, (__m256)b);
+    ac_v4 c = (ac_v4)_mm_max_ps((__m128)__builtin_shufflevector(a, a, 0, 1, 2, 3), (__m128)__builtin_shufflevector(a, a, 4, 5, 6, 7));
+    float x = c[0] > c[2] ? c[0] : c[2], y = c[1] > c[3] ? c[1] : c[3];
+    return x > y ? x : y;
 }
 #else
-AC_INLINE v16 ac_pick(uint64_t bits, int g, v16 x, v16 other) {
-    const v16i lane = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
-    return lm_v_sel(-((((int32_t)(bits >> (16 * g)) & 0xffff) - (v16i){0}) >> lane & 1), x, other);
+AC_INLINE float ac_sum(const ac_w *v) { ac_w c = (v[0] + v[2]) + (v[1] + v[3]); return (c[0] + c[2]) + (c[1] + c[3]); }
+AC_INLINE float ac_hmax(const ac_w *v) {
+    ac_w c = ac_max(ac_max(v[0], v[2]), ac_max(v[1], v[3]));
+    float x = c[0] > c[2] ? c[0] : c[2], y = c[1] > c[3] ? c[1] : c[3];
+    return x > y ? x : y;
 }
-AC_INLINE v16 ac_max(v16 a, v16 b) { return lm_v_max(a, b); }
-AC_INLINE v16 ac_exp(v16 x, bool not_above_0) { (void)not_above_0; return lm_v_exp(x); }
 #endif
 static inline v16 ac_round_bf16(v16 v) {
     ac_v16w u = (ac_v16w)v, r = (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u, nan = (u | 0x400000u) & 0xffff0000u;
@@ -90,79 +132,41 @@ static inline v16 ac_round_bf16(v16 v) {
 /* ---- two micro-kernels ------------------------------------------------------------------------------------------------ */
 /* s[r][j] = scale * sum_d a[r][d] kt[j/16][d][j%16] for R rows and G groups of 16 keys. */
 AC_INLINE void ac_nt_(const int R, const int G, const float *a, int64_t lda, const float *kt, int64_t D, float scale, float *s) {
-    v16 acc[6][4];
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) acc[r][g] = (v16){0};
+    ac_w acc[AC_MR][AC_MW];
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = (ac_w){0};
     for (int64_t d = 0; d < D; d++) {
-        v16 k[4];
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) k[g] = lm_v_load(kt + (g * D + d) * AC_V);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            v16 b = lm_v_set(a[r * lda + d]);
-#pragma GCC unroll 4
-            for (int g = 0; g < G; g++) acc[r][g] += b * k[g];
-        }
+        ac_w k[AC_MW];
+        AC_EACH(w, G * AC_NW) k[w] = ac_load(kt + (w / AC_NW * D + d) * AC_V + w % AC_NW * AC_W);
+        AC_EACH(r, R) { ac_w x = ac_set(a[r * lda + d]); AC_EACH(w, G * AC_NW) acc[r][w] += x * k[w]; }
     }
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) lm_v_store(s + r * AC_BLK + g * AC_V, acc[r][g] * scale);
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) ac_store(s + r * AC_BLK + w * AC_W, acc[r][w] * scale);
 }
 /* c[r][n] += sum over k in [0, kn) of a[r*ars + k*aks] b[k][n], n in G groups of 16. */
 AC_INLINE void ac_nn_(const int R, const int G, const float *a, int64_t ars, int64_t aks, const float *b, int64_t ldb, int64_t kn, float *c, int64_t ldc) {
-    v16 acc[6][4];
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) acc[r][g] = lm_v_load(c + r * ldc + g * AC_V);
+    ac_w acc[AC_MR][AC_MW];
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = ac_load(c + r * ldc + w * AC_W);
     for (int64_t k = 0; k < kn; k++, b += ldb, a += aks) {
-        v16 v[4];
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) v[g] = lm_v_load(b + g * AC_V);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            v16 x = lm_v_set(a[r * ars]);
-#pragma GCC unroll 4
-            for (int g = 0; g < G; g++) acc[r][g] += x * v[g];
-        }
+        ac_w v[AC_MW];
+        AC_EACH(w, G * AC_NW) v[w] = ac_load(b + w * AC_W);
+        AC_EACH(r, R) { ac_w x = ac_set(a[r * ars]); AC_EACH(w, G * AC_NW) acc[r][w] += x * v[w]; }
     }
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) lm_v_store(c + r * ldc + g * AC_V, acc[r][g]);
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) ac_store(c + r * ldc + w * AC_W, acc[r][w]);
 }
 /* c[r][n] += sum over j in [lo_r, hi_r) of p[r][j] v[j][n], j ascending for every row; all rows see [from, to) and look at v nowhere else but in their own range. */
 AC_INLINE void ac_pv_(const int R, const int G, const float *p, const float *v, int64_t ldv, const int *lo, const int *hi, int least, int from, int to, int most, float *c, int64_t ldc) {
-    v16 acc[6][4];
-#define AC_FRINGE(j_)                                                                                     \
-    _Pragma("GCC unroll 6") for (int r = 0; r < R; r++) if ((j_) >= lo[r] && (j_) < hi[r])                  \
-        _Pragma("GCC unroll 4") for (int g = 0; g < G; g++) acc[r][g] += lm_v_set(p[r * AC_BLK + (j_)]) * lm_v_load(v + (j_) * ldv + g * AC_V);
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) acc[r][g] = lm_v_load(c + r * ldc + g * AC_V);
+    ac_w acc[AC_MR][AC_MW];
+#define AC_FRINGE(j) AC_EACH(r, R) if ((j) >= lo[r] && (j) < hi[r]) AC_EACH(w, G * AC_NW) acc[r][w] += ac_set(p[r * AC_BLK + (j)]) * ac_load(v + (j) * ldv + w * AC_W);
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = ac_load(c + r * ldc + w * AC_W);
     for (int64_t j = least; j < from; j++) { AC_FRINGE(j) }
     const float *b = v + from * ldv;
     for (int64_t j = from; j < to; j++, b += ldv) {
-        v16 k[4];
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) k[g] = lm_v_load(b + g * AC_V);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            v16 x = lm_v_set(p[r * AC_BLK + j]);
-#pragma GCC unroll 4
-            for (int g = 0; g < G; g++) acc[r][g] += x * k[g];
-        }
+        ac_w k[AC_MW];
+        AC_EACH(w, G * AC_NW) k[w] = ac_load(b + w * AC_W);
+        AC_EACH(r, R) { ac_w x = ac_set(p[r * AC_BLK + j]); AC_EACH(w, G * AC_NW) acc[r][w] += x * k[w]; }
     }
     for (int64_t j = to; j < most; j++) { AC_FRINGE(j) }
 #undef AC_FRINGE
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int g = 0; g < G; g++) lm_v_store(c + r * ldc + g * AC_V, acc[r][g]);
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) ac_store(c + r * ldc + w * AC_W, acc[r][w]);
 }
 #define AC_G_(R, G, call) case (R) * 8 + (G): call(R, G); break;
 #if defined(LM_ISA_IS_avx512)
@@ -265,31 +269,35 @@ static inline void ac_rows_reset(ac_rows *t) {
 /* Scores s (n ≤ AC_MR rows) become probabilities; m and l move on; o is scaled. */
 static inline void ac_softmax(int n, const int *lo, const int *hi, float *s, float *m, float *l, float *o, int64_t Dp) {
     float now[AC_V], step[AC_V] = {0}, a[AC_V];
-    const v16 none = lm_v_set(-INFINITY);
     for (int r = 0; r < n; r++) {
         now[r] = m[r];
         if (lo[r] >= hi[r]) continue;
         float *x = s + r * AC_BLK;
-        v16 x0 = lm_v_load(x), x1 = lm_v_load(x + 16), x2 = lm_v_load(x + 32), x3 = lm_v_load(x + 48);
         if (hi[r] - lo[r] < AC_BLK) {
             const uint64_t bits = ac_bits(lo[r], hi[r]);
-            x0 = ac_pick(bits, 0, x0, none); x1 = ac_pick(bits, 1, x1, none); x2 = ac_pick(bits, 2, x2, none); x3 = ac_pick(bits, 3, x3, none);
-            lm_v_store(x, x0); lm_v_store(x + 16, x1); lm_v_store(x + 32, x2); lm_v_store(x + 48, x3);
+            AC_EACH(w, AC_BW) ac_store(x + w * AC_W, ac_pick(bits >> (w * AC_W), ac_load(x + w * AC_W), ac_set(-INFINITY)));
         }
-        float mx = ac_hmax(ac_max(ac_max(x0, x1), ac_max(x2, x3)));
+        ac_w g[AC_NW];
+        AC_EACH(w, AC_NW) g[w] = ac_max(ac_max(ac_load(x + w * AC_W), ac_load(x + 16 + w * AC_W)), ac_max(ac_load(x + 32 + w * AC_W), ac_load(x + 48 + w * AC_W)));
+        const float mx = ac_hmax(g);
         now[r] = m[r] > mx ? m[r] : mx;
         step[r] = m[r] - now[r];
     }
-    lm_v_store(a, ac_exp(lm_v_load(step), true));
+    for (int w = 0; w < n; w += AC_W) ac_store(a + w, ac_exp(ac_load(step + w), true));
     for (int r = 0; r < n; r++) {
         if (lo[r] >= hi[r]) continue;
         float *x = s + r * AC_BLK;
-        v16 p0 = ac_exp(lm_v_load(x) - now[r], true), p1 = ac_exp(lm_v_load(x + 16) - now[r], true);
-        v16 p2 = ac_exp(lm_v_load(x + 32) - now[r], true), p3 = ac_exp(lm_v_load(x + 48) - now[r], true);
-        lm_v_store(x, p0); lm_v_store(x + 16, p1); lm_v_store(x + 32, p2); lm_v_store(x + 48, p3);
-        l[r] = l[r] * a[r] + ac_sum((p0 + p1) + (p2 + p3));
+        const ac_w top = ac_set(now[r]);
+        ac_w sum[AC_NW];
+        AC_EACH(w, AC_NW) {
+            float *y = x + w * AC_W;
+            const ac_w p0 = ac_exp(ac_load(y) - top, true), p1 = ac_exp(ac_load(y + 16) - top, true), p2 = ac_exp(ac_load(y + 32) - top, true), p3 = ac_exp(ac_load(y + 48) - top, true);
+            ac_store(y, p0); ac_store(y + 16, p1); ac_store(y + 32, p2); ac_store(y + 48, p3);
+            sum[w] = (p0 + p1) + (p2 + p3);
+        }
+        l[r] = l[r] * a[r] + ac_sum(sum);
         m[r] = now[r];
-        if (a[r] != 1.0f) for (int64_t d = 0; d < Dp; d += AC_V) lm_v_store(o + r * Dp + d, lm_v_load(o + r * Dp + d) * a[r]);
+        if (a[r] != 1.0f) for (int64_t d = 0; d < Dp; d += AC_W) ac_store(o + r * Dp + d, ac_load(o + r * Dp + d) * a[r]);
     }
 }
 /* One key block, whose first key is number kb of the document, for all rows. v rows are ldv apart and Dp wide. */
@@ -332,6 +340,6 @@ static inline float ac_finish(const ac_rows *t, int r, float *y) {
  * where there are tiles enough for many threads. Grows with N. */
 static inline int64_t ac_tile_tokens(int64_t n, int64_t n_kv, int64_t heads) {
     const int64_t wide = lm_max64(1, 192 / heads);
-    return lm_ceil_div(n, wide) * n_kv >= 128 ? wide : lm_max64(1, 96 / heads);
+    return lm_ceil_div(n, wide) * n_kv >= 64 ? wide : lm_max64(1, 96 / heads);
 }
 #endif

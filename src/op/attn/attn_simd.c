@@ -1,7 +1,7 @@
 /* attn_simd.c — attention over dense k, v. A tile is one kv head × about 96 or 192 query rows (tokens × the heads of that kv head).
  *
  *   for each run of tokens with one start:  for each key block that any of them sees:
- *       pack K to [4][D][16] and V to [64][Dp] in thread scratch (once per tile: a few percent of its arithmetic)
+ *       interleave K to [4][D][16] in thread scratch, V to [64][Dp] where it cannot be read in place (once per tile: a few percent of its arithmetic)
  *       for 6 rows at a time: S (registers) -> softmax (L1) -> O += P V (registers); see attn_core.h
  *
  * Nothing is shared between tiles, so there is one phase. Tiles go from the last tokens to the first: causal tiles late in a document are the long ones. */
@@ -43,6 +43,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             const int64_t j0 = lm_max64(first - kb, 0), j1 = lm_min64(b - s - kb, AC_BLK);
             if (bf16 || D % 4) { ac_pack_rows(kr + j0 * Dp, k + (s + kb + j0) * ks, ks, j1 - j0, D, bf16); ac_interleave(kt, kr, Dp, D, j0, j1); }
             else ac_interleave(kt, k + (s + kb) * ks, ks, D, j0, j1);
+            if (!bf16 && D == Dp) { ac_step(&t, kb, kt, v + (s + kb) * vs, vs); continue; }      /* V rows serve where they lie */
             ac_pack_rows(vr + j0 * Dp, v + (s + kb + j0) * vs, vs, j1 - j0, D, bf16);
             ac_step(&t, kb, kt, vr, Dp);
         }

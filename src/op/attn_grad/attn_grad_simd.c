@@ -35,10 +35,14 @@ static lm_err prep(const lm_call *c, int64_t tile, void *scratch) {
             float sum = 0;
             if (go) {
                 const float *x = (const float *)c->in[6].data + i * gs + h * D, *y = (const float *)c->in[4].data + i * os + h * D;
-                v16 acc = {0};
+                ac_w acc[AC_NW] = {{0}};
                 int64_t d = 0;
-                for (; d + AC_V <= D; d += AC_V) acc += lm_v_load(x + d) * lm_v_load(y + d);
-                if (d < D) acc += lm_v_loadn(x + d, D - d) * lm_v_loadn(y + d, D - d);
+                for (; d + AC_V <= D; d += AC_V) AC_EACH(w, AC_NW) acc[w] += ac_load(x + d + w * AC_W) * ac_load(y + d + w * AC_W);
+                if (d < D) {
+                    float tx[AC_V] = {0}, ty[AC_V] = {0};
+                    memcpy(tx, x + d, (size_t)(D - d) * 4); memcpy(ty, y + d, (size_t)(D - d) * 4);
+                    AC_EACH(w, AC_NW) acc[w] += ac_load(tx + w * AC_W) * ac_load(ty + w * AC_W);
+                }
                 sum = ac_sum(acc);
             }
             shared_d(c)[i * H + h] = gl ? sum - ((const float *)c->in[7].data)[i * ls + h] : sum;
@@ -100,13 +104,13 @@ static void block(const work *w, int64_t h, int64_t s, int64_t a, int64_t b, int
             float *x = w->s + i * AC_BLK, *y = w->dp + i * AC_BLK;
             const float e = lse[(a + i) * ls], dd = di[(a + i) * H];
             const uint64_t bits = ac_bits(lo[i], hi[i]);
-            for (int g = 0; g < AC_BLK / AC_V; g++) {
-                if (g < g0 || g >= g1) { lm_v_store(x + g * AC_V, (v16){0}); lm_v_store(y + g * AC_V, (v16){0}); continue; }
-                v16 sc = lm_v_load(x + g * AC_V), dp = has_go ? lm_v_load(y + g * AC_V) : (v16){0};
-                if (bits != ~UINT64_C(0)) sc = ac_pick(bits, g, sc, lm_v_set(-INFINITY));
-                v16 pr = ac_exp(sc - e, false), ds = (dp - dd) * scale * pr;
-                if (bits != ~UINT64_C(0)) ds = ac_pick(bits, g, ds, (v16){0});             /* dp of keys not seen is anything */
-                lm_v_store(x + g * AC_V, pr); lm_v_store(y + g * AC_V, ds);
+            for (int g = 0; g < AC_BLK; g += AC_W) {
+                if (g < g0 * AC_V || g >= g1 * AC_V) { ac_store(x + g, (ac_w){0}); ac_store(y + g, (ac_w){0}); continue; }
+                ac_w sc = ac_load(x + g), dp = has_go ? ac_load(y + g) : (ac_w){0};
+                if (bits != ~UINT64_C(0)) sc = ac_pick(bits >> g, sc, ac_set(-INFINITY));
+                ac_w pr = ac_exp(sc - e, false), ds = (dp - dd) * scale * pr;
+                if (bits != ~UINT64_C(0)) ds = ac_pick(bits >> g, ds, (ac_w){0});             /* dp of keys not seen is anything */
+                ac_store(x + g, pr); ac_store(y + g, ds);
             }
         }
         AC_BARRIER();

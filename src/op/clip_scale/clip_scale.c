@@ -6,7 +6,7 @@
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, 1)); LM_TRY(lm_want_dims(ctx, c, 0, LM_DIMS(1)));
     LM_TRY(lm_want(ctx, c, 1, LM_ANY_FLOAT, 1, 1)); LM_TRY(lm_want_dims(ctx, c, 1, LM_DIMS(2)));
-    out[0] = out[1] = lm_type_like(&c->in[0]);
+    out[0] = out[1] = lm_type_like(&c->in[0]); out[0].ext[0] = out[1].ext[0] = LM_NO_EXTENT;
     return LM_OK;
 }
 static void clip(double gnorm2, double max_norm, double inv_tokens, double *scale, double *norm) {

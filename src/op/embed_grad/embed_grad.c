@@ -11,7 +11,10 @@ lm_err lm_rows_add_shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want_dims(ctx, c, 1, LM_DIMS(c->in[0].dim[0], c->in[1].dim[1])));
     if (rows < 0) return lm_fail(ctx, LM_E_SHAPE, "%s: rows: got %lld, wanted 0 or more", c->op->name, (long long)rows);
     out[0] = LM_TYPE((lm_dtype)c->in[1].dtype, rows, c->in[1].dim[1]);
-    out[0].ext[0] = LM_NO_EXTENT;
+    if (lm_has(c, 2)) {                            /* as many rows as that input has at run time (rows_from) */
+        LM_TRY(lm_want_dims(ctx, c, 2, LM_DIMS(c->in[2].dim[0], c->in[1].dim[1])));
+        out[0].dim[0] = c->in[2].dim[0];
+    } else out[0].ext[0] = LM_NO_EXTENT;
     return LM_OK;
 }
 void lm_rows_add_ref(const lm_call *c) {

@@ -21,7 +21,9 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     }
     return err;
 }
-static bool accepts(const lm_call *c) { return lm_accepts_rows(c) && lm_is_contig(&c->out[0]); }
+static bool accepts(const lm_call *c) {          /* input 2, where there is one, only lends its shape */
+    return c->in[0].dtype == LM_I32 && lm_is_contig(&c->in[0]) && c->in[1].dtype == LM_F32 && c->in[1].layout == LM_PLAIN && lm_rows_fold(&c->in[1]) && lm_is_f32_vec(&c->out[0]);
+}
 extern const lm_kernel LM_ISA_NAME(lm_k_embed_grad)[];
 const lm_kernel LM_ISA_NAME(lm_k_embed_grad)[] = { { .name = "rows_add.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = "rows_add",
     .accepts = accepts, .n_phase = 2, .phase = { { zero_tiles, zero }, { tiles, run } } }, { 0 } };

@@ -17,7 +17,7 @@ static void ref(const lm_call *c) {
         for (int64_t j = 0; j < d; j++) y[i * d + j] = idx[i] >= 0 && idx[i] < rows ? x[idx[i] * d + j] : 0;
 }
 static lm_err grad(lm_graph *g, lm_grad *d) {
-    if (d->want[0]) d->gin[0] = lm_scatter_add(g, d->in[1], d->gout[0], lm_type_of(d->in[0])->dim[0]);
+    if (d->want[0]) d->gin[0] = lm_scatter_add(g, d->in[1], d->gout[0], lm_type_of(d->in[0])->dim[0], d->in[0]);
     return LM_OK;
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { *flops = 0; *bytes = (double)lm_numel(&c->out[0]) * 8; }

@@ -29,11 +29,11 @@ bool lm_gemm_b_here(const lm_gemm *g) { return g->b.layout == LM_PANEL16 && g->b
 /* Few rows: the tile is a stretch of columns. Else the cheapest of some tile sizes: reading A again for every nbp panels and packing B again for every mb
  * rows (fractions of the work, fitted to measurements), and the idle time of 2, 4, 8 and 16 threads at the end. */
 lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
-    static const int16_t mbs[] = { 1024 }, nbps[] = { 6 };
+    static const int16_t mbs[] = { 1024, 512, 256, 128, 64, 32 }, nbps[] = { 24, 12, 6, 3 };
     const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1);
     lm_gemm_grid t = { .mb = M, .nbp = 8 };
     if (M > 16) {
-        const double ca = g->a.row ? 0.4 : 2, cb = lm_gemm_b_here(g) ? 4 : 15;
+        const double ca = g->a.row || g->apack ? 0.4 : 2, cb = lm_gemm_b_here(g) ? 4 : 15;
         double best = 1e30;
         for (int j = 0; j < LM_COUNT(nbps); j++)
             for (int i = 0; i < LM_COUNT(mbs); i++) {
@@ -52,4 +52,46 @@ lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
 size_t lm_gemm_f32_scratch(const lm_gemm *g) {
     const size_t kc = (size_t)lm_min64(kc_cap(g), lm_round_up(lm_max64(g->K, 1), kc_unit(g))), np = (size_t)lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), strip = LM_GEMM_STRIP;
     return 4 * ((kc + 1) * 16 * np + strip * (kc + 16) + 16 * kc) + 256;
+}
+
+/* ---- bf16 --------------------------------------------------------------------------------------------------------------------- */
+bool lm_bf16_b_here(const lm_gemm *g) { return g->b.layout == LM_PANEL16X2 && g->b.row; }
+int64_t lm_bf16_kc(const lm_gemm *g) {
+    const int64_t kp = lm_max64(lm_round_up(g->K, 32), 32);
+    return kp <= 1536 ? kp : lm_round_up(lm_ceil_div(kp, lm_ceil_div(kp, 1024)), 32);
+}
+static int64_t a_blocks(const lm_gemm *g) { return g->batch * lm_ceil_div(g->M, 16) * lm_ceil_div(g->K, 32); }
+static int64_t b_blocks(const lm_gemm *g) { return g->batch * lm_ceil_div(g->N, 16) * lm_ceil_div(g->K, 32); }
+size_t lm_bf16_shared(const lm_gemm *g) {
+    return g->M <= LM_BF16_FEW ? 0 : 1024 * (size_t)(a_blocks(g) + (lm_bf16_b_here(g) ? 0 : b_blocks(g)));
+}
+void lm_bf16_bind(lm_gemm *g, void *shared) {
+    if (g->M <= LM_BF16_FEW) return;
+    g->apack = shared;
+    if (!lm_bf16_b_here(g)) g->bpack = (char *)shared + 1024 * a_blocks(g);
+}
+/* Few rows: room for their A, and a block of B of 12 panels; 4 KiB to pack with; 4 KiB for a ragged corner of C. */
+size_t lm_bf16_scratch(const lm_gemm *g) {
+    const int64_t few = lm_min64(g->M, LM_BF16_FEW);
+    return (size_t)(8192 + few * 64 * lm_ceil_div(g->K, 32) + (lm_bf16_b_here(g) ? 0 : 12 * 1024 * LM_BF16_KC / 32));
+}
+lm_gemm_grid lm_bf16_grid(const lm_gemm *g) {
+    static const int16_t mbs[] = { 512, 256, 128, 64, 32 }, nbps[] = { LM_BF16_NBP, 24, 16, 8, 4 };
+    const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1);
+    lm_gemm_grid t = { .mb = M, .nbp = 12 };
+    if (M > LM_BF16_FEW) {
+        double best = 1e30;
+        for (int j = 0; j < LM_COUNT(nbps); j++)
+            for (int i = 0; i < LM_COUNT(mbs); i++) {
+                if (mbs[i] * lm_bf16_kc(g) > 512 * 1024 && i + 1 < LM_COUNT(mbs)) continue;      /* a block of A stays in L2 */
+                const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 32), tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
+                double cost = 2.0 / (double)nbps[j] + 32.0 / (double)mb;
+                for (int n = 2; n <= 16; n *= 2) cost += 0.8 / n * (double)(lm_ceil_div(tiles, n) * n - tiles) / (double)tiles;
+                if (cost < best) { best = cost; t.mb = mb; t.nbp = nbps[j]; }
+            }
+    }
+    t.n_m = lm_ceil_div(g->M, t.mb);
+    t.n_n = lm_ceil_div(np, t.nbp);
+    t.tiles = t.n_m * t.n_n * g->batch;
+    return t;
 }

@@ -29,7 +29,7 @@ typedef struct lm_gemm {
     lm_mat a, b;
     float *c; int64_t c_rs, c_bs;
     const void *bias; lm_dtype bias_dtype;  /* F32 or BF16, N numbers, or NULL */
-    float *apack;                          /* A already packed for all tiles (the kernel's own form), or NULL: every tile sees to it */
+    void *apack, *bpack;                   /* A, B already packed for all tiles in the kernel's own form, or NULL: every tile sees to it */
     bool acc, round;                       /* C +=; operands rounded to bf16 first */
 } lm_gemm;
 typedef struct lm_gemm_grid { int64_t mb, nbp, n_m, n_n, tiles; } lm_gemm_grid;
@@ -50,4 +50,21 @@ bool lm_gemm_b_here(const lm_gemm *g);                         /* f32: B is read
 int64_t lm_gemm_kc(const lm_gemm *g);                          /* block of k */
 typedef void lm_gemm_tile_fn(const lm_gemm *g, int64_t tile, void *scratch);
 lm_gemm_tile_fn lm_gemm_f32_tile_avx512, lm_gemm_f32_tile_avx2, lm_gemm_f32_tile_portable;
+
+/* ---- bf16: operands in blocks of 16 outer by 32 of k, 1 KiB each ------------------------------------------------------------------
+ * A [group of 16 rows][block of k][16][32], B as PANEL16X2: [panel][block of k][16 pairs][16][2]; zeros fill up. Both are packed once, B only if it is not
+ * stored so. Up to 16 rows: the tile packs its A, [block of k][M][32], and blocks of B. */
+enum { LM_BF16_NBP = 48, LM_BF16_FEW = 16, LM_BF16_KC = 512 /* few rows, B to pack */ };
+bool lm_bf16_b_here(const lm_gemm *g);
+lm_gemm_grid lm_bf16_grid(const lm_gemm *g);
+int64_t lm_bf16_kc(const lm_gemm *g);                          /* block of k when A is packed for all */
+size_t lm_bf16_shared(const lm_gemm *g);
+size_t lm_bf16_scratch(const lm_gemm *g);
+void lm_bf16_bind(lm_gemm *g, void *shared);                   /* apack, bpack */
+int64_t lm_bf16_packs(const lm_gemm *g);
+void lm_bf16_pack(const lm_gemm *g, int64_t i, void *scratch);  /* AVX512_BF16 */
+lm_gemm_tile_fn lm_gemm_amx_tile;
+void lm_bf16_transpose(void *r);                               /* 16x16 of 32 bits, 64-byte aligned, in place */
+/* One block: as A (rows of 32 k, `rows` of them) or as B; o < n outer and k < K are there, the rest is zero. tmp: 4 KiB. */
+void lm_bf16_block(const lm_mat *m, int64_t batch, int64_t o, int64_t n, int64_t k, int64_t K, bool as_a, int rows, void *dst, float *tmp);
 #endif

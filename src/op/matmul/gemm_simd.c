@@ -237,7 +237,7 @@ static int64_t a_packs(const lm_gemm *g) { return g->apack ? g->batch * lm_ceil_
 static size_t a_bytes(const lm_gemm *g) { return (size_t)(g->batch * lm_ceil_div(g->M, MR) * group_stride(g)) * 4; }
 static void a_pack(const lm_gemm *g, int64_t i, float *tmp) {
     const int64_t n = lm_ceil_div(g->M, PACK_M), batch = i / n, m0 = i % n * PACK_M, m1 = lm_min64(m0 + PACK_M, g->M), gs = group_stride(g), at = batch * g->a.bs;
-    float *d = g->apack + (batch * lm_ceil_div(g->M, MR) + m0 / MR) * gs;
+    float *d = (float *)g->apack + (batch * lm_ceil_div(g->M, MR) + m0 / MR) * gs;
     if (!g->a.row) { pack_columns(d, &g->a, at + m0, m1 - m0, g->K, gs, g->round); return; }
     for (int64_t m = m0; m < m1; m += MR, d += gs) {
         const int64_t rows = lm_min64(MR, m1 - m);
@@ -249,6 +249,7 @@ static void a_pack(const lm_gemm *g, int64_t i, float *tmp) {
         }
     }
 }
+static bool a_direct(const lm_gemm *g) { return g->a.dtype == LM_F32 && g->a.row && !g->round; }
 static bool plain_columns(const lm_gemm *g) { return g->b.layout == LM_PLAIN && g->b.dtype == LM_F32 && !g->b.row && !g->round; }
 
 /* ---- one tile of C ------------------------------------------------------------------------------------------------------------ */
@@ -258,7 +259,7 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
     const int64_t n0 = mn / t.n_m * t.nbp * 16, n1 = lm_min64(n0 + t.nbp * 16, g->N), np = lm_ceil_div(n1 - n0, 16);
     const bool b_here = lm_gemm_b_here(g);
     const bool b_rows = plain_columns(g);
-    const bool a_here = !g->apack && g->a.dtype == LM_F32 && g->a.row && !g->round;
+    const bool a_here = !g->apack && a_direct(g);
     const int64_t kc_pack = lm_gemm_kc(g), kc_max = b_here && a_here && m1 - m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
     const int64_t gs = kc_pack * MR + 16;                                          /* groups of rows of a packed A */
     const int last = (int)(n1 - n0 - (np - 1) * 16);
@@ -285,7 +286,7 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
             }
             for (int64_t m = s; m < s1; m += MR) {
                 const int r = (int)lm_min64(MR, s1 - m);
-                u.a = g->apack ? g->apack + (batch * lm_ceil_div(g->M, MR) + m / MR) * group_stride(g) + k0 * MR : a_here ? (const float *)g->a.p + batch * g->a.bs + m * g->a.os + k0 : ap + (g->a.row ? (m - s) * u.a_ms : (m - s) / MR * gs);
+                u.a = g->apack ? (const float *)g->apack + (batch * lm_ceil_div(g->M, MR) + m / MR) * group_stride(g) + k0 * MR : a_here ? (const float *)g->a.p + batch * g->a.bs + m * g->a.os + k0 : ap + (g->a.row ? (m - s) * u.a_ms : (m - s) / MR * gs);
                 for (int64_t p = 0; p < np;) {
                     const int64_t left = np - p, w = left > pmax[r] && left < 2 * pmax[r] ? (left + 1) / 2 : lm_min64(left, pmax[r]);
                     u.b = bb + p * u.b_ps;
@@ -301,16 +302,18 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
 }
 
 /* ---- kernel rows ------------------------------------------------------------------------------------------------------------- */
+/* Rows of plain f32 are broadcast from where they lie. */
+static bool wants_apack(const lm_gemm *g) { return g->M > 16 && !a_direct(g); }
 static lm_gemm problem(const lm_call *c) {
     lm_gemm g; lm_gemm_of(c, &g);
-    if (g.M > 16) g.apack = c->shared;
+    if (wants_apack(&g)) g.apack = c->shared;
     return g;
 }
 static int64_t f32_packs(const lm_call *c) { lm_gemm g = problem(c); return a_packs(&g); }
 static lm_err f32_pack(const lm_call *c, int64_t i, void *scratch) { lm_gemm g = problem(c); a_pack(&g, i, scratch); return LM_OK; }
 static int64_t f32_tiles(const lm_call *c) { lm_gemm g = problem(c); return lm_gemm_f32_grid(&g).tiles; }
 static lm_err f32_run(const lm_call *c, int64_t tile, void *scratch) { lm_gemm g = problem(c); LM_ISA_NAME(lm_gemm_f32_tile)(&g, tile, scratch); return LM_OK; }
-static size_t f32_shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return g.M > 16 ? a_bytes(&g) : 0; }
+static size_t f32_shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return wants_apack(&g) ? a_bytes(&g) : 0; }
 static size_t f32_bytes(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); const size_t n = lm_gemm_f32_scratch(&g); return n > MR * TMP_K * 4 ? n : MR * TMP_K * 4; }
 #if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #define ORDER "fma.k"

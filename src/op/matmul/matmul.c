@@ -126,8 +126,10 @@ bool lm_gemm_accepts(const lm_call *c) {
 bool lm_gemm_accepts_f32(const lm_call *c) { return ((const lm_matmul_p *)c->p)->mm == LM_F32 && lm_gemm_accepts(c); }
 bool lm_gemm_accepts_bf16(const lm_call *c) { return ((const lm_matmul_p *)c->p)->mm == LM_BF16 && lm_gemm_accepts(c); }
 
-extern const lm_kernel lm_k_matmul_avx512[], lm_k_matmul_avx2[], lm_k_matmul_portable[];
-static const lm_kernel *const kernels[] = { lm_k_matmul_avx512, lm_k_matmul_avx2, lm_k_matmul_portable, NULL };
+extern const lm_kernel lm_k_matmul_amx[], lm_k_matmul_avx512[], lm_k_matmul_avx2[], lm_k_matmul_portable[];
+extern const lm_kernel lm_k_matmul_q8_vnni[], lm_k_matmul_q8_avx512[], lm_k_matmul_q8_avx2[], lm_k_matmul_q8_portable[];
+static const lm_kernel *const kernels[] = { lm_k_matmul_amx, lm_k_matmul_avx512, lm_k_matmul_avx2, lm_k_matmul_portable,
+    lm_k_matmul_q8_vnni, lm_k_matmul_q8_avx512, lm_k_matmul_q8_avx2, lm_k_matmul_q8_portable, NULL };
 
 /* ---- samples ------------------------------------------------------------------------------------------------------------------ */
 #define P(...) &(const lm_matmul_p){ __VA_ARGS__ }
@@ -169,6 +171,10 @@ static const lm_sample samples[] = {
     { "bf16 panels crossed", P(.mm = LM_BF16), { T2(35, 70), { .rank = 2, .dim = { 70, 83 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
     { "bf16 f32 panels", P(.tb = true, .mm = LM_BF16), { T2(7, 70), { .rank = 2, .dim = { 50, 70 }, .layout = LM_PANEL16 } }, BF },
     { "bf16 from bf16, 300x520x210", P(.tb = true, .mm = LM_BF16), { { .rank = 2, .dim = { 300, 520 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 210, 520 }, .dtype = LM_BF16 } }, F32 },
+    { "bf16 q8_0", P(.tb = true, .mm = LM_BF16), { T2(20, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" } }, BF, .grad_tol = -1 },
+    { "int8 q8_0", P(.tb = true, .mm = LM_I8), { T2(1, 160), { .rank = 2, .dim = { 77, 160 }, .dtype = LM_QUANT, .quant = "Q8_0" } }, .tol = 4e-2, .tol_norm = 1e-2, .grad_tol = -1 },
+    { "int8 q8_0 bias", P(.tb = true, .mm = LM_I8), { T2(11, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" }, V(50) }, .tol = 4e-2, .tol_norm = 1e-2, .grad_tol = -1 },
+    { "q4_k dequantized", P(.tb = true), { T2(5, 1024), { .rank = 2, .dim = { 50, 1024 }, .dtype = LM_QUANT, .quant = "Q4_K" } }, .tol = 1e-5, .tol_norm = 2e-6, .grad_tol = -1 },
     { NULL }
 };
 

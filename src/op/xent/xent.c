@@ -4,6 +4,7 @@
 #include "op/rule.h"
 #include "device/cpu.h"
 #include <math.h>
+#include <string.h>
 
 /* ---- chunks ------------------------------------------------------------------------------------------------------------------ */
 int64_t lm_xent_stride(const lm_call *c) { return lm_round_up(c->in[1].dim[0], 16) + 16; }
@@ -44,31 +45,59 @@ bool lm_xent_accepts_f32(const lm_call *c) { return ((const lm_xent_p *)c->p)->m
 bool lm_xent_accepts_bf16(const lm_call *c) { return ((const lm_xent_p *)c->p)->mm == LM_BF16 && accepts(c); }
 
 /* ---- one row ------------------------------------------------------------------------------------------------------------------ */
+/* Blocks hold sums relative to their own maximum; one of nothing but -inf has sum 0 (or NaN), one with +inf makes the row +inf. */
+void lm_xent_add(lm_xent_sum *t, lm_xent_stat b) {
+    if (t->max == INFINITY) return;
+    if (b.max == INFINITY) *t = (lm_xent_sum){ INFINITY, 1 };
+    else if (b.max == -INFINITY) t->sum += b.sum;
+    else if (b.max > t->max) { t->sum = (t->max == -INFINITY ? t->sum : t->sum * exp(t->max - b.max)) + b.sum; t->max = b.max; }
+    else t->sum += b.sum * exp(b.max - t->max);
+}
+float lm_xent_end(const lm_xent_sum *t) {
+    if (t->max == -INFINITY) return t->sum != t->sum ? NAN : -INFINITY;
+    return (float)(t->max + log(t->sum));
+}
+float lm_xent_lse(const lm_xent_vec *f, float *z, int64_t V) {
+    lm_xent_sum t = LM_XENT_SUM;
+    for (int64_t v = 0; v < V; v += LM_XENT_BLOCK) {
+        lm_xent_stat b;
+        f->block(z + v, 16, lm_min64(LM_XENT_BLOCK, V - v), false, &b);
+        lm_xent_add(&t, b);
+    }
+    return lm_xent_end(&t);
+}
+float lm_xent_loss(const lm_xent_p *p, float weight, float lse, float zt, double mean) {
+    const double ls = p->label_smoothing;
+    double l = (1 - ls) * ((double)lse - zt) + (double)p->z_loss * lse * lse;
+    if (ls != 0) l += ls * (lse - mean);
+    return (float)(weight * l);
+}
 lm_err lm_xent_row(const lm_call *c, const lm_xent_vec *f, int64_t row, float *z, bool grad) {
     const lm_xent_p *p = c->p;
     const int64_t V = c->in[1].dim[0];
     const int32_t t = ((const int32_t *)c->in[2].data)[row];
-    const float w = lm_has(c, 3) ? ((const float *)c->in[3].data)[row] : 1.0f, lse = f->lse(z, V);
-    const double ls = p->label_smoothing, zl = p->z_loss;
+    const float w = lm_has(c, 3) ? ((const float *)c->in[3].data)[row] : 1.0f, lse = lm_xent_lse(f, z, V);
+    const double ls = p->label_smoothing;
     float *loss = (float *)c->out[0].data + row;
+    double mean = 0;
     ((float *)c->out[1].data)[row] = lse;
     if (t < 0 || t >= V) {
         *loss = t < 0 ? 0.0f : NAN;
-        if (grad) for (int64_t v = 0; v < V; v++) z[v] = 0;
+        if (grad) memset(z, 0, (size_t)V * 4);
         return t < 0 ? LM_OK : LM_E_RANGE;
     }
-    double l = (1 - ls) * ((double)lse - z[t]) + zl * lse * lse;
-    if (ls != 0) l += ls * (lse - f->sum(z, V) / (double)V);
-    *loss = (float)(w * l);
+    for (int64_t v = 0; ls != 0 && v < V; v += LM_XENT_BLOCK) mean += f->sum(z + v, 16, lm_min64(LM_XENT_BLOCK, V - v));
+    *loss = lm_xent_loss(p, w, lse, z[t], mean / (double)V);
     if (grad) {
-        f->grad(z, V, lse, (float)(w * (1 + 2 * zl * lse)), (float)(w * ls / (double)V));
+        f->grad(z, V, lse, lm_xent_slope(p, w, lse), (float)(w * ls / (double)V));
         z[t] -= (float)(w * (1 - ls));
     }
     return LM_OK;
 }
+float lm_xent_slope(const lm_xent_p *p, float weight, float lse) { return (float)(weight * (1 + 2 * (double)p->z_loss * lse)); }
 float lm_row_lse(const float *logits, int64_t V) {
     const uint64_t have = lm_cpu_features();
-    return (have & LM_CPU_AVX512 ? &lm_xent_vec_avx512 : have & LM_CPU_AVX2 ? &lm_xent_vec_avx2 : &lm_xent_vec_portable)->lse(logits, V);
+    return lm_xent_lse(have & LM_CPU_AVX512 ? &lm_xent_vec_avx512 : have & LM_CPU_AVX2 ? &lm_xent_vec_avx2 : &lm_xent_vec_portable, (float *)(uintptr_t)logits, V);   /* not written */
 }
 
 /* ---- truth -------------------------------------------------------------------------------------------------------------------- */
@@ -132,8 +161,8 @@ lm_value *lm_xent(lm_graph *g, lm_value *x, lm_value *w, lm_value *target, lm_va
     return lm_emit(g, &lm_op_xent, &p, weight ? 4 : 3, (lm_value *[]){ x, w, target, weight });
 }
 
-extern const lm_kernel lm_k_xent_avx512[], lm_k_xent_avx2[], lm_k_xent_portable[];
-static const lm_kernel *const kernels[] = { lm_k_xent_avx512, lm_k_xent_avx2, lm_k_xent_portable, NULL };
+extern const lm_kernel lm_k_xent_amx[], lm_k_xent_avx512[], lm_k_xent_avx2[], lm_k_xent_portable[];
+static const lm_kernel *const kernels[] = { lm_k_xent_amx, lm_k_xent_avx512, lm_k_xent_avx2, lm_k_xent_portable, NULL };
 
 #define P(...) &(const lm_xent_p){ __VA_ARGS__ }
 #define T2(r, c) { .rank = 2, .dim = { r, c } }

@@ -1,7 +1,7 @@
 /* xent_simd.c — rows of logits per instruction set, and the kernels of xent.
  *
  * lse must have the same bits everywhere, so its exp is written without FMA: the product is hidden from the compiler's contraction by an empty asm.
- * Cost: two sweeps of a row that lies in L2, about 20 operations per 16 logits; the logits themselves cost 2 d flops each. */
+ * Cost: two sweeps of a block that lies in L1, about 20 operations per 16 logits; the logits themselves cost 2 d flops each. */
 #include "op/simd.h"
 #include "op/xent/xent_core.h"
 
@@ -12,7 +12,7 @@ enum { W = 8 };
 #else
 enum { W = 4 };
 #endif
-enum { NV = 16 / W, BLOCK = 1024 };
+enum { NV = 16 / W };
 typedef float vec __attribute__((vector_size(4 * W)));
 typedef int32_t veci __attribute__((vector_size(4 * W)));
 typedef float vecu __attribute__((vector_size(4 * W), aligned(4), may_alias));
@@ -45,51 +45,47 @@ INL vec exp_neg(vec x) {
     return sel(x != x, x, y);
 }
 
-static float row_max(const float *z, int64_t V) {
-    vec m[4]; int64_t v = 0;
-    for (int i = 0; i < 4; i++) m[i] = all(-INFINITY);
-    for (; v + 4 * W <= V; v += 4 * W) for (int i = 0; i < 4; i++) { vec x = LD(z + v + i * W); m[i] = sel(x > m[i], x, m[i]); }
-    for (int i = 1; i < 4; i++) m[0] = sel(m[i] > m[0], m[i], m[0]);
-    float best = -INFINITY;
-    for (int i = 0; i < W; i++) best = m[0][i] > best ? m[0][i] : best;
-    for (; v < V; v++) best = z[v] > best ? z[v] : best;
-    return best;
-}
-/* 16 lanes in order over n numbers (short of a multiple of 16: filled up with `pad`), lanes added by halves. */
-typedef vec lane_fn(vec x, vec m);
-INL float lanes(const float *z, int64_t n, float pad, float m, lane_fn *f) {
-    vec s[NV]; const vec mv = all(m);
-    for (int j = 0; j < NV; j++) s[j] = all(0.0f);
-    int64_t v = 0;
-    for (; v + 16 <= n; v += 16) for (int j = 0; j < NV; j++) s[j] += f(LD(z + v + j * W), mv);
-    if (v < n) {
-        float t[16];
-        for (int i = 0; i < 16; i++) t[i] = v + i < n ? z[v + i] : pad;
-        for (int j = 0; j < NV; j++) s[j] += f(LD(t + j * W), mv);
+/* A block of at most LM_XENT_BLOCK logits in runs of 16, `step` apart: its maximum, sum exp(z - max), and the plain sum if wanted. Lane v % 16 adds in order,
+ * lanes are added by halves. keep: exp(z - max) is left in place of z (0 beyond n). */
+static void block(float *z, int64_t step, int64_t n, bool keep, lm_xent_stat *out) {
+    vec top[NV], s[NV];
+    const vec low = all(-INFINITY);
+    const int64_t whole = n / 16, rest = n % 16;
+    float edge[16], t[16];
+    for (int j = 0; j < NV; j++) { top[j] = low; s[j] = all(0.0f); }
+    for (int64_t i = 0; i < whole; i++) for (int j = 0; j < NV; j++) { const vec x = LD(z + i * step + j * W); top[j] = sel(x > top[j], x, top[j]); }
+    if (rest) {
+        for (int i = 0; i < 16; i++) edge[i] = i < rest ? z[whole * step + i] : -INFINITY;
+        for (int j = 0; j < NV; j++) { const vec x = LD(edge + j * W); top[j] = sel(x > top[j], x, top[j]); }
     }
-    float t[16];
+    float m = -INFINITY;
+    for (int j = 0; j < NV; j++) for (int i = 0; i < W; i++) m = top[j][i] > m ? top[j][i] : m;
+    const float base = m == -INFINITY || m == INFINITY ? 0 : m;                      /* rows of infinities: see combine */
+    const vec mv = all(base);
+    for (int64_t i = 0; i < whole; i++)
+        for (int j = 0; j < NV; j++) {
+            float *p = z + i * step + j * W;
+            const vec e = exp_neg(LD(p) - mv);
+            s[j] += e;
+            if (keep) ST(p, e);
+        }
+    if (rest) {
+        for (int j = 0; j < NV; j++) { const vec e = exp_neg(LD(edge + j * W) - mv); s[j] += e; ST(t + j * W, e); }
+        if (keep) memcpy(z + whole * step, t, sizeof t);
+    }
     for (int j = 0; j < NV; j++) ST(t + j * W, s[j]);
     for (int h = 8; h; h /= 2) for (int i = 0; i < h; i++) t[i] += t[i + h];
+    out->max = m; out->sum = t[0];
+}
+static double plain_sum(const float *z, int64_t step, int64_t n) {
+    vec s[NV];
+    for (int j = 0; j < NV; j++) s[j] = all(0.0f);
+    for (int64_t i = 0; i < n / 16; i++) for (int j = 0; j < NV; j++) s[j] += LD(z + i * step + j * W);
+    float t[16];
+    for (int j = 0; j < NV; j++) ST(t + j * W, s[j]);
+    for (int64_t i = 0; i < n % 16; i++) t[i] += z[n / 16 * step + i];
+    for (int h = 8; h; h /= 2) for (int i = 0; i < h; i++) t[i] += t[i + h];
     return t[0];
-}
-INL vec exp_of(vec x, vec m) { return exp_neg(x - m); }
-INL vec same(vec x, vec m) { (void)m; return x; }
-
-static float row_lse(const float *z, int64_t V) {
-    const float m = row_max(z, V);
-    double s = 0;
-    if (m == INFINITY) return m;
-    if (m == -INFINITY) {
-        for (int64_t v = 0; v < V; v++) if (z[v] != z[v]) return z[v];
-        return m;
-    }
-    for (int64_t v = 0; v < V; v += BLOCK) s += lanes(z + v, lm_min64(BLOCK, V - v), -INFINITY, m, exp_of);
-    return (float)(m + log(s));
-}
-static double row_sum(const float *z, int64_t V) {
-    double s = 0;
-    for (int64_t v = 0; v < V; v += BLOCK) s += lanes(z + v, lm_min64(BLOCK, V - v), 0, 0, same);
-    return s;
 }
 static void row_grad(float *z, int64_t V, float lse, float a, float b) {
     const vec L = all(lse), A = all(a), B = all(b), zero = all(0.0f);
@@ -102,7 +98,7 @@ static void row_grad(float *z, int64_t V, float lse, float a, float b) {
         memcpy(z + v, t, (size_t)(V - v) * 4);
     }
 }
-const lm_xent_vec LM_ISA_NAME(lm_xent_vec) = { row_lse, row_sum, row_grad };
+const lm_xent_vec LM_ISA_NAME(lm_xent_vec) = { block, plain_sum, row_grad };
 
 /* ---- kernels ------------------------------------------------------------------------------------------------------------------ */
 static int64_t logit_tiles(const lm_call *c) { lm_gemm g = lm_xent_logits(c); return lm_gemm_f32_grid(&g).tiles; }

@@ -1,0 +1,136 @@
+/* cmd_bench_model.c — suites: infer (prefill and decode), train (a step). */
+#include <string.h>
+#include "cmd/cmd_bench.h"
+#include "cmd/cmd_shapes.h"
+#include "cmd/cmd_text.h"
+#include "quant/quant.h"
+
+/* ---- infer ---------------------------------------------------------------------------------------------------------------------------- */
+static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model *m) {
+    lm_ctx *ctx = b->cli->ctx;
+    const char *dt = b->o->dtype && strcmp(b->o->dtype, "auto") ? b->o->dtype : "bf16";
+    lm_load_opts lo = { .dtype = LM_BF16, .panels = true };
+    lm_engine_opts eo = { .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen), .chunk = b->o->chunk, .mm = LM_F32, .kv = !strcmp(b->o->kv, "bf16") ? LM_BF16 : LM_F32 };
+    if (!strcmp(dt, "f32")) lo.dtype = LM_F32;
+    else if (!strcmp(dt, "bf16")) eo.mm = LM_BF16;
+    else if (!(lo.quant = lm_quant_by_name(dt))) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: f32, bf16 and quantized formats such as Q8_0 are known", dt);
+    lm_err err;
+    LM_TRY(lm_shape_cfg(ctx, name, c));
+    if (c->max_pos < eo.context) c->max_pos = eo.context;
+    LM_GOTO(lm_store_new(&m->store, ctx), fail);
+    LM_GOTO(lm_shape_weights(ctx, c, &lo, true, m->store), fail);
+    LM_GOTO(lm_engine_new(&m->e, ctx, c, m->store, &eo), fail);
+    m->cfg = c;
+    return LM_OK;
+fail:
+    lm_cmd_model_close(m);
+    return err;
+}
+static lm_err drop(void *ud, int r, int64_t i, const float *l) { (void)ud; (void)r; (void)i; (void)l; return LM_OK; }
+typedef struct { double weights, flops; } cost;                          /* bytes of weights that a token reads, operations of a token */
+static cost per_token(const lm_cfg *c, const lm_store *store) {
+    cost k = { 0, 0 };
+    for (int i = 0; i < lm_store_count(store); i++) {
+        lm_tensor t; size_t bytes = 0;
+        const char *name = lm_store_name(store, i, &t);
+        lm_storage_bytes((lm_dtype)t.dtype, t.quant, (lm_layout)t.layout, t.rank, t.dim, &bytes);
+        bool looked_up = strstr(name, "embed_tokens") || strstr(name, ".wpe.") || strstr(name, ".wte.");
+        if (looked_up && !(c->tie && !strstr(name, ".wpe."))) continue;
+        k.weights += (double)bytes;
+        if (t.rank == 2) k.flops += 2.0 * (double)lm_numel(&t);
+    }
+    return k;
+}
+static lm_err infer(lm_bench *b) {
+    const lm_bench_opts *o = b->o;
+    lm_cli *cli = b->cli;
+    lm_cmd_model m = {0};
+    lm_cfg c;
+    lm_err err;
+    if (o->model && o->shape) return lm_fail(cli->ctx, LM_E_CONFIG, "--model and --shape exclude each other");
+    if (o->model) {
+        LM_TRY(lm_cmd_model_open(cli, o->model, &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk }, &m));
+        c = *m.cfg;
+    } else LM_TRY(open_shape(b, o->shape ? o->shape : "smollm-135m", &c, &m));
+    double pre[1000], dec[1000], first[1000];
+    int32_t *ids = lm_alloc(cli->ctx, LM_MEM_MISC, (size_t)lm_max64(o->prompt, o->depth + o->gen) * sizeof *ids);
+    lm_session *s = NULL;
+    if (!ids) { err = LM_E_NOMEM; goto done; }
+    for (int64_t i = 0; i < lm_max64(o->prompt, o->depth + o->gen); i++) ids[i] = (int32_t)(i * 7919 % c.vocab);
+    for (int64_t r = 0; r < o->repeat; r++) {
+        if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
+        lm_cli_progress(cli, "infer: run %lld of %lld", (long long)r + 1, (long long)o->repeat);
+        LM_GOTO(lm_session_new(&s, m.e), done);
+        lm_request q = { s, ids, o->prompt, LM_WANT_LAST };
+        double t = lm_now();
+        LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done);
+        first[r] = lm_now() - t;
+        pre[r] = (double)o->prompt / first[r];
+        LM_GOTO(lm_session_truncate(s, 0), done);
+        if (o->depth) { q = (lm_request){ s, ids, o->depth, LM_WANT_NONE }; LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done); }
+        q = (lm_request){ s, ids + o->depth, 1, LM_WANT_LAST };
+        if (!r) { LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done); LM_GOTO(lm_session_truncate(s, o->depth), done); }
+        t = lm_now();
+        for (int64_t i = 0; i < o->gen && !lm_cli_stopped(cli); i++) { q.ids = ids + o->depth + i; LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done); }
+        dec[r] = (double)o->gen / (lm_now() - t);
+        lm_session_free(s); s = NULL;
+    }
+    const cost k = per_token(&c, m.store);
+    lm_plan_stats st; lm_plan_stats_of(lm_engine_plan(m.e), &st);
+    const double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32;
+    lm_bench_put(b, "prefill", lm_bench_median(pre, (int)o->repeat), "tokens/s", mm / k.flops, 0, "limit: operations over the matrix rate");
+    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", b->m.read_n / k.weights, 0, "limit: weights over the read bandwidth");
+    lm_bench_put(b, "first_token", 1e3 * lm_bench_median(first, (int)o->repeat), "ms", 0, 0, "the prompt's logits");
+    lm_bench_put(b, "weights", k.weights / 1e6, "MB", 0, 0, "read for each token");
+    lm_bench_put(b, "peak_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, NULL);
+done:
+    lm_session_free(s); lm_free(cli->ctx, ids); lm_cmd_model_close(&m);
+    return err;
+}
+
+/* ---- train ---------------------------------------------------------------------------------------------------------------------------------- */
+static lm_err train(lm_bench *b) {
+    const lm_bench_opts *o = b->o;
+    lm_cli *cli = b->cli;
+    lm_ctx *ctx = cli->ctx;
+    lm_cfg c;
+    lm_store *store = NULL; lm_trainer *t = NULL; lm_batch x = {0};
+    const char *dt = o->dtype && strcmp(o->dtype, "auto") ? o->dtype : "f32";
+    if (strcmp(dt, "f32") && strcmp(dt, "bf16")) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: a step is computed in f32 or bf16", dt);
+    const bool bf16 = !strcmp(dt, "bf16");
+    lm_err err;
+    LM_TRY(lm_shape_cfg(ctx, o->shape ? o->shape : "llama-30m", &c));
+    if (c.max_pos < o->seq) c.max_pos = o->seq;
+    const lm_trainer_opts to = { .batch = o->batch, .seq = o->seq, .mm = bf16 ? LM_BF16 : LM_F32, .optim = { .name = "adamw", .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0 } };
+    LM_GOTO(lm_store_new(&store, ctx), done);
+    LM_GOTO(lm_shape_weights(ctx, &c, &(lm_load_opts){ .dtype = LM_F32 }, true, store), done);
+    LM_GOTO(lm_trainer_new(&t, ctx, &c, store, &to), done);
+    LM_GOTO(lm_batch_alloc(ctx, &x, o->batch, o->seq), done);
+    lm_rng r = lm_rng_of(3, "bench");
+    for (int64_t i = 0; i < x.n; i++) {
+        x.tokens[i] = (int32_t)lm_rng_below(r, (uint64_t)i, (uint64_t)c.vocab); x.target[i] = (int32_t)lm_rng_below(r, (uint64_t)(x.n + i), (uint64_t)c.vocab);
+        x.pos[i] = (int32_t)(i % o->seq); x.start[i] = (int32_t)(i / o->seq * o->seq);
+    }
+    x.n_target = x.n;
+    double step[1000], update[1000];
+    for (int64_t s = 0; s <= o->repeat; s++) {                       /* the first one touches the memory */
+        if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
+        lm_cli_progress(cli, "train: step %lld of %lld", (long long)s, (long long)o->repeat);
+        double loss = 0, norm, t0 = lm_now(), t1;
+        LM_GOTO(lm_trainer_accumulate(t, &x, s, 0, &loss), done);
+        t1 = lm_now();
+        LM_GOTO(lm_trainer_update(t, s + 1, 1.0, (double)x.n, &norm), done);
+        if (s) { step[s - 1] = lm_now() - t0; update[s - 1] = lm_now() - t1; }
+    }
+    lm_trainer_plan p; lm_trainer_plan_of(t, &p);
+    const double limit = p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16, med = lm_bench_median(step, (int)o->repeat);
+    lm_bench_put(b, "train_step", 1e3 * med, "ms", 0, 0, lm_arena_printf(cli->a, "batch %lld, %lld tokens each; matrix products alone at the ceiling: %.1f ms", (long long)o->batch, (long long)o->seq, 1e3 * limit));
+    lm_bench_put(b, "train", (double)x.n / med, "tokens/s", (double)x.n / limit, 0, "limit: matrix products at the ceiling");
+    lm_bench_put(b, "train_update", 1e3 * lm_bench_median(update, (int)o->repeat), "ms", 0, 0, "norm, clip, optimizer");
+    lm_bench_put(b, "train_planned", (double)p.total / 1e6, "MB", 0, 0, "what the plan predicts");
+    lm_bench_put(b, "train_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, "peak of the process");
+done:
+    lm_batch_free(ctx, &x); lm_trainer_free(t); lm_store_free(store);
+    return err;
+}
+const lm_bench_suite lm_bench_model[] = { { "infer", "prefill and decode", infer }, { "train", "a training step", train }, { NULL, NULL, NULL } };

@@ -1,0 +1,176 @@
+/* convert.c — `loam convert`: a model from one format to another, its tokenizer with it.
+ *
+ * Weights are read in their final type by all threads and written row by row, so memory is the model's size in the type it is written in (Q8_0: 1.06 bytes a number, f32 never whole
+ * unless asked for). The tokenizer is written and opened again first and must give the ids of the old one on real text, else nothing is converted. */
+#include <string.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "cmd/cmd_common.h"
+#include "cmd/cmd_corpus.h"
+#include "cmd/cmd_text.h"
+#include "quant/quant.h"
+
+static const char *const targets[] = { "auto", "hf", "gguf", NULL };
+enum { AUTO, HF, GGUF };
+typedef struct { lm_cli_common common; const char *dtype, *tokenizer; int to; bool no_tok, force; int64_t shard; } opts;
+static const lm_opt rows[] = {
+    LM_CLI_COMMON(opts),
+    { LM_OPT_ENUM, "to", offsetof(opts, to), "auto", 0, 0, targets, "FORMAT", "hf (a folder) or gguf (a file); auto: by OUT's name" },
+    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "auto (as stored), f32, bf16, f16; gguf also quantized formats: Q8_0, Q4_0 …" },
+    { LM_OPT_BYTES, "shard", offsetof(opts, shard), "0", 0, 0, NULL, "BYTES", "hf: largest file; 0 = one file" },
+    { LM_OPT_STR, "tokenizer", offsetof(opts, tokenizer), NULL, 0, 0, NULL, "PATH", "take the tokenizer from here" },
+    { LM_OPT_BOOL, "no-tokenizer", offsetof(opts, no_tok), "false", 0, 0, NULL, NULL, "write weights and configuration only" },
+    { LM_OPT_BOOL, "force", offsetof(opts, force), "false", 0, 0, NULL, NULL, "replace OUT if it is there" },
+    LM_OPT_ROW_END };
+
+static bool ends(const char *s, const char *tail) { size_t a = strlen(s), b = strlen(tail); return a >= b && !strcmp(s + a - b, tail); }
+typedef struct { lm_ctx *ctx; const lm_tok *tok; int64_t vocab; } extra_arg;
+static lm_err extra(void *ud, lm_gguf_writer *w) {
+    extra_arg *x = ud;
+    return x->tok ? lm_tok_put_gguf(x->ctx, x->tok, w, x->vocab) : LM_OK;
+}
+/* What the file has most of, by bytes. */
+static lm_err stored(lm_cli *cli, lm_weights *w, lm_dtype *dtype, const lm_quant **quant) {
+    struct { lm_dtype d; const lm_quant *q; uint64_t bytes; } seen[32] = {{0}};
+    int n = 0, best = 0;
+    for (int i = 0; i < lm_weights_count(w); i++) {
+        lm_weight_info k; lm_weights_info(w, i, &k);
+        if (k.rank < 2) continue;
+        int j = 0;
+        while (j < n && (seen[j].d != k.dtype || seen[j].q != k.quant)) j++;
+        if (j == n) { if (n == LM_COUNT(seen)) continue; seen[n].d = k.dtype; seen[n++].q = k.quant; }
+        seen[j].bytes += k.bytes;
+        if (seen[j].bytes > seen[best].bytes) best = j;
+    }
+    (void)cli;
+    *quant = n ? seen[best].q : NULL;
+    *dtype = n && (seen[best].d == LM_BF16 || seen[best].d == LM_F16) ? seen[best].d : LM_F32;
+    return LM_OK;
+}
+static lm_err same_ids(lm_cli *cli, const lm_tok *a, const char *path, const char *text, size_t n, lm_tok *b) {
+    lm_tok_buf x = { .ctx = cli->ctx }, y = { .ctx = cli->ctx };
+    lm_err err;
+    LM_GOTO(lm_tok_encode(a, text, n, LM_TOK_RAW, &x), done);
+    LM_GOTO(lm_tok_encode(b, text, n, LM_TOK_RAW, &y), done);
+    if (x.n != y.n || memcmp(x.id, y.id, x.n * sizeof *x.id))
+        err = lm_fail(cli->ctx, LM_E_UNSUPPORTED, "%s: this tokenizer cannot be expressed in the new format: the same text gives other ids there (--no-tokenizer converts the weights alone)", path);
+done:
+    lm_tok_buf_free(&x); lm_tok_buf_free(&y);
+    return err;
+}
+static lm_err same_text(lm_cli *cli, const lm_tok *tok, const char *out, lm_tok *again) {
+    static const char odd[] = "Hello world!  two  spaces\ttab\n\nlines\r\n 12345 3.14 don't I'LL \xc3\xa9t\xc3\xa9 \xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e \xf0\x9f\x98\x80 x=y+1; \xe2\x80\x9cq\xe2\x80\x9d   ";
+    char *text; size_t n;
+    LM_TRY(same_ids(cli, tok, out, odd, sizeof odd - 1, again));
+    LM_TRY(lm_cmd_corpus(cli->ctx, &text, &n));
+    lm_err err = same_ids(cli, tok, out, text, n < 200000 ? n : 200000, again);
+    lm_free(cli->ctx, text);
+    return err;
+}
+/* Before any weight is written: does the tokenizer survive the way out and back? */
+static lm_err check_tok(lm_cli *cli, const lm_tok *tok, int to, const char *out, int64_t vocab) {
+    lm_ctx *ctx = cli->ctx;
+    lm_tok *again = NULL;
+    lm_err err;
+    if (to == HF) {
+        lm_str s = { .ctx = ctx };
+        err = lm_tok_to_json(ctx, tok, &s);
+        if (!err) err = lm_tok_open_mem(ctx, "tokenizer.json", s.p, s.n, NULL, &again);
+        lm_str_free(&s);
+    } else {                                                          /* GGUF is read from files: one without tensors, beside OUT, for a moment */
+        lm_gguf_writer *w = NULL;
+        char *path = lm_arena_printf(cli->a, "%s.tokenizer-%d", out, (int)getpid());
+        err = path ? lm_gguf_writer_new(&w, ctx, path, 0) : LM_E_NOMEM;
+        if (!err) err = lm_gguf_put_str(w, "general.architecture", "llama", 5);
+        if (!err) err = lm_tok_put_gguf(ctx, tok, w, vocab);
+        if (err) { lm_gguf_writer_abort(w); return err; }
+        LM_TRY(lm_gguf_writer_commit(w));
+        err = lm_tok_open(ctx, path, NULL, &again);
+        unlink(path);
+    }
+    if (!err) err = same_text(cli, tok, out, again);
+    lm_tok_free(again);
+    return err;
+}
+static lm_err write_out(lm_cli *cli, const opts *o, int to, const char *out, const lm_cfg *cfg, const lm_store *store, const lm_tok *tok, lm_dtype dtype, const lm_quant *quant) {
+    if (to == HF) {
+        LM_TRY(lm_model_save_hf(cli->ctx, cfg, store, out, dtype, (uint64_t)o->shard));
+        return tok ? lm_tok_save(cli->ctx, tok, out) : LM_OK;
+    }
+    extra_arg x = { cli->ctx, tok, cfg->vocab };
+    return lm_model_save_gguf(cli->ctx, cfg, store, out, dtype, quant, extra, &x);
+}
+static double size_of(const char *path) {
+    double sum = 0;
+    char **names; int n;
+    lm_file *f;
+    if (!lm_is_dir(path)) { if (!lm_file_open(&f, NULL, path)) { sum = (double)lm_file_size(f); lm_file_close(f); } return sum; }
+    lm_ctx *quiet;
+    if (lm_ctx_new(&quiet, &(lm_ctx_opts){ .n_threads = 1 })) return 0;
+    if (!lm_dir_list(quiet, path, &names, &n)) {
+        for (int i = 0; i < n; i++) {
+            char *p;
+            if (ends(names[i], ".safetensors") && !lm_path_join(quiet, &p, path, names[i])) { if (!lm_is_dir(p)) sum += size_of(p); lm_free(quiet, p); }
+        }
+        lm_free(quiet, names);
+    }
+    lm_ctx_free(quiet);
+    return sum;
+}
+static lm_err run(lm_cli *cli) {
+    const opts *o = cli->opts;
+    lm_ctx *ctx = cli->ctx;
+    LM_TRY(lm_cli_need(cli, 2, "a model and where to write it"));
+    const char *in = cli->pos.v[0], *out = cli->pos.v[1];
+    const int to = o->to ? o->to : ends(out, ".gguf") ? GGUF : HF;
+    lm_dtype dtype = LM_F32; const lm_quant *quant = NULL;
+    const bool as_stored = !strcmp(o->dtype, "auto");
+    if (!as_stored && (!lm_dtype_parse(o->dtype, &dtype) || (dtype != LM_F32 && dtype != LM_BF16 && dtype != LM_F16))) {
+        dtype = LM_F32;
+        if (!(quant = lm_quant_by_name(o->dtype))) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16, f16 and quantized formats such as Q8_0 are known", o->dtype);
+        if (!quant->from_float) return lm_fail(ctx, LM_E_UNSUPPORTED, "--dtype %s: this format can be read, not made", o->dtype);
+        if (to == HF) return lm_fail(ctx, LM_E_UNSUPPORTED, "--dtype %s: a Hugging Face folder holds f32, bf16 or f16; GGUF has quantized formats (name OUT *.gguf)", o->dtype);
+    }
+    if (!o->force && lm_exists(out) && (to == GGUF || !lm_is_dir(out))) return lm_fail(ctx, LM_E_CONFIG, "%s is there already; --force replaces it", out);
+    if (to == HF && lm_is_dir(out)) {
+        char *p = lm_arena_printf(cli->a, "%s/model.safetensors", out), *q = lm_arena_printf(cli->a, "%s/config.json", out);
+        if (!p || !q) return LM_E_NOMEM;
+        if (!o->force && (lm_exists(p) || lm_exists(q))) return lm_fail(ctx, LM_E_CONFIG, "%s already holds a model; --force replaces it", out);
+    }
+    lm_weights *w = NULL; lm_store *store = NULL; lm_tok *tok = NULL;
+    lm_err err;
+    double t = lm_now();
+    LM_GOTO(lm_weights_open(&w, ctx, in), done);
+    if (!o->no_tok) {
+        err = lm_cmd_tok_open(ctx, o->tokenizer ? o->tokenizer : in, &tok);
+        if (err) { char *why = lm_arena_strdup(cli->a, lm_error(ctx)); err = lm_fail(ctx, err, "%s (--no-tokenizer converts the weights alone)", why ? why : ""); goto done; }
+        if (lm_tok_vocab(tok) > lm_weights_cfg(w)->vocab) { err = lm_fail(ctx, LM_E_MISMATCH, "the tokenizer has %d ids, the model's embedding only %lld rows", lm_tok_vocab(tok), (long long)lm_weights_cfg(w)->vocab); goto done; }
+    }
+    if (as_stored) {
+        LM_GOTO(stored(cli, w, &dtype, &quant), done);
+        if (quant && (to == HF || !quant->from_float)) { err = lm_fail(ctx, LM_E_CONFIG, "%s is stored as %s: choose what to write with --dtype", in, quant->name); goto done; }
+    }
+    if (tok) LM_GOTO(check_tok(cli, tok, to, out, lm_weights_cfg(w)->vocab), done);
+    LM_GOTO(lm_store_new(&store, ctx), done);
+    lm_cli_progress(cli, "reading %s …", in);
+    LM_GOTO(lm_weights_load(w, store, &(lm_load_opts){ .dtype = dtype == LM_BF16 && !quant ? LM_BF16 : LM_QUANT }), done);
+    const lm_cfg *cfg = lm_weights_cfg(w);
+    if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
+    lm_cli_progress(cli, "writing %s …", out);
+    LM_GOTO(write_out(cli, o, to, out, cfg, store, tok, dtype, quant), done);
+    t = lm_now() - t;
+    const char *what = quant ? quant->name : lm_dtype_name(dtype);
+    const double bytes = size_of(out);
+    lm_cli_say(cli, "%s: %s, %s, %s in %s%s", out, to == HF ? "Hugging Face folder" : "GGUF", what, lm_cli_bytes(cli->a, bytes), lm_cli_time(cli->a, t), tok ? ", with its tokenizer" : "");
+    lm_str s = { .ctx = ctx };
+    lm_str_puts(&s, "{\"out\": "); lm_str_json(&s, out, strlen(out));
+    lm_str_printf(&s, ", \"format\": \"%s\", \"dtype\": \"%s\", \"bytes\": %.0f, \"tokenizer\": %s, \"seconds\": %.3f}", targets[to], what, bytes, tok ? "true" : "false", t);
+    err = lm_cli_result(cli, &s);
+    lm_str_free(&s);
+done:
+    lm_store_free(store); lm_tok_free(tok); lm_weights_close(w);
+    return err;
+}
+const lm_cmd lm_cmd_convert = { .name = "convert", .summary = "a model from one format to another, its tokenizer with it", .usage = "MODEL OUT [--to hf|gguf] [--dtype T]",
+    .details = "MODEL is a Hugging Face folder, a GGUF file or a llama2.c checkpoint. OUT is a folder, or a file named *.gguf.",
+    .opts = rows, .opts_bytes = sizeof(opts), .run = run };

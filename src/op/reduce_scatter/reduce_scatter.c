@@ -1,0 +1,44 @@
+/* reduce_scatter.c — straight from the input where the ranks divide the rows, else from a padded copy. A run that adds gets the sum in scratch first. */
+#include "op/reduce_scatter/reduce_scatter.h"
+#include "op/rule.h"
+#include <string.h>
+
+static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
+    const lm_reduce_scatter_p *p = c->p;
+    LM_TRY(lm_want(ctx, c, 0, LM_F32, 1, LM_MAX_RANK));
+    if (p->size < 1) return lm_fail(ctx, LM_E_SHAPE, "reduce_scatter: among %d ranks", p->size);
+    out[0] = lm_type_like(&c->in[0]);
+    out[0].dim[0] = lm_ceil_div(c->in[0].dim[0], p->size);
+    if (p->size > 1) out[0].ext[0] = LM_NO_EXTENT;
+    return LM_OK;
+}
+static void ref(const lm_call *c) { memcpy(c->out[0].data, c->in[0].data, (size_t)lm_numel(&c->out[0]) * sizeof(double)); }
+static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = (double)lm_numel(&c->in[0]); }
+static bool whole(const lm_call *c) { return c->in[0].dim[0] % ((const lm_reduce_scatter_p *)c->p)->size == 0; }
+static size_t mine(const lm_call *c) { return (size_t)lm_numel(&c->out[0]) * sizeof(float); }
+static size_t padded(const lm_call *c) { return whole(c) ? 0 : mine(c) * (size_t)((const lm_reduce_scatter_p *)c->p)->size; }
+static size_t shared(const lm_call *c) { return padded(c) + (c->acc & 1 ? mine(c) : 0); }
+static int64_t one(const lm_call *c) { (void)c; return 1; }
+static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
+    (void)tile; (void)scratch;
+    const lm_reduce_scatter_p *p = c->p;
+    if (c->comm->size != p->size) return lm_fail(c->ctx, LM_E_COMM, "reduce_scatter was planned for %d ranks, %d are there", p->size, c->comm->size);
+    const float *x = c->in[0].data;
+    const int64_t n = lm_numel(&c->out[0]);
+    float *y = c->out[0].data, *to = c->acc & 1 ? (float *)(void *)((char *)c->shared + padded(c)) : y;
+    if (padded(c)) {
+        const size_t have = (size_t)lm_numel(&c->in[0]) * sizeof(float);
+        memcpy(c->shared, x, have);
+        memset((char *)c->shared + have, 0, padded(c) - have);
+        x = c->shared;
+    }
+    LM_TRY(c->comm->reduce_scatter(c->comm, x, n, to));
+    if (to != y) for (int64_t i = 0; i < n; i++) y[i] += to[i];
+    return LM_OK;
+}
+static const lm_kernel k_reduce_scatter[] = { { .name = "reduce_scatter.comm", .order = "reduce_scatter", .accepts = lm_accepts_flat, .shared_bytes = shared, .n_phase = 1, .phase = { { one, run } } }, { 0 } };
+static const lm_kernel *const kernels[] = { k_reduce_scatter, NULL };
+static const lm_sample samples[] = { LM_SAMPLES_ALIKE(" on one rank", (&(const lm_reduce_scatter_p){ 1 }), LM_TIMES1, 0), { 0 } };
+const lm_op lm_op_reduce_scatter = { .name = "reduce_scatter", .math = "y = rows of this rank of the sum over ranks of x", .n_in = 1, .n_out = 1, .params_bytes = sizeof(lm_reduce_scatter_p), .acc_ok = 1,
+    .pure_write = true, .shape = shape, .ref = ref, .cost = cost, .kernels = kernels, .samples = samples };
+lm_value *lm_reduce_scatter(lm_graph *g, lm_value *x, int size) { return lm_emit(g, &lm_op_reduce_scatter, &(lm_reduce_scatter_p){ size }, 1, &x); }
