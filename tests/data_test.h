@@ -82,7 +82,7 @@ static inline void t_jsonl(lm_str *s, const t_doc *d, int n) {
     for (int i = 0; i < n; i++) {
         lm_str_printf(s, "{\"id\": %d, \"text\": ", i);
         lm_str_json(s, d[i].p, d[i].n);
-        lm_str_puts(s, i % 5 ? "}\n" : "}\r\n\n");
+        lm_str_puts(s, i % 5 ? "}\n" : "}\r\n\r\n \n");
     }
 }
 static inline void t_write_jsonl(const char *path, const t_doc *d, int n) {

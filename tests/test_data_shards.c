@@ -50,6 +50,20 @@ static void test_layout(void) {
         LM_CHECK_OK(ctx, lm_shard_parse(ctx, "a", b, n, &s));
         LM_CHECK(s.wide == wide && s.n_docs == 5 && s.eos == 7 && lm_shard_doc_of(&s, 0) == 1 && lm_shard_doc_of(&s, 29) == 4 && lm_shard_doc_of(&s, 3) == 2);
         LM_CHECK_OK(ctx, lm_shard_verify(ctx, "a", b, n));
+        /* counts that do not fit the size, offsets that do not rise, under a hash that fits */
+        const struct { size_t at; uint64_t v; const char *says; } lie[] = { { n - 72, 40, "do not hold" }, { n - 72, UINT64_MAX, "do not hold" }, { n - 64, 4, "do not hold" }, { n - 64, (uint64_t)1 << 61, "do not hold" },
+            { n - 56, UINT64_MAX, "do not hold" }, { 16, 0, "vocabulary" }, { 12, 300ull << 32 | 24, "24 bits" },
+            { 64 + ids + 8, 31, "rise" }, { 64 + ids + 40, 29, "rise" }, { 64 + ids, 1, "rise" }, { 64 + ids + 16, UINT64_MAX, "rise" } };
+        for (int i = 0; i < LM_COUNT(lie); i++) {
+            uint64_t was;
+            memcpy(&was, b + lie[i].at, 8);
+            memcpy(b + lie[i].at, &lie[i].v, 8);
+            memcpy(ends, b, 64); memcpy(ends + 64, t, 64);
+            own = lm_hash128(ends, 128);
+            memcpy(t + 64, &own.lo, 8); memcpy(t + 72, &own.hi, 8);
+            LM_CHECK_ERR(ctx, lm_shard_parse(ctx, "lie", b, n, &s), LM_E_FORMAT, lie[i].says);
+            memcpy(b + lie[i].at, &was, 8);
+        }
         lm_free(NULL, b);
     }
     lm_ctx_free(ctx);
@@ -113,6 +127,18 @@ static void test_damage(void) {
     t_write(path, other, m);
     LM_CHECK(found(ctx, t_path("out"), "00001.shard"));
     lm_free(NULL, other);
+    lm_shard like;                                                      /* as many ids, documents and bytes, but others */
+    lm_shard_out *lw;
+    lm_shard_sum ls;
+    LM_NEED_OK(ctx, lm_shard_parse(ctx, "b", b, n, &like));
+    LM_NEED_OK(ctx, lm_shard_create(&lw, ctx, path, &(lm_shard_kind){ like.vocab, like.eos, like.tok }));
+    for (int64_t d = 0; d < like.n_docs; d++) {
+        for (int64_t i = like.doc[d]; i < like.doc[d + 1]; i++) LM_CHECK_OK(ctx, lm_shard_add(lw, (int32_t[]){ 9 }, 1));
+        LM_CHECK_OK(ctx, lm_shard_end_doc(lw, d ? 0 : like.n_bytes));
+    }
+    LM_NEED_OK(ctx, lm_shard_finish(lw, &ls));
+    LM_CHECK(ls.size == (int64_t)n);
+    LM_CHECK(found(ctx, t_path("out"), "00001.shard"));
     t_write(path, b, n);
     LM_CHECK(!found(ctx, t_path("out"), ""));
     /* the index */
@@ -259,6 +285,8 @@ static void test_kinds(void) {
     LM_CHECK_ERR(ctx, sum_path(ctx, t_path("bad.jsonl"), NULL, &h, &n), LM_E_DATA, "bad.jsonl:2: JSON: wanted an object");
     t_write(t_path("bad.txt"), "good \xc3\xa9 then \xc3", 15);
     LM_CHECK_ERR(ctx, sum_path(ctx, t_path("bad.txt"), NULL, &h, &n), LM_E_DATA, "bad.txt: not UTF-8 at byte 13");
+    t_write(t_path("bad.txt"), "\xef\xbb\xbf" "ab\xff", 6);
+    LM_CHECK_ERR(ctx, sum_path(ctx, t_path("bad.txt"), NULL, &h, &n), LM_E_DATA, "not UTF-8 at byte 5");
     LM_CHECK_ERR(ctx, sum_path(ctx, t_path("none.txt"), NULL, &h, &n), LM_E_NOTFOUND, "none.txt");
     lm_dir_make(ctx, t_path("empty"));
     LM_CHECK_ERR(ctx, sum_path(ctx, t_path("empty"), NULL, &h, &n), LM_E_NOTFOUND, "no file named");

@@ -71,6 +71,23 @@ static void from_float(const lm_tensor *t, const float *x) {
         for (int64_t r = 0; r < rows; r++) lm_convert((char *)t->data + (size_t)(r * ld) * lm_dtype_size((lm_dtype)t->dtype), (lm_dtype)t->dtype, x + r * cols, LM_F32, cols);
     }
 }
+/* A format that is only read: random bytes, each block drawn again until its numbers are of ordinary size (a scale's exponent is any, otherwise). */
+static void random_blocks(const lm_tensor *t, lm_rng r) {
+    const lm_quant *q = t->quant; uint64_t at = 0; float *f = malloc((size_t)q->block * 4);
+    for (int64_t row = 0; row < lm_rows(t); row++) for (int64_t b = 0; b < lm_cols(t) / q->block; b++) for (bool good = false; !good;) {
+        const void *comp[LM_QUANT_MAX_COMP];
+        for (int c = 0; c < q->n_comp; c++) {
+            unsigned char *p = (unsigned char *)(uintptr_t)lm_quant_row(t, c, row) + b * q->comp[c].block_bytes;
+            for (int i = 0; i < q->comp[c].block_bytes; i++) p[i] = (unsigned char)lm_rng_u32(r, at++);
+            comp[c] = p;
+        }
+        q->to_float(q, comp, q->block, f);
+        float most = 0; good = true;
+        for (int i = 0; i < q->block; i++) { good = good && isfinite(f[i]) && fabsf(f[i]) < 4; most = fmaxf(most, fabsf(f[i])); }
+        good = good && most > 0.01f;
+    }
+    free(f);
+}
 static double draw(const lm_arg *a, lm_rng r, int64_t i) {
     int64_t n = a->arg > 0 ? (int64_t)a->arg : 0;
     switch (a->fill) {
@@ -100,7 +117,7 @@ static bool arg_make(arg *x, const lm_sample *s, int i, int64_t pad, int64_t row
     const lm_arg *a = &s->in[i];
     *x = (arg){ .t = lm_tensor_of(NULL, dtype_of(a), a->rank, a->dim) };
     x->t.layout = (int8_t)a->layout; x->t.quant = type_of(a).quant;
-    if (a->quant && (!x->t.quant || !x->t.quant->from_float)) return false;
+    if (a->quant && !x->t.quant) return false;
     if (pad) for (int k = a->rank - 2; k >= 0; k--) x->t.stride[k] = k == a->rank - 2 ? a->dim[a->rank - 1] + pad : x->t.stride[k + 1] * a->dim[k + 1];
     x->store = buf_new(storage(&x->t)); x->t.data = x->store.p;
     memset(x->store.p, x->t.layout == LM_PLAIN && x->t.dtype != LM_QUANT ? 0xff : 0, x->store.n);
@@ -113,8 +130,8 @@ static bool arg_make(arg *x, const lm_sample *s, int i, int64_t pad, int64_t row
     if (is_float(&x->t)) {
         float *f = malloc((size_t)n * 4 + 4);
         for (int64_t k = 0; k < n; k++) f[k] = (float)draw(a, r, k);
-        from_float(&x->t, f); free(f);
-        to_double(&x->t, x->ref.data);
+        if (x->t.dtype == LM_QUANT && !x->t.quant->from_float) random_blocks(&x->t, r); else from_float(&x->t, f);
+        free(f); to_double(&x->t, x->ref.data);
     } else for (int64_t k = 0; k < n; k++) { fill_int(x->t.data, (lm_dtype)x->t.dtype, k, draw(a, r, k)); fill_int(x->ref.data, (lm_dtype)x->t.dtype, k, draw(a, r, k)); }
     x->before = buf_new(x->store.n); memcpy(x->before.p, x->store.p, x->store.n);
     return true;
@@ -203,7 +220,7 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
     for (int i = 0; i < c.n_in; i++) {
         const lm_arg *a = &s->in[i];
         if (!a->rank) continue;
-        if (!arg_make(&in[i], s, i, f->strided >> i & 1 ? 5 : 0, f->from && a->dim[0] == f->from ? f->to : -1)) { report("cannot quantize to %s", a->quant); skip = true; }
+        if (!arg_make(&in[i], s, i, f->strided >> i & 1 ? 5 : 0, f->from && a->dim[0] == f->from ? f->to : -1)) { report("no format %s", a->quant); skip = true; }
         c.in[i] = in[i].t; rc.in[i] = in[i].ref;
     }
     lm_call tc = c;
@@ -434,7 +451,7 @@ static void grad_check(const lm_op *op, const lm_sample *s, uint32_t outs) {
     }
     arg in[LM_MAX_IN] = { 0 };
     for (int i = 0; i < t.n; i++) if (t.in[i]) {
-        if (!arg_make(&in[i], s, i, 0, -1)) { report("cannot quantize"); goto done; }
+        if (!arg_make(&in[i], s, i, 0, -1)) { report("no such format"); goto done; }
         memcpy(lm_ref_data(t.r, t.in[i]), in[i].ref.data, in[i].refbuf.n);
     }
     for (int o = 0; o < LM_MAX_OUT; o++) if (outs >> o & 1 && !t.ones) {

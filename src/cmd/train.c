@@ -70,9 +70,11 @@ static void on_event(void *ud, const lm_run_event *e) {
     case LM_RUN_END: {
         char hex[33];
         lm_hash_hex(e->hash, hex);
-        lm_cli_say(v->cli, "done: loss %.4f · validation %.4f bits per byte · peak memory %s · weights %s · %s", e->loss, e->val_bpb, lm_cli_bytes(a, (double)e->rss), hex, v->cfg->out);
+        if (!v->last.step) lm_cli_say(v->cli, "%s is complete: all %lld steps were done before; the weights are %s", v->cfg->out, (long long)e->steps, hex);
+        else lm_cli_say(v->cli, "done: loss %.4f · validation %.4f bits per byte · peak memory %s · weights %s · %s", e->loss, e->val_bpb, lm_cli_bytes(a, (double)e->rss), hex, v->cfg->out);
         lm_str_printf(&v->result, "{\"out\": "); lm_str_json(&v->result, v->cfg->out, strlen(v->cfg->out));
-        lm_str_printf(&v->result, ", \"steps\": %lld, \"loss\": %.9g, ", (long long)e->step, e->loss);
+        lm_str_printf(&v->result, ", \"steps\": %lld, ", (long long)e->step);
+        if (v->last.step) lm_str_printf(&v->result, "\"loss\": %.9g, ", e->loss);
         if (isfinite(e->val_loss) && e->val_loss != 0) lm_str_printf(&v->result, "\"val_loss\": %.9g, \"val_bpb\": %.9g, ", e->val_loss, e->val_bpb);
         lm_str_printf(&v->result, "\"weights_hash\": \"%s\", \"peak_rss\": %zu, \"tok_s\": %.1f}", hex, e->rss, v->last.tok_s);
         break;

@@ -88,7 +88,7 @@ static lm_err prepare(job *j, const int32_t *prompt) {
         LM_TRY(lm_sampler_new(&j->l[i].sampler, j->ctx, lm_engine_cfg(j->e)->vocab, &so));
         for (int64_t k = 0; k < j->n_prompt; k++) LM_TRY(lm_sampler_accept(j->l[i].sampler, prompt[k]));
         j->l[i].stream = lm_tok_stream_begin(j->tok, 0);
-        if (j->n_prompt) j->l[i].stream.begun = true;                    /* the text goes on: no first-word rules */
+        j->l[i].stream.begun = j->n_prompt > 1 || prompt[0] != lm_tok_bos(j->tok);      /* the text goes on: no first-word rules */
         j->l[i].text.ctx = j->ctx;
     }
     return LM_OK;

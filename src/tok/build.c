@@ -65,14 +65,17 @@ static lm_err reach(lm_tok *t, int64_t id) {
 
 lm_err lm_tok_put(lm_tok *t, int64_t id, const char *text, size_t n, lm_tok_type type, bool model) {
     if (id < 0 || id >= LM_TOK_MAX_VOCAB)
-        return lm_fail(t->ctx, LM_E_FORMAT, "%s: token \"%.*s\" has id %lld; wanted 0 to %d", t->name, (int)lm_min64((int64_t)n, 60), text, (long long)id, LM_TOK_MAX_VOCAB - 1);
-    if (n > LM_TOK_MAX_PIECE) return lm_fail(t->ctx, LM_E_FORMAT, "%s: token %lld has %zu bytes, the limit is %d", t->name, (long long)id, n, LM_TOK_MAX_PIECE);
+        return lm_fail(t->ctx, LM_E_FORMAT, "%s: token \"%.*s\" has id %lld; wanted 0 to %d",
+            t->name, (int)lm_min64((int64_t)n, 60), text, (long long)id, LM_TOK_MAX_VOCAB - 1);
+    if (n > LM_TOK_MAX_PIECE)
+        return lm_fail(t->ctx, LM_E_FORMAT, "%s: token %lld has %zu bytes, the limit is %d", t->name, (long long)id, n, LM_TOK_MAX_PIECE);
     LM_TRY(reach(t, id));
     lm_tok_one *o = &t->tok[id];
     if (o->type != LM_TOK_NONE) {
         size_t k;
         const char *s = lm_tok_text_of(t, (int32_t)id, &k);
-        return lm_fail(t->ctx, LM_E_FORMAT, "%s: id %lld belongs to two tokens, \"%.*s\" and \"%.*s\"", t->name, (long long)id, (int)lm_min64((int64_t)k, 60), s,
+        return lm_fail(t->ctx, LM_E_FORMAT, "%s: id %lld belongs to two tokens, \"%.*s\" and \"%.*s\"",
+            t->name, (long long)id, (int)lm_min64((int64_t)k, 60), s,
                        (int)lm_min64((int64_t)n, 60), text);
     }
     if (t->blob.n + n > UINT32_MAX / 2) return lm_fail(t->ctx, LM_E_FORMAT, "%s: more than 2 GiB of tokens", t->name);
@@ -92,7 +95,8 @@ lm_err lm_tok_put_added(lm_tok *t, int64_t id, const char *text, size_t n, uint3
         size_t k;
         const char *s = lm_tok_text_of(t, (int32_t)id, &k);
         if (k != n || memcmp(s, text, n))
-            return lm_fail(t->ctx, LM_E_FORMAT, "%s: added token \"%.*s\" has the id %lld of \"%.*s\"", t->name, (int)lm_min64((int64_t)n, 60), text, (long long)id,
+            return lm_fail(t->ctx, LM_E_FORMAT, "%s: added token \"%.*s\" has the id %lld of \"%.*s\"",
+                t->name, (int)lm_min64((int64_t)n, 60), text, (long long)id,
                            (int)lm_min64((int64_t)k, 60), s);
         if (t->tok[id].type != LM_TOK_UNKNOWN) t->tok[id].type = (uint8_t)type;
     }
@@ -124,7 +128,8 @@ lm_err lm_tok_put_merge_text(lm_tok *t, const char *l, size_t ln, const char *r,
         if (both != few) lm_free(t->ctx, both);
     }
     if (c < 0 || !ln || !rn)
-        return lm_fail(t->ctx, LM_E_FORMAT, "%s: merge %zu (\"%.*s\" + \"%.*s\"): %s not in the vocabulary", t->name, index, (int)lm_min64((int64_t)ln, 60), l,
+        return lm_fail(t->ctx, LM_E_FORMAT, "%s: merge %zu (\"%.*s\" + \"%.*s\"): %s not in the vocabulary",
+            t->name, index, (int)lm_min64((int64_t)ln, 60), l,
                        (int)lm_min64((int64_t)rn, 60), r, a < 0 ? "the left part is" : b < 0 ? "the right part is" : "the result is");
     return lm_tok_put_merge(t, a, b, c, rank);
 }

@@ -102,7 +102,8 @@ lm_err lm_tok_derive(lm_tok *t) {
         if (!mergeable(t, id)) continue;
         size_t n;
         const char *s = lm_tok_key_of(t, id, &n);
-        if (n > MAX_CUT) { err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: token %d has %zu bytes; merges are derived for up to %d", t->name, id, n, MAX_CUT); break; }
+        if (n > MAX_CUT) { err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: token %d has %zu bytes; merges are derived for up to %d",
+            t->name, id, n, MAX_CUT); break; }
         for (size_t i = 1; i < n && !err; i++) {
             if (!t->byte_level && ((uint8_t)s[i] & 0xc0) == 0x80) continue;
             int32_t l = lm_tok_find_key(t, s, i), r = l >= 0 ? lm_tok_find_key(t, s + i, n - i) : -1;

@@ -123,7 +123,8 @@ static lm_err encode(const lm_tok *t, lm_tok_scratch *s, const uint8_t *p, size_
         if (good) LM_TRY(good_text(t, s, ctx, p + at, good, at ? LM_AT_REST : LM_AT_START, flags, out));
         at += good;
         if (at == n) break;
-        if (!(flags & LM_TOK_RAW)) return lm_fail(ctx, LM_E_DATA, "the text is not UTF-8 at byte %zu (0x%02x); encode it as raw bytes, or repair it first", at, p[at]);
+        if (!(flags & LM_TOK_RAW))
+            return lm_fail(ctx, LM_E_DATA, "the text is not UTF-8 at byte %zu (0x%02x); encode it as raw bytes, or repair it first", at, p[at]);
         size_t bad = at;
         while (bad < n && !lm_utf8_len(p + bad, n - bad)) bad++;
         LM_TRY(lm_tok_word(t, s, ctx, p + at, bad - at, n - at, out));

@@ -85,8 +85,10 @@ static lm_err tokens(lm_tok *t, lm_gguf *g) {
     LM_TRY(lm_gguf_arr_int(g, "tokenizer.ggml.token_type", false, &type));
     LM_TRY(lm_gguf_arr_num(g, "tokenizer.ggml.scores", t->spm, &score));
     if ((type.n && type.n != text.n) || (score.n && score.n != text.n))
-        return lm_fail(t->ctx, LM_E_FORMAT, "%s: %lld tokens, %lld types and %lld scores", t->name, (long long)text.n, (long long)type.n, (long long)score.n);
-    if (text.n > LM_TOK_MAX_VOCAB) return lm_fail(t->ctx, LM_E_FORMAT, "%s: %lld tokens, the limit is %d", t->name, (long long)text.n, LM_TOK_MAX_VOCAB);
+        return lm_fail(t->ctx, LM_E_FORMAT, "%s: %lld tokens, %lld types and %lld scores",
+            t->name, (long long)text.n, (long long)type.n, (long long)score.n);
+    if (text.n > LM_TOK_MAX_VOCAB)
+        return lm_fail(t->ctx, LM_E_FORMAT, "%s: %lld tokens, the limit is %d", t->name, (long long)text.n, LM_TOK_MAX_VOCAB);
     for (int64_t i = 0; i < text.n; i++) {
         size_t n;
         const char *s = lm_gguf_strs_at(&text, i, &n);
@@ -103,7 +105,9 @@ static lm_err tokens(lm_tok *t, lm_gguf *g) {
         case 4: LM_TRY(lm_tok_put_added(t, i, s, n, 0)); break;
         case 5: LM_TRY(lm_tok_put(t, i, s, n, LM_TOK_UNUSED, false)); break;
         case 6:
-            if (lm_tok_byte_token(s, n) < 0) return lm_fail(t->ctx, LM_E_FORMAT, "%s: token %lld is of type byte but is spelled \"%.*s\"; wanted <0x00> to <0xFF>", t->name, (long long)i, (int)lm_min64((int64_t)n, 40), s);
+            if (lm_tok_byte_token(s, n) < 0)
+                return lm_fail(t->ctx, LM_E_FORMAT, "%s: token %lld is of type byte but is spelled \"%.*s\"; wanted <0x00> to <0xFF>",
+                    t->name, (long long)i, (int)lm_min64((int64_t)n, 40), s);
             LM_TRY(lm_tok_put(t, i, s, n, LM_TOK_BYTE, false));
             break;
         default: return lm_fail(t->ctx, LM_E_FORMAT, "%s: token %lld has type %lld; wanted 1 to 6", t->name, (long long)i, (long long)k);
@@ -168,7 +172,8 @@ static lm_err load_spm(lm_tok *t, lm_gguf *g) {
     lm_gguf_nums map;
     bool prefix, collapse;
     LM_TRY(lm_gguf_arr_int(g, "tokenizer.ggml.precompiled_charsmap", false, &map));
-    if (map.n) return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: the tokenizer normalizes by a table (precompiled_charsmap), which is not supported", t->name);
+    if (map.n)
+        return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: the tokenizer normalizes by a table (precompiled_charsmap), which is not supported", t->name);
     LM_TRY(lm_gguf_bool(g, "tokenizer.ggml.add_space_prefix", false, true, &prefix));
     LM_TRY(lm_gguf_bool(g, "tokenizer.ggml.remove_extra_whitespaces", false, false, &collapse));
     t->spm = t->fuse_unk = true;
@@ -187,7 +192,8 @@ static lm_err load_spm(lm_tok *t, lm_gguf *g) {
 static lm_err load_bpe(lm_tok *t, lm_gguf *g) {
     const char *pre;
     LM_TRY(lm_gguf_str(g, "tokenizer.ggml.pre", false, NULL, &pre, NULL));
-    if (!pre) return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: tokenizer.ggml.pre is missing, so how words are split is not known; convert the model again with a newer converter", t->name);
+    if (!pre)
+        return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: tokenizer.ggml.pre is missing, so how words are split is not known; convert the model again with a newer converter", t->name);
     const pre_row *r = row_of(pre);
     if (!r) return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: pre-tokenizer \"%.60s\" is not known", t->name, pre);
     LM_TRY(tokens(t, g));

@@ -109,7 +109,8 @@ lm_err lm_tok_load_json(lm_tok *t, json_t *root_v, const char *name) {
     LM_TRY(lm_json_obj(&root, "model", LM_JSON_NEED, &model));
     const char *type, *s, *unk;
     LM_TRY(lm_json_str(&model, "type", LM_JSON_OPT, json_object_get(model.v, "merges") ? "BPE" : json_object_get(model.v, "unk_id") ? "Unigram" : "?", &type, NULL));
-    if (!strcmp(type, "Unigram")) return lm_json_fail(&model, LM_E_UNSUPPORTED, "Unigram (SentencePiece's other algorithm: T5, XLM-R, ALBERT…) is not supported; BPE is");
+    if (!strcmp(type, "Unigram"))
+        return lm_json_fail(&model, LM_E_UNSUPPORTED, "Unigram (SentencePiece's other algorithm: T5, XLM-R, ALBERT…) is not supported; BPE is");
     if (strcmp(type, "BPE")) return lm_json_fail(&model, LM_E_UNSUPPORTED, "tokenizer model \"%s\" is not supported; BPE is", type);
     double dropout;
     LM_TRY(lm_json_num(&model, "dropout", LM_JSON_OPT, 0, 0, 1, &dropout));

@@ -11,7 +11,8 @@ static lm_err vocab(lm_tok *t, const lm_jv *root) {
         json_t *val = json_object_iter_value(it);
         int64_t id = json_is_integer(val) ? (int64_t)json_integer_value(val) : -1;
         if (id < 0 || id > 4 * (int64_t)count + 65536)
-            return lm_json_fail(root, LM_E_FORMAT, "token \"%.60s\": wanted an id from 0 to %lld", json_object_iter_key(it), 4 * (long long)count + 65536);
+            return lm_json_fail(root, LM_E_FORMAT, "token \"%.60s\": wanted an id from 0 to %lld",
+                json_object_iter_key(it), 4 * (long long)count + 65536);
         LM_TRY(lm_tok_put(t, id, json_object_iter_key(it), json_object_iter_key_len(it), LM_TOK_NORMAL, true));
     }
     return LM_OK;
@@ -93,7 +94,8 @@ lm_err lm_tok_load_pair(lm_tok *t, const char *dir, const lm_tok_opts *opts) {
     for (void *it = a ? json_object_iter(a) : NULL; it; it = json_object_iter_next(a, it)) {
         json_t *id = json_object_iter_value(it);
         int64_t i = json_is_integer(id) ? (int64_t)json_integer_value(id) : -1;
-        if (i < 0 || i > (int64_t)t->n_vocab * 4 + 65536) { err = lm_json_fail(&ar, LM_E_FORMAT, "\"%.60s\" has no usable id", json_object_iter_key(it)); goto done; }
+        if (i < 0 || i > (int64_t)t->n_vocab * 4 + 65536) { err = lm_json_fail(&ar, LM_E_FORMAT, "\"%.60s\" has no usable id",
+            json_object_iter_key(it)); goto done; }
         if (i < t->n_vocab && t->tok[i].added) continue;   /* tokenizer_config.json said it, with flags */
         LM_GOTO(lm_tok_put_added(t, i, json_object_iter_key(it), json_object_iter_key_len(it), 0), done);
     }

@@ -80,7 +80,8 @@ static lm_err which_set(lm_tok *t, const char *name, const char *kind, int32_t n
         for (int i = 0; i < LM_COUNT(sets); i++) {
             bool is = pass == 0 ? !strcmp(kind, sets[i].kind) : pass == 1 ? strstr(base, sets[i].in_name) != NULL : sets[i].n_ranks == n_ranks;
             if (is) { *out = i; return LM_OK; }
-            if (pass == 0 && i == LM_COUNT(sets) - 1) return lm_fail(t->ctx, LM_E_CONFIG, "%s: unknown kind \"%.40s\"; wanted r50k, p50k, cl100k, o200k, llama3 or qwen2", name, kind);
+            if (pass == 0 && i == LM_COUNT(sets) - 1)
+                return lm_fail(t->ctx, LM_E_CONFIG, "%s: unknown kind \"%.40s\"; wanted r50k, p50k, cl100k, o200k, llama3 or qwen2", name, kind);
         }
     return lm_fail(t->ctx, LM_E_CONFIG, "%s: %d tiktoken ranks of an unknown encoding; name its kind: r50k, p50k, cl100k, o200k, llama3 or qwen2", name, n_ranks);
 }
@@ -109,7 +110,8 @@ lm_err lm_tok_load_ranks(lm_tok *t, const char *name, const uint8_t *p, size_t n
         line++;
         int got = next_line(&at, end, bytes, sizeof bytes, &k, &rank);
         if (!got) break;
-        if (got < 0 || rank > 4 * (int64_t)(n / 4) + 65536) { err = lm_fail(t->ctx, LM_E_FORMAT, "%s: rank line %zu: wanted \"base64 rank\"", name, line); break; }
+        if (got < 0 || rank > 4 * (int64_t)(n / 4) + 65536) { err = lm_fail(t->ctx, LM_E_FORMAT, "%s: rank line %zu: wanted \"base64 rank\"",
+            name, line); break; }
         lm_str_clear(&text);
         lm_bytes_to_text(bytes, (size_t)k, &text);
         err = lm_str_err(&text);

@@ -95,8 +95,10 @@ lm_err lm_tok_load_spm(lm_tok *t, const char *name, const uint8_t *p, size_t n) 
     LM_TRY(lm_spm_parse(&m, t->ctx, name, p, n));
     lm_err err = LM_OK;
     static const char *const kinds[] = { "?", "Unigram", "BPE", "word", "character" };
-    if (m->model_type != LM_SPM_BPE) err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: a SentencePiece model of type %s; only BPE is supported", name, kinds[m->model_type <= 4 ? m->model_type : 0]);
-    else if (m->charsmap_n) err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: the model normalizes by a table (%.40s), which is not supported; only identity is", name, m->norm_name ? m->norm_name : "unnamed");
+    if (m->model_type != LM_SPM_BPE) err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: a SentencePiece model of type %s; only BPE is supported",
+        name, kinds[m->model_type <= 4 ? m->model_type : 0]);
+    else if (m->charsmap_n) err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: the model normalizes by a table (%.40s), which is not supported; only identity is",
+        name, m->norm_name ? m->norm_name : "unnamed");
     else if (m->whitespace_as_suffix || !m->escape_whitespaces) err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: only models with escaped white space in front of words are supported", name);
     if (!err) err = fill(t, m);
     lm_spm_free(m);

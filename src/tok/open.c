@@ -51,7 +51,8 @@ static lm_err fill(lm_tok *t, const char *name, const uint8_t *p, size_t n, cons
     case IS_RANKS: err = lm_tok_load_ranks(t, name, p, n, opts); break;
     case IS_SPM: err = lm_tok_load_spm(t, name, p, n); break;
     case IS_L2C: err = lm_tok_load_llama2c(t, name, p, n); break;
-    default: return lm_fail(t->ctx, LM_E_FORMAT, "%s: not a tokenizer file: neither JSON, GGUF, tiktoken ranks, a SentencePiece model nor llama2.c's tokenizer.bin", name);
+    default:
+        return lm_fail(t->ctx, LM_E_FORMAT, "%s: not a tokenizer file: neither JSON, GGUF, tiktoken ranks, a SentencePiece model nor llama2.c's tokenizer.bin", name);
     }
     return !err && dir ? lm_tok_load_config(t, dir) : err;
 }

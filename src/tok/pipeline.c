@@ -260,7 +260,8 @@ static lm_err dec_step(lm_tok *t, const lm_jv *o, decoding *d, int depth) {
         size_t by_n;
         LM_TRY(pattern(o, &s, &n, &re));
         LM_TRY(lm_json_str(o, "content", LM_JSON_NEED, NULL, &by, &by_n));
-        if (re || t->dec_from || d->fused || memchr(s, 0, n) || memchr(by, 0, by_n)) return lm_json_fail(o, LM_E_UNSUPPORTED, "only one Replace of a String, before Fuse, is supported in a decoder");
+        if (re || t->dec_from || d->fused || memchr(s, 0, n) || memchr(by, 0, by_n))
+            return lm_json_fail(o, LM_E_UNSUPPORTED, "only one Replace of a String, before Fuse, is supported in a decoder");
         LM_TRY(copy(t, s, n, &t->dec_from, NULL));
         return copy(t, by, by_n, &t->dec_to, NULL);
     }
@@ -280,7 +281,8 @@ static lm_err dec_step(lm_tok *t, const lm_jv *o, decoding *d, int depth) {
         LM_TRY(lm_json_str(o, "content", LM_JSON_NEED, NULL, &s, NULL));
         LM_TRY(lm_json_int(o, "start", LM_JSON_OPT, 0, 0, INT32_MAX, &start));
         LM_TRY(lm_json_int(o, "stop", LM_JSON_OPT, 0, 0, INT32_MAX, &stop));
-        if (strcmp(s, " ") || start > 1 || stop || !d->fused || t->strip_first) return lm_json_fail(o, LM_E_UNSUPPORTED, "only a Strip of one leading space, after Fuse, is supported in a decoder");
+        if (strcmp(s, " ") || start > 1 || stop || !d->fused || t->strip_first)
+            return lm_json_fail(o, LM_E_UNSUPPORTED, "only a Strip of one leading space, after Fuse, is supported in a decoder");
         t->strip_first = start == 1;
         return LM_OK;
     }
@@ -309,7 +311,9 @@ lm_err lm_tok_compile(lm_tok *t) {
     LM_TRY(byte_steps(t));
     LM_TRY(each(t, "decoder", t->json_dec, dec_part, &d));
     if (strcmp(t->json_dec, "null") && d.bytes != t->byte_level)
-        return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: ByteLevel stands in the %s but not in the %s", t->name, d.bytes ? "decoder" : "pre-tokenizer", d.bytes ? "pre-tokenizer" : "decoder");
-    if (t->byte_level && (t->dec_from || t->strip_first)) return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: a decoder that does more than ByteLevel", t->name);
+        return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: ByteLevel stands in the %s but not in the %s",
+            t->name, d.bytes ? "decoder" : "pre-tokenizer", d.bytes ? "pre-tokenizer" : "decoder");
+    if (t->byte_level && (t->dec_from || t->strip_first))
+        return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: a decoder that does more than ByteLevel", t->name);
     return LM_OK;
 }

@@ -48,7 +48,8 @@ static lm_err added(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
 lm_err lm_tok_to_json(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
     lm_str_puts(s, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [");
     LM_TRY(added(ctx, t, s));
-    lm_str_printf(s, "\n  ],\n  \"normalizer\": %s,\n  \"pre_tokenizer\": %s,\n  \"post_processor\": %s,\n  \"decoder\": %s,\n", t->json_norm, t->json_pre, t->json_post, t->json_dec);
+    lm_str_printf(s, "\n  ],\n  \"normalizer\": %s,\n  \"pre_tokenizer\": %s,\n  \"post_processor\": %s,\n  \"decoder\": %s,\n",
+        t->json_norm, t->json_pre, t->json_post, t->json_dec);
     lm_str_puts(s, "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ");
     if (t->unk >= 0) LM_TRY(text_json(ctx, t, t->unk, s));
     else lm_str_puts(s, "null");
@@ -81,7 +82,8 @@ lm_err lm_tok_to_json(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
 
 static lm_err config(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
     const struct { const char *key; int32_t id; } ends[] = { { "bos_token", t->bos }, { "eos_token", t->n_eos ? t->eos[0] : -1 }, { "pad_token", t->pad }, { "unk_token", t->unk } };
-    lm_str_printf(s, "{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n  \"clean_up_tokenization_spaces\": false,\n  \"add_bos_token\": %s", yes(lm_tok_adds_bos(t)));
+    lm_str_printf(s, "{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n  \"clean_up_tokenization_spaces\": false,\n  \"add_bos_token\": %s",
+        yes(lm_tok_adds_bos(t)));
     for (int i = 0; i < LM_COUNT(ends); i++) {
         lm_str_printf(s, ",\n  \"%s\": ", ends[i].key);
         if (ends[i].id >= 0) LM_TRY(text_json(ctx, t, ends[i].id, s));

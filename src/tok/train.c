@@ -7,7 +7,8 @@
 #include "format/cursor.h"
 #include "tok/train.h"
 
-typedef struct { uint64_t key; int64_t count; uint32_t head, fill, merge; } pair;   /* key = left << 32 | right; head: chunk + 1; fill: words in it; count -1: empty slot; merge: the last one that made it */
+/* key = left << 32 | right; count -1: empty slot; head: chunk + 1; fill: words in it; merge: the last merge that made it */
+typedef struct { uint64_t key; int64_t count; uint32_t head, fill, merge; } pair;
 typedef struct { uint32_t word[7], next; } chunk;
 typedef struct { int64_t count; uint64_t key; } cand;
 typedef struct { size_t at; uint32_t n; int64_t count; } word;
@@ -309,14 +310,17 @@ static lm_err prepare(lm_tok_trainer *tr, const lm_tok_train_opts *o) {
     int n = o->special ? o->n_special : 1;
     lm_tok *t = tr->tok;
     if (o->vocab < n + 256 || o->vocab > LM_TOK_MAX_VOCAB)
-        return lm_fail(t->ctx, LM_E_CONFIG, "tokenizer training: a vocabulary of %lld; wanted %d (special tokens and bytes) to %d", (long long)o->vocab, n + 256, LM_TOK_MAX_VOCAB);
+        return lm_fail(t->ctx, LM_E_CONFIG, "tokenizer training: a vocabulary of %lld; wanted %d (special tokens and bytes) to %d",
+            (long long)o->vocab, n + 256, LM_TOK_MAX_VOCAB);
     for (int i = 0; i < n; i++) {
         int32_t id;
-        if (!special[i] || !*special[i] || !lm_utf8_ok(special[i], strlen(special[i]))) return lm_fail(t->ctx, LM_E_CONFIG, "tokenizer training: special token %d is empty or not UTF-8", i);
+        if (!special[i] || !*special[i] || !lm_utf8_ok(special[i], strlen(special[i])))
+            return lm_fail(t->ctx, LM_E_CONFIG, "tokenizer training: special token %d is empty or not UTF-8", i);
         for (id = 0; id < t->n_vocab; id++) {
             size_t k;
             const char *s = lm_tok_text_of(t, id, &k);
-            if (k == strlen(special[i]) && !memcmp(s, special[i], k)) return lm_fail(t->ctx, LM_E_CONFIG, "tokenizer training: special token \"%.60s\" is given twice", special[i]);
+            if (k == strlen(special[i]) && !memcmp(s, special[i], k))
+                return lm_fail(t->ctx, LM_E_CONFIG, "tokenizer training: special token \"%.60s\" is given twice", special[i]);
         }
         LM_TRY(lm_tok_put(t, i, special[i], strlen(special[i]), LM_TOK_NORMAL, true));
         LM_TRY(lm_tok_put_added(t, i, special[i], strlen(special[i]), LM_ADDED_SPECIAL));

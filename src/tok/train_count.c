@@ -95,5 +95,6 @@ lm_err lm_tok_trainer_add(lm_tok_trainer *t, const lm_tok_text *docs, size_t n) 
     if (!err) return LM_OK;
     t->finished = true;                                    /* some documents are counted, some are not: of no use any more */
     size_t i = atomic_load(&j.failed_doc);
-    return err == LM_E_DATA && !lm_utf8_ok(docs[i].p, docs[i].n) ? lm_fail(t->ctx, err, "document %zu is not UTF-8", i) : lm_fail_in(t->ctx, err, "document %zu", i);
+    return err == LM_E_DATA && !lm_utf8_ok(docs[i].p, docs[i].n) ? lm_fail(t->ctx, err, "document %zu is not UTF-8",
+        i) : lm_fail_in(t->ctx, err, "document %zu", i);
 }

@@ -60,10 +60,11 @@ lm_gemm_grid lm_bf16_grid(const lm_gemm *g);
 int64_t lm_bf16_kc(const lm_gemm *g);                          /* block of k when A is packed for all */
 size_t lm_bf16_shared(const lm_gemm *g);
 size_t lm_bf16_scratch(const lm_gemm *g);
+enum { LM_DP_LOCAL_BYTES = 8192 + LM_BF16_NBP * LM_BF16_KC * 32 };   /* scratch of lm_gemm_dp_tile for more than 16 rows when B is packed by every tile (bpack NULL) */
 void lm_bf16_bind(lm_gemm *g, void *shared);                   /* apack, bpack */
 int64_t lm_bf16_packs(const lm_gemm *g);
 void lm_bf16_pack(const lm_gemm *g, int64_t i, void *scratch);  /* AVX512_BF16 */
-lm_gemm_tile_fn lm_gemm_amx_tile;
+lm_gemm_tile_fn lm_gemm_amx_tile, lm_gemm_dp_tile;
 void lm_bf16_transpose(void *r);                               /* 16x16 of 32 bits, 64-byte aligned, in place */
 /* One block: as A (rows of 32 k, `rows` of them) or as B; o < n outer and k < K are there, the rest is zero. tmp: 4 KiB. */
 void lm_bf16_block(const lm_mat *m, int64_t batch, int64_t o, int64_t n, int64_t k, int64_t K, bool as_a, int rows, void *dst, float *tmp);

@@ -126,9 +126,9 @@ bool lm_gemm_accepts(const lm_call *c) {
 bool lm_gemm_accepts_f32(const lm_call *c) { return ((const lm_matmul_p *)c->p)->mm == LM_F32 && lm_gemm_accepts(c); }
 bool lm_gemm_accepts_bf16(const lm_call *c) { return ((const lm_matmul_p *)c->p)->mm == LM_BF16 && lm_gemm_accepts(c); }
 
-extern const lm_kernel lm_k_matmul_amx[], lm_k_matmul_avx512[], lm_k_matmul_avx2[], lm_k_matmul_portable[];
+extern const lm_kernel lm_k_matmul_amx[], lm_k_matmul_dp[], lm_k_matmul_avx512[], lm_k_matmul_avx2[], lm_k_matmul_portable[];
 extern const lm_kernel lm_k_matmul_q8_vnni[], lm_k_matmul_q8_avx512[], lm_k_matmul_q8_avx2[], lm_k_matmul_q8_portable[];
-static const lm_kernel *const kernels[] = { lm_k_matmul_amx, lm_k_matmul_avx512, lm_k_matmul_avx2, lm_k_matmul_portable,
+static const lm_kernel *const kernels[] = { lm_k_matmul_amx, lm_k_matmul_dp, lm_k_matmul_avx512, lm_k_matmul_avx2, lm_k_matmul_portable,
     lm_k_matmul_q8_vnni, lm_k_matmul_q8_avx512, lm_k_matmul_q8_avx2, lm_k_matmul_q8_portable, NULL };
 
 /* ---- samples ------------------------------------------------------------------------------------------------------------------ */

@@ -32,12 +32,14 @@ lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
             const int64_t at = m * t.g.a.os + b * 32;
             if (t.g.a.dtype == LM_BF16) for (int k = 0; k < 32; k++) x[k] = lm_bf16_to_f32(((const uint16_t *)t.g.a.p)[at + k]);
             else memcpy(x, (const float *)t.g.a.p + at, sizeof x);
-            for (int k = 0; k < 32; k++) { const float v = fabsf(x[k]); top = v > top ? v : top; }
+            bool finite = true;
+            for (int k = 0; k < 32; k++) { const float v = fabsf(x[k]); finite &= v < INFINITY; top = v > top ? v : top; }
             const float scale = top > 0 ? 127.0f / top : 0;
             int8_t *q = t.q + m * t.K + b * 32;
+            t.d[m * t.nb + b] = finite ? top / 127.0f : NAN;
+            if (!finite) { memset(q, 0, 32); continue; }
             /* adding and taking 1.5 * 2^23 rounds to the nearest integer, ties to even */
             for (int k = 0; k < 32; k++) q[k] = (int8_t)(int32_t)((x[k] * scale + 12582912.0f) - 12582912.0f);
-            t.d[m * t.nb + b] = top / 127.0f;
         }
     return LM_OK;
 }

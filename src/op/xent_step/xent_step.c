@@ -27,8 +27,8 @@ lm_value *lm_xent_step_of(lm_graph *g, const lm_xent_p *p, int n_in, lm_value *c
     return lm_emit(g, &lm_op_xent_step, &q, n_in, in);
 }
 
-extern const lm_kernel lm_k_xent_step_amx[], lm_k_xent_step_avx512[], lm_k_xent_step_avx2[], lm_k_xent_step_portable[];
-static const lm_kernel *const kernels[] = { lm_k_xent_step_amx, lm_k_xent_step_avx512, lm_k_xent_step_avx2, lm_k_xent_step_portable, NULL };
+extern const lm_kernel lm_k_xent_step_amx[], lm_k_xent_step_dp[], lm_k_xent_step_avx512[], lm_k_xent_step_avx2[], lm_k_xent_step_portable[];
+static const lm_kernel *const kernels[] = { lm_k_xent_step_amx, lm_k_xent_step_dp, lm_k_xent_step_avx512, lm_k_xent_step_avx2, lm_k_xent_step_portable, NULL };
 
 #define P(...) &(const lm_xent_step_p){ .xent = { __VA_ARGS__ } }
 #define T2(r, c) { .rank = 2, .dim = { r, c } }
