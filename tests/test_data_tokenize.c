@@ -214,6 +214,22 @@ static void test_what_is_kept(void) {
     LM_CHECK(lm_exists(t_path("out/notes.txt")));
     unlink(t_path("out/notes.txt"));
     LM_CHECK(lm_hash_same(t_tree(out, &files), want));
+    kill_after_first_batch(t_path("out2"));
+    lm_shard like;                                                      /* whole, of the same size, but another */
+    lm_shard_out *lw;
+    lm_shard_sum ls;
+    p = t_read(t_path("out2/00002.shard"), &n);
+    LM_NEED_OK(ctx, lm_shard_parse(ctx, "p", p, n, &like));
+    LM_NEED_OK(ctx, lm_shard_create(&lw, ctx, t_path("out2/00002.shard"), &(lm_shard_kind){ like.vocab, like.eos, like.tok }));
+    for (int64_t k = 0; k < like.n_docs; k++) {
+        for (int64_t i = like.doc[k]; i < like.doc[k + 1]; i++) LM_CHECK_OK(ctx, lm_shard_add(lw, (int32_t[]){ 9 }, 1));
+        LM_CHECK_OK(ctx, lm_shard_end_doc(lw, 1));
+    }
+    LM_NEED_OK(ctx, lm_shard_finish(lw, &ls));
+    LM_CHECK(ls.size == (int64_t)n);
+    lm_free(NULL, p);
+    LM_CHECK_OK(ctx, tokenize(ctx, t_path("out2")));
+    LM_CHECK(lm_hash_same(t_tree(t_path("out2"), &files), want));
     uint64_t calls = lm_file_calls();
     LM_CHECK_OK(ctx, tokenize(ctx, out));                              /* finished: nothing to do */
     LM_CHECK(lm_file_calls() - calls < 40 && lm_hash_same(t_tree(out, &files), want));
@@ -275,6 +291,20 @@ static void test_on_error(void) {
     char *index = t_read(t_path("out/index.json"), &n);
     LM_CHECK(index && strstr(index, "\"skipped\": 9,"));
     lm_free(NULL, index);
+    /* stopped anywhere and gone on with, the bad ones are counted once */
+    int files;
+    lm_hash128_t want = t_tree(t_path("out"), &files);
+    for (uint64_t k = 20; k < 400; k += 19) {
+        o.out = t_path("again");
+        (void)lm_dir_remove(ctx, o.out);
+        lm_file_fail_at(k, EIO, true);
+        lm_err e = lm_data_tokenize(ctx, tok, &o);
+        lm_file_fail_at(0, 0, false);
+        LM_CHECK_OK(ctx, lm_data_tokenize(ctx, tok, &o));
+        if (!lm_hash_same(t_tree(o.out, &files), want)) { lm_t_fail++; printf("stopped at call %d: another folder\n", (int)k); }
+        if (!e) { LM_CHECK(k > 100); break; }
+    }
+    o.out = t_path("out");
     o.on_error = "ignore";
     LM_CHECK_ERR(ctx, lm_data_tokenize(ctx, tok, &o), LM_E_CONFIG, "\"ignore\"");
     o.on_error = NULL; o.val_fraction = 1;

@@ -123,7 +123,7 @@ static void crossed(const lm_kernel *k, void *ud) {
     const lm_matmul_p *p = c->p;
     float *o1 = get(M * K * 4), *o2 = get(M * K * 4);
     lm_call x = *c; x.out[0].data = o1; run(k, &x);
-    x = call_of(p, c->in[0], p->mm == LM_BF16 && 0 ? s.px : mat(s.b, LM_F32, N, K), o2, M, K); run(k, &x);
+    x = call_of(p, c->in[0], mat(s.b, LM_F32, N, K), o2, M, K); run(k, &x);
     same(k, "crossed panel", o2, o1, M * K);
     free(o1); free(o2);
 }
@@ -165,8 +165,47 @@ static void test_acc_and_bias(void) {
     teardown(); lm_ctx_free(ctx);
 }
 
-/* Samples of the row against the double reference, here too so that the folder stands on its own. */
-static void shapes_refuse(void) {
+/* Q8_0: exact integers inside a block, blocks added in order: written out in plain C. */
+static void q8_chain(const lm_kernel *k, void *ud) {
+    lm_call *c = ud;
+    enum { QM = 19, QN = 45, QK = 192 };
+    static float want[QM * QN], got[QM * QN];
+    const uint8_t *wq = c->in[1].data; const float *xs = c->in[0].data;
+    const bool fma = !strstr(k->order, "mad");
+    for (int m = 0; m < QM; m++) for (int n = 0; n < QN; n++) {
+        float acc = 0;
+        for (int b = 0; b < QK / 32; b++) {
+            const uint8_t *w = wq + (n * (QK / 32) + b) * 34;
+            uint16_t h; memcpy(&h, w, 2);
+            float top = 0;
+            for (int i = 0; i < 32; i++) top = fmaxf(top, fabsf(xs[m * QK + b * 32 + i]));
+            int sum = 0;
+            for (int i = 0; i < 32; i++) sum += (int)rintf(xs[m * QK + b * 32 + i] * (top > 0 ? 127.0f / top : 0)) * (int8_t)w[2 + i];
+            volatile float d = top / 127.0f * lm_f16_to_f32(h), t = d * (float)sum;
+            acc = fma ? fmaf(d, (float)sum, acc) : acc + t;
+        }
+        want[m * QN + n] = acc;
+    }
+    for (int m = 1; m <= QM; m += 6) {
+        c->in[0].dim[0] = c->out[0].dim[0] = m; c->out[0].data = got;
+        run(k, c); same(k, "q8 chain", want, got, m * QN);
+    }
+}
+static void test_q8_chain(void) {
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, NULL));
+    static float xs[19 * 192], ws[192]; static uint8_t q[45 * 6 * 34];
+    const lm_matmul_p p = { .tb = true, .mm = LM_I8 };
+    fill(xs, 19 * 192, "x");
+    for (int i = 0; i < 32; i++) xs[2 * 192 + i] = 0;                       /* a block of zeros */
+    lm_call c = call_of(&p, mat(xs, LM_F32, 19, 192), mat(q, LM_QUANT, 45, 192), NULL, 19, 45);
+    c.in[1].quant = lm_quant_by_name("Q8_0");
+    for (int n = 0; n < 45; n++) { fill(ws, 192, n % 2 ? "w1" : "w0"); ws[n] *= 3; lm_quant_row_put(&c.in[1], n, ws); }
+    for (int b = 0; b < 6; b++) { q[b * 34 + 2] = 0x80; q[b * 34 + 9] = 0x7f; }      /* -128 is legal in a file */
+    each_kernel(&c, q8_chain, &c);
+    lm_ctx_free(ctx);
+}
+
+static void test_shapes_refuse(void) {
     LM_NEED_OK(NULL, lm_ctx_new(&ctx, NULL));
     lm_type out[LM_MAX_OUT]; float x;
     const lm_matmul_p p = { .tb = true };
@@ -179,4 +218,4 @@ static void shapes_refuse(void) {
     LM_CHECK_ERR(ctx, lm_op_matmul.shape(ctx, &c, out), LM_E_SHAPE, "quantized");
     lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_one_chain), LM_T1(test_crossed), LM_T1(test_acc_and_bias), LM_T1(shapes_refuse))
+LM_TEST_MAIN(LM_T1(test_one_chain), LM_T1(test_crossed), LM_T1(test_acc_and_bias), LM_T1(test_q8_chain), LM_T1(test_shapes_refuse))

@@ -5,7 +5,7 @@
  * Checked in each: element and tensor bounds, or equal bits where the sample asks for them; guards of NaN bits on both sides of every buffer; inputs unchanged;
  * outputs and scratch poisoned before; the same bits from 1, 2 and 7 threads and from tiles in reverse order; the same bits from rows with one order id.
  * Gradients: directional derivatives in double through the graph's interpreter, one input at a time, against a fourth-order central difference.
- * The driver is itself checked on rows with planted bugs. LM_SEED is printed with a failure; LM_OPS=name,name in the environment runs those alone. */
+ * The driver is itself checked on rows with planted bugs. The seed is printed with a failure; LM_OPS=name,name in the environment runs those alone. */
 #include "test.h"
 #include "base/pool.h"
 #include "graph/graph.h"

@@ -1,6 +1,6 @@
 /* lanes.h — the vector of the instruction set a *_simd.c file is compiled for: vn, of VN floats (16, 8 or 4).
  *
- * simd.h's v16 means sixteen lanes everywhere, and a compiler that has no 64-byte registers keeps it in memory (30 times slower where lanes are compared).
+ * simd.h's v16 means sixteen lanes everywhere, and a compiler that has no 64-byte registers keeps it in memory (ten times slower or worse where lanes are compared).
  * Elementwise work does not care how many lanes there are, and sums that do are written so that element i always goes to accumulator i mod 64 and the
  * accumulators are added by one tree (LM_V_SUM in elementwise.h): so bits are the same for every VN where contraction is.
  * vn_exp is lm_v_exp with fewer lanes. Functions that need no order are the compiler's or one instruction. Include in *_simd.c only.

@@ -40,6 +40,7 @@ lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
     LM_TRY(lm_machine_matmul(ctx, LM_F32, 512, 2048, 1024, false, 0.15, &m.mm_f32));
     LM_TRY(lm_machine_matmul(ctx, LM_BF16, 512, 2048, 1024, false, 0.15, &m.mm_bf16));
     m.cache_n = lm_probe_read(ctx, (size_t)512 << 10, 0.05);
+    m.mid_n = lm_probe_read(ctx, (size_t)8 << 20, 0.05);
     size_t big = lm_memory_available() / 4, l3 = 2 * lm_cpu_cache(3);       /* well beyond the caches */
     if (big > (size_t)1 << 30) big = (size_t)1 << 30;
     if (l3 > (size_t)64 << 20 && big > l3) big = l3;
@@ -47,7 +48,7 @@ lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
     LM_TRY(lm_ctx_new(&one, &(lm_ctx_opts){ .n_threads = 1, .isa_mask = lm_ctx_isa_mask(ctx) }));
     m.read_1 = lm_probe_read(one, big / 2, 0.1);
     lm_ctx_free(one);
-    if (!(m.fma_f32 > 0 && m.mm_f32 > 0 && m.mm_bf16 > 0 && m.read_n > 0 && m.read_1 > 0 && m.cache_n > 0)) return lm_fail(ctx, LM_E_NOMEM, "there is no memory to measure this machine with");
+    if (!(m.fma_f32 > 0 && m.mm_f32 > 0 && m.mm_bf16 > 0 && m.read_n > 0 && m.read_1 > 0 && m.cache_n > 0 && m.mid_n > 0)) return lm_fail(ctx, LM_E_NOMEM, "there is no memory to measure this machine with");
     *out = m;
     return LM_OK;
 }

@@ -10,7 +10,8 @@ typedef struct {
     double fma_f32;                          /* flop/s of independent multiply-adds, all threads */
     double mm_f32, mm_bf16;                  /* flop/s that the matrix product rows reach at a size that suits them, all threads */
     double read_1, read_n;                   /* bytes/s from memory by one thread and by all */
-    double cache_n;                          /* bytes/s by all threads from a megabyte each */
+    double cache_n;                          /* bytes/s by all threads from half a megabyte each */
+    double mid_n;                            /* the same from eight megabytes each: the last cache, where it is that large */
 } lm_machine;
 /* About a second and a half; `ctx` has the threads meant. */
 lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *m);
