@@ -2,11 +2,16 @@
  *
  * The file is $XDG_CACHE_HOME/loam/machine-<hash of processor and instruction sets>-<threads>.json (~/.cache without the variable). A file that cannot be read or is of another
  * version is measured anew; one that cannot be written costs the measurement again next time, nothing else. */
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "cmd/cmd_common.h"
+#include "cmd/cmd_text.h"
 #include "device/cpu.h"
 #include "dist/dist.h"
 #include "format/json.h"
@@ -62,21 +67,55 @@ static void write_cache(const char *path, const lm_machine *m, const quality *q)
     if (!lm_str_err(&s) && !lm_dir_make(quiet, dir)) lm_file_write_atomic(quiet, path, s.p, s.n);
     lm_str_free(&s); lm_ctx_free(quiet);
 }
+/* In a child process: the gigabyte that bandwidth is measured with must not count as this one's peak memory. */
+typedef struct { lm_machine m; double share; lm_err err; } answer;
 static double cpu_time(void) { struct timespec t; clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec; }
+static void child(int fd, int threads, uint64_t mask) {
+    answer a;
+    memset(&a, 0, sizeof a);
+    lm_ctx *ctx;
+    if (!(a.err = lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = threads, .isa_mask = mask }))) {
+        double wall = lm_now(), cpu = cpu_time();
+        a.err = lm_machine_measure(ctx, &a.m);
+        wall = lm_now() - wall; cpu = cpu_time() - cpu;
+        a.share = wall > 0 ? 1.15 * cpu / (wall * threads) : 0;                  /* a tenth of the time one thread works alone */
+        lm_ctx_free(ctx);
+    }
+    _exit(write(fd, &a, sizeof a) == (ssize_t)sizeof a ? 0 : 1);
+}
+static lm_err measure(lm_cli *cli, answer *a) {
+    int fd[2];
+    if (pipe(fd)) return lm_fail(cli->ctx, LM_E_IO, "no pipe can be had");
+    fflush(stdout); fflush(stderr);
+    pid_t pid = fork();
+    if (!pid) { close(fd[0]); child(fd[1], lm_ctx_threads(cli->ctx), lm_ctx_isa_mask(cli->ctx)); }
+    close(fd[1]);
+    size_t got = 0;
+    for (ssize_t k; pid > 0 && got < sizeof *a;) {
+        k = read(fd[0], (char *)a + got, sizeof *a - got);
+        if (k > 0) got += (size_t)k;
+        else if (!k || errno != EINTR || *cli->stop) break;
+    }
+    close(fd[0]);
+    if (pid > 0) { if (got != sizeof *a) kill(pid, SIGKILL); while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue; }
+    if (lm_cli_stopped(cli)) return lm_cli_stop_err(cli);
+    if (got != sizeof *a || a->err) return lm_fail(cli->ctx, got == sizeof *a ? a->err : LM_E_IO, "this machine's ceilings could not be measured");
+    return LM_OK;
+}
 lm_err lm_cmd_machine(lm_cli *cli, bool again, lm_machine *m) {
     char *path;
     lm_machine old; quality q = { 0, 0 };
+    answer a;
     LM_TRY(cache_path(cli, &path));
     const bool had = path && read_cache(cli, path, &old, &q);
     if (had && !again && (q.share > 0.85 || q.tries >= TRIES)) { *m = old; return LM_OK; }
     lm_cli_progress(cli, "measuring this machine, once …");
-    double wall = lm_now(), cpu = cpu_time();
-    LM_TRY(lm_machine_measure(cli->ctx, m));
-    wall = lm_now() - wall; cpu = cpu_time() - cpu;
+    LM_TRY(measure(cli, &a));
     lm_cli_progress_end(cli);
-    const double share = wall > 0 ? cpu / (wall * m->threads) * 1.15 : 0;         /* a tenth of the time one thread works alone */
+    *m = a.m;
     if (had) for (int i = 0; i < LM_COUNT(field); i++) { double *x = (double *)((char *)m + field[i].at), y = *(double *)((char *)&old + field[i].at); if (y > *x) *x = y; }
-    q.share = share > q.share ? share > 1 ? 1 : share : q.share; q.tries++;
+    if (a.share > q.share) q.share = a.share > 1 ? 1 : a.share;
+    q.tries++;
     if (path) write_cache(path, m, &q);
     return LM_OK;
 }

@@ -1,12 +1,14 @@
 /* train.c — `loam train`: a YAML file and key=value overrides → a run. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "cmd/cmd.h"
-#include "cmd/cmd_common.h"
+#include "cmd/cmd_plan.h"
 #include "dist/dist.h"
 #include "format/yaml.h"
 #include "train/run.h"
 
+enum { KEPT = 1024 };                                        /* step times looked at for the median */
 typedef struct { lm_cli_common common; bool resume, print_config, dry_run; } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
@@ -32,19 +34,25 @@ lm_err lm_cmd_train_config(lm_ctx *ctx, lm_arena *a, const lm_strlist *pos, lm_r
     }
     return LM_OK;
 }
-typedef struct { lm_cli *cli; const lm_run_cfg *cfg; lm_run_event last; double ceiling; lm_str result; } view;
+typedef struct { lm_cli *cli; const lm_run_cfg *cfg; lm_run_event last; lm_machine m; double ceiling; lm_str result; size_t now, peak; lm_train_need need; double *took; int64_t n_took; } view;
+static int by_size(const void *a, const void *b) { double x = *(const double *)a, y = *(const double *)b; return x < y ? -1 : x > y; }
+static double median_step(view *v) { if (!v->n_took) return 0; qsort(v->took, (size_t)v->n_took, sizeof *v->took, by_size); return v->took[v->n_took / 2]; }
 static void plan_lines(view *v, const lm_run_event *e) {
     lm_arena *a = v->cli->a;
     const lm_trainer_plan *p = e->plan;
-    lm_cli_say(v->cli, "plan: %.2f M parameters · weights %s, gradients %s, optimizer %s, activations %s (recompute level %d) → peak %s · %.2f GFLOP a step", (double)p->n_params / 1e6,
+    lm_need_of_trainer(&v->m, e->trainer, v->cfg->train.batch * v->cfg->data.seq, e->accum, v->cfg->train.batch / e->accum, v->now, &v->need);
+    if (v->peak > v->need.peak) v->need.peak = v->peak;
+    lm_cli_say(v->cli, "plan: %.2f M parameters · weights %s, gradients %s, optimizer %s, activations %s (recompute level %d) → peak %s · %.2f GFLOP, %s a step", (double)p->n_params / 1e6,
                lm_cli_bytes(a, (double)p->params), lm_cli_bytes(a, (double)p->grads), lm_cli_bytes(a, (double)p->optim),
-               lm_cli_bytes(a, (double)(p->accumulate.arena_bytes + p->accumulate.thread_bytes)), p->recompute, lm_cli_bytes(a, (double)p->total), e->flops / 1e9);
+               lm_cli_bytes(a, (double)(p->accumulate.arena_bytes + p->accumulate.thread_bytes)), p->recompute, lm_cli_bytes(a, (double)v->need.peak), e->flops / 1e9,
+               lm_cli_time(a, v->need.seconds));
 }
 static void on_event(void *ud, const lm_run_event *e) {
     view *v = ud;
     lm_arena *a = v->cli->a;
     switch (e->kind) {
     case LM_RUN_DATA:
+        v->now = lm_rss_now(); v->peak = lm_rss_peak();
         lm_cli_say(v->cli, "data: %lld tokens (%s of text, vocabulary %lld), %lld held out", (long long)e->data_tokens, lm_cli_bytes(a, (double)e->data_bytes), (long long)e->vocab, (long long)e->val_tokens);
         break;
     case LM_RUN_PLAN: plan_lines(v, e); break;
@@ -53,6 +61,8 @@ static void on_event(void *ud, const lm_run_event *e) {
         break;
     case LM_RUN_STEP: {
         v->last = *e;
+        if (v->took) v->took[v->n_took++ % KEPT] = e->step_s;
+        if (v->n_took == 2 * KEPT) v->n_took = KEPT;
         char mfu[32] = "";
         if (v->ceiling > 0) snprintf(mfu, sizeof mfu, " · MFU %.0f%%", 100.0 * v->last.flops / e->step_s / v->ceiling);
         lm_cli_progress(v->cli, "step %lld/%lld · loss %.4f · %.0f tok/s%s · %s · ETA %s", (long long)e->step, (long long)e->steps, e->loss, e->tok_s, mfu,
@@ -72,10 +82,15 @@ static void on_event(void *ud, const lm_run_event *e) {
         lm_hash_hex(e->hash, hex);
         if (!v->last.step) lm_cli_say(v->cli, "%s is complete: all %lld steps were done before; the weights are %s", v->cfg->out, (long long)e->steps, hex);
         else lm_cli_say(v->cli, "done: loss %.4f · validation %.4f bits per byte · peak memory %s · weights %s · %s", e->loss, e->val_bpb, lm_cli_bytes(a, (double)e->rss), hex, v->cfg->out);
+        if (v->n_took > KEPT) v->n_took = KEPT;
+        const double step_s = median_step(v);
+        if (v->last.step) lm_cli_say(v->cli, "predicted beside measured: a step %s, %s · peak memory %s, %s", lm_cli_time(a, v->need.seconds), lm_cli_time(a, step_s), lm_cli_bytes(a, (double)v->need.peak),
+                                     lm_cli_bytes(a, (double)e->rss));
         lm_str_printf(&v->result, "{\"out\": "); lm_str_json(&v->result, v->cfg->out, strlen(v->cfg->out));
         lm_str_printf(&v->result, ", \"steps\": %lld, ", (long long)e->step);
         if (v->last.step) lm_str_printf(&v->result, "\"loss\": %.9g, ", e->loss);
         if (isfinite(e->val_loss) && e->val_loss != 0) lm_str_printf(&v->result, "\"val_loss\": %.9g, \"val_bpb\": %.9g, ", e->val_loss, e->val_bpb);
+        if (v->last.step) lm_str_printf(&v->result, "\"step_s\": %.6g, \"predicted_step_s\": %.6g, \"predicted_peak\": %zu, ", step_s, v->need.seconds, v->need.peak);
         lm_str_printf(&v->result, "\"weights_hash\": \"%s\", \"peak_rss\": %zu, \"tok_s\": %.1f}", hex, e->rss, v->last.tok_s);
         break;
     }
@@ -95,13 +110,18 @@ static lm_err run(lm_cli *cli) {
         return err;
     }
     lm_comm *comm = NULL;
-    lm_err err = lm_cmd_comm(cli, &comm);
-    if (!err && !o->dry_run) err = lm_cmd_ceiling(cli, cfg.train.dtype ? LM_BF16 : LM_F32, &v.ceiling);
     lm_ctx *ctx = cli->ctx, *own = NULL;                          /* the file's threads key, unless the flag was given */
-    if (!err && cfg.threads && !o->common.threads && cfg.threads != lm_ctx_threads(ctx)) {
+    lm_err err = LM_OK;
+    if (cfg.threads && !o->common.threads && cfg.threads != lm_ctx_threads(ctx)) {
         err = lm_cmd_context(cli, (int)cfg.threads, &own);
-        ctx = own;
+        if (!err) ctx = own;
     }
+    lm_cli with = *cli;
+    with.ctx = ctx;
+    if (!err) err = lm_cmd_machine(&with, false, &v.m);           /* before MPI is started: it does not like children */
+    v.ceiling = cfg.train.dtype ? v.m.mm_bf16 : v.m.mm_f32;
+    if (!err && !(v.took = lm_arena_alloc(cli->a, KEPT * sizeof *v.took))) err = LM_E_NOMEM;
+    if (!err) err = lm_cmd_comm(cli, &comm);
     const lm_run_opts ro = { .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_cmd_sample, .comm = comm };
     if (!err) err = lm_train_run(ctx, &cfg, &ro);
     if (own && err) lm_fail(cli->ctx, err, "%s", lm_error(own));

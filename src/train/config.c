@@ -40,7 +40,7 @@ const lm_opt lm_run_options[] = {
     { LM_OPT_STR, "train.sample_prompt", O(train.sample_prompt), "", 0, 0, NULL, "TEXT", "how samples begin" },
     { LM_OPT_INT, "train.log_every", O(train.log_every), "1", 1, 1 << 20, NULL, "N", "steps between lines of metrics.jsonl" },
     { LM_OPT_BYTES, "train.memory_budget", O(train.memory_budget), "0", 0, 0, NULL, "BYTES", "recompute activations until the step fits; 0 = no limit" },
-    { LM_OPT_INT, "train.recompute", O(train.recompute), "-1", -1, 4097, NULL, "N", "0 none, 1 cheap operations, 1+k also k whole layers; -1 = as the budget needs" },
+    { LM_OPT_INT, "train.recompute", O(train.recompute), "-1", -1, 4097, NULL, "N", "0 none, 1 cheap operations, 1+k also k whole layers; -1 = 1, or as the budget needs" },
     { LM_OPT_FLOAT, "train.dropout", O(train.dropout), "0", 0, 0.95, NULL, "P", "on each layer's two residual branches" },
     { LM_OPT_FLOAT, "train.label_smoothing", O(train.label_smoothing), "0", 0, 0.95, NULL, "X", "share of the target spread over the vocabulary" },
     { LM_OPT_FLOAT, "train.z_loss", O(train.z_loss), "0", 0, 10, NULL, "X", "weight of log²Z" },

@@ -308,7 +308,7 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
     LM_GOTO(make_trainer(&r), done);
     LM_GOTO(agree(&r, lm_batch_alloc(ctx, &r.b, r.micro, c->data.seq), "making room for a batch"), done);
     lm_trainer_plan plan; lm_trainer_plan_of(r.t, &plan);
-    lm_run_event p = { .kind = LM_RUN_PLAN, .plan = &plan, .steps = c->train.steps, .flops = plan.accumulate.flops * (double)r.accum + plan.update.flops };
+    lm_run_event p = { .kind = LM_RUN_PLAN, .plan = &plan, .trainer = r.t, .accum = r.accum, .steps = c->train.steps, .flops = plan.accumulate.flops * (double)r.accum + plan.update.flops };
     emit(&r, &p);
     if (o->dry) goto done;
     LM_GOTO(open_outputs(&r), done);

@@ -29,6 +29,7 @@ typedef enum { LM_RUN_DATA, LM_RUN_PLAN, LM_RUN_START, LM_RUN_STEP, LM_RUN_VAL, 
 typedef struct {
     lm_run_kind kind; int64_t step, steps, tokens /* of this step */, seen /* tokens so far */;
     double loss, lr, grad_norm, tok_s, step_s, eta_s, val_loss, val_bpb, flops /* of a step */; bool best;
+    lm_trainer *trainer; int64_t accum;                             /* PLAN: for pricing; accumulations in a step */
     size_t rss; const lm_trainer_plan *plan; const char *text;      /* DATA, SAMPLE: a line to show; CKPT: the path */
     lm_hash128_t hash;                                              /* END: of the weights */
     int64_t data_tokens, data_bytes, val_tokens, vocab;

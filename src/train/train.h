@@ -21,7 +21,7 @@ typedef enum { LM_MESH_SINGLE, LM_MESH_DP, LM_MESH_FSDP } lm_mesh_kind;
 typedef struct {
     int64_t batch, seq;                      /* sequences per micro-batch on this rank, tokens per sequence */
     lm_dtype mm;                             /* compute dtype of matrix rows */
-    int recompute;                           /* level of lm_pass_recompute; -1 = the lowest that fits memory_budget (0 = no limit) */
+    int recompute;                           /* level of lm_pass_recompute; -1 = 1, or the lowest that fits memory_budget if that is set */
     int64_t memory_budget;
     lm_optim_cfg optim;
     double label_smoothing, z_loss, dropout;
@@ -38,6 +38,7 @@ void lm_trainer_free(lm_trainer *t);
 void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p);
 lm_plan *lm_trainer_accumulate_plan(lm_trainer *t);
 lm_plan *lm_trainer_eval_plan(lm_trainer *t);
+lm_plan *lm_trainer_update_plan(lm_trainer *t);
 lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int64_t micro, double *loss_sum);      /* adds to *loss_sum */
 lm_err lm_trainer_update(lm_trainer *t, int64_t step /* 1-based */, double lr_scale, double n_tokens, double *grad_norm);
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum);                                            /* forward only; adds */

@@ -85,7 +85,7 @@ static size_t states_total(const lm_trainer *t, size_t *params, size_t *optim) {
 static lm_err choose_recompute(lm_trainer *t, int *level) {
     *level = t->o.recompute;
     if (*level >= 0) return LM_OK;
-    *level = 0;
+    *level = 1;                                                      /* norms and activations cost less to make again than to keep */
     if (!t->o.memory_budget) return LM_OK;
     size_t p, o, states = states_total(t, &p, &o);
     size_t best = SIZE_MAX;
@@ -185,6 +185,7 @@ void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p) {
 }
 lm_plan *lm_trainer_accumulate_plan(lm_trainer *t) { return t->acc; }
 lm_plan *lm_trainer_eval_plan(lm_trainer *t) { return t->eval; }
+lm_plan *lm_trainer_update_plan(lm_trainer *t) { return t->upd; }
 
 static lm_err feed(lm_plan *p, const lm_batch *b) {
     const struct { const char *name; const int32_t *v; } in[] = { { "tokens", b->tokens }, { "pos", b->pos }, { "start", b->start }, { "target", b->target } };

@@ -1,6 +1,6 @@
 /* op_rmsnorm.cu — the CUDA row of rmsnorm against its double reference on all its samples and larger sizes, the same bits from 1 row and from many, then its
  * bandwidth. A program of its own: link with libloam built with LM_CUDA. Exit status 77 where there is no device. */
-#include "op/cuda.h"
+#include "op/cuda.cuh"
 extern "C" {
 #include "op/rmsnorm/rmsnorm.h"
 }

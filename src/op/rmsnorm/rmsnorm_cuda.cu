@@ -1,6 +1,6 @@
 /* rmsnorm_cuda.cu — one block per group of d columns (per row where w is as long as a row). A row is held in registers between the sum and the
  * scaling where it fits (four floats × V per thread), so memory is touched once: 8 bytes per element, the floor. Longer or unaligned rows are read twice. */
-#include "op/cuda.h"
+#include "op/cuda.cuh"
 extern "C" {
 #include "op/rmsnorm/rmsnorm.h"
 }

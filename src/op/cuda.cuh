@@ -1,4 +1,4 @@
-/* cuda.h — for *_cuda.cu files: how a kernel row runs on a CUDA device.
+/* cuda.cuh — for *_cuda.cu files: how a kernel row runs on a CUDA device.
  *
  * A row of LM_DEV_CUDA has tensors in device memory and one phase of one tile. run() enqueues on the stream given as `scratch` (a cudaStream_t) and returns;
  * nothing waits. So the executor of a partial device needs no second kind of row. Launch shapes depend on the problem alone, sums have a fixed tree and no atomics:

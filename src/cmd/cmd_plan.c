@@ -1,0 +1,66 @@
+/* cmd_plan.c — see cmd_plan.h. */
+#include <string.h>
+#include "cmd/cmd_plan.h"
+#include "cmd/cmd_shapes.h"
+
+void lm_need_of_trainer(const lm_machine *m, lm_trainer *t, int64_t tokens, int64_t accum, int64_t micro, size_t base, lm_train_need *out) {
+    lm_trainer_plan p; lm_trainer_plan_of(t, &p);
+    size_t largest = 0;
+    for (int i = 0; i < lm_trainer_n_params(t); i++) {
+        const lm_type *y = &lm_trainer_param(t, i)->type;
+        size_t n = 1;
+        for (int k = 0; k < y->rank; k++) n *= (size_t)y->dim[k];
+        if (n > largest) largest = n;
+    }
+    lm_batch b = { .n = tokens / accum };
+    *out = (lm_train_need){ .params = p.params, .grads = p.grads, .optim = p.optim, .act = lm_max64((int64_t)p.accumulate.arena_bytes, (int64_t)p.update.arena_bytes), .n_params = (int64_t)p.n_params,
+        .scratch = lm_max64((int64_t)p.accumulate.thread_bytes, (int64_t)p.update.thread_bytes), .base = base, .tokens = tokens, .flops = p.accumulate.flops * (double)accum + p.update.flops,
+        .seconds = lm_cost_step(m, t, accum), .recompute = p.recompute, .micro = micro };
+    out->peak = lm_cost_memory(&p, &b, base, 0, largest);
+}
+lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_trainer_opts *o, int64_t accum, size_t base, lm_train_need *out) {
+    lm_store *store;
+    lm_trainer *t = NULL;
+    lm_trainer_opts dry = *o;
+    dry.dry = true;
+    LM_TRY(lm_store_new(&store, ctx));
+    lm_err err = lm_trainer_new(&t, ctx, c, store, &dry);
+    if (!err) lm_need_of_trainer(m, t, o->batch * o->seq * accum, accum, o->batch, base, out);
+    lm_trainer_free(t); lm_store_free(store);
+    return err;
+}
+/* The engine's plan for `rows` tokens at once. */
+static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t rows, double *seconds, lm_plan_stats *st) {
+    lm_engine *e;
+    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = o->context, .chunk = rows, .mm = o->dtype == LM_BF16 && !o->quant ? LM_BF16 : LM_F32, .kv = o->kv, .dry = true }));
+    *seconds = lm_cost_of(m, lm_engine_plan(e)).seconds;
+    lm_plan_stats_of(lm_engine_plan(e), st);
+    lm_engine_free(e);
+    return LM_OK;
+}
+lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out) {
+    lm_store *store;
+    LM_TRY(lm_store_new(&store, ctx));
+    lm_serve_need n = { .base = base, .context = o->context };
+    lm_plan_stats one, many;
+    const int64_t rows = lm_min64(256, o->context);
+    lm_err err = lm_shape_weights(ctx, c, &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = true }, false, store);
+    if (!err) err = engine_cost(ctx, m, c, store, o, 1, &n.decode_s, &one);
+    if (!err) err = engine_cost(ctx, m, c, store, o, rows, &n.prefill_s, &many);
+    if (!err) {
+        n.prefill_s /= (double)rows;
+        for (int i = 0; i < lm_store_count(store); i++) {
+            lm_tensor t; size_t b = 0;
+            lm_store_name(store, i, &t);
+            lm_storage_bytes((lm_dtype)t.dtype, t.quant, (lm_layout)t.layout, t.rank, t.dim, &b);
+            n.weights += b; n.n_params += lm_numel(&t);
+        }
+        n.kv = many.state_bytes > n.weights ? many.state_bytes - n.weights : 0;
+        n.scratch = many.arena_bytes + many.thread_bytes;
+        n.flops = one.flops;
+        n.peak = n.base + n.weights + n.kv + n.scratch;
+        *out = n;
+    }
+    lm_store_free(store);
+    return err;
+}

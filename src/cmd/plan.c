@@ -1,0 +1,232 @@
+/* plan.c — `loam plan`: what a run or a model will take here, whether it fits, and the cheapest change that makes it fit. */
+#include <string.h>
+#include "base/file.h"
+#include "cmd/cmd_plan.h"
+#include "cmd/cmd_shapes.h"
+#include "cmd/cmd_text.h"
+#include "device/probe.h"
+#include "quant/quant.h"
+
+typedef struct { lm_cli_common common; const char *dtype, *kv; int64_t ctx, batch, memory; bool print; } opts;
+static const lm_opt rows[] = {
+    LM_CLI_COMMON(opts),
+    { LM_OPT_INT, "ctx", offsetof(opts, ctx), "0", 0, 1 << 28, NULL, "N", "tokens of context; 0 = as the model or data.seq says (a model: 4096 at most)" },
+    { LM_OPT_INT, "batch", offsetof(opts, batch), "0", 0, 1 << 24, NULL, "N", "sequences in a training step; 0 = as the configuration says (a model: 1)" },
+    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "a model's weights: auto (as stored; a shape: bf16), f32, bf16, or a quantized format" },
+    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
+    { LM_OPT_BYTES, "memory", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES", "plan for this much memory; 0 = what is available now" },
+    { LM_OPT_BOOL, "steps", offsetof(opts, print), "false", 0, 0, NULL, NULL, "a configuration: also print every step of the plan: kernels, offsets, waits" },
+    LM_OPT_ROW_END };
+
+typedef struct { lm_cli *cli; const opts *o; lm_machine m; size_t have; lm_str json; } job;
+static const char *B(const job *j, double n) { return lm_cli_bytes(j->cli->a, n); }
+
+/* ---- training ---------------------------------------------------------------------------------------------------------------------------- */
+static void train_text(const job *j, const lm_train_need *n) {
+    lm_arena *a = j->cli->a;
+    lm_cli_say(j->cli, "training: %s parameters", lm_cli_count(a, (double)n->n_params));
+    lm_cli_say(j->cli, "  weights      %10s", B(j, (double)n->params));
+    lm_cli_say(j->cli, "  gradients    %10s", B(j, (double)n->grads));
+    lm_cli_say(j->cli, "  optimizer    %10s", B(j, (double)n->optim));
+    lm_cli_say(j->cli, "  activations  %10s   micro-batch %lld, recompute level %d", B(j, (double)n->act), (long long)n->micro, n->recompute);
+    lm_cli_say(j->cli, "  scratch      %10s", B(j, (double)n->scratch));
+    lm_cli_say(j->cli, "  the program  %10s", B(j, (double)n->base));
+    lm_cli_say(j->cli, "  peak memory  %10s   of %s available", B(j, (double)n->peak), B(j, (double)j->have));
+    lm_cli_say(j->cli, "  a step       %10s   %lld tokens, %s: %.0f tokens/s", lm_cli_time(a, n->seconds), (long long)n->tokens, lm_cli_flops(a, n->flops), (double)n->tokens / n->seconds);
+}
+static void train_json(lm_str *s, const lm_train_need *n, size_t have) {
+    lm_str_printf(s, "\"parameters\": %lld, \"bytes\": {\"parameters\": %zu, \"gradients\": %zu, \"optimizer\": %zu, \"activations\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"tokens\": %lld, "
+                     "\"flops\": %.6g, \"step_s\": %.6g, \"tok_s\": %.6g, \"recompute\": %d, \"micro_batch\": %lld, \"available\": %zu, \"fits\": %s", (long long)n->n_params, n->params, n->grads, n->optim, n->act,
+                  n->scratch, n->base, n->peak, (long long)n->tokens, n->flops, n->seconds, (double)n->tokens / n->seconds, n->recompute, (long long)n->micro, have, n->peak <= have ? "true" : "false");
+}
+/* Smaller micro-batches and more recomputation, the fastest that fits. Time is what it costs; the numbers stay the same to rounding. */
+static lm_err train_fit(job *j, const lm_cfg *c, const lm_trainer_opts *o, int64_t accum, size_t base) {
+    lm_ctx *ctx = j->cli->ctx;
+    lm_train_need best = {0}, least = {0};
+    bool found = false;
+    const int64_t per_step = o->batch * accum;
+    const int levels[] = { 0, 1, 1 + (int)(c->n_layer + 1) / 2, 1 + (int)c->n_layer };
+    for (int64_t micro = o->batch; micro >= 1; micro /= 2) {
+        if (per_step % micro) continue;
+        for (int l = 0; l < LM_COUNT(levels); l++) {
+            lm_trainer_opts t = *o;
+            lm_train_need n;
+            t.batch = micro; t.recompute = levels[l]; t.memory_budget = 0;
+            LM_TRY(lm_need_train(ctx, &j->m, c, &t, per_step / micro, base, &n));
+            if (!least.peak || n.peak < least.peak) least = n;
+            if (n.peak <= j->have && (!found || n.seconds < best.seconds)) { best = n; found = true; }
+        }
+        if (micro == 1) break;
+    }
+    lm_str *s = &j->json;
+    if (found) {
+        lm_cli_say(j->cli, "it does not fit; the cheapest change that does: train.micro_batch=%lld train.recompute=%d → %s, %s a step", (long long)best.micro, best.recompute, B(j, (double)best.peak),
+                   lm_cli_time(j->cli->a, best.seconds));
+        lm_str_printf(s, ", \"change\": \"train.micro_batch=%lld train.recompute=%d\", \"change_peak\": %zu, \"change_step_s\": %.6g", (long long)best.micro, best.recompute, best.peak, best.seconds);
+        return LM_OK;
+    }
+    lm_trainer_opts t = *o;
+    t.batch = 1; t.recompute = levels[3]; t.memory_budget = 0;
+    for (t.seq = o->seq / 2; t.seq >= 16; t.seq /= 2) {
+        lm_train_need n;
+        LM_TRY(lm_need_train(ctx, &j->m, c, &t, per_step, base, &n));
+        if (n.peak > j->have) continue;
+        lm_cli_say(j->cli, "it does not fit; with train.micro_batch=1 train.recompute=%d data.seq=%lld it does: %s", t.recompute, (long long)t.seq, B(j, (double)n.peak));
+        lm_str_printf(s, ", \"change\": \"train.micro_batch=1 train.recompute=%d data.seq=%lld\", \"change_peak\": %zu, \"change_step_s\": %.6g", t.recompute, (long long)t.seq, n.peak, n.seconds);
+        return LM_OK;
+    }
+    lm_cli_say(j->cli, "it does not fit: %s at the least (weights, gradients and optimizer alone: %s); a smaller model, more memory, or ranks with mesh=fsdp=N", B(j, (double)least.peak),
+               B(j, (double)(least.params + least.grads + least.optim)));
+    lm_str_printf(s, ", \"change\": null, \"least_peak\": %zu", least.peak);
+    return LM_OK;
+}
+typedef struct { job *j; lm_train_need n; bool have; size_t base, peak; const lm_run_cfg *c; lm_err err; lm_str steps; } dry;
+static void on_event(void *ud, const lm_run_event *e) {
+    dry *d = ud;
+    if (e->kind == LM_RUN_DATA) { d->base = lm_rss_now(); d->peak = lm_rss_peak(); }
+    if (e->kind != LM_RUN_PLAN) return;
+    const int64_t micro = d->c->train.batch / e->accum;
+    lm_need_of_trainer(&d->j->m, e->trainer, d->c->train.batch * d->c->data.seq, e->accum, micro, d->base, &d->n);
+    if (d->peak > d->n.peak) d->n.peak = d->peak;
+    d->have = true;
+    if (d->j->o->print) { lm_plan_print(lm_trainer_accumulate_plan(e->trainer), &d->steps); lm_plan_print(lm_trainer_update_plan(e->trainer), &d->steps); }
+}
+static lm_trainer_opts trainer_opts(const lm_run_cfg *c, int64_t micro) {
+    return (lm_trainer_opts){ .batch = micro, .seq = c->data.seq, .mm = c->train.dtype ? LM_BF16 : LM_F32, .recompute = (int)c->train.recompute, .memory_budget = c->train.memory_budget,
+        .optim = { .name = c->optim.name, .lr = c->optim.lr, .beta1 = c->optim.beta1, .beta2 = c->optim.beta2, .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .clip = c->optim.clip,
+                   .muon_lr = c->optim.muon_lr, .muon_momentum = c->optim.muon_momentum, .muon_weight_decay = c->optim.muon_weight_decay, .muon_steps = (int)c->optim.muon_steps },
+        .label_smoothing = c->train.label_smoothing, .z_loss = c->train.z_loss, .dropout = c->train.dropout, .seed = (uint64_t)c->train.seed };
+}
+static lm_err model_of(job *j, const lm_run_cfg *c, lm_cfg *m) {
+    lm_ctx *ctx = j->cli->ctx;
+    if (c->model.from) {
+        lm_weights *w;
+        LM_TRY(lm_weights_open(&w, ctx, c->model.from));
+        *m = *lm_weights_cfg(w);
+        lm_weights_close(w);
+        return LM_OK;
+    }
+    int64_t vocab = c->tokenizer.vocab;
+    if (c->tokenizer.path) { lm_tok *t; LM_TRY(lm_cmd_tok_open(ctx, c->tokenizer.path, &t)); vocab = lm_tok_vocab(t); lm_tok_free(t); }
+    return lm_run_model(ctx, c, vocab, m);
+}
+static lm_err plan_train(job *j) {
+    lm_cli *cli = j->cli;
+    lm_run_cfg c; lm_cfg model;
+    LM_TRY(lm_cmd_train_config(cli->ctx, cli->a, &cli->pos, &c));
+    if (j->o->ctx) c.data.seq = j->o->ctx;
+    if (j->o->batch) c.train.batch = j->o->batch;
+    dry d = { .j = j, .c = &c, .steps = { .ctx = cli->ctx } };
+    int64_t micro = c.train.micro_batch ? c.train.micro_batch : c.train.batch;
+    if (c.data.path) {                                              /* the data decide the vocabulary and what the process holds already */
+        lm_err e = lm_train_run(cli->ctx, &c, &(lm_run_opts){ .dry = true, .event = on_event, .ud = &d, .stop = cli->stop });
+        if (e) { lm_str_free(&d.steps); return e; }
+    } else {
+        LM_TRY(model_of(j, &c, &model));
+        if (c.train.batch % micro) return lm_fail(cli->ctx, LM_E_CONFIG, "train.micro_batch = %lld does not divide train.batch = %lld", (long long)micro, (long long)c.train.batch);
+        const lm_trainer_opts o = trainer_opts(&c, micro);
+        LM_TRY(lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, lm_rss_now(), &d.n));
+    }
+    lm_str_puts(&j->json, "{\"kind\": \"training\", ");
+    train_json(&j->json, &d.n, j->have);
+    train_text(j, &d.n);
+    lm_err err = LM_OK;
+    if (d.n.peak > j->have) {
+        if (c.data.path) err = model_of(j, &c, &model);
+        const lm_trainer_opts o = trainer_opts(&c, micro);
+        if (!err) err = train_fit(j, &model, &o, c.train.batch / micro, d.n.base);
+    } else lm_cli_say(cli, "it fits");
+    lm_str_puts(&j->json, "}");
+    if (!err && j->o->print && !cli->json) fputs(d.steps.p ? d.steps.p : "", stdout);
+    lm_str_free(&d.steps);
+    return err;
+}
+
+/* ---- serving -------------------------------------------------------------------------------------------------------------------------------- */
+static void serve_json(lm_str *s, const lm_serve_need *n, size_t have) {
+    lm_str_printf(s, "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"kv\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": %lld, \"flops_per_token\": %.6g, \"prefill_tok_s\": %.6g, "
+                     "\"decode_tok_s\": %.6g, \"available\": %zu, \"fits\": %s", (long long)n->n_params, n->weights, n->kv, n->scratch, n->base, n->peak, (long long)n->context, n->flops, 1 / n->prefill_s,
+                  1 / n->decode_s, have, n->peak <= have ? "true" : "false");
+}
+static lm_err serve_fit(job *j, const lm_cfg *c, const lm_serve_opts *o, size_t base) {
+    static const char *const kinds[] = { "bf16", "Q8_0", "Q4_0" };
+    lm_str *s = &j->json;
+    for (int64_t context = o->context; context >= 128; context /= 2)
+        for (int k = 0; k < LM_COUNT(kinds); k++) {                   /* the most faithful that fits */
+            lm_serve_opts t = { .dtype = LM_BF16, .quant = lm_quant_by_name(kinds[k]), .kv = LM_BF16, .context = context };
+            lm_serve_need n;
+            LM_TRY(lm_need_serve(j->cli->ctx, &j->m, c, &t, base, &n));
+            if (n.peak > j->have) continue;
+            lm_cli_say(j->cli, "it does not fit; the nearest that does: --dtype %s --kv bf16 --context %lld → %s, %.1f tokens/s", kinds[k], (long long)context, B(j, (double)n.peak), 1 / n.decode_s);
+            lm_str_printf(s, ", \"change\": \"--dtype %s --kv bf16 --context %lld\", \"change_peak\": %zu, \"change_decode_tok_s\": %.6g", kinds[k], (long long)context, n.peak, 1 / n.decode_s);
+            return LM_OK;
+        }
+    lm_cli_say(j->cli, "it does not fit, not even with 4-bit weights and a context of 128");
+    lm_str_puts(s, ", \"change\": null");
+    return LM_OK;
+}
+static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quant *stored_quant) {
+    lm_cli *cli = j->cli;
+    const opts *o = j->o;
+    lm_serve_opts so = { .dtype = stored, .quant = stored_quant, .kv = !strcmp(o->kv, "bf16") ? LM_BF16 : LM_F32, .context = o->ctx ? o->ctx : lm_min64(c->max_pos, 4096) };
+    if (strcmp(o->kv, "bf16") && strcmp(o->kv, "f32")) return lm_fail(cli->ctx, LM_E_CONFIG, "--kv %s: f32 and bf16 are known", o->kv);
+    if (!strcmp(o->dtype, "f32")) { so.dtype = LM_F32; so.quant = NULL; }
+    else if (!strcmp(o->dtype, "bf16")) { so.dtype = LM_BF16; so.quant = NULL; }
+    else if (strcmp(o->dtype, "auto") && !(so.quant = lm_quant_by_name(o->dtype))) return lm_fail(cli->ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16 and quantized formats such as Q8_0 are known", o->dtype);
+    const size_t base = lm_rss_now();
+    lm_serve_need n;
+    LM_TRY(lm_need_serve(cli->ctx, &j->m, c, &so, base, &n));
+    lm_cli_say(cli, "serving: %s parameters as %s", lm_cli_count(cli->a, (double)n.n_params), so.quant ? so.quant->name : lm_dtype_name(so.dtype));
+    lm_cli_say(cli, "  weights      %10s", B(j, (double)n.weights));
+    lm_cli_say(cli, "  key-values   %10s   context %lld", B(j, (double)n.kv), (long long)n.context);
+    lm_cli_say(cli, "  scratch      %10s", B(j, (double)n.scratch));
+    lm_cli_say(cli, "  the program  %10s", B(j, (double)n.base));
+    lm_cli_say(cli, "  peak memory  %10s   of %s available", B(j, (double)n.peak), B(j, (double)j->have));
+    lm_cli_say(cli, "  prefill      %10.1f   tokens/s", 1 / n.prefill_s);
+    lm_cli_say(cli, "  decode       %10.1f   tokens/s", 1 / n.decode_s);
+    lm_str_puts(&j->json, "{\"kind\": \"model\", ");
+    serve_json(&j->json, &n, j->have);
+    if (n.peak > j->have) LM_TRY(serve_fit(j, c, &so, base)); else lm_cli_say(cli, "it fits");
+    const lm_trainer_opts to = { .batch = o->batch ? o->batch : 1, .seq = lm_min64(so.context, 512), .mm = LM_BF16, .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } };
+    lm_train_need t;
+    LM_TRY(lm_need_train(cli->ctx, &j->m, c, &to, 1, base, &t));
+    lm_str_puts(&j->json, ", \"training\": {");
+    train_json(&j->json, &t, j->have);
+    train_text(j, &t);
+    if (t.peak > j->have) LM_TRY(train_fit(j, c, &to, 1, base)); else lm_cli_say(cli, "it fits");
+    lm_str_puts(&j->json, "}}");
+    return LM_OK;
+}
+static bool ends(const char *s, const char *tail) { size_t a = strlen(s), b = strlen(tail); return a >= b && !strcmp(s + a - b, tail); }
+static lm_err run(lm_cli *cli) {
+    job j = { .cli = cli, .o = cli->opts, .json = { .ctx = cli->ctx } };
+    if (!cli->pos.n) return lm_fail(cli->ctx, LM_E_CONFIG, "wanted a training configuration, key=value settings, a model, or a shape such as llama-1b");
+    LM_TRY(lm_cmd_machine(cli, false, &j.m));
+    j.have = j.o->memory ? (size_t)j.o->memory : lm_memory_available();
+    const char *what = cli->pos.v[0];
+    lm_err err;
+    if (ends(what, ".yaml") || ends(what, ".yml") || (strchr(what, '=') && !lm_exists(what))) err = plan_train(&j);
+    else {
+        lm_cfg c;
+        if ((err = lm_cli_need(cli, 1, "one model or shape (key=value settings go with a configuration)"))) return err;
+        bool shape = false;
+        for (const lm_shape *s = lm_shapes; s->name; s++) shape |= !strcmp(s->name, what);
+        if (shape) { err = lm_shape_cfg(cli->ctx, what, &c); if (!err) err = plan_model(&j, &c, LM_BF16, NULL); }
+        else {
+            lm_weights *w;
+            if ((err = lm_weights_open(&w, cli->ctx, what))) return err;
+            lm_dtype d = LM_BF16; const lm_quant *q = NULL;
+            for (int i = 0; i < lm_weights_count(w); i++) { lm_weight_info k; lm_weights_info(w, i, &k); if (k.rank == 2 && k.dtype != LM_BF16 && k.dtype != LM_QUANT) d = LM_F32; if (k.quant && k.quant->from_float) q = k.quant; }
+            c = *lm_weights_cfg(w);
+            err = plan_model(&j, &c, d, q);
+            lm_weights_close(w);
+        }
+    }
+    if (!err) err = lm_cli_result(cli, &j.json);
+    lm_str_free(&j.json);
+    return err;
+}
+const lm_cmd lm_cmd_plan = { .name = "plan", .summary = "what a run or model will take on this machine, and whether it fits", .usage = "CONFIG.yaml [key=value …] | MODEL | SHAPE",
+    .details = "Nothing is allocated for the model: headers and configuration are enough. Times come from this machine's measured ceilings (docs/benchmarks/plan.md).\n"
+               "Shapes: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b.",
+    .opts = rows, .opts_bytes = sizeof(opts), .run = run };
