@@ -30,9 +30,9 @@ lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     return err;
 }
 /* The engine's plan for `rows` tokens at once. */
-static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t rows, double *seconds, lm_plan_stats *st) {
+static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context, int64_t rows, double *seconds, lm_plan_stats *st) {
     lm_engine *e;
-    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = o->context, .chunk = rows, .mm = o->dtype == LM_BF16 && !o->quant ? LM_BF16 : LM_F32, .kv = o->kv, .dry = true }));
+    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = context, .chunk = rows, .mm = o->dtype == LM_BF16 && !o->quant ? LM_BF16 : LM_F32, .kv = o->kv, .dry = true }));
     *seconds = lm_cost_of(m, lm_engine_plan(e)).seconds;
     lm_plan_stats_of(lm_engine_plan(e), st);
     lm_engine_free(e);
@@ -42,11 +42,14 @@ lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     lm_store *store;
     LM_TRY(lm_store_new(&store, ctx));
     lm_serve_need n = { .base = base, .context = o->context };
-    lm_plan_stats one, many;
+    lm_plan_stats one, many, full;
+    double all;
     const int64_t rows = lm_min64(256, o->context);
     lm_err err = lm_shape_weights(ctx, c, &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = true }, false, store);
-    if (!err) err = engine_cost(ctx, m, c, store, o, 1, &n.decode_s, &one);
-    if (!err) err = engine_cost(ctx, m, c, store, o, rows, &n.prefill_s, &many);
+    const int64_t usual = lm_min64(o->context, 512);                          /* plans are priced at capacity: rates are those of a context of 512 */
+    if (!err) err = engine_cost(ctx, m, c, store, o, usual, 1, &n.decode_s, &one);
+    if (!err) err = engine_cost(ctx, m, c, store, o, usual, rows, &n.prefill_s, &many);
+    if (!err) err = engine_cost(ctx, m, c, store, o, o->context, rows, &all, &full);
     if (!err) {
         n.prefill_s /= (double)rows;
         for (int i = 0; i < lm_store_count(store); i++) {
@@ -55,8 +58,8 @@ lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
             lm_storage_bytes((lm_dtype)t.dtype, t.quant, (lm_layout)t.layout, t.rank, t.dim, &b);
             n.weights += b; n.n_params += lm_numel(&t);
         }
-        n.kv = many.state_bytes > n.weights ? many.state_bytes - n.weights : 0;
-        n.scratch = many.arena_bytes + many.thread_bytes;
+        n.kv = full.state_bytes > n.weights ? full.state_bytes - n.weights : 0;
+        n.scratch = full.arena_bytes + full.thread_bytes;
         n.flops = one.flops;
         n.peak = n.base + n.weights + n.kv + n.scratch;
         *out = n;

@@ -33,7 +33,7 @@ lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
     const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1);
     lm_gemm_grid t = { .mb = M, .nbp = 8 };
     if (M > 16) {
-        const double ca = g->a.row || g->apack ? 0.4 : 2, cb = lm_gemm_b_here(g) ? 4 : 15;
+        const double ca = g->a.row || g->apack ? 0.4 : 2, cb = lm_gemm_b_here(g) || g->bpack ? 5 : 15;
         double best = 1e30;
         for (int j = 0; j < LM_COUNT(nbps); j++)
             for (int i = 0; i < LM_COUNT(mbs); i++) {

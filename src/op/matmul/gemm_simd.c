@@ -23,11 +23,10 @@ enum { W = 4, MR = 2, PM = 2 };
 #define KERNELS(X) X(1,1) X(1,2) X(2,1)
 static const int8_t pmax[MR + 1] = { 0, 2, 1 };
 #endif
-enum { NV = 16 / W };
+enum { NV = 16 / W, NEAR = 64, FAR = 512 };                 /* prefetch, in floats of a panel: from L2 and from further away */
 typedef float vec __attribute__((vector_size(4 * W)));
 typedef float vecu __attribute__((vector_size(4 * W), aligned(4), may_alias));
 #define LD(p) (*(const vecu *)(p))
-#define PF 64
 #define INL static inline __attribute__((always_inline))
 /* An FMA by name: contraction is the compiler's choice (gcc -O1 makes none), the order id is a promise. */
 INL vec madd(vec a, vec b, vec c) {
@@ -43,7 +42,7 @@ INL vec madd(vec a, vec b, vec c) {
 /* ---- micro-kernels ------------------------------------------------------------------------------------------------------ */
 typedef struct {
     int64_t k; const float *a; int64_t a_ms, a_ks; const float *b; int64_t b_ps, b_ks;
-    float *c; int64_t c_ms; const float *bias; int n_last; bool load;
+    float *c; int64_t c_ms; const float *bias; int n_last; bool load; int ahead;
 } ukr_args;
 typedef void ukr_fn(const ukr_args *u);
 
@@ -62,6 +61,7 @@ INL void ukr(const ukr_args *u, const int R, const int P) {
         }
     const int64_t ms = u->a_ms, ks = u->a_ks, ps = u->b_ps, bks = u->b_ks;
     const float *a0 = u->a, *a1 = a0 + 3 * ms, *a2 = a1 + 3 * ms, *b = u->b;
+    const int64_t pf = u->ahead;
     for (int64_t k = u->k; k > 0; k--) {
         vec bv[PM * NV];
 #pragma GCC unroll 16
@@ -69,7 +69,7 @@ INL void ukr(const ukr_args *u, const int R, const int P) {
 #pragma GCC unroll 4
             for (int v = 0; v < NV; v++) bv[p * NV + v] = LD(b + p * ps + v * W);
 #pragma GCC unroll 16
-        for (int p = 0; p < P; p++) if (R <= 4 || PF) __builtin_prefetch(b + p * ps + (R <= 4 ? 512 : PF));
+        for (int p = 0; p < P; p++) __builtin_prefetch(b + p * ps + (R <= 4 ? FAR : pf));
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             const vec x = (r < 3 ? a0 : r < 6 ? a1 : a2)[(r % 3) * ms] - (vec){ 0 };
@@ -249,6 +249,25 @@ static void a_pack(const lm_gemm *g, int64_t i, float *tmp) {
         }
     }
 }
+static int64_t panel_stride(const lm_gemm *g) { return g->K * 16 + 16; }             /* panels a line apart from a power of two */
+/* Packing B for all tiles: work item i is PACK_P panels of one block of k. */
+enum { PACK_P = 6 };
+static int64_t b_packs(const lm_gemm *g) {
+    return g->bpack ? g->batch * lm_ceil_div(lm_ceil_div(g->N, 16), PACK_P) * lm_ceil_div(g->K, lm_gemm_kc(g)) : 0;
+}
+static size_t b_bytes(const lm_gemm *g) { return (size_t)(g->batch * lm_ceil_div(g->N, 16) * panel_stride(g)) * 4; }
+static bool plain_columns(const lm_gemm *g);
+static void b_pack(const lm_gemm *g, int64_t i, float *tmp) {
+    const int64_t kc = lm_gemm_kc(g), nk = lm_ceil_div(g->K, kc), np = lm_ceil_div(g->N, 16), n_p = lm_ceil_div(np, PACK_P), ps = panel_stride(g);
+    const int64_t k0 = i % nk * kc, kn = lm_min64(kc, g->K - k0), p0 = i / nk % n_p * PACK_P, p1 = lm_min64(p0 + PACK_P, np), batch = i / nk / n_p;
+    float *d = (float *)g->bpack + batch * np * ps + k0 * 16;
+    int64_t p = p0;
+    if (plain_columns(g)) {
+        p = lm_max64(p0, lm_min64(p1, g->N / 16));
+        pack_rows(d + p0 * ps, (const float *)g->b.p + batch * g->b.bs + p0 * 16 + k0 * g->b.ks, g->b.ks, kn, p - p0, ps);
+    }
+    for (; p < p1; p++) pack_panel(d + p * ps, &g->b, batch, p * 16, (int)lm_min64(16, g->N - p * 16), k0, kn, g->round, tmp);
+}
 static bool a_direct(const lm_gemm *g) { return g->a.dtype == LM_F32 && g->a.row && !g->round; }
 static bool plain_columns(const lm_gemm *g) { return g->b.layout == LM_PLAIN && g->b.dtype == LM_F32 && !g->b.row && !g->round; }
 
@@ -260,7 +279,7 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
     const bool b_here = lm_gemm_b_here(g);
     const bool b_rows = plain_columns(g);
     const bool a_here = !g->apack && a_direct(g);
-    const int64_t kc_pack = lm_gemm_kc(g), kc_max = b_here && a_here && m1 - m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
+    const int64_t kc_pack = lm_gemm_kc(g), kc_max = (b_here || g->bpack) && a_here && m1 - m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
     const int64_t gs = kc_pack * MR + 16;                                          /* groups of rows of a packed A */
     const int last = (int)(n1 - n0 - (np - 1) * 16);
     float *bp = scratch, *ap = bp + (kc_pack + 1) * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), *tmp = ap + LM_GEMM_STRIP * (kc_pack + 16);
@@ -270,6 +289,7 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
         const int64_t kc = lm_min64(kc_max, g->K - k0);
         ukr_args u = { .k = kc, .b = bp, /* panels a line apart from a power of two */ .b_ps = kc * 16 + 16, .b_ks = 16, .c_ms = g->c_rs, .load = k0 > 0 || g->acc };
         if (b_here) { u.b = (const float *)g->b.p + (n0 / 16 * g->b.cols + k0) * 16; u.b_ps = g->b.cols * 16; }
+        else if (g->bpack) { u.b_ps = panel_stride(g); u.b = (const float *)g->bpack + (batch * lm_ceil_div(g->N, 16) + n0 / 16) * u.b_ps + k0 * 16; }
         else for (int64_t p = b_rows ? (pack_rows(bp, (const float *)g->b.p + batch * g->b.bs + n0 + k0 * g->b.ks, g->b.ks, kc, (n1 - n0) / 16, u.b_ps), (n1 - n0) / 16) : 0; p < np; p++)
             pack_panel(bp + p * u.b_ps, &g->b, batch, n0 + p * 16, (int)lm_min64(16, n1 - n0 - p * 16), k0, kc, g->round, tmp);
         const float *bb = u.b;
@@ -290,6 +310,7 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
                 for (int64_t p = 0; p < np;) {
                     const int64_t left = np - p, w = left > pmax[r] && left < 2 * pmax[r] ? (left + 1) / 2 : lm_min64(left, pmax[r]);
                     u.b = bb + p * u.b_ps;
+                    u.ahead = m == m0 ? FAR : NEAR;
                     u.c = c + m * g->c_rs + n0 + p * 16;
                     u.bias = g->bias && k0 + kc >= g->K ? bias + p * 16 : NULL;
                     u.n_last = p + w == np ? last : 16;
@@ -304,16 +325,26 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
 /* ---- kernel rows ------------------------------------------------------------------------------------------------------------- */
 /* Rows of plain f32 are broadcast from where they lie. */
 static bool wants_apack(const lm_gemm *g) { return g->M > 16 && !a_direct(g); }
+/* B is packed once for all where a tile would pack it for few rows: while C is too small for tall tiles. The room depends on less, for M may shrink. */
+static bool room_for_b(const lm_gemm *g) { return g->M > 64 && !lm_gemm_b_here(g); }
+static bool wants_bpack(const lm_gemm *g) { return room_for_b(g) && g->M * g->N < 3 << 20; }
+static size_t a_room(const lm_gemm *g) { return wants_apack(g) ? (a_bytes(g) + 63) / 64 * 64 : 0; }
 static lm_gemm problem(const lm_call *c) {
     lm_gemm g; lm_gemm_of(c, &g);
     if (wants_apack(&g)) g.apack = c->shared;
+    if (wants_bpack(&g)) g.bpack = (char *)c->shared + a_room(&g);
     return g;
 }
-static int64_t f32_packs(const lm_call *c) { lm_gemm g = problem(c); return a_packs(&g); }
-static lm_err f32_pack(const lm_call *c, int64_t i, void *scratch) { lm_gemm g = problem(c); a_pack(&g, i, scratch); return LM_OK; }
+static int64_t f32_packs(const lm_call *c) { lm_gemm g = problem(c); return a_packs(&g) + b_packs(&g); }
+static lm_err f32_pack(const lm_call *c, int64_t i, void *scratch) {
+    lm_gemm g = problem(c);
+    const int64_t n = a_packs(&g);
+    if (i < n) a_pack(&g, i, scratch); else b_pack(&g, i - n, scratch);
+    return LM_OK;
+}
 static int64_t f32_tiles(const lm_call *c) { lm_gemm g = problem(c); return lm_gemm_f32_grid(&g).tiles; }
 static lm_err f32_run(const lm_call *c, int64_t tile, void *scratch) { lm_gemm g = problem(c); LM_ISA_NAME(lm_gemm_f32_tile)(&g, tile, scratch); return LM_OK; }
-static size_t f32_shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return wants_apack(&g) ? a_bytes(&g) : 0; }
+static size_t f32_shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return a_room(&g) + (room_for_b(&g) ? b_bytes(&g) : 0); }
 static size_t f32_bytes(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); const size_t n = lm_gemm_f32_scratch(&g); return n > MR * TMP_K * 4 ? n : MR * TMP_K * 4; }
 #if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #define ORDER "fma.k"
