@@ -12,7 +12,8 @@
 #include "fixtures/op_torch.h"
 
 enum { R = 3, C = 7, N = 23, STEPS = 20 };
-static lm_tensor f64(const double *p, int rank) { return lm_tensor_of((void *)(uintptr_t)p, LM_F64, rank, rank == 2 ? (const int64_t[]){ R, C } : (const int64_t[]){ rank == 1 ? C : R }); }
+static lm_tensor f64_at(uintptr_t p, int rank) { return lm_tensor_of((void *)p, LM_F64, rank, rank == 2 ? (const int64_t[]){ R, C } : (const int64_t[]){ rank == 1 ? C : R }); }
+#define f64(p, rank) f64_at((uintptr_t)(p), rank)
 static void ref(const char *name, const void *p, int n_in, const lm_tensor *in, int n_out, const lm_tensor *out) {
     lm_call c = { .op = lm_op_by_name(name), .p = p, .n_in = n_in, .n_out = n_out };
     LM_CHECK(c.op != NULL);

@@ -14,8 +14,9 @@ void lm_need_of_trainer(const lm_machine *m, lm_trainer *t, int64_t tokens, int6
     }
     lm_batch b = { .n = tokens / accum };
     *out = (lm_train_need){ .params = p.params, .grads = p.grads, .optim = p.optim, .act = lm_max64((int64_t)p.accumulate.arena_bytes, (int64_t)p.update.arena_bytes), .n_params = (int64_t)p.n_params,
-        .scratch = lm_max64((int64_t)p.accumulate.thread_bytes, (int64_t)p.update.thread_bytes), .base = base, .tokens = tokens, .flops = p.accumulate.flops * (double)accum + p.update.flops,
-        .seconds = lm_cost_step(m, t, accum), .recompute = p.recompute, .micro = micro };
+        .scratch = lm_max64((int64_t)p.accumulate.thread_bytes, (int64_t)p.update.thread_bytes), .base = base, .tokens = tokens, .recompute = p.recompute, .micro = micro };
+    const lm_cost k = lm_cost_step(m, t, accum);
+    out->flops = k.flops; out->seconds = k.seconds;
     out->peak = lm_cost_memory(&p, &b, base, 0, largest);
 }
 lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_trainer_opts *o, int64_t accum, size_t base, lm_train_need *out) {
@@ -33,7 +34,7 @@ lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
 static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context, int64_t rows, double *seconds, lm_plan_stats *st) {
     lm_engine *e;
     LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = context, .chunk = rows, .mm = o->dtype == LM_BF16 && !o->quant ? LM_BF16 : LM_F32, .kv = o->kv, .dry = true }));
-    *seconds = lm_cost_of(m, lm_engine_plan(e)).seconds;
+    *seconds = lm_cost_of(m, lm_engine_plan(e), 0, 0).seconds;
     lm_plan_stats_of(lm_engine_plan(e), st);
     lm_engine_free(e);
     return LM_OK;

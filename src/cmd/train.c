@@ -44,7 +44,7 @@ static void plan_lines(view *v, const lm_run_event *e) {
     if (v->peak > v->need.peak) v->need.peak = v->peak;
     lm_cli_say(v->cli, "plan: %.2f M parameters · weights %s, gradients %s, optimizer %s, activations %s (recompute level %d) → peak %s · %.2f GFLOP, %s a step", (double)p->n_params / 1e6,
                lm_cli_bytes(a, (double)p->params), lm_cli_bytes(a, (double)p->grads), lm_cli_bytes(a, (double)p->optim),
-               lm_cli_bytes(a, (double)(p->accumulate.arena_bytes + p->accumulate.thread_bytes)), p->recompute, lm_cli_bytes(a, (double)v->need.peak), e->flops / 1e9,
+               lm_cli_bytes(a, (double)(p->accumulate.arena_bytes + p->accumulate.thread_bytes)), p->recompute, lm_cli_bytes(a, (double)v->need.peak), v->need.flops / 1e9,
                lm_cli_time(a, v->need.seconds));
 }
 static void on_event(void *ud, const lm_run_event *e) {
@@ -64,7 +64,7 @@ static void on_event(void *ud, const lm_run_event *e) {
         if (v->took) v->took[v->n_took++ % KEPT] = e->step_s;
         if (v->n_took == 2 * KEPT) v->n_took = KEPT;
         char mfu[32] = "";
-        if (v->ceiling > 0) snprintf(mfu, sizeof mfu, " · MFU %.0f%%", 100.0 * v->last.flops / e->step_s / v->ceiling);
+        if (v->ceiling > 0) snprintf(mfu, sizeof mfu, " · MFU %.0f%%", 100.0 * v->need.flops / e->step_s / v->ceiling);
         lm_cli_progress(v->cli, "step %lld/%lld · loss %.4f · %.0f tok/s%s · %s · ETA %s", (long long)e->step, (long long)e->steps, e->loss, e->tok_s, mfu,
                         lm_cli_bytes(a, (double)e->rss), lm_cli_time(a, e->eta_s));
         if (!v->cli->tty && e->step % v->cfg->train.log_every == 0)

@@ -407,6 +407,7 @@ void lm_plan_apply_extents(lm_plan *p) {
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes) {
     *op = p->step[i].op; *kernel = p->step[i].k->name; *flops = p->step[i].flops; *bytes = p->step[i].bytes;
 }
+const lm_call *lm_plan_call(const lm_plan *p, int i) { return &p->step[i].call; }
 void lm_plan_print(const lm_plan *p, lm_str *o) {
     lm_str_printf(o, "steps %d  arena %zu  scratch %zu  states %zu\n", p->n_step, p->stats.arena_bytes, p->thread_stride, p->stats.state_bytes);
     for (int i = 0; i < p->n_step; i++) {

@@ -41,5 +41,6 @@ lm_err lm_plan_run_shuffled(lm_plan *p, uint64_t seed, int n_threads);
 lm_err lm_plan_profile(lm_plan *p, double *seconds, int n);          /* one run, seconds per step (n = n_steps) */
 /* One step for tables: op name, kernel name, flops, bytes. */
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes);
+const lm_call *lm_plan_call(const lm_plan *p, int i);                /* its shapes and types, for pricing */
 void lm_plan_print(const lm_plan *p, lm_str *out);                   /* golden text: steps, kernels, offsets, waits */
 #endif

@@ -1,7 +1,10 @@
 /* report.c — curves, metrics hygiene, configuration identity, and the tokenizer a run trains for itself. */
+#include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "format/json.h"
 #include "format/svg.h"
@@ -79,6 +82,21 @@ lm_err lm_run_trim_metrics(lm_ctx *ctx, const char *path, int64_t step) {
     if (!err) err = lm_str_err(&t.s);
     if (!err) err = lm_file_write_atomic(ctx, path, t.s.p ? t.s.p : "", t.s.n);
     lm_str_free(&t.s);
+    return err;
+}
+lm_err lm_run_sweep(lm_ctx *ctx, const char *dir) {
+    char **names; int n;
+    if (!lm_is_dir(dir)) return LM_OK;
+    LM_TRY(lm_dir_list(ctx, dir, &names, &n));
+    lm_err err = LM_OK;
+    for (int i = 0; i < n && !err; i++) {
+        const char *t = strstr(names[i], ".tmp-");
+        char *path, *end;
+        const long pid = t ? strtol(t + 5, &end, 10) : 0;
+        if (pid <= 0 || *end || !kill((pid_t)pid, 0) || errno != ESRCH) continue;      /* alive, or not for us to say */
+        if (!(err = lm_path_join(ctx, &path, dir, names[i]))) { unlink(path); lm_free(ctx, path); }       /* litter that stays does no harm */
+    }
+    lm_free(ctx, names);
     return err;
 }
 lm_hash128_t lm_run_cfg_hash(const lm_run_cfg *c) {

@@ -288,6 +288,8 @@ static lm_err open_outputs(run *r) {
         if (r->st.config_hash.lo != r->cfg_hash.lo || r->st.config_hash.hi != r->cfg_hash.hi) {
             err = lm_fail(ctx, LM_E_MISMATCH, "%s was written under another configuration; %s holds it (model, data, optimizer and batch keys must be equal to resume)", found, config); goto done; }
         if (leader(r)) err = lm_run_trim_metrics(ctx, metrics, r->st.step);
+        const char *places[] = { r->c->out, r->ckpt_dir, in_out(r, "best") };
+        for (int i = 0; i < LM_COUNT(places) && leader(r) && !err; i++) err = places[i] ? lm_run_sweep(ctx, places[i]) : LM_E_NOMEM;
     } else if (leader(r)) err = fresh_folder(r, metrics);
     if (leader(r) && !err) err = lm_file_write_atomic(ctx, config, yaml.p, yaml.n);
     if (leader(r) && !err) err = lm_out_append(&r->metrics, ctx, metrics);

@@ -5,8 +5,12 @@ lm_err lm_pass_precision(lm_graph *g, lm_dtype mm) {
     LM_TRY(g->err);
     if (mm != LM_F32 && mm != LM_BF16) return lm_graph_fail(g, LM_E_UNSUPPORTED, "compute dtype %s: f32 and bf16 are known", lm_dtype_name(mm));
     for (int i = 0; i < g->n_node; i++) {
-        const lm_op *op = g->node[i]->op;
-        if (op->mm_at) memcpy((char *)g->node[i]->params + op->mm_at - 1, &mm, sizeof mm);
+        lm_node *n = g->node[i];
+        if (!n->op->mm_at) continue;
+        /* Weights in 8-bit blocks are multiplied as integers: exact inside a block, blocks added in order. Other quantized formats are widened. */
+        const lm_quant *q = !strcmp(n->op->name, "matmul") ? n->in[1]->type.quant : NULL;
+        lm_dtype use = q && !strcmp(q->name, "Q8_0") ? LM_I8 : mm;
+        memcpy((char *)n->params + n->op->mm_at - 1, &use, sizeof use);
     }
     return LM_OK;
 }

@@ -42,7 +42,8 @@ INL vec madd(vec a, vec b, vec c) {
 /* ---- micro-kernels ------------------------------------------------------------------------------------------------------ */
 typedef struct {
     int64_t k; const float *a; int64_t a_ms, a_ks; const float *b; int64_t b_ps, b_ks;
-    float *c; int64_t c_ms; const float *bias; int n_last; bool load; int ahead;
+    float *c; int64_t c_ms; const float *bias; int n_last; bool load;
+    int ahead; const float *next;                  /* prefetch: distance in B; the block of C that comes after */
 } ukr_args;
 typedef void ukr_fn(const ukr_args *u);
 
@@ -61,6 +62,9 @@ INL void ukr(const ukr_args *u, const int R, const int P) {
         }
     const int64_t ms = u->a_ms, ks = u->a_ks, ps = u->b_ps, bks = u->b_ks;
     const float *a0 = u->a, *a1 = a0 + 3 * ms, *a2 = a1 + 3 * ms, *b = u->b;
+    if (R > 4 && u->next)
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) __builtin_prefetch(u->next + r * u->c_ms + p * 16, 1);
     const int64_t pf = u->ahead;
     for (int64_t k = u->k; k > 0; k--) {
         vec bv[PM * NV];
@@ -314,6 +318,7 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
                     u.c = c + m * g->c_rs + n0 + p * 16;
                     u.bias = g->bias && k0 + kc >= g->K ? bias + p * 16 : NULL;
                     u.n_last = p + w == np ? last : 16;
+                    u.next = p + w < np ? u.c + w * 16 : m + MR < m1 ? c + (m + MR) * g->c_rs + n0 : NULL;
                     kernels[r][w](&u);
                     p += w;
                 }
@@ -324,15 +329,25 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
 
 /* ---- kernel rows ------------------------------------------------------------------------------------------------------------- */
 /* Rows of plain f32 are broadcast from where they lie. */
-static bool wants_apack(const lm_gemm *g) { return g->M > 16 && !a_direct(g); }
-/* B is packed once for all where a tile would pack it for few rows: while C is too small for tall tiles. The room depends on less, for M may shrink. */
-static bool room_for_b(const lm_gemm *g) { return g->M > 64 && !lm_gemm_b_here(g); }
-static bool wants_bpack(const lm_gemm *g) { return room_for_b(g) && g->M * g->N < 3 << 20; }
-static size_t a_room(const lm_gemm *g) { return wants_apack(g) ? (a_bytes(g) + 63) / 64 * 64 : 0; }
+/* What is packed once for all tiles: A that cannot be read in place; B where C is too small for tall tiles, which would pack it again and again. Sizes beyond
+ * the limits are packed tile by tile. A dimension may shrink at run time, so the room is that of any smaller problem: each dimension is cut at its limit. */
+enum { A_ROWS = 16384, B_ROWS = 256 /* least rows of C */, B_COLS = 12288, B_K = 8192, C_MOST = 3 << 20 };
+static bool wants_apack(const lm_gemm *g) { return g->M > 16 && g->M <= A_ROWS && !a_direct(g); }
+static bool wants_bpack(const lm_gemm *g) { return g->M >= B_ROWS && g->M * g->N < C_MOST && g->N <= B_COLS && g->K <= B_K && !lm_gemm_b_here(g); }
+static size_t a_room(const lm_gemm *g) {
+    lm_gemm t = *g;
+    t.M = lm_min64(g->M, A_ROWS);
+    return t.M > 16 && !a_direct(g) ? (a_bytes(&t) + 63) / 64 * 64 : 0;
+}
+static size_t b_room(const lm_gemm *g) {
+    lm_gemm t = *g;
+    t.N = lm_min64(g->N, B_COLS); t.K = lm_min64(g->K, B_K);
+    return g->M >= B_ROWS && !lm_gemm_b_here(g) ? b_bytes(&t) : 0;
+}
 static lm_gemm problem(const lm_call *c) {
     lm_gemm g; lm_gemm_of(c, &g);
     if (wants_apack(&g)) g.apack = c->shared;
-    if (wants_bpack(&g)) g.bpack = (char *)c->shared + a_room(&g);
+    if (wants_bpack(&g)) g.bpack = (char *)c->shared + (g.apack ? a_room(&g) : 0);
     return g;
 }
 static int64_t f32_packs(const lm_call *c) { lm_gemm g = problem(c); return a_packs(&g) + b_packs(&g); }
@@ -344,7 +359,7 @@ static lm_err f32_pack(const lm_call *c, int64_t i, void *scratch) {
 }
 static int64_t f32_tiles(const lm_call *c) { lm_gemm g = problem(c); return lm_gemm_f32_grid(&g).tiles; }
 static lm_err f32_run(const lm_call *c, int64_t tile, void *scratch) { lm_gemm g = problem(c); LM_ISA_NAME(lm_gemm_f32_tile)(&g, tile, scratch); return LM_OK; }
-static size_t f32_shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return a_room(&g) + (room_for_b(&g) ? b_bytes(&g) : 0); }
+static size_t f32_shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return a_room(&g) + b_room(&g); }
 static size_t f32_bytes(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); const size_t n = lm_gemm_f32_scratch(&g); return n > MR * TMP_K * 4 ? n : MR * TMP_K * 4; }
 #if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #define ORDER "fma.k"

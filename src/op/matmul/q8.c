@@ -21,7 +21,7 @@ lm_q8 lm_q8_of(const lm_call *c) {
     return t;
 }
 size_t lm_q8_shared(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return (size_t)(lm_round_up(t.M * t.K, 64) + t.M * t.nb * 4); }
-size_t lm_q8_scratch(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return (size_t)lm_max64(t.nb, 1) * 640; }
+size_t lm_q8_scratch(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return (size_t)lm_max64(t.nb, 1) * 2 * 640; }
 int64_t lm_q8_row_tiles(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return lm_ceil_div(t.M, ROWS); }
 lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
     const lm_q8 t = lm_q8_of(c);
@@ -35,11 +35,11 @@ lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
             bool finite = true;
             for (int k = 0; k < 32; k++) { const float v = fabsf(x[k]); finite &= v < INFINITY; top = v > top ? v : top; }
             const float scale = top > 0 ? 127.0f / top : 0;
-            int8_t *q = t.q + m * t.K + b * 32;
+            uint8_t *q = t.q + m * t.K + b * 32;
             t.d[m * t.nb + b] = finite ? top / 127.0f : NAN;
-            if (!finite) { memset(q, 0, 32); continue; }
+            if (!finite) { memset(q, 128, 32); continue; }
             /* adding and taking 1.5 * 2^23 rounds to the nearest integer, ties to even */
-            for (int k = 0; k < 32; k++) q[k] = (int8_t)(int32_t)((x[k] * scale + 12582912.0f) - 12582912.0f);
+            for (int k = 0; k < 32; k++) q[k] = (uint8_t)((int32_t)((x[k] * scale + 12582912.0f) - 12582912.0f) + 128);
         }
     return LM_OK;
 }

@@ -10,10 +10,10 @@
 #define LM_Q8_H
 #include "op/matmul/gemm.h"
 enum { LM_Q8_BYTES = 34, LM_Q8_P = 4 /* panels in a work item */, LM_Q8_MB = 256 /* rows of A */ };
-typedef struct { int64_t M, N, K, nb; const char *w; int64_t w_row; int8_t *q; float *d; float *c; int64_t c_rs; bool acc; lm_gemm g; } lm_q8;
+typedef struct { int64_t M, N, K, nb; const char *w; int64_t w_row; uint8_t *q; float *d; float *c; int64_t c_rs; bool acc; lm_gemm g; } lm_q8;
 bool lm_q8_accepts(const lm_call *c);
 lm_q8 lm_q8_of(const lm_call *c);
-size_t lm_q8_shared(const lm_call *c);                    /* codes (M,K), scales (M,K/32) */
+size_t lm_q8_shared(const lm_call *c);                    /* codes + 128 (M,K), scales (M,K/32) */
 size_t lm_q8_scratch(const lm_call *c);
 int64_t lm_q8_row_tiles(const lm_call *c);                /* phase 0: quantize 16 rows */
 lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch);

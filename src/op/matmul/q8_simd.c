@@ -26,7 +26,7 @@ static void dot(const lm_q8 *t, int64_t m, const block_t *w, float *acc) {
         __m256i s[2] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
         for (int i = 0; i < 8; i++) {
             int32_t x; memcpy(&x, t->q + m * t->K + b * 32 + i * 4, 4);
-            const __m256i xv = _mm256_set1_epi32(x);
+            const __m256i xv = _mm256_set1_epi32(x ^ (int32_t)0x80808080);
             for (int h = 0; h < 2; h++) {
                 const __m256i wv = _mm256_loadu_si256((const __m256i *)w->q[i][8 * h]);
                 s[h] = _mm256_add_epi32(s[h], _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(wv), _mm256_sign_epi8(xv, wv)), ones));
@@ -41,10 +41,10 @@ static void dot(const lm_q8 *t, int64_t m, const block_t *w, float *acc) {
 #else
 static void dot(const lm_q8 *t, int64_t m, const block_t *w, float *acc) {
     for (int64_t b = 0; b < t->nb; b++, w++) {
-        const int8_t *x = t->q + m * t->K + b * 32;
+        const uint8_t *x = t->q + m * t->K + b * 32;
         for (int j = 0; j < 16; j++) {
             int32_t s = 0;
-            for (int i = 0; i < 8; i++) for (int k = 0; k < 4; k++) s += x[4 * i + k] * w->q[i][j][k];
+            for (int i = 0; i < 8; i++) for (int k = 0; k < 4; k++) s += (x[4 * i + k] - 128) * w->q[i][j][k];
             acc[j] += t->d[m * t->nb + b] * w->d[j] * (float)s;
         }
     }

@@ -32,39 +32,49 @@ static void pack(const lm_q8 *t, int64_t n0, int64_t n, block_t *out) {
         out->start = _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), sum), 7);
     }
 }
-static inline __attribute__((always_inline)) void rows(const lm_q8 *t, const int R, int64_t m, int64_t n, const block_t *w, __mmask16 in, __m512 bias) {
-    __m512 acc[4];
-    const int8_t *q[4]; const float *d[4];
-    for (int r = 0; r < R; r++) {
-        acc[r] = t->acc ? _mm512_maskz_loadu_ps(in, t->c + (m + r) * t->c_rs + n) : _mm512_setzero_ps();
-        q[r] = t->q + (m + r) * t->K; d[r] = t->d + (m + r) * t->nb;
-    }
-    for (int64_t b = 0; b < t->nb; b++, w++) {
-        __m512i s0[4], s1[4];
-        for (int r = 0; r < R; r++) { s0[r] = w->start; s1[r] = _mm512_setzero_si512(); }
-        for (int i = 0; i < 8; i += 2)
+/* R rows of A against P panels; w: nb blocks of the first panel, then of the second. */
+static inline __attribute__((always_inline)) void rows(const lm_q8 *t, const int R, const int P, int64_t m, int64_t n, const block_t *w, const __mmask16 *in, const float *bias) {
+    __m512 acc[4][2];
+    const uint8_t *q = t->q + m * t->K; const float *d = t->d + m * t->nb;
+    for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) acc[r][p] = t->acc ? _mm512_maskz_loadu_ps(in[p], t->c + (m + r) * t->c_rs + n + p * 16) : _mm512_setzero_ps();
+    for (int64_t b = 0; b < t->nb; b++, w++, q += 32, d++) {
+        __m512i s[4][2], e[4][2];                                  /* even and odd quads: two chains */
+        for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) { s[r][p] = w[p * t->nb].start; e[r][p] = _mm512_setzero_si512(); }
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++)
             for (int r = 0; r < R; r++) {
-                int32_t x[2]; memcpy(x, q[r] + b * 32 + i * 4, 8);
-                s0[r] = _mm512_dpbusd_epi32(s0[r], _mm512_set1_epi32(x[0] ^ (int32_t)0x80808080), w->q[i]);
-                s1[r] = _mm512_dpbusd_epi32(s1[r], _mm512_set1_epi32(x[1] ^ (int32_t)0x80808080), w->q[i + 1]);
+                int32_t x; memcpy(&x, q + r * t->K + i * 4, 4);
+                const __m512i xv = _mm512_set1_epi32(x);
+                for (int p = 0; p < P; p++) { if (R == 1 && i % 2) e[r][p] = _mm512_dpbusd_epi32(e[r][p], xv, w[p * t->nb].q[i]); else s[r][p] = _mm512_dpbusd_epi32(s[r][p], xv, w[p * t->nb].q[i]); }
             }
-        for (int r = 0; r < R; r++) acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(d[r][b]), w->d), _mm512_cvtepi32_ps(_mm512_add_epi32(s0[r], s1[r])), acc[r]);
+        for (int r = 0; r < R; r++)
+            for (int p = 0; p < P; p++)
+                acc[r][p] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(d[r * t->nb]), w[p * t->nb].d), _mm512_cvtepi32_ps(R == 1 ? _mm512_add_epi32(s[r][p], e[r][p]) : s[r][p]), acc[r][p]);
     }
-    for (int r = 0; r < R; r++) _mm512_mask_storeu_ps(t->c + (m + r) * t->c_rs + n, in, t->g.bias ? _mm512_add_ps(acc[r], bias) : acc[r]);
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) _mm512_mask_storeu_ps(t->c + (m + r) * t->c_rs + n + p * 16, in[p], t->g.bias ? _mm512_add_ps(acc[r][p], _mm512_loadu_ps(bias + p * 16)) : acc[r][p]);
 }
 static lm_err run(const lm_call *c, int64_t i, void *scratch) {
     const lm_q8 t = lm_q8_of(c);
+    block_t *w = scratch;
     int64_t m0, m1, n0, n1;
     lm_q8_tile(&t, i, &m0, &m1, &n0, &n1);
-    for (int64_t n = n0; n < n1; n += 16) {
-        const int64_t cols = lm_min64(16, n1 - n);
-        const __mmask16 in = (__mmask16)((1u << cols) - 1);
-        float bias[16] = { 0 };
-        for (int64_t j = 0; j < cols; j++) bias[j] = lm_q8_bias(&t, n + j);
-        pack(&t, n, cols, scratch);
+    for (int64_t n = n0; n < n1; n += 32) {
+        const int64_t cols = lm_min64(32, n1 - n);
+        const uint32_t mask = cols == 32 ? 0xffffffffu : (1u << cols) - 1;
+        const __mmask16 in[2] = { (__mmask16)mask, (__mmask16)(mask >> 16) };
+        float bias[32] = { 0 };
         int64_t m = m0;
-        for (; m + 4 <= m1; m += 4) rows(&t, 4, m, n, scratch, in, _mm512_loadu_ps(bias));
-        for (; m < m1; m++) rows(&t, 1, m, n, scratch, in, _mm512_loadu_ps(bias));
+        for (int64_t j = 0; j < cols; j++) bias[j] = lm_q8_bias(&t, n + j);
+        pack(&t, n, lm_min64(16, cols), w);
+        if (cols > 16) {
+            pack(&t, n + 16, cols - 16, w + t.nb);
+            for (; m + 4 <= m1; m += 4) rows(&t, 4, 2, m, n, w, in, bias);
+            for (; m < m1; m++) rows(&t, 1, 2, m, n, w, in, bias);
+        } else {
+            for (; m + 4 <= m1; m += 4) rows(&t, 4, 1, m, n, w, in, bias);
+            for (; m < m1; m++) rows(&t, 1, 1, m, n, w, in, bias);
+        }
     }
     return LM_OK;
 }

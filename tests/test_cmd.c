@@ -1,0 +1,275 @@
+/* test_cmd.c — the program from outside: help, JSON, files through every command, refusals. */
+#include <math.h>
+#include "cmd_run.h"
+#define F LM_FIXTURES
+#define NEED_PROGRAM() do { if (!begin()) LM_SKIP("the program is not built"); } while (0)
+
+static void test_help(void) {
+    NEED_PROGRAM();
+    json_t *all = json_of(run("--help --json")), *list = json_object_get(all, "commands");
+    LM_CHECK(json_array_size(list) >= 14);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *c = json_array_get(list, i);
+        ran r = run("%s --help", str(c, "name"));
+        LM_CHECK_RC(r, 0);
+        LM_CHECK(strstr(r.out, str(c, "summary")) && strstr(r.out, "usage: loam"));
+        json_t *o = json_object_get(c, "options");
+        for (size_t k = 0; k < json_array_size(o); k++) {
+            char flag[80]; snprintf(flag, sizeof flag, "--%s", str(json_array_get(o, k), "name"));
+            if (!strstr(r.out, flag)) { lm_t_fail++; printf("loam %s --help does not tell of %s\n", str(c, "name"), flag); }
+        }
+        done(&r);
+        LM_REFUSED(run("%s --no-such-flag", str(c, "name")), 2, "unknown option");
+    }
+    json_decref(all);
+    LM_REFUSED(run("quantise"), 2, "there is no command");
+    LM_REFUSED(run("tain"), 2, "did you mean train");
+}
+static void test_tables(void) {
+    NEED_PROGRAM();
+    static const char *const t[] = { "models", "ops", "optims", "quants", "samplers", "commands" };
+    for (int i = 0; i < LM_COUNT(t); i++) {
+        json_t *j = json_of(run("inspect --%s --json", t[i]));
+        LM_CHECK(json_array_size(j) >= 2);
+        for (size_t k = 0; k < json_array_size(j); k++) LM_CHECK(*str(json_array_get(j, k), "name"));
+        json_decref(j);
+    }
+    json_t *j = json_of(run("kernels --json")), *k = json_object_get(j, "kernels");
+    int chosen = 0, portable = 0;
+    for (size_t i = 0; i < json_array_size(k); i++) { chosen += json_is_true(json_object_get(json_array_get(k, i), "chosen")); portable += !*str(json_array_get(k, i), "needs") && !strcmp(str(json_array_get(k, i), "device"), "cpu"); }
+    LM_CHECK(chosen > 30 && portable > 30);
+    json_decref(j);
+    j = json_of(run("kernels --isa portable --json")); k = json_object_get(j, "kernels");
+    for (size_t i = 0; i < json_array_size(k); i++) LM_CHECK(!json_is_true(json_object_get(json_array_get(k, i), "chosen")) || !*str(json_array_get(k, i), "needs"));
+    json_decref(j);
+    LM_REFUSED(run("kernels --op matmull"), 2, "did you mean matmul");
+}
+static void test_inspect(void) {
+    NEED_PROGRAM();
+    const struct { const char *path, *kind; int tensors; } f[] = { { F "/models/llama2-gqa", "Hugging Face model", 21 }, { F "/format/small.gguf", "GGUF", 4 }, { F "/format/f4.npy", "NumPy array", 1 },
+        { F "/tok/gpt2.json", "tokenizer", 0 }, { F "/tok/spm.model", "tokenizer", 0 }, { F "/quant.safetensors", "safetensors", -1 } };
+    for (int i = 0; i < LM_COUNT(f); i++) {
+        json_t *j = json_of(run("inspect %s --json", f[i].path));
+        LM_CHECK_STR(str(j, "kind"), f[i].kind);
+        if (f[i].tensors >= 0) LM_CHECK((int)json_array_size(json_object_get(j, "tensors")) == f[i].tensors);
+        json_decref(j);
+        ran r = run("inspect %s", f[i].path);
+        LM_CHECK_RC(r, 0); LM_CHECK(r.n_out > 40); done(&r);
+    }
+    LM_REFUSED(run("inspect %s", at("nothing")), 2, "nothing");
+    LM_REFUSED(run("inspect %s", LM_ROOT "/CMakeLists.txt"), 3, "no kind of file");
+    LM_REFUSED(run("inspect %s", LM_ROOT "/src"), 3, "without a model");
+}
+static void test_tokenizer(void) {
+    NEED_PROGRAM();
+    static const char text[] = "Hello world! 123 na\xc3\xafve \xf0\x9f\x98\x80\n\ttabs";
+    static const char *const toks[] = { F "/tok/gpt2.json", F "/tok/llama3.json", F "/tok/qwen2.json", F "/tok/spm.model", F "/tok/llama2.json" };
+    for (int i = 0; i < LM_COUNT(toks); i++) {
+        ran enc = run_in(text, sizeof text - 1, "tokenizer encode %s --json", toks[i]);
+        LM_CHECK_RC(enc, 0);
+        ran dec = run_in(enc.out, enc.n_out, "tokenizer decode %s --json", toks[i]);
+        json_t *j = json_of(dec);
+        LM_CHECK_STR(str(j, "text"), text);
+        json_decref(j);
+        ran plain = run_in(text, sizeof text - 1, "tokenizer encode %s --plain", toks[i]);
+        ran back = run_in(plain.out, plain.n_out, "tokenizer decode %s", toks[i]);
+        LM_CHECK(back.n_out == sizeof text - 1 && !memcmp(back.out, text, sizeof text - 1));
+        done(&enc); done(&plain); done(&back);
+    }
+    json_t *j = json_of(run("tokenizer info %s --json", toks[1]));
+    LM_CHECK(num(j, "vocab") > 256 && num(j, "bos") >= 0 && strlen(str(j, "hash")) == 32);
+    json_decref(j);
+    j = json_of(run("tokenizer train --data %s --vocab 400 --out %s --json", F "/tok/train.txt", at("tk")));
+    LM_CHECK(num(j, "vocab") == 400);
+    json_decref(j);
+    j = json_of(run_in("abc", 3, "tokenizer encode %s --json", at("tk")));
+    LM_CHECK(json_array_size(json_object_get(j, "ids")) >= 1);
+    json_decref(j);
+    LM_REFUSED(run_in("1 2 x", 5, "tokenizer decode %s", toks[0]), 3, "no token id");
+    LM_REFUSED(run_in("1,,2", 4, "tokenizer decode %s", toks[0]), 3, "a number is missing");
+    LM_REFUSED(run_in("99999999", 8, "tokenizer decode %s", toks[0]), 2, "99999999");
+    LM_REFUSED(run_in("\xff\xfe", 2, "tokenizer encode %s", toks[0]), 3, "UTF-8");
+    LM_REFUSED(run("tokenizer"), 2, "encode, decode, train, info");
+    LM_REFUSED(run("tokenizer encode %s", F "/models/llama3/config.json"), 2, "config.json");
+    LM_REFUSED(run("tokenizer train --data %s --out %s", at("nothing"), at("tk2")), 2, "nothing");
+    LM_CHECK(!there(at("tk2/tokenizer.json")));
+}
+static bool same_files(const char *a, const char *b) {
+    size_t na = 0, nb = 1; char *x = get_file(a, &na), *y = get_file(b, &nb);
+    bool same = x && y && na == nb && !memcmp(x, y, na);
+    free(x); free(y);
+    return same;
+}
+static void test_logits(void) {
+    NEED_PROGRAM();
+    json_t *j = json_of(run("logits %s --ids 1,2,3,4,5,6,7,8,9,10 --out %s --json", F "/models/llama2-gqa", at("a.npy")));
+    LM_CHECK(json_array_size(json_object_get(j, "argmax")) == 10);
+    json_decref(j);
+    size_t n = 0; char *p = get_file(at("a.npy"), &n);
+    LM_CHECK(p && n > 128 && !memcmp(p, "\x93NUMPY", 6) && strstr(p + 10, "'<f4'") && strstr(p + 10, "(10, 320)"));
+    free(p);
+    static const char *const how[] = { "--chunk 1", "--chunk 3", "--threads 7", "--threads 1" };
+    for (int i = 0; i < LM_COUNT(how); i++) {
+        ran r = run("logits %s --ids 1,2,3,4,5,6,7,8,9,10 --out %s %s", F "/models/llama2-gqa", at("b.npy"), how[i]);
+        LM_CHECK_RC(r, 0); done(&r);
+        LM_CHECK(same_files(at("a.npy"), at("b.npy")));
+    }
+    LM_REFUSED(run("logits %s --ids 1,2", F "/models/llama2-gqa"), 2, "--out is missing");
+    LM_REFUSED(run("logits %s --ids 1,x --out %s", F "/models/llama2-gqa", at("c.npy")), 3, "no token id");
+    LM_REFUSED(run("logits %s --ids 1,320 --out %s", F "/models/llama2-gqa", at("c.npy")), 2, "outside the vocabulary");
+    LM_REFUSED(run("logits %s --ids 1,2 --out /proc/none/c.npy", F "/models/llama2-gqa"), 2, "/proc/none");
+    LM_CHECK(!there(at("c.npy")));
+}
+static void test_convert(void) {
+    NEED_PROGRAM();
+    static const char *const m[] = { "llama2-gqa", "gpt2" };
+    for (int i = 0; i < LM_COUNT(m); i++) {
+        char src[256]; snprintf(src, sizeof src, F "/models/%s", m[i]);
+        static const char line[] = "logits %s --ids 5,6,7,8 --out %s --dtype f32";
+        ran r = run("convert %s %s", src, at("m.gguf")); LM_CHECK_RC(r, 0); done(&r);
+        r = run("convert %s %s --to hf", at("m.gguf"), at("back")); LM_CHECK_RC(r, 0); done(&r);
+        r = run(line, src, at("1.npy")); LM_CHECK_RC(r, 0); done(&r);
+        r = run(line, at("m.gguf"), at("2.npy")); LM_CHECK_RC(r, 0); done(&r);
+        r = run(line, at("back"), at("3.npy")); LM_CHECK_RC(r, 0); done(&r);
+        LM_CHECK(same_files(at("1.npy"), at("2.npy")) && same_files(at("1.npy"), at("3.npy")));
+        static const char text[] = "The quick brown fox, 42 times.";
+        ran a = run_in(text, sizeof text - 1, "tokenizer encode %s", src), b = run_in(text, sizeof text - 1, "tokenizer encode %s", at("m.gguf")), c = run_in(text, sizeof text - 1, "tokenizer encode %s", at("back"));
+        LM_CHECK(a.n_out > 2); LM_CHECK_STR(a.out, b.out); LM_CHECK_STR(a.out, c.out);
+        done(&a); done(&b); done(&c);
+        LM_REFUSED(run("convert %s %s", src, at("m.gguf")), 2, "--force");
+        LM_REFUSED(run("convert %s %s", src, at("back")), 2, "already holds a model");
+        LM_REFUSED(run("convert %s %s --dtype Q8_0", src, at("q")), 3, "GGUF has quantized formats");
+        LM_REFUSED(run("convert %s %s --dtype Q9_9", src, at("q.gguf")), 2, "Q9_9");
+        char cmd[256]; snprintf(cmd, sizeof cmd, "rm -rf '%s' '%s'", at("m.gguf"), at("back"));
+        LM_CHECK(!system(cmd));
+    }
+    /* A splitting of words that GGUF has no name for: nothing is written. */
+    LM_REFUSED(run("convert %s %s --tokenizer %s", F "/models/llama2-gqa", at("o.gguf"), F "/tok/falcon.json"), 3, "");
+    LM_CHECK(!there(at("o.gguf")));
+}
+static void test_eval(void) {
+    NEED_PROGRAM();
+    json_t *j = json_of(run("eval %s --task perplexity --data %s --json", F "/models/llama2-gqa", F "/tok/train.txt"));
+    const double nll = num(j, "nll"), tokens = num(j, "tokens");
+    LM_CHECK(tokens > 100); LM_CHECK_NEAR(num(j, "ppl"), exp(nll), 1e-6 * exp(nll));
+    LM_CHECK_NEAR(num(j, "bpb"), nll * tokens / log(2.0) / num(j, "bytes"), 1e-6 * num(j, "bpb"));
+    json_decref(j);
+    json_t *k = json_of(run("eval %s --data %s --json --threads 7 --chunk 3 --quiet", F "/models/llama2-gqa", F "/tok/train.txt"));
+    LM_CHECK(num(k, "nll") == nll);
+    json_decref(k);
+    LM_REFUSED(run("eval %s --data %s", F "/models/llama2-gqa", at("nothing")), 2, "no such file");
+    LM_REFUSED(run("eval %s --task mmlu --data %s", F "/models/llama2-gqa", F "/tok/train.txt"), 2, "no task");
+    LM_REFUSED(run("eval %s", F "/models/llama2-gqa"), 2, "--data is missing");
+    put_file(at("empty.txt"), "", 0);
+    LM_REFUSED(run("eval %s --data %s", F "/models/llama2-gqa", at("empty.txt")), 3, "empty.txt");
+}
+static void test_data(void) {
+    NEED_PROGRAM();
+    static const char lines[] = "{\"text\": \"One document.\"}\n{\"text\": \"Another one, somewhat longer than the first.\"}\n\n{\"text\": \"Three.\"}\n";
+    put_file(at("d.jsonl"), lines, sizeof lines - 1);
+    json_t *j = json_of(run("data tokenize --tokenizer %s --out %s %s --json --quiet", F "/tok/gpt2.json", at("sh"), at("d.jsonl")));
+    LM_CHECK(num(j, "documents") == 3 && num(j, "tokens") > 10);
+    const double tokens = num(j, "tokens");
+    json_decref(j);
+    j = json_of(run("data verify %s --json", at("sh"))); LM_CHECK(num(j, "tokens") == tokens); json_decref(j);
+    j = json_of(run("verify %s --json", at("sh"))); LM_CHECK(json_array_size(json_object_get(j, "whole")) == 1); json_decref(j);
+    j = json_of(run("data inspect %s --tokenizer %s --count 1000 --json", at("sh"), F "/tok/gpt2.json"));
+    LM_CHECK(json_array_size(json_object_get(j, "ids")) == (size_t)tokens && json_array_size(json_object_get(j, "document_starts")) == 3);
+    json_decref(j);
+    LM_REFUSED(run("data inspect %s --tokenizer %s", at("sh"), F "/tok/llama3.json"), 3, "another tokenizer");
+    static const char bad[] = "{\"text\": \"fine\"}\n{\"txet\": \"not\"}\n";
+    put_file(at("bad.jsonl"), bad, sizeof bad - 1);
+    LM_REFUSED(run("data tokenize --tokenizer %s --out %s %s --quiet", F "/tok/gpt2.json", at("sh2"), at("bad.jsonl")), 3, "bad.jsonl:2");
+    ran r = run("data tokenize --tokenizer %s --out %s %s --quiet --on-error skip", F "/tok/gpt2.json", at("sh3"), at("bad.jsonl"));
+    LM_CHECK_RC(r, 0); done(&r);
+    /* One byte of a shard is changed. */
+    size_t n; char *p = get_file(at("sh/00000.shard"), &n);
+    LM_CHECK(p != NULL);
+    if (p) { p[70] ^= 1; put_file(at("sh/00000.shard"), p, n); free(p); LM_REFUSED(run("data verify %s", at("sh")), 3, "00000.shard"); }
+}
+static void test_bad_models(void) {
+    NEED_PROGRAM();
+    char cmd[1024];
+    snprintf(cmd, sizeof cmd, "cp -r '%s' '%s' && cp -r '%s' '%s'", F "/models/llama3", at("cut"), F "/models/llama3", at("other"));
+    LM_CHECK(!system(cmd));
+    size_t n; char *p = get_file(at("cut/model.safetensors"), &n);
+    put_file(at("cut/model.safetensors"), p, n - 100); free(p);
+    LM_REFUSED(run("run %s --prompt a", at("cut")), 3, "model.safetensors");
+    LM_REFUSED(run("logits %s --ids 1 --out %s", at("cut"), at("x.npy")), 3, "model.safetensors");
+    LM_REFUSED(run("convert %s %s --no-tokenizer", at("cut"), at("x.gguf")), 3, "model.safetensors");
+    LM_CHECK(!there(at("x.npy")) && !there(at("x.gguf")));
+    p = get_file(at("other/config.json"), &n);
+    char *d = strstr(p, "\"intermediate_size\": 52");
+    LM_CHECK(d != NULL);
+    if (d) { d[21] = '9'; put_file(at("other/config.json"), p, n); LM_REFUSED(run("logits %s --ids 1 --out %s", at("other"), at("x.npy")), 3, "mlp"); }
+    free(p);
+    LM_REFUSED(run("run %s --prompt a", F "/models/llama3"), 2, "llama3");       /* no tokenizer there */
+    LM_REFUSED(run("run %s", at("no-such-model")), 2, "no model");
+    LM_REFUSED(run("run %s --max-tokens x", F "/models/llama2-gqa"), 2, "max-tokens");
+    LM_REFUSED(run("run %s --temperature -1", F "/models/llama2-gqa"), 2, "temperature");
+    LM_REFUSED(run("run %s --dtype f17 --prompt a", F "/models/llama2-gqa"), 2, "f17");
+    /* With --json the same sentence as an object. */
+    ran r = run("run %s --json", at("no-such-model"));
+    json_t *j = json_loadb(r.out, r.n_out, 0, NULL);
+    LM_CHECK(j && strstr(str(json_object_get(j, "error"), "message"), "no model"));
+    json_decref(j); done(&r);
+}
+static void test_run(void) {
+    NEED_PROGRAM();
+    json_t *a = json_of(run("run %s --prompt ab --max-tokens 40 --temperature 0 --json", F "/models/llama2-gqa")), *b = json_of(run("run %s --prompt ab --max-tokens 40 --temperature 0 --json --threads 7", F "/models/llama2-gqa"));
+    LM_CHECK(json_array_size(json_object_get(a, "tokens")) == 40 || *str(a, "finish_reason"));
+    LM_CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(b, "tokens")));
+    json_decref(a); json_decref(b);
+    a = json_of(run("run %s --prompt ab --max-tokens 5 --n 3 --logprobs 2 --json --seed 3", F "/models/llama2-gqa"));
+    LM_CHECK(json_array_size(json_object_get(a, "choices")) == 3 && json_array_size(json_object_get(a, "logprobs")) == json_array_size(json_object_get(a, "tokens")));
+    json_decref(a);
+}
+static void test_plan(void) {
+    NEED_PROGRAM();
+    calm();
+    json_t *j = json_of(run("plan llama-7b --json --memory 8GB"));
+    LM_CHECK(num(j, "parameters") == 6738415616.0 && !json_is_true(json_object_get(j, "fits")) && strstr(str(j, "change"), "--dtype"));
+    LM_CHECK(num(j, "change_peak") <= 8e9 && num(json_object_get(j, "training"), "peak") > 1e11);
+    json_decref(j);
+    j = json_of(run("plan %s train.batch=64 data.seq=512 --memory 900MB --json", LM_ROOT "/examples/llama-30m.yaml"));
+    LM_CHECK(!json_is_true(json_object_get(j, "fits")) && strstr(str(j, "change"), "train.") && num(j, "change_peak") <= 9e8);
+    json_decref(j);
+    j = json_of(run("plan %s --json", F "/models/llama2-gqa")); LM_CHECK(json_is_true(json_object_get(j, "fits")) && num(j, "decode_tok_s") > 0); json_decref(j);
+    j = json_of(run("plan %s --json", LM_ROOT "/examples/gpt2-124m.yaml")); LM_CHECK(num(j, "parameters") == 124439808.0); json_decref(j);
+    LM_REFUSED(run("plan llama-8b"), 2, "llama-8b");
+    LM_REFUSED(run("plan model.with=3"), 2, "did you mean");
+}
+static void test_bench(void) {
+    NEED_PROGRAM();
+    calm();
+    json_t *j = json_of(run("bench infer --shape tiny-1m --prompt 32 --gen 8 --repeat 1 --threads 2 --json"));
+    bool pre = false, dec = false;
+    for (size_t i = 0; i < json_array_size(j); i++) {
+        const json_t *r = json_array_get(j, i);
+        pre |= !strcmp(str(r, "name"), "prefill") && num(r, "value") > 0; dec |= !strcmp(str(r, "name"), "decode") && num(r, "value") > 0;
+        LM_CHECK(*str(r, "unit") && json_object_get(r, "limit") && json_object_get(r, "peer"));
+    }
+    LM_CHECK(pre && dec);
+    json_decref(j);
+    j = json_of(run("bench train --shape tiny-1m --batch 1 --seq 32 --repeat 1 --json")); LM_CHECK(json_array_size(j) >= 3); json_decref(j);
+    j = json_of(run("bench infer --model %s --prompt 16 --gen 4 --repeat 1 --json", F "/models/llama2-gqa")); LM_CHECK(json_array_size(j) >= 2); json_decref(j);
+    LM_REFUSED(run("bench infr"), 2, "did you mean infer");
+    LM_REFUSED(run("bench infer --device cuda"), 3, "cuda");
+    LM_REFUSED(run("bench infer --shape gpt3"), 2, "no shape");
+}
+/* Standard output that cannot be written is an error, not silence. */
+static void test_full_stdout(void) {
+    NEED_PROGRAM();
+    int full = open("/dev/full", O_WRONLY), null = open("/dev/null", O_RDWR);
+    if (full < 0) LM_SKIP("no /dev/full");
+    char copy[256];
+    static const char *const line[] = { "kernels --json", "--help --json", "inspect --ops" };
+    for (int i = 0; i < LM_COUNT(line); i++) {
+        const pid_t pid = spawn(split(line[i], copy, sizeof copy), null, full, null);
+        int st; waitpid(pid, &st, 0);
+        if (i != 1) LM_CHECK(WIFEXITED(st) && WEXITSTATUS(st) == 1);
+    }
+    close(full); close(null);
+}
+LM_TEST_MAIN(LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert), LM_T1(test_eval), LM_T1(test_data), LM_T1(test_bad_models), LM_T1(test_run),
+             LM_T1(test_plan), LM_T1(test_bench), LM_T1(test_full_stdout))
