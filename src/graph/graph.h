@@ -82,7 +82,7 @@ lm_err lm_pass_session(lm_graph *g, lm_paged *pg, int *n_layer);
 lm_err lm_pass_fuse(lm_graph *g, int *n_fused);
 /* Recompute in the backward: level 0 nothing, 1 cheap ops (no matmul or attention), 1+k also the first k blocks whole. */
 lm_err lm_pass_recompute(lm_graph *g, int level);
-/* Set the compute dtype of every row that multiplies matrices (op->mm_at). */
+/* Set the compute dtype of every row that multiplies matrices (op->mm_at): F32, BF16, or I8 = integers where weights are Q8_0, else f32. */
 lm_err lm_pass_precision(lm_graph *g, lm_dtype mm);
 
 /* ---- the double interpreter: every node by its reference; the oracle of the tests ---------------------------------------------- */
