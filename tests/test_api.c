@@ -74,7 +74,9 @@ static void test_write_and_score(void) {
     loam_session_free(l);
     LM_CHECK(!loam_session_new(&s, m) && !loam_session_extend(s, ids, 9, NULL) && !loam_session_truncate(s, 0) && !loam_session_score(s, ids, n, b));
     for (size_t i = 1; i < n; i++) LM_CHECK(a[i] == b[i]);
-    LM_CHECK(loam_session_fork(&f, s) == LOAM_E_NOMEM || loam_session_length(f) == (int64_t)n);
+    int forked = loam_session_fork(&f, s);                            /* a pool of one session may have no page for the copy */
+    LM_CHECK(forked == LOAM_OK || forked == LOAM_E_NOMEM);
+    if (!forked) { LM_CHECK(loam_session_length(f) == (int64_t)n); loam_session_free(f); }
     loam_session_free(s);
     loam_model_free(m); loam_context_free(c);
 }

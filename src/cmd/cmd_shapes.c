@@ -66,8 +66,8 @@ static lm_err make(void *ud, const char *name, const lm_type *t, lm_role role, b
         if (k->o->dtype != LM_QUANT) type.dtype = k->o->dtype;
         if (k->o->panels && multiplied) layout = type.dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;
     }
+    if (!k->fill) return lm_store_declare(k->store, name, &type, layout);
     LM_TRY(lm_store_add(k->store, name, &type, layout, LM_MEM_WEIGHTS, &w));
-    if (!k->fill) return LM_OK;
     if (role == LM_ROLE_NORM || role == LM_ROLE_BIAS) {
         for (int64_t i = 0; i < lm_numel(&w); i++) ((float *)w.data)[i] = role == LM_ROLE_NORM ? 1.0f : 0.0f;
         return LM_OK;

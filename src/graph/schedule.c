@@ -49,43 +49,58 @@ static bool edge(lm_graph *g, edges *e, int *indeg, int from, int to) {
     if (!lm_graph_grow(g, &e[from].to, e[from].n, &e[from].cap, sizeof(int))) return false;
     e[from].to[e[from].n++] = to; indeg[to]++; return true;
 }
-static bool writes_state(const lm_node *n, const lm_value *s) {
-    for (int i = 0; i < n->n_out; i++) {
-        if (n->op->alias[i] && n->out[i]->state == s) return true;
-        if (n->acc >> i & 1 && n->acc_state[i]->state == s) return true;
-    }
-    return false;
+/* For each state, who writes it and who writes or reads it, in order of emission: lists in one array, from first[v] to first[v + 1]. */
+typedef struct { int *first, *node, *seen; } users;
+static void note(users *u, int pass, const lm_value *s, int i) {
+    if (!s || u->seen[s->id] == i) return;
+    u->seen[s->id] = i;
+    if (!pass) u->first[s->id + 1]++; else u->node[u->first[s->id]++] = i;
 }
-static bool reads_state(const lm_node *n, const lm_value *s) {
-    for (int i = 0; i < n->n_in; i++) if (n->in[i] && n->in[i]->state == s) return true;
-    return false;
+static void notes(users *u, int pass, const lm_node *n, int i, bool readers) {
+    for (int k = 0; k < n->n_out; k++) {
+        if (n->op->alias[k]) note(u, pass, n->out[k]->state, i);
+        if (n->acc >> k & 1) note(u, pass, n->acc_state[k]->state, i);
+    }
+    for (int k = 0; readers && k < n->n_in; k++) if (n->in[k]) note(u, pass, n->in[k]->state, i);
+}
+static lm_err users_of(lm_graph *g, const bool *live, bool readers, users *u) {
+    const int n = g->n_value;
+    u->first = lm_arena_alloc(g->a, (size_t)(n + 2) * sizeof *u->first); u->seen = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *u->seen);
+    if (!u->first || !u->seen) return g->err = LM_E_NOMEM;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int v = 0; v < n; v++) u->seen[v] = -1;
+        for (int i = 0; i < g->n_node; i++) if (live[i]) notes(u, pass, g->node[i], i, readers);
+        if (pass) { for (int v = n; v > 0; v--) u->first[v] = u->first[v - 1]; u->first[0] = 0; continue; }        /* each had moved to the next one's start */
+        for (int v = 0; v < n; v++) u->first[v + 1] += u->first[v];
+        if (!(u->node = lm_arena_alloc(g->a, (size_t)(u->first[n] + 1) * sizeof *u->node))) return g->err = LM_E_NOMEM;
+    }
+    return LM_OK;
 }
 /* Order of a state's users: a node that reads version k comes before the writer of version k+1. Versions are made in emission order of the
  * writers; accumulations into a state come in emission order after every alias write that precedes them. */
 static lm_err state_edges(lm_graph *g, const bool *live, edges *e, int *indeg) {
+    users w, u;
+    LM_TRY(users_of(g, live, false, &w));
+    LM_TRY(users_of(g, live, true, &u));
     for (int v = 0; v < g->n_value; v++) {
         const lm_value *s = g->value[v];
-        if (s->kind != LM_V_STATE) continue;
-        bool any = false;
-        for (int i = 0; i < g->n_node && !any; i++) any = live[i] && writes_state(g->node[i], s);
-        if (!any) continue;
-        for (int i = 0; i < g->n_node; i++) {
-            if (!live[i]) continue;
-            bool wi = writes_state(g->node[i], s);
-            if (!wi && !reads_state(g->node[i], s)) continue;
-            for (int k = 0; k < g->n_node; k++) {
-                if (k == i || !live[k]) continue;
-                bool wk = writes_state(g->node[k], s);
-                if (wi && wk) { if (i < k && !edge(g, e, indeg, i, k)) return g->err; }
-                else if (!wi && wk) {
-                    /* does i read a version that exists before k writes? then i first */
-                    bool early = true;
-                    for (int a = 0; a < g->node[i]->n_in; a++) {
-                        const lm_value *x = g->node[i]->in[a];
-                        if (x && x->state == s && x->node && x->node->id >= k) early = false;
-                    }
-                    if (early && !edge(g, e, indeg, i, k)) return g->err;
+        if (s->kind != LM_V_STATE || w.first[v] == w.first[v + 1]) continue;
+        int next = w.first[v];                                       /* of the writers: the first that is not before the user */
+        for (int a = u.first[v]; a < u.first[v + 1]; a++) {
+            const int i = u.node[a];
+            while (next < w.first[v + 1] && w.node[next] < i) next++;
+            const bool wi = next < w.first[v + 1] && w.node[next] == i;
+            for (int b = w.first[v]; b < w.first[v + 1]; b++) {
+                const int k = w.node[b];
+                if (k == i) continue;
+                if (wi) { if (i < k && !edge(g, e, indeg, i, k)) return g->err; continue; }
+                /* does i read a version that exists before k writes? then i first */
+                bool early = true;
+                for (int q = 0; q < g->node[i]->n_in; q++) {
+                    const lm_value *x = g->node[i]->in[q];
+                    if (x && x->state == s && x->node && x->node->id >= k) early = false;
                 }
+                if (early && !edge(g, e, indeg, i, k)) return g->err;
             }
         }
     }

@@ -32,7 +32,7 @@ void lm_store_free(lm_store *s) {
     for (int i = 0; i < s->n; i++) { lm_free(s->ctx, s->e[i].t.data); lm_free(s->ctx, s->e[i].name); }
     lm_free(s->ctx, s->e); lm_free(s->ctx, s->index); lm_free(s->ctx, s);
 }
-lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *out) {
+static lm_err put(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, bool storage, lm_tensor *out) {
     size_t bytes;
     if (!lm_storage_bytes(type->dtype, type->quant, layout, type->rank, type->dim, &bytes))
         return lm_fail(s->ctx, LM_E_SHAPE, "%s: a tensor of this shape and type cannot be stored (block size or overflow)", name);
@@ -55,13 +55,15 @@ lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layou
     entry e = { .bytes = bytes };
     e.name = lm_strdup(s->ctx, LM_MEM_GRAPH, name);
     if (!e.name) return LM_E_NOMEM;
-    e.t = lm_tensor_of(lm_calloc(s->ctx, tag, bytes ? bytes : 1, 1), type->dtype, type->rank, type->dim);
-    if (!e.t.data) { lm_free(s->ctx, e.name); return LM_E_NOMEM; }
+    e.t = lm_tensor_of(storage ? lm_calloc(s->ctx, tag, bytes ? bytes : 1, 1) : NULL, type->dtype, type->rank, type->dim);
+    if (storage && !e.t.data) { lm_free(s->ctx, e.name); return LM_E_NOMEM; }
     e.t.layout = (int8_t)layout; e.t.quant = type->quant;
     s->e[s->n] = e; *slot = s->n++;
     if (out) *out = e.t;
     return LM_OK;
 }
+lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *out) { return put(s, name, type, layout, tag, true, out); }
+lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout) { return put(s, name, type, layout, LM_MEM_MISC, false, NULL); }
 bool lm_store_get(const lm_store *s, const char *name, lm_tensor *t) {
     const int32_t *slot = find(s, name);
     if (!slot || *slot < 0) return false;
