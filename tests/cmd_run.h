@@ -19,10 +19,10 @@ typedef struct { int rc; char *out, *err; size_t n_out, n_err; } ran;
 static char root[64];                                       /* this program's scratch folder */
 static long file_limit;                                     /* RLIMIT_FSIZE of the next children; 0 none */
 
-static const char *at(const char *name) { static char b[8][512]; static int i; i = (i + 1) & 7; snprintf(b[i], sizeof b[i], "%s/%s", root, name); return b[i]; }
-static bool there(const char *p) { struct stat st; return !stat(p, &st); }
-static void put_file(const char *path, const void *p, size_t n) { FILE *f = fopen(path, "wb"); LM_CHECK(f && fwrite(p, 1, n, f) == n); if (f) fclose(f); }
-static char *get_file(const char *path, size_t *n) {
+__attribute__((unused)) static const char *at(const char *name) { static char b[8][512]; static int i; i = (i + 1) & 7; snprintf(b[i], sizeof b[i], "%s/%s", root, name); return b[i]; }
+__attribute__((unused)) static bool there(const char *p) { struct stat st; return !stat(p, &st); }
+__attribute__((unused)) static void put_file(const char *path, const void *p, size_t n) { FILE *f = fopen(path, "wb"); LM_CHECK(f && fwrite(p, 1, n, f) == n); if (f) fclose(f); }
+__attribute__((unused)) static char *get_file(const char *path, size_t *n) {
     FILE *f = fopen(path, "rb");
     if (!f) return NULL;
     size_t cap = 1 << 16, k; char *p = malloc(cap); *n = 0;
@@ -87,14 +87,14 @@ static void done(ran *r) { free(r->out); free(r->err); }
 /* Ends with rc; complains with both outputs. */
 #define LM_CHECK_RC(r, want) do { if ((r).rc != (want)) { lm_t_fail++; printf("%s:%d: %s: exit status %d, wanted %d: %s%s\n", __FILE__, __LINE__, lm_t_name, (r).rc, (want), (r).err, (r).out); } } while (0)
 /* A refusal: exit status, one line on stderr that begins "loam VERB: " and holds a phrase, and nothing else. */
-static void refused_(const char *file, int line, ran r, int rc, const char *phrase) {
+__attribute__((unused)) static void refused_(const char *file, int line, ran r, int rc, const char *phrase) {
     const char *nl = strchr(r.err, '\n');
     if (r.rc != rc || strncmp(r.err, "loam", 4) || !strstr(r.err, phrase) || !nl || nl[1]) {
         lm_t_fail++; printf("%s:%d: %s: exit status %d, wanted %d and one sentence with \"%s\": %s\n", file, line, lm_t_name, r.rc, rc, phrase, r.err); }
     done(&r);
 }
 #define LM_REFUSED(r, rc, phrase) refused_(__FILE__, __LINE__, r, rc, phrase)
-static json_t *json_of_(const char *file, int line, ran r) {
+__attribute__((unused)) static json_t *json_of_(const char *file, int line, ran r) {
     json_error_t e;
     json_t *j = r.rc ? NULL : json_loadb(r.out, r.n_out, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
     if (!j) { lm_t_fail++; printf("%s:%d: %s: exit status %d, no JSON: %.300s%.300s\n", file, line, lm_t_name, r.rc, r.out, r.err); }
@@ -102,8 +102,8 @@ static json_t *json_of_(const char *file, int line, ran r) {
     return j;
 }
 #define json_of(r) json_of_(__FILE__, __LINE__, r)
-static double num(const json_t *j, const char *key) { const json_t *v = json_object_get(j, key); return json_is_number(v) ? json_number_value(v) : NAN; }
-static const char *str(const json_t *j, const char *key) { const char *s = json_string_value(json_object_get(j, key)); return s ? s : ""; }
+__attribute__((unused)) static double num(const json_t *j, const char *key) { const json_t *v = json_object_get(j, key); return json_is_number(v) ? json_number_value(v) : NAN; }
+__attribute__((unused)) static const char *str(const json_t *j, const char *key) { const char *s = json_string_value(json_object_get(j, key)); return s ? s : ""; }
 
 static void clean_up(void) { char c[128]; snprintf(c, sizeof c, "rm -rf '%s'", root); if (*root && system(c)) printf("%s is left\n", root); }
 /* A scratch folder, and this machine's ceilings made up, so that no test waits for a measurement. */
@@ -116,7 +116,7 @@ static bool begin(void) {
     signal(SIGPIPE, SIG_IGN);
     return there(LM_PROGRAM);
 }
-static void calm(void) {
+__attribute__((unused)) static void calm(void) {
     static bool did;
     if (did) return;
     did = true;

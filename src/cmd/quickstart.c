@@ -235,8 +235,8 @@ static lm_err write_config(show *s, bool bf16) {
     char *path = lm_arena_printf(s->cli->a, "%s/run.yaml", s->dir);
     lm_str_puts(&y, "# A small Llama-style model; `loam train --print-config` shows every key.\ndata:\n  path: ");
     lm_str_printf(&y, "%s/train.txt\n  val_path: %s/held-out.txt\n  seq: 256\ntokenizer:\n  path: %s/tokenizer\n", s->dir, s->dir, s->dir);
-    lm_str_printf(&y, "model:\n  d: 192\n  n_layer: 4\n  n_head: 3\n  d_ff: 512\n  max_pos: 1024\ntrain:\n  batch: 4\n  dtype: %s\n  val_every: 0\n  checkpoint_every: 25\n  log_every: 1\n  seed: 1\n"
-                      "optim:\n  name: muon\n  lr: 0.004\n  muon_lr: 0.02\n  warmup: 10\n  min_lr: 0.05\n  muon_weight_decay: 0.01\n", bf16 ? "bf16" : "f32");
+    lm_str_printf(&y, "model:\n  d: 128\n  n_layer: 4\n  n_head: 2\n  d_ff: 384\n  max_pos: 1024\ntrain:\n  batch: 4\n  dtype: %s\n  val_every: 0\n  checkpoint_every: 25\n  log_every: 1\n  seed: 1\n"
+                      "optim:\n  name: muon\n  lr: 0.006\n  muon_lr: 0.03\n  warmup: 10\n  min_lr: 0.05\n  muon_weight_decay: 0.01\n", bf16 ? "bf16" : "f32");
     lm_err err = path ? lm_str_err(&y) : LM_E_NOMEM;
     if (!err) err = lm_file_write_atomic(s->cli->ctx, path, y.p, y.n);
     lm_str_free(&y);
