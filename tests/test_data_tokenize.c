@@ -141,6 +141,7 @@ static void test_kill_and_resume(void) {
     uint64_t calls = lm_file_calls();
     LM_NEED_OK(ctx, tokenize(ctx, t_path("whole")));
     calls = lm_file_calls() - calls;
+    lm_ctx_free(ctx);                                                   /* its threads end before a fork: a child of several threads may not start its own */
     lm_hash128_t want = t_tree(t_path("whole"), &files);
     lm_rng r = lm_rng_of(17, "kills");
     enum { EXACT = 24, ALL = 32 };
@@ -154,19 +155,23 @@ static void test_kill_and_resume(void) {
             kills += run_killed(dir, n, exact);
             lm_shards *s;
             snprintf(name, sizeof name, "%s/index.json", out);
-            if (!lm_exists(t_path(name))) LM_CHECK_ERR(ctx, lm_shards_open(&s, ctx, dir), LM_E_NOTFOUND, "");
+            if (lm_exists(t_path(name))) continue;
+            ctx = t_ctx(1);
+            LM_CHECK_ERR(ctx, lm_shards_open(&s, ctx, dir), LM_E_NOTFOUND, "");
+            lm_ctx_free(ctx);
         }
         struct stat before = {0}, after = {0};
         snprintf(name, sizeof name, "%s/resume.json", out);
         bool there = lm_exists(t_path(name));
         snprintf(name, sizeof name, "%s/00000.shard", out);
         there = there && !stat(t_path(name), &before);
+        ctx = t_ctx(2);
         LM_CHECK_OK(ctx, tokenize(ctx, dir));
+        lm_ctx_free(ctx);
         kept += there && !stat(t_path(name), &after) && before.st_ino == after.st_ino && before.st_mtim.tv_nsec == after.st_mtim.tv_nsec;
         if (!lm_hash_same(t_tree(dir, &files), want)) { lm_t_fail++; printf("%s differs from the uninterrupted run\n", out); }
     }
     LM_CHECK(kills >= EXACT && kept > EXACT / 2);
-    lm_ctx_free(ctx);
     t_done();
 }
 /* Finished shards are not made again; damaged ones are; other inputs throw the unfinished away and leave the finished alone. */

@@ -3,7 +3,7 @@
 #include "cmd/cmd_plan.h"
 #include "cmd/cmd_shapes.h"
 
-void lm_need_of_trainer(const lm_machine *m, lm_trainer *t, int64_t tokens, int64_t accum, int64_t micro, size_t base, lm_train_need *out) {
+void lm_need_of_trainer(lm_ctx *ctx, const lm_machine *m, lm_trainer *t, int64_t tokens, int64_t accum, int64_t micro, size_t base, lm_train_need *out) {
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
     size_t largest = 0;
     for (int i = 0; i < lm_trainer_n_params(t); i++) {
@@ -13,6 +13,8 @@ void lm_need_of_trainer(const lm_machine *m, lm_trainer *t, int64_t tokens, int6
         if (n > largest) largest = n;
     }
     lm_batch b = { .n = tokens / accum };
+    lm_ledger l; lm_mem_ledger(ctx, &l);
+    base += l.now[LM_MEM_GRAPH];                                          /* the plans themselves, which a dry run makes too */
     *out = (lm_train_need){ .params = p.params, .grads = p.grads, .optim = p.optim, .act = lm_max64((int64_t)p.accumulate.arena_bytes, (int64_t)p.update.arena_bytes), .n_params = (int64_t)p.n_params,
         .scratch = lm_max64((int64_t)p.accumulate.thread_bytes, (int64_t)p.update.thread_bytes), .base = base, .tokens = tokens, .recompute = p.recompute, .micro = micro };
     const lm_cost k = lm_cost_step(m, t, accum);
@@ -26,7 +28,7 @@ lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     dry.dry = true;
     LM_TRY(lm_store_new(&store, ctx));
     lm_err err = lm_trainer_new(&t, ctx, c, store, &dry);
-    if (!err) lm_need_of_trainer(m, t, o->batch * o->seq * accum, accum, o->batch, base, out);
+    if (!err) lm_need_of_trainer(ctx, m, t, o->batch * o->seq * accum, accum, o->batch, base, out);
     lm_trainer_free(t); lm_store_free(store);
     return err;
 }

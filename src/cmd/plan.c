@@ -86,7 +86,7 @@ static void on_event(void *ud, const lm_run_event *e) {
     if (e->kind == LM_RUN_DATA) { d->base = lm_rss_now(); d->peak = lm_rss_peak(); }
     if (e->kind != LM_RUN_PLAN) return;
     const int64_t micro = d->c->train.batch / e->accum;
-    lm_need_of_trainer(&d->j->m, e->trainer, d->c->train.batch * d->c->data.seq, e->accum, micro, d->base, &d->n);
+    lm_need_of_trainer(d->j->cli->ctx, &d->j->m, e->trainer, d->c->train.batch * d->c->data.seq, e->accum, micro, d->base, &d->n);
     if (d->peak > d->n.peak) d->n.peak = d->peak;
     d->have = true;
     if (d->j->o->print) { lm_plan_print(lm_trainer_accumulate_plan(e->trainer), &d->steps); lm_plan_print(lm_trainer_update_plan(e->trainer), &d->steps); }

@@ -34,13 +34,13 @@ lm_err lm_cmd_train_config(lm_ctx *ctx, lm_arena *a, const lm_strlist *pos, lm_r
     }
     return LM_OK;
 }
-typedef struct { lm_cli *cli; const lm_run_cfg *cfg; lm_run_event last; lm_machine m; double ceiling; lm_str result; size_t now, peak; lm_train_need need; double *took; int64_t n_took; } view;
+typedef struct { lm_cli *cli; lm_ctx *ctx; const lm_run_cfg *cfg; lm_run_event last; lm_machine m; double ceiling; lm_str result; size_t now, peak; lm_train_need need; double *took; int64_t n_took; } view;
 static int by_size(const void *a, const void *b) { double x = *(const double *)a, y = *(const double *)b; return x < y ? -1 : x > y; }
 static double median_step(view *v) { if (!v->n_took) return 0; qsort(v->took, (size_t)v->n_took, sizeof *v->took, by_size); return v->took[v->n_took / 2]; }
 static void plan_lines(view *v, const lm_run_event *e) {
     lm_arena *a = v->cli->a;
     const lm_trainer_plan *p = e->plan;
-    lm_need_of_trainer(&v->m, e->trainer, v->cfg->train.batch * v->cfg->data.seq, e->accum, v->cfg->train.batch / e->accum, v->now, &v->need);
+    lm_need_of_trainer(v->ctx, &v->m, e->trainer, v->cfg->train.batch * v->cfg->data.seq, e->accum, v->cfg->train.batch / e->accum, v->now, &v->need);
     if (v->peak > v->need.peak) v->need.peak = v->peak;
     lm_cli_say(v->cli, "plan: %.2f M parameters · weights %s, gradients %s, optimizer %s, activations %s (recompute level %d) → peak %s · %.2f GFLOP, %s a step", (double)p->n_params / 1e6,
                lm_cli_bytes(a, (double)p->params), lm_cli_bytes(a, (double)p->grads), lm_cli_bytes(a, (double)p->optim),
@@ -122,6 +122,7 @@ static lm_err run(lm_cli *cli) {
     v.ceiling = cfg.train.dtype ? v.m.mm_bf16 : v.m.mm_f32;
     if (!err && !(v.took = lm_arena_alloc(cli->a, KEPT * sizeof *v.took))) err = LM_E_NOMEM;
     if (!err) err = lm_cmd_comm(cli, &comm);
+    v.ctx = ctx;
     const lm_run_opts ro = { .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_cmd_sample, .comm = comm };
     if (!err) err = lm_train_run(ctx, &cfg, &ro);
     if (own && err) lm_fail(cli->ctx, err, "%s", lm_error(own));

@@ -50,6 +50,6 @@ lm_cost lm_cost_step(const lm_machine *m, lm_trainer *t, int64_t accum) {
 size_t lm_cost_memory(const lm_trainer_plan *p, const lm_batch *b, size_t now, size_t peak, size_t largest) {
     size_t save = 8 * largest;                                                /* rows on their way to a file: f32 and as written, a megabyte of numbers at most */
     if (save > (size_t)8 << 20) save = (size_t)8 << 20;
-    size_t total = now + p->total + (b ? (size_t)b->n * 4 * sizeof(int32_t) : 0) + save + ((size_t)2 << 20);
+    size_t total = now + p->total + (b ? (size_t)b->n * 4 * sizeof(int32_t) : 0) + save + ((size_t)1 << 20);      /* the last: buffer of metrics.jsonl */
     return total > peak ? total : peak;
 }
