@@ -253,6 +253,10 @@ static void test_bench(void) {
     json_decref(j);
     j = json_of(run("bench train --shape tiny-1m --batch 1 --seq 32 --repeat 1 --json")); LM_CHECK(json_array_size(j) >= 3); json_decref(j);
     j = json_of(run("bench infer --model %s --prompt 16 --gen 4 --repeat 1 --json", F "/models/llama2-gqa")); LM_CHECK(json_array_size(j) >= 2); json_decref(j);
+    j = json_of(run("bench plan --repeat 1 --json"));
+    LM_CHECK(json_array_size(j) == 10);
+    for (size_t i = 0; i < json_array_size(j); i++) LM_CHECK(num(json_array_get(j, i), "value") > 0);
+    json_decref(j);
     LM_REFUSED(run("bench infr"), 2, "did you mean infer");
     LM_REFUSED(run("bench infer --device cuda"), 3, "cuda");
     LM_REFUSED(run("bench infer --shape gpt3"), 2, "no shape");

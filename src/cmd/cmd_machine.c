@@ -17,7 +17,7 @@
 #include "dist/dist.h"
 #include "format/json.h"
 
-enum { VERSION = 3, TRIES = 3 };
+enum { VERSION = 4, TRIES = 3 };
 static lm_err cache_path(lm_cli *cli, char **out) {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char model[128];
@@ -32,7 +32,7 @@ static lm_err cache_path(lm_cli *cli, char **out) {
 typedef struct { double share; int64_t tries; } quality;
 static const struct { const char *key; size_t at; } field[] = {
     { "fma_f32", offsetof(lm_machine, fma_f32) }, { "mm_f32", offsetof(lm_machine, mm_f32) }, { "mm_bf16", offsetof(lm_machine, mm_bf16) }, { "read_1", offsetof(lm_machine, read_1) },
-    { "read_n", offsetof(lm_machine, read_n) }, { "cache_n", offsetof(lm_machine, cache_n) }, { "mid_n", offsetof(lm_machine, mid_n) } };
+    { "read_n", offsetof(lm_machine, read_n) }, { "cache_n", offsetof(lm_machine, cache_n) }, { "mid_n", offsetof(lm_machine, mid_n) }, { "last_cache", offsetof(lm_machine, last_cache) } };
 /* This build of the program, as far as the system tells: size and time of its file. 0: unknown. */
 static int64_t build_id(void) {
     struct stat st;

@@ -224,8 +224,8 @@ static lm_err place_buffers(planner *s, int *scratch_of) {
     lm_buf **scratch = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * 2 * sizeof *scratch);
     size_t *at = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 2) * sizeof *at);
     if (!scratch || !at) return LM_E_NOMEM;
-    p->stats.arena_bytes = lm_place(s->b, s->n_buf, scratch);
     p->stats.live_bytes = lm_place_least(s->b, s->n_buf, p->n_step, at);
+    p->stats.arena_bytes = lm_place(s->b, s->n_buf, p->stats.live_bytes, scratch);
     p->stats.thread_bytes = p->thread_stride * (size_t)lm_ctx_threads(p->ctx);
     return LM_OK;
 }
@@ -355,7 +355,7 @@ lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *
     lm_plan *p = lm_arena_alloc(a, sizeof *p);
     if (!p) { lm_arena_free(a); return LM_E_NOMEM; }
     p->ctx = ctx; p->a = a; p->comm = o->comm ? o->comm : lm_comm_self(); p->dry = o->dry;
-    planner s = { .p = p, .g = g, .o = o, .feat = o->features ? o->features : lm_cpu_features_of(ctx), .fake = STATE_FAKE };
+    planner s = { .p = p, .g = g, .o = o, .feat = !o->features ? lm_cpu_features_of(ctx) : o->dry ? o->features : o->features & lm_cpu_features_of(ctx), .fake = STATE_FAKE };
     lm_err e = make(&s);
     if (e) { lm_plan_free(p); return e; }
     *out = p; return LM_OK;
@@ -393,7 +393,8 @@ void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel,
 }
 const lm_call *lm_plan_call(const lm_plan *p, int i) { return &p->step[i].call; }
 void lm_plan_print(const lm_plan *p, lm_str *o) {
-    lm_str_printf(o, "steps %d  arena %zu  scratch %zu  states %zu\n", p->n_step, p->stats.arena_bytes, p->thread_stride, p->stats.state_bytes);
+    lm_str_printf(o, "steps %d  waits %d  in place %d  arena %zu (live %zu)  scratch %zu a thread  states %zu  inputs %zu  constants %zu\n", p->n_step, p->stats.n_waits, p->stats.n_inplace,
+                  p->stats.arena_bytes, p->stats.live_bytes, p->thread_stride, p->stats.state_bytes, p->stats.input_bytes, p->stats.const_bytes);
     for (int i = 0; i < p->n_step; i++) {
         const lm_step *s = &p->step[i];
         lm_str_printf(o, "%d %s %s wait %d", i, s->op, s->k->name, s->wait_for);
@@ -402,7 +403,7 @@ void lm_plan_print(const lm_plan *p, lm_str *o) {
             for (int d = 0; d < s->call.out[k].rank; d++) lm_str_printf(o, d ? "x%lld" : " %lld", (long long)s->call.out[k].dim[d]);
             uintptr_t at = (uintptr_t)s->call.out[k].data, a = p->dry ? ARENA_FAKE : (uintptr_t)p->arena;
             if (at >= a && at < a + p->stats.arena_bytes) lm_str_printf(o, " @%zu", (size_t)(at - a));
-            else lm_str_puts(o, " @state");
+            else lm_str_puts(o, s->call.acc >> k & 1 ? " += @state" : " @state");
         }
         lm_str_putc(o, '\n');
     }

@@ -20,7 +20,7 @@ typedef struct {
     bool create_states;            /* allocate missing states, zeroed, tag by state_tag */
     lm_mem_tag state_tag;
     lm_comm *comm;                 /* NULL: the communicator of one */
-    uint64_t features;             /* CPU feature mask; 0 = the context's */
+    uint64_t features;             /* CPU features to choose kernels by; 0 = the context's. A dry plan may ask for another machine's, others get those that are here */
     lm_plan *share;                /* borrow this plan's arena and scratch where they are large enough (the two never run at once); it must outlive */
     bool dry;                      /* lay out and cost only: no allocation, cannot run */
 } lm_plan_opts;

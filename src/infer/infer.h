@@ -20,6 +20,7 @@ typedef struct {
     int64_t kv_tokens;           /* page pool; 0 = max_seqs * context */
     lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16) */
     bool dry;                    /* plan only */
+    uint64_t features;           /* lm_plan_opts.features; 0 = the context's */
 } lm_engine_opts;
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);
 void lm_engine_free(lm_engine *e);

@@ -1,7 +1,6 @@
 /* cost.c — see cost.h. */
 #include <stdio.h>
 #include <string.h>
-#include "device/cpu.h"
 #include "op/attn/attn.h"
 #include "train/cost.h"
 #include "train/train_int.h"
@@ -29,9 +28,8 @@ lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t 
     lm_plan_stats st;
     lm_plan_stats_of(p, &st);
     lm_cost c = { 0, 0, 0, 0 };
-    const double last = (double)(lm_cpu_cache(3) ? lm_cpu_cache(3) : (size_t)8 << 20);
     const double held = (double)(st.state_bytes + st.arena_bytes);              /* what a run of the plan walks through */
-    const double bw = held > last ? m->read_n : m->mid_n;
+    const double bw = held > m->last_cache ? m->read_n : m->mid_n;
     for (int i = 0; i < st.n_steps; i++) {
         const char *op, *kernel; double flops, bytes, t;
         char key[LM_MACHINE_KEY];

@@ -37,6 +37,7 @@ done:
 lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
     lm_machine m = { .threads = lm_ctx_threads(ctx) };
     lm_ctx *one = NULL;
+    m.last_cache = (double)(lm_cpu_cache(3) ? lm_cpu_cache(3) : (size_t)8 << 20);
     m.fma_f32 = lm_probe_fma(ctx, 0.05);
     LM_TRY(lm_machine_matmul(ctx, LM_F32, 512, 2048, 1024, false, 0.15, &m.mm_f32));
     LM_TRY(lm_machine_matmul(ctx, LM_BF16, 512, 2048, 1024, false, 0.15, &m.mm_bf16));

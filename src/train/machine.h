@@ -18,6 +18,7 @@ typedef struct {
     double read_1, read_n;                   /* bytes/s from memory by one thread and by all */
     double cache_n;                          /* bytes/s by all threads from half a megabyte each */
     double mid_n;                            /* the same from eight megabytes each: the last cache, where it is that large */
+    double last_cache;                       /* its bytes: what a run of a plan walks through beyond them comes from memory */
     int n_point; lm_machine_point point[LM_MACHINE_POINTS];      /* sorted by key, then work; none: only ceilings are known */
 } lm_machine;
 /* About three seconds and half a gigabyte; `ctx` has the threads meant. */

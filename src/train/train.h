@@ -28,6 +28,7 @@ typedef struct {
     uint64_t seed;
     lm_comm *comm; lm_mesh_kind mesh;        /* NULL: alone */
     bool dry;                                /* plan only */
+    uint64_t features;                       /* lm_plan_opts.features; 0 = the context's */
 } lm_trainer_opts;
 /* Sizes are this rank's; n_params the model's. */
 typedef struct { lm_plan_stats accumulate, update, eval; size_t params, n_params, grads, optim, total; int recompute; } lm_trainer_plan;

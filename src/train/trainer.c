@@ -65,7 +65,7 @@ static lm_err update_graph(lm_trainer *t, lm_graph **out) {
     *out = g; return LM_OK;
 }
 static lm_err plan_of(lm_trainer *t, lm_graph *g, lm_mem_tag tag, bool dry, lm_plan *share, lm_plan **out) {
-    const lm_plan_opts po = { .store = t->store, .create_states = true, .state_tag = tag, .comm = t->o.comm, .dry = dry, .share = share };
+    const lm_plan_opts po = { .store = t->store, .create_states = true, .state_tag = tag, .comm = t->o.comm, .features = t->o.features, .dry = dry, .share = share };
     return lm_plan_new(out, t->ctx, g, &po);
 }
 static size_t states_total(const lm_trainer *t, size_t *params, size_t *optim) {
