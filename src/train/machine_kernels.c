@@ -77,8 +77,8 @@ static lm_err training(watch *w, const lm_cfg *c, int64_t batch, int64_t seq, lm
     }
     double loss = 0;
     LM_GOTO(lm_trainer_accumulate(t, &b, 0, 0, &loss), done);
+    LM_GOTO(observe(w, lm_trainer_accumulate_plan(t), runs, batch, seq), done);              /* before the update, which shares its arena: the inputs are still there */
     LM_GOTO(lm_trainer_update(t, 1, 1.0, (double)b.n, NULL), done);
-    LM_GOTO(observe(w, lm_trainer_accumulate_plan(t), runs, batch, seq), done);
     err = observe(w, lm_trainer_update_plan(t), runs, 0, 0);
 done:
     lm_batch_free(w->ctx, &b); lm_trainer_free(t); lm_store_free(store);
