@@ -16,7 +16,8 @@ typedef struct lm_session lm_session;
 typedef struct {
     int64_t context;             /* tokens a session may hold; 0 = the model's */
     int64_t max_seqs;            /* sessions in one run; 0 = 1 */
-    int64_t chunk;               /* tokens in one run; 0 = 256 */
+    int64_t chunk;               /* tokens in one run; 0 = 256. Dynamic rope scaling: the whole context, rows too, since a call's length is part of its mathematics */
+    int64_t rows;                /* rows of logits held at a time, where a call wants all of them; 0 = 32 */
     int64_t kv_tokens;           /* page pool; 0 = max_seqs * context */
     lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16) */
     bool dry;                    /* plan only */
