@@ -79,7 +79,7 @@ static int report(lm_cli *cli, lm_ctx *ctx, const char *name, lm_err e) {
     lm_cli_progress_end(cli);
     const char *why = ctx && *lm_error(ctx) ? lm_error(ctx) : lm_err_text(e);
     fprintf(stderr, "loam %s: %s\n", name, why);
-    if (cli->json) {
+    if (cli->json && !cli->answered) {
         lm_str s = {0};
         lm_str_puts(&s, "{\"error\": {\"code\": "); lm_str_json(&s, lm_err_name(e), strlen(lm_err_name(e)));
         lm_str_puts(&s, ", \"message\": "); lm_str_json(&s, why, strlen(why)); lm_str_puts(&s, "}}\n");

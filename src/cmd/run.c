@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "cmd/cmd_common.h"
+#include "cmd/cmd_text.h"
 
 typedef struct {
     lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
@@ -46,7 +47,7 @@ static lm_err parse_bias(lm_cli *cli, const opts *o, int32_t *id, float *x) {
     }
     return LM_OK;
 }
-static int print_text(void *ud, int i, const char *p, size_t n) { (void)ud; (void)i; fwrite(p, 1, n, stdout); fflush(stdout); return 0; }
+static int print_text(void *ud, int i, const char *p, size_t n) { (void)ud; (void)i; fwrite(p, 1, n, stdout); return fflush(stdout) || ferror(stdout); }      /* nobody reads any more: no reason to go on */
 static void number(lm_str *s, double v) { if (v > -1e30 && v < 1e30) lm_str_printf(s, "%.9g", v); else lm_str_puts(s, "null"); }
 static void one(lm_str *s, const lm_tok *tok, const lm_generated *g, int n_top, bool lp) {
     lm_str_puts(s, "\"tokens\": [");
@@ -114,6 +115,7 @@ static lm_err run(lm_cli *cli) {
             fprintf(stderr, "loaded in %s · prompt %lld tokens in %s · %lld tokens at %.1f tok/s\n", lm_cli_time(cli->a, m.load_s), (long long)g.prompt_tokens, lm_cli_time(cli->a, g.prefill_s),
                     (long long)made, g.decode_s > 0 ? (double)(made - g.n) / g.decode_s : 0.0);
     }
+    for (int i = 0; i < g.n && !err; i++) if (g.out[i].why == LM_STOP_CANCELLED && lm_cli_stopped(cli)) err = lm_cli_stop_err(cli);     /* what there was is out */
 done:
     lm_str_free(&out); lm_free(cli->ctx, file); lm_tok_buf_free(&ids);
     if (g.a) lm_generation_free(&g);
