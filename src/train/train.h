@@ -45,7 +45,7 @@ lm_err lm_trainer_update(lm_trainer *t, int64_t step /* 1-based */, double lr_sc
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum);                                            /* forward only; adds */
 /* ---- on several ranks these are asked of every rank together; alone they are plain ----------------------------------------------------------- */
 lm_hash128_t lm_trainer_hash(const lm_trainer *t);       /* of all parameters, whole, by name order: equal on all ranks and on any mesh; zero after an error */
-lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir);       /* lm_model_save_hf of whole parameters, by rank 0 */
+lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir);       /* lm_model_save_hf of whole parameters, by rank 0, one parameter at a time */
 lm_err lm_trainer_whole(lm_trainer *t, lm_store *out);           /* whole parameters into a store; out NULL: on this rank only take part */
 /* Random initial weights of what a rank holds: lm_model_init's numbers, under LM_MESH_FSDP only its rows of them. comm NULL: alone. */
 lm_err lm_trainer_init(lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, uint64_t seed, lm_mesh_kind mesh, lm_comm *comm);
@@ -53,9 +53,10 @@ int lm_trainer_n_params(const lm_trainer *t);
 const lm_optim_param *lm_trainer_param(const lm_trainer *t, int i);
 
 /* ---- checkpoints: DIR/step-N/{config.json, model.safetensors, optimizer.safetensors, manifest.json}, DIR/latest ------------------------------ */
-typedef struct { int64_t step, seqs; double best_val; lm_hash128_t tok_hash, config_hash; const char *isa; } lm_ckpt_state;
+typedef struct { int64_t step, seqs; double best_val; lm_hash128_t tok_hash, config_hash, data_hash; const char *isa; /* of lm_cpu_isa_names(); "" if it was read and is none of them */ } lm_ckpt_state;
 lm_err lm_ckpt_save(lm_trainer *t, const char *dir, const lm_ckpt_state *st, int keep_last);     /* atomic; keeps the last k and `best`; written by rank 0 */
 lm_err lm_ckpt_find(lm_ctx *ctx, const char *dir, char **path);                                /* newest whole one; LM_E_NOTFOUND if none; lm_free */
 lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st);                       /* checks every hash; the store is filled */
+lm_err lm_ckpt_peek(lm_ctx *ctx, const char *path, lm_ckpt_state *st);                         /* what its manifest says; no file is hashed */
 lm_err lm_ckpt_verify(lm_ctx *ctx, const char *path);
 #endif
