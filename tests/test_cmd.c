@@ -271,11 +271,11 @@ static void test_padded_vocabulary(void) {
 static void test_plan(void) {
     NEED_PROGRAM();
     calm();
-    json_t *j = json_of(run("plan llama-7b --json --memory 8GB"));
+    json_t *j = json_of(run("plan llama-7b --json --memory-budget 8GB"));
     LM_CHECK(num(j, "parameters") == 6738415616.0 && !json_is_true(json_object_get(j, "fits")) && strstr(str(j, "change"), "--dtype"));
     LM_CHECK(num(j, "change_peak") <= 8e9 && num(json_object_get(j, "training"), "peak") > 1e11);
     json_decref(j);
-    j = json_of(run("plan %s train.batch=64 data.seq=512 --memory 900MB --json", LM_ROOT "/examples/llama-30m.yaml"));
+    j = json_of(run("plan %s train.batch=64 data.seq=512 --memory-budget 900MB --json", LM_ROOT "/examples/llama-30m.yaml"));
     LM_CHECK(!json_is_true(json_object_get(j, "fits")) && strstr(str(j, "change"), "train.") && num(j, "change_peak") <= 9e8);
     json_decref(j);
     j = json_of(run("plan %s --json", F "/models/llama2-gqa")); LM_CHECK(json_is_true(json_object_get(j, "fits")) && num(j, "decode_tok_s") > 0); json_decref(j);

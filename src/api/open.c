@@ -42,17 +42,6 @@ lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm
     LM_TRY(dtypes(ctx, o, &lo, &eo));
     LM_GOTO(lm_weights_open(&w, ctx, path), fail);
     const lm_cfg *cfg = lm_weights_cfg(w);
-    if (!o->dtype || !strcmp(o->dtype, "auto")) {                            /* as stored: bf16 weights are multiplied in bf16 */
-        int64_t bf16 = 0, q8 = 0, all = 0;
-        for (int i = 0; i < lm_weights_count(w); i++) {
-            lm_weight_info k;
-            lm_weights_info(w, i, &k);
-            if (k.rank == 2) { all++; bf16 += k.dtype == LM_BF16; q8 += k.quant && !strcmp(k.quant->name, "Q8_0"); }
-        }
-        if (all && bf16 == all) eo.mm = LM_BF16;
-        if (q8) eo.mm = LM_I8;                                               /* 8-bit blocks are multiplied as integers */
-    }
-    if (lo.quant && !strcmp(lo.quant->name, "Q8_0")) eo.mm = LM_I8;
     if (!o->no_tok) {
         LM_GOTO(lm_tok_open_beside(ctx, path, &t), fail);
         if (lm_tok_vocab(t) > cfg->vocab) {
@@ -60,6 +49,7 @@ lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm
     }
     LM_GOTO(lm_store_new(&s, ctx), fail);
     LM_GOTO(lm_weights_load(w, s, &lo), fail);
+    if (lo.quant || !o->dtype || !strcmp(o->dtype, "auto")) eo.mm = lm_engine_mm_for(s);
     LM_GOTO(lm_engine_new(&e, ctx, cfg, s, &eo), fail);
     *wo = w; *so = s; *eo_ = e; *to = t;
     return LM_OK;

@@ -12,7 +12,7 @@
 #include "base/option.h"
 typedef struct lm_cli {
     lm_ctx *ctx; lm_arena *a; const void *opts; lm_strlist pos;        /* the command's option struct; what is not a flag */
-    bool json, quiet, tty;                                             /* tty: stderr is a terminal: draw progress lines */
+    bool json, quiet, tty, answered;                                   /* tty: stderr is a terminal: draw progress lines; answered: the result is on stdout, an error after it goes to stderr alone */
     const volatile int *stop;                                          /* set by SIGINT and SIGTERM */
     const char *program;                                               /* argv[0] */
 } lm_cli;

@@ -12,13 +12,13 @@ static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model 
     lm_load_opts lo = { .dtype = LM_BF16, .panels = true };
     lm_engine_opts eo = { .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen), .chunk = b->o->chunk, .mm = LM_F32, .kv = !strcmp(b->o->kv, "bf16") ? LM_BF16 : LM_F32 };
     if (!strcmp(dt, "f32")) lo.dtype = LM_F32;
-    else if (!strcmp(dt, "bf16")) eo.mm = LM_BF16;
-    else if (!(lo.quant = lm_quant_by_name(dt))) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: f32, bf16 and quantized formats such as Q8_0 are known", dt);
+    else if (strcmp(dt, "bf16") && !(lo.quant = lm_quant_by_name(dt))) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: f32, bf16 and quantized formats such as Q8_0 are known", dt);
     lm_err err;
     LM_TRY(lm_shape_cfg(ctx, name, c));
     if (c->max_pos < eo.context) c->max_pos = eo.context;
     LM_GOTO(lm_store_new(&m->store, ctx), fail);
     LM_GOTO(lm_shape_weights(ctx, c, &lo, true, m->store), fail);
+    eo.mm = lm_engine_mm_for(m->store);
     LM_GOTO(lm_engine_new(&m->e, ctx, c, m->store, &eo), fail);
     m->cfg = c;
     return LM_OK;

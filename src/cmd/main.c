@@ -87,7 +87,7 @@ static void help_json(void) {
 static int report(lm_cli *cli, const char *name, const char *why, lm_err e) {
     lm_cli_progress_end(cli);
     fprintf(stderr, *name ? "loam %s: %s\n" : "loam%s: %s\n", name, why);
-    if (cli->json) {
+    if (cli->json && !cli->answered) {
         lm_str s = {0};
         lm_str_puts(&s, "{\"error\": {\"code\": "); lm_str_json(&s, lm_err_name(e), strlen(lm_err_name(e)));
         lm_str_puts(&s, ", \"message\": "); lm_str_json(&s, why, strlen(why)); lm_str_puts(&s, "}}\n");

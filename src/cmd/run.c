@@ -48,7 +48,7 @@ static lm_err parse_bias(lm_cli *cli, const opts *o, int32_t *id, float *x) {
     }
     return LM_OK;
 }
-static int print_text(void *ud, int i, const char *p, size_t n) { (void)ud; (void)i; fwrite(p, 1, n, stdout); fflush(stdout); return 0; }
+static int print_text(void *ud, int i, const char *p, size_t n) { (void)ud; (void)i; fwrite(p, 1, n, stdout); return fflush(stdout) || ferror(stdout); }      /* nobody reads any more: no reason to go on */
 static void number(lm_str *s, double v) { if (v > -1e30 && v < 1e30) lm_str_printf(s, "%.9g", v); else lm_str_puts(s, "null"); }
 static void one(lm_str *s, const loam_tokenizer *tok, const loam_text *t) {
     lm_str_puts(s, "\"tokens\": [");

@@ -1,20 +1,18 @@
 /* plan.c — kernels, memory, waits.
  *
- * Memory: every buffer has a lifetime [first step, last step] in schedule order. Buffers are placed largest first at the lowest offset free of buffers
- * whose lifetimes overlap (greedy by size: within a few per cent of optimal on transformer graphs). Inputs, constants and outputs live throughout.
- * Waits: steps may overlap in time, so after placement each step gets the latest earlier step that touches any byte it touches (one of them writing);
+ * Memory: every buffer has a lifetime [first step, last step] in schedule order; place.c gives it an offset. Inputs, constants and outputs live throughout.
+ * Waits: steps may overlap in time, so after placement each step gets the latest earlier step that touches any byte it touches (one of them writing; waits.c);
  * the executor waits for that whole prefix. Reuse of memory is thus safe by construction: it shows up as a conflict like any other. */
 #include <stdlib.h>
 #include <string.h>
 #include "graph/graph_int.h"
 #include "graph/plan_int.h"
 
-typedef struct { size_t bytes, offset; int first, last; bool fixed; } buf;
 typedef struct {                      /* where a value's bytes are */
     enum { AT_NONE, AT_BUF, AT_STATE } at; int buf; uintptr_t base; lm_tensor t; int root;   /* root: value id that owns the storage */
 } place;
 typedef struct {
-    lm_plan *p; lm_graph *g; const lm_plan_opts *o; lm_node **list; int n; place *pl; buf *b; int n_buf, cap_buf; uint64_t feat; uintptr_t fake;
+    lm_plan *p; lm_graph *g; const lm_plan_opts *o; lm_node **list; int n; place *pl; bool *used; lm_buf *b; int n_buf, cap_buf; uint64_t feat; uintptr_t fake;
 } planner;
 
 static const uintptr_t ARENA_FAKE = (uintptr_t)1 << 44, STATE_FAKE = (uintptr_t)1 << 45;
@@ -26,7 +24,7 @@ static size_t type_bytes(const lm_type *t) {
 }
 static int buf_new(planner *s, size_t bytes, int first, int last, bool fixed) {
     if (!lm_graph_grow(s->g, &s->b, s->n_buf, &s->cap_buf, sizeof *s->b)) return -1;
-    s->b[s->n_buf] = (buf){ .bytes = (bytes + 63) & ~(size_t)63, .first = first, .last = last, .fixed = fixed };
+    s->b[s->n_buf] = (lm_buf){ .bytes = (bytes + 63) & ~(size_t)63, .first = first, .last = last, .fixed = fixed };
     return s->n_buf++;
 }
 static lm_tensor desc(const lm_value *v) {
@@ -117,17 +115,27 @@ static lm_err make_steps(planner *s) {
     p->stats.n_steps = p->n_step;
     return LM_OK;
 }
+/* Which values the plan touches: inputs of its steps, the states these are versions of, what is accumulated into, named results. */
+static lm_err uses(planner *s) {
+    if (!(s->used = lm_arena_alloc(s->g->a, (size_t)s->g->n_value + 1))) return LM_E_NOMEM;
+    for (int k = 0; k < s->n; k++) {
+        const lm_node *n = s->list[k];
+        for (int q = 0; q < n->n_in; q++) if (n->in[q]) { s->used[n->in[q]->id] = true; if (n->in[q]->state) s->used[n->in[q]->state->id] = true; }
+        for (int q = 0; q < n->n_out; q++) if (n->acc >> q & 1) s->used[n->acc_state[q]->id] = true;
+    }
+    for (int k = 0; k < s->g->n_output; k++) s->used[s->g->output[k].v->id] = true;
+    return LM_OK;
+}
+/* The value that owns v's storage: views, versions and results written over their input form short chains. */
+static int root_of(planner *s, int v) {
+    while (s->pl[v].root != v) v = s->pl[v].root = s->pl[s->pl[v].root].root;
+    return v;
+}
 static lm_err assign_states(planner *s) {
     for (int i = 0; i < s->g->n_value; i++) {
         lm_value *v = s->g->value[i];
         if (v->kind != LM_V_STATE) continue;
-        bool used = false;
-        for (int k = 0; k < s->n && !used; k++) {
-            lm_node *n = s->list[k];
-            for (int q = 0; q < n->n_in; q++) used |= n->in[q] && n->in[q]->state == v;
-            for (int q = 0; q < n->n_out; q++) used |= (n->acc >> q & 1) && n->acc_state[q] == v;
-        }
-        if (!used) continue;
+        if (!s->used[i]) continue;
         place *p = &s->pl[i];
         p->at = AT_STATE;
         size_t bytes = 0;
@@ -144,7 +152,7 @@ static lm_err assign_states(planner *s) {
     return LM_OK;
 }
 static void touch(planner *s, const lm_value *v, int step) {
-    place *r = &s->pl[s->pl[v->id].root];
+    place *r = &s->pl[root_of(s, v->id)];
     if (r->at == AT_BUF && s->b[r->buf].last < step) s->b[r->buf].last = step;
 }
 static lm_err assign_buffers(planner *s) {
@@ -154,10 +162,7 @@ static lm_err assign_buffers(planner *s) {
     for (int i = 0; i < s->g->n_value; i++) {                            /* inputs and constants that are used */
         lm_value *v = s->g->value[i];
         if (v->kind != LM_V_INPUT && v->kind != LM_V_CONST) continue;
-        bool used = false;
-        for (int k = 0; k < s->n && !used; k++) for (int q = 0; q < s->list[k]->n_in; q++) used |= s->list[k]->in[q] == v;
-        for (int k = 0; k < s->g->n_output && !used; k++) used = s->g->output[k].v == v;
-        if (!used) continue;
+        if (!s->used[i]) continue;
         if (v->kind == LM_V_CONST) {                                     /* outside the arena, which another plan may share */
             s->pl[i].at = AT_STATE; s->pl[i].base = const_bytes;
             const_bytes += (type_bytes(&v->type) + 63) & ~(size_t)63;
@@ -176,8 +181,8 @@ static lm_err assign_buffers(planner *s) {
     int *last = lm_arena_alloc(s->g->a, (size_t)(s->g->n_value + 1) * sizeof *last);
     if (!last) return LM_E_NOMEM;
     for (int i = 0; i < p->n_step; i++)
-        for (int k = 0; k < p->step[i].node->n_in; k++) { lm_value *v = p->step[i].node->in[k]; if (v) last[s->pl[v->id].root] = i; }
-    for (int i = 0; i < s->g->n_output; i++) last[s->pl[s->g->output[i].v->id].root] = end;
+        for (int k = 0; k < p->step[i].node->n_in; k++) { lm_value *v = p->step[i].node->in[k]; if (v) last[root_of(s, v->id)] = i; }
+    for (int i = 0; i < s->g->n_output; i++) last[root_of(s, s->g->output[i].v->id)] = end;
     for (int i = 0; i < p->n_step; i++) {
         const lm_node *n = p->step[i].node;
         for (int k = 0; k < n->n_out; k++) {
@@ -185,13 +190,13 @@ static lm_err assign_buffers(planner *s) {
             if (s->pl[id].root != id) continue;                              /* alias or accumulation: storage is elsewhere */
             lm_value *a = n->in[0];
             if (k == 0 && n->op->inplace_ok && a && a->kind == LM_V_NODE && !a->state) {
-                int r = s->pl[a->id].root;
+                int r = root_of(s, a->id);
                 bool same = type_bytes(&a->type) == type_bytes(&n->out[0]->type) && s->pl[a->id].t.data == NULL && lm_is_contig(&s->pl[a->id].t)
                             && s->pl[r].at == AT_BUF && type_bytes(&s->g->value[r]->type) == type_bytes(&a->type) && !s->b[s->pl[r].buf].fixed;
-                for (int q = 1; q < n->n_in; q++) same &= !n->in[q] || s->pl[n->in[q]->id].root != r;
+                for (int q = 1; q < n->n_in; q++) same &= !n->in[q] || root_of(s, n->in[q]->id) != r;
                 if (same && last[r] == i) {
-                    for (int v = 0; v < s->g->n_value; v++) if (v != id && s->pl[v].root == id) s->pl[v].root = r;
-                    s->pl[id].root = r; last[r] = last[id]; p->stats.n_inplace++;
+                    s->pl[id].root = r;                                      /* and with it what is a view or version of it */
+                    last[r] = last[id]; p->stats.n_inplace++;
                     if (last[r] < i) last[r] = i;
                     s->b[s->pl[r].buf].last = last[r];
                     continue;
@@ -205,14 +210,6 @@ static lm_err assign_buffers(planner *s) {
     for (int i = 0; i < s->g->n_output; i++) touch(s, s->g->output[i].v, end);
     return LM_OK;
 }
-static int by_size(const void *a, const void *b) {
-    const buf *x = *(buf *const *)a, *y = *(buf *const *)b;
-    return x->bytes != y->bytes ? (x->bytes < y->bytes ? 1 : -1) : x->first != y->first ? x->first - y->first : (x > y) - (x < y);
-}
-static int by_offset(const void *a, const void *b) {
-    const buf *x = *(buf *const *)a, *y = *(buf *const *)b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
-}
 static lm_err place_buffers(planner *s, int *scratch_of) {
     lm_plan *p = s->p;
     for (int i = 0; i < p->n_step; i++) {
@@ -224,25 +221,11 @@ static lm_err place_buffers(planner *s, int *scratch_of) {
         p->thread_stride = th > p->thread_stride ? th : p->thread_stride;
     }
     p->thread_stride = (p->thread_stride + 4095) & ~(size_t)4095;
-    buf **order = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * sizeof *order), **near = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * sizeof *near);
-    if (!order || !near) return LM_E_NOMEM;
-    for (int i = 0; i < s->n_buf; i++) order[i] = &s->b[i];
-    qsort(order, (size_t)s->n_buf, sizeof *order, by_size);
-    size_t total = 0;
-    for (int i = 0; i < s->n_buf; i++) {
-        buf *x = order[i];
-        int m = 0;
-        for (int k = 0; k < i; k++) if (order[k]->bytes && order[k]->first <= x->last && x->first <= order[k]->last) near[m++] = order[k];
-        qsort(near, (size_t)m, sizeof *near, by_offset);
-        size_t at = 0;
-        for (int k = 0; k < m; k++) {
-            if (near[k]->offset >= at && near[k]->offset - at >= x->bytes) break;
-            if (near[k]->offset + near[k]->bytes > at) at = near[k]->offset + near[k]->bytes;
-        }
-        x->offset = at;
-        if (at + x->bytes > total) total = at + x->bytes;
-    }
-    p->stats.arena_bytes = total;
+    lm_buf **scratch = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * 2 * sizeof *scratch);
+    size_t *at = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 2) * sizeof *at);
+    if (!scratch || !at) return LM_E_NOMEM;
+    p->stats.arena_bytes = lm_place(s->b, s->n_buf, scratch);
+    p->stats.live_bytes = lm_place_least(s->b, s->n_buf, p->n_step, at);
     p->stats.thread_bytes = p->thread_stride * (size_t)lm_ctx_threads(p->ctx);
     return LM_OK;
 }
@@ -266,7 +249,7 @@ static void bind(planner *s, const int *scratch_of) {
     lm_plan *p = s->p;
     uintptr_t arena = s->o->dry ? ARENA_FAKE : (uintptr_t)p->arena;
     for (int i = 0; i < s->g->n_value; i++) {
-        place *r = &s->pl[s->pl[i].root];
+        place *r = &s->pl[root_of(s, i)];
         uintptr_t base = r->at == AT_STATE ? r->base : r->at == AT_BUF ? arena + s->b[r->buf].offset : 0;
         if (base) s->pl[i].t.data = (void *)(base + (uintptr_t)s->pl[i].t.data);
     }
@@ -282,7 +265,6 @@ static void bind(planner *s, const int *scratch_of) {
             st->call.shared = (void *)(arena + s->b[scratch_of[i]].offset);
             st->range[st->n_range++] = (lm_range){ (uintptr_t)st->call.shared, (uintptr_t)st->call.shared + s->b[scratch_of[i]].bytes, true };
         }
-        for (int k = i - 1; k >= 0; k--) if (lm_step_conflict(st, &p->step[k])) { st->wait_for = k; p->stats.n_waits++; break; }
     }
 }
 static lm_err ports(planner *s) {
@@ -345,6 +327,7 @@ static lm_err make(planner *s) {
     LM_TRY(make_steps(s));
     int *scratch_of = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 1) * sizeof *scratch_of);
     if (!scratch_of) return LM_E_NOMEM;
+    LM_TRY(uses(s));
     LM_TRY(assign_states(s));
     LM_TRY(assign_buffers(s));
     LM_TRY(place_buffers(s, scratch_of));
@@ -358,6 +341,7 @@ static lm_err make(planner *s) {
         if (!(p->counter = lm_calloc(p->ctx, LM_MEM_GRAPH, (size_t)p->n_step + 1, sizeof *p->counter))) return LM_E_NOMEM;
     }
     bind(s, scratch_of);
+    LM_TRY(lm_plan_waits(s->g, p));
     LM_TRY(ports(s));
     LM_TRY(extents(s));
     if (!s->o->dry) fill_consts(s);

@@ -25,7 +25,7 @@ typedef struct {
     bool dry;                      /* lay out and cost only: no allocation, cannot run */
 } lm_plan_opts;
 typedef struct {
-    int n_steps, n_waits, n_inplace; size_t arena_bytes, shared_bytes, thread_bytes, input_bytes, const_bytes, state_bytes;
+    int n_steps, n_waits, n_inplace; size_t arena_bytes, live_bytes /* the largest live set: no arena is smaller */, shared_bytes, thread_bytes, input_bytes, const_bytes, state_bytes;
     double flops, bytes;           /* at capacity */
     double mm_flops_f32, mm_flops_bf16;   /* the part done by matrix kernels */
 } lm_plan_stats;

@@ -24,6 +24,14 @@ struct lm_plan {
     _Atomic int err;
     lm_plan_stats stats;
 };
+/* A stretch of the arena and the steps, first to last, that it is held for. */
+typedef struct { size_t bytes, offset; int first, last; bool fixed; } lm_buf;
+/* Set every offset; returns the arena's size. scratch: room for 2 n pointers. */
+size_t lm_place(lm_buf *b, int n, lm_buf **scratch);
+/* The largest sum of bytes held at one step: no placement is smaller. at: room for n_step + 2. */
+size_t lm_place_least(const lm_buf *b, int n, int n_step, size_t *at);
+/* Set every wait_for from the steps' ranges. Scratch comes from the graph's arena. */
+lm_err lm_plan_waits(lm_graph *g, lm_plan *p);
 /* Do steps a and b touch the same bytes, one of them writing? */
 bool lm_step_conflict(const lm_step *a, const lm_step *b);
 void lm_plan_apply_extents(lm_plan *p);

@@ -22,6 +22,8 @@ typedef struct {
     lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16) */
     bool dry;                    /* plan only */
 } lm_engine_opts;
+/* The compute dtype that weights ask for: BF16 where all matrices are bf16, I8 where some are Q8_0 (blocks are then multiplied as integers), else F32. */
+lm_dtype lm_engine_mm_for(const lm_store *weights);
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);
 void lm_engine_free(lm_engine *e);
 const lm_cfg *lm_engine_cfg(const lm_engine *e);

@@ -168,6 +168,8 @@ static const lm_sample samples[] = {
     { "bf16 batched", P(.mm = LM_BF16), { T3(2, 9, 20), T3(2, 20, 17) }, BF },
     { "bf16 folded into k", P(.ta = true, .fold = true, .mm = LM_BF16), { T3(3, 5, 18), T3(3, 5, 11) }, BF },
     { "bf16 panels", P(.tb = true, .mm = LM_BF16), { T2(7, 70), { .rank = 2, .dim = { 150, 70 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
+    { "bf16 panels, one row, blocks of k", P(.tb = true, .mm = LM_BF16), { T2(1, 1031), { .rank = 2, .dim = { 150, 1031 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, V(150) }, BF },
+    { "bf16 panels, three rows", P(.tb = true, .mm = LM_BF16), { T2(3, 45), { .rank = 2, .dim = { 129, 45 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
     { "bf16 panels crossed", P(.mm = LM_BF16), { T2(35, 70), { .rank = 2, .dim = { 70, 83 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
     { "bf16 f32 panels", P(.tb = true, .mm = LM_BF16), { T2(7, 70), { .rank = 2, .dim = { 50, 70 }, .layout = LM_PANEL16 } }, BF },
     { "bf16 from bf16, 300x520x210", P(.tb = true, .mm = LM_BF16), { { .rank = 2, .dim = { 300, 520 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 210, 520 }, .dtype = LM_BF16 } }, F32 },
