@@ -22,7 +22,9 @@ def page(program):
             for o in rows:
                 flag = f"`--{o['name']}" + (f" {o['arg']}`" if o["arg"] else "`")
                 out.append(f"| {flag} | {cell(o['default'])} | {cell(o['help'])} |")
-    out += ["", "## Keys of a training configuration", "", "YAML, or `key=value` on the command line of `loam train` and `loam plan`; `loam train data.path=FILE --print-config` prints them resolved."]
+    out += ["", "## Keys of a training configuration", "", "YAML, or `key=value` on the command line of `loam train` and `loam plan`; `loam train data.path=FILE --print-config` prints them resolved.",
+            "", "| key | default | |", "|---|---|---|"]
+    for o in next(c["keys"] for c in table["commands"] if "keys" in c): out.append(f"| `{o['name']}` | {cell(o['default'])} | {cell(o['help'])} |")
     return "\n".join(out) + "\n"
 if len(sys.argv) == 4 and sys.argv[2] == "--check":
     sys.exit(page(sys.argv[1]) != open(sys.argv[3]).read())

@@ -27,6 +27,7 @@ typedef struct lm_cmd {
     const char *name, *summary, *usage;        /* "train", "train a model", "CONFIG [key=value …]" */
     const char *details;                       /* paragraphs for --help; may be NULL */
     const lm_opt *opts; size_t opts_bytes;     /* rows end with LM_OPT_ROW_END; the struct begins with lm_cli_common */
+    const lm_opt *keys;                        /* of the YAML file and key=value words; NULL: none */
     bool settings;                             /* key=value words and --config are not this command's options but keys of its own: they stay in pos, the file first */
     lm_err (*run)(lm_cli *cli);
 } lm_cmd;

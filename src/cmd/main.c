@@ -1,4 +1,5 @@
 /* main.c — walks the table of commands. It names none. */
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,17 @@ static void help(const lm_cmd *c) {
     lm_opt_help(&s, c->opts);
     printf("\n%s", s.p ? s.p : "");
     lm_str_free(&s);
+    if (!c->keys) return;
+    printf("\nkeys of CONFIG.yaml, and key=value:\n");
+    for (const lm_opt *o = c->keys; o->type != LM_OPT_END; o++) printf("  %-24s %s (%s)\n", o->name, o->help, o->def && *o->def ? o->def : "none");
+}
+static void rows_json(lm_str *s, const lm_opt *rows) {
+    for (const lm_opt *o = rows; o->type != LM_OPT_END; o++) {
+        lm_str_puts(s, o == rows ? "\n  {\"name\": " : ",\n  {\"name\": "); lm_str_json(s, o->name, strlen(o->name));
+        lm_str_puts(s, ", \"default\": "); lm_str_json(s, o->def ? o->def : "", o->def ? strlen(o->def) : 0);
+        lm_str_puts(s, ", \"arg\": "); lm_str_json(s, o->arg ? o->arg : "", o->arg ? strlen(o->arg) : 0);
+        lm_str_puts(s, ", \"help\": "); lm_str_json(s, o->help, strlen(o->help)); lm_str_putc(s, '}');
+    }
 }
 /* `loam --help --json`: the whole table, for the man page, completion and docs. */
 static void help_json(void) {
@@ -64,12 +76,8 @@ static void help_json(void) {
         lm_str_puts(&s, ", \"usage\": "); lm_str_json(&s, c->usage, strlen(c->usage));
         lm_str_puts(&s, ", \"details\": "); lm_str_json(&s, c->details ? c->details : "", c->details ? strlen(c->details) : 0);
         lm_str_puts(&s, ", \"options\": [");
-        for (const lm_opt *o = c->opts; o->type != LM_OPT_END; o++) {
-            lm_str_puts(&s, o == c->opts ? "\n  {\"name\": " : ",\n  {\"name\": "); lm_str_json(&s, o->name, strlen(o->name));
-            lm_str_puts(&s, ", \"default\": "); lm_str_json(&s, o->def ? o->def : "", o->def ? strlen(o->def) : 0);
-            lm_str_puts(&s, ", \"arg\": "); lm_str_json(&s, o->arg ? o->arg : "", o->arg ? strlen(o->arg) : 0);
-            lm_str_puts(&s, ", \"help\": "); lm_str_json(&s, o->help, strlen(o->help)); lm_str_putc(&s, '}');
-        }
+        rows_json(&s, c->opts);
+        if (c->keys) { lm_str_puts(&s, "], \"keys\": ["); rows_json(&s, c->keys); }
         lm_str_puts(&s, "]}");
     }
     lm_str_puts(&s, "]}\n");
@@ -159,7 +167,11 @@ int main(int argc, char **argv) {
     if (!e) e = cmd->run(&cli);
     lm_cli_progress_end(&cli);
     if (e) code = report(&cli, cmd->name, reason(cli.ctx ? cli.ctx : boot, e), e);
-    if (fflush(stdout) || ferror(stdout)) { if (!code) { fprintf(stderr, "loam %s: standard output cannot be written\n", cmd->name); code = 1; } }
+    if (fflush(stdout) || ferror(stdout)) {                         /* a reader that had enough (`| head`) is no error to tell of */
+        struct pollfd out = { .fd = 1 };
+        const bool left = poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
+        if (!code) { if (!left) fprintf(stderr, "loam %s: standard output cannot be written\n", cmd->name); code = 1; }
+    }
 done:
     lm_ctx_free(cli.ctx);
     lm_arena_free(cli.a);

@@ -140,4 +140,4 @@ static lm_err run(lm_cli *cli) {
 const lm_cmd lm_cmd_train = { .name = "train", .summary = "train a model", .usage = "CONFIG.yaml [key=value …] [--resume]",
     .details = "CONFIG.yaml holds the keys that --print-config shows; key=value settings override it. A run writes everything under `out`, can be killed at\n"
                "any moment and continues with --resume, to the bit. Under mpirun, mesh=dp=N or mesh=fsdp=N shares the work.",
-    .opts = rows, .opts_bytes = sizeof(opts), .settings = true, .run = run };
+    .opts = rows, .opts_bytes = sizeof(opts), .settings = true, .keys = lm_run_options, .run = run };

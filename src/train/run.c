@@ -1,5 +1,6 @@
 /* run.c — the loop around a trainer. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
 #include "device/cpu.h"
@@ -11,7 +12,7 @@
 
 typedef struct {
     lm_ctx *ctx; const lm_run_cfg *c; const lm_run_opts *o; lm_comm *comm;
-    lm_arena *a; lm_tok *tok; lm_shards *data, *val_data; lm_cfg model; lm_store *store; lm_trainer *t; lm_loader *loader, *val; lm_batch b;
+    lm_arena *a; lm_tok *tok; lm_shards *data, *val_data, **mix; lm_source *source; lm_cfg model; lm_store *store; lm_trainer *t; lm_loader *loader, *val; lm_batch b;
     lm_sched sched; int64_t micro, accum; lm_ckpt_state st; lm_hash128_t cfg_hash, data_hash; lm_out *metrics; lm_lock *lock; bool begun; int64_t val_bytes, val_first, val_count;
     double nats_to_bits; double t0; char *ckpt_dir; lm_mesh_kind mesh;
 } run;
@@ -33,11 +34,11 @@ lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) 
     *m = (lm_cfg){ .model = row, .vocab = vocab, .d = c->model.d, .n_layer = c->model.n_layer, .n_head = c->model.n_head, .n_kv = c->model.n_kv ? c->model.n_kv : c->model.n_head,
                    .d_head = c->model.d_head ? c->model.d_head : c->model.d / c->model.n_head, .max_pos = c->model.max_pos ? c->model.max_pos : c->data.seq, .eps = 1e-5,
                    .init_std = c->model.init_std, .tie = c->model.tie, .bos = -1, .hf_type = row->name };
-    bool gpt2 = !strcmp(row->name, "gpt2");
-    m->act = gpt2 ? LM_ACT_GELU_TANH : LM_ACT_SILU;
-    m->d_ff = c->model.d_ff ? c->model.d_ff : gpt2 ? 4 * m->d : lm_round_up(8 * m->d / 3, 64);
+    m->d_ff = c->model.d_ff;
+    row->usual(m);
     m->rope.d_head = (int)m->d_head; m->rope.base = c->model.rope_theta; m->rope.max_pos = m->max_pos;
-    if (gpt2 && m->max_pos < c->data.seq) return lm_fail(ctx, LM_E_CONFIG, "model.max_pos is %lld, data.seq %lld: gpt2 has no position beyond its table", (long long)m->max_pos, (long long)c->data.seq);
+    if (row->pos_table && m->max_pos < c->data.seq)
+        return lm_fail(ctx, LM_E_CONFIG, "model.max_pos is %lld, data.seq %lld: %s has no position beyond its table", (long long)m->max_pos, (long long)c->data.seq, row->name);
     return lm_cfg_check(ctx, m);
 }
 static lm_err open_text(run *r, const char *path, lm_shards **out) {
@@ -57,28 +58,56 @@ static lm_err tokenizer(run *r) {
     if (!r->c->data.path) return open_text(r, NULL, NULL);
     return lm_data_train_tokenizer(r->ctx, r->c->data.path, r->c->tokenizer.vocab, &r->tok);
 }
+/* Text, or shards made with this run's tokenizer. */
+static lm_err open_data(run *r, const char *path, lm_shards **out) {
+    LM_TRY(open_text(r, path, out));
+    const lm_hash128_t t = lm_tok_hash(r->tok), d = lm_shards_tok_hash(*out);
+    if (t.lo == d.lo && t.hi == d.hi) return LM_OK;
+    return lm_fail(r->ctx, LM_E_MISMATCH, "%s was tokenized with another tokenizer than this run's; tokenize it again or set tokenizer.path to the one it was made with", path);
+}
+/* data.path with weight 1, then the sources of data.mix: "PATH:WEIGHT". */
+static lm_err open_mix(run *r, int64_t n) {
+    const lm_strlist *m = &r->c->data.mix;
+    r->source = lm_arena_alloc(r->a, (size_t)(m->n + 1) * sizeof *r->source);
+    r->mix = lm_arena_alloc(r->a, (size_t)(m->n + 1) * sizeof *r->mix);
+    if (!r->source || !r->mix) return LM_E_NOMEM;
+    r->source[0] = (lm_source){ r->data, 1.0, 0, n };
+    r->data_hash = lm_shards_hash(r->data);
+    for (int i = 0; i < m->n; i++) {
+        const char *colon = strrchr(m->v[i], ':'), *num = colon ? colon + 1 : "";
+        char *end;
+        const double w = strtod(num, &end);
+        if (!*num || *end || !(w > 0) || !isfinite(w)) return lm_fail(r->ctx, LM_E_CONFIG, "data.mix: got '%s', wanted PATH:WEIGHT with a positive weight, such as other.txt:0.5", m->v[i]);
+        char *path = lm_arena_printf(r->a, "%.*s", (int)(colon - m->v[i]), m->v[i]);
+        if (!path) return LM_E_NOMEM;
+        LM_TRY(open_data(r, path, &r->mix[i]));
+        if (lm_shards_tokens(r->mix[i]) < r->c->data.seq + 1)
+            return lm_fail(r->ctx, LM_E_DATA, "%s has %lld tokens: not one sequence of data.seq = %lld", path, (long long)lm_shards_tokens(r->mix[i]), (long long)r->c->data.seq);
+        r->source[i + 1] = (lm_source){ r->mix[i], w, 0, 0 };
+        const lm_hash128_t both[] = { r->data_hash, lm_shards_hash(r->mix[i]) };
+        r->data_hash = lm_hash128(both, sizeof both);
+    }
+    return LM_OK;
+}
 static lm_err prepare_data(run *r) {
     LM_TRY(tokenizer(r));
-    LM_TRY(open_text(r, r->c->data.path, &r->data));
-    lm_hash128_t th = lm_tok_hash(r->tok), dh = lm_shards_tok_hash(r->data);
-    if (th.lo != dh.lo || th.hi != dh.hi)
-        return lm_fail(r->ctx, LM_E_MISMATCH, "%s was tokenized with another tokenizer than this run's; tokenize it again or set tokenizer.path to the one it was made with", r->c->data.path);
+    LM_TRY(open_data(r, r->c->data.path, &r->data));
     if (r->c->data.val_path) LM_TRY(open_text(r, r->c->data.val_path, &r->val_data));
     int64_t n = lm_shards_tokens(r->data), held = 0;
     if (!r->val_data) held = lm_min64(n, lm_max64(r->c->data.val_fraction > 0 ? r->c->data.seq + 1 : 0, (int64_t)(r->c->data.val_fraction * (double)n)));
     if (n - held < r->c->data.seq + 1)
         return lm_fail(r->ctx, LM_E_DATA, "%s has %lld tokens, %lld of them held out: not one sequence of data.seq = %lld; use more text or a smaller data.seq", r->c->data.path, (long long)n,
                        (long long)held, (long long)r->c->data.seq);
-    const lm_hash128_t both[] = { lm_shards_hash(r->data), r->val_data ? lm_shards_hash(r->val_data) : (lm_hash128_t){0} };
+    LM_TRY(open_mix(r, n - held));
+    const lm_hash128_t both[] = { r->data_hash, r->val_data ? lm_shards_hash(r->val_data) : (lm_hash128_t){0} };
     r->data_hash = lm_hash128(both, sizeof both);
-    lm_source s = { r->data, 1.0, 0, n - held };
-    const lm_loader_opts lo = { .sources = &s, .n_source = 1, .seq = r->c->data.seq, .seed = (uint64_t)r->c->train.seed, .mask_docs = r->c->data.mask_docs, .shuffle = true };
+    const lm_loader_opts lo = { .sources = r->source, .n_source = 1 + r->c->data.mix.n, .seq = r->c->data.seq, .seed = (uint64_t)r->c->train.seed, .mask_docs = r->c->data.mask_docs, .shuffle = true };
     LM_TRY(lm_loader_new(&r->loader, r->ctx, &lo));
     r->val_first = r->val_data ? 0 : n - held;
     r->val_count = r->val_data ? lm_shards_tokens(r->val_data) : held;
     if (r->val_count > r->c->data.seq) {
         lm_source v = { r->val_data ? r->val_data : r->data, 1.0, r->val_first, r->val_count };
-        lm_loader_opts vo = lo; vo.sources = &v; vo.shuffle = false;
+        lm_loader_opts vo = lo; vo.sources = &v; vo.n_source = 1; vo.shuffle = false;
         LM_TRY(lm_loader_new(&r->val, r->ctx, &vo));
     }
     return LM_OK;
@@ -397,6 +426,7 @@ done:
     }
     lm_lock_drop(r.lock);
     lm_batch_free(ctx, &r.b); lm_loader_free(r.val); lm_loader_free(r.loader); lm_trainer_free(r.t); lm_store_free(r.store);
+    for (int i = 0; r.mix && i < c->data.mix.n; i++) lm_shards_close(r.mix[i]);
     lm_shards_close(r.val_data); lm_shards_close(r.data); lm_tok_free(r.tok); lm_arena_free(r.a);
     return err;
 }
