@@ -31,6 +31,7 @@ typedef struct lm_gemm {
     const void *bias; lm_dtype bias_dtype;  /* F32 or BF16, N numbers, or NULL */
     void *apack, *bpack;                   /* A, B already packed for all tiles in the kernel's own form, or NULL: every tile sees to it */
     bool acc, round;                       /* C +=; operands rounded to bf16 first */
+    bool one_tile;                         /* f32: all rows of C in one tile (a caller that divides the work itself) */
 } lm_gemm;
 typedef struct lm_gemm_grid { int64_t mb, nbp, n_m, n_n, tiles; } lm_gemm_grid;
 
