@@ -8,7 +8,7 @@ bool lm_xent_cols_bf16(const lm_call *c) { return plain(c) && lm_xent_accepts_bf
 int64_t lm_xent_cols_rows(const lm_call *c) {
     const lm_xent_p *p = c->p;
     const int64_t fit = LM_XENT_COLS_BYTES / 4 / lm_round_up(c->in[1].dim[0], LM_XENT_BLOCK) / 48 * 48;
-    return p->chunk > 0 ? p->chunk : lm_max64(48, fit);
+    return p->chunk > 0 ? lm_min64(p->chunk, LM_XENT_COLS_N) : lm_max64(48, lm_min64(fit, LM_XENT_COLS_N));
 }
 
 static void *take(char **at, int64_t n, size_t size) {
@@ -19,13 +19,14 @@ static void *take(char **at, int64_t n, size_t size) {
 lm_xent_cols lm_xent_cols_of(const lm_call *c, int64_t row0, int64_t rows, bool step, size_t *bytes) {
     lm_xent_cols t = { .c = c, .p = c->p, .row0 = row0, .N = rows, .Np = lm_round_up(rows, 16), .V = c->in[1].dim[0], .d = c->in[0].dim[1] };
     char *at = c->shared;
-    t.n_b = lm_ceil_div(t.V, LM_XENT_BLOCK); t.n_g = lm_ceil_div(t.Np, LM_XENT_COLS_N);
+    t.n_b = lm_ceil_div(t.V, LM_XENT_BLOCK); t.nr = t.V >= 16 * LM_XENT_BLOCK ? LM_XENT_COLS_N : LM_XENT_COLS_FEW;
+    t.n_g = lm_ceil_div(t.Np, t.nr);
     t.zs = t.Np + 16;                                        /* not a power of two */
     t.x = take(&at, t.Np * t.d, 4);
     t.top = take(&at, t.n_b * t.Np, 4); t.sum = take(&at, t.n_b * t.Np, 4); t.mean = take(&at, t.n_b * t.Np, 4);
     t.zt = take(&at, t.Np, 4);
     t.lse = take(&at, t.Np, 4); t.slope = take(&at, t.Np, 4); t.less = take(&at, t.Np, 4); t.live = take(&at, t.Np, 4);
-    if (step) { t.xt = take(&at, lm_round_up(t.d, 16) * t.N, 4); t.z = take(&at, t.V * t.zs, 4); }
+    if (step) { t.xt = take(&at, lm_round_up(t.d, 16) * t.N, 4); t.z = take(&at, t.V * t.zs + 16 * LM_XENT_COLS_N, 4); }
     if (bytes) *bytes = (size_t)(at - (char *)c->shared);
     return t;
 }
@@ -51,7 +52,7 @@ void lm_xent_cols_pack(const lm_xent_cols *t, int64_t i) {
 int64_t lm_xent_cols_items(const lm_xent_cols *t) { return t->n_b * t->n_g; }
 lm_gemm lm_xent_cols_gemm(const lm_xent_cols *t, int64_t v0, int64_t cols, int64_t r0, int64_t rows, float *z, int64_t zs) {
     lm_gemm g = { .batch = 1, .M = cols, .N = rows, .K = t->d, .a = lm_mat_of(&t->c->in[1], true), .b = { .p = t->x + r0 * t->d, .dtype = LM_F32, .layout = LM_PANEL16, .row = true, .cols = t->d },
-                  .c = z, .c_rs = zs, .round = t->p->mm == LM_BF16, .one_tile = true };
+                  .c = z, .c_rs = zs, .round = t->p->mm == LM_BF16, .mb = cols, .nbp = LM_GEMM_NBP };
     if (g.a.p) g.a.p = (const char *)g.a.p + (size_t)(v0 * g.a.os) * lm_dtype_size(g.a.dtype);
     return g;
 }

@@ -9,10 +9,10 @@
 #ifndef LM_XENT_COLS_H
 #define LM_XENT_COLS_H
 #include "op/xent/xent_core.h"
-enum { LM_XENT_COLS_N = 192 };                             /* rows of x in an item: a multiple of the 48 of a micro-kernel */
+enum { LM_XENT_COLS_N = 192, LM_XENT_COLS_FEW = 48 };      /* most rows of x in an item, and for a small vocabulary: multiples of the 48 of a micro-kernel */
 typedef struct {
     const lm_call *c; const lm_xent_p *p;
-    int64_t row0, N, Np, V, d, n_b, n_g, zs;               /* first row, rows, rounded to 16; blocks of v, groups of rows; floats from one v to the next */
+    int64_t row0, N, Np, V, d, n_b, nr, n_g, zs;           /* first row, rows, rounded to 16; blocks of v, rows of a group, groups; floats from one v to the next */
     float *x, *xt;                                         /* PANEL16 of the chunk's rows, and of their transpose (xent_step) */
     float *top, *sum, *mean;                               /* [block][Np]: the statistics of a block, the sum of its logits */
     float *zt;                                             /* [Np]: logit of the target */
@@ -22,7 +22,7 @@ typedef struct {
 /* Plain weights; f32 or rounded to bf16. */
 bool lm_xent_cols_f32(const lm_call *c);
 bool lm_xent_cols_bf16(const lm_call *c);
-int64_t lm_xent_cols_rows(const lm_call *c);               /* of a chunk of xent_step, a multiple of 48 */
+int64_t lm_xent_cols_rows(const lm_call *c);               /* of a chunk of xent_step, a multiple of 48 up to COLS_N */
 /* Rows row0 … row0 + rows - 1; step: with the logits and the transpose of x. The size of what it places into c->shared is in *bytes if asked. */
 lm_xent_cols lm_xent_cols_of(const lm_call *c, int64_t row0, int64_t rows, bool step, size_t *bytes);
 /* d rows of W as the left operand, of the chunk's logits; M and c are the item's. */

@@ -25,7 +25,7 @@ static void stats(const float *z, int64_t zs, int64_t n, float *top_, float *sum
     ST(mean_, s[0]);
 }
 void LM_ISA_NAME(lm_xent_cols_logits)(const lm_xent_cols *t, int64_t item, float *scratch) {
-    const int64_t b = item / t->n_g, v0 = b * LM_XENT_BLOCK, n = lm_min64(LM_XENT_BLOCK, t->V - v0), r0 = item % t->n_g * LM_XENT_COLS_N, rows = lm_min64(LM_XENT_COLS_N, t->Np - r0);
+    const int64_t b = item / t->n_g, v0 = b * LM_XENT_BLOCK, n = lm_min64(LM_XENT_BLOCK, t->V - v0), r0 = item % t->n_g * t->nr, rows = lm_min64(t->nr, t->Np - r0);
     const int64_t zs = t->z ? t->zs : rows + 16;
     float *z = t->z ? t->z + v0 * zs + r0 : scratch, *part[3] = { t->top, t->sum, t->mean };
     const lm_gemm g = lm_xent_cols_gemm(t, v0, n, r0, rows, z, zs);
