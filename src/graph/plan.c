@@ -301,6 +301,7 @@ static lm_err extents(planner *s) {
         }
     }
     for (int i = 0; i < p->n_ext; i++) p->ext[i] = p->cap[i];
+    p->ext_dirty = true;                                             /* tiles are counted before the first run */
     return LM_OK;
 }
 static void fill_consts(planner *s) {
@@ -386,6 +387,17 @@ lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n) {
 void lm_plan_apply_extents(lm_plan *p) {
     if (!p->ext_dirty) return;
     for (int i = 0; i < p->n_patch; i++) *p->patch[i].dim = p->ext[p->patch[i].slot];
+    for (int i = 0; i < p->n_step; i++) {
+        const lm_kernel *k = p->step[i].k;
+        lm_call *c = &p->step[i].call;
+        const int64_t times = k->repeat ? k->repeat(c) : 1;
+        for (int ph = 0; ph < k->n_phase; ph++) {
+            int64_t n = 0;
+            for (c->iter = 0; c->iter < times; c->iter++) n += k->phase[ph].tiles(c);
+            p->step[i].n_tile[ph] = (int32_t)n;
+        }
+        c->iter = 0;
+    }
     p->ext_dirty = false;
 }
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes) {

@@ -11,6 +11,7 @@ typedef struct {
     const char *op; int wait_for, n_range; bool effect;         /* wait for steps 0..wait_for; -1 none */
     lm_range range[LM_MAX_RANGE];
     double flops, bytes;
+    int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
 typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
 typedef struct { const char *name; lm_tensor t; int ext; bool input; } lm_port;

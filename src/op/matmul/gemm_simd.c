@@ -260,6 +260,12 @@ static void a_pack(const lm_gemm *g, int64_t i, float *tmp) {
         }
     }
 }
+size_t LM_ISA_NAME(lm_gemm_f32_pack_a)(const lm_gemm *g, void *apack, void *scratch) {
+    lm_gemm p = *g;
+    p.apack = apack;
+    for (int64_t i = 0; i < a_packs(&p); i++) a_pack(&p, i, scratch);
+    return a_bytes(&p);
+}
 static int64_t panel_stride(const lm_gemm *g) { return g->K * 16 + 16; }             /* panels a line apart from a power of two */
 /* Packing B for all tiles: work item i is PACK_P panels of one block of k. */
 enum { PACK_P = 6 };
