@@ -33,6 +33,8 @@ lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) 
     *m = (lm_cfg){ .model = row, .vocab = vocab, .d = c->model.d, .n_layer = c->model.n_layer, .n_head = c->model.n_head, .n_kv = c->model.n_kv ? c->model.n_kv : c->model.n_head,
                    .d_head = c->model.d_head ? c->model.d_head : c->model.d / c->model.n_head, .max_pos = c->model.max_pos ? c->model.max_pos : c->data.seq, .eps = 1e-5,
                    .init_std = c->model.init_std, .tie = c->model.tie, .bos = -1, .hf_type = row->name };
+    if (!c->model.d_head && c->model.d % c->model.n_head)
+        return lm_fail(ctx, LM_E_CONFIG, "model.d is %lld: it does not divide among model.n_head = %lld heads (model.d_head sets their size)", (long long)c->model.d, (long long)c->model.n_head);
     bool gpt2 = !strcmp(row->name, "gpt2");
     m->act = gpt2 ? LM_ACT_GELU_TANH : LM_ACT_SILU;
     m->d_ff = c->model.d_ff ? c->model.d_ff : gpt2 ? 4 * m->d : lm_round_up(8 * m->d / 3, 64);
