@@ -67,12 +67,21 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 typedef void fn_t(void *ud);
+/* OpenBLAS's helpers spin for 2^26 cycles after a product, on the core that our helper wants; and a helper that slept may wake on the caller's core
+ * and stay there until the system moves it. So each turn of several threads begins with a pause and a tenth of a second that is not timed. */
+static void settle(fn_t *f, void *ud) {
+    if (threads < 2) return;
+    nanosleep(&(struct timespec){ .tv_nsec = 40000000 }, NULL);
+    for (const double t = lm_now(); lm_now() - t < 0.1; ) f(ud);
+}
 static void turns(fn_t *a, void *ua, double *ta, fn_t *b, void *ub, double *tb) {
     *ta = *tb = 1e30; double sa = 0, sb = 0;
     for (int i = 0; i < 1000 && (i < min_reps || sa + sb < 2 * budget); i++) {
+        if (b) settle(a, ua);
         double t = now(); a(ua); t = now() - t; if (i && t < *ta) *ta = t;
         sa += t;
         if (!b) continue;
+        settle(b, ub);
         t = now(); b(ub); t = now() - t; if (i && t < *tb) *tb = t;
         sb += t;
     }
