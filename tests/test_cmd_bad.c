@@ -196,7 +196,7 @@ static void test_settings(void) {
         { "optim.lrr=1", "optim.lr" }, { "model.d=0", "model.d" }, { "model.d=1e3", "model.d|whole number" }, { "train.dtype=fp16", "train.dtype|f32" }, { "train.batch=-1", "train.batch" },
         { "optim.schedule=cosin", "cosine" }, { "optim.name=adam", "adamw" }, { "train.memory_budget=lots", "train.memory_budget" }, { "model.n_head=3", "model.d|model.n_head = 3" }, { "train.micro_batch=3", "train.micro_batch" },
         { "mesh=dp", "mesh" }, { "mesh=tp=2", "mesh" }, { "mesh=dp=2", "mesh|1 rank" }, { "model.tie=perhaps", "model.tie" }, { "train.steps", "key=value" }, { "data.val_fraction=0.99", "data.val_fraction" },
-        { "data.seq=100000", "data.seq" }, { "model.family=llamma", "llama" }, { "model.from=nowhere", "nowhere" }, { "tokenizer.path=nowhere", "nowhere" }, { "data.val_path=nowhere", "nowhere" },
+        { "data.seq=100000", "data.seq" }, { "model.family=llamma", "llama" }, { "model.from=nowhere", "model.from: |nowhere" }, { "tokenizer.path=nowhere", "tokenizer.path: |nowhere" }, { "data.val_path=nowhere", "data.val_path: |nowhere" },
         { "tokenizer.vocab=100", "tokenizer.vocab" } };
     for (int i = 0; i < LM_COUNT(bad); i++) {
         const int rc = !strcmp(bad[i].set, "data.seq=100000") ? 3 : 2;

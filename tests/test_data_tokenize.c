@@ -98,7 +98,7 @@ static void test_split(void) {
     LM_CHECK(!lm_exists(t_path("none")));
     t_write(t_path("empty.txt"), "", 0);
     in[0] = t_path("empty.txt"); o.val_fraction = 0;
-    LM_CHECK_ERR(ctx, lm_data_tokenize(ctx, tok, &o), LM_E_DATA, "hold no text");
+    LM_CHECK_ERR(ctx, lm_data_tokenize(ctx, tok, &o), LM_E_DATA, "no text");
     LM_CHECK(!lm_exists(t_path("none")));
     lm_tok_free(tok);
     t_docs_free(d, M);

@@ -265,6 +265,7 @@ static void test_full_for_a_while(void) {
         disk = (full){ .n = n };
         const lm_err e = train();
         lm_file_fail_at(0, 0, false);
+        if (e == LM_E_NOSPACE && strstr(lm_error(ctx), "metrics.jsonl")) break;      /* past the checkpoint: the next step's line */
         if (e || !same(last_hash, want) || !disk.whole) { lm_t_fail++; printf("no room at call %d after step 2: %s %s\n", (int)n, lm_err_name(e), lm_error(ctx)); }
         no_litter(at("out"), "no room for a while", n);
         told += disk.told;

@@ -131,6 +131,7 @@ static lm_err finish(lm_tokenizing *t) {
         LM_TRY(lm_journal_sweep(t));
         if (lm_sys_unlink(t->journal) && errno != ENOENT) return lm_sys_fail(t->ctx, errno, "cannot remove", t->journal);
         if (t->side[1].tokens) return lm_fail(t->ctx, LM_E_DATA, "val_fraction %g held out every document: there is nothing left to train on", t->o->val_fraction);
+        if (t->in.n == 1 && !t->skipped) return lm_fail(t->ctx, LM_E_DATA, "%s: there is no text in it", t->in.v[0].path);
         return lm_fail(t->ctx, LM_E_DATA, "the inputs hold no text (%d files, %lld bad documents left out)", t->in.n, (long long)t->skipped);
     }
     if (t->o->val_fraction > 0 && !t->side[1].tokens) lm_log(t->ctx, LM_LOG_WARN, "data", "val_fraction %g held out no document: there are too few of them", t->o->val_fraction);

@@ -103,6 +103,16 @@ done:
 }
 static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 static bool is_step(const char *name) { return !strncmp(name, "step-", 5) && !strstr(name, ".tmp"); }
+/* Out of the way first: what is half removed must not carry a checkpoint's name. */
+static lm_err drop(lm_ctx *ctx, const char *path) {
+    lm_str away = { .ctx = ctx };
+    lm_str_printf(&away, "%s.tmp", path);
+    lm_err err = lm_str_err(&away);
+    if (!err) err = lm_rename(ctx, path, away.p);
+    if (!err) err = lm_dir_remove(ctx, away.p);
+    lm_str_free(&away);
+    return err;
+}
 /* Keep the newest `keep` steps; .tmp folders of earlier crashes go too. */
 static lm_err prune(lm_ctx *ctx, const char *dir, int keep) {
     char **names; int n;
@@ -117,7 +127,7 @@ static lm_err prune(lm_ctx *ctx, const char *dir, int keep) {
         if (old) steps--;
         char *p;
         LM_GOTO(lm_path_join(ctx, &p, dir, names[i]), done);
-        err = lm_dir_remove(ctx, p);
+        err = old ? drop(ctx, p) : lm_dir_remove(ctx, p);
         lm_free(ctx, p);
     }
 done:

@@ -93,6 +93,11 @@ lm_err lm_run_sweep(lm_ctx *ctx, const char *dir) {
     for (int i = 0; i < n && !err; i++) {
         const char *t = strstr(names[i], ".tmp-");
         char *path, *end;
+        const size_t len = strlen(names[i]);
+        if (!strncmp(names[i], "step-", 5) && len > 4 && !strcmp(names[i] + len - 4, ".tmp")) {      /* a checkpoint on its way in or out; the folder is locked, so nobody is at it */
+            if (!(err = lm_path_join(ctx, &path, dir, names[i]))) { (void)lm_dir_remove(ctx, path); lm_free(ctx, path); }
+            continue;
+        }
         const long pid = t ? strtol(t + 5, &end, 10) : 0;
         if (pid <= 0 || *end || !kill((pid_t)pid, 0) || errno != ESRCH) continue;      /* alive, or not for us to say */
         if (!(err = lm_path_join(ctx, &path, dir, names[i]))) { if (lm_is_dir(path)) (void)lm_dir_remove(ctx, path); else unlink(path); lm_free(ctx, path); }       /* litter that stays does no harm */

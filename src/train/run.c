@@ -43,6 +43,8 @@ lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) 
         return lm_fail(ctx, LM_E_CONFIG, "model.max_pos is %lld, data.seq %lld: %s has no position beyond its table", (long long)m->max_pos, (long long)c->data.seq, row->name);
     return lm_cfg_check(ctx, m);
 }
+/* A file that is not there may have been named by any of several keys. */
+static lm_err of_key(run *r, lm_err e, const char *key) { return e == LM_E_NOTFOUND ? lm_fail_in(r->ctx, e, "%s", key) : e; }
 static lm_err open_text(run *r, const char *path, lm_shards **out) {
     if (!path) return lm_fail(r->ctx, LM_E_CONFIG, "data.path is not set: a text file, a JSONL file, or a folder made by `loam data tokenize`");
     return lm_is_dir(path) ? lm_shards_open(out, r->ctx, path) : lm_shards_from_text(out, r->ctx, r->tok, path);
@@ -51,14 +53,14 @@ static lm_err tokenizer(run *r) {
     char *own = in_out(r, "tokenizer.json");
     if (!own) return LM_E_NOMEM;
     if (r->o->resume && lm_exists(own)) return lm_tok_open(r->ctx, own, NULL, &r->tok);
-    if (r->c->tokenizer.path) return lm_tok_open(r->ctx, r->c->tokenizer.path, NULL, &r->tok);
-    if (r->c->model.from) return lm_tok_open(r->ctx, r->c->model.from, NULL, &r->tok);
+    if (r->c->tokenizer.path) return of_key(r, lm_tok_open(r->ctx, r->c->tokenizer.path, NULL, &r->tok), "tokenizer.path");
+    if (r->c->model.from) return of_key(r, lm_tok_open(r->ctx, r->c->model.from, NULL, &r->tok), "model.from");
     if (r->c->data.path && lm_is_dir(r->c->data.path)) {
         char *p = lm_arena_printf(r->a, "%s/tokenizer.json", r->c->data.path);
         return p ? lm_tok_open(r->ctx, p, NULL, &r->tok) : LM_E_NOMEM;
     }
     if (!r->c->data.path) return open_text(r, NULL, NULL);
-    return lm_data_train_tokenizer(r->ctx, r->c->data.path, r->c->tokenizer.vocab, &r->tok);
+    return of_key(r, lm_data_train_tokenizer(r->ctx, r->c->data.path, r->c->tokenizer.vocab, &r->tok), "data.path");
 }
 /* Text, or shards made with this run's tokenizer. */
 static lm_err open_data(run *r, const char *path, lm_shards **out) {
@@ -82,7 +84,7 @@ static lm_err open_mix(run *r, int64_t n) {
         if (!*num || *end || !(w > 0) || !isfinite(w)) return lm_fail(r->ctx, LM_E_CONFIG, "data.mix: got '%s', wanted PATH:WEIGHT with a positive weight, such as other.txt:0.5", m->v[i]);
         char *path = lm_arena_printf(r->a, "%.*s", (int)(colon - m->v[i]), m->v[i]);
         if (!path) return LM_E_NOMEM;
-        LM_TRY(open_data(r, path, &r->mix[i]));
+        LM_TRY(of_key(r, open_data(r, path, &r->mix[i]), "data.mix"));
         if (lm_shards_tokens(r->mix[i]) < r->c->data.seq + 1)
             return lm_fail(r->ctx, LM_E_DATA, "%s has %lld tokens: not one sequence of data.seq = %lld", path, (long long)lm_shards_tokens(r->mix[i]), (long long)r->c->data.seq);
         r->source[i + 1] = (lm_source){ r->mix[i], w, 0, 0 };
@@ -93,8 +95,8 @@ static lm_err open_mix(run *r, int64_t n) {
 }
 static lm_err prepare_data(run *r) {
     LM_TRY(tokenizer(r));
-    LM_TRY(open_data(r, r->c->data.path, &r->data));
-    if (r->c->data.val_path) LM_TRY(open_text(r, r->c->data.val_path, &r->val_data));
+    LM_TRY(of_key(r, open_data(r, r->c->data.path, &r->data), "data.path"));
+    if (r->c->data.val_path) LM_TRY(of_key(r, open_data(r, r->c->data.val_path, &r->val_data), "data.val_path"));
     int64_t n = lm_shards_tokens(r->data), held = 0;
     if (!r->val_data) held = lm_min64(n, lm_max64(r->c->data.val_fraction > 0 ? r->c->data.seq + 1 : 0, (int64_t)(r->c->data.val_fraction * (double)n)));
     if (n - held < r->c->data.seq + 1)
@@ -126,7 +128,7 @@ static lm_err load_model(run *r) {
         return r->o->dry ? LM_OK : lm_trainer_init(ctx, &r->model, r->store, (uint64_t)r->c->train.seed, r->mesh, r->comm);
     }
     lm_weights *w;
-    LM_TRY(lm_weights_open(&w, ctx, r->c->model.from));
+    LM_TRY(of_key(r, lm_weights_open(&w, ctx, r->c->model.from), "model.from"));
     r->model = *lm_weights_cfg(w);
     lm_err e = LM_OK;
     if (lm_tok_vocab(r->tok) > r->model.vocab)
