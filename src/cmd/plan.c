@@ -199,6 +199,6 @@ static lm_err run(lm_cli *cli) {
     return err;
 }
 const lm_cmd lm_cmd_plan = { .name = "plan", .summary = "what a run or model will take on this machine, and whether it fits", .usage = "CONFIG.yaml [key=value …] | MODEL | SHAPE",
-    .details = "Nothing is allocated for the model: headers and configuration are enough. Times come from this machine's measured ceilings (docs/benchmarks/plan.md).\n"
+    .details = "Nothing is allocated for the model: headers and configuration are enough. Times come from how fast this machine runs this program's kernels, measured once; the roofline beside them from its ceilings (docs/benchmarks/plan.md). What does not fit is told with the cheapest change that does, and the others tried.\n"
                "Shapes: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b.",
     .opts = rows, .opts_bytes = sizeof(opts), .settings = true, .run = run };

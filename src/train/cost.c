@@ -38,7 +38,8 @@ lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t 
         const double work = lm_cost_work(k, kernel, &flops, bytes, seqs, seq, key);
         const double rate = strstr(kernel, ".bf16") ? m->mm_bf16 : m->mm_f32, compute = k->op->mm_at ? flops / rate : 0;
         if (!lm_machine_price(m, key, work, &t)) t = compute + bytes / bw;
-        c.roofline += compute > bytes / bw ? compute : bytes / bw;
+        const double travel = bytes / (bytes > m->last_cache || bw > m->mid_n ? bw : m->mid_n);      /* what fits into the cache may be there already */
+        c.roofline += compute > travel ? compute : travel;
         c.seconds += t; c.flops += flops;
         if (k->op->mm_at) c.matrix_s += t;
     }

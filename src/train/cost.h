@@ -1,7 +1,8 @@
 /* cost.h — what a plan will take on a machine: time step by step, memory by what is laid out.
  *
  * A step's expected time comes from the machine's points of its kernel (machine.h). A kernel without points is priced by the ceilings: operations over the matrix rate plus bytes over the
- * bandwidth of the cache or memory that a run of the plan walks through. The roofline beside it is what no kernel can beat: for each step the longer of the two, at the full ceilings.
+ * bandwidth of the cache or memory that a run of the plan walks through. The roofline beside it is what no kernel can beat: for each step the longer of the two, at
+ * the full ceilings, its bytes in the last cache where they fit there.
  * One thing is known only here: how many documents share the rows of a batch (attention is planned as if all rows were one, and priced per sequence in whole blocks of keys).
  * docs/benchmarks/plan.md has twelve runs beside their predictions. Memory is not modelled but added up: states, arena and scratch are what the planner laid out; the rest
  * of the process is what it holds before.
