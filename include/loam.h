@@ -56,14 +56,16 @@ typedef struct {
     int64_t logits_rows;                 /* rows of logits held at a time where all are wanted (loam_session_logits, loam_session_score), at most chunk; 0: 32 */
     int no_tokenizer;                    /* non-zero: open none; loam_generate is then refused */
 } loam_model_options;
-/* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it. */
+/* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it. Weights are read into memory; files may go away afterwards.
+ * LOAM_E_NOTFOUND: nothing there; LOAM_E_FORMAT, _SHAPE, _MISMATCH, _UNSUPPORTED: what is there is damaged, contradicts itself or is of a kind this version does not compute. */
 int loam_model_open(loam_model **out, loam_context *ctx, const char *path, const loam_model_options *options);
 void loam_model_free(loam_model *m);
-int64_t loam_model_vocab(const loam_model *m);
-int64_t loam_model_context(const loam_model *m);
+int64_t loam_model_vocab(const loam_model *m);                                       /* rows of its output: ids are 0 … vocab - 1 */
+int64_t loam_model_context(const loam_model *m);                                     /* tokens a session may hold */
 const loam_tokenizer *loam_model_tokenizer(const loam_model *m);                     /* lives as long as the model; NULL with no_tokenizer */
 
 /* ---- text and tokens -------------------------------------------------------------------------------------------- */
+/* path: a tokenizer file (tokenizer.json, tiktoken ranks, SentencePiece .model, tokenizer.bin), or a model. */
 int loam_tokenizer_open(loam_tokenizer **out, loam_context *ctx, const char *path);
 void loam_tokenizer_free(loam_tokenizer *t);
 enum { LOAM_ADD = 1,        /* encode: BOS and EOS are added as the tokenizer states */
@@ -77,14 +79,14 @@ int loam_decode(const loam_tokenizer *t, const int32_t *ids, size_t n, int flags
 const char *loam_token_text(const loam_tokenizer *t, int32_t id, size_t *bytes);
 
 /* ---- sessions ------------------------------------------------------------------------------------------------------ */
-int loam_session_new(loam_session **out, loam_model *m);
+int loam_session_new(loam_session **out, loam_model *m);                             /* empty */
 void loam_session_free(loam_session *s);
-int64_t loam_session_length(const loam_session *s);
+int64_t loam_session_length(const loam_session *s);                                  /* tokens so far */
 /* Append tokens; logits (vocab floats, may be NULL) get what follows the last one. LOAM_E_RANGE: past the context or an id outside the vocabulary; nothing was appended. */
 int loam_session_extend(loam_session *s, const int32_t *ids, size_t n, float *logits);
 /* The same with the logits that follow each: (n, vocab) floats. */
 int loam_session_logits(loam_session *s, const int32_t *ids, size_t n, float *logits);
-int loam_session_fork(loam_session **out, const loam_session *s);                    /* shares full pages */
+int loam_session_fork(loam_session **out, const loam_session *s);                    /* shares full pages; LOAM_E_NOMEM: no page is free */
 int loam_session_truncate(loam_session *s, int64_t n);                               /* back to its first n tokens */
 /* A file of tokens and pages; loading wants the same model shape and kv (LOAM_E_MISMATCH). */
 int loam_session_save(const loam_session *s, const char *path);
@@ -118,7 +120,11 @@ int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_ge
 void loam_text_free(loam_text *text);
 
 /* ---- training ---------------------------------------------------------------------------------------------------------- */
-typedef struct { size_t size; int64_t step, steps; double loss, val_loss, tokens_per_second, eta_seconds; size_t memory; } loam_train_event;   /* val_loss: NaN where not measured */
+typedef struct {
+    size_t size; int64_t step, steps;
+    double loss, val_loss;               /* nats per target token; val_loss is NaN in events of a step */
+    double tokens_per_second, eta_seconds; size_t memory;                            /* bytes resident */
+} loam_train_event;
 typedef struct {
     size_t size;
     int resume;

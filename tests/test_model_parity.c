@@ -55,7 +55,7 @@ static void *want(const rig *r, const char *name, int64_t *n) {
     return out;
 }
 static int each(void (*fn)(rig *)) {
-    static const char *const names[] = { "gpt2", "gpt2-gelu", "llama1", "llama2-gqa", "llama3", "llama-linear", "llama-dynamic", "llama-yarn", "mistral", "smollm-like" };
+    static const char *const names[] = { "gpt2", "gpt2-gelu", "llama1", "llama2-gqa", "llama3", "llama-linear", "llama-dynamic", "llama-yarn", "mistral", "llama-bias", "smollm-like" };
     lm_ctx *c; char **found; int n, dirs = 0;
     char at[700];
     if (lm_ctx_new(&c, NULL)) return 0;

@@ -74,7 +74,7 @@ static int words(const char **argv, const show *s, const char *line, char *copy,
 /* Show a command and run it. out: its standard output, which then is not shown; lm_str of the caller. */
 static lm_err say_and_run(show *s, const char *line, lm_str *out) {
     const char *argv[MAX_ARG + 2]; char copy[4096]; int n, fd = -1;
-    fprintf(s->cli->json ? stderr : stdout, "$ loam %s\n", line);
+    fprintf(s->cli->json ? stderr : stdout, "$ %s %s\n", s->cli->program, line);
     words(argv, s, line, copy, sizeof copy, &n);
     if (out || !s->cli->tty) { if (!strstr(line, "--quiet") && !strncmp(line, "train", 5)) argv[n++] = "--quiet"; argv[n] = NULL; }
     const pid_t pid = start(s, argv, out ? &fd : NULL);
@@ -126,7 +126,7 @@ static int64_t last_step(show *s, const char *run, double *median, double *rss) 
 /* Train, and SIGKILL the child when step `at` is in its metrics. *killed: the last step that was. */
 static lm_err killed_run(show *s, const char *run, const char *line, int64_t at, int64_t *killed) {
     const char *argv[MAX_ARG + 2]; char copy[4096]; int n;
-    fprintf(s->cli->json ? stderr : stdout, "$ loam %s\n", line);
+    fprintf(s->cli->json ? stderr : stdout, "$ %s %s\n", s->cli->program, line);
     words(argv, s, line, copy, sizeof copy, &n);
     if (!s->cli->tty) { argv[n++] = "--quiet"; argv[n] = NULL; }
     const pid_t pid = start(s, argv, NULL);
@@ -211,7 +211,7 @@ static lm_err machine(show *s) {
     title(s, "1. What this machine reaches");
     LM_TRY(run_line(s, NULL, "bench ceilings --again"));
     LM_TRY(lm_cmd_machine(s->cli, false, &s->m));
-    title(s, "2. What it can train and serve (dry plans: `loam plan llama-7b`)");
+    title(s, "2. What it can train and serve (dry plans, as `plan llama-7b` makes them)");
     const size_t have = lm_memory_available(), base = lm_rss_now();
     static const char *const shape[] = { "llama-1b", "llama-7b" };
     for (int i = 0; i < LM_COUNT(shape); i++) {
@@ -348,13 +348,18 @@ static lm_err perform(show *s) {
     LM_GOTO(run_line(s, NULL, "report %s/model", s->dir), done);
     lm_str_printf(&s->json, ", \"bpb_before\": %.6g, \"bpb_after\": %.6g, \"bpb_q8\": %.6g, \"xz_bpb\": %.6g, \"xz_with_text_bpb\": %.6g, \"steps\": %lld, \"predicted_step_s\": %.6g, \"step_s\": %.6g, \"predicted_peak\": %.0f, "
                   "\"rss\": %.0f, \"bytes\": %.0f, \"bytes_q8\": %.0f, \"decode_tok_s\": %.6g, \"decode_tok_s_q8\": %.6g", before, after, q8_bpb, xz, xz_with, (long long)steps, plan_step, measured, plan_peak, rss, full, q8, f_dec, q_dec);
-    lm_cli_say(s->cli, "\nDone in %s. Everything is in %s/. Next:\n"
-               "  loam quickstart MY.txt                                   the same with your text\n"
-               "  loam train %s/run.yaml data.path=MY.txt out=my-run       a run of your own; --resume continues it\n"
-               "  loam run %s/model --prompt \"…\"                           write\n"
-               "  loam run PATH/TO/MODEL --prompt \"…\"                      a Hugging Face folder or a GGUF file\n"
-               "  loam plan PATH/TO/MODEL                                  will it fit, and how fast will it be?\n"
-               "  loam convert PATH/TO/MODEL small.gguf --dtype Q8_0       make it smaller", lm_cli_time(a, lm_now() - s->t0), s->dir, s->dir, s->dir);
+    lm_cli_say(s->cli, "\nDone in %s. Everything is in %s/. Next:", lm_cli_time(a, lm_now() - s->t0), s->dir);
+    const struct { const char *line, *what; } next[] = {
+        { "quickstart MY.txt", "the same with your text" }, { "train %s/run.yaml data.path=MY.txt out=my-run", "a run of your own; --resume continues it" },
+        { "run %s/model --prompt \"…\"", "write" }, { "run PATH/TO/MODEL --prompt \"…\"", "a Hugging Face folder or a GGUF file" },
+        { "plan PATH/TO/MODEL", "will it fit, and how fast will it be?" }, { "convert PATH/TO/MODEL small.gguf --dtype Q8_0", "make it smaller" } };
+    for (int i = 0; i < LM_COUNT(next); i++) {
+        const char *slot = strstr(next[i].line, "%s");
+        char *typed = slot ? lm_arena_printf(a, "%s %.*s%s%s", s->cli->program, (int)(slot - next[i].line), next[i].line, s->dir, slot + 2) : lm_arena_printf(a, "%s %s", s->cli->program, next[i].line);
+        int pad = typed ? 64 - (int)strlen(typed) : 0;
+        if (typed && strstr(typed, "…")) pad += 2;                                     /* three bytes, one column */
+        if (typed) lm_cli_say(s->cli, "  %s%*s%s", typed, pad > 2 ? pad : 2, "", next[i].what);
+    }
 done:
     lm_str_free(&ans);
     return err;
