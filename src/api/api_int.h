@@ -3,7 +3,7 @@
 #define LM_API_INT_H
 #include "infer/generate.h"
 #include "train/run.h"
-typedef struct { const char *dtype, *kv; int64_t context, max_seqs, chunk; bool no_tok; } lm_api_model_opts;    /* dtype: NULL or auto, f32, bf16, a quantized format; kv: NULL, f32, bf16 */
+typedef struct { const char *dtype, *kv; int64_t context, max_seqs, chunk; bool no_tok; lm_dev *dev; } lm_api_model_opts;    /* dtype: NULL or auto, f32, bf16, a quantized format; kv: NULL, f32, bf16 */
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **w, lm_store **store, lm_engine **e, lm_tok **tok);
 /* The tokenizer that goes with path: a tokenizer file, a model folder, a GGUF, or the file beside a llama2.c checkpoint. */
 lm_err lm_tok_open_beside(lm_ctx *ctx, const char *path, lm_tok **out);

@@ -19,6 +19,7 @@ typedef struct {
     int64_t chunk;               /* tokens in one run; 0 = 256 */
     int64_t kv_tokens;           /* page pool; 0 = max_seqs * context */
     lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16) */
+    lm_dev *dev;                 /* NULL: this processor; else weights must be PLAIN */
     bool dry;                    /* plan only */
 } lm_engine_opts;
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);

@@ -201,6 +201,7 @@ void lm_whole_close(lm_whole *w) { lm_free(w->t->ctx, w->buf); w->buf = NULL; }
 
 lm_err lm_trainer_whole(lm_trainer *t, lm_store *out) {
     lm_whole w;
+    LM_TRY(lm_trainer_pull(t));
     LM_TRY(lm_whole_open(&w, t));
     lm_err err = LM_OK;
     for (int i = 0; i < t->n_param; i++) {
@@ -221,6 +222,7 @@ lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir) {
     const bool leader = t->o.comm->rank == 0;
     lm_store *all = NULL;
     lm_err err = LM_OK;
+    LM_TRY(lm_trainer_pull(t));
     if (t->held != t->param) {
         if (leader) err = lm_store_new(&all, t->ctx);
         err = lm_comm_agree(t->o.comm, t->ctx, err, "writing the weights");
