@@ -28,14 +28,12 @@ sanitizer() {
     grep -A3 -E '^========= (Invalid|Error|Program)' "$out/memcheck.log" | head -12
 }
 parity() {
-    local same=0 all=0 m d t
-    for d in "$fix"/*/; do
-        m=$(basename "$d"); all=$((all + 1))
-        for t in cpu cuda; do timeout 60 "$bin/loam" run "$d" --prompt "Once upon a time" --temperature 0 --max-tokens 48 --ignore-eos --dtype f32 --device $t --json >"$out/run.$m.$t.json" 2>"$out/run.$m.$t.err"; done
-        if python3 -c 'import json,sys; a,b=(json.load(open(f))["tokens"] for f in sys.argv[1:]); sys.exit(a!=b)' "$out/run.$m.cpu.json" "$out/run.$m.cuda.json" 2>/dev/null; then same=$((same + 1))
-        else say "parity: $m differs: $(tail -n 1 "$out/run.$m.cuda.err" | cut -c1-200)"; fi
-    done
-    say "parity: greedy tokens of $same of $all checkpoints equal the CPU's"
+    LM_DEVICE=cuda LOAM_PARITY=1 timeout 120 "$bin/tests/test_model_parity" test_transformers >"$out/parity.log" 2>&1; local rc=$?
+    grep '^|' "$out/parity.log"
+    say "parity: rc $rc; $(grep -c '^|' "$out/parity.log") checkpoints against transformers: logits, losses, every gradient, 256 greedy tokens; $(tail -n 1 "$out/parity.log")"
+    grep -vE '^\||^ok' "$out/parity.log" | head -12
+    for t in cpu cuda; do timeout 60 "$bin/loam" run "$fix/gpt2" --prompt "Once upon a time" --temperature 0 --max-tokens 48 --ignore-eos --dtype f32 --device $t --json 2>&1 | sed 's/, "prompt_tokens".*//' >"$out/run.$t"; done
+    cmp -s "$out/run.cpu" "$out/run.cuda" && say "loam run --device cuda: the CPU's 48 greedy tokens" || say "loam run --device cuda differs: $(head -c 200 "$out/run.cuda")"
 }
 losses() {
     local t k

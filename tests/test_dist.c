@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <errno.h>
 #include "base/file.h"
 #include "dist/dist.h"
 #include "test.h"
@@ -175,6 +176,16 @@ static lm_err run_until_checkpoint(lm_ctx *ctx, lm_comm *c, int k, const char *d
     LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
     lm_err e = run(&r, 0, CUT, x);
     lm_ckpt_state st = { .step = CUT, .seqs = CUT * BATCH, .best_val = 1, .isa = "any" };
+    uint64_t first = 1;
+    for (uint64_t n = first; !e && n < 400; n += 1 + n / 8) {          /* rank 0's disk is full from its nth call on: all ranks hear of it and none waits */
+        if (!c || !c->rank) lm_file_fail_at(n, ENOSPC, true);
+        lm_err got = lm_ckpt_save(r.t, dir, &st, 2);
+        lm_file_fail_at(0, 0, false);
+        if (!got) break;                                               /* it did not get that far */
+        if (got != (c && c->rank ? LM_E_COMM : LM_E_NOSPACE)) e = lm_fail(ctx, LM_E_INTERNAL, "a full disk at call %d gives %s: %s", (int)n, lm_err_name(got), lm_error(ctx));
+        first = n + 1;
+    }
+    if (!e && first < 10) e = lm_fail(ctx, LM_E_INTERNAL, "the full disk was met %d times", (int)first);
     if (!e) e = lm_ckpt_save(r.t, dir, &st, 2);
     rig_free(&r);
     return e;

@@ -148,7 +148,7 @@ lm_err lm_dir_make(lm_ctx *ctx, const char *path) {
         if (*p && lm_sys_mkdir(p, 0777)) {
             int e = errno;
             struct stat st;               /* anything else there, or no right to make what exists already (EROFS, EACCES)? */
-            if (lm_sys_stat(p, &st)) err = lm_sys_fail(ctx, e, "cannot make the folder", p);
+            if (lm_sys_stat(p, &st)) err = lm_sys_fail(ctx, e == EEXIST ? errno : e, "cannot make the folder", p);
             else if (!S_ISDIR(st.st_mode)) err = lm_fail(ctx, LM_E_IO, "cannot make the folder '%s': a file of that name is there", p);
         }
         *s = keep;

@@ -74,23 +74,34 @@ size_t lm_engine_kv_bytes(const lm_engine *e) {
 
 /* ---- runs ------------------------------------------------------------------------------------------------------------------------ */
 typedef struct { int32_t *tokens, *pos, *seq, *slot, *rows, *table; int64_t n, l; int32_t row_req[4096]; int64_t row_at[4096]; } feed;
-static lm_err grow(lm_session *s, int64_t n) {                         /* pages for n more tokens */
+static void grow(lm_session *s) {                                      /* room for one more token; check() saw that there are pages */
     lm_engine *e = s->e;
-    int64_t want = lm_ceil_div(s->n + n, LM_KV_PAGE);
-    if (want - s->n_page > e->n_free) return lm_fail(e->ctx, LM_E_NOMEM, "the key-value pool is full: %lld pages are needed, %lld are free", (long long)(want - s->n_page), (long long)e->n_free);
-    while (s->n_page < want) { int32_t p = e->free_page[--e->n_free]; e->refs[p] = 1; s->page[s->n_page++] = p; }
+    if (s->n % LM_KV_PAGE) return;
+    const int32_t p = e->free_page[--e->n_free];
+    e->refs[p] = 1; s->page[s->n_page++] = p;
+}
+static lm_err check_one(lm_engine *e, const lm_request *q, int r) {
+    if (q->s->e != e) return lm_fail(e->ctx, LM_E_MISMATCH, "request %d: the session belongs to another engine", r);
+    if (q->s->mark) return lm_fail(e->ctx, LM_E_MISMATCH, "request %d: its session is in an earlier request of the same run", r);
+    if (q->n < 0 || q->s->n + q->n > e->o.context)
+        return lm_fail(e->ctx, LM_E_RANGE, "the session holds %lld tokens and %lld more do not fit the context of %lld", (long long)q->s->n,
+                       (long long)q->n, (long long)e->o.context);
+    for (int64_t i = 0; i < q->n; i++)
+        if (q->ids[i] < 0 || q->ids[i] >= e->cfg.vocab)
+            return lm_fail(e->ctx, LM_E_RANGE, "token id %d is outside the vocabulary of %lld", q->ids[i], (long long)e->cfg.vocab);
     return LM_OK;
 }
-static lm_err check(lm_engine *e, const lm_request *req, int n) {
-    for (int r = 0; r < n; r++) {
-        const lm_request *q = &req[r];
-        if (q->s->e != e) return lm_fail(e->ctx, LM_E_MISMATCH, "request %d: the session belongs to another engine", r);
-        if (q->n < 0 || q->s->n + q->n > e->o.context)
-            return lm_fail(e->ctx, LM_E_RANGE, "the session holds %lld tokens and %lld more do not fit the context of %lld", (long long)q->s->n, (long long)q->n, (long long)e->o.context);
-        for (int64_t i = 0; i < q->n; i++)
-            if (q->ids[i] < 0 || q->ids[i] >= e->cfg.vocab) return lm_fail(e->ctx, LM_E_RANGE, "token id %d is outside the vocabulary of %lld", q->ids[i], (long long)e->cfg.vocab);
+/* Everything that can be known beforehand; the sessions of requests [0, *marked) are marked. */
+static lm_err check(lm_engine *e, const lm_request *req, int n, int *marked) {
+    int64_t pages = 0;
+    for (*marked = 0; *marked < n; ++*marked) {
+        const lm_request *q = &req[*marked];
+        LM_TRY(check_one(e, q, *marked));
+        q->s->mark = q->s->n + 1;
+        pages += lm_ceil_div(q->s->n + q->n, LM_KV_PAGE) - q->s->n_page;
     }
-    return LM_OK;
+    if (pages <= e->n_free) return LM_OK;
+    return lm_fail(e->ctx, LM_E_NOMEM, "the key-value pool is full: %lld pages are needed, %lld are free", (long long)pages, (long long)e->n_free);
 }
 static lm_err flush(lm_engine *e, feed *f, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
     if (!f->n) return LM_OK;
@@ -102,20 +113,21 @@ static lm_err flush(lm_engine *e, feed *f, lm_err (*row)(void *, int, int64_t, c
     f->n = f->l = 0;
     return LM_OK;
 }
-lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
-    LM_TRY(check(e, req, n));
-    feed f = { .tokens = lm_plan_input(e->plan, "tokens", NULL), .pos = lm_plan_input(e->plan, "pos", NULL), .seq = lm_plan_input(e->plan, "seq", NULL),
-               .slot = lm_plan_input(e->plan, "slot", NULL), .rows = lm_plan_input(e->plan, "rows", NULL), .table = lm_plan_input(e->plan, "table", NULL) };
-    int64_t max_rows = e->max_rows < 4096 ? e->max_rows : 4096;
+static lm_err run_all(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
+    feed f = {
+        .tokens = lm_plan_input(e->plan, "tokens", NULL), .pos = lm_plan_input(e->plan, "pos", NULL), .seq = lm_plan_input(e->plan, "seq", NULL),
+        .slot = lm_plan_input(e->plan, "slot", NULL), .rows = lm_plan_input(e->plan, "rows", NULL), .table = lm_plan_input(e->plan, "table", NULL),
+    };
+    const int64_t max_rows = lm_min64(e->max_rows, LM_COUNT(f.row_req));
     int64_t seq_row = 0;                                               /* next row of the page table */
     for (int r = 0; r < n; r++) {
         lm_session *s = req[r].s;
         if (seq_row == e->o.max_seqs) { LM_TRY(flush(e, &f, row, ud)); seq_row = 0; }
         bool placed = false;
         for (int64_t i = 0; i < req[r].n; i++) {
-            bool want = row && (req[r].want == LM_WANT_ALL || (req[r].want == LM_WANT_LAST && i + 1 == req[r].n));
+            const bool want = row && (req[r].want == LM_WANT_ALL || (req[r].want == LM_WANT_LAST && i + 1 == req[r].n));
             if (f.n == e->o.chunk || (want && f.l == max_rows)) { LM_TRY(flush(e, &f, row, ud)); seq_row = 0; placed = false; }
-            LM_TRY(grow(s, 1));
+            grow(s);
             if (!placed || s->n % LM_KV_PAGE == 0) {                   /* the table row, again when a page was added */
                 if (!placed) { placed = true; s->row = seq_row++; }
                 memcpy(f.table + s->row * e->pages_per_seq, s->page, (size_t)s->n_page * sizeof *s->page);
@@ -127,6 +139,17 @@ lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(v
         }
     }
     return flush(e, &f, row, ud);
+}
+lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
+    int marked;
+    lm_err err = check(e, req, n, &marked);
+    if (!err) err = run_all(e, req, n, row, ud);
+    for (int r = 0; r < marked; r++) {
+        lm_session *s = req[r].s;
+        if (err) lm_session_drop(s, s->mark - 1);                      /* all sessions are where they were */
+        s->mark = 0;
+    }
+    return err;
 }
 typedef struct { const int32_t *ids; int64_t n, V; float *lp; } score;
 static lm_err score_row(void *ud, int r, int64_t i, const float *logits) {

@@ -43,7 +43,8 @@ const int32_t *lm_session_ids(const lm_session *s);                /* the tokens
 
 typedef enum { LM_WANT_NONE, LM_WANT_LAST, LM_WANT_ALL } lm_want_logits;
 typedef struct { lm_session *s; const int32_t *ids; int64_t n; lm_want_logits want; } lm_request;
-/* Append each request's tokens to its session. row() gets the logits (V) that follow token i of request r, where wanted; a non-OK return stops. Sessions of one call must differ. */
+/* Append each request's tokens to its session. row() gets the logits (V) that follow token i of request r, where wanted; a non-OK return stops. Sessions of one
+ * call must differ. After any error, also one from row(), every session is as long as it was before the call. */
 lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *ud, int r, int64_t i, const float *logits), void *ud);
 /* log p of each ids[i] given what is before it (lp[0] is 0 for an empty session), by the same kernels that decode: equal to the trainer's to the bit. */
 lm_err lm_engine_score(lm_engine *e, lm_session *s, const int32_t *ids, int64_t n, float *lp);

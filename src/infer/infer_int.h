@@ -6,5 +6,10 @@ struct lm_engine {
     lm_ctx *ctx; lm_cfg cfg; lm_engine_opts o; lm_store *kv; lm_plan *plan; int n_kv_layer;
     int64_t n_pages, pages_per_seq, max_rows, n_free; int32_t *free_page, *refs;
 };
-struct lm_session { lm_engine *e; int64_t n, n_page, row; int32_t *page, *id; };
+struct lm_session {
+    lm_engine *e; int64_t n, n_page, row; int32_t *page, *id;
+    int64_t mark;                /* 1 + length before the run that it takes part in; 0 outside */
+};
+/* To n <= length tokens, where the last page that remains is the session's own (or full). */
+void lm_session_drop(lm_session *s, int64_t n);
 #endif

@@ -48,12 +48,14 @@ lm_err lm_session_fork(const lm_session *s, lm_session **out) {
     if (err) { lm_session_free(t); return err; }
     *out = t; return LM_OK;
 }
+void lm_session_drop(lm_session *s, int64_t n) {
+    while (s->n_page > lm_ceil_div(n, LM_KV_PAGE)) drop_page(s->e, s->page[--s->n_page]);
+    s->n = n;
+}
 lm_err lm_session_truncate(lm_session *s, int64_t n) {
     if (n < 0 || n > s->n) return lm_fail(s->e->ctx, LM_E_RANGE, "cannot cut a session of %lld tokens to %lld", (long long)s->n, (long long)n);
-    int64_t pages = lm_ceil_div(n, LM_KV_PAGE);
-    if (n % LM_KV_PAGE) LM_TRY(own_page(s, pages - 1));                  /* the rest of it will be written over */
-    while (s->n_page > pages) drop_page(s->e, s->page[--s->n_page]);
-    s->n = n;
+    if (n % LM_KV_PAGE) LM_TRY(own_page(s, n / LM_KV_PAGE));             /* the rest of it will be written over */
+    lm_session_drop(s, n);
     return LM_OK;
 }
 

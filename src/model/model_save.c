@@ -14,7 +14,8 @@ static lm_err collect(void *ud, const char *name, const lm_type *t, lm_role role
     lm_save_item v = { .name = lm_arena_strdup(s->a, name), .role = role, .head = head, .dtype = LM_F32 };
     if (!v.name) return LM_E_NOMEM;
     v.as = v.name;
-    if (!lm_store_get(s->store, name, &v.t)) return lm_fail(s->ctx, LM_E_NOTFOUND, "%s is not in memory: the model cannot be written", name);
+    if (!s->store) v.t = lm_tensor_of(NULL, LM_F32, t->rank, t->dim);
+    else if (!lm_store_get(s->store, name, &v.t)) return lm_fail(s->ctx, LM_E_NOTFOUND, "%s is not in memory: the model cannot be written", name);
     bool same = v.t.rank == t->rank;
     for (int i = 0; same && i < t->rank; i++) same = v.t.dim[i] == t->dim[i];
     if (!same) return lm_fail(s->ctx, LM_E_SHAPE, "%s in memory has rank %d, first dimension %lld; the model has rank %d, first dimension %lld", name, v.t.rank, (long long)v.t.dim[0], t->rank, (long long)t->dim[0]);
@@ -22,8 +23,8 @@ static lm_err collect(void *ud, const char *name, const lm_type *t, lm_role role
     s->v[s->n++] = v;
     return LM_OK;
 }
-lm_err lm_saver_open(lm_saver *s, lm_ctx *ctx, const lm_cfg *c, const lm_store *store) {
-    *s = (lm_saver){ .ctx = ctx, .store = store };
+lm_err lm_saver_open(lm_saver *s, lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from) {
+    *s = (lm_saver){ .ctx = ctx, .store = store, .from = from };
     LM_TRY(lm_cfg_check(ctx, c));
     LM_TRY(lm_arena_new(&s->a, ctx, LM_MEM_IO, 0));
     lm_err err = lm_model_walk(ctx, c, collect, s);
@@ -66,6 +67,8 @@ static void tile(void *ud, int64_t k, int ith) {
 }
 lm_err lm_saver_write(lm_saver *s, const lm_save_item *v, lm_err (*write)(void *, const void *, size_t), void *to) {
     size_t row_bytes;
+    lm_save_item fetched = *v;
+    if (!s->store) { LM_TRY(s->from->fetch(s->from->ud, v->name, &fetched.t)); v = &fetched; }
     if (!lm_storage_bytes(v->quant ? LM_QUANT : v->dtype, v->quant, LM_PLAIN, 1, &v->cols, &row_bytes)) return lm_fail(s->ctx, LM_E_INTERNAL, "%s: rows of %lld numbers cannot be written", v->name, (long long)v->cols);
     const int64_t per = lm_max64(1, lm_min64(v->rows, PIECE / lm_max64(v->cols, 1)));
     job j = { .v = v, .step = lm_max64(1, TILE / lm_max64(v->cols, 1)), .row_bytes = row_bytes };

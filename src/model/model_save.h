@@ -11,9 +11,9 @@ typedef struct {
     lm_dtype dtype; const lm_quant *quant;   /* what is written */
     const char *as;                      /* under which name */
 } lm_save_item;
-typedef struct { lm_ctx *ctx; lm_arena *a; lm_save_item *v; int n, cap; const lm_store *store; } lm_saver;
-/* Every parameter of the model, found in the store with its shape. */
-lm_err lm_saver_open(lm_saver *s, lm_ctx *ctx, const lm_cfg *c, const lm_store *store);
+typedef struct { lm_ctx *ctx; lm_arena *a; lm_save_item *v; int n, cap; const lm_store *store; const lm_param_source *from; } lm_saver;
+/* Every parameter of the model, found with its shape in the store, or (store NULL) to be fetched from the source when it is written. */
+lm_err lm_saver_open(lm_saver *s, lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from);
 void lm_saver_close(lm_saver *s);
 /* The item's bytes, in order, through write(). */
 lm_err lm_saver_write(lm_saver *s, const lm_save_item *v, lm_err (*write)(void *to, const void *p, size_t n), void *to);

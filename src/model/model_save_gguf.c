@@ -59,7 +59,7 @@ lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, c
     if (quant && (!quant->from_float || quant->n_comp != 1 || quant->gguf_id < 0)) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s cannot be written to GGUF", quant->name);
     lm_saver s;
     lm_gguf_writer *w = NULL;
-    LM_TRY(lm_saver_open(&s, ctx, c, store));
+    LM_TRY(lm_saver_open(&s, ctx, c, store, NULL));
     lm_err err;
     LM_GOTO(describe(&s, c, dtype, quant), done);
     LM_GOTO(lm_gguf_writer_new(&w, ctx, path, 0), done);

@@ -68,14 +68,20 @@ static lm_err config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dty
     free(text); lm_free(ctx, path); json_decref(o);
     return err;
 }
-lm_err lm_model_save_hf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *dir, lm_dtype dtype, uint64_t max_shard) {
+static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from, const char *dir, lm_dtype dtype, uint64_t max_shard) {
     LM_TRY(lm_saver_dtype(ctx, dtype));
     if (max_shard > INT64_MAX) return lm_fail(ctx, LM_E_RANGE, "a shard limit of %llu bytes", (unsigned long long)max_shard);
     lm_saver s;
-    LM_TRY(lm_saver_open(&s, ctx, c, store));
+    LM_TRY(lm_saver_open(&s, ctx, c, store, from));
     lm_err err = lm_dir_make(ctx, dir);
     if (!err) err = weights(&s, dir, dtype, max_shard);
     if (!err) err = config(ctx, c, dir, dtype);
     lm_saver_close(&s);
     return err;
+}
+lm_err lm_model_save_hf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *dir, lm_dtype dtype, uint64_t max_shard) {
+    return save(ctx, c, store, NULL, dir, dtype, max_shard);
+}
+lm_err lm_model_save_hf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source *from, const char *dir, lm_dtype dtype, uint64_t max_shard) {
+    return save(ctx, c, NULL, from, dir, dtype, max_shard);
 }

@@ -159,6 +159,7 @@ template <class F> __global__ void __launch_bounds__(256) lm_colsum_parts(const 
     const int64_t j = static_cast<int64_t>(blockIdx.x) * LM_COLSUM_W + threadIdx.x % 32 * 8, per = (rows + LM_COLSUM_SPLIT - 1) / LM_COLSUM_SPLIT, r0 = blockIdx.y * per;
     const int64_t r1 = r0 + per < rows ? r0 + per : rows; const int w = threadIdx.x / 32;
     float s[8] = {};
+#pragma unroll 4
     for (int64_t r = r0 + w; r < r1; r += 8) if (j < d) f(r, j, d, s);
     __shared__ float t[8][LM_COLSUM_W];
 #pragma unroll

@@ -217,19 +217,36 @@ lm_err lm_trainer_whole(lm_trainer *t, lm_store *out) {
     lm_whole_close(&w);
     return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, err, "gathering the weights") : err;
 }
-/* Rank 0 holds the whole parameters while it writes (not their gradients or moments); the others take part in gathering. */
-lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir) {
-    const bool leader = t->o.comm->rank == 0;
-    lm_store *all = NULL;
-    lm_err err = LM_OK;
-    LM_TRY(lm_trainer_pull(t));
-    if (t->held != t->param) {
-        if (leader) err = lm_store_new(&all, t->ctx);
-        err = lm_comm_agree(t->o.comm, t->ctx, err, "writing the weights");
-        if (!err) err = lm_trainer_whole(t, all);
-        if (err) { lm_store_free(all); return err; }
+/* Parameters are gathered one after another while rank 0 writes them, so no rank holds more than one of them whole. */
+typedef struct { lm_trainer *t; lm_whole w; int next; } stream;
+static lm_err gather_next(stream *s, lm_tensor *out) {
+    lm_tensor held;
+    const char *name = s->t->held[s->next++].name;
+    if (!lm_store_get(s->t->store, name, &held)) return lm_fail(s->t->ctx, LM_E_NOTFOUND, "%s is not in memory", name);
+    return lm_whole_get(&s->w, name, &held, out);
+}
+static lm_err fetch(void *ud, const char *name, lm_tensor *out) {
+    stream *s = ud;
+    if (s->next >= s->t->n_param || strcmp(name, s->t->param[s->next].name)) return lm_fail(s->t->ctx, LM_E_INTERNAL, "%s is written out of order", name);
+    return gather_next(s, out);
+}
+static lm_err save_parts(lm_trainer *t, const char *dir) {
+    stream s = { .t = t };
+    lm_tensor x;
+    LM_TRY(lm_whole_open(&s.w, t));
+    const lm_param_source from = { fetch, &s };
+    lm_err err = t->o.comm->rank == 0 ? lm_model_save_hf_from(t->ctx, &t->cfg, &from, dir, LM_F32, 0) : LM_OK;
+    while (s.next < t->n_param) {                                        /* the other ranks; and rank 0 where it could not write on */
+        const lm_err e = gather_next(&s, &x);
+        if (e && !err) err = e;
     }
-    if (leader) err = lm_model_save_hf(t->ctx, &t->cfg, all ? all : t->store, dir, LM_F32, 0);
-    lm_store_free(all);
+    lm_whole_close(&s.w);
+    return err;
+}
+lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir) {
+    lm_err err = lm_trainer_pull(t);
+    if (err) return err;
+    if (t->held != t->param) err = save_parts(t, dir);
+    else if (t->o.comm->rank == 0) err = lm_model_save_hf(t->ctx, &t->cfg, t->store, dir, LM_F32, 0);
     return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, err, "writing the weights") : err;
 }

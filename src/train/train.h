@@ -47,7 +47,7 @@ lm_err lm_trainer_update(lm_trainer *t, int64_t step /* 1-based */, double lr_sc
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum);                                            /* forward only; adds */
 /* ---- on several ranks these are asked of every rank together; alone they are plain ----------------------------------------------------------- */
 lm_hash128_t lm_trainer_hash(const lm_trainer *t);       /* of all parameters, whole, by name order: equal on all ranks and on any mesh; zero after an error */
-lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir);       /* lm_model_save_hf of whole parameters, by rank 0 */
+lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir);       /* lm_model_save_hf of whole parameters, by rank 0, one parameter at a time */
 lm_err lm_trainer_whole(lm_trainer *t, lm_store *out);           /* whole parameters into a store; out NULL: on this rank only take part */
 /* Random initial weights of what a rank holds: lm_model_init's numbers, under LM_MESH_FSDP only its rows of them. comm NULL: alone. */
 lm_err lm_trainer_init(lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, uint64_t seed, lm_mesh_kind mesh, lm_comm *comm);

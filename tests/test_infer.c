@@ -1,0 +1,179 @@
+/* test_infer.c — sessions: forks, cuts, saved files and failures leave the numbers of a plain timeline. */
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "infer/infer.h"
+#include "test.h"
+
+enum { V = 97, N = 150 };
+typedef struct { lm_ctx *ctx; lm_store *store; lm_cfg c; lm_engine *e; size_t base; } rig;
+static void rig_free(rig *r) {
+    lm_engine_free(r->e); lm_store_free(r->store);
+    lm_ledger l; lm_mem_ledger(r->ctx, &l);
+    LM_CHECK(l.total_now == r->base);                    /* nothing is left behind, after errors too */
+    lm_ctx_free(r->ctx);
+}
+static lm_err rig_new(rig *r, const lm_engine_opts *o) {
+    *r = (rig){ .c = { .model = lm_model_by_name("llama"), .vocab = V, .d = 48, .n_layer = 2, .n_head = 4, .n_kv = 2, .d_head = 12, .d_ff = 100, .max_pos = 256,
+                       .eps = 1e-5, .init_std = 0.2, .tie = true, .bos = -1, .hf_type = "llama" } };
+    r->c.rope.d_head = 12; r->c.rope.base = 10000; r->c.rope.max_pos = 256;
+    LM_TRY(lm_ctx_new(&r->ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    lm_ledger l; lm_mem_ledger(r->ctx, &l);
+    r->base = l.total_now;
+    LM_TRY(lm_store_new(&r->store, r->ctx));
+    LM_TRY(lm_model_init(r->ctx, &r->c, r->store, 5));
+    return lm_engine_new(&r->e, r->ctx, &r->c, r->store, o);
+}
+static void ids_of(int32_t *id, int64_t n, int salt) { for (int64_t i = 0; i < n; i++) id[i] = (int32_t)((i * i * 7 + i * salt + salt) % V); }
+typedef struct { float v[V]; int seen, stop_at; } sink;
+static lm_err take(void *ud, int r, int64_t i, const float *logits) {
+    sink *k = ud; (void)r; (void)i;
+    if (k->stop_at && ++k->seen == k->stop_at) return LM_E_CANCELLED;
+    memcpy(k->v, logits, sizeof k->v);
+    return LM_OK;
+}
+static lm_err extend(rig *r, lm_session *s, const int32_t *ids, int64_t n, sink *k) {
+    return lm_engine_run(r->e, &(lm_request){ s, ids, n, LM_WANT_LAST }, 1, take, k);
+}
+/* What a fresh session says after these tokens: the truth the others are compared with. */
+static void plain(rig *r, const int32_t *ids, int64_t n, sink *k) {
+    lm_session *s;
+    LM_NEED_OK(r->ctx, lm_session_new(&s, r->e));
+    LM_CHECK_OK(r->ctx, extend(r, s, ids, n, k));
+    lm_session_free(s);
+}
+static bool equal(const sink *a, const sink *b) { return !memcmp(a->v, b->v, sizeof a->v); }
+
+/* A fork goes its own way on a page of its own; cutting back and going on is as if the rest had never been; pages come back. */
+static void test_fork_and_cut(void) {
+    rig r;
+    LM_NEED_OK(r.ctx, rig_new(&r, &(lm_engine_opts){ .max_seqs = 4, .mm = LM_F32, .kv = LM_F32 }));
+    const int64_t pages = lm_engine_free_pages(r.e), at[] = { 1, 63, 64, 65, 128, 140 };
+    int32_t a[N], b[N];
+    ids_of(a, N, 3);
+    for (int i = 0; i < LM_COUNT(at); i++) {
+        memcpy(b, a, sizeof b);
+        ids_of(b + at[i], N - at[i], 11);
+        lm_session *s, *t;
+        sink x = {0}, want_a, want_b;
+        plain(&r, a, N, &want_a); plain(&r, b, N, &want_b);
+        LM_NEED_OK(r.ctx, lm_session_new(&s, r.e));
+        LM_CHECK_OK(r.ctx, extend(&r, s, a, at[i], &x));
+        LM_NEED_OK(r.ctx, lm_session_fork(s, &t));
+        LM_CHECK_OK(r.ctx, extend(&r, t, b + at[i], N - at[i], &x));
+        LM_CHECK(equal(&x, &want_b));
+        LM_CHECK_OK(r.ctx, extend(&r, s, a + at[i], N - at[i], &x));
+        LM_CHECK(equal(&x, &want_a));
+        LM_CHECK_OK(r.ctx, lm_session_truncate(t, at[i]));                     /* now shares whole pages with s, and both go on */
+        LM_CHECK(lm_session_len(t) == at[i] && !memcmp(lm_session_ids(t), a, (size_t)at[i] * 4));
+        LM_CHECK_OK(r.ctx, extend(&r, t, a + at[i], N - at[i], &x));
+        LM_CHECK(equal(&x, &want_a));
+        LM_CHECK_ERR(r.ctx, lm_session_truncate(t, N + 1), LM_E_RANGE, "cannot cut a session of 150 tokens to 151");
+        lm_session_free(s);
+        LM_CHECK_OK(r.ctx, lm_session_truncate(t, at[i]));
+        LM_CHECK_OK(r.ctx, extend(&r, t, b + at[i], N - at[i], &x));           /* its pages outlive the one it came from */
+        LM_CHECK(equal(&x, &want_b));
+        lm_session_free(t);
+        LM_CHECK(lm_engine_free_pages(r.e) == pages);
+    }
+    rig_free(&r);
+}
+/* More sessions than the run's table has rows, and more tokens than a chunk: the same numbers as alone. */
+static void test_many(void) {
+    rig r;
+    enum { S = 9 };
+    LM_NEED_OK(r.ctx, rig_new(&r, &(lm_engine_opts){ .max_seqs = 4, .chunk = 32, .kv_tokens = S * 192, .mm = LM_F32, .kv = LM_F32 }));
+    lm_session *s[S];
+    lm_request q[S];
+    int32_t id[S][N];
+    for (int i = 0; i < S; i++) {
+        ids_of(id[i], N, 5 + i);
+        LM_NEED_OK(r.ctx, lm_session_new(&s[i], r.e));
+        q[i] = (lm_request){ s[i], id[i], 20 + 13 * i, LM_WANT_LAST };
+    }
+    sink x = {0}, want;
+    for (int only = 0; only < S; only++) {                                      /* row() gets all; the last one of a run is kept */
+        for (int i = 0; i < S; i++) LM_CHECK_OK(r.ctx, lm_session_truncate(s[i], 0));
+        lm_request t = q[S - 1]; q[S - 1] = q[only]; q[only] = t;
+        LM_CHECK_OK(r.ctx, lm_engine_run(r.e, q, S, take, &x));
+        plain(&r, q[S - 1].ids, q[S - 1].n, &want);
+        LM_CHECK(equal(&x, &want));
+    }
+    for (int i = 0; i < S; i++) lm_session_free(s[i]);
+    rig_free(&r);
+}
+/* After an error every session of the run is as long as before and can go on. */
+static void test_errors_change_nothing(void) {
+    rig r;
+    LM_NEED_OK(r.ctx, rig_new(&r, &(lm_engine_opts){ .max_seqs = 2, .chunk = 16, .kv_tokens = 256, .mm = LM_F32, .kv = LM_F32 }));
+    lm_session *s, *t;
+    int32_t id[256];
+    ids_of(id, 256, 3);
+    sink x = {0}, want;
+    LM_NEED_OK(r.ctx, lm_session_new(&s, r.e));
+    LM_NEED_OK(r.ctx, lm_session_new(&t, r.e));
+    LM_CHECK_OK(r.ctx, extend(&r, s, id, 70, &x));
+    plain(&r, id, 100, &want);
+    const int64_t pages = lm_engine_free_pages(r.e);
+    sink stop = { .stop_at = 2 };
+    lm_request both[] = { { s, id + 70, 30, LM_WANT_ALL }, { t, id, 40, LM_WANT_ALL } };
+    LM_CHECK(lm_engine_run(r.e, both, 2, take, &stop) == LM_E_CANCELLED);       /* in the first chunk */
+    stop = (sink){ .stop_at = 60 };
+    LM_CHECK(lm_engine_run(r.e, both, 2, take, &stop) == LM_E_CANCELLED);       /* in a later one */
+    both[1].n = 200;
+    LM_CHECK_ERR(r.ctx, lm_engine_run(r.e, both, 2, take, &x), LM_E_NOMEM, "4 pages are needed, 2 are free");
+    both[1].n = 257;
+    LM_CHECK_ERR(r.ctx, lm_engine_run(r.e, both, 2, take, &x), LM_E_RANGE, "257 more do not fit the context of 256");
+    both[1] = (lm_request){ t, (int32_t[]){ 1, V }, 2, LM_WANT_LAST };
+    LM_CHECK_ERR(r.ctx, lm_engine_run(r.e, both, 2, take, &x), LM_E_RANGE, "token id 97 is outside the vocabulary of 97");
+    both[1] = both[0];
+    LM_CHECK_ERR(r.ctx, lm_engine_run(r.e, both, 2, take, &x), LM_E_MISMATCH, "request 1: its session is in an earlier request");
+    LM_CHECK(lm_session_len(s) == 70 && lm_session_len(t) == 0 && lm_engine_free_pages(r.e) == pages);
+    LM_CHECK_OK(r.ctx, extend(&r, s, id + 70, 30, &x));
+    LM_CHECK(equal(&x, &want));
+    lm_session_free(s); lm_session_free(t);
+    rig_free(&r);
+}
+/* A saved session goes on with the same bits; any damaged byte or other model is refused and takes no page. */
+static void test_save(void) {
+    rig r, other;
+    char dir[] = "/tmp/loam-infer-XXXXXX", path[64];
+    if (!mkdtemp(dir)) LM_SKIP("no scratch folder");
+    snprintf(path, sizeof path, "%s/session", dir);
+    LM_NEED_OK(r.ctx, rig_new(&r, &(lm_engine_opts){ .max_seqs = 2, .mm = LM_F32, .kv = LM_BF16 }));
+    LM_NEED_OK(other.ctx, rig_new(&other, &(lm_engine_opts){ .mm = LM_F32, .kv = LM_F32 }));
+    int32_t id[N];
+    ids_of(id, N, 3);
+    lm_session *s, *t = NULL;
+    sink x = {0}, want;
+    plain(&r, id, N, &want);
+    LM_NEED_OK(r.ctx, lm_session_new(&s, r.e));
+    LM_CHECK_OK(r.ctx, extend(&r, s, id, 100, &x));
+    LM_CHECK_OK(r.ctx, lm_session_save(s, path));
+    LM_NEED_OK(r.ctx, lm_session_load(&t, r.e, path));
+    LM_CHECK(lm_session_len(t) == 100 && !memcmp(lm_session_ids(t), id, 400));
+    LM_CHECK_OK(r.ctx, extend(&r, t, id + 100, N - 100, &x));
+    LM_CHECK(equal(&x, &want));
+    lm_session_free(t); t = NULL;
+    LM_CHECK_ERR(other.ctx, lm_session_load(&t, other.e, path), LM_E_MISMATCH, "saved from another model or with another key-value dtype");
+    char *p; size_t n;
+    const int64_t pages = lm_engine_free_pages(r.e);
+    LM_NEED_OK(r.ctx, lm_file_read_all(r.ctx, path, 0, &p, &n));
+    for (size_t at = 0; at < n; at += at < 500 ? 1 : 997) {
+        p[at] ^= 4;
+        LM_CHECK_OK(r.ctx, lm_file_write_atomic(r.ctx, path, p, n));
+        if (!lm_session_load(&t, r.e, path)) { lm_t_fail++; printf("byte %zu changed and was not noticed\n", at); lm_session_free(t); t = NULL; }
+        p[at] ^= 4;
+    }
+    for (size_t cut = 0; cut < n; cut += cut < 200 ? 7 : 1499) {
+        LM_CHECK_OK(r.ctx, lm_file_write_atomic(r.ctx, path, p, cut));
+        LM_CHECK(lm_session_load(&t, r.e, path) && strstr(lm_error(r.ctx), path));
+    }
+    LM_CHECK(lm_engine_free_pages(r.e) == pages && !t);
+    lm_free(r.ctx, p);
+    LM_CHECK_ERR(r.ctx, lm_session_save(s, "/nonexistent/session"), LM_E_NOTFOUND, "/nonexistent/session");
+    lm_session_free(s);
+    rig_free(&r); rig_free(&other);
+    LM_CHECK_OK(NULL, lm_dir_remove(NULL, dir));
+}
+LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save))
