@@ -31,6 +31,8 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) fwd(cons
     lo = min(min(lo_of[0], lo_of[1]), min(lo_of[2], lo_of[3])); hi = max(max(hi_of[0], hi_of[1]), max(hi_of[2], hi_of[3]));
     const int j0 = lo / BC * BC, end = min(n, static_cast<int>(q0) + 64 * MT);
     const float s2 = a.scale * 1.4426950408889634f;
+    constexpr bool HELD = D <= 64;                                          /* the queries stay in registers */
+    uint32_t held[HELD ? KS : 1][MT][4];
     float o[MT][DT][4] = {}, top[MT][2], sum[MT][2] = {};
 #pragma unroll
     for (int m = 0; m < MT; m++) top[m][0] = top[m][1] = -INFINITY;
@@ -46,11 +48,17 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) fwd(cons
         lm_tiles_wait<1>();
         __syncthreads();
         float s[MT][NT][4] = {};
+        if (HELD && j == j0) {
+#pragma unroll
+            for (int k = 0; k < KS; k++)
+#pragma unroll
+                for (int m = 0; m < MT; m++) lm_frag_a<P>(held[HELD ? k : 0][m], t.q, (warp * MT + m) * 16, k * 16);
+        }
 #pragma unroll
         for (int k = 0; k < KS; k++) {
-            uint32_t fa[MT][4];
+            uint32_t here[MT][4], (*fa)[4] = HELD ? held[HELD ? k : 0] : here;
 #pragma unroll
-            for (int m = 0; m < MT; m++) lm_frag_a<P>(fa[m], t.q, (warp * MT + m) * 16, k * 16);
+            for (int m = 0; m < MT; m++) if (!HELD) lm_frag_a<P>(here[m], t.q, (warp * MT + m) * 16, k * 16);
 #pragma unroll
             for (int x = 0; x < NT; x += 2) {
                 uint32_t f[4];
@@ -71,17 +79,16 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) fwd(cons
 #pragma unroll
                     for (int c = 0; c < 2; c++) {
                         float &v = s[m][x][e * 2 + c];
-                        v *= s2;
                         if (masked) { const int key = j + x * 8 + lane % 4 * 2 + c; if (key < first[m][e] || key > r) v = -INFINITY; }
                         most = fmaxf(most, v);
                     }
                 most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1)); most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-                const float base = most == -INFINITY ? 0.0f : most, keep = exp2f(top[m][e] - base);
+                const float base = most == -INFINITY ? 0.0f : most * s2, keep = lm_exp2(fmaf(top[m][e], s2, -base));
                 float add = 0;
 #pragma unroll
                 for (int x = 0; x < NT; x++)
 #pragma unroll
-                    for (int c = 0; c < 2; c++) { float &v = s[m][x][e * 2 + c]; v = exp2f(v - base); add += v; }
+                    for (int c = 0; c < 2; c++) { float &v = s[m][x][e * 2 + c]; v = lm_exp2(fmaf(v, s2, -base)); add += v; }
                 sum[m][e] = sum[m][e] * keep + add;
                 top[m][e] = most;
 #pragma unroll
@@ -113,7 +120,7 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) fwd(cons
             const float inv = 1.0f / l;
 #pragma unroll
             for (int x = 0; x < DT; x++) lm_st2(a.o, r * a.o.rs + static_cast<int64_t>(h) * D + x * 8 + lane % 4 * 2, o[m][x][e * 2] * inv, o[m][x][e * 2 + 1] * inv);
-            if (lane % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = (top[m][e] + log2f(l)) * 0.6931471805599453f;
+            if (lane % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = top[m][e] * a.scale + logf(l);
         }
 }
 template <int D, int MT, int BC> static lm_err launch(const lm_attn_args &a, cudaStream_t s) {

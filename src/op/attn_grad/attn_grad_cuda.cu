@@ -43,26 +43,31 @@ template <int threads> __device__ __forceinline__ int last_block(const args &a, 
     return last;
 }
 
-/* ---- tensor cores: dq ------------------------------------------------------------------------------------------------------------------------------ */
-template <int D, int BC> struct dq_tiles { __nv_bfloat16 q[64 * (D + 8)], go[64 * (D + 8)], k[2][BC * (D + 8)], v[2][BC * (D + 8)]; };
-template <int D, int BC> __global__ void __launch_bounds__(128) dq_kernel(const args a) {
-    constexpr int P = D + 8, NT = BC / 8, DT = D / 8, KS = D / 16;
+/* ---- tensor cores: dq. A warp has 16·MT queries; HELD: their fragments stay in registers. ------------------------------------------------------------ */
+template <int D, int MT, int BC> struct dq_tiles { __nv_bfloat16 q[64 * MT * (D + 8)], go[64 * MT * (D + 8)], k[2][BC * (D + 8)], v[2][BC * (D + 8)]; };
+template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kernel(const args a) {
+    constexpr int P = D + 8, NT = BC / 8, DT = D / 8, KS = D / 16, R = 64 * MT; constexpr bool HELD = D <= 64;
     extern __shared__ __align__(16) char mem[];
-    dq_tiles<D, BC> &t = *reinterpret_cast<dq_tiles<D, BC> *>(mem);
+    dq_tiles<D, MT, BC> &t = *reinterpret_cast<dq_tiles<D, MT, BC> *>(mem);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, h = blockIdx.y, hk = h / (a.f.heads / a.f.kv), n = static_cast<int>(a.f.n);
-    const int qb = static_cast<int>(gridDim.x - 1 - blockIdx.x), q0 = qb * 64, row0 = q0 + warp * 16 + lane / 4;
+    const int qb = static_cast<int>(gridDim.x - 1 - blockIdx.x), q0 = qb * R, row0 = q0 + warp * 16 * MT + lane / 4;
     const int64_t ch = static_cast<int64_t>(h) * D, ck = static_cast<int64_t>(hk) * D;
-    lm_tile_load<D, 64, 128>(t.q, a.f.q, q0, a.f.n, ch);
-    lm_tile_load<D, 64, 128>(t.go, a.go, q0, a.f.n, ch);
+    lm_tile_load<D, R, 128>(t.q, a.f.q, q0, a.f.n, ch);
+    lm_tile_load<D, R, 128>(t.go, a.go, q0, a.f.n, ch);
     const float s2 = a.f.scale * 1.4426950408889634f;
-    int first[2]; float lse[2], delta[2];
+    int first[MT][2], lo = INT32_MAX, hi = 0; float lse[MT][2], delta[MT][2];
 #pragma unroll
-    for (int e = 0; e < 2; e++) {
-        const int r = row0 + e * 8; const int64_t at = static_cast<int64_t>(r) * a.f.heads + h;
-        first[e] = r < n ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX; lse[e] = r < n ? a.lse[at] * 1.4426950408889634f : 0.0f; delta[e] = r < n ? a.delta[at] : 0.0f;
+    for (int m = 0; m < MT; m++) {
+        if (q0 + m * 64 < n) { lo = min(lo, a.least[q0 / 64 + m]); hi = max(hi, a.most[q0 / 64 + m]); }
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            const int r = row0 + m * 16 + e * 8; const int64_t at = static_cast<int64_t>(r) * a.f.heads + h;
+            first[m][e] = r < n ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX; lse[m][e] = r < n ? a.lse[at] * 1.4426950408889634f : 0.0f; delta[m][e] = r < n ? a.delta[at] : 0.0f;
+        }
     }
-    const int j0 = a.least[qb] / BC * BC, end = min(n, q0 + 64), hi = a.most[qb];
-    float dq[DT][4] = {};
+    const int j0 = lo / BC * BC, end = min(n, q0 + R);
+    uint32_t held_q[HELD ? KS : 1][MT][4], held_g[HELD ? KS : 1][MT][4];
+    float dq[MT][DT][4] = {};
     lm_tile_load<D, BC, 128>(t.k[0], a.f.k, j0, a.f.n, ck);
     lm_tile_load<D, BC, 128>(t.v[0], a.f.v, j0, a.f.n, ck);
     lm_tiles_commit();
@@ -71,52 +76,70 @@ template <int D, int BC> __global__ void __launch_bounds__(128) dq_kernel(const 
         lm_tiles_commit();
         lm_tiles_wait<1>();
         __syncthreads();
-        float s[NT][4] = {}, dp[NT][4] = {};
+        if (HELD && j == j0) {
+#pragma unroll
+            for (int k = 0; k < KS; k++)
+#pragma unroll
+                for (int m = 0; m < MT; m++) { lm_frag_a<P>(held_q[HELD ? k : 0][m], t.q, (warp * MT + m) * 16, k * 16); lm_frag_a<P>(held_g[HELD ? k : 0][m], t.go, (warp * MT + m) * 16, k * 16); }
+        }
+        float s[MT][NT][4] = {}, dp[MT][NT][4] = {};
 #pragma unroll
         for (int k = 0; k < KS; k++) {
-            uint32_t fq[4], fg[4];
-            lm_frag_a<P>(fq, t.q, warp * 16, k * 16); lm_frag_a<P>(fg, t.go, warp * 16, k * 16);
+            uint32_t q_here[MT][4], g_here[MT][4], (*fq)[4] = HELD ? held_q[HELD ? k : 0] : q_here, (*fg)[4] = HELD ? held_g[HELD ? k : 0] : g_here;
+#pragma unroll
+            for (int m = 0; m < MT; m++) if (!HELD) { lm_frag_a<P>(q_here[m], t.q, (warp * MT + m) * 16, k * 16); lm_frag_a<P>(g_here[m], t.go, (warp * MT + m) * 16, k * 16); }
 #pragma unroll
             for (int x = 0; x < NT; x += 2) {
                 uint32_t f[4];
                 lm_frag_bt<P>(f, t.k[b], x * 8, k * 16);
-                lm_mma(s[x], fq, f[0], f[1]); lm_mma(s[x + 1], fq, f[2], f[3]);
+#pragma unroll
+                for (int m = 0; m < MT; m++) { lm_mma(s[m][x], fq[m], f[0], f[1]); lm_mma(s[m][x + 1], fq[m], f[2], f[3]); }
                 lm_frag_bt<P>(f, t.v[b], x * 8, k * 16);
-                lm_mma(dp[x], fg, f[0], f[1]); lm_mma(dp[x + 1], fg, f[2], f[3]);
+#pragma unroll
+                for (int m = 0; m < MT; m++) { lm_mma(dp[m][x], fg[m], f[0], f[1]); lm_mma(dp[m][x + 1], fg[m], f[2], f[3]); }
             }
         }
         const bool masked = j < hi || j + BC > q0 + 1;
 #pragma unroll
-        for (int x = 0; x < NT; x++)
+        for (int m = 0; m < MT; m++)
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const int e = c / 2, r = row0 + e * 8, key = j + x * 8 + lane % 4 * 2 + c % 2;
-                float p = exp2f(s[x][c] * s2 - lse[e]);
-                if (masked && (key < first[e] || key > r)) p = 0;
-                s[x][c] = p * (dp[x][c] - delta[e]);
-            }
+            for (int x = 0; x < NT; x++)
+#pragma unroll
+                for (int c = 0; c < 4; c++) {
+                    const int e = c / 2, r = row0 + m * 16 + e * 8, key = j + x * 8 + lane % 4 * 2 + c % 2;
+                    float p = lm_exp2(fmaf(s[m][x][c], s2, -lse[m][e]));
+                    if (masked && (key < first[m][e] || key > r)) p = 0;
+                    s[m][x][c] = p * (dp[m][x][c] - delta[m][e]);
+                }
 #pragma unroll
         for (int k = 0; k < BC / 16; k++) {
-            uint32_t fa[4];
-            lm_frag_of(fa, s[2 * k], s[2 * k + 1]);
+            uint32_t fa[MT][4];
+#pragma unroll
+            for (int m = 0; m < MT; m++) lm_frag_of(fa[m], s[m][2 * k], s[m][2 * k + 1]);
 #pragma unroll
             for (int x = 0; x < DT; x += 2) {
                 uint32_t f[4];
                 lm_frag_b<P>(f, t.k[b], k * 16, x * 8);
-                lm_mma(dq[x], fa, f[0], f[1]); lm_mma(dq[x + 1], fa, f[2], f[3]);
+#pragma unroll
+                for (int m = 0; m < MT; m++) { lm_mma(dq[m][x], fa[m], f[0], f[1]); lm_mma(dq[m][x + 1], fa[m], f[2], f[3]); }
             }
         }
         __syncthreads();
     }
 #pragma unroll
-    for (int e = 0; e < 2; e++) if (row0 + e * 8 < n)
+    for (int m = 0; m < MT; m++)
 #pragma unroll
-        for (int x = 0; x < DT; x++) lm_st2(a.dq, (row0 + e * 8) * a.dq.rs + ch + x * 8 + lane % 4 * 2, dq[x][e * 2] * a.f.scale, dq[x][e * 2 + 1] * a.f.scale);
+        for (int e = 0; e < 2; e++) {
+            const int r = row0 + m * 16 + e * 8;
+            if (r >= n) continue;
+#pragma unroll
+            for (int x = 0; x < DT; x++) lm_st2(a.dq, r * a.dq.rs + ch + x * 8 + lane % 4 * 2, dq[m][x][e * 2] * a.f.scale, dq[m][x][e * 2 + 1] * a.f.scale);
+        }
 }
 
-/* ---- tensor cores: dk and dv -------------------------------------------------------------------------------------------------------------------------- */
-template <int D, int BQ> struct kv_tiles { __nv_bfloat16 k[64 * (D + 8)], v[64 * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)]; float lse[2][BQ], delta[2][BQ]; int first[2][BQ]; };
-template <int D, int BQ> __device__ __forceinline__ void load_queries(kv_tiles<D, BQ> &t, const args &a, int b, int q, int h) {
+/* ---- tensor cores: dk and dv. A warp has 16·MT keys. ----------------------------------------------------------------------------------------------------- */
+template <int D, int MT, int BQ> struct kv_tiles { __nv_bfloat16 k[64 * MT * (D + 8)], v[64 * MT * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)]; float lse[2][BQ], delta[2][BQ]; int first[2][BQ]; };
+template <int D, int MT, int BQ> __device__ __forceinline__ void load_queries(kv_tiles<D, MT, BQ> &t, const args &a, int b, int q, int h) {
     lm_tile_load<D, BQ, 128>(t.q[b], a.f.q, q, a.f.n, static_cast<int64_t>(h) * D);
     lm_tile_load<D, BQ, 128>(t.go[b], a.go, q, a.f.n, static_cast<int64_t>(h) * D);
     for (int i = threadIdx.x; i < BQ; i += 128) {
@@ -125,81 +148,99 @@ template <int D, int BQ> __device__ __forceinline__ void load_queries(kv_tiles<D
         t.first[b][i] = in ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX;
     }
 }
-template <int D, int BQ> __global__ void __launch_bounds__(128) kv_kernel(const args a) {
-    constexpr int P = D + 8, NT = BQ / 8, DT = D / 8, KS = D / 16;
+template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kernel(const args a) {
+    constexpr int P = D + 8, NT = BQ / 8, DT = D / 8, KS = D / 16, R = 64 * MT;
     extern __shared__ __align__(16) char mem[];
-    kv_tiles<D, BQ> &t = *reinterpret_cast<kv_tiles<D, BQ> *>(mem);
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, hk = blockIdx.y, group = a.f.heads / a.f.kv, n = static_cast<int>(a.f.n), k0 = blockIdx.x * 64, key0 = k0 + warp * 16 + lane / 4;
+    kv_tiles<D, MT, BQ> &t = *reinterpret_cast<kv_tiles<D, MT, BQ> *>(mem);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, hk = blockIdx.y, group = a.f.heads / a.f.kv, n = static_cast<int>(a.f.n), k0 = blockIdx.x * R, key0 = k0 + warp * 16 * MT + lane / 4;
     const int64_t ck = static_cast<int64_t>(hk) * D;
-    lm_tile_load<D, 64, 128>(t.k, a.f.k, k0, a.f.n, ck);
-    lm_tile_load<D, 64, 128>(t.v, a.f.v, k0, a.f.n, ck);
+    lm_tile_load<D, R, 128>(t.k, a.f.k, k0, a.f.n, ck);
+    lm_tile_load<D, R, 128>(t.v, a.f.v, k0, a.f.n, ck);
     lm_tiles_commit();
     const float s2 = a.f.scale * 1.4426950408889634f;
-    float dk[DT][4] = {}, dv[DT][4] = {};
-    const int last = last_block<128>(a, blockIdx.x, min(k0 + 63, n - 1)), end = min(n, (last + 1) * LM_ATTN_ROWS), steps = (end - k0 + BQ - 1) / BQ;
-    load_queries<D, BQ>(t, a, 0, k0, hk * group);
+    float dk[MT][DT][4] = {}, dv[MT][DT][4] = {};
+    const int last = last_block<128>(a, k0 / LM_ATTN_ROWS, min(k0 + R - 1, n - 1)), end = min(n, (last + 1) * LM_ATTN_ROWS), steps = (end - k0 + BQ - 1) / BQ;
+    load_queries<D, MT, BQ>(t, a, 0, k0, hk * group);
     lm_tiles_commit();
     for (int i = 0, b = 0; i < steps * group; i++, b ^= 1) {
-        if (i + 1 < steps * group) load_queries<D, BQ>(t, a, b ^ 1, k0 + (i + 1) % steps * BQ, hk * group + (i + 1) / steps);
+        if (i + 1 < steps * group) load_queries<D, MT, BQ>(t, a, b ^ 1, k0 + (i + 1) % steps * BQ, hk * group + (i + 1) / steps);
         lm_tiles_commit();
         lm_tiles_wait<1>();
         __syncthreads();
         const int q = k0 + i % steps * BQ;
-        if (a.least[q / LM_ATTN_ROWS] < k0 + 64) {                          /* the same for all threads: these queries see some of these keys */
-            float s[NT][4] = {}, dp[NT][4] = {};
+        if (a.least[q / LM_ATTN_ROWS] < k0 + R) {                           /* the same for all threads: these queries see some of these keys */
+            const bool masked = q < k0 + R || a.most[q / LM_ATTN_ROWS] > k0;
+            float s[MT][NT][4] = {}, dp[MT][NT][4] = {};
 #pragma unroll
             for (int k = 0; k < KS; k++) {
-                uint32_t fk[4], fv[4];
-                lm_frag_a<P>(fk, t.k, warp * 16, k * 16); lm_frag_a<P>(fv, t.v, warp * 16, k * 16);
+                uint32_t fk[MT][4], fv[MT][4];
+#pragma unroll
+                for (int m = 0; m < MT; m++) { lm_frag_a<P>(fk[m], t.k, (warp * MT + m) * 16, k * 16); lm_frag_a<P>(fv[m], t.v, (warp * MT + m) * 16, k * 16); }
 #pragma unroll
                 for (int x = 0; x < NT; x += 2) {
                     uint32_t f[4];
                     lm_frag_bt<P>(f, t.q[b], x * 8, k * 16);
-                    lm_mma(s[x], fk, f[0], f[1]); lm_mma(s[x + 1], fk, f[2], f[3]);
+#pragma unroll
+                    for (int m = 0; m < MT; m++) { lm_mma(s[m][x], fk[m], f[0], f[1]); lm_mma(s[m][x + 1], fk[m], f[2], f[3]); }
                     lm_frag_bt<P>(f, t.go[b], x * 8, k * 16);
-                    lm_mma(dp[x], fv, f[0], f[1]); lm_mma(dp[x + 1], fv, f[2], f[3]);
+#pragma unroll
+                    for (int m = 0; m < MT; m++) { lm_mma(dp[m][x], fv[m], f[0], f[1]); lm_mma(dp[m][x + 1], fv[m], f[2], f[3]); }
                 }
             }
 #pragma unroll
             for (int x = 0; x < NT; x++)
 #pragma unroll
-                for (int c = 0; c < 4; c++) {
-                    const int at = x * 8 + lane % 4 * 2 + c % 2, key = key0 + c / 2 * 8;
-                    float p = exp2f(s[x][c] * s2 - t.lse[b][at]);
-                    if (key < t.first[b][at] || key > q + at) p = 0;
-                    dp[x][c] = p * (dp[x][c] - t.delta[b][at]);
-                    s[x][c] = p;
+                for (int o = 0; o < 2; o++) {
+                    const int at = x * 8 + lane % 4 * 2 + o, from = t.first[b][at]; const float lse = t.lse[b][at], delta = t.delta[b][at];
+#pragma unroll
+                    for (int m = 0; m < MT; m++)
+#pragma unroll
+                        for (int e = 0; e < 2; e++) {
+                            const int c = e * 2 + o, key = key0 + m * 16 + e * 8;
+                            float p = lm_exp2(fmaf(s[m][x][c], s2, -lse));
+                            if (masked && (key < from || key > q + at)) p = 0;
+                            dp[m][x][c] = p * (dp[m][x][c] - delta);
+                            s[m][x][c] = p;
+                        }
                 }
 #pragma unroll
             for (int k = 0; k < BQ / 16; k++) {
-                uint32_t fp[4], fs[4];
-                lm_frag_of(fp, s[2 * k], s[2 * k + 1]); lm_frag_of(fs, dp[2 * k], dp[2 * k + 1]);
+                uint32_t fp[MT][4], fs[MT][4];
+#pragma unroll
+                for (int m = 0; m < MT; m++) { lm_frag_of(fp[m], s[m][2 * k], s[m][2 * k + 1]); lm_frag_of(fs[m], dp[m][2 * k], dp[m][2 * k + 1]); }
 #pragma unroll
                 for (int x = 0; x < DT; x += 2) {
                     uint32_t f[4];
                     lm_frag_b<P>(f, t.go[b], k * 16, x * 8);
-                    lm_mma(dv[x], fp, f[0], f[1]); lm_mma(dv[x + 1], fp, f[2], f[3]);
+#pragma unroll
+                    for (int m = 0; m < MT; m++) { lm_mma(dv[m][x], fp[m], f[0], f[1]); lm_mma(dv[m][x + 1], fp[m], f[2], f[3]); }
                     lm_frag_b<P>(f, t.q[b], k * 16, x * 8);
-                    lm_mma(dk[x], fs, f[0], f[1]); lm_mma(dk[x + 1], fs, f[2], f[3]);
+#pragma unroll
+                    for (int m = 0; m < MT; m++) { lm_mma(dk[m][x], fs[m], f[0], f[1]); lm_mma(dk[m][x + 1], fs[m], f[2], f[3]); }
                 }
             }
         }
         __syncthreads();
     }
 #pragma unroll
-    for (int e = 0; e < 2; e++) if (key0 + e * 8 < n)
+    for (int m = 0; m < MT; m++)
 #pragma unroll
-        for (int x = 0; x < DT; x++) {
-            lm_st2(a.dk, (key0 + e * 8) * a.dk.rs + ck + x * 8 + lane % 4 * 2, dk[x][e * 2] * a.f.scale, dk[x][e * 2 + 1] * a.f.scale);
-            lm_st2(a.dv, (key0 + e * 8) * a.dv.rs + ck + x * 8 + lane % 4 * 2, dv[x][e * 2], dv[x][e * 2 + 1]);
+        for (int e = 0; e < 2; e++) {
+            const int r = key0 + m * 16 + e * 8;
+            if (r >= n) continue;
+#pragma unroll
+            for (int x = 0; x < DT; x++) {
+                lm_st2(a.dk, r * a.dk.rs + ck + x * 8 + lane % 4 * 2, dk[m][x][e * 2] * a.f.scale, dk[m][x][e * 2 + 1] * a.f.scale);
+                lm_st2(a.dv, r * a.dv.rs + ck + x * 8 + lane % 4 * 2, dv[m][x][e * 2], dv[m][x][e * 2 + 1]);
+            }
         }
 }
-template <int D, int BC, int BQ> static lm_err launch(const args &a, cudaStream_t s) {
-    constexpr int bq = static_cast<int>(sizeof(dq_tiles<D, BC>)), bk = static_cast<int>(sizeof(kv_tiles<D, BQ>));
-    if (cudaFuncSetAttribute(dq_kernel<D, BC>, cudaFuncAttributeMaxDynamicSharedMemorySize, bq) != cudaSuccess) return LM_E_DEVICE;
-    if (cudaFuncSetAttribute(kv_kernel<D, BQ>, cudaFuncAttributeMaxDynamicSharedMemorySize, bk) != cudaSuccess) return LM_E_DEVICE;
-    dq_kernel<D, BC><<<dim3(LM_CUDA_GRID(a.f.n, 64), static_cast<unsigned>(a.f.heads)), 128, bq, s>>>(a);
-    kv_kernel<D, BQ><<<dim3(LM_CUDA_GRID(a.f.n, 64), static_cast<unsigned>(a.f.kv)), 128, bk, s>>>(a);
+template <int D, int MQ, int BC, int MK, int BQ> static lm_err launch(const args &a, cudaStream_t s) {
+    constexpr int bq = static_cast<int>(sizeof(dq_tiles<D, MQ, BC>)), bk = static_cast<int>(sizeof(kv_tiles<D, MK, BQ>));
+    if (cudaFuncSetAttribute(dq_kernel<D, MQ, BC>, cudaFuncAttributeMaxDynamicSharedMemorySize, bq) != cudaSuccess) return LM_E_DEVICE;
+    if (cudaFuncSetAttribute(kv_kernel<D, MK, BQ>, cudaFuncAttributeMaxDynamicSharedMemorySize, bk) != cudaSuccess) return LM_E_DEVICE;
+    dq_kernel<D, MQ, BC><<<dim3(LM_CUDA_GRID(a.f.n, 64 * MQ), static_cast<unsigned>(a.f.heads)), 128, bq, s>>>(a);
+    kv_kernel<D, MK, BQ><<<dim3(LM_CUDA_GRID(a.f.n, 64 * MK), static_cast<unsigned>(a.f.kv)), 128, bk, s>>>(a);
     return lm_cuda_launched();
 }
 
@@ -296,10 +337,10 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     firsts<<<static_cast<unsigned>(blocks), LM_ATTN_ROWS, 0, s>>>(a);
     const lm_cv v[4] = { a.go, a.dq, a.dk, a.dv };
     if (a.has_go && lm_attn_wide(&a.f) && lm_cuda_vec8(v, 4, a.f.d)) switch (a.f.d) {
-        case 32: return launch<32, 64, 64>(a, s);
-        case 64: return launch<64, 64, 64>(a, s);
-        case 96: return launch<96, 64, 32>(a, s);
-        case 128: return launch<128, 64, 32>(a, s);
+        case 32: return launch<32, 1, 64, 1, 64>(a, s);
+        case 64: return launch<64, 2, 32, 2, 32>(a, s);
+        case 96: return launch<96, 1, 64, 1, 32>(a, s);
+        case 128: return launch<128, 1, 64, 1, 32>(a, s);
         default: break;
     }
     plain_dq<<<LM_CUDA_GRID(n * a.f.heads, 4), 128, 0, s>>>(a);
