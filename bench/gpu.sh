@@ -72,9 +72,12 @@ for r in json.load(open(sys.argv[1])):
 }
 infer() {
     while read -r shape dt; do
-        timeout 120 "$bin/loam" bench infer --device cuda --shape "$shape" --dtype "$dt" --kv bf16 --prompt 512 --depth 448 --gen 64 --repeat 3 --json >"$out/infer.$shape.$dt.json" 2>"$out/infer.err" \
+        timeout 120 "$bin/loam" bench infer --device cuda --shape "$shape" --dtype "$dt" --kv bf16 --prompt 512 --depth 448 --gen 64 --repeat 3 --ops --json >"$out/infer.$shape.$dt.json" 2>"$out/infer.err" \
             || { say "infer $shape $dt: $(tail -n 1 "$out/infer.err" | cut -c1-300)"; continue; }
         say "loam $shape $dt: prefill $(field "$out/infer.$shape.$dt.json" prefill) tok/s, decode $(field "$out/infer.$shape.$dt.json" decode) tok/s, weights $(field "$out/infer.$shape.$dt.json" weights) MB"
+        python3 -c 'import json,sys
+for r in json.load(open(sys.argv[1])):
+    if r["name"].startswith("decode.") and r["value"] > 0.01: print("  %-34s %8.3f ms  %s" % (r["name"], r["value"], r["note"]))' "$out/infer.$shape.$dt.json" | tee -a "$table"
     done <<<"${INFER:-llama-1b bf16}"
 }
 peer() { while read -r shape b t; do say "$(timeout 240 python3 bench/peers/torch_train_gpu.py --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer.err" | tail -n 1)"; done <<<"${PEER:-gpt2-124m 64 1024}"; }

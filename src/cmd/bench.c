@@ -20,7 +20,7 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "seq", O(seq), "256", 1, 1 << 20, NULL, "N", "train: tokens in a sequence" },
     { LM_OPT_INT, "repeat", O(repeat), "3", 1, 1000, NULL, "N", "measurements; the median is reported" },
     { LM_OPT_STR, "data", O(data), NULL, 0, 0, NULL, "FILE", "tokenizer, loader: text to use instead of the program's own" },
-    { LM_OPT_BOOL, "ops", O(ops), "false", 0, 0, NULL, NULL, "train: seconds by operation, too" },
+    { LM_OPT_BOOL, "ops", O(ops), "false", 0, 0, NULL, NULL, "infer, train: seconds by operation, too" },
     { LM_OPT_INT, "recompute", O(recompute), "-1", -1, 4097, NULL, "N", "train: as train.recompute" },
     { LM_OPT_BOOL, "again", O(again), "false", 0, 0, NULL, NULL, "ceilings: measure again instead of reading what was kept" },
     LM_OPT_ROW_END };

@@ -37,6 +37,30 @@ static lm_err ceilings(lm_dev *d, ceiling *c) {
     return err;
 }
 
+/* Seconds by op of a plan, the largest first, with the bandwidth and rate that its bytes and operations make of them. */
+static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what) {
+    enum { MOST = 128 };
+    lm_plan *p = (lm_plan *)(uintptr_t)plan;                              /* as its owner last ran it */
+    lm_cli *cli = b->cli;
+    lm_plan_stats st; lm_plan_stats_of(p, &st);
+    double *s = lm_arena_alloc(cli->a, (size_t)(st.n_steps + 1) * sizeof *s), sum = 0;
+    struct { const char *op; double s, flops, bytes; int n; } row[MOST]; int n = 0;
+    if (!s) return LM_E_NOMEM;
+    LM_TRY(lm_plan_profile(p, s, st.n_steps));
+    for (int i = 0; i < st.n_steps; i++) {
+        const char *op, *kernel; double f, by; int q = 0;
+        lm_plan_step(p, i, &op, &kernel, &f, &by);
+        while (q < n && strcmp(row[q].op, op)) q++;
+        if (q == n) { if (n == MOST) continue; row[n].op = op; row[n].s = row[n].flops = row[n].bytes = 0; row[n++].n = 0; }
+        row[q].s += s[i]; row[q].flops += f; row[q].bytes += by; row[q].n++; sum += s[i];
+    }
+    for (int i = 0; i < n; i++) for (int k = i + 1; k < n; k++) if (row[k].s > row[i].s) { __typeof__(row[0]) t = row[i]; row[i] = row[k]; row[k] = t; }
+    for (int i = 0; i < n; i++)
+        lm_bench_put(b, lm_arena_printf(cli->a, "%s.%s", what, row[i].op), 1e3 * row[i].s, "ms", 0, 0,
+                     lm_arena_printf(cli->a, "%4.1f%%, %d steps, %.0f GB/s, %.1f TFLOP/s", 100 * row[i].s / sum, row[i].n, row[i].bytes / row[i].s / 1e9, row[i].flops / row[i].s / 1e12));
+    lm_bench_put(b, lm_arena_printf(cli->a, "%s.sum", what), 1e3 * sum, "ms", 0, 0, "one step at a time");
+    return LM_OK;
+}
 /* ---- infer ---------------------------------------------------------------------------------------------------------------------------- */
 static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model *m) {
     lm_ctx *ctx = b->cli->ctx;
@@ -110,6 +134,7 @@ static lm_err infer(lm_bench *b) {
     }
     const cost k = per_token(&c, m.store);
     lm_plan_stats st; lm_plan_stats_of(lm_engine_plan(m.e), &st);
+    if (o->ops) LM_GOTO(by_op(b, lm_engine_plan(m.e), "decode"), done);
     double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32, read = b->m.read_n;
     if (m.dev) {
         ceiling top;
@@ -127,29 +152,6 @@ done:
     return err;
 }
 
-/* Seconds by op of the accumulation, the largest first, with the bandwidth and rate that its bytes and operations make of them. */
-static lm_err by_op(lm_bench *b, lm_plan *p, const char *what) {
-    enum { MOST = 128 };
-    lm_cli *cli = b->cli;
-    lm_plan_stats st; lm_plan_stats_of(p, &st);
-    double *s = lm_arena_alloc(cli->a, (size_t)(st.n_steps + 1) * sizeof *s), sum = 0;
-    struct { const char *op; double s, flops, bytes; int n; } row[MOST]; int n = 0;
-    if (!s) return LM_E_NOMEM;
-    LM_TRY(lm_plan_profile(p, s, st.n_steps));
-    for (int i = 0; i < st.n_steps; i++) {
-        const char *op, *kernel; double f, by; int q = 0;
-        lm_plan_step(p, i, &op, &kernel, &f, &by);
-        while (q < n && strcmp(row[q].op, op)) q++;
-        if (q == n) { if (n == MOST) continue; row[n].op = op; row[n].s = row[n].flops = row[n].bytes = 0; row[n++].n = 0; }
-        row[q].s += s[i]; row[q].flops += f; row[q].bytes += by; row[q].n++; sum += s[i];
-    }
-    for (int i = 0; i < n; i++) for (int k = i + 1; k < n; k++) if (row[k].s > row[i].s) { __typeof__(row[0]) t = row[i]; row[i] = row[k]; row[k] = t; }
-    for (int i = 0; i < n; i++)
-        lm_bench_put(b, lm_arena_printf(cli->a, "%s.%s", what, row[i].op), 1e3 * row[i].s, "ms", 0, 0,
-                     lm_arena_printf(cli->a, "%4.1f%%, %d steps, %.0f GB/s, %.1f TFLOP/s", 100 * row[i].s / sum, row[i].n, row[i].bytes / row[i].s / 1e9, row[i].flops / row[i].s / 1e12));
-    lm_bench_put(b, lm_arena_printf(cli->a, "%s.sum", what), 1e3 * sum, "ms", 0, 0, "one step at a time");
-    return LM_OK;
-}
 /* ---- train ---------------------------------------------------------------------------------------------------------------------------------- */
 static lm_err train(lm_bench *b) {
     const lm_bench_opts *o = b->o;

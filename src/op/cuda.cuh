@@ -152,7 +152,7 @@ template <int NI, int NO, class F> static lm_err lm_ew_run(const lm_call *c, voi
 __device__ __forceinline__ float lm_cuda_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 /* ---- sums over rows, one per column: y_j = [y_j +] sum_r f(r, j). Rows are cut into LM_COLSUM_SPLIT fixed parts whose sums are added in order. ------------ */
-enum { LM_COLSUM_SPLIT = 64, LM_COLSUM_W = 256 };
+enum { LM_COLSUM_SPLIT = 128, LM_COLSUM_W = 256 };
 static inline size_t lm_colsum_bytes(int64_t d) { return static_cast<size_t>(d) * LM_COLSUM_SPLIT * 4; }
 template <class F> __global__ void __launch_bounds__(256) lm_colsum_parts(const F f, int64_t rows, int64_t d, float *part) {
     /* a warp has 32 × 8 columns of one row at a time; eight warps take rows in turn */
@@ -175,6 +175,7 @@ static __global__ void __launch_bounds__(256) lm_colsum_end(const float *part, i
     const int64_t j = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
     if (j >= d) return;
     float s = 0;
+#pragma unroll 16
     for (int k = 0; k < LM_COLSUM_SPLIT; k++) s += part[k * d + j];
     y[j] = acc ? y[j] + s : s;
 }

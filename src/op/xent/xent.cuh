@@ -1,7 +1,7 @@
 /* xent.cuh — the loss of a head on a CUDA device: logits in chunks of rows, one pass over each row. For the *_cuda.cu files of xent and xent_step.
  *
- * A block has a row: the maximum and the sum of exponentials in one reading (each thread its own, joined by a tree), then, for the gradient, d loss / d logits in one reading and
- * writing, as bf16 over the logits' own storage where the product takes bf16 (the place of a number is behind all that are still to be read by its row's block in that step). */
+ * A block has a row: the maximum and the sum of exponentials in one reading (each thread its own, joined by a tree), then, for the gradient, d loss / d logits in a second reading,
+ * written as bf16 to a buffer of its own where the products take bf16, else over the logits. */
 #ifndef LM_XENT_CUH
 #define LM_XENT_CUH
 #include "op/matmul/matmul.cuh"

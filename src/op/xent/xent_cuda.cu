@@ -1,6 +1,7 @@
 /* xent_cuda.cu — a product and a pass over the logits per chunk of rows. */
 #include "op/cast/cast.cuh"
 #include "op/xent/xent.cuh"
+enum { ROW = 1024 };                                                       /* threads that have a row */
 
 static __device__ __forceinline__ void lm_xent_join(float &m, float &s, float m2, float s2) {
     const float top = fmaxf(m, m2);
@@ -8,12 +9,13 @@ static __device__ __forceinline__ void lm_xent_join(float &m, float &s, float m2
     s = s * expf(m - top) + s2 * expf(m2 - top);
     m = top;
 }
-static __global__ void __launch_bounds__(512) lm_xent_rows_kernel(const lm_xent_args a) {
+static __global__ void __launch_bounds__(ROW) lm_xent_rows_kernel(const lm_xent_args a) {
     const int64_t r = blockIdx.x; const float *z = a.z + r * a.zs;
-    __shared__ float sm[16], ss[16], sz[16], all[3];
+    __shared__ float sm[ROW / 32], ss[ROW / 32], sz[ROW / 32], all[3];
     float m = -INFINITY, s = 0, plain = 0;
     const int64_t whole = a.V / 4 * 4;
-    for (int64_t k = threadIdx.x * 4; k < whole; k += 512 * 4) {
+#pragma unroll 4
+    for (int64_t k = threadIdx.x * 4; k < whole; k += ROW * 4) {
         const float4 v = *reinterpret_cast<const float4 *>(z + k);
         const float top = fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w));
         if (top > m) { s = m == -INFINITY ? 0.0f : s * expf(m - top); m = top; }
@@ -26,7 +28,7 @@ static __global__ void __launch_bounds__(512) lm_xent_rows_kernel(const lm_xent_
     if (threadIdx.x % 32 == 0) { sm[threadIdx.x / 32] = m; ss[threadIdx.x / 32] = s; sz[threadIdx.x / 32] = plain; }
     __syncthreads();
     if (threadIdx.x == 0) {
-        for (int w = 1; w < 16; w++) { lm_xent_join(m, s, sm[w], ss[w]); plain += sz[w]; }
+        for (int w = 1; w < ROW / 32; w++) { lm_xent_join(m, s, sm[w], ss[w]); plain += sz[w]; }
         const float lse = m == -INFINITY ? m : m + logf(s), w = a.weight ? a.weight[r] : 1.0f;
         const int32_t t = a.target[r];
         a.lse[r] = lse;
@@ -40,7 +42,8 @@ static __global__ void __launch_bounds__(512) lm_xent_rows_kernel(const lm_xent_
     if (!a.grad) return;
     const float lse = all[0], slope = all[1], w = all[2], even = w * a.ls / static_cast<float>(a.V), hit = w * (1.0f - a.ls); const int32_t t = a.target[r];
     const lm_cv dz = { a.dz, 0, a.dz_bf16 };
-    for (int64_t k = threadIdx.x * 4; k < whole; k += 512 * 4) {
+#pragma unroll 4
+    for (int64_t k = threadIdx.x * 4; k < whole; k += ROW * 4) {
         const float4 v = *reinterpret_cast<const float4 *>(z + k);
         float g[4] = { expf(v.x - lse) * slope - even, expf(v.y - lse) * slope - even, expf(v.z - lse) * slope - even, expf(v.w - lse) * slope - even };
         if (t >= k && t < k + 4) {
@@ -54,7 +57,7 @@ static __global__ void __launch_bounds__(512) lm_xent_rows_kernel(const lm_xent_
         const int64_t k = whole + threadIdx.x;
         lm_st1(dz, r * a.dzs + k, expf(z[k] - lse) * slope - even - (t == k ? hit : 0.0f));
     }
-    for (int64_t k = a.V + threadIdx.x; k < a.pad; k += 512) lm_st1(dz, r * a.dzs + k, 0.0f);
+    for (int64_t k = a.V + threadIdx.x; k < a.pad; k += ROW) lm_st1(dz, r * a.dzs + k, 0.0f);
 }
 lm_err lm_xent_cuda_w(const lm_call *c, const lm_xent_p *p, char **room, lm_cm *w, cudaStream_t s) {
     *w = lm_xent_operand(&c->in[1], 0);
@@ -68,7 +71,12 @@ lm_err lm_xent_cuda_w(const lm_call *c, const lm_xent_p *p, char **room, lm_cm *
     return lm_cast_cuda(&c->in[1], &y, s);
 }
 lm_err lm_xent_cuda_chunk(const lm_xent_args *a, int64_t rows, cudaStream_t s) {
-    lm_xent_rows_kernel<<<static_cast<unsigned>(rows), 512, 0, s>>>(*a);
+    /* one block to a multiprocessor: the rows at work then fit the second-level cache, and the second reading of a row costs no memory traffic */
+    static const int alone = 120 << 10;
+    if (a->grad && a->V * 4 > (64 << 10)) {
+        if (cudaFuncSetAttribute(lm_xent_rows_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, alone) != cudaSuccess) return LM_E_DEVICE;
+        lm_xent_rows_kernel<<<static_cast<unsigned>(rows), ROW, alone, s>>>(*a);
+    } else lm_xent_rows_kernel<<<static_cast<unsigned>(rows), ROW, 0, s>>>(*a);
     return lm_cuda_launched();
 }
 static const lm_xent_p *params(const lm_call *c) { return static_cast<const lm_xent_p *>(c->p); }
