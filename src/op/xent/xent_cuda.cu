@@ -71,12 +71,7 @@ lm_err lm_xent_cuda_w(const lm_call *c, const lm_xent_p *p, char **room, lm_cm *
     return lm_cast_cuda(&c->in[1], &y, s);
 }
 lm_err lm_xent_cuda_chunk(const lm_xent_args *a, int64_t rows, cudaStream_t s) {
-    /* one block to a multiprocessor: the rows at work then fit the second-level cache, and the second reading of a row costs no memory traffic */
-    static const int alone = 120 << 10;
-    if (a->grad && a->V * 4 > (64 << 10)) {
-        if (cudaFuncSetAttribute(lm_xent_rows_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, alone) != cudaSuccess) return LM_E_DEVICE;
-        lm_xent_rows_kernel<<<static_cast<unsigned>(rows), ROW, alone, s>>>(*a);
-    } else lm_xent_rows_kernel<<<static_cast<unsigned>(rows), ROW, 0, s>>>(*a);
+    lm_xent_rows_kernel<<<static_cast<unsigned>(rows), ROW, 0, s>>>(*a);
     return lm_cuda_launched();
 }
 static const lm_xent_p *params(const lm_call *c) { return static_cast<const lm_xent_p *>(c->p); }
