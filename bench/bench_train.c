@@ -1,10 +1,11 @@
-/* bench_train.c — one training step of a model shape, by step: where the time goes.
- * usage: bench_train [gpt2|llama] [f32|bf16] [B] [T] [layers] [threads] [recompute] */
+/* bench_train.c — one training step of a model shape: what it takes, and where the time goes. Memory is in MiB, as in peers/torch_train.py.
+ * usage: bench_train [gpt2|llama] [f32|bf16] [B] [T] [layers] [threads] [recompute] [steps after the first; 0: only the plan] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "train/train.h"
 typedef struct { const char *name; double s, flops; int n; } row;
+static int by_number(const void *a, const void *b) { const double x = *(const double *)a, y = *(const double *)b; return (x > y) - (x < y); }
 static int by_time(const void *a, const void *b) { const row *x = a, *y = b; return x->s < y->s ? 1 : x->s > y->s ? -1 : 0; }
 int main(int argc, char **argv) {
     const char *family = argc > 1 ? argv[1] : "gpt2", *dt = argc > 2 ? argv[2] : "f32";
@@ -26,21 +27,27 @@ int main(int argc, char **argv) {
     for (int64_t i = 0; i < b.n; i++) { b.tokens[i] = (int32_t)(i * 7919 % 50257); b.target[i] = (int32_t)(i * 104729 % 50257); b.pos[i] = (int32_t)(i % T); b.start[i] = (int32_t)(i / T * T); }
     b.n_target = b.n;
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
-    double best = 1e9, upd = 1e9;
-    for (int s = 0; s < 4; s++) {
+    const double mib = 1024 * 1024;
+    printf("plan: %.1f GFLOP; states %.0f MiB, arena %.0f MiB, scratch %.1f MiB, total %.0f MiB\n", p.accumulate.flops / 1e9, (double)(p.params + p.grads + p.optim) / mib,
+           (double)p.accumulate.arena_bytes / mib, (double)p.accumulate.thread_bytes / mib, (double)p.total / mib);
+    enum { MOST = 64 };
+    const int n_time = argc > 8 ? atoi(argv[8]) : 4;
+    double took[MOST], update[MOST];
+    if (n_time < 1 || n_time > MOST) return 0;
+    for (int s = 0; s <= n_time; s++) {                              /* the first step meets fresh memory: reported, not counted */
         double loss = 0, norm, t0 = lm_now();
         e = lm_trainer_accumulate(t, &b, s, 0, &loss);
         double t1 = lm_now();
         if (!e) e = lm_trainer_update(t, s + 1, 1.0, (double)b.n, &norm);
         double t2 = lm_now();
         if (e) { fprintf(stderr, "%s\n", lm_error(ctx)); return 1; }
-        if (t2 - t0 < best) best = t2 - t0;
-        if (t2 - t1 < upd) upd = t2 - t1;
+        if (s) { took[s - 1] = t2 - t0; update[s - 1] = t2 - t1; }
         printf("step %d: %.0f ms (update %.0f), loss %.4f\n", s, (t2 - t0) * 1e3, (t2 - t1) * 1e3, loss / (double)b.n);
     }
-    printf("best %.0f ms = %.0f tok/s; %.1f GFLOP, %.1f GFLOP/s; plan: states %.2f GB, arena %.1f MB, scratch %.1f MB, total %.2f GB; peak RSS %.2f GB\n", best * 1e3, (double)b.n / best,
-           p.accumulate.flops / 1e9, p.accumulate.flops / best / 1e9, (double)(p.params + p.grads + p.optim) / 1e9, (double)p.accumulate.arena_bytes / 1e6, (double)p.accumulate.thread_bytes / 1e6,
-           (double)p.total / 1e9, (double)lm_rss_peak() / 1e9);
+    qsort(took, (size_t)n_time, sizeof *took, by_number); qsort(update, (size_t)n_time, sizeof *update, by_number);
+    const double mid = took[n_time / 2];
+    printf("median %.0f ms, best %.0f, worst %.0f, update %.0f; %.0f tok/s, %.1f GFLOP/s; peak RSS %.0f MiB\n", mid * 1e3, took[0] * 1e3, took[n_time - 1] * 1e3, update[n_time / 2] * 1e3,
+           (double)b.n / mid, p.accumulate.flops / mid / 1e9, (double)lm_rss_peak() / mib);
     int n = p.accumulate.n_steps;
     double *sec = calloc((size_t)n, sizeof *sec);
     row r[128] = {0}; int m = 0;

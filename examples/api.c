@@ -1,9 +1,10 @@
 /* api.c — write with a model through loam.h: cc api.c $(pkg-config --cflags --libs loam) */
 #include <loam.h>
 #include <stdio.h>
+#include <string.h>
 
-static int print(void *user, const char *text, size_t bytes) {
-    (void)user;
+static int print(void *user, int i, const char *text, size_t bytes) {
+    (void)user; (void)i;
     fwrite(text, 1, bytes, stdout);
     fflush(stdout);
     return 0;
@@ -17,7 +18,7 @@ int main(int argc, char **argv) {
     loam_generate_options o = LOAM_GENERATE_DEFAULTS;
     o.on_text = print;
     fputs(argv[2], stdout);
-    if (!err) err = loam_generate(model, argv[2], &o, NULL);
+    if (!err) err = loam_generate(model, argv[2], strlen(argv[2]), &o, NULL);
     putchar('\n');
     if (err) fprintf(stderr, "%s\n", loam_error(ctx));
     loam_model_free(model);

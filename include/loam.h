@@ -5,10 +5,11 @@
  * run is one call with a configuration.
  *
  *     loam_context *ctx;  loam_model *m;
- *     if (loam_context_new(&ctx, NULL) || loam_model_open(&m, ctx, "smollm-135m", NULL)) { puts(loam_error(ctx)); return 1; }
+ *     if (loam_context_new(&ctx, NULL)) return 1;
+ *     if (loam_model_open(&m, ctx, "smollm-135m", NULL)) { puts(loam_error(ctx)); return 1; }
  *     loam_generate_options o = LOAM_GENERATE_DEFAULTS;
  *     o.on_text = print;
- *     loam_generate(m, "Once upon a time", &o, NULL);
+ *     loam_generate(m, "Once upon a time", 16, &o, NULL);
  *
  * Functions return 0 or one of LOAM_E_*; results leave through pointers and are untouched on error; loam_error() is then a sentence that names the culprit. The
  * library never prints, exits or reads the environment. Option structs begin with their size, so that later versions can add fields.
@@ -47,34 +48,46 @@ const char *loam_version(void);
 /* ---- models ------------------------------------------------------------------------------------------------- */
 typedef struct {
     size_t size;
-    const char *dtype;                   /* "auto" (as stored), "f32", "bf16", or a quantized format: "Q8_0" */
+    const char *dtype;                   /* "auto" (as stored; NULL too), "f32", "bf16", or a quantized format: "Q8_0" */
     int64_t context;                     /* tokens a session may hold; 0: what the model states */
     int64_t sessions;                    /* sessions that share the page pool; 0: 1 */
+    const char *kv;                      /* key-value pages: "f32" (NULL too) or "bf16" */
+    int64_t chunk;                       /* tokens computed at a time; 0: 256. Changes no bit of a result */
+    int64_t logits_rows;                 /* rows of logits held at a time where all are wanted (loam_session_logits, loam_session_score), at most chunk; 0: 32 */
+    int no_tokenizer;                    /* non-zero: open none; loam_generate is then refused */
+    const char *device;                  /* "cpu" (NULL), "cuda" or "cuda:N": where it runs; LOAM_E_UNSUPPORTED where that is not here */
 } loam_model_options;
 /* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it. */
 int loam_model_open(loam_model **out, loam_context *ctx, const char *path, const loam_model_options *options);
 void loam_model_free(loam_model *m);
 int64_t loam_model_vocab(const loam_model *m);
 int64_t loam_model_context(const loam_model *m);
-const loam_tokenizer *loam_model_tokenizer(const loam_model *m);                     /* lives as long as the model */
+const loam_tokenizer *loam_model_tokenizer(const loam_model *m);                     /* lives as long as the model; NULL with no_tokenizer */
 
 /* ---- text and tokens -------------------------------------------------------------------------------------------- */
 int loam_tokenizer_open(loam_tokenizer **out, loam_context *ctx, const char *path);
 void loam_tokenizer_free(loam_tokenizer *t);
-/* Ids of a text: *n in: room at ids, out: how many there are. ids NULL: only count. special != 0: "<|…|>" in the text means that token, and BOS/EOS are added
- * as the tokenizer states. LOAM_E_RANGE if there is too little room. */
-int loam_encode(const loam_tokenizer *t, const char *text, size_t bytes, int special, int32_t *ids, size_t *n);
-/* Bytes of ids, NUL-terminated: *bytes in: room at text (with the NUL), out: length without it. text NULL: only count. */
-int loam_decode(const loam_tokenizer *t, const int32_t *ids, size_t n, char *text, size_t *bytes);
+enum { LOAM_ADD = 1,        /* encode: BOS and EOS are added as the tokenizer states */
+       LOAM_SPECIAL = 2,    /* encode: "<|…|>" in the text means that token (never for text from users); decode: special tokens are written out */
+       LOAM_RAW = 4 };      /* encode: bytes that are not UTF-8 are taken as bytes instead of being refused (LOAM_E_DATA) */
+/* Ids of a text: *n in: room at ids, out: how many there are. ids NULL: only count. LOAM_E_RANGE if there is too little room (*n then tells what is needed). */
+int loam_encode(const loam_tokenizer *t, const char *text, size_t bytes, int flags, int32_t *ids, size_t *n);
+/* Bytes of ids, NUL-terminated: *bytes in: room at text (with the NUL), out: length without it. text NULL: only count. LOAM_E_RANGE: an unknown id, or too little room. */
+int loam_decode(const loam_tokenizer *t, const int32_t *ids, size_t n, int flags, char *text, size_t *bytes);
+/* The bytes one id stands for (not NUL-terminated, live as long as t), or NULL where the tokenizer has no such id. */
+const char *loam_token_text(const loam_tokenizer *t, int32_t id, size_t *bytes);
 
 /* ---- sessions ------------------------------------------------------------------------------------------------------ */
 int loam_session_new(loam_session **out, loam_model *m);
 void loam_session_free(loam_session *s);
 int64_t loam_session_length(const loam_session *s);
-/* Append tokens; logits (vocab floats, may be NULL) get what follows the last one. */
+/* Append tokens; logits (vocab floats, may be NULL) get what follows the last one. LOAM_E_RANGE: past the context or an id outside the vocabulary; nothing was appended. */
 int loam_session_extend(loam_session *s, const int32_t *ids, size_t n, float *logits);
+/* The same with the logits that follow each: (n, vocab) floats. */
+int loam_session_logits(loam_session *s, const int32_t *ids, size_t n, float *logits);
 int loam_session_fork(loam_session **out, const loam_session *s);                    /* shares full pages */
 int loam_session_truncate(loam_session *s, int64_t n);                               /* back to its first n tokens */
+/* A file of tokens and pages; loading wants the same model shape and kv (LOAM_E_MISMATCH). */
 int loam_session_save(const loam_session *s, const char *path);
 int loam_session_load(loam_session **out, loam_model *m, const char *path);
 /* Append tokens; logprobs[i] is log p(ids[i] | everything before). The first token of an empty session gets 0. */
@@ -84,14 +97,25 @@ int loam_session_score(loam_session *s, const int32_t *ids, size_t n, float *log
 typedef struct {
     size_t size;
     int64_t max_tokens;
-    double temperature, top_p, min_p, repetition_penalty; int64_t top_k; uint64_t seed;
-    const char *const *stop; int n_stop;
-    int (*on_text)(void *user, const char *text, size_t bytes); void *user;          /* pieces of whole UTF-8 characters; non-zero stops */
+    double temperature, top_p, min_p, repetition_penalty; int64_t top_k; uint64_t seed;      /* temperature 0: always the likeliest; top_k 0, top_p 1, min_p 0, penalty 1: off */
+    const char *const *stop; int n_stop;                                             /* a text ends before the first of these */
+    int (*on_text)(void *user, int i, const char *text, size_t bytes); void *user;   /* pieces of whole UTF-8 characters of text i; non-zero stops it */
+    int n;                                                                           /* texts from the one prompt, side by side (with fewer sessions than n, pages may run out); 0: 1 */
+    double presence_penalty, frequency_penalty; int64_t penalty_window;              /* subtracted from logits of tokens seen; tokens looked back at, 0: all */
+    const int32_t *bias_ids; const float *biases; int n_bias;                        /* added to the logits of these tokens; -INFINITY forbids one */
+    int ignore_eos;                                                                  /* non-zero: go on past the end token */
+    int logprobs;                                                                    /* 1 + how many of the best to report beside each token's own; 0: none */
+    const volatile int *cancel;                                                      /* becomes non-zero: stop after this token */
 } loam_generate_options;
-#define LOAM_GENERATE_DEFAULTS { sizeof(loam_generate_options), 128, 0.8, 0.95, 0.05, 1.0, 0, 1, NULL, 0, NULL, NULL }
-typedef struct { char *text; size_t bytes; int32_t *tokens; size_t n_tokens; const char *finish; } loam_text;    /* finish: "length", "stop", "cancelled" */
-/* text (may be NULL) is freed with loam_text_free. */
-int loam_generate(loam_model *m, const char *prompt, const loam_generate_options *options, loam_text *text);
+#define LOAM_GENERATE_DEFAULTS { sizeof(loam_generate_options), 128, 0.8, 0.95, 0.05, 1.0, 0, 1, NULL, 0, NULL, NULL, 1, 0, 0, 0, NULL, NULL, 0, 0, 0, NULL }
+typedef struct {
+    char *text; size_t bytes; int32_t *tokens; size_t n_tokens; const char *finish;  /* finish: "length", "stop", "cancelled" */
+    float *logprobs;                                                                 /* (n_tokens), natural logarithms before temperature and penalties; NULL unless asked for */
+    int n_top; int32_t *top_tokens; float *top_logprobs;                             /* (n_tokens, n_top) */
+    int64_t prompt_tokens; double prefill_seconds, decode_seconds;                   /* of the whole call */
+} loam_text;
+/* texts (may be NULL): options.n of them, each freed with loam_text_free. A prompt that does not fit the context with max_tokens is refused (LOAM_E_RANGE), never cut. */
+int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_generate_options *options, loam_text *texts);
 void loam_text_free(loam_text *text);
 
 /* ---- training ---------------------------------------------------------------------------------------------------------- */
@@ -102,7 +126,8 @@ typedef struct {
     void (*on_event)(void *user, const loam_train_event *event); void *user;
     const volatile int *stop;                                                        /* non-zero: finish the step, save, return LOAM_E_CANCELLED */
 } loam_train_options;
-/* settings: "key=value" strings; the keys are those of `loam train --print-config`. config: a YAML file or NULL. */
+/* settings: "key=value" strings over config, a YAML file or NULL; the keys are those of `loam train --print-config`. The run lies in the folder `out`: metrics.jsonl, checkpoints,
+ * and at the end a Hugging Face folder. One process: mesh wants `loam train` under mpirun (LOAM_E_CONFIG). */
 int loam_train(loam_context *ctx, const char *config, const char *const *settings, int n_settings, const loam_train_options *options);
 
 #ifdef __cplusplus

@@ -35,7 +35,7 @@ static void test_train(void) {
     loam_context_free(c);
 }
 static char heard[4096]; static size_t n_heard;
-static int hear(void *ud, const char *p, size_t n) { (void)ud; if (n_heard + n < sizeof heard) { memcpy(heard + n_heard, p, n); n_heard += n; } return 0; }
+static int hear(void *ud, int i, const char *p, size_t n) { (void)ud; (void)i; if (n_heard + n < sizeof heard) { memcpy(heard + n_heard, p, n); n_heard += n; } return 0; }
 static void test_write_and_score(void) {
     loam_context *c = context();
     loam_model *m = NULL;
@@ -44,19 +44,41 @@ static void test_write_and_score(void) {
     loam_generate_options o = LOAM_GENERATE_DEFAULTS;
     o.temperature = 0; o.max_tokens = 20; o.on_text = hear;
     loam_text t, again;
-    LM_CHECK(!loam_generate(m, "the cat ", &o, &t));
+    LM_CHECK(!loam_generate(m, "the cat ", 8, &o, &t));
     LM_CHECK(t.bytes == n_heard && !memcmp(t.text, heard, n_heard) && t.n_tokens == 20);
     o.on_text = NULL;
-    LM_CHECK(!loam_generate(m, "the cat ", &o, &again));
+    LM_CHECK(!loam_generate(m, "the cat ", 8, &o, &again));
     LM_CHECK_STR(t.text, again.text);
     loam_text_free(&t); loam_text_free(&again);
+    /* Two texts at once; log-probabilities are those that scoring gives. */
+    loam_text two[2];
+    o.n = 2;
+    loam_model *wide = NULL;
+    LM_CHECK(!loam_model_open(&wide, c, path("run"), &(loam_model_options){ .size = sizeof(loam_model_options), .sessions = 2 }));
+    o.logprobs = 3;
+    LM_CHECK(!loam_generate(wide, "the cat ", 8, &o, two));
+    LM_CHECK_STR(two[0].text, two[1].text);
+    LM_CHECK(two[0].n_top == 2 && two[0].prompt_tokens > 0);
+    int32_t all[64]; size_t np = 64; float lp[64]; float *rows = malloc(64 * (size_t)loam_model_vocab(wide) * sizeof *rows);
+    LM_CHECK(!loam_encode(loam_model_tokenizer(wide), "the cat ", 8, LOAM_ADD, all, &np) && np == (size_t)two[0].prompt_tokens);
+    memcpy(all + np, two[0].tokens, 20 * sizeof *all);
+    loam_session *q;
+    LM_CHECK(!loam_session_new(&q, wide) && !loam_session_score(q, all, np + 20, lp));
+    LM_CHECK(!loam_session_truncate(q, 0) && !loam_session_logits(q, all, np + 20, rows));
+    for (size_t i = 0; i < 20; i++) {
+        LM_CHECK(two[0].logprobs[i] == lp[np + i] && two[0].top_tokens[2 * i] == two[0].tokens[i] && two[0].top_logprobs[2 * i] == two[0].logprobs[i]);
+        const float *at = rows + (np + i - 1) * (size_t)loam_model_vocab(wide);
+        for (int64_t k = 0; k < loam_model_vocab(wide); k++) LM_CHECK(at[k] <= at[two[0].tokens[i]]);
+    }
+    size_t len; LM_CHECK(loam_token_text(loam_model_tokenizer(wide), two[0].tokens[0], &len) && len > 0 && !loam_token_text(loam_model_tokenizer(wide), 1 << 20, &len));
+    free(rows); loam_session_free(q); loam_text_free(&two[0]); loam_text_free(&two[1]); loam_model_free(wide);
 
     const loam_tokenizer *tok = loam_model_tokenizer(m);
     int32_t ids[256]; size_t n = 256, bytes = 0;
     LM_CHECK(!loam_encode(tok, text, strlen(text), 0, ids, &n));
-    LM_CHECK(!loam_decode(tok, ids, n, NULL, &bytes) && bytes == strlen(text));
+    LM_CHECK(!loam_decode(tok, ids, n, LOAM_SPECIAL, NULL, &bytes) && bytes == strlen(text));
     char back[256]; bytes = sizeof back;
-    LM_CHECK(!loam_decode(tok, ids, n, back, &bytes));
+    LM_CHECK(!loam_decode(tok, ids, n, LOAM_SPECIAL, back, &bytes));
     LM_CHECK_STR(back, text);
     size_t little = 2;
     LM_CHECK(loam_encode(tok, text, strlen(text), 0, ids, &little) == LOAM_E_RANGE && little == n);

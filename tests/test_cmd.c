@@ -24,6 +24,10 @@ static void test_help(void) {
     json_decref(all);
     LM_REFUSED(run("quantise"), 2, "there is no command");
     LM_REFUSED(run("tain"), 2, "did you mean train");
+    ran r = run("tain --json");
+    json_t *j = json_loadb(r.out, r.n_out, 0, NULL);
+    LM_CHECK(j && r.rc == 2 && strstr(str(json_object_get(j, "error"), "message"), "did you mean train"));
+    json_decref(j); done(&r);
 }
 static void test_tables(void) {
     NEED_PROGRAM();
@@ -220,18 +224,58 @@ static void test_run(void) {
     LM_CHECK(json_array_size(json_object_get(a, "tokens")) == 40 || *str(a, "finish_reason"));
     LM_CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(b, "tokens")));
     json_decref(a); json_decref(b);
+    /* Options from a file, as key=value, as flags: the later wins. */
+    static const char yaml[] = "max-tokens: 9\ntemperature: 0\nprompt: ab\nstop:\n- zzz\n";
+    put_file(at("o.yaml"), yaml, sizeof yaml - 1);
+    const struct { const char *more; size_t n; } way[] = { { "", 9 }, { "max_tokens=4", 4 }, { "--max-tokens 5", 5 } };
+    json_t *full = json_of(run("run %s --prompt ab --max-tokens 9 --temperature 0 --json", F "/models/llama2-gqa"));
+    for (int i = 0; i < LM_COUNT(way); i++) {
+        a = json_of(run("run %s --config %s %s --json", F "/models/llama2-gqa", at("o.yaml"), way[i].more));
+        LM_CHECK(json_array_size(json_object_get(a, "tokens")) == way[i].n);
+        LM_CHECK(i || json_equal(json_object_get(a, "tokens"), json_object_get(full, "tokens")));
+        json_decref(a);
+    }
+    LM_REFUSED(run("run %s max-tokenz=4", F "/models/llama2-gqa"), 2, "is too much");
+    static const char wrong[] = "max-tokenz: 9\n";
+    put_file(at("o.yaml"), wrong, sizeof wrong - 1);
+    LM_REFUSED(run("run %s --config %s", F "/models/llama2-gqa", at("o.yaml")), 2, "o.yaml:1: unknown option 'max-tokenz'; did you mean 'max-tokens'");
+    /* The prompt from standard input. */
+    a = json_of(run_in("ab", 2, "run %s --prompt - --max-tokens 9 --temperature 0 --json", F "/models/llama2-gqa"));
+    LM_CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(full, "tokens")));
+    json_decref(a);
+    a = json_of(run_in("ab", 2, "run %s --prompt-file - --max-tokens 9 --temperature 0 --json", F "/models/llama2-gqa"));
+    LM_CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(full, "tokens")));
+    json_decref(a); json_decref(full);
     a = json_of(run("run %s --prompt ab --max-tokens 5 --n 3 --logprobs 2 --json --seed 3", F "/models/llama2-gqa"));
     LM_CHECK(json_array_size(json_object_get(a, "choices")) == 3 && json_array_size(json_object_get(a, "logprobs")) == json_array_size(json_object_get(a, "tokens")));
+    json_decref(a);
+}
+/* Embeddings are padded: a row that the tokenizer has no id for is a token without text, not an error. */
+static void test_padded_vocabulary(void) {
+    NEED_PROGRAM();
+    char cmd[1024];
+    snprintf(cmd, sizeof cmd, "cp -r '%s' '%s' && rm -f '%s'/tokenizer*", F "/models/llama2-gqa", at("padded"), at("padded"));
+    LM_CHECK(!system(cmd));
+    static const char words[] = "a b ab abc abcd the cat sat ";
+    put_file(at("w.txt"), words, sizeof words - 1);
+    ran r = run("tokenizer train --data %s --vocab 260 --out %s", at("w.txt"), at("tok260"));
+    LM_CHECK_RC(r, 0); done(&r);
+    snprintf(cmd, sizeof cmd, "cp '%s'/* '%s'", at("tok260"), at("padded"));
+    LM_CHECK(!system(cmd));
+    json_t *a = json_of(run("run %s --prompt ab --max-tokens 64 --temperature 2 --top-p 1 --min-p 0 --ignore-eos --logprobs 1 --json", at("padded"))), *ids = json_object_get(a, "tokens");
+    int beyond = 0;
+    for (size_t i = 0; i < json_array_size(ids); i++) beyond += json_integer_value(json_array_get(ids, i)) >= 260;
+    LM_CHECK(json_array_size(ids) == 64 && beyond > 0);
     json_decref(a);
 }
 static void test_plan(void) {
     NEED_PROGRAM();
     calm();
-    json_t *j = json_of(run("plan llama-7b --json --memory 8GB"));
+    json_t *j = json_of(run("plan llama-7b --json --memory-budget 8GB"));
     LM_CHECK(num(j, "parameters") == 6738415616.0 && !json_is_true(json_object_get(j, "fits")) && strstr(str(j, "change"), "--dtype"));
     LM_CHECK(num(j, "change_peak") <= 8e9 && num(json_object_get(j, "training"), "peak") > 1e11);
     json_decref(j);
-    j = json_of(run("plan %s train.batch=64 data.seq=512 --memory 900MB --json", LM_ROOT "/examples/llama-30m.yaml"));
+    j = json_of(run("plan %s train.batch=64 data.seq=512 --memory-budget 900MB --json", LM_ROOT "/examples/llama-30m.yaml"));
     LM_CHECK(!json_is_true(json_object_get(j, "fits")) && strstr(str(j, "change"), "train.") && num(j, "change_peak") <= 9e8);
     json_decref(j);
     j = json_of(run("plan %s --json", F "/models/llama2-gqa")); LM_CHECK(json_is_true(json_object_get(j, "fits")) && num(j, "decode_tok_s") > 0); json_decref(j);
@@ -253,6 +297,10 @@ static void test_bench(void) {
     json_decref(j);
     j = json_of(run("bench train --shape tiny-1m --batch 1 --seq 32 --repeat 1 --json")); LM_CHECK(json_array_size(j) >= 3); json_decref(j);
     j = json_of(run("bench infer --model %s --prompt 16 --gen 4 --repeat 1 --json", F "/models/llama2-gqa")); LM_CHECK(json_array_size(j) >= 2); json_decref(j);
+    j = json_of(run("bench plan --repeat 1 --json"));
+    LM_CHECK(json_array_size(j) == 10);
+    for (size_t i = 0; i < json_array_size(j); i++) LM_CHECK(num(json_array_get(j, i), "value") > 0);
+    json_decref(j);
     LM_REFUSED(run("bench infr"), 2, "did you mean infer");
     LM_REFUSED(run("bench infer --device cuda"), 3, "cuda");
     LM_REFUSED(run("bench infer --shape gpt3"), 2, "no shape");
@@ -271,5 +319,5 @@ static void test_full_stdout(void) {
     }
     close(full); close(null);
 }
-LM_TEST_MAIN(LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert), LM_T1(test_eval), LM_T1(test_data), LM_T1(test_bad_models), LM_T1(test_run),
+LM_TEST_MAIN(LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert), LM_T1(test_eval), LM_T1(test_data), LM_T1(test_bad_models), LM_T1(test_run), LM_T1(test_padded_vocabulary),
              LM_T1(test_plan), LM_T1(test_bench), LM_T1(test_full_stdout))

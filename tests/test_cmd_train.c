@@ -190,6 +190,22 @@ static void test_outputs(void) {
     j = json_of(run("train %s out=%s --json --quiet", at("plain/config.yaml"), at("again")));        /* the resolved configuration repeats the run */
     LM_CHECK_STR(str(j, "weights_hash"), want());
     json_decref(j);
+    /* Sources with weights: another text decides, refused when not understood, and resumed to the bit. */
+    char hex[64], more[700];
+    static const char other[] = "one two three four five six seven eight nine ten. ";
+    char *p = malloc(20000); size_t k = 0;
+    while (k + sizeof other < 20000) { memcpy(p + k, other, sizeof other - 1); k += sizeof other - 1; }
+    put_file(at("other"), p, k); free(p);
+    snprintf(more, sizeof more, "data.mix=%s:0.5 train.checkpoint_every=20", at("other"));
+    hash_of_run(at("mixed"), more, hex);
+    LM_CHECK(strcmp(hex, want()));
+    char *cfg = get_file(at("mixed/config.yaml"), &k);
+    LM_CHECK(cfg && strstr(cfg, "other:0.5"));
+    free(cfg);
+    j = json_of(run("verify %s --steps 20:60 --json", at("mixed"))); LM_CHECK_STR(str(j, "computed"), hex); json_decref(j);
+    LM_REFUSED(run("train " ARGS "out=%s data.mix=%s", at("text"), at("x"), at("other")), 2, "PATH:WEIGHT");
+    LM_REFUSED(run("train " ARGS "out=%s data.mix=%s:-1", at("text"), at("x"), at("other")), 2, "positive weight");
+    LM_REFUSED(run("train " ARGS "out=%s data.mix=%s:1", at("text"), at("x"), at("nothing")), 2, "nothing");
     ran r = run("train " ARGS "out=%s --dry-run", at("text"), at("dry")); LM_CHECK_RC(r, 0); LM_CHECK(strstr(r.out, "plan:") && !there(at("dry"))); done(&r);
     LM_REFUSED(run("report %s", root), 2, "metrics.jsonl");
 }

@@ -83,5 +83,5 @@ res = dict(peer="torch " + torch.__version__.split("+")[0], dtype=a.dtype, batch
            parameters=sum(p.numel() for p in model.parameters()), ms_per_step=round(ms, 1), ms_min=round(1e3 * min(times), 1),
            ms_max=round(1e3 * max(times), 1), tok_s=round(a.batch * a.seq / ms * 1e3, 1), steps=a.steps, cpu_share=round(sum(cpu) / sum(times) / a.threads, 3),
            quiet_ms=round(statistics.median(quiet), 1) if quiet else None, quiet_steps=len(quiet),
-           peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, loss_first=losses[0], loss_last=losses[-1])
+           peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, loss_first=losses[0], loss_last=losses[-1])
 print(json.dumps(res) if a.json else "\n".join(f"{k}: {v}" for k, v in res.items()))

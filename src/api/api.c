@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "loam.h"
 #include "api/api_int.h"
 #include "device/cpu.h"
 #include "quant/quant.h"
@@ -13,10 +12,6 @@ LM_ERR_MAP(X)
 /* A field that an older caller's struct does not have counts as absent. */
 #define HAS(o, field) ((o) && (o)->size >= offsetof(__typeof__(*(o)), field) + sizeof((o)->field))
 
-struct loam_context { lm_ctx *ctx; void (*log)(void *, int, const char *, const char *); void *user; };
-struct loam_tokenizer { lm_ctx *ctx; lm_tok *tok; };
-struct loam_model { lm_ctx *ctx; lm_weights *w; lm_store *store; lm_engine *e; loam_tokenizer tok; };
-struct loam_session { loam_model *m; lm_session *s; };
 
 const char *loam_version(void) { return LOAM_VERSION; }
 static void on_log(void *ud, lm_level level, const char *room, const char *msg) { loam_context *c = ud; c->log(c->user, (int)level, room, msg); }
@@ -46,9 +41,9 @@ int loam_tokenizer_open(loam_tokenizer **out, loam_context *c, const char *path)
     return LOAM_OK;
 }
 void loam_tokenizer_free(loam_tokenizer *t) { if (t) { lm_tok_free(t->tok); free(t); } }
-int loam_encode(const loam_tokenizer *t, const char *text, size_t bytes, int special, int32_t *ids, size_t *n) {
+int loam_encode(const loam_tokenizer *t, const char *text, size_t bytes, int flags, int32_t *ids, size_t *n) {
     lm_tok_buf b = { .ctx = t->ctx };
-    lm_err e = lm_tok_encode(t->tok, text, bytes, special ? LM_TOK_ADD | LM_TOK_SPECIAL : 0, &b);
+    lm_err e = lm_tok_encode(t->tok, text, bytes, (unsigned)flags, &b);
     if (!e && ids) {
         if (b.n > *n) e = lm_fail(t->ctx, LM_E_RANGE, "the text has %zu tokens, there is room for %zu", b.n, *n);
         else if (b.n) memcpy(ids, b.id, b.n * sizeof *ids);
@@ -57,9 +52,9 @@ int loam_encode(const loam_tokenizer *t, const char *text, size_t bytes, int spe
     lm_tok_buf_free(&b);
     return (int)e;
 }
-int loam_decode(const loam_tokenizer *t, const int32_t *ids, size_t n, char *text, size_t *bytes) {
+int loam_decode(const loam_tokenizer *t, const int32_t *ids, size_t n, int flags, char *text, size_t *bytes) {
     lm_str s = { .ctx = t->ctx };
-    lm_err e = lm_tok_decode(t->tok, ids, n, LM_TOK_SPECIAL, &s);
+    lm_err e = lm_tok_decode(t->tok, ids, n, (unsigned)flags & LM_TOK_SPECIAL, &s);
     if (!e) e = lm_str_err(&s);
     if (!e && text) {
         if (s.n + 1 > *bytes) e = lm_fail(t->ctx, LM_E_RANGE, "the text has %zu bytes, there is room for %zu with the NUL", s.n, *bytes);
@@ -70,25 +65,32 @@ int loam_decode(const loam_tokenizer *t, const int32_t *ids, size_t n, char *tex
     return (int)e;
 }
 
+const char *loam_token_text(const loam_tokenizer *t, int32_t id, size_t *bytes) { return lm_tok_piece(t->tok, id, bytes); }
+_Static_assert((int)LOAM_ADD == (int)LM_TOK_ADD && (int)LOAM_SPECIAL == (int)LM_TOK_SPECIAL && (int)LOAM_RAW == (int)LM_TOK_RAW, "the public flags are the internal ones");
+
 /* ---- models ---- */
 int loam_model_open(loam_model **out, loam_context *c, const char *path, const loam_model_options *o) {
     loam_model *m = calloc(1, sizeof *m);
     if (!m) return LOAM_E_NOMEM;
     m->ctx = m->tok.ctx = c->ctx;
-    lm_api_model_opts k = { .dtype = HAS(o, dtype) ? o->dtype : NULL, .context = HAS(o, context) ? o->context : 0, .max_seqs = HAS(o, sessions) ? o->sessions : 0 };
-    lm_err e = lm_api_open(c->ctx, path, &k, &m->w, &m->store, &m->e, &m->tok.tok);
-    if (e) { free(m); return (int)e; }
+    lm_api_model_opts k = { .dtype = HAS(o, dtype) ? o->dtype : NULL, .context = HAS(o, context) ? o->context : 0, .max_seqs = HAS(o, sessions) ? o->sessions : 0, .kv = HAS(o, kv) ? o->kv : NULL,
+                            .chunk = HAS(o, chunk) ? o->chunk : 0, .rows = HAS(o, logits_rows) ? o->logits_rows : 0, .no_tok = HAS(o, no_tokenizer) && o->no_tokenizer };
+    const char *device = HAS(o, device) ? o->device : NULL;
+    lm_err e = device && strcmp(device, "cpu") ? lm_dev_open(&m->dev, c->ctx, device) : LM_OK;
+    k.dev = m->dev;
+    if (!e) e = lm_api_open(c->ctx, path, &k, &m->w, &m->store, &m->e, &m->tok.tok);
+    if (e) { lm_dev_close(m->dev); free(m); return (int)e; }
     *out = m;
     return LOAM_OK;
 }
 void loam_model_free(loam_model *m) {
     if (!m) return;
-    lm_engine_free(m->e); lm_store_free(m->store); lm_tok_free(m->tok.tok); lm_weights_close(m->w);
+    lm_engine_free(m->e); lm_store_free(m->store); lm_tok_free(m->tok.tok); lm_weights_close(m->w); lm_dev_close(m->dev);
     free(m);
 }
 int64_t loam_model_vocab(const loam_model *m) { return lm_engine_cfg(m->e)->vocab; }
 int64_t loam_model_context(const loam_model *m) { return lm_engine_context(m->e); }
-const loam_tokenizer *loam_model_tokenizer(const loam_model *m) { return &m->tok; }
+const loam_tokenizer *loam_model_tokenizer(const loam_model *m) { return m->tok.tok ? &m->tok : NULL; }
 
 /* ---- sessions ---- */
 static int wrap(loam_model *m, lm_session *s, loam_session **out) {
@@ -115,6 +117,16 @@ int loam_session_extend(loam_session *s, const int32_t *ids, size_t n, float *lo
     const lm_request q = { s->s, ids, (int64_t)n, logits ? LM_WANT_LAST : LM_WANT_NONE };
     return (int)lm_engine_run(s->m->e, &q, 1, logits ? row : NULL, &w);
 }
+static lm_err all_rows(void *ud, int r, int64_t i, const float *logits) {
+    want *w = ud; (void)r;
+    memcpy(w->logits + i * w->vocab, logits, (size_t)w->vocab * sizeof(float));
+    return LM_OK;
+}
+int loam_session_logits(loam_session *s, const int32_t *ids, size_t n, float *logits) {
+    want w = { logits, loam_model_vocab(s->m) };
+    const lm_request q = { s->s, ids, (int64_t)n, LM_WANT_ALL };
+    return (int)lm_engine_run(s->m->e, &q, 1, all_rows, &w);
+}
 int loam_session_fork(loam_session **out, const loam_session *s) {
     lm_session *f;
     lm_err e = lm_session_fork(s->s, &f);
@@ -130,30 +142,37 @@ int loam_session_load(loam_session **out, loam_model *m, const char *path) {
 int loam_session_score(loam_session *s, const int32_t *ids, size_t n, float *logprobs) { return (int)lm_engine_score(s->m->e, s->s, ids, (int64_t)n, logprobs); }
 
 /* ---- writing ---- */
-typedef struct { int (*fn)(void *, const char *, size_t); void *user; } sink;
-static int on_text(void *ud, int i, const char *p, size_t n) { sink *s = ud; (void)i; return s->fn(s->user, p, n); }
-int loam_generate(loam_model *m, const char *prompt, const loam_generate_options *opts, loam_text *text) {
+static void *copy(const void *p, size_t n) { void *q = malloc(n + 1); if (q) { if (n) memcpy(q, p, n); ((char *)q)[n] = 0; } return q; }
+static int take(const lm_generation *g, int i, int top, loam_text *t) {
+    const lm_generated *o = &g->out[i];
+    const size_t n = (size_t)o->n;
+    *t = (loam_text){ .text = copy(o->text, o->text_bytes), .bytes = o->text_bytes, .tokens = copy(o->tokens, n * sizeof *o->tokens), .n_tokens = n, .finish = lm_stop_name(o->why), .n_top = top,
+                      .prompt_tokens = g->prompt_tokens, .prefill_seconds = g->prefill_s, .decode_seconds = g->decode_s };
+    if (o->logprobs) t->logprobs = copy(o->logprobs, n * sizeof *o->logprobs);
+    if (top) { t->top_tokens = copy(o->top_id, n * (size_t)top * sizeof *o->top_id); t->top_logprobs = copy(o->top_lp, n * (size_t)top * sizeof *o->top_lp); }
+    return !t->text || !t->tokens || (o->logprobs && !t->logprobs) || (top && (!t->top_tokens || !t->top_logprobs)) ? LOAM_E_NOMEM : LOAM_OK;
+}
+int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_generate_options *opts, loam_text *texts) {
     loam_generate_options o = LOAM_GENERATE_DEFAULTS;
     if (opts) memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
-    sink s = { o.on_text, o.user };
+    if (!m->tok.tok) return (int)lm_fail(m->ctx, LM_E_CONFIG, "the model was opened without its tokenizer, which writing needs");
     lm_tok_buf ids = { .ctx = m->ctx };
     lm_generation g;
-    lm_err e = lm_prompt_ids(m->ctx, m->tok.tok, prompt, strlen(prompt), &ids);
-    const lm_generate_opts go = { .max_tokens = o.max_tokens, .n = 1, .stop = o.stop, .n_stop = o.n_stop, .text = o.on_text ? on_text : NULL, .ud = &s,
-        .sample = { .temperature = o.temperature, .top_p = o.top_p, .min_p = o.min_p, .repetition = o.repetition_penalty, .top_k = o.top_k, .seed = o.seed } };
+    lm_err e = lm_prompt_ids(m->ctx, m->tok.tok, prompt, bytes, &ids);
+    const lm_generate_opts go = { .max_tokens = o.max_tokens, .n = o.n ? o.n : 1, .ignore_eos = o.ignore_eos, .want_logprobs = o.logprobs > 0, .top_logprobs = o.logprobs > 0 ? o.logprobs - 1 : 0,
+        .stop = o.stop, .n_stop = o.n_stop, .text = o.on_text, .ud = o.user, .cancel = o.cancel,
+        .sample = { .temperature = o.temperature, .top_p = o.top_p, .min_p = o.min_p, .repetition = o.repetition_penalty, .presence = o.presence_penalty, .frequency = o.frequency_penalty,
+                    .top_k = o.top_k, .penalty_window = o.penalty_window, .seed = o.seed, .bias_id = o.bias_ids, .bias = o.biases, .n_bias = o.n_bias } };
     if (!e) e = lm_generate(m->e, m->tok.tok, ids.id, (int64_t)ids.n, &go, &g);
     lm_tok_buf_free(&ids);
     if (e) return (int)e;
-    if (text) {
-        loam_text t = { .bytes = g.out[0].text_bytes, .n_tokens = (size_t)g.out[0].n, .finish = lm_stop_name(g.out[0].why) };
-        t.text = malloc(t.bytes + 1); t.tokens = malloc(t.n_tokens * sizeof *t.tokens + 1);
-        if (!t.text || !t.tokens) { free(t.text); free(t.tokens); e = LM_E_NOMEM; }
-        else { memcpy(t.text, g.out[0].text, t.bytes); t.text[t.bytes] = 0; memcpy(t.tokens, g.out[0].tokens, t.n_tokens * sizeof *t.tokens); *text = t; }
-    }
+    int err = LOAM_OK;
+    for (int i = 0; texts && i < g.n; i++) { int k = take(&g, i, go.top_logprobs, &texts[i]); if (k) err = k; }
+    for (int i = 0; err && i < g.n; i++) loam_text_free(&texts[i]);
     lm_generation_free(&g);
-    return (int)e;
+    return err;
 }
-void loam_text_free(loam_text *t) { if (t) { free(t->text); free(t->tokens); memset(t, 0, sizeof *t); } }
+void loam_text_free(loam_text *t) { if (t) { free(t->text); free(t->tokens); free(t->logprobs); free(t->top_tokens); free(t->top_logprobs); memset(t, 0, sizeof *t); } }
 
 /* ---- training ---- */
 typedef struct { const loam_train_options *o; double val; } watch;
@@ -171,7 +190,7 @@ int loam_train(loam_context *c, const char *config, const char *const *settings,
     lm_run_cfg cfg;
     e = lm_run_config(c->ctx, a, config, settings, n, &cfg);
     watch w = { o, NAN };
-    const lm_run_opts ro = { .resume = HAS(o, resume) && o->resume, .event = on_event, .ud = &w, .stop = HAS(o, stop) ? o->stop : NULL };
+    const lm_run_opts ro = { .resume = HAS(o, resume) && o->resume, .event = on_event, .ud = &w, .stop = HAS(o, stop) ? o->stop : NULL, .sample = lm_api_sample };
     if (!e) e = lm_train_run(c->ctx, &cfg, &ro);
     lm_arena_free(a);
     return (int)e;

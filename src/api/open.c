@@ -36,23 +36,12 @@ static lm_err dtypes(lm_ctx *ctx, const lm_api_model_opts *o, lm_load_opts *lo, 
 }
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **wo, lm_store **so, lm_engine **eo_, lm_tok **to) {
     lm_load_opts lo = { .dtype = LM_QUANT, .panels = !o->dev };
-    lm_engine_opts eo = { .dev = o->dev, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .mm = LM_F32, .kv = LM_F32 };
+    lm_engine_opts eo = { .dev = o->dev, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .mm = LM_F32, .kv = LM_F32 };
     lm_weights *w = NULL; lm_store *s = NULL; lm_engine *e = NULL; lm_tok *t = NULL;
     lm_err err;
     LM_TRY(dtypes(ctx, o, &lo, &eo));
     LM_GOTO(lm_weights_open(&w, ctx, path), fail);
     const lm_cfg *cfg = lm_weights_cfg(w);
-    if (!o->dtype || !strcmp(o->dtype, "auto")) {                            /* as stored: bf16 weights are multiplied in bf16 */
-        int64_t bf16 = 0, q8 = 0, all = 0;
-        for (int i = 0; i < lm_weights_count(w); i++) {
-            lm_weight_info k;
-            lm_weights_info(w, i, &k);
-            if (k.rank == 2) { all++; bf16 += k.dtype == LM_BF16; q8 += k.quant && !strcmp(k.quant->name, "Q8_0"); }
-        }
-        if (all && bf16 == all) eo.mm = LM_BF16;
-        if (q8) eo.mm = LM_I8;                                               /* 8-bit blocks are multiplied as integers */
-    }
-    if (lo.quant && !strcmp(lo.quant->name, "Q8_0")) eo.mm = LM_I8;
     if (!o->no_tok) {
         LM_GOTO(lm_tok_open_beside(ctx, path, &t), fail);
         if (lm_tok_vocab(t) > cfg->vocab) {
@@ -60,6 +49,7 @@ lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm
     }
     LM_GOTO(lm_store_new(&s, ctx), fail);
     LM_GOTO(lm_weights_load(w, s, &lo), fail);
+    if (lo.quant || !o->dtype || !strcmp(o->dtype, "auto")) eo.mm = lm_engine_mm_for(s);
     LM_GOTO(lm_engine_new(&e, ctx, cfg, s, &eo), fail);
     *wo = w; *so = s; *eo_ = e; *to = t;
     return LM_OK;
@@ -78,6 +68,27 @@ lm_err lm_prompt_ids(lm_ctx *ctx, const lm_tok *tok, const char *text, size_t n,
     if (!ids->cap) ids->cap = 16;
     ids->id[ids->n++] = first;
     return LM_OK;
+}
+lm_err lm_api_sample(void *ud, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_tok *tok, const char *prompt, int64_t n, lm_str *out) {
+    (void)ud;
+    lm_engine *e = NULL;
+    lm_tok_buf ids = { .ctx = ctx };
+    lm_generation g;
+    lm_err err;
+    LM_GOTO(lm_prompt_ids(ctx, tok, prompt, strlen(prompt), &ids), done);
+    int64_t room = cfg->max_pos - (int64_t)ids.n + 1;
+    if (n > room) n = room;
+    if (n < 1 || !ids.n) goto done;
+    LM_GOTO(lm_engine_new(&e, ctx, cfg, store, &(lm_engine_opts){ .chunk = 64, .mm = LM_F32, .kv = LM_F32 }), done);
+    lm_generate_opts o = { .max_tokens = n, .n = 1, .sample = lm_sample_defaults() };
+    LM_GOTO(lm_generate(e, tok, ids.id, (int64_t)ids.n, &o, &g), done);
+    lm_str_puts(out, prompt);
+    lm_str_add(out, g.out[0].text, g.out[0].text_bytes);
+    lm_generation_free(&g);
+    err = lm_str_err(out);
+done:
+    lm_tok_buf_free(&ids); lm_engine_free(e);
+    return err;
 }
 lm_err lm_run_config(lm_ctx *ctx, lm_arena *a, const char *file, const char *const *settings, int n, lm_run_cfg *cfg) {
     LM_TRY(lm_opt_defaults(ctx, a, lm_run_options, cfg));

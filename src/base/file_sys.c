@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -61,6 +62,7 @@ int lm_sys_rename(const char *from, const char *to) { RETRY(int, -1, rename(from
 int lm_sys_unlink(const char *path) { RETRY(int, -1, unlink(path)); }
 int lm_sys_rmdir(const char *path) { RETRY(int, -1, rmdir(path)); }
 int lm_sys_mkdir(const char *path, mode_t mode) { RETRY(int, -1, mkdir(path, mode)); }
+int lm_sys_flock(int fd) { RETRY(int, -1, flock(fd, LOCK_EX | LOCK_NB)); }
 void *lm_sys_mmap(size_t n, int fd) { RETRY(void *, MAP_FAILED, mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0)); }
 DIR *lm_sys_opendir(const char *path) { RETRY(DIR *, NULL, opendir(path)); }
 char *lm_sys_realpath(const char *path) { RETRY(char *, NULL, realpath(path, NULL)); }

@@ -26,6 +26,7 @@ int lm_sys_rename(const char *from, const char *to);
 int lm_sys_unlink(const char *path);
 int lm_sys_rmdir(const char *path);
 int lm_sys_mkdir(const char *path, mode_t mode);
+int lm_sys_flock(int fd);                                         /* exclusive, without waiting */
 void *lm_sys_mmap(size_t n, int fd);                              /* shared, read only */
 DIR *lm_sys_opendir(const char *path);
 int lm_sys_readdir(DIR *d, struct dirent **e);                    /* *e = NULL at the end; -1 on error */

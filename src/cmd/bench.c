@@ -82,7 +82,7 @@ static lm_err run(lm_cli *cli) {
     return err;
 }
 const lm_cmd lm_cmd_bench = { .name = "bench", .summary = "measure this machine and this program on it", .usage = "[SUITE] [options]",
-    .details = "Suites: ceilings, matmul, executor, infer, train, tokenizer, loader; without one, all of them. A figure stands beside its limit on this machine (bytes over\n"
+    .details = "Suites: ceilings, matmul, executor, plan, infer, train, tokenizer, loader; without one, all of them. A figure stands beside its limit on this machine (bytes over\n"
                "measured bandwidth, operations over the measured rate) and, where a peer's library is installed, beside the peer in the same run.\n"
                "infer: prefill computes --prompt tokens from an empty context; decode then writes --gen tokens one at a time after --depth tokens of context.",
     .opts = rows, .opts_bytes = sizeof(lm_bench_opts), .run = run };

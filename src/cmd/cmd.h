@@ -12,20 +12,23 @@
 #include "base/option.h"
 typedef struct lm_cli {
     lm_ctx *ctx; lm_arena *a; const void *opts; lm_strlist pos;        /* the command's option struct; what is not a flag */
-    bool json, quiet, tty;                                             /* tty: stderr is a terminal: draw progress lines */
+    bool json, quiet, tty, answered;                                   /* tty: stderr is a terminal: draw progress lines; answered: the result is on stdout, an error after it goes to stderr alone */
     const volatile int *stop;                                          /* set by SIGINT and SIGTERM */
     const char *program;                                               /* argv[0] */
 } lm_cli;
-typedef struct { bool json, quiet; int64_t threads; const char *isa; } lm_cli_common;     /* every command's option struct begins with this */
+typedef struct { bool json, quiet; int64_t threads; const char *isa, *config; } lm_cli_common;     /* every command's option struct begins with this */
 #define LM_CLI_COMMON(T)                                                                                                     \
     { LM_OPT_BOOL, "json", offsetof(T, common.json), "false", 0, 0, NULL, NULL, "print one JSON object (progress as JSON lines on stderr)" }, \
     { LM_OPT_BOOL, "quiet", offsetof(T, common.quiet), "false", 0, 0, NULL, NULL, "no progress" },                              \
     { LM_OPT_INT, "threads", offsetof(T, common.threads), "0", 0, 1024, NULL, "N", "compute threads; 0 = one per core" },        \
-    { LM_OPT_STR, "isa", offsetof(T, common.isa), NULL, 0, 0, NULL, "NAME", "use at most this instruction set: portable, avx2, avx512, avx512bf16, amx" }
+    { LM_OPT_STR, "isa", offsetof(T, common.isa), NULL, 0, 0, NULL, "NAME", "use at most this instruction set: portable, avx2, avx512, avx512bf16, amx" }, \
+    { LM_OPT_STR, "config", offsetof(T, common.config), NULL, 0, 0, NULL, "FILE", "a YAML file of these options; what the command line says, as --key value or key=value, wins" }
 typedef struct lm_cmd {
     const char *name, *summary, *usage;        /* "train", "train a model", "CONFIG [key=value …]" */
     const char *details;                       /* paragraphs for --help; may be NULL */
     const lm_opt *opts; size_t opts_bytes;     /* rows end with LM_OPT_ROW_END; the struct begins with lm_cli_common */
+    const lm_opt *keys;                        /* of the YAML file and key=value words; NULL: none */
+    bool settings;                             /* key=value words and --config are not this command's options but keys of its own: they stay in pos, the file first */
     lm_err (*run)(lm_cli *cli);
 } lm_cmd;
 extern const lm_cmd *const lm_cmds[];

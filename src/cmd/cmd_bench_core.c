@@ -97,4 +97,37 @@ done:
     lm_session_free(s); lm_engine_free(e); lm_store_free(store); lm_ctx_free(ctx);
     return err;
 }
-const lm_bench_suite lm_bench_core[] = { { "ceilings", "what the cores and the memory reach", ceilings }, { "matmul", "matrix products", matmul }, { "executor", "dispatch of a small decode step", executor }, { NULL, NULL, NULL } };
+/* From a configuration to a plan that could run, 32 layers: graph, passes, kernels, memory, waits. Nothing is allocated for the model. */
+static lm_err planning(lm_bench *b) {
+    lm_ctx *ctx = b->cli->ctx;
+    lm_cfg c;
+    LM_TRY(lm_shape_cfg(ctx, "llama-7b", &c));
+    static const struct { const char *name; int recompute; int64_t rows; } what[] = { { "decode", 0, 1 }, { "prefill", 0, 256 }, { "train", 0, 512 }, { "train.recompute_cheap", 1, 512 }, { "train.recompute_all", 33, 512 } };
+    for (int i = 0; i < LM_COUNT(what); i++) {
+        double took[15];
+        lm_plan_stats st = { 0 };
+        int n = (int)lm_min64(15, 3 * b->o->repeat);
+        for (int r = 0; r < n; r++) {
+            lm_store *store; lm_engine *e = NULL; lm_trainer *t = NULL;
+            if (lm_cli_stopped(b->cli)) return lm_cli_stop_err(b->cli);
+            LM_TRY(lm_store_new(&store, ctx));
+            const bool train = i > 1;
+            lm_err err = train ? LM_OK : lm_shape_weights(ctx, &c, &(lm_load_opts){ .dtype = LM_BF16, .panels = true }, false, store);
+            double t0 = lm_now();
+            if (!err && !train) err = lm_engine_new(&e, ctx, &c, store, &(lm_engine_opts){ .context = 4096, .chunk = what[i].rows, .mm = LM_BF16, .kv = LM_BF16, .dry = true });
+            if (train) err = lm_trainer_new(&t, ctx, &c, store, &(lm_trainer_opts){ .batch = 1, .seq = what[i].rows, .mm = LM_BF16, .recompute = what[i].recompute, .dry = true,
+                                            .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } });
+            took[r] = 1e3 * (lm_now() - t0);
+            if (!err) lm_plan_stats_of(train ? lm_trainer_accumulate_plan(t) : lm_engine_plan(e), &st);
+            lm_engine_free(e); lm_trainer_free(t); lm_store_free(store);
+            LM_TRY(err);
+        }
+        char name[64];
+        snprintf(name, sizeof name, "llama-7b.%s", what[i].name);
+        lm_bench_put(b, name, lm_bench_median(took, n), "ms", i < 2 ? 10 : 0, 0, lm_arena_printf(b->cli->a, i < 2 ? "%d steps" : "%d steps to accumulate, and the update and validation plans", st.n_steps));
+        snprintf(name, sizeof name, "llama-7b.%s.arena", what[i].name);
+        lm_bench_put(b, name, (double)st.arena_bytes / 1e6, "MB", (double)st.live_bytes / 1e6, 0, "limit: the largest live set");
+    }
+    return LM_OK;
+}
+const lm_bench_suite lm_bench_core[] = { { "ceilings", "what the cores and the memory reach", ceilings }, { "matmul", "matrix products", matmul }, { "executor", "dispatch of a small decode step", executor }, { "plan", "planning 32 layers", planning }, { NULL, NULL, NULL } };

@@ -76,6 +76,7 @@ static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model 
     if (c->max_pos < eo.context) c->max_pos = eo.context;
     LM_GOTO(lm_store_new(&m->store, ctx), fail);
     LM_GOTO(lm_shape_weights(ctx, c, &lo, true, m->store), fail);
+    eo.mm = lm_engine_mm_for(m->store);
     LM_GOTO(lm_engine_new(&m->e, ctx, c, m->store, &eo), fail);
     m->cfg = c;
     return LM_OK;

@@ -33,6 +33,7 @@ lm_err lm_cli_result(lm_cli *cli, const lm_str *json) {
     lm_cli_progress_end(cli);
     fwrite(json->p ? json->p : "{}", 1, json->p ? json->n : 2, stdout);
     putchar('\n');
+    cli->answered = true;
     return LM_OK;
 }
 lm_err lm_cli_need(lm_cli *cli, int n, const char *what) {

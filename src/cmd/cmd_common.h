@@ -1,13 +1,14 @@
 /* cmd_common.h — what several commands do: open a model to run, connect ranks, ask for the machine's ceiling. */
 #ifndef LM_CMD_COMMON_H
 #define LM_CMD_COMMON_H
+#include "api/api_int.h"
 #include "cmd/cmd.h"
 #include "infer/generate.h"
 #include "train/machine.h"
 #include "train/run.h"
 /* A model with its tokenizer, ready to run. */
 typedef struct { lm_weights *w; lm_store *store; lm_tok *tok; lm_engine *e; const lm_cfg *cfg; double load_s; lm_dev *dev; } lm_cmd_model;
-typedef struct { const char *dtype, *kv; int64_t context, max_seqs, chunk; bool need_tok; const char *device; } lm_cmd_model_opts;      /* dtype: auto, f32, bf16, or a quantized format's name; device NULL: cpu */
+typedef struct { const char *dtype, *kv; int64_t context, max_seqs, chunk, rows; bool need_tok; const char *device; } lm_cmd_model_opts;      /* dtype: auto, f32, bf16, or a quantized format's name; device NULL: cpu */
 lm_err lm_cmd_model_open(lm_cli *cli, const char *path, const lm_cmd_model_opts *o, lm_cmd_model *m);
 void lm_cmd_model_close(lm_cmd_model *m);
 /* NULL for "cpu". */
@@ -23,8 +24,4 @@ void lm_cmd_machine_json(lm_str *s, const lm_machine *m);
 /* Matrix flop/s that this machine reaches with all its threads, measured once and kept in the user's cache. */
 lm_err lm_cmd_ceiling(lm_cli *cli, lm_dtype mm, double *flops);
 lm_err lm_cmd_context(lm_cli *cli, int threads, lm_ctx **out);
-/* lm_run_opts.sample: some text from live weights. */
-lm_err lm_cmd_sample(void *ud, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_tok *tok, const char *prompt, int64_t n, lm_str *out);
-/* Prompt text → ids, BOS as the tokenizer states; special tokens in the text are text. Empty text: BOS (or EOS where the tokenizer has only that). */
-lm_err lm_cmd_prompt(lm_cli *cli, const lm_tok *tok, const char *text, size_t n, lm_tok_buf *ids);
 #endif

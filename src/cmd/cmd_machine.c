@@ -1,11 +1,12 @@
 /* cmd_machine.c — this machine's ceilings, measured once and kept in the user's cache; ranks when started under a launcher.
  *
- * The file is $XDG_CACHE_HOME/loam/machine-<hash of processor and instruction sets>-<threads>.json (~/.cache without the variable). A file that cannot be read or is of another
- * version is measured anew; one that cannot be written costs the measurement again next time, nothing else. */
+ * The file is $XDG_CACHE_HOME/loam/machine-<hash of processor and instruction sets>-<threads>.json (~/.cache without the variable). A file that cannot be read, is of another
+ * version or was measured by another build of this program (its kernels may be others) is measured anew; one that cannot be written costs the measurement again next time, nothing else. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,7 +17,7 @@
 #include "dist/dist.h"
 #include "format/json.h"
 
-enum { VERSION = 2, TRIES = 5 };
+enum { VERSION = 4, TRIES = 3 };
 static lm_err cache_path(lm_cli *cli, char **out) {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char model[128];
@@ -31,18 +32,44 @@ static lm_err cache_path(lm_cli *cli, char **out) {
 typedef struct { double share; int64_t tries; } quality;
 static const struct { const char *key; size_t at; } field[] = {
     { "fma_f32", offsetof(lm_machine, fma_f32) }, { "mm_f32", offsetof(lm_machine, mm_f32) }, { "mm_bf16", offsetof(lm_machine, mm_bf16) }, { "read_1", offsetof(lm_machine, read_1) },
-    { "read_n", offsetof(lm_machine, read_n) }, { "cache_n", offsetof(lm_machine, cache_n) }, { "mid_n", offsetof(lm_machine, mid_n) } };
+    { "read_n", offsetof(lm_machine, read_n) }, { "cache_n", offsetof(lm_machine, cache_n) }, { "mid_n", offsetof(lm_machine, mid_n) }, { "last_cache", offsetof(lm_machine, last_cache) } };
+/* This build of the program, as far as the system tells: size and time of its file. 0: unknown. */
+static int64_t build_id(void) {
+    struct stat st;
+    if (stat("/proc/self/exe", &st)) return 0;
+    const int64_t v[3] = { (int64_t)st.st_size, (int64_t)st.st_mtim.tv_sec, (int64_t)st.st_mtim.tv_nsec };
+    return (int64_t)(lm_hash64(v, sizeof v, 0) >> 12);              /* 52 bits: exact as a JSON number */
+}
+static bool read_points(const lm_jv *root, lm_machine *m) {
+    lm_jv list, item, x;
+    if (lm_json_arr(root, "points", LM_JSON_NEED, &list)) return false;
+    const size_t n = lm_json_len(&list);
+    if (n > LM_MACHINE_POINTS) return false;
+    for (size_t i = 0; i < n; i++) {
+        lm_machine_point *p = &m->point[i];
+        const char *key; size_t len;
+        if (lm_json_item(&list, i, &item) || lm_json_len(&item) != 3) return false;
+        if (lm_json_item(&item, 0, &x) || lm_json_as_str(&x, &key, &len) || !len || len >= sizeof p->key || strlen(key) != len) return false;
+        memcpy(p->key, key, len + 1);
+        if (lm_json_item(&item, 1, &x) || lm_json_as_num(&x, 1e-3, 1e18, &p->work) || lm_json_item(&item, 2, &x) || lm_json_as_num(&x, 1e-12, 1e6, &p->seconds)) return false;
+        if ( i && strcmp(p[-1].key, key) > 0) return false;
+    }
+    m->n_point = (int)n;
+    return true;
+}
 static bool read_cache(lm_cli *cli, const char *path, lm_machine *m, quality *q) {
     lm_ctx *quiet;                                               /* what is wrong with a cache concerns nobody */
     json_t *j = NULL;
     if (!lm_exists(path) || lm_ctx_new(&quiet, &(lm_ctx_opts){ .n_threads = 1 })) return false;
     bool ok = !lm_json_load(quiet, path, 0, &j);
     lm_jv root = lm_json_root(quiet, path, j);
-    int64_t version = 0, threads = 0;
-    ok = ok && !lm_json_int(&root, "version", LM_JSON_NEED, 0, 0, 1 << 30, &version) && version == VERSION && !lm_json_int(&root, "threads", LM_JSON_NEED, 0, 1, 1 << 20, &threads);
+    int64_t version = 0, threads = 0, build = 0;
+    ok = ok && !lm_json_int(&root, "version", LM_JSON_NEED, 0, 0, 1 << 30, &version) && version == VERSION && !lm_json_int(&root, "threads", LM_JSON_NEED, 0, 1, 1 << 20, &threads)
+         && !lm_json_int(&root, "build", LM_JSON_NEED, 0, 0, INT64_MAX, &build) && build == build_id();
     *m = (lm_machine){ .threads = (int)threads };
     for (int i = 0; ok && i < LM_COUNT(field); i++) ok = !lm_json_num(&root, field[i].key, LM_JSON_NEED, 0, 1, 1e18, (double *)((char *)m + field[i].at));
     ok = ok && threads == lm_ctx_threads(cli->ctx) && !lm_json_num(&root, "share", LM_JSON_NEED, 0, 0, 2, &q->share) && !lm_json_int(&root, "tries", LM_JSON_NEED, 0, 0, 1 << 20, &q->tries);
+    ok = ok && read_points(&root, m);
     lm_json_free(j); lm_ctx_free(quiet);
     return ok;
 }
@@ -51,7 +78,11 @@ static void to_json(lm_str *s, const lm_machine *m, const quality *q) {
     lm_str_puts(s, "{\"cpu\": "); lm_cpu_model(model, sizeof model); lm_str_json(s, model, strlen(model));
     lm_str_printf(s, ", \"threads\": %d", m->threads);
     for (int i = 0; i < LM_COUNT(field); i++) lm_str_printf(s, ", \"%s\": %.4g", field[i].key, *(const double *)((const char *)m + field[i].at));
-    if (q) lm_str_printf(s, ", \"share\": %.3f, \"tries\": %lld, \"version\": %d", q->share, (long long)q->tries, VERSION);
+    if (q) {
+        lm_str_printf(s, ", \"share\": %.3f, \"tries\": %lld, \"version\": %d, \"build\": %lld, \"points\": [", q->share, (long long)q->tries, VERSION, (long long)build_id());
+        for (int i = 0; i < m->n_point; i++) lm_str_printf(s, "%s\n [\"%s\", %.6g, %.4g]", i ? "," : "", m->point[i].key, m->point[i].work, m->point[i].seconds);
+        lm_str_puts(s, "]");
+    }
     lm_str_putc(s, '}');
 }
 void lm_cmd_machine_json(lm_str *s, const lm_machine *m) { to_json(s, m, NULL); }
@@ -113,6 +144,8 @@ lm_err lm_cmd_machine(lm_cli *cli, bool again, lm_machine *m) {
     LM_TRY(measure(cli, &a));
     lm_cli_progress_end(cli);
     *m = a.m;
+    if (had && old.n_point == m->n_point) for (int i = 0; i < m->n_point; i++)             /* the same probes: a kernel is as fast as it was seen to be */
+        if (!strcmp(old.point[i].key, m->point[i].key) && old.point[i].seconds < m->point[i].seconds) m->point[i].seconds = old.point[i].seconds;
     if (had) for (int i = 0; i < LM_COUNT(field); i++) { double *x = (double *)((char *)m + field[i].at), y = *(double *)((char *)&old + field[i].at); if (y > *x) *x = y; }
     if (a.share > q.share) q.share = a.share > 1 ? 1 : a.share;
     q.tries++;

@@ -18,7 +18,7 @@ void lm_need_of_trainer(lm_ctx *ctx, const lm_machine *m, lm_trainer *t, int64_t
     *out = (lm_train_need){ .params = p.params, .grads = p.grads, .optim = p.optim, .act = lm_max64((int64_t)p.accumulate.arena_bytes, (int64_t)p.update.arena_bytes), .n_params = (int64_t)p.n_params,
         .scratch = lm_max64((int64_t)p.accumulate.thread_bytes, (int64_t)p.update.thread_bytes), .base = base, .tokens = tokens, .recompute = p.recompute, .micro = micro };
     const lm_cost k = lm_cost_step(m, t, accum);
-    out->flops = k.flops; out->seconds = k.seconds;
+    out->flops = k.flops; out->seconds = k.seconds; out->roofline = k.roofline;
     out->peak = lm_cost_memory(&p, &b, base, 0, largest);
 }
 lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_trainer_opts *o, int64_t accum, size_t base, lm_train_need *out) {
@@ -33,10 +33,10 @@ lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     return err;
 }
 /* The engine's plan for `rows` tokens at once. */
-static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context, int64_t rows, double *seconds, lm_plan_stats *st) {
+static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context, int64_t rows, lm_cost *cost, lm_plan_stats *st) {
     lm_engine *e;
-    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = context, .chunk = rows, .mm = o->dtype == LM_BF16 && !o->quant ? LM_BF16 : LM_F32, .kv = o->kv, .dry = true }));
-    *seconds = lm_cost_of(m, lm_engine_plan(e), 0, 0).seconds;
+    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = context, .chunk = rows, .mm = o->quant && !strcmp(o->quant->name, "Q8_0") ? LM_I8 : o->dtype == LM_BF16 && !o->quant ? LM_BF16 : LM_F32, .kv = o->kv, .dry = true }));
+    *cost = lm_cost_of(m, lm_engine_plan(e), 0, 0);
     lm_plan_stats_of(lm_engine_plan(e), st);
     lm_engine_free(e);
     return LM_OK;
@@ -46,15 +46,15 @@ lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     LM_TRY(lm_store_new(&store, ctx));
     lm_serve_need n = { .base = base, .context = o->context };
     lm_plan_stats one, many, full;
-    double all;
+    lm_cost write, read, all;
     const int64_t rows = lm_min64(256, o->context);
     lm_err err = lm_shape_weights(ctx, c, &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = true }, false, store);
     const int64_t usual = lm_min64(o->context, 512);                          /* plans are priced at capacity: rates are those of a context of 512 */
-    if (!err) err = engine_cost(ctx, m, c, store, o, usual, 1, &n.decode_s, &one);
-    if (!err) err = engine_cost(ctx, m, c, store, o, usual, rows, &n.prefill_s, &many);
+    if (!err) err = engine_cost(ctx, m, c, store, o, usual, 1, &write, &one);
+    if (!err) err = engine_cost(ctx, m, c, store, o, usual, rows, &read, &many);
     if (!err) err = engine_cost(ctx, m, c, store, o, o->context, rows, &all, &full);
     if (!err) {
-        n.prefill_s /= (double)rows;
+        n.decode_s = write.seconds; n.decode_roof = write.roofline; n.prefill_s = read.seconds / (double)rows; n.prefill_roof = read.roofline / (double)rows;
         for (int i = 0; i < lm_store_count(store); i++) {
             lm_tensor t; size_t b = 0;
             lm_store_name(store, i, &t);

@@ -22,7 +22,8 @@ lm_err lm_shape_cfg(lm_ctx *ctx, const char *name, lm_cfg *c) {
         const lm_model *row = lm_model_by_name(s->family);
         if (!row) return lm_fail(ctx, LM_E_UNSUPPORTED, "this build has no architecture called %s", s->family);
         *c = (lm_cfg){ .model = row, .vocab = s->vocab, .d = s->d, .n_layer = s->n_layer, .n_head = s->n_head, .n_kv = s->n_kv, .d_head = s->d_head, .d_ff = s->d_ff, .max_pos = s->max_pos,
-                       .eps = 1e-5, .init_std = 0.02, .tie = s->tie, .bos = -1, .hf_type = row->name, .act = strcmp(s->family, "gpt2") ? LM_ACT_SILU : LM_ACT_GELU_TANH };
+                       .eps = 1e-5, .init_std = 0.02, .tie = s->tie, .bos = -1, .hf_type = row->name };
+        row->usual(c);
         c->rope.d_head = (int)s->d_head; c->rope.base = s->rope_base; c->rope.max_pos = s->max_pos;
         return lm_cfg_check(ctx, c);
     }

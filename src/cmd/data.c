@@ -52,7 +52,7 @@ static lm_err tokenize(lm_cli *cli, const opts *o) {
     LM_TRY(lm_cmd_tok_open(cli->ctx, o->tokenizer, &tok));
     clock_of c = { .cli = cli, .t0 = lm_now() };
     const lm_tokenize_opts to = { .out = o->out, .in = cli->pos.v, .n_in = cli->pos.n, .field = o->field, .shard_tokens = o->shard_tokens, .val_fraction = o->val, .add_eos = o->eos, .on_error = o->on_error,
-                                  .progress = progress, .ud = &c };
+                                  .progress = progress, .ud = &c, .stop = cli->stop };
     lm_err err = lm_data_tokenize(cli->ctx, tok, &to);
     lm_tok_free(tok);
     lm_cli_progress_end(cli);

@@ -55,7 +55,7 @@ static lm_err run(lm_cli *cli) {
     LM_TRY(lm_weights_open(&w, cli->ctx, cli->pos.v[0]));
     const int64_t context = o->window ? o->window : lm_min64(lm_weights_cfg(w)->max_pos, 2048);
     lm_weights_close(w);
-    LM_TRY(lm_cmd_model_open(cli, cli->pos.v[0], &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .need_tok = true }, &m));
+    LM_TRY(lm_cmd_model_open(cli, cli->pos.v[0], &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .rows = context, .need_tok = true }, &m));
     lm_err err = tasks[t].run(cli, o, &m, &s);
     if (!err) err = lm_cli_result(cli, &s);
     lm_str_free(&s);

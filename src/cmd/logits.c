@@ -1,4 +1,4 @@
-/* logits.c — `loam logits`: the scores of every vocabulary entry after each given token, as a NumPy array. */
+/* logits.c — `loam logits`: the scores of every vocabulary entry after each given token, as a NumPy array; by loam.h. */
 #include <stdlib.h>
 #include <string.h>
 #include "cmd/cmd_common.h"
@@ -10,26 +10,11 @@ static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_STR, "ids", offsetof(opts, ids), NULL, 0, 0, NULL, "1,2,3", "token ids, taken as they are (no BOS is added)" },
     { LM_OPT_STR, "out", offsetof(opts, out), NULL, 0, 0, NULL, "FILE.npy", "where the array goes: float32 (tokens, vocabulary)" },
-    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
+    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "f32", 0, 0, NULL, "T", "f32: the stored weights exactly, multiplied in f32; auto: as `loam run` computes; bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
     LM_OPT_ROW_END };
 
-typedef struct { float *to; int64_t vocab; const volatile int *stop; } sink;
-static lm_err put(void *ud, int r, int64_t i, const float *logits) {
-    sink *s = ud; (void)r;
-    memcpy(s->to + i * s->vocab, logits, (size_t)s->vocab * sizeof *logits);
-    return *s->stop ? LM_E_CANCELLED : LM_OK;
-}
-static lm_err compute(lm_cli *cli, const lm_cmd_model *m, const int32_t *ids, int64_t n, float *to) {
-    lm_session *s;
-    LM_TRY(lm_session_new(&s, m->e));
-    sink k = { to, m->cfg->vocab, cli->stop };
-    const lm_request q = { s, ids, n, LM_WANT_ALL };
-    lm_err err = lm_engine_run(m->e, &q, 1, put, &k);
-    lm_session_free(s);
-    return err == LM_E_CANCELLED ? lm_cli_stop_err(cli) : err;
-}
 static lm_err run(lm_cli *cli) {
     const opts *o = cli->opts;
     LM_TRY(lm_cli_need(cli, 1, "one model: a Hugging Face folder, a GGUF file or a llama2.c checkpoint"));
@@ -38,27 +23,28 @@ static lm_err run(lm_cli *cli) {
     int32_t *ids; int64_t n;
     LM_TRY(lm_cli_ids(cli, "--ids", o->ids, strlen(o->ids), &ids, &n));
     if (!n) return lm_fail(cli->ctx, LM_E_CONFIG, "--ids is empty");
-    lm_cmd_model m;
-    LM_TRY(lm_cmd_model_open(cli, cli->pos.v[0], &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = n, .chunk = o->chunk }, &m));
+    loam_context ctx = { .ctx = cli->ctx };
+    loam_model *m = NULL; loam_session *session = NULL;
+    LM_TRY((lm_err)loam_model_open(&m, &ctx, cli->pos.v[0], &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .context = n, .chunk = o->chunk, .logits_rows = n, .no_tokenizer = 1 }));
+    const int64_t V = loam_model_vocab(m), dim[] = { n, V };
     lm_err err;
+    lm_str s = { .ctx = cli->ctx };
     float *all = NULL;
     size_t count, bytes;
-    if (!lm_mul_ok((size_t)n, (size_t)m.cfg->vocab, &count) || !lm_mul_ok(count, sizeof *all, &bytes)) { err = lm_fail(cli->ctx, LM_E_RANGE, "%lld tokens by %lld logits is too much", (long long)n, (long long)m.cfg->vocab); goto done; }
+    if (!lm_mul_ok((size_t)n, (size_t)V, &count) || !lm_mul_ok(count, sizeof *all, &bytes)) { err = lm_fail(cli->ctx, LM_E_RANGE, "%lld tokens by %lld logits is too much", (long long)n, (long long)V); goto done; }
     if (!(all = lm_alloc(cli->ctx, LM_MEM_MISC, bytes))) { err = LM_E_NOMEM; goto done; }
-    LM_GOTO(compute(cli, &m, ids, n, all), done);
-    const int64_t dim[] = { n, m.cfg->vocab };
+    LM_GOTO((lm_err)loam_session_new(&session, m), done);
+    LM_GOTO((lm_err)loam_session_logits(session, ids, (size_t)n, all), done);
     LM_GOTO(lm_npy_save(cli->ctx, o->out, LM_F32, 2, dim, all), done);
-    lm_cli_say(cli, "%s: float32 (%lld, %lld)", o->out, (long long)n, (long long)m.cfg->vocab);
-    lm_str s = { .ctx = cli->ctx };
+    lm_cli_say(cli, "%s: float32 (%lld, %lld)", o->out, (long long)n, (long long)V);
     lm_str_puts(&s, "{\"out\": "); lm_str_json(&s, o->out, strlen(o->out));
-    lm_str_printf(&s, ", \"shape\": [%lld, %lld], \"argmax\": [", (long long)n, (long long)m.cfg->vocab);
-    for (int64_t i = 0; i < n; i++) { int32_t best; lm_top(all + i * m.cfg->vocab, m.cfg->vocab, 1, &best); lm_str_printf(&s, i ? ", %d" : "%d", best); }
+    lm_str_printf(&s, ", \"shape\": [%lld, %lld], \"argmax\": [", (long long)n, (long long)V);
+    for (int64_t i = 0; i < n; i++) { int32_t best; lm_top(all + i * V, V, 1, &best); lm_str_printf(&s, i ? ", %d" : "%d", best); }
     lm_str_puts(&s, "]}");
     err = lm_cli_result(cli, &s);
-    lm_str_free(&s);
 done:
-    lm_free(cli->ctx, all);
-    lm_cmd_model_close(&m);
+    lm_str_free(&s); lm_free(cli->ctx, all);
+    loam_session_free(session); loam_model_free(m);
     return err;
 }
 const lm_cmd lm_cmd_logits = { .name = "logits", .summary = "write a model's logits for given token ids", .usage = "MODEL --ids 1,2,3 --out FILE.npy",

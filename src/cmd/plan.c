@@ -1,7 +1,7 @@
 /* plan.c — `loam plan`: what a run or a model will take here, whether it fits, and the cheapest change that makes it fit. */
 #include <string.h>
 #include "base/file.h"
-#include "cmd/cmd_plan.h"
+#include "cmd/cmd_plan_fit.h"
 #include "cmd/cmd_shapes.h"
 #include "cmd/cmd_text.h"
 #include "device/probe.h"
@@ -14,7 +14,7 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "batch", offsetof(opts, batch), "0", 0, 1 << 24, NULL, "N", "sequences in a training step; 0 = as the configuration says (a model: 1)" },
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "a model's weights: auto (as stored; a shape: bf16), f32, bf16, or a quantized format" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
-    { LM_OPT_BYTES, "memory", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES", "plan for this much memory; 0 = what is available now" },
+    { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES", "plan for this much memory; 0 = what is available now (a configuration: and train.memory_budget)" },
     { LM_OPT_BOOL, "steps", offsetof(opts, print), "false", 0, 0, NULL, NULL, "a configuration: also print every step of the plan: kernels, offsets, waits" },
     LM_OPT_ROW_END };
 
@@ -32,53 +32,34 @@ static void train_text(const job *j, const lm_train_need *n) {
     lm_cli_say(j->cli, "  scratch      %10s", B(j, (double)n->scratch));
     lm_cli_say(j->cli, "  the program  %10s", B(j, (double)n->base));
     lm_cli_say(j->cli, "  peak memory  %10s   of %s available", B(j, (double)n->peak), B(j, (double)j->have));
-    lm_cli_say(j->cli, "  a step       %10s   %lld tokens, %s: %.0f tokens/s", lm_cli_time(a, n->seconds), (long long)n->tokens, lm_cli_flops(a, n->flops), (double)n->tokens / n->seconds);
+    lm_cli_say(j->cli, "  a step       %10s   %lld tokens, %s: %.0f tokens/s; roofline %s", lm_cli_time(a, n->seconds), (long long)n->tokens, lm_cli_flops(a, n->flops), (double)n->tokens / n->seconds, lm_cli_time(a, n->roofline));
 }
 static void train_json(lm_str *s, const lm_train_need *n, size_t have) {
     lm_str_printf(s, "\"parameters\": %lld, \"bytes\": {\"parameters\": %zu, \"gradients\": %zu, \"optimizer\": %zu, \"activations\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"tokens\": %lld, "
-                     "\"flops\": %.6g, \"step_s\": %.6g, \"tok_s\": %.6g, \"recompute\": %d, \"micro_batch\": %lld, \"available\": %zu, \"fits\": %s", (long long)n->n_params, n->params, n->grads, n->optim, n->act,
-                  n->scratch, n->base, n->peak, (long long)n->tokens, n->flops, n->seconds, (double)n->tokens / n->seconds, n->recompute, (long long)n->micro, have, n->peak <= have ? "true" : "false");
+                     "\"flops\": %.6g, \"step_s\": %.6g, \"roofline_s\": %.6g, \"tok_s\": %.6g, \"recompute\": %d, \"micro_batch\": %lld, \"available\": %zu, \"fits\": %s", (long long)n->n_params, n->params, n->grads, n->optim, n->act,
+                  n->scratch, n->base, n->peak, (long long)n->tokens, n->flops, n->seconds, n->roofline, (double)n->tokens / n->seconds, n->recompute, (long long)n->micro, have, n->peak <= have ? "true" : "false");
 }
-/* Smaller micro-batches and more recomputation, the fastest that fits. Time is what it costs; the numbers stay the same to rounding. */
-static lm_err train_fit(job *j, const lm_cfg *c, const lm_trainer_opts *o, int64_t accum, size_t base) {
-    lm_ctx *ctx = j->cli->ctx;
-    lm_train_need best = {0}, least = {0};
-    bool found = false;
-    const int64_t per_step = o->batch * accum;
-    const int levels[] = { 0, 1, 1 + (int)(c->n_layer + 1) / 2, 1 + (int)c->n_layer };
-    for (int64_t micro = o->batch; micro >= 1; micro /= 2) {
-        if (per_step % micro) continue;
-        for (int l = 0; l < LM_COUNT(levels); l++) {
-            lm_trainer_opts t = *o;
-            lm_train_need n;
-            t.batch = micro; t.recompute = levels[l]; t.memory_budget = 0;
-            LM_TRY(lm_need_train(ctx, &j->m, c, &t, per_step / micro, base, &n));
-            if (!least.peak || n.peak < least.peak) least = n;
-            if (n.peak <= j->have && (!found || n.seconds < best.seconds)) { best = n; found = true; }
-        }
-        if (micro == 1) break;
+/* What would make it fit: the cheapest change, then the others that were tried. per: what `seconds` is of. */
+static void changes(const job *j, const lm_changes *s, const char *per, const char *key, double now) {
+    lm_arena *a = j->cli->a;
+    lm_str *o = (lm_str *)(uintptr_t)&j->json;
+    if (s->best < 0) lm_cli_say(j->cli, "it does not fit, and no change that was tried makes it fit:");
+    else {
+        const lm_change *c = &s->c[s->best];
+        lm_cli_say(j->cli, "it does not fit; the cheapest change that does: %s → %s, %s %s (%+.0f %%; gives up: %s)", c->what, B(j, (double)c->peak), lm_cli_time(a, c->seconds), per, 100 * (c->seconds / now - 1), c->gives_up);
+        lm_str_puts(o, ", \"change\": "); lm_str_json(o, c->what, strlen(c->what));
+        lm_str_printf(o, ", \"change_peak\": %zu, \"change_%s\": %.6g", c->peak, key, c->seconds);
     }
-    lm_str *s = &j->json;
-    if (found) {
-        lm_cli_say(j->cli, "it does not fit; the cheapest change that does: train.micro_batch=%lld train.recompute=%d → %s, %s a step", (long long)best.micro, best.recompute, B(j, (double)best.peak),
-                   lm_cli_time(j->cli->a, best.seconds));
-        lm_str_printf(s, ", \"change\": \"train.micro_batch=%lld train.recompute=%d\", \"change_peak\": %zu, \"change_step_s\": %.6g", (long long)best.micro, best.recompute, best.peak, best.seconds);
-        return LM_OK;
+    if (s->best < 0) lm_str_puts(o, ", \"change\": null");
+    lm_str_puts(o, ", \"changes\": [");
+    for (int i = 0; i < s->n; i++) {
+        const lm_change *c = &s->c[i];
+        if (i != s->best) lm_cli_say(j->cli, "  %-60s %10s  %s %s  %s; gives up: %s", c->what, B(j, (double)c->peak), lm_cli_time(a, c->seconds), per, c->fits ? "fits" : "does not fit", c->gives_up);
+        lm_str_puts(o, i ? ", {\"change\": " : "{\"change\": "); lm_str_json(o, c->what, strlen(c->what));
+        lm_str_puts(o, ", \"gives_up\": "); lm_str_json(o, c->gives_up, strlen(c->gives_up));
+        lm_str_printf(o, ", \"peak\": %zu, \"%s\": %.6g, \"fits\": %s}", c->peak, key, c->seconds, c->fits ? "true" : "false");
     }
-    lm_trainer_opts t = *o;
-    t.batch = 1; t.recompute = levels[3]; t.memory_budget = 0;
-    for (t.seq = o->seq / 2; t.seq >= 16; t.seq /= 2) {
-        lm_train_need n;
-        LM_TRY(lm_need_train(ctx, &j->m, c, &t, per_step, base, &n));
-        if (n.peak > j->have) continue;
-        lm_cli_say(j->cli, "it does not fit; with train.micro_batch=1 train.recompute=%d data.seq=%lld it does: %s", t.recompute, (long long)t.seq, B(j, (double)n.peak));
-        lm_str_printf(s, ", \"change\": \"train.micro_batch=1 train.recompute=%d data.seq=%lld\", \"change_peak\": %zu, \"change_step_s\": %.6g", t.recompute, (long long)t.seq, n.peak, n.seconds);
-        return LM_OK;
-    }
-    lm_cli_say(j->cli, "it does not fit: %s at the least (weights, gradients and optimizer alone: %s); a smaller model, more memory, or ranks with mesh=fsdp=N", B(j, (double)least.peak),
-               B(j, (double)(least.params + least.grads + least.optim)));
-    lm_str_printf(s, ", \"change\": null, \"least_peak\": %zu", least.peak);
-    return LM_OK;
+    lm_str_puts(o, "]");
 }
 typedef struct { job *j; lm_train_need n; bool have; size_t base, peak; const lm_run_cfg *c; lm_err err; lm_str steps; } dry;
 static void on_event(void *ud, const lm_run_event *e) {
@@ -117,15 +98,20 @@ static lm_err plan_train(job *j) {
     if (j->o->ctx) c.data.seq = j->o->ctx;
     if (j->o->batch) c.train.batch = j->o->batch;
     dry d = { .j = j, .c = &c, .steps = { .ctx = cli->ctx } };
+    if (c.train.memory_budget && !j->o->memory) j->have = (size_t)lm_min64((int64_t)j->have, c.train.memory_budget);
     int64_t micro = c.train.micro_batch ? c.train.micro_batch : c.train.batch;
     if (c.data.path) {                                              /* the data decide the vocabulary and what the process holds already */
         lm_err e = lm_train_run(cli->ctx, &c, &(lm_run_opts){ .dry = true, .event = on_event, .ud = &d, .stop = cli->stop });
+        if (e == LM_E_NOMEM && c.train.memory_budget && !d.have) { c.train.memory_budget = 0; e = lm_train_run(cli->ctx, &c, &(lm_run_opts){ .dry = true, .event = on_event, .ud = &d, .stop = cli->stop }); }
         if (e) { lm_str_free(&d.steps); return e; }
     } else {
         LM_TRY(model_of(j, &c, &model));
         if (c.train.batch % micro) return lm_fail(cli->ctx, LM_E_CONFIG, "train.micro_batch = %lld does not divide train.batch = %lld", (long long)micro, (long long)c.train.batch);
-        const lm_trainer_opts o = trainer_opts(&c, micro);
-        LM_TRY(lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, lm_rss_now(), &d.n));
+        lm_trainer_opts o = trainer_opts(&c, micro);
+        d.base = lm_rss_now();
+        lm_err e = lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, d.base, &d.n);
+        if (e == LM_E_NOMEM && o.memory_budget) { o.memory_budget = c.train.memory_budget = 0; e = lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, d.base, &d.n); }
+        LM_TRY(e);
     }
     lm_str_puts(&j->json, "{\"kind\": \"training\", ");
     train_json(&j->json, &d.n, j->have);
@@ -134,7 +120,9 @@ static lm_err plan_train(job *j) {
     if (d.n.peak > j->have) {
         if (c.data.path) err = model_of(j, &c, &model);
         const lm_trainer_opts o = trainer_opts(&c, micro);
-        if (!err) err = train_fit(j, &model, &o, c.train.batch / micro, d.n.base);
+        lm_changes f;
+        if (!err) err = lm_fit_train(cli->ctx, cli->a, &j->m, &model, &o, c.train.batch / micro, d.base, j->have, &f);
+        if (!err) changes(j, &f, "a step", "step_s", d.n.seconds);
     } else lm_cli_say(cli, "it fits");
     lm_str_puts(&j->json, "}");
     if (!err && j->o->print && !cli->json) fputs(d.steps.p ? d.steps.p : "", stdout);
@@ -145,25 +133,8 @@ static lm_err plan_train(job *j) {
 /* ---- serving -------------------------------------------------------------------------------------------------------------------------------- */
 static void serve_json(lm_str *s, const lm_serve_need *n, size_t have) {
     lm_str_printf(s, "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"kv\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": %lld, \"flops_per_token\": %.6g, \"prefill_tok_s\": %.6g, "
-                     "\"decode_tok_s\": %.6g, \"available\": %zu, \"fits\": %s", (long long)n->n_params, n->weights, n->kv, n->scratch, n->base, n->peak, (long long)n->context, n->flops, 1 / n->prefill_s,
-                  1 / n->decode_s, have, n->peak <= have ? "true" : "false");
-}
-static lm_err serve_fit(job *j, const lm_cfg *c, const lm_serve_opts *o, size_t base) {
-    static const char *const kinds[] = { "bf16", "Q8_0", "Q4_0" };
-    lm_str *s = &j->json;
-    for (int64_t context = o->context; context >= 128; context /= 2)
-        for (int k = 0; k < LM_COUNT(kinds); k++) {                   /* the most faithful that fits */
-            lm_serve_opts t = { .dtype = LM_BF16, .quant = lm_quant_by_name(kinds[k]), .kv = LM_BF16, .context = context };
-            lm_serve_need n;
-            LM_TRY(lm_need_serve(j->cli->ctx, &j->m, c, &t, base, &n));
-            if (n.peak > j->have) continue;
-            lm_cli_say(j->cli, "it does not fit; the nearest that does: --dtype %s --kv bf16 --context %lld → %s, %.1f tokens/s", kinds[k], (long long)context, B(j, (double)n.peak), 1 / n.decode_s);
-            lm_str_printf(s, ", \"change\": \"--dtype %s --kv bf16 --context %lld\", \"change_peak\": %zu, \"change_decode_tok_s\": %.6g", kinds[k], (long long)context, n.peak, 1 / n.decode_s);
-            return LM_OK;
-        }
-    lm_cli_say(j->cli, "it does not fit, not even with 4-bit weights and a context of 128");
-    lm_str_puts(s, ", \"change\": null");
-    return LM_OK;
+                     "\"decode_tok_s\": %.6g, \"prefill_roofline_tok_s\": %.6g, \"decode_roofline_tok_s\": %.6g, \"available\": %zu, \"fits\": %s", (long long)n->n_params, n->weights, n->kv, n->scratch, n->base, n->peak, (long long)n->context, n->flops, 1 / n->prefill_s,
+                  1 / n->decode_s, 1 / n->prefill_roof, 1 / n->decode_roof, have, n->peak <= have ? "true" : "false");
 }
 static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quant *stored_quant) {
     lm_cli *cli = j->cli;
@@ -182,18 +153,19 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quan
     lm_cli_say(cli, "  scratch      %10s", B(j, (double)n.scratch));
     lm_cli_say(cli, "  the program  %10s", B(j, (double)n.base));
     lm_cli_say(cli, "  peak memory  %10s   of %s available", B(j, (double)n.peak), B(j, (double)j->have));
-    lm_cli_say(cli, "  prefill      %10.1f   tokens/s", 1 / n.prefill_s);
-    lm_cli_say(cli, "  decode       %10.1f   tokens/s", 1 / n.decode_s);
+    lm_cli_say(cli, "  prefill      %10.1f   tokens/s; roofline %.1f", 1 / n.prefill_s, 1 / n.prefill_roof);
+    lm_cli_say(cli, "  decode       %10.1f   tokens/s; roofline %.1f", 1 / n.decode_s, 1 / n.decode_roof);
     lm_str_puts(&j->json, "{\"kind\": \"model\", ");
     serve_json(&j->json, &n, j->have);
-    if (n.peak > j->have) LM_TRY(serve_fit(j, c, &so, base)); else lm_cli_say(cli, "it fits");
+    lm_changes f;
+    if (n.peak > j->have) { LM_TRY(lm_fit_serve(cli->ctx, cli->a, &j->m, c, &so, base, j->have, &f)); changes(j, &f, "a token", "decode_s", n.decode_s); } else lm_cli_say(cli, "it fits");
     const lm_trainer_opts to = { .batch = o->batch ? o->batch : 1, .seq = lm_min64(so.context, 512), .mm = LM_BF16, .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } };
     lm_train_need t;
     LM_TRY(lm_need_train(cli->ctx, &j->m, c, &to, 1, base, &t));
     lm_str_puts(&j->json, ", \"training\": {");
     train_json(&j->json, &t, j->have);
     train_text(j, &t);
-    if (t.peak > j->have) LM_TRY(train_fit(j, c, &to, 1, base)); else lm_cli_say(cli, "it fits");
+    if (t.peak > j->have) { LM_TRY(lm_fit_train(cli->ctx, cli->a, &j->m, c, &to, 1, base, j->have, &f)); changes(j, &f, "a step", "step_s", t.seconds); } else lm_cli_say(cli, "it fits");
     lm_str_puts(&j->json, "}}");
     return LM_OK;
 }
@@ -229,4 +201,4 @@ static lm_err run(lm_cli *cli) {
 const lm_cmd lm_cmd_plan = { .name = "plan", .summary = "what a run or model will take on this machine, and whether it fits", .usage = "CONFIG.yaml [key=value …] | MODEL | SHAPE",
     .details = "Nothing is allocated for the model: headers and configuration are enough. Times come from this machine's measured ceilings (docs/benchmarks/plan.md).\n"
                "Shapes: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b.",
-    .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+    .opts = rows, .opts_bytes = sizeof(opts), .settings = true, .run = run };

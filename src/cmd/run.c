@@ -1,17 +1,19 @@
-/* run.c — `loam run`: text from a model. */
+/* run.c — `loam run`: text from a model, by loam.h. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
 #include "cmd/cmd_common.h"
+#include "cmd/cmd_text.h"
 
+enum { MAX_PROMPT = 1 << 30 };
 typedef struct {
     lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
     double temperature, top_p, min_p, repetition, presence, frequency; lm_strlist stop, bias; bool ignore_eos, stats;
 } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
-    { LM_OPT_STR, "prompt", offsetof(opts, prompt), NULL, 0, 0, NULL, "TEXT", "how the text begins" },
-    { LM_OPT_STR, "prompt-file", offsetof(opts, prompt_file), NULL, 0, 0, NULL, "FILE", "the prompt from a file" },
+    { LM_OPT_STR, "prompt", offsetof(opts, prompt), NULL, 0, 0, NULL, "TEXT", "how the text begins; - reads it from standard input" },
+    { LM_OPT_STR, "prompt-file", offsetof(opts, prompt_file), NULL, 0, 0, NULL, "FILE", "the prompt from a file; - is standard input" },
     { LM_OPT_INT, "max-tokens", offsetof(opts, max_tokens), "128", 1, 1 << 24, NULL, "N", "tokens to write at most" },
     { LM_OPT_INT, "n", offsetof(opts, n), "1", 1, 1024, NULL, "N", "texts from the one prompt, side by side" },
     { LM_OPT_INT, "context", offsetof(opts, context), "0", 0, 1 << 28, NULL, "N", "tokens of context; 0 = what the model states" },
@@ -47,78 +49,92 @@ static lm_err parse_bias(lm_cli *cli, const opts *o, int32_t *id, float *x) {
     }
     return LM_OK;
 }
-static int print_text(void *ud, int i, const char *p, size_t n) { (void)ud; (void)i; fwrite(p, 1, n, stdout); fflush(stdout); return 0; }
+static int print_text(void *ud, int i, const char *p, size_t n) { (void)ud; (void)i; fwrite(p, 1, n, stdout); return fflush(stdout) || ferror(stdout); }      /* nobody reads any more: no reason to go on */
 static void number(lm_str *s, double v) { if (v > -1e30 && v < 1e30) lm_str_printf(s, "%.9g", v); else lm_str_puts(s, "null"); }
-static void one(lm_str *s, const lm_tok *tok, const lm_generated *g, int n_top, bool lp) {
+static void one(lm_str *s, const loam_tokenizer *tok, const loam_text *t) {
     lm_str_puts(s, "\"tokens\": [");
-    for (int64_t i = 0; i < g->n; i++) lm_str_printf(s, i ? ", %d" : "%d", g->tokens[i]);
-    lm_str_puts(s, "], \"text\": "); lm_str_json(s, g->text ? g->text : "", g->text_bytes);
-    lm_str_printf(s, ", \"finish_reason\": \"%s\"", lm_stop_name(g->why));
-    if (!lp) return;
+    for (size_t i = 0; i < t->n_tokens; i++) lm_str_printf(s, i ? ", %d" : "%d", t->tokens[i]);
+    lm_str_puts(s, "], \"text\": "); lm_str_json(s, t->text, t->bytes);
+    lm_str_printf(s, ", \"finish_reason\": \"%s\"", t->finish);
+    if (!t->logprobs) return;
     lm_str_puts(s, ", \"logprobs\": [");
-    for (int64_t i = 0; i < g->n; i++) { if (i) lm_str_puts(s, ", "); number(s, (double)g->logprobs[i]); }
+    for (size_t i = 0; i < t->n_tokens; i++) { if (i) lm_str_puts(s, ", "); number(s, (double)t->logprobs[i]); }
     lm_str_puts(s, "]");
-    if (n_top < 1) return;
+    if (!t->n_top) return;
     lm_str_puts(s, ", \"top_logprobs\": [");
-    for (int64_t i = 0; i < g->n; i++) {
+    for (size_t i = 0; i < t->n_tokens; i++) {
         lm_str_puts(s, i ? ", [" : "[");
-        for (int k = 0; k < n_top; k++) {
-            size_t len; const char *piece = lm_tok_piece(tok, g->top_id[i * n_top + k], &len);
-            lm_str_printf(s, "%s{\"id\": %d, \"text\": ", k ? ", " : "", g->top_id[i * n_top + k]);
-            lm_str_json(s, piece ? piece : "", piece ? len : 0); lm_str_puts(s, ", \"logprob\": "); number(s, (double)g->top_lp[i * n_top + k]); lm_str_putc(s, '}');
+        for (size_t k = i * (size_t)t->n_top; k < (i + 1) * (size_t)t->n_top; k++) {
+            size_t len = 0; const char *piece = loam_token_text(tok, t->top_tokens[k], &len);
+            lm_str_printf(s, "%s{\"id\": %d, \"text\": ", k % (size_t)t->n_top ? ", " : "", t->top_tokens[k]);
+            lm_str_json(s, piece ? piece : "", piece ? len : 0); lm_str_puts(s, ", \"logprob\": "); number(s, (double)t->top_logprobs[k]); lm_str_putc(s, '}');
         }
         lm_str_putc(s, ']');
     }
     lm_str_puts(s, "]");
 }
+static lm_err result(lm_cli *cli, const opts *o, const loam_model *m, const loam_text *t, const char *prompt, double load_s) {
+    const loam_tokenizer *tok = loam_model_tokenizer(m);
+    size_t made = 0;
+    for (int i = 0; i < (int)o->n; i++) made += t[i].n_tokens;
+    const double rate = t->decode_seconds > 0 ? (double)(made - (size_t)o->n) / t->decode_seconds : 0;      /* the first tokens belong to the prefill */
+    if (!cli->json) {
+        if (o->n == 1) putchar('\n');
+        else for (int i = 0; i < (int)o->n; i++) { printf("[%d] %s", i + 1, prompt); fwrite(t[i].text, 1, t[i].bytes, stdout); putchar('\n'); }
+        if (o->stats) fprintf(stderr, "loaded in %s · prompt %lld tokens in %s · %zu tokens at %.1f tok/s\n", lm_cli_time(cli->a, load_s), (long long)t->prompt_tokens,
+                              lm_cli_time(cli->a, t->prefill_seconds), made, rate);
+        return LM_OK;
+    }
+    lm_str s = { .ctx = cli->ctx };
+    lm_str_putc(&s, '{'); one(&s, tok, t);
+    if (o->n > 1) {
+        lm_str_puts(&s, ", \"choices\": [");
+        for (int i = 0; i < (int)o->n; i++) { lm_str_puts(&s, i ? ", {" : "{"); one(&s, tok, &t[i]); lm_str_putc(&s, '}'); }
+        lm_str_puts(&s, "]");
+    }
+    lm_str_printf(&s, ", \"prompt_tokens\": %lld, \"load_s\": %.4f, \"prefill_s\": %.4f, \"decode_s\": %.4f, \"decode_tok_s\": %.2f}", (long long)t->prompt_tokens, load_s, t->prefill_seconds,
+                  t->decode_seconds, rate);
+    lm_err err = lm_cli_result(cli, &s);
+    lm_str_free(&s);
+    return err;
+}
+static lm_err read_prompt(lm_cli *cli, const opts *o, char **owned, const char **text, size_t *n) {
+    const char *file = o->prompt_file ? o->prompt_file : o->prompt && !strcmp(o->prompt, "-") ? "-" : NULL;
+    *text = o->prompt ? o->prompt : ""; *n = strlen(*text);
+    if (!file) return LM_OK;
+    LM_TRY(!strcmp(file, "-") ? lm_cli_stdin(cli, MAX_PROMPT, owned, n) : lm_file_read_all(cli->ctx, file, MAX_PROMPT, owned, n));
+    *text = *owned;
+    return LM_OK;
+}
 static lm_err run(lm_cli *cli) {
     const opts *o = cli->opts;
     LM_TRY(lm_cli_need(cli, 1, "one model: a Hugging Face folder, a GGUF file or a llama2.c checkpoint"));
     if (o->prompt && o->prompt_file) return lm_fail(cli->ctx, LM_E_CONFIG, "--prompt and --prompt-file exclude each other");
-    lm_cmd_model m;
-    char *file = NULL; size_t n = o->prompt ? strlen(o->prompt) : 0;
-    lm_tok_buf ids = { .ctx = cli->ctx };
-    lm_generation g = {0};
-    lm_str out = { .ctx = cli->ctx };
-    lm_err err;
-    LM_TRY(lm_cmd_model_open(cli, cli->pos.v[0], &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = o->context, .max_seqs = o->n, .need_tok = true, .device = o->device }, &m));
     int32_t *bias_id = lm_arena_alloc(cli->a, (size_t)(o->bias.n + 1) * sizeof *bias_id);
     float *bias = lm_arena_alloc(cli->a, (size_t)(o->bias.n + 1) * sizeof *bias);
-    if (!bias_id || !bias) { err = LM_E_NOMEM; goto done; }
-    LM_GOTO(parse_bias(cli, o, bias_id, bias), done);
-    if (o->prompt_file) LM_GOTO(lm_file_read_all(cli->ctx, o->prompt_file, 1 << 30, &file, &n), done);
-    const char *text = file ? file : o->prompt ? o->prompt : "";
-    LM_GOTO(lm_cmd_prompt(cli, m.tok, text, n, &ids), done);
-    const lm_generate_opts go = { .max_tokens = o->max_tokens, .n = (int)o->n, .ignore_eos = o->ignore_eos, .want_logprobs = o->logprobs >= 0, .top_logprobs = o->logprobs > 0 ? (int)o->logprobs : 0,
-        .sample = { .temperature = o->temperature, .top_p = o->top_p, .min_p = o->min_p, .repetition = o->repetition, .presence = o->presence, .frequency = o->frequency, .top_k = o->top_k,
-                    .penalty_window = o->window, .seed = (uint64_t)o->seed, .bias_id = bias_id, .bias = bias, .n_bias = o->bias.n },
-        .stop = o->stop.v, .n_stop = o->stop.n, .text = !cli->json && o->n == 1 ? print_text : NULL, .cancel = cli->stop };
-    if (!cli->json && o->n == 1) { fwrite(text, 1, n, stdout); fflush(stdout); }
-    LM_GOTO(lm_generate(m.e, m.tok, ids.id, (int64_t)ids.n, &go, &g), done);
-    int64_t made = 0;
-    for (int i = 0; i < g.n; i++) made += g.out[i].n;
-    if (cli->json) {
-        lm_str_putc(&out, '{');
-        one(&out, m.tok, &g.out[0], go.top_logprobs, o->logprobs >= 0);
-        if (g.n > 1) {
-            lm_str_puts(&out, ", \"choices\": [");
-            for (int i = 0; i < g.n; i++) { lm_str_puts(&out, i ? ", {" : "{"); one(&out, m.tok, &g.out[i], go.top_logprobs, o->logprobs >= 0); lm_str_putc(&out, '}'); }
-            lm_str_puts(&out, "]");
-        }
-        lm_str_printf(&out, ", \"prompt_tokens\": %lld, \"load_s\": %.4f, \"prefill_s\": %.4f, \"decode_s\": %.4f, \"decode_tok_s\": %.2f}", (long long)g.prompt_tokens, m.load_s, g.prefill_s, g.decode_s,
-                      g.decode_s > 0 ? (double)(made - g.n) / g.decode_s : 0.0);
-        err = lm_cli_result(cli, &out);
-    } else {
-        if (g.n == 1) putchar('\n');
-        else for (int i = 0; i < g.n; i++) printf("[%d] %s%.*s\n", i + 1, text, (int)g.out[i].text_bytes, g.out[i].text);
-        if (o->stats)
-            fprintf(stderr, "loaded in %s · prompt %lld tokens in %s · %lld tokens at %.1f tok/s\n", lm_cli_time(cli->a, m.load_s), (long long)g.prompt_tokens, lm_cli_time(cli->a, g.prefill_s),
-                    (long long)made, g.decode_s > 0 ? (double)(made - g.n) / g.decode_s : 0.0);
-    }
+    loam_text *texts = lm_arena_alloc(cli->a, (size_t)o->n * sizeof *texts);
+    if (!bias_id || !bias || !texts) return LM_E_NOMEM;
+    LM_TRY(parse_bias(cli, o, bias_id, bias));
+    loam_context ctx = { .ctx = cli->ctx };
+    loam_model *m = NULL;
+    char *owned = NULL; const char *text; size_t n;
+    lm_err err;
+    LM_GOTO(read_prompt(cli, o, &owned, &text, &n), done);
+    double load_s = lm_now();
+    LM_GOTO((lm_err)loam_model_open(&m, &ctx, cli->pos.v[0], &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .context = o->context, .sessions = o->n, .device = o->device }), done);
+    load_s = lm_now() - load_s;
+    const bool stream = !cli->json && o->n == 1;
+    const loam_generate_options go = { .size = sizeof go, .max_tokens = o->max_tokens, .temperature = o->temperature, .top_p = o->top_p, .min_p = o->min_p, .repetition_penalty = o->repetition,
+        .top_k = o->top_k, .seed = (uint64_t)o->seed, .stop = o->stop.v, .n_stop = o->stop.n, .on_text = stream ? print_text : NULL, .n = (int)o->n, .presence_penalty = o->presence,
+        .frequency_penalty = o->frequency, .penalty_window = o->window, .bias_ids = bias_id, .biases = bias, .n_bias = o->bias.n, .ignore_eos = o->ignore_eos, .logprobs = (int)o->logprobs + 1,
+        .cancel = cli->stop };
+    if (stream) { fwrite(text, 1, n, stdout); fflush(stdout); }
+    LM_GOTO((lm_err)loam_generate(m, text, n, &go, texts), done);
+    err = result(cli, o, m, texts, text, load_s);
+    if (!err && *cli->stop) err = lm_cli_stop_err(cli);
 done:
-    lm_str_free(&out); lm_free(cli->ctx, file); lm_tok_buf_free(&ids);
-    if (g.a) lm_generation_free(&g);
-    lm_cmd_model_close(&m);
+    for (int i = 0; i < (int)o->n; i++) loam_text_free(&texts[i]);
+    lm_free(cli->ctx, owned); loam_model_free(m);
     return err;
 }
 const lm_cmd lm_cmd_run = { .name = "run", .summary = "write text with a model", .usage = "MODEL [--prompt TEXT] [options]",

@@ -18,40 +18,53 @@ enum { MAX_TEXT = 1 << 30 };
 
 static lm_err encode(lm_cli *cli, const opts *o) {
     LM_TRY(lm_cli_need(cli, 1, "one model or tokenizer; the text comes on standard input"));
-    lm_tok *tok;
-    LM_TRY(lm_cmd_tok_open(cli->ctx, cli->pos.v[0], &tok));
-    char *text = NULL; size_t n = 0;
-    lm_tok_buf ids = { .ctx = cli->ctx };
+    loam_context ctx = { .ctx = cli->ctx };
+    loam_tokenizer *tok;
+    LM_TRY((lm_err)loam_tokenizer_open(&tok, &ctx, cli->pos.v[0]));
+    const int flags = (o->plain ? 0 : LOAM_ADD) | (o->special_text ? LOAM_SPECIAL : 0) | (o->raw ? LOAM_RAW : 0);
+    char *text = NULL; size_t bytes = 0, n = 0;
+    int32_t *ids = NULL;
     lm_str s = { .ctx = cli->ctx };
     lm_err err;
-    LM_GOTO(lm_cli_stdin(cli, MAX_TEXT, &text, &n), done);
-    LM_GOTO(lm_tok_encode(tok, text, n, (o->plain ? 0 : LM_TOK_ADD) | (o->special_text ? LM_TOK_SPECIAL : 0) | (o->raw ? LM_TOK_RAW : 0), &ids), done);
+    LM_GOTO(lm_cli_stdin(cli, MAX_TEXT, &text, &bytes), done);
+    for (size_t room = bytes + 16;; room = n) {                  /* about always enough; if not, the next size is exact */
+        lm_free(cli->ctx, ids);
+        n = room;
+        if (!(ids = lm_alloc(cli->ctx, LM_MEM_TOK, room * sizeof *ids))) { err = LM_E_NOMEM; goto done; }
+        err = (lm_err)loam_encode(tok, text, bytes, flags, ids, &n);
+        if (err != LM_E_RANGE || n <= room) break;
+    }
+    if (err) goto done;
     if (cli->json) lm_str_puts(&s, "{\"ids\": [");
-    for (size_t i = 0; i < ids.n; i++) lm_str_printf(&s, i ? cli->json ? ", %d" : " %d" : "%d", ids.id[i]);
+    for (size_t i = 0; i < n; i++) lm_str_printf(&s, i ? cli->json ? ", %d" : " %d" : "%d", ids[i]);
     if (cli->json) lm_str_puts(&s, "]}");
     LM_GOTO(lm_str_err(&s), done);
     if (cli->json) err = lm_cli_result(cli, &s); else lm_cli_say(cli, "%s", s.p ? s.p : "");
 done:
-    lm_str_free(&s); lm_tok_buf_free(&ids); lm_free(cli->ctx, text); lm_tok_free(tok);
+    lm_str_free(&s); lm_free(cli->ctx, ids); lm_free(cli->ctx, text); loam_tokenizer_free(tok);
     return err;
 }
 static lm_err decode(lm_cli *cli, const opts *o) {
     LM_TRY(lm_cli_need(cli, 1, "one model or tokenizer; the ids come on standard input"));
-    lm_tok *tok;
-    LM_TRY(lm_cmd_tok_open(cli->ctx, cli->pos.v[0], &tok));
-    char *text = NULL; size_t n = 0;
-    lm_str s = { .ctx = cli->ctx }, j = { .ctx = cli->ctx };
+    loam_context ctx = { .ctx = cli->ctx };
+    loam_tokenizer *tok;
+    LM_TRY((lm_err)loam_tokenizer_open(&tok, &ctx, cli->pos.v[0]));
+    const int flags = o->special_text ? LOAM_SPECIAL : 0;
+    char *given = NULL, *text = NULL; size_t n = 0, bytes = 0;
+    lm_str j = { .ctx = cli->ctx };
     int32_t *ids; int64_t n_ids;
     lm_err err;
-    LM_GOTO(lm_cli_stdin(cli, MAX_TEXT, &text, &n), done);
-    LM_GOTO(lm_cli_ids(cli, "standard input", text, n, &ids, &n_ids), done);
-    LM_GOTO(lm_tok_decode(tok, ids, (size_t)n_ids, o->special_text ? LM_TOK_SPECIAL : 0, &s), done);
+    LM_GOTO(lm_cli_stdin(cli, MAX_TEXT, &given, &n), done);
+    LM_GOTO(lm_cli_ids(cli, "standard input", given, n, &ids, &n_ids), done);
+    LM_GOTO((lm_err)loam_decode(tok, ids, (size_t)n_ids, flags, NULL, &bytes), done);
+    if (!(text = lm_alloc(cli->ctx, LM_MEM_TOK, ++bytes))) { err = LM_E_NOMEM; goto done; }
+    LM_GOTO((lm_err)loam_decode(tok, ids, (size_t)n_ids, flags, text, &bytes), done);
     if (cli->json) {
-        lm_str_puts(&j, "{\"text\": "); lm_str_json(&j, s.p ? s.p : "", s.n); lm_str_putc(&j, '}');
+        lm_str_puts(&j, "{\"text\": "); lm_str_json(&j, text, bytes); lm_str_putc(&j, '}');
         err = lm_cli_result(cli, &j);
-    } else fwrite(s.p ? s.p : "", 1, s.n, stdout);
+    } else fwrite(text, 1, bytes, stdout);
 done:
-    lm_str_free(&s); lm_str_free(&j); lm_free(cli->ctx, text); lm_tok_free(tok);
+    lm_str_free(&j); lm_free(cli->ctx, given); lm_free(cli->ctx, text); loam_tokenizer_free(tok);
     return err;
 }
 static lm_err train(lm_cli *cli, const opts *o) {

@@ -80,7 +80,8 @@ static void on_event(void *ud, const lm_run_event *e) {
     case LM_RUN_END: {
         char hex[33];
         lm_hash_hex(e->hash, hex);
-        if (!v->last.step) lm_cli_say(v->cli, "%s is complete: all %lld steps were done before; the weights are %s", v->cfg->out, (long long)e->steps, hex);
+        if (!e->steps) lm_cli_say(v->cli, "no step to take: %s holds the weights as they begin, %s", v->cfg->out, hex);
+        else if (!v->last.step) lm_cli_say(v->cli, "%s is complete: all %lld steps were done before; the weights are %s", v->cfg->out, (long long)e->steps, hex);
         else lm_cli_say(v->cli, "done: loss %.4f · validation %.4f bits per byte · peak memory %s · weights %s · %s", e->loss, e->val_bpb, lm_cli_bytes(a, (double)e->rss), hex, v->cfg->out);
         if (v->n_took > KEPT) v->n_took = KEPT;
         const double step_s = median_step(v);
@@ -123,7 +124,7 @@ static lm_err run(lm_cli *cli) {
     if (!err && !(v.took = lm_arena_alloc(cli->a, KEPT * sizeof *v.took))) err = LM_E_NOMEM;
     if (!err) err = lm_cmd_comm(cli, &comm);
     v.ctx = ctx;
-    const lm_run_opts ro = { .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_cmd_sample, .comm = comm };
+    const lm_run_opts ro = { .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_api_sample, .comm = comm };
     if (!err) err = lm_train_run(ctx, &cfg, &ro);
     if (own && err) lm_fail(cli->ctx, err, "%s", lm_error(own));
     if (err && err != LM_E_CANCELLED && comm && comm->size > 1) {  /* the others may wait for this rank for ever: the job ends here */
@@ -139,4 +140,4 @@ static lm_err run(lm_cli *cli) {
 const lm_cmd lm_cmd_train = { .name = "train", .summary = "train a model", .usage = "CONFIG.yaml [key=value …] [--resume]",
     .details = "CONFIG.yaml holds the keys that --print-config shows; key=value settings override it. A run writes everything under `out`, can be killed at\n"
                "any moment and continues with --resume, to the bit. Under mpirun, mesh=dp=N or mesh=fsdp=N shares the work.",
-    .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+    .opts = rows, .opts_bytes = sizeof(opts), .settings = true, .keys = lm_run_options, .run = run };

@@ -22,15 +22,18 @@ int64_t lm_shards_tokens(const lm_shards *s);
 int64_t lm_shards_docs(const lm_shards *s);
 int64_t lm_shards_bytes(const lm_shards *s);             /* of the original text: for bits per byte */
 lm_hash128_t lm_shards_tok_hash(const lm_shards *s);
+lm_hash128_t lm_shards_hash(const lm_shards *s);          /* of the ids and where documents begin: by the shards' own hashes, which lm_shards_verify holds against the bytes */
 lm_err lm_shards_get(const lm_shards *s, int64_t from, int64_t n, int32_t *ids);          /* ids of the concatenation of all documents */
 int64_t lm_shards_doc_start(const lm_shards *s, int64_t token);                           /* start of the document that holds this token; -1: no such token */
 lm_err lm_shards_verify(lm_shards *s);                   /* re-hash everything */
 /* A byte-level BPE of `vocab` ids (GPT-2's word pattern, <|endoftext|> as its only special token) trained on the documents of a text or JSONL file. */
 lm_err lm_data_train_tokenizer(lm_ctx *ctx, const char *path, int64_t vocab, lm_tok **out);
 typedef struct { const char *out, *const *in; int n_in; const char *field; int64_t shard_tokens; double val_fraction; bool add_eos; const char *on_error; /* "fail" | "skip" */
-                 void (*progress)(void *ud, int64_t bytes, int64_t total, int64_t tokens); void *ud; } lm_tokenize_opts;
+                 void (*progress)(void *ud, int64_t bytes, int64_t total, int64_t tokens); void *ud;
+                 const volatile int *stop; /* becomes non-zero: LM_E_CANCELLED after the batch in hand */ } lm_tokenize_opts;
 /* Parallel, resumable (finished shards with the same inputs and tokenizer are kept), bit-identical for any thread count. val_fraction > 0: whole documents, chosen by hash, go to out/val.
- * field NULL = "text", shard_tokens 0 = 2^27, on_error NULL = "fail". A folder that holds a finished set made from other inputs, options or tokenizer is refused (LM_E_MISMATCH). */
+ * field NULL = "text", shard_tokens 0 = 2^27, on_error NULL = "fail". A folder that holds a finished set made from other inputs, options or tokenizer is refused (LM_E_MISMATCH), and one that
+ * another process is filling (LM_E_IO). */
 lm_err lm_data_tokenize(lm_ctx *ctx, const lm_tok *tok, const lm_tokenize_opts *o);
 
 /* ---- batches ------------------------------------------------------------------------------------------------------------------ */

@@ -205,6 +205,20 @@ int64_t lm_shards_docs(const lm_shards *s) { return s->docs; }
 int64_t lm_shards_bytes(const lm_shards *s) { return s->bytes; }
 lm_hash128_t lm_shards_tok_hash(const lm_shards *s) { return s->tok; }
 
+lm_hash128_t lm_shards_hash(const lm_shards *s) {
+    lm_hash128_t h = {0}, pair[2];
+    for (int i = 0; i < s->n; i++) {
+        const lm_shard *g = &s->seg[i].s;
+        pair[0] = h;
+        if (s->seg[i].map) pair[1] = g->hash;
+        else {
+            const lm_hash128_t in[] = { lm_hash128(g->ids, (size_t)g->n_tokens * (g->wide ? 4 : 2)), lm_hash128(g->doc, ((size_t)g->n_docs + 1) * sizeof *g->doc) };
+            pair[1] = lm_hash128(in, sizeof in);
+        }
+        h = lm_hash128(pair, sizeof pair);
+    }
+    return h;
+}
 int lm_seg_of(const lm_shards *s, int64_t t) {
     int lo = 0, hi = s->n;                 /* the last one that begins at or before t is not empty, as t is a token */
     while (hi - lo > 1) {

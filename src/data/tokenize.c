@@ -95,6 +95,10 @@ static lm_err all_batches(lm_tokenizing *t) {
         if (!batch.n) break;
         LM_TRY(one_batch(t, &batch));
         report(t, lm_docs_taken(t->docs));
+        if (t->o->stop && *t->o->stop) {
+            const int made = t->side[0].n + t->side[1].n;
+            return lm_fail(t->ctx, LM_E_CANCELLED, "interrupted: %d finished shard%s in %s; the same command goes on from there", made, made == 1 ? " is" : "s are", t->o->out);
+        }
     }
     for (int k = 0; k < 2; k++) LM_TRY(close_shard(t, &t->side[k], (lm_doc_at){ t->in.n, 0 }));
     return LM_OK;
@@ -135,9 +139,18 @@ static lm_err finish(lm_tokenizing *t) {
     if (t->o->val_fraction > 0) LM_TRY(lm_index_write(t, 1));
     return lm_index_write(t, 0);
 }
+static lm_err lock(lm_tokenizing *t) {
+    char *path;
+    LM_TRY(lm_path_join(t->ctx, &path, t->o->out, ".lock"));
+    lm_err err = lm_lock_take(&t->lock, t->ctx, path, t->o->out);
+    lm_free(t->ctx, path);
+    return err;
+}
 static lm_err run(lm_tokenizing *t, bool *made_dir) {
     bool done;
     LM_TRY(set_up(t));
+    const bool begun = lm_is_dir(t->o->out) && !lm_exists(t->index);
+    if (begun) LM_TRY(lock(t));                             /* before its journal is read; a finished folder may be read-only and is not written to */
     LM_TRY(lm_journal_read(t, &done));
     if (done) { report(t, t->in.bytes); return LM_OK; }
     LM_TRY(check_folder(t));
@@ -148,6 +161,7 @@ static lm_err run(lm_tokenizing *t, bool *made_dir) {
     for (int k = 0; k < (t->o->val_fraction > 0 ? 2 : 1); k++) {
         made_dir[k] = !lm_exists(t->side[k].dir);
         LM_TRY(lm_dir_make(t->ctx, t->side[k].dir));
+        if (!k && !begun) LM_TRY(lock(t));
     }
     LM_TRY(lm_journal_sweep(t));
     LM_TRY(all_batches(t));
@@ -160,6 +174,7 @@ lm_err lm_data_tokenize(lm_ctx *ctx, const lm_tok *tok, const lm_tokenize_opts *
     lm_err err = run(&t, made_dir);
     for (int k = 1; k >= 0; k--) {
         lm_shard_abort(t.side[k].w);
+        if (!k) lm_lock_drop(t.lock);
         if (err && made_dir[k]) (void)lm_sys_rmdir(t.side[k].dir);      /* unless something is in it to go on with */
         lm_free(ctx, t.side[k].made);
         lm_free(ctx, t.side[k].dir);

@@ -9,6 +9,7 @@
  * Lifetime: one call.  Threads: one.  Errors: as data.h. */
 #ifndef LM_DATA_TOKENIZE_H
 #define LM_DATA_TOKENIZE_H
+#include "base/file.h"
 #include "data/data_int.h"
 
 typedef struct { lm_shard_sum sum; lm_doc_at next; int64_t skipped; } lm_made;     /* next: its documents all come before this one */
@@ -27,6 +28,7 @@ typedef struct {
     int64_t shard_tokens, skipped, warned;
     lm_hash128_t made_from;
     char *index, *journal;                /* paths */
+    lm_lock *lock;
 } lm_tokenizing;
 
 static inline lm_doc_at lm_side_from(const lm_side *s) { return s->n ? s->made[s->n - 1].next : (lm_doc_at){ 0, 0 }; }

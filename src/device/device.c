@@ -7,6 +7,7 @@ lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal);      /* dev_cuda.cu
 bool lm_dev_built(void) { return true; }
 #else
 bool lm_dev_built(void) { return false; }
+lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) { (void)g; return lm_fail(d->ctx, LM_E_UNSUPPORTED, "this program was built without CUDA"); }
 #endif
 lm_err lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name) {
     char *end = NULL;

@@ -68,20 +68,21 @@ lm_err lm_autodiff(lm_graph *g, int n_y, lm_value *const *y, lm_value *const *se
 }
 lm_err lm_accumulate(lm_graph *g, lm_value *s, lm_value *v) {
     LM_TRY(g->err);
-    int *uses;
-    lm_graph_output(g, "", v);                                       /* keep it alive while counting */
-    LM_TRY(g->err);
-    lm_err e = lm_graph_uses(g, &uses);
-    g->n_output--;
-    LM_TRY(e);
     if (!lm_type_same(&s->type, &v->type)) return lm_graph_fail(g, LM_E_SHAPE, "the gradient of %s has another shape than its accumulator", s->name);
     lm_node *n = v->node;
+    bool read = lm_graph_readers(g, v) > 0;
+    for (int i = 0; i < g->n_output; i++) read |= g->output[i].v == v;
+    LM_TRY(g->err);
     /* A sum that autodiff made of two uses: add both parts to the state instead, and the sum is never made. */
-    if (n && n->backward && uses[v->id] == 1 && !strcmp(n->op->name, "add")) {
+    if (n && n->backward && !read && !strcmp(n->op->name, "add")) {
         lm_value *a = n->in[0], *b = n->in[1];
-        if (lm_type_same(&a->type, &v->type) && lm_type_same(&b->type, &v->type)) { LM_TRY(lm_accumulate(g, s, a)); return lm_accumulate(g, s, b); }
+        if (lm_type_same(&a->type, &v->type) && lm_type_same(&b->type, &v->type)) {
+            n->dead = true; g->readers[a->id]--; g->readers[b->id]--;
+            LM_TRY(lm_accumulate(g, s, a));
+            return lm_accumulate(g, s, b);
+        }
     }
-    if (!n || uses[v->id] != 1 || !(n->op->acc_ok >> v->out & 1) || (n->acc >> v->out & 1)) {
+    if (!n || read || !(n->op->acc_ok >> v->out & 1) || (n->acc >> v->out & 1)) {
         const lm_op *copy = lm_op_by_name("copy");
         if (!copy || !(copy->acc_ok & 1)) return lm_graph_fail(g, LM_E_INTERNAL, "copy must be able to accumulate");
         bool back = g->backward;

@@ -13,7 +13,7 @@ static lm_err step_serial(lm_plan *p, lm_step *s) {
     lm_err err = LM_OK;
     for (s->call.iter = 0; s->call.iter < times && !err; s->call.iter++)
         for (int ph = 0; ph < s->k->n_phase && !err; ph++) {
-            int64_t n = s->k->phase[ph].tiles(&s->call);
+            const int64_t n = s->k->repeat ? s->k->phase[ph].tiles(&s->call) : s->n_tile[ph];
             for (int64_t t = 0; t < n && !err; t++) err = s->k->phase[ph].run(&s->call, t, p->threads);
         }
     s->call.iter = 0;
@@ -22,16 +22,8 @@ static lm_err step_serial(lm_plan *p, lm_step *s) {
 static inline void wait_until(_Atomic int32_t *c, int32_t n) {
     for (int spin = 0; atomic_load_explicit(c, memory_order_acquire) < n; spin++) { lm_pause(); if ((spin & 4095) == 4095) sched_yield(); }
 }
-/* Tiles of a phase over all repetitions: what `done` reaches. */
-static int32_t tiles_of(const lm_step *s, int ph) {
-    if (!s->k->repeat) return (int32_t)s->k->phase[ph].tiles(&s->call);
-    lm_call c = s->call;
-    int64_t n = 0, times = s->k->repeat(&c);
-    for (c.iter = 0; c.iter < times; c.iter++) n += s->k->phase[ph].tiles(&c);
-    return (int32_t)n;
-}
-static void step_done(lm_step *s, lm_counter *c) {
-    for (int ph = 0; ph < s->k->n_phase; ph++) wait_until(&c->done[ph], tiles_of(s, ph));
+static void step_done(const lm_step *s, lm_counter *c) {
+    for (int ph = 0; ph < s->k->n_phase; ph++) wait_until(&c->done[ph], s->n_tile[ph]);
 }
 static void run_tile(lm_plan *p, lm_step *s, int ph, const lm_call *call, int64_t t, lm_counter *c, void *scratch) {
     if (!atomic_load_explicit(&p->err, memory_order_relaxed)) {
@@ -70,8 +62,8 @@ static void member(void *ud, int ith, int nth) {
         for (; seen <= s->wait_for; seen++) step_done(&p->step[seen], &p->counter[seen]);
         if (s->k->repeat) { step_repeated(p, s, c, scratch); continue; }
         for (int ph = 0; ph < s->k->n_phase; ph++) {
-            int32_t n = (int32_t)s->k->phase[ph].tiles(&s->call), t;
-            if (ph) wait_until(&c->done[ph - 1], (int32_t)s->k->phase[ph - 1].tiles(&s->call));
+            const int32_t n = s->n_tile[ph]; int32_t t;
+            if (ph) wait_until(&c->done[ph - 1], s->n_tile[ph - 1]);
             while ((t = atomic_fetch_add_explicit(&c->next[ph], 1, memory_order_relaxed)) < n) run_tile(p, s, ph, &s->call, t, c, scratch);
         }
     }

@@ -37,7 +37,7 @@ static lm_value *value_new(lm_graph *g, lm_vkind kind, const lm_type *t) {
     return g->value[g->n_value++] = v;
 }
 static lm_name_link **bucket(lm_graph *g, const char *name) { return &g->names[lm_hash64(name, strlen(name), 0) % LM_NAME_BUCKETS]; }
-static lm_value *by_name(lm_graph *g, lm_vkind kind, const char *name) {
+lm_value *lm_graph_find(lm_graph *g, lm_vkind kind, const char *name) {
     for (const lm_name_link *l = *bucket(g, name); l; l = l->next)
         if (l->v->kind == kind && !strcmp(l->v->name, name)) return l->v;
     return NULL;
@@ -49,7 +49,7 @@ bool lm_type_same(const lm_type *a, const lm_type *b) {
 }
 static lm_value *named(lm_graph *g, lm_vkind kind, const char *name, const lm_type *t) {
     if (g->err) return NULL;
-    lm_value *v = by_name(g, kind, name);
+    lm_value *v = lm_graph_find(g, kind, name);
     if (v) {
         if (!lm_type_same(&v->type, t)) { lm_graph_fail(g, LM_E_SHAPE, "%s is used with two different types", name); return NULL; }
         return v;
@@ -155,6 +155,7 @@ lm_node *lm_node_clone(lm_graph *g, const lm_node *s) {
 void lm_replace(lm_graph *g, lm_value *old, lm_value *now) {
     if (g->err || !old || !now || old == now) return;
     if (old->type.dtype != now->type.dtype || old->type.rank != now->type.rank) { lm_graph_fail(g, LM_E_INTERNAL, "replace: the types differ"); return; }
+    g->n_counted = 0;
     for (int i = 0; i < g->n_node; i++)
         for (int k = 0; k < g->node[i]->n_in; k++)
             if (g->node[i]->in[k] == old && g->node[i] != now->node) g->node[i]->in[k] = now;

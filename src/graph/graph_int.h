@@ -12,10 +12,14 @@ struct lm_graph {
     lm_named *output; int n_output, cap_output;
     const char **ext; int n_ext, cap_ext;         /* slot i+1 is ext[i] */
     lm_name_link *names[LM_NAME_BUCKETS];
+    int *readers, cap_readers, n_counted;         /* lm_graph_readers: of nodes 0..n_counted; 0 = count anew (an input was moved) */
 };
 /* Grow an arena-held array to hold one more (old blocks stay in the arena: graphs are small and short-lived). */
 bool lm_graph_grow(lm_graph *g, void *arr, int n, int *cap, size_t size);
 bool lm_type_same(const lm_type *a, const lm_type *b);
-/* Index of scalar use lists: number of live nodes that read v (accumulations count as uses), outputs included. */
+/* Per node: does an output, a state or an effect need it? Per value: how many inputs of live nodes and outputs it is. Arrays in the graph's arena. */
+lm_err lm_graph_live(lm_graph *g, bool **live);
 lm_err lm_graph_uses(lm_graph *g, int **uses);
+/* How many inputs of nodes not marked dead v is, live or not; counted as the graph grows, so asking for every gradient costs one walk. */
+int lm_graph_readers(lm_graph *g, const lm_value *v);
 #endif

@@ -1,20 +1,18 @@
 /* plan.c — kernels, memory, waits.
  *
- * Memory: every buffer has a lifetime [first step, last step] in schedule order. Buffers are placed largest first at the lowest offset free of buffers
- * whose lifetimes overlap (greedy by size: within a few per cent of optimal on transformer graphs). Inputs, constants and outputs live throughout.
- * Waits: steps may overlap in time, so after placement each step gets the latest earlier step that touches any byte it touches (one of them writing);
+ * Memory: every buffer has a lifetime [first step, last step] in schedule order; place.c gives it an offset. Inputs, constants and outputs live throughout.
+ * Waits: steps may overlap in time, so after placement each step gets the latest earlier step that touches any byte it touches (one of them writing; waits.c);
  * the executor waits for that whole prefix. Reuse of memory is thus safe by construction: it shows up as a conflict like any other. */
 #include <stdlib.h>
 #include <string.h>
 #include "graph/graph_int.h"
 #include "graph/plan_int.h"
 
-typedef struct { size_t bytes, offset; int first, last; bool fixed; } buf;
 typedef struct {                      /* where a value's bytes are */
     enum { AT_NONE, AT_BUF, AT_STATE } at; int buf; uintptr_t base; lm_tensor t; int root;   /* root: value id that owns the storage */
 } place;
 typedef struct {
-    lm_plan *p; lm_graph *g; const lm_plan_opts *o; lm_node **list; int n; place *pl; buf *b; int n_buf, cap_buf; uint64_t feat; uintptr_t fake;
+    lm_plan *p; lm_graph *g; const lm_plan_opts *o; lm_node **list; int n; place *pl; bool *used; lm_buf *b; int n_buf, cap_buf; uint64_t feat; uintptr_t fake;
 } planner;
 
 static const uintptr_t ARENA_FAKE = (uintptr_t)1 << 44, STATE_FAKE = (uintptr_t)1 << 45;
@@ -26,7 +24,7 @@ static size_t type_bytes(const lm_type *t) {
 }
 static int buf_new(planner *s, size_t bytes, int first, int last, bool fixed) {
     if (!lm_graph_grow(s->g, &s->b, s->n_buf, &s->cap_buf, sizeof *s->b)) return -1;
-    s->b[s->n_buf] = (buf){ .bytes = (bytes + 63) & ~(size_t)63, .first = first, .last = last, .fixed = fixed };
+    s->b[s->n_buf] = (lm_buf){ .bytes = (bytes + 63) & ~(size_t)63, .first = first, .last = last, .fixed = fixed };
     return s->n_buf++;
 }
 static lm_err mem_new(lm_plan *p, lm_mem_tag tag, size_t bytes, char **out) {
@@ -125,17 +123,27 @@ static lm_err make_steps(planner *s) {
     p->stats.n_steps = p->n_step;
     return LM_OK;
 }
+/* Which values the plan touches: inputs of its steps, the states these are versions of, what is accumulated into, named results. */
+static lm_err uses(planner *s) {
+    if (!(s->used = lm_arena_alloc(s->g->a, (size_t)s->g->n_value + 1))) return LM_E_NOMEM;
+    for (int k = 0; k < s->n; k++) {
+        const lm_node *n = s->list[k];
+        for (int q = 0; q < n->n_in; q++) if (n->in[q]) { s->used[n->in[q]->id] = true; if (n->in[q]->state) s->used[n->in[q]->state->id] = true; }
+        for (int q = 0; q < n->n_out; q++) if (n->acc >> q & 1) s->used[n->acc_state[q]->id] = true;
+    }
+    for (int k = 0; k < s->g->n_output; k++) s->used[s->g->output[k].v->id] = true;
+    return LM_OK;
+}
+/* The value that owns v's storage: views, versions and results written over their input form short chains. */
+static int root_of(planner *s, int v) {
+    while (s->pl[v].root != v) v = s->pl[v].root = s->pl[s->pl[v].root].root;
+    return v;
+}
 static lm_err assign_states(planner *s) {
     for (int i = 0; i < s->g->n_value; i++) {
         lm_value *v = s->g->value[i];
         if (v->kind != LM_V_STATE) continue;
-        bool used = false;
-        for (int k = 0; k < s->n && !used; k++) {
-            lm_node *n = s->list[k];
-            for (int q = 0; q < n->n_in; q++) used |= n->in[q] && n->in[q]->state == v;
-            for (int q = 0; q < n->n_out; q++) used |= (n->acc >> q & 1) && n->acc_state[q] == v;
-        }
-        if (!used) continue;
+        if (!s->used[i]) continue;
         place *p = &s->pl[i];
         p->at = AT_STATE;
         size_t bytes = 0;
@@ -154,7 +162,7 @@ static lm_err assign_states(planner *s) {
     return LM_OK;
 }
 static void touch(planner *s, const lm_value *v, int step) {
-    place *r = &s->pl[s->pl[v->id].root];
+    place *r = &s->pl[root_of(s, v->id)];
     if (r->at == AT_BUF && s->b[r->buf].last < step) s->b[r->buf].last = step;
 }
 static lm_err assign_buffers(planner *s) {
@@ -164,10 +172,7 @@ static lm_err assign_buffers(planner *s) {
     for (int i = 0; i < s->g->n_value; i++) {                            /* inputs and constants that are used */
         lm_value *v = s->g->value[i];
         if (v->kind != LM_V_INPUT && v->kind != LM_V_CONST) continue;
-        bool used = false;
-        for (int k = 0; k < s->n && !used; k++) for (int q = 0; q < s->list[k]->n_in; q++) used |= s->list[k]->in[q] == v;
-        for (int k = 0; k < s->g->n_output && !used; k++) used = s->g->output[k].v == v;
-        if (!used) continue;
+        if (!s->used[i]) continue;
         if (v->kind == LM_V_CONST) {                                     /* outside the arena, which another plan may share */
             s->pl[i].at = AT_STATE; s->pl[i].base = const_bytes;
             const_bytes += (type_bytes(&v->type) + 63) & ~(size_t)63;
@@ -186,8 +191,8 @@ static lm_err assign_buffers(planner *s) {
     int *last = lm_arena_alloc(s->g->a, (size_t)(s->g->n_value + 1) * sizeof *last);
     if (!last) return LM_E_NOMEM;
     for (int i = 0; i < p->n_step; i++)
-        for (int k = 0; k < p->step[i].node->n_in; k++) { lm_value *v = p->step[i].node->in[k]; if (v) last[s->pl[v->id].root] = i; }
-    for (int i = 0; i < s->g->n_output; i++) last[s->pl[s->g->output[i].v->id].root] = end;
+        for (int k = 0; k < p->step[i].node->n_in; k++) { lm_value *v = p->step[i].node->in[k]; if (v) last[root_of(s, v->id)] = i; }
+    for (int i = 0; i < s->g->n_output; i++) last[root_of(s, s->g->output[i].v->id)] = end;
     for (int i = 0; i < p->n_step; i++) {
         const lm_node *n = p->step[i].node;
         for (int k = 0; k < n->n_out; k++) {
@@ -195,13 +200,13 @@ static lm_err assign_buffers(planner *s) {
             if (s->pl[id].root != id) continue;                              /* alias or accumulation: storage is elsewhere */
             lm_value *a = n->in[0];
             if (k == 0 && n->op->inplace_ok && a && a->kind == LM_V_NODE && !a->state) {
-                int r = s->pl[a->id].root;
+                int r = root_of(s, a->id);
                 bool same = type_bytes(&a->type) == type_bytes(&n->out[0]->type) && s->pl[a->id].t.data == NULL && lm_is_contig(&s->pl[a->id].t)
                             && s->pl[r].at == AT_BUF && type_bytes(&s->g->value[r]->type) == type_bytes(&a->type) && !s->b[s->pl[r].buf].fixed;
-                for (int q = 1; q < n->n_in; q++) same &= !n->in[q] || s->pl[n->in[q]->id].root != r;
+                for (int q = 1; q < n->n_in; q++) same &= !n->in[q] || root_of(s, n->in[q]->id) != r;
                 if (same && last[r] == i) {
-                    for (int v = 0; v < s->g->n_value; v++) if (v != id && s->pl[v].root == id) s->pl[v].root = r;
-                    s->pl[id].root = r; last[r] = last[id]; p->stats.n_inplace++;
+                    s->pl[id].root = r;                                      /* and with it what is a view or version of it */
+                    last[r] = last[id]; p->stats.n_inplace++;
                     if (last[r] < i) last[r] = i;
                     s->b[s->pl[r].buf].last = last[r];
                     continue;
@@ -215,14 +220,6 @@ static lm_err assign_buffers(planner *s) {
     for (int i = 0; i < s->g->n_output; i++) touch(s, s->g->output[i].v, end);
     return LM_OK;
 }
-static int by_size(const void *a, const void *b) {
-    const buf *x = *(buf *const *)a, *y = *(buf *const *)b;
-    return x->bytes != y->bytes ? (x->bytes < y->bytes ? 1 : -1) : x->first != y->first ? x->first - y->first : (x > y) - (x < y);
-}
-static int by_offset(const void *a, const void *b) {
-    const buf *x = *(buf *const *)a, *y = *(buf *const *)b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
-}
 static lm_err place_buffers(planner *s, int *scratch_of) {
     lm_plan *p = s->p;
     for (int i = 0; i < p->n_step; i++) {
@@ -234,25 +231,11 @@ static lm_err place_buffers(planner *s, int *scratch_of) {
         p->thread_stride = th > p->thread_stride ? th : p->thread_stride;
     }
     p->thread_stride = (p->thread_stride + 4095) & ~(size_t)4095;
-    buf **order = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * sizeof *order), **near = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * sizeof *near);
-    if (!order || !near) return LM_E_NOMEM;
-    for (int i = 0; i < s->n_buf; i++) order[i] = &s->b[i];
-    qsort(order, (size_t)s->n_buf, sizeof *order, by_size);
-    size_t total = 0;
-    for (int i = 0; i < s->n_buf; i++) {
-        buf *x = order[i];
-        int m = 0;
-        for (int k = 0; k < i; k++) if (order[k]->bytes && order[k]->first <= x->last && x->first <= order[k]->last) near[m++] = order[k];
-        qsort(near, (size_t)m, sizeof *near, by_offset);
-        size_t at = 0;
-        for (int k = 0; k < m; k++) {
-            if (near[k]->offset >= at && near[k]->offset - at >= x->bytes) break;
-            if (near[k]->offset + near[k]->bytes > at) at = near[k]->offset + near[k]->bytes;
-        }
-        x->offset = at;
-        if (at + x->bytes > total) total = at + x->bytes;
-    }
-    p->stats.arena_bytes = total;
+    lm_buf **scratch = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * 2 * sizeof *scratch);
+    size_t *at = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 2) * sizeof *at);
+    if (!scratch || !at) return LM_E_NOMEM;
+    p->stats.live_bytes = lm_place_least(s->b, s->n_buf, p->n_step, at);
+    p->stats.arena_bytes = lm_place(s->b, s->n_buf, p->stats.live_bytes, scratch);
     p->stats.thread_bytes = p->thread_stride * (size_t)lm_ctx_threads(p->ctx);
     return LM_OK;
 }
@@ -276,7 +259,7 @@ static void bind(planner *s, const int *scratch_of) {
     lm_plan *p = s->p;
     uintptr_t arena = s->o->dry ? ARENA_FAKE : (uintptr_t)p->arena;
     for (int i = 0; i < s->g->n_value; i++) {
-        place *r = &s->pl[s->pl[i].root];
+        place *r = &s->pl[root_of(s, i)];
         uintptr_t base = r->at == AT_STATE ? r->base : r->at == AT_BUF ? arena + s->b[r->buf].offset : 0;
         if (base) s->pl[i].t.data = (void *)(base + (uintptr_t)s->pl[i].t.data);
     }
@@ -292,7 +275,6 @@ static void bind(planner *s, const int *scratch_of) {
             st->call.shared = (void *)(arena + s->b[scratch_of[i]].offset);
             st->range[st->n_range++] = (lm_range){ (uintptr_t)st->call.shared, (uintptr_t)st->call.shared + s->b[scratch_of[i]].bytes, true };
         }
-        for (int k = i - 1; k >= 0; k--) if (lm_step_conflict(st, &p->step[k])) { st->wait_for = k; p->stats.n_waits++; break; }
     }
 }
 static lm_err ports(planner *s) {
@@ -329,6 +311,7 @@ static lm_err extents(planner *s) {
         }
     }
     for (int i = 0; i < p->n_ext; i++) p->ext[i] = p->cap[i];
+    p->ext_dirty = true;                                             /* tiles are counted before the first run */
     return LM_OK;
 }
 static lm_err fill_consts(planner *s) {
@@ -363,6 +346,7 @@ static lm_err make(planner *s) {
     LM_TRY(make_steps(s));
     int *scratch_of = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 1) * sizeof *scratch_of);
     if (!scratch_of) return LM_E_NOMEM;
+    LM_TRY(uses(s));
     LM_TRY(assign_states(s));
     LM_TRY(assign_buffers(s));
     LM_TRY(place_buffers(s, scratch_of));
@@ -375,6 +359,7 @@ static lm_err make(planner *s) {
         if (!(p->counter = lm_calloc(p->ctx, LM_MEM_GRAPH, (size_t)p->n_step + 1, sizeof *p->counter))) return LM_E_NOMEM;
     }
     bind(s, scratch_of);
+    LM_TRY(lm_plan_waits(s->g, p));
     LM_TRY(ports(s));
     LM_TRY(extents(s));
     if (!s->o->dry) LM_TRY(fill_consts(s));
@@ -389,7 +374,7 @@ lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *
     lm_plan *p = lm_arena_alloc(a, sizeof *p);
     if (!p) { lm_arena_free(a); return LM_E_NOMEM; }
     p->ctx = ctx; p->a = a; p->comm = o->comm ? o->comm : lm_comm_self(); p->dry = o->dry; p->dev = o->dev;
-    planner s = { .p = p, .g = g, .o = o, .feat = o->features ? o->features : o->dev ? o->dev->features : lm_cpu_features_of(ctx), .fake = STATE_FAKE };
+    planner s = { .p = p, .g = g, .o = o, .feat = o->dev ? o->dev->features : !o->features ? lm_cpu_features_of(ctx) : o->dry ? o->features : o->features & lm_cpu_features_of(ctx), .fake = STATE_FAKE };
     lm_err e = make(&s);
     if (e) { lm_plan_free(p); return e; }
     *out = p; return LM_OK;
@@ -421,6 +406,17 @@ lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n) {
 void lm_plan_apply_extents(lm_plan *p) {
     if (!p->ext_dirty) return;
     for (int i = 0; i < p->n_patch; i++) *p->patch[i].dim = p->ext[p->patch[i].slot];
+    for (int i = 0; i < p->n_step; i++) {
+        const lm_kernel *k = p->step[i].k;
+        lm_call *c = &p->step[i].call;
+        const int64_t times = k->repeat ? k->repeat(c) : 1;
+        for (int ph = 0; ph < k->n_phase; ph++) {
+            int64_t n = 0;
+            for (c->iter = 0; c->iter < times; c->iter++) n += k->phase[ph].tiles(c);
+            p->step[i].n_tile[ph] = (int32_t)n;
+        }
+        c->iter = 0;
+    }
     p->ext_dirty = false;
 }
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes) {
@@ -428,7 +424,8 @@ void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel,
 }
 const lm_call *lm_plan_call(const lm_plan *p, int i) { return &p->step[i].call; }
 void lm_plan_print(const lm_plan *p, lm_str *o) {
-    lm_str_printf(o, "steps %d  arena %zu  scratch %zu  states %zu\n", p->n_step, p->stats.arena_bytes, p->thread_stride, p->stats.state_bytes);
+    lm_str_printf(o, "steps %d  waits %d  in place %d  arena %zu (live %zu)  scratch %zu a thread  states %zu  inputs %zu  constants %zu\n", p->n_step, p->stats.n_waits, p->stats.n_inplace,
+                  p->stats.arena_bytes, p->stats.live_bytes, p->thread_stride, p->stats.state_bytes, p->stats.input_bytes, p->stats.const_bytes);
     for (int i = 0; i < p->n_step; i++) {
         const lm_step *s = &p->step[i];
         lm_str_printf(o, "%d %s %s wait %d", i, s->op, s->k->name, s->wait_for);
@@ -437,7 +434,7 @@ void lm_plan_print(const lm_plan *p, lm_str *o) {
             for (int d = 0; d < s->call.out[k].rank; d++) lm_str_printf(o, d ? "x%lld" : " %lld", (long long)s->call.out[k].dim[d]);
             uintptr_t at = (uintptr_t)s->call.out[k].data, a = p->dry ? ARENA_FAKE : (uintptr_t)p->arena;
             if (at >= a && at < a + p->stats.arena_bytes) lm_str_printf(o, " @%zu", (size_t)(at - a));
-            else lm_str_puts(o, " @state");
+            else lm_str_puts(o, s->call.acc >> k & 1 ? " += @state" : " @state");
         }
         lm_str_putc(o, '\n');
     }

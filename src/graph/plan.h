@@ -20,13 +20,13 @@ typedef struct {
     bool create_states;            /* allocate missing states, zeroed, tag by state_tag */
     lm_mem_tag state_tag;
     lm_comm *comm;                 /* NULL: the communicator of one */
-    uint64_t features;             /* CPU feature mask; 0 = the context's */
+    uint64_t features;             /* CPU features to choose kernels by; 0 = the context's. A dry plan may ask for another machine's, others get those that are here */
     lm_dev *dev;                   /* NULL: this processor; else rows of LM_DEV_CUDA alone, all memory on the device */
     lm_plan *share;                /* borrow this plan's arena and scratch where they are large enough (the two never run at once); it must outlive */
     bool dry;                      /* lay out and cost only: no allocation, cannot run */
 } lm_plan_opts;
 typedef struct {
-    int n_steps, n_waits, n_inplace; size_t arena_bytes, shared_bytes, thread_bytes, input_bytes, const_bytes, state_bytes;
+    int n_steps, n_waits, n_inplace; size_t arena_bytes, live_bytes /* the largest live set: no arena is smaller */, shared_bytes, thread_bytes, input_bytes, const_bytes, state_bytes;
     double flops, bytes;           /* at capacity */
     double mm_flops_f32, mm_flops_bf16;   /* the part done by matrix kernels */
 } lm_plan_stats;

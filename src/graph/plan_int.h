@@ -11,6 +11,7 @@ typedef struct {
     const char *op; int wait_for, n_range; bool effect;         /* wait for steps 0..wait_for; -1 none */
     lm_range range[LM_MAX_RANGE];
     double flops, bytes;
+    int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
 typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
 typedef struct { const char *name; lm_tensor t; int ext; bool input; void *on_dev; } lm_port;      /* on_dev: where it is on the device, t then its host mirror */
@@ -27,6 +28,14 @@ struct lm_plan {
     char *mirror; int32_t *fault, *faults; lm_recorded *recorded; int n_recorded; bool checked;      /* device plans: exec_dev.c */
     lm_plan_stats stats;
 };
+/* A stretch of the arena and the steps, first to last, that it is held for. */
+typedef struct { size_t bytes, offset; int first, last; bool fixed; } lm_buf;
+/* Set every offset; returns the arena's size. least: lm_place_least; scratch: room for 2 n pointers. */
+size_t lm_place(lm_buf *b, int n, size_t least, lm_buf **scratch);
+/* The largest sum of bytes held at one step: no placement is smaller. at: room for n_step + 2. */
+size_t lm_place_least(const lm_buf *b, int n, int n_step, size_t *at);
+/* Set every wait_for from the steps' ranges. Scratch comes from the graph's arena. */
+lm_err lm_plan_waits(lm_graph *g, lm_plan *p);
 /* Do steps a and b touch the same bytes, one of them writing? */
 bool lm_step_conflict(const lm_step *a, const lm_step *b);
 void lm_plan_apply_extents(lm_plan *p);

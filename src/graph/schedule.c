@@ -43,11 +43,12 @@ static void mark(lm_graph *g, bool *live, lm_node **stack) {
         }
     }
 }
-typedef struct { int *to, n, cap; } edges;
-static bool edge(lm_graph *g, edges *e, int *indeg, int from, int to) {
-    if (from == to) return true;
-    if (!lm_graph_grow(g, &e[from].to, e[from].n, &e[from].cap, sizeof(int))) return false;
-    e[from].to[e[from].n++] = to; indeg[to]++; return true;
+/* Successors of every node in one array, to[first[i]] to to[first[i + 1]]: a pass that counts, a pass that fills. */
+typedef struct { int *first, *to, *indeg, pass; } edges;
+static void edge(edges *e, int from, int to) {
+    if (from == to) return;
+    if (!e->pass) { e->first[from + 1]++; e->indeg[to]++; }
+    else e->to[e->first[from]++] = to;
 }
 /* For each state, who writes it and who writes or reads it, in order of emission: lists in one array, from first[v] to first[v + 1]. */
 typedef struct { int *first, *node, *seen; } users;
@@ -78,69 +79,95 @@ static lm_err users_of(lm_graph *g, const bool *live, bool readers, users *u) {
 }
 /* Order of a state's users: a node that reads version k comes before the writer of version k+1. Versions are made in emission order of the
  * writers; accumulations into a state come in emission order after every alias write that precedes them. */
-static lm_err state_edges(lm_graph *g, const bool *live, edges *e, int *indeg) {
-    users w, u;
-    LM_TRY(users_of(g, live, false, &w));
-    LM_TRY(users_of(g, live, true, &u));
+static void state_edges(const lm_graph *g, const users *w, const users *u, edges *e) {
     for (int v = 0; v < g->n_value; v++) {
         const lm_value *s = g->value[v];
-        if (s->kind != LM_V_STATE || w.first[v] == w.first[v + 1]) continue;
-        int next = w.first[v];                                       /* of the writers: the first that is not before the user */
-        for (int a = u.first[v]; a < u.first[v + 1]; a++) {
-            const int i = u.node[a];
-            while (next < w.first[v + 1] && w.node[next] < i) next++;
-            const bool wi = next < w.first[v + 1] && w.node[next] == i;
-            for (int b = w.first[v]; b < w.first[v + 1]; b++) {
-                const int k = w.node[b];
+        if (s->kind != LM_V_STATE || w->first[v] == w->first[v + 1]) continue;
+        int next = w->first[v];                                      /* of the writers: the first that is not before the user */
+        for (int a = u->first[v]; a < u->first[v + 1]; a++) {
+            const int i = u->node[a];
+            while (next < w->first[v + 1] && w->node[next] < i) next++;
+            const bool wi = next < w->first[v + 1] && w->node[next] == i;
+            for (int b = w->first[v]; b < w->first[v + 1]; b++) {
+                const int k = w->node[b];
                 if (k == i) continue;
-                if (wi) { if (i < k && !edge(g, e, indeg, i, k)) return g->err; continue; }
+                if (wi) { if (i < k) edge(e, i, k); continue; }
                 /* does i read a version that exists before k writes? then i first */
                 bool early = true;
                 for (int q = 0; q < g->node[i]->n_in; q++) {
                     const lm_value *x = g->node[i]->in[q];
                     if (x && x->state == s && x->node && x->node->id >= k) early = false;
                 }
-                if (early && !edge(g, e, indeg, i, k)) return g->err;
+                if (early) edge(e, i, k);
             }
         }
     }
+}
+static lm_err edges_of(lm_graph *g, const bool *live, edges *e) {
+    const int n = g->n_node;
+    users w, u;
+    LM_TRY(users_of(g, live, false, &w));
+    LM_TRY(users_of(g, live, true, &u));
+    e->first = lm_arena_alloc(g->a, (size_t)(n + 2) * sizeof *e->first); e->indeg = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *e->indeg);
+    if (!e->first || !e->indeg) return g->err = LM_E_NOMEM;
+    for (e->pass = 0; e->pass < 2; e->pass++) {
+        for (int i = 0; i < n; i++) {
+            if (!live[i]) continue;
+            for (int k = 0; k < g->node[i]->n_in; k++) if (g->node[i]->in[k] && g->node[i]->in[k]->node) edge(e, g->node[i]->in[k]->node->id, i);
+        }
+        state_edges(g, &w, &u, e);
+        if (e->pass) { for (int i = n; i > 0; i--) e->first[i] = e->first[i - 1]; e->first[0] = 0; continue; }        /* each had moved to the next one's start */
+        for (int i = 0; i < n; i++) e->first[i + 1] += e->first[i];
+        if (!(e->to = lm_arena_alloc(g->a, (size_t)(e->first[n] + 1) * sizeof *e->to))) return g->err = LM_E_NOMEM;
+    }
     return LM_OK;
 }
-lm_err lm_graph_schedule(lm_graph *g, lm_node ***out, int *n_out) {
+lm_err lm_graph_live(lm_graph *g, bool **out) {
     LM_TRY(g->err);
-    int n = g->n_node;
-    bool *live = lm_arena_alloc(g->a, (size_t)n + 1);
-    lm_node **list = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *list), **stack = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *stack);
-    edges *e = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *e);
-    int *indeg = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *indeg);
-    if (!live || !list || !stack || !e || !indeg) return g->err = LM_E_NOMEM;
+    bool *live = lm_arena_alloc(g->a, (size_t)g->n_node + 1);
+    lm_node **stack = lm_arena_alloc(g->a, (size_t)(g->n_node + 1) * sizeof *stack);
+    if (!live || !stack) return g->err = LM_E_NOMEM;
     mark(g, live, stack);
-    for (int i = 0; i < n; i++) {
-        if (!live[i]) continue;
-        for (int k = 0; k < g->node[i]->n_in; k++) {
-            const lm_value *v = g->node[i]->in[k];
-            if (v && v->node && !edge(g, e, indeg, v->node->id, i)) return g->err;
-        }
-    }
-    LM_TRY(state_edges(g, live, e, indeg));
-    heap q = { stack, 0 };
+    *out = live; return LM_OK;
+}
+lm_err lm_graph_schedule(lm_graph *g, lm_node ***out, int *n_out) {
+    bool *live;
+    LM_TRY(lm_graph_live(g, &live));
+    int n = g->n_node;
+    lm_node **list = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *list), **ready = lm_arena_alloc(g->a, (size_t)(n + 1) * sizeof *ready);
+    edges e;
+    if (!list || !ready) return g->err = LM_E_NOMEM;
+    LM_TRY(edges_of(g, live, &e));
+    heap q = { ready, 0 };
     int n_live = 0, m = 0;
-    for (int i = 0; i < n; i++) { n_live += live[i]; if (live[i] && !indeg[i]) push(&q, g->node[i]); }
+    for (int i = 0; i < n; i++) { n_live += live[i]; if (live[i] && !e.indeg[i]) push(&q, g->node[i]); }
     while (q.n) {
         lm_node *x = pop(&q);
         list[m++] = x;
-        for (int k = 0; k < e[x->id].n; k++) if (!--indeg[e[x->id].to[k]]) push(&q, g->node[e[x->id].to[k]]);
+        for (int k = e.first[x->id]; k < e.first[x->id + 1]; k++) if (!--e.indeg[e.to[k]]) push(&q, g->node[e.to[k]]);
     }
     if (m != n_live) return lm_graph_fail(g, LM_E_INTERNAL, "the graph has a cycle through state versions: %d of %d nodes can be ordered", m, n_live);
     *out = list; *n_out = m;
     return LM_OK;
 }
 lm_err lm_graph_uses(lm_graph *g, int **out) {
-    lm_node **list; int n;
-    LM_TRY(lm_graph_schedule(g, &list, &n));
+    bool *live;
+    LM_TRY(lm_graph_live(g, &live));
     int *u = lm_arena_alloc(g->a, (size_t)(g->n_value + 1) * sizeof *u);
     if (!u) return g->err = LM_E_NOMEM;
-    for (int i = 0; i < n; i++) for (int k = 0; k < list[i]->n_in; k++) if (list[i]->in[k]) u[list[i]->in[k]->id]++;
+    for (int i = 0; i < g->n_node; i++) for (int k = 0; live[i] && k < g->node[i]->n_in; k++) if (g->node[i]->in[k]) u[g->node[i]->in[k]->id]++;
     for (int i = 0; i < g->n_output; i++) u[g->output[i].v->id]++;
     *out = u; return LM_OK;
+}
+int lm_graph_readers(lm_graph *g, const lm_value *v) {
+    if (g->n_counted > g->n_node) g->n_counted = 0;
+    if (!g->readers || g->n_value > g->cap_readers || !g->n_counted) {
+        g->cap_readers = 2 * g->n_value + 64; g->n_counted = 0;
+        if (!(g->readers = lm_arena_alloc(g->a, (size_t)g->cap_readers * sizeof *g->readers))) { g->err = LM_E_NOMEM; return 0; }
+    }
+    for (; g->n_counted < g->n_node; g->n_counted++) {
+        const lm_node *n = g->node[g->n_counted];
+        for (int k = 0; !n->dead && k < n->n_in; k++) if (n->in[k]) g->readers[n->in[k]->id]++;
+    }
+    return g->readers[v->id];
 }

@@ -21,6 +21,16 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     LM_TRY(lm_pass_fuse(g, NULL));
     return lm_graph_err(g);
 }
+lm_dtype lm_engine_mm_for(const lm_store *weights) {
+    int matrices = 0, bf16 = 0, q8 = 0;
+    for (int i = 0; i < lm_store_count(weights); i++) {
+        lm_tensor t;
+        lm_store_name(weights, i, &t);
+        if (t.rank != 2) continue;
+        matrices++; bf16 += t.dtype == LM_BF16; q8 += t.quant && !strcmp(t.quant->name, "Q8_0");
+    }
+    return q8 ? LM_I8 : matrices && bf16 == matrices ? LM_BF16 : LM_F32;
+}
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o) {
     lm_engine *e = lm_calloc(ctx, LM_MEM_KV, 1, sizeof *e);
     if (!e) return LM_E_NOMEM;
@@ -29,9 +39,10 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
     if (!e->o.max_seqs) e->o.max_seqs = 1;
     if (!e->o.chunk) e->o.chunk = 256;
     if (e->o.chunk < e->o.max_seqs) e->o.chunk = e->o.max_seqs;
+    if (cfg->rope.scaling == LM_ROPE_DYNAMIC) e->o.chunk = e->o.rows = lm_max64(e->o.chunk, e->o.context);      /* a call is one run: its longest position decides */
     e->pages_per_seq = lm_ceil_div(e->o.context, LM_KV_PAGE);
     e->n_pages = e->o.kv_tokens ? lm_ceil_div(e->o.kv_tokens, LM_KV_PAGE) : e->o.max_seqs * e->pages_per_seq;
-    e->max_rows = e->o.max_seqs > 32 ? e->o.max_seqs : 32;
+    e->max_rows = lm_max64(e->o.max_seqs, e->o.rows ? e->o.rows : 32);
     if (e->max_rows > e->o.chunk) e->max_rows = e->o.chunk;
     lm_graph *g = NULL;
     lm_err err;
@@ -39,11 +50,12 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
     LM_GOTO(lm_store_new(&e->kv, ctx), fail);
     LM_GOTO(lm_graph_new(&g, ctx, weights), fail);
     LM_GOTO(build(e, g), fail);
-    const lm_plan_opts po = { .store = weights, .local = e->kv, .create_states = true, .state_tag = LM_MEM_KV, .dev = o->dev, .dry = o->dry };
+    const lm_plan_opts po = { .store = weights, .local = e->kv, .create_states = true, .state_tag = LM_MEM_KV, .features = o->features, .dev = o->dev, .dry = o->dry };
     LM_GOTO(lm_plan_new(&e->plan, ctx, g, &po), fail);
     lm_graph_free(g); g = NULL;
     err = LM_E_NOMEM;
-    if (!(e->free_page = lm_alloc(ctx, LM_MEM_KV, (size_t)e->n_pages * sizeof *e->free_page)) || !(e->refs = lm_calloc(ctx, LM_MEM_KV, (size_t)e->n_pages + 1, sizeof *e->refs)))
+    if (!(e->free_page = lm_alloc(ctx, LM_MEM_KV, (size_t)e->n_pages * sizeof *e->free_page)) || !(e->refs = lm_calloc(ctx, LM_MEM_KV, (size_t)e->n_pages + 1, sizeof *e->refs)) ||
+        !(e->row_req = lm_alloc(ctx, LM_MEM_KV, (size_t)e->max_rows * sizeof *e->row_req)) || !(e->row_at = lm_alloc(ctx, LM_MEM_KV, (size_t)e->max_rows * sizeof *e->row_at)))
         goto fail;
     for (int64_t i = 0; i < e->n_pages; i++) e->free_page[e->n_free++] = (int32_t)(e->n_pages - 1 - i);
     *out = e; return LM_OK;
@@ -54,7 +66,7 @@ fail:
 void lm_engine_free(lm_engine *e) {
     if (!e) return;
     lm_plan_free(e->plan); lm_store_free(e->kv);
-    lm_free(e->ctx, e->free_page); lm_free(e->ctx, e->refs); lm_free(e->ctx, e);
+    lm_free(e->ctx, e->free_page); lm_free(e->ctx, e->refs); lm_free(e->ctx, e->row_req); lm_free(e->ctx, e->row_at); lm_free(e->ctx, e);
 }
 const lm_cfg *lm_engine_cfg(const lm_engine *e) { return &e->cfg; }
 lm_ctx *lm_engine_ctx(const lm_engine *e) { return e->ctx; }
@@ -73,7 +85,7 @@ size_t lm_engine_kv_bytes(const lm_engine *e) {
 }
 
 /* ---- runs ------------------------------------------------------------------------------------------------------------------------ */
-typedef struct { int32_t *tokens, *pos, *seq, *slot, *rows, *table; int64_t n, l; int32_t row_req[4096]; int64_t row_at[4096]; } feed;
+typedef struct { int32_t *tokens, *pos, *seq, *slot, *rows, *table; int64_t n, l; int32_t *row_req; int64_t *row_at; } feed;
 static void grow(lm_session *s) {                                      /* room for one more token; check() saw that there are pages */
     lm_engine *e = s->e;
     if (s->n % LM_KV_PAGE) return;
@@ -117,8 +129,8 @@ static lm_err run_all(lm_engine *e, const lm_request *req, int n, lm_err (*row)(
     feed f = {
         .tokens = lm_plan_input(e->plan, "tokens", NULL), .pos = lm_plan_input(e->plan, "pos", NULL), .seq = lm_plan_input(e->plan, "seq", NULL),
         .slot = lm_plan_input(e->plan, "slot", NULL), .rows = lm_plan_input(e->plan, "rows", NULL), .table = lm_plan_input(e->plan, "table", NULL),
+        .row_req = e->row_req, .row_at = e->row_at,
     };
-    const int64_t max_rows = lm_min64(e->max_rows, LM_COUNT(f.row_req));
     int64_t seq_row = 0;                                               /* next row of the page table */
     for (int r = 0; r < n; r++) {
         lm_session *s = req[r].s;
@@ -126,7 +138,7 @@ static lm_err run_all(lm_engine *e, const lm_request *req, int n, lm_err (*row)(
         bool placed = false;
         for (int64_t i = 0; i < req[r].n; i++) {
             const bool want = row && (req[r].want == LM_WANT_ALL || (req[r].want == LM_WANT_LAST && i + 1 == req[r].n));
-            if (f.n == e->o.chunk || (want && f.l == max_rows)) { LM_TRY(flush(e, &f, row, ud)); seq_row = 0; placed = false; }
+            if (f.n == e->o.chunk || (want && f.l == e->max_rows)) { LM_TRY(flush(e, &f, row, ud)); seq_row = 0; placed = false; }
             grow(s);
             if (!placed || s->n % LM_KV_PAGE == 0) {                   /* the table row, again when a page was added */
                 if (!placed) { placed = true; s->row = seq_row++; }

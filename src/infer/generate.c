@@ -40,7 +40,7 @@ static lm_err send(job *j, int i, size_t upto) {
 static lm_err take(job *j, int i, const float *logits) {
     line *l = &j->l[i];
     lm_generated *out = &j->g->out[i];
-    int32_t id;
+    int32_t id; size_t n;
     int64_t V = lm_engine_cfg(j->e)->vocab;
     LM_TRY(lm_sampler_pick(l->sampler, logits, out->n, &id));
     LM_TRY(lm_sampler_accept(l->sampler, id));
@@ -56,7 +56,7 @@ static lm_err take(job *j, int i, const float *logits) {
     out->tokens[out->n++] = id;
     l->next = id;
     if (eos) { l->done = true; out->why = LM_STOP_EOS; }
-    else LM_TRY(lm_tok_stream_push(&l->stream, id, &l->text));
+    else if (lm_tok_piece(j->tok, id, &n)) LM_TRY(lm_tok_stream_push(&l->stream, id, &l->text));   /* embeddings are padded: such a row is a token with no text */
     size_t safe;
     int64_t stop = find_stop(j, l, &safe);
     if (stop >= 0) { l->text.n = (size_t)stop; l->text.p[stop] = 0; l->done = true; out->why = LM_STOP_STRING; return send(j, i, (size_t)stop); }

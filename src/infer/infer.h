@@ -16,12 +16,16 @@ typedef struct lm_session lm_session;
 typedef struct {
     int64_t context;             /* tokens a session may hold; 0 = the model's */
     int64_t max_seqs;            /* sessions in one run; 0 = 1 */
-    int64_t chunk;               /* tokens in one run; 0 = 256 */
+    int64_t chunk;               /* tokens in one run; 0 = 256. Dynamic rope scaling: the whole context, rows too, since a call's length is part of its mathematics */
+    int64_t rows;                /* rows of logits held at a time, where a call wants all of them; 0 = 32 */
     int64_t kv_tokens;           /* page pool; 0 = max_seqs * context */
     lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16) */
     lm_dev *dev;                 /* NULL: this processor; else weights must be PLAIN */
     bool dry;                    /* plan only */
+    uint64_t features;           /* lm_plan_opts.features; 0 = the context's */
 } lm_engine_opts;
+/* The compute dtype that weights ask for: BF16 where all matrices are bf16, I8 where some are Q8_0 (blocks are then multiplied as integers), else F32. */
+lm_dtype lm_engine_mm_for(const lm_store *weights);
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);
 void lm_engine_free(lm_engine *e);
 const lm_cfg *lm_engine_cfg(const lm_engine *e);

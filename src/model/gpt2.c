@@ -88,5 +88,6 @@ static const struct lm_name_map names[] = {
     N("attn.c_proj", "attn_output", true), N("mlp.c_fc", "ffn_up", true), N("mlp.c_proj", "ffn_down", true), { NULL, NULL, false, false, false } };
 static const char *const hf[] = { "GPT2LMHeadModel", NULL };
 static const char *const gguf[] = { "gpt2", NULL };
+static void usual(lm_cfg *c) { c->act = LM_ACT_GELU_TANH; if (!c->d_ff) c->d_ff = 4 * c->d; }
 const lm_model lm_model_gpt2 = { .name = "gpt2", .paper = "Radford et al. 2019", .hf_archs = hf, .gguf_archs = gguf, .from_hf = from_hf, .from_gguf = from_gguf,
-                                 .to_hf = to_hf, .to_gguf = to_gguf, .build = build, .names = names };
+                                 .to_hf = to_hf, .to_gguf = to_gguf, .build = build, .usual = usual, .pos_table = true, .names = names };

@@ -102,5 +102,6 @@ static const struct lm_name_map names[] = {
     { NULL, NULL, false, false, false } };
 static const char *const hf[] = { "LlamaForCausalLM", "MistralForCausalLM", NULL };
 static const char *const gguf[] = { "llama", NULL };
+static void usual(lm_cfg *c) { c->act = LM_ACT_SILU; if (!c->d_ff) c->d_ff = lm_round_up(8 * c->d / 3, 64); }
 const lm_model lm_model_llama = { .name = "llama", .paper = "Touvron et al. 2023, arXiv 2302.13971", .hf_archs = hf, .gguf_archs = gguf, .from_hf = from_hf, .from_gguf = from_gguf,
-                                  .to_hf = to_hf, .to_gguf = to_gguf, .build = build, .names = names };
+                                  .to_hf = to_hf, .to_gguf = to_gguf, .build = build, .usual = usual, .names = names };

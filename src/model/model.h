@@ -37,6 +37,8 @@ struct lm_model {
     lm_err (*to_hf)(lm_ctx *ctx, const lm_cfg *c, json_t *config);         /* adds the family's keys */
     lm_err (*to_gguf)(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w);
     lm_err (*build)(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out);
+    void (*usual)(lm_cfg *c);                /* for a model made from a few sizes: the activation, and d_ff where it is 0 */
+    bool pos_table;                          /* positions are a table of max_pos rows: no text may be longer */
     /* %d is the layer; NULL-terminated. transpose: the model keeps (in, out), GGUF (out, in); rope_q, rope_k: rows that GGUF keeps as interleaved pairs. */
     const struct lm_name_map { const char *hf, *gguf; bool transpose, rope_q, rope_k; } *names;
 };

@@ -1,8 +1,8 @@
 /* op.h — what an op is: one row of facts, one folder. The executor, planner, autodiff and tests walk rows and name no op.
  *
  * A row states the shape rule, a double-precision reference, the gradient (emitting graph nodes), the cost, kernels (best first) and samples.
- * A kernel is a list of up to four phases; a phase is a number of tiles that depends on the problem alone, never on the thread count, and a function that does
- * one tile. Tiles of one phase run in any order on any thread; a phase starts when the one before is done. So results do not depend on threads.
+ * A kernel is a list of up to five phases; a phase is a number of tiles that depends on the problem alone, never on the thread count, and a function that does
+ * one tile (counted once for all runs with the same dimensions: the number must not look at data). Tiles of one phase run in any order on any thread; a phase starts when the one before is done. So results do not depend on threads.
  * Kernels allocate nothing and lock nothing: `shared` scratch lives for the node, `scratch` is the thread's. Two kernel rows with the same `order`
  * string give the same bits, and the driver checks it.
  * An output may alias an input (`alias`): that is how state is written (parameters, moments, KV pages). An output that may be *added to* instead of
@@ -17,7 +17,7 @@
 #include "device/comm.h"
 #include "device/cpu.h"
 #include "device/device.h"
-enum { LM_MAX_IN = 12, LM_MAX_OUT = 4, LM_MAX_PHASE = 4 };
+enum { LM_MAX_IN = 12, LM_MAX_OUT = 4, LM_MAX_PHASE = 5 };
 
 typedef struct lm_type {                       /* the static type of a value */
     lm_dtype dtype; const lm_quant *quant;

@@ -2,13 +2,14 @@
  *
  *   DIR/step-00000100/  config.json model.safetensors     a Hugging Face folder (with the tokenizer beside it): any tool loads it
  *                       optimizer.safetensors             moments and the like, by state name
- *                       manifest.json                     written last: step, position in the data, hashes of every file
+ *                       manifest.json                     written last: step, position in the data, hashes of every file, of tokenizer, configuration and data, the kernels' name
  *   DIR/latest                                            name of the newest, by write-and-rename
  * Written as step-….tmp, every file fsynced, then renamed, parent fsynced, then `latest`. A crash at any point leaves the old checkpoint whole and at most a .tmp folder,
  * which the next save removes. Reading goes from the newest to the oldest until one verifies. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
+#include "device/cpu.h"
 #include "dist/dist.h"
 #include "format/json.h"
 #include "format/safetensors.h"
@@ -81,6 +82,7 @@ static lm_err save_manifest(lm_trainer *t, const char *dir, const lm_ckpt_state 
     lm_str_printf(&s, "{\n  \"format\": \"loam-checkpoint-1\",\n  \"step\": %lld,\n  \"sequences\": %lld,\n  \"best_val\": %.17g,\n", (long long)st->step, (long long)st->seqs, st->best_val);
     lm_hash_hex(st->tok_hash, hex); lm_str_printf(&s, "  \"tokenizer_hash\": \"%s\",\n", hex);
     lm_hash_hex(st->config_hash, hex); lm_str_printf(&s, "  \"config_hash\": \"%s\",\n", hex);
+    lm_hash_hex(st->data_hash, hex); lm_str_printf(&s, "  \"data_hash\": \"%s\",\n", hex);
     lm_hash_hex(weights, hex); lm_str_printf(&s, "  \"weights_hash\": \"%s\",\n", hex);
     lm_str_puts(&s, "  \"kernels\": "); lm_str_json(&s, st->isa ? st->isa : "", st->isa ? strlen(st->isa) : 0); lm_str_puts(&s, ",\n  \"files\": [");
     for (int i = 0; i < LM_COUNT(files); i++) {
@@ -178,6 +180,13 @@ static lm_err hex_field(const lm_jv *o, const char *key, lm_hash128_t *h) {
     LM_TRY(lm_json_str(o, key, LM_JSON_NEED, NULL, &s, NULL));
     return parse_hex(s, h) ? LM_OK : lm_json_fail(o, LM_E_FORMAT, "%s is not 32 hexadecimal digits", key);
 }
+static lm_err kernels_field(const lm_jv *o, const char **isa) {
+    const char *s;
+    LM_TRY(lm_json_str(o, "kernels", LM_JSON_NEED, NULL, &s, NULL));
+    *isa = "";
+    for (const char *const *n = lm_cpu_isa_names(); *n; n++) if (!strcmp(*n, s)) *isa = *n;
+    return LM_OK;
+}
 static lm_err read_manifest(lm_ctx *ctx, const char *path, bool hash, lm_ckpt_state *st, lm_hash128_t *weights) {
     char *mpath = NULL, *fpath = NULL;
     json_t *j = NULL;
@@ -194,7 +203,9 @@ static lm_err read_manifest(lm_ctx *ctx, const char *path, bool hash, lm_ckpt_st
     LM_GOTO(lm_json_num(&root, "best_val", LM_JSON_NEED, 0, -1e300, 1e300, &st->best_val), done);
     LM_GOTO(hex_field(&root, "tokenizer_hash", &st->tok_hash), done);
     LM_GOTO(hex_field(&root, "config_hash", &st->config_hash), done);
+    LM_GOTO(hex_field(&root, "data_hash", &st->data_hash), done);
     LM_GOTO(hex_field(&root, "weights_hash", weights), done);
+    LM_GOTO(kernels_field(&root, &st->isa), done);
     LM_GOTO(lm_json_arr(&root, "files", LM_JSON_NEED, &list), done);
     if (lm_json_len(&list) != (size_t)LM_COUNT(files)) { err = lm_json_fail(&list, LM_E_FORMAT, "%zu files are listed, a checkpoint has %d", lm_json_len(&list), LM_COUNT(files)); goto done; }
     for (size_t i = 0; i < lm_json_len(&list); i++) {
@@ -216,6 +227,10 @@ done:
     lm_json_free(j); lm_free(ctx, mpath); lm_free(ctx, fpath);
     return err;
 }
+lm_err lm_ckpt_peek(lm_ctx *ctx, const char *path, lm_ckpt_state *st) {
+    lm_hash128_t w;
+    return read_manifest(ctx, path, false, st, &w);
+}
 lm_err lm_ckpt_verify(lm_ctx *ctx, const char *path) {
     lm_ckpt_state st; lm_hash128_t w;
     return read_manifest(ctx, path, true, &st, &w);
@@ -230,11 +245,16 @@ lm_err lm_ckpt_find(lm_ctx *ctx, const char *dir, char **out) {
     for (int i = n - 1; i >= 0 && err; i--) {
         if (!is_step(names[i])) continue;
         lm_free(ctx, path); path = NULL;
-        if (lm_path_join(ctx, &path, dir, names[i])) break;
-        if ((err = lm_ckpt_verify(ctx, path))) lm_log(ctx, LM_LOG_WARN, "train", "passing over %s: %s", path, lm_error(ctx));
+        if ((err = lm_path_join(ctx, &path, dir, names[i]))) break;
+        err = lm_ckpt_verify(ctx, path);
+        if (err == LM_E_NOMEM || err == LM_E_IO || err == LM_E_NOSPACE) break;       /* it may well be whole: an older one must not take its place */
+        if (err) lm_log(ctx, LM_LOG_WARN, "train", "passing over %s: %s", path, lm_error(ctx));
     }
     lm_free(ctx, names);
-    if (err) { lm_free(ctx, path); return lm_fail(ctx, LM_E_NOTFOUND, "%s holds no whole checkpoint", dir); }
+    if (err) {
+        lm_free(ctx, path);
+        return err == LM_E_NOMEM || err == LM_E_IO || err == LM_E_NOSPACE ? err : lm_fail(ctx, LM_E_NOTFOUND, "%s holds no whole checkpoint", dir);
+    }
     *out = path;
     return LM_OK;
 }
@@ -246,7 +266,12 @@ static lm_err read_into(lm_trainer *t, lm_st *f, const char *name, const lm_tens
     LM_TRY(lm_st_need(f, l.name, &x));
     bool same = x->dtype == (lm_dtype)dst->dtype && x->rank == dst->rank;
     for (int k = 0; same && k < x->rank; k++) same = x->dim[k] == (k ? dst->dim[k] : l.rows);
-    if (!same) return lm_fail(t->ctx, LM_E_MISMATCH, "%s: %s has another shape or type than this run's configuration gives", lm_st_path(f), l.name);
+    if (!same) {
+        char got[96] = "", want[96] = "";
+        for (int k = 0; k < x->rank && k < 4; k++) snprintf(got + strlen(got), sizeof got - strlen(got), "%s%lld", k ? ", " : "", (long long)x->dim[k]);
+        for (int k = 0; k < dst->rank && k < 4; k++) snprintf(want + strlen(want), sizeof want - strlen(want), "%s%lld", k ? ", " : "", (long long)(k ? dst->dim[k] : l.rows));
+        return lm_fail(t->ctx, LM_E_MISMATCH, "%s: %s: got %s (%s), this run's configuration wants %s (%s)", lm_st_path(f), l.name, lm_dtype_name(x->dtype), got, lm_dtype_name((lm_dtype)dst->dtype), want);
+    }
     const int64_t bytes = lm_numel(dst) * (int64_t)lm_dtype_size((lm_dtype)dst->dtype), row = l.part ? bytes / dst->dim[0] : 0;
     if (!l.part) return lm_st_read(f, x, dst->data, 0, x->bytes);
     memset((char *)dst->data + l.own * row, 0, (size_t)(bytes - l.own * row));

@@ -10,6 +10,7 @@ const lm_opt lm_run_options[] = {
     { LM_OPT_STR, "mesh", O(mesh), "", 0, 0, NULL, "dp=N|fsdp=N", "how ranks share the work (under mpirun)" },
     { LM_OPT_STR, "data.path", O(data.path), NULL, 0, 0, NULL, "PATH", "text, JSONL, or a folder made by `loam data tokenize`" },
     { LM_OPT_STR, "data.val_path", O(data.val_path), NULL, 0, 0, NULL, "PATH", "validation data; default: the end of data.path" },
+    { LM_OPT_STRLIST, "data.mix", O(data.mix), NULL, 0, 0, NULL, "PATH:W", "more sources: each gives W sequences for every one of data.path (may be repeated)" },
     { LM_OPT_INT, "data.seq", O(data.seq), "256", 1, 1 << 24, NULL, "N", "tokens per sequence" },
     { LM_OPT_FLOAT, "data.val_fraction", O(data.val_fraction), "0.05", 0, 0.9, NULL, "X", "share of the data held out when val_path is not given" },
     { LM_OPT_BOOL, "data.mask_docs", O(data.mask_docs), "true", 0, 0, NULL, NULL, "attention does not cross documents" },

@@ -1,4 +1,5 @@
 /* machine.c — see machine.h. */
+#include <string.h>
 #include "base/pool.h"
 #include "device/cpu.h"
 #include "device/probe.h"
@@ -36,6 +37,7 @@ done:
 lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
     lm_machine m = { .threads = lm_ctx_threads(ctx) };
     lm_ctx *one = NULL;
+    m.last_cache = (double)(lm_cpu_cache(3) ? lm_cpu_cache(3) : (size_t)8 << 20);
     m.fma_f32 = lm_probe_fma(ctx, 0.05);
     LM_TRY(lm_machine_matmul(ctx, LM_F32, 512, 2048, 1024, false, 0.15, &m.mm_f32));
     LM_TRY(lm_machine_matmul(ctx, LM_BF16, 512, 2048, 1024, false, 0.15, &m.mm_bf16));
@@ -49,6 +51,24 @@ lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
     m.read_1 = lm_probe_read(one, big / 2, 0.1);
     lm_ctx_free(one);
     if (!(m.fma_f32 > 0 && m.mm_f32 > 0 && m.mm_bf16 > 0 && m.read_n > 0 && m.read_1 > 0 && m.cache_n > 0 && m.mid_n > 0)) return lm_fail(ctx, LM_E_NOMEM, "there is no memory to measure this machine with");
+    LM_TRY(lm_machine_kernels(ctx, &m));
     *out = m;
     return LM_OK;
+}
+bool lm_machine_price(const lm_machine *m, const char *key, double work, double *seconds) {
+    int a = 0, b = m->n_point;
+    while (a < b) { int c = (a + b) / 2; if (strcmp(m->point[c].key, key) < 0) a = c + 1; else b = c; }
+    int n = a;
+    while (n < m->n_point && !strcmp(m->point[n].key, key)) n++;
+    if (a == n || !(work > 0)) { *seconds = 0; return a < n; }
+    const lm_machine_point *p = m->point;
+    while (a + 1 < n && p[a + 1].work <= work) a++;                           /* p[a] is the last that is not larger */
+    if (work <= p[a].work || a + 1 == n) {
+        *seconds = p[a].seconds * work / p[a].work;
+        if (work < p[a].work && *seconds < 0.25 * p[a].seconds) *seconds = p[a].seconds * (0.125 + 0.5 * work / p[a].work);       /* handing a step out has a price of its own */
+        return true;
+    }
+    const double f = (work - p[a].work) / (p[a + 1].work - p[a].work);
+    *seconds = p[a].seconds + f * (p[a + 1].seconds - p[a].seconds);
+    return true;
 }

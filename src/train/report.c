@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "format/svg.h"
+#include "format/yaml.h"
 #include "train/report.h"
 
 typedef struct { double *x, *y; int64_t n, cap; } series;
@@ -94,19 +95,50 @@ lm_err lm_run_sweep(lm_ctx *ctx, const char *dir) {
         char *path, *end;
         const long pid = t ? strtol(t + 5, &end, 10) : 0;
         if (pid <= 0 || *end || !kill((pid_t)pid, 0) || errno != ESRCH) continue;      /* alive, or not for us to say */
-        if (!(err = lm_path_join(ctx, &path, dir, names[i]))) { unlink(path); lm_free(ctx, path); }       /* litter that stays does no harm */
+        if (!(err = lm_path_join(ctx, &path, dir, names[i]))) { if (lm_is_dir(path)) (void)lm_dir_remove(ctx, path); else unlink(path); lm_free(ctx, path); }       /* litter that stays does no harm */
     }
     lm_free(ctx, names);
     return err;
 }
-lm_hash128_t lm_run_cfg_hash(const lm_run_cfg *c) {
+static lm_run_cfg identity(const lm_run_cfg *c) {
     lm_run_cfg k = *c;
     k.out = ""; k.threads = 0; k.mesh = ""; k.device = NULL;
     k.train.checkpoint_every = k.train.keep = k.train.val_every = k.train.val_batches = k.train.sample_every = k.train.sample_tokens = k.train.log_every = 1;
     k.train.memory_budget = k.train.recompute = 0; k.train.sample_prompt = ""; k.train.steps = 0;
+    return k;
+}
+lm_hash128_t lm_run_cfg_hash(const lm_run_cfg *c) {
+    const lm_run_cfg k = identity(c);
     lm_str s = {0};
     lm_opt_dump_yaml(&s, lm_run_options, &k);
     lm_hash128_t h = lm_hash128(s.p ? s.p : "", s.n);
     lm_str_free(&s);
     return h;
+}
+static lm_err flat(lm_ctx *ctx, lm_arena *a, const lm_run_cfg *c, lm_yaml *y) {
+    const lm_run_cfg k = identity(c);
+    lm_str s = { .ctx = ctx };
+    lm_opt_dump_yaml(&s, lm_run_options, &k);
+    lm_err err = lm_str_err(&s);
+    if (!err) err = lm_yaml_parse(ctx, a, "configuration", s.p, s.n, y);
+    lm_str_free(&s);
+    return err;
+}
+lm_err lm_run_cfg_differs(lm_ctx *ctx, lm_arena *a, const char *file, const lm_run_cfg *c, const char **what) {
+    lm_run_cfg old;
+    lm_yaml y, now, was;
+    *what = "";
+    LM_TRY(lm_opt_defaults(ctx, a, lm_run_options, &old));
+    lm_err err = lm_yaml_load(ctx, a, file, &y);
+    if (!err) err = lm_yaml_apply(ctx, a, file, &y, "", lm_run_options, &old);
+    if (err) return err == LM_E_NOMEM ? err : LM_OK;
+    LM_TRY(flat(ctx, a, c, &now));
+    LM_TRY(flat(ctx, a, &old, &was));
+    for (int i = 0; i < now.n; i++) {
+        const lm_yaml_entry *n = &now.v[i], *w = lm_yaml_find(&was, n->key);
+        if (w && !strcmp(w->value, n->value)) continue;
+        *what = lm_arena_printf(a, "%s is %s now, it was %s", n->key, *n->value ? n->value : "not set", w && *w->value ? w->value : "not set");
+        return *what ? LM_OK : LM_E_NOMEM;
+    }
+    return LM_OK;
 }

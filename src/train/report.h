@@ -7,4 +7,6 @@ lm_err lm_run_trim_metrics(lm_ctx *ctx, const char *path, int64_t step);        
 lm_err lm_run_sweep(lm_ctx *ctx, const char *dir);                                /* remove what killed writers left: NAME.tmp-PID of processes that are gone */
 /* Of the keys that decide the numbers; not of out, threads, logging, checkpointing, memory or how long to train. */
 lm_hash128_t lm_run_cfg_hash(const lm_run_cfg *c);
+/* The first of those keys in which c differs from the configuration file, as a phrase: "optim.lr is 0.5, it was 0.001"; "" if none does or the file cannot be read. */
+lm_err lm_run_cfg_differs(lm_ctx *ctx, lm_arena *a, const char *file, const lm_run_cfg *c, const char **what);
 #endif

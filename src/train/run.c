@@ -1,5 +1,6 @@
 /* run.c — the loop around a trainer. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
 #include "device/cpu.h"
@@ -11,8 +12,8 @@
 
 typedef struct {
     lm_ctx *ctx; const lm_run_cfg *c; const lm_run_opts *o; lm_comm *comm;
-    lm_arena *a; lm_tok *tok; lm_shards *data, *val_data; lm_cfg model; lm_store *store; lm_trainer *t; lm_loader *loader, *val; lm_batch b;
-    lm_sched sched; int64_t micro, accum; lm_ckpt_state st; lm_hash128_t cfg_hash; lm_out *metrics; int64_t val_bytes, val_first, val_count;
+    lm_arena *a; lm_tok *tok; lm_shards *data, *val_data, **mix; lm_source *source; lm_cfg model; lm_store *store; lm_trainer *t; lm_loader *loader, *val; lm_batch b;
+    lm_sched sched; int64_t micro, accum; lm_ckpt_state st; lm_hash128_t cfg_hash, data_hash; lm_out *metrics; lm_lock *lock; bool begun; int64_t val_bytes, val_first, val_count;
     double nats_to_bits; double t0; char *ckpt_dir; lm_mesh_kind mesh; lm_dev *dev;
 } run;
 
@@ -33,11 +34,11 @@ lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) 
     *m = (lm_cfg){ .model = row, .vocab = vocab, .d = c->model.d, .n_layer = c->model.n_layer, .n_head = c->model.n_head, .n_kv = c->model.n_kv ? c->model.n_kv : c->model.n_head,
                    .d_head = c->model.d_head ? c->model.d_head : c->model.d / c->model.n_head, .max_pos = c->model.max_pos ? c->model.max_pos : c->data.seq, .eps = 1e-5,
                    .init_std = c->model.init_std, .tie = c->model.tie, .bos = -1, .hf_type = row->name };
-    bool gpt2 = !strcmp(row->name, "gpt2");
-    m->act = gpt2 ? LM_ACT_GELU_TANH : LM_ACT_SILU;
-    m->d_ff = c->model.d_ff ? c->model.d_ff : gpt2 ? 4 * m->d : lm_round_up(8 * m->d / 3, 64);
+    m->d_ff = c->model.d_ff;
+    row->usual(m);
     m->rope.d_head = (int)m->d_head; m->rope.base = c->model.rope_theta; m->rope.max_pos = m->max_pos;
-    if (gpt2 && m->max_pos < c->data.seq) return lm_fail(ctx, LM_E_CONFIG, "model.max_pos is %lld, data.seq %lld: gpt2 has no position beyond its table", (long long)m->max_pos, (long long)c->data.seq);
+    if (row->pos_table && m->max_pos < c->data.seq)
+        return lm_fail(ctx, LM_E_CONFIG, "model.max_pos is %lld, data.seq %lld: %s has no position beyond its table", (long long)m->max_pos, (long long)c->data.seq, row->name);
     return lm_cfg_check(ctx, m);
 }
 static lm_err open_text(run *r, const char *path, lm_shards **out) {
@@ -57,26 +58,56 @@ static lm_err tokenizer(run *r) {
     if (!r->c->data.path) return open_text(r, NULL, NULL);
     return lm_data_train_tokenizer(r->ctx, r->c->data.path, r->c->tokenizer.vocab, &r->tok);
 }
+/* Text, or shards made with this run's tokenizer. */
+static lm_err open_data(run *r, const char *path, lm_shards **out) {
+    LM_TRY(open_text(r, path, out));
+    const lm_hash128_t t = lm_tok_hash(r->tok), d = lm_shards_tok_hash(*out);
+    if (t.lo == d.lo && t.hi == d.hi) return LM_OK;
+    return lm_fail(r->ctx, LM_E_MISMATCH, "%s was tokenized with another tokenizer than this run's; tokenize it again or set tokenizer.path to the one it was made with", path);
+}
+/* data.path with weight 1, then the sources of data.mix: "PATH:WEIGHT". */
+static lm_err open_mix(run *r, int64_t n) {
+    const lm_strlist *m = &r->c->data.mix;
+    r->source = lm_arena_alloc(r->a, (size_t)(m->n + 1) * sizeof *r->source);
+    r->mix = lm_arena_alloc(r->a, (size_t)(m->n + 1) * sizeof *r->mix);
+    if (!r->source || !r->mix) return LM_E_NOMEM;
+    r->source[0] = (lm_source){ r->data, 1.0, 0, n };
+    r->data_hash = lm_shards_hash(r->data);
+    for (int i = 0; i < m->n; i++) {
+        const char *colon = strrchr(m->v[i], ':'), *num = colon ? colon + 1 : "";
+        char *end;
+        const double w = strtod(num, &end);
+        if (!*num || *end || !(w > 0) || !isfinite(w)) return lm_fail(r->ctx, LM_E_CONFIG, "data.mix: got '%s', wanted PATH:WEIGHT with a positive weight, such as other.txt:0.5", m->v[i]);
+        char *path = lm_arena_printf(r->a, "%.*s", (int)(colon - m->v[i]), m->v[i]);
+        if (!path) return LM_E_NOMEM;
+        LM_TRY(open_data(r, path, &r->mix[i]));
+        if (lm_shards_tokens(r->mix[i]) < r->c->data.seq + 1)
+            return lm_fail(r->ctx, LM_E_DATA, "%s has %lld tokens: not one sequence of data.seq = %lld", path, (long long)lm_shards_tokens(r->mix[i]), (long long)r->c->data.seq);
+        r->source[i + 1] = (lm_source){ r->mix[i], w, 0, 0 };
+        const lm_hash128_t both[] = { r->data_hash, lm_shards_hash(r->mix[i]) };
+        r->data_hash = lm_hash128(both, sizeof both);
+    }
+    return LM_OK;
+}
 static lm_err prepare_data(run *r) {
     LM_TRY(tokenizer(r));
-    LM_TRY(open_text(r, r->c->data.path, &r->data));
-    lm_hash128_t th = lm_tok_hash(r->tok), dh = lm_shards_tok_hash(r->data);
-    if (th.lo != dh.lo || th.hi != dh.hi)
-        return lm_fail(r->ctx, LM_E_MISMATCH, "%s was tokenized with another tokenizer than this run's; tokenize it again or set tokenizer.path to the one it was made with", r->c->data.path);
+    LM_TRY(open_data(r, r->c->data.path, &r->data));
     if (r->c->data.val_path) LM_TRY(open_text(r, r->c->data.val_path, &r->val_data));
     int64_t n = lm_shards_tokens(r->data), held = 0;
     if (!r->val_data) held = lm_min64(n, lm_max64(r->c->data.val_fraction > 0 ? r->c->data.seq + 1 : 0, (int64_t)(r->c->data.val_fraction * (double)n)));
     if (n - held < r->c->data.seq + 1)
         return lm_fail(r->ctx, LM_E_DATA, "%s has %lld tokens, %lld of them held out: not one sequence of data.seq = %lld; use more text or a smaller data.seq", r->c->data.path, (long long)n,
                        (long long)held, (long long)r->c->data.seq);
-    lm_source s = { r->data, 1.0, 0, n - held };
-    const lm_loader_opts lo = { .sources = &s, .n_source = 1, .seq = r->c->data.seq, .seed = (uint64_t)r->c->train.seed, .mask_docs = r->c->data.mask_docs, .shuffle = true };
+    LM_TRY(open_mix(r, n - held));
+    const lm_hash128_t both[] = { r->data_hash, r->val_data ? lm_shards_hash(r->val_data) : (lm_hash128_t){0} };
+    r->data_hash = lm_hash128(both, sizeof both);
+    const lm_loader_opts lo = { .sources = r->source, .n_source = 1 + r->c->data.mix.n, .seq = r->c->data.seq, .seed = (uint64_t)r->c->train.seed, .mask_docs = r->c->data.mask_docs, .shuffle = true };
     LM_TRY(lm_loader_new(&r->loader, r->ctx, &lo));
     r->val_first = r->val_data ? 0 : n - held;
     r->val_count = r->val_data ? lm_shards_tokens(r->val_data) : held;
     if (r->val_count > r->c->data.seq) {
         lm_source v = { r->val_data ? r->val_data : r->data, 1.0, r->val_first, r->val_count };
-        lm_loader_opts vo = lo; vo.sources = &v; vo.shuffle = false;
+        lm_loader_opts vo = lo; vo.sources = &v; vo.n_source = 1; vo.shuffle = false;
         LM_TRY(lm_loader_new(&r->val, r->ctx, &vo));
     }
     return LM_OK;
@@ -158,12 +189,24 @@ static lm_err save_weights(run *r, const char *dir) {
     LM_TRY(lm_trainer_save_hf(r->t, dir));
     return agree(r, leader(r) ? lm_tok_save(r->ctx, r->tok, dir) : LM_OK, "writing the tokenizer");
 }
-static lm_err checkpoint(run *r, int64_t step) {
+/* A full disk is no reason to throw a run away while its last checkpoint is whole: said aloud, and tried again at the next occasion. Where there is none (must), it is an error. */
+static lm_err unless_full(run *r, lm_err e, int64_t step, bool must) {
+    double full[1] = { leader(r) && e == LM_E_NOSPACE };
+    char why[1200];
+    if (must || !e) return e;
+    snprintf(why, sizeof why, "%s", lm_error(r->ctx));
+    LM_TRY(lm_comm_sum(r->comm, full, 1));
+    if (full[0] == 0) return lm_fail(r->ctx, e, "%s", why);
+    if (leader(r)) lm_log(r->ctx, LM_LOG_WARN, "train", "step %lld: %s; training goes on and tries again next time", (long long)step, why);
+    return LM_OK;
+}
+static lm_err checkpoint(run *r, int64_t step, bool must) {
     r->st.step = step; r->st.seqs = step * r->c->train.batch;
-    r->st.tok_hash = lm_tok_hash(r->tok); r->st.config_hash = r->cfg_hash; r->st.isa = r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
+    r->st.tok_hash = lm_tok_hash(r->tok); r->st.config_hash = r->cfg_hash; r->st.data_hash = r->data_hash; r->st.isa = r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
     LM_TRY(agree(r, r->metrics ? lm_out_flush(r->metrics) : LM_OK, "writing metrics.jsonl"));
     LM_TRY(lm_trainer_pull(r->t));
-    LM_TRY(lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep));
+    const lm_err err = lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep);
+    if (err) return unless_full(r, err, step, must);
     lm_run_event e = { .kind = LM_RUN_CKPT, .step = step, .text = r->ckpt_dir };
     emit(r, &e);
     return LM_OK;
@@ -173,7 +216,13 @@ static lm_err validation_point(run *r, int64_t step, lm_run_event *last) {
     if (!r->val) return LM_OK;
     LM_TRY(validate(r, &loss, &bpb));
     bool best = !(loss >= r->st.best_val);
-    if (best) { char *d = in_out(r, "best"); r->st.best_val = loss; LM_TRY(agree(r, d ? LM_OK : LM_E_NOMEM, "naming a folder")); LM_TRY(save_weights(r, d)); }
+    if (best) {
+        char *d = in_out(r, "best");
+        LM_TRY(agree(r, d ? LM_OK : LM_E_NOMEM, "naming a folder"));
+        const lm_err err = save_weights(r, d);
+        if (!err) r->st.best_val = loss;
+        LM_TRY(unless_full(r, err, step, false));
+    }
     last->val_loss = loss; last->val_bpb = bpb;
     lm_run_event e = { .kind = LM_RUN_VAL, .step = step, .val_loss = loss, .val_bpb = bpb, .best = best };
     emit(r, &e);
@@ -246,7 +295,7 @@ static lm_err loop(run *r) {
         emit(r, &e);
         if (last || (r->c->train.val_every && (s + 1) % r->c->train.val_every == 0)) LM_TRY(validation_point(r, s + 1, &e));
         if (r->c->train.sample_every && ((s + 1) % r->c->train.sample_every == 0 || last)) LM_TRY(sample_point(r, s + 1));
-        if (last || stop || (r->c->train.checkpoint_every && (s + 1) % r->c->train.checkpoint_every == 0)) LM_TRY(checkpoint(r, s + 1));
+        if (last || stop || (r->c->train.checkpoint_every && (s + 1) % r->c->train.checkpoint_every == 0)) LM_TRY(checkpoint(r, s + 1, last || stop));
         if (stop && !last) return lm_fail(r->ctx, LM_E_CANCELLED, "stopped at step %lld; the checkpoint is written, --resume continues", (long long)(s + 1));
     }
     LM_TRY(save_weights(r, r->c->out));
@@ -255,23 +304,63 @@ static lm_err loop(run *r) {
     emit(r, &end);
     return LM_OK;
 }
-/* The checkpoint that rank 0 chose, on every rank (lm_arena). */
+/* A run that ended before its first checkpoint: its folder is there, and nothing that could be one. */
+static lm_err no_step_yet(run *r, bool *none) {
+    char **names;
+    int n;
+    *none = r->begun;
+    if (!*none || !lm_exists(r->ckpt_dir)) return LM_OK;
+    LM_TRY(lm_dir_list(r->ctx, r->ckpt_dir, &names, &n));
+    for (int i = 0; i < n; i++) if (!strncmp(names[i], "step-", 5) && !strstr(names[i], ".tmp")) *none = false;
+    lm_free(r->ctx, names);
+    return LM_OK;
+}
+/* The checkpoint that rank 0 chose, on every rank (lm_arena); NULL: there is none yet, begin at the beginning. */
 static lm_err newest(run *r, char **path) {
     char *found = NULL;
     int64_t n = 0;
-    lm_err err = leader(r) ? lm_ckpt_find(r->ctx, r->ckpt_dir, &found) : LM_OK;
+    bool none = false;
+    lm_err err = leader(r) ? no_step_yet(r, &none) : LM_OK;
+    if (!err && leader(r) && !none) err = lm_ckpt_find(r->ctx, r->ckpt_dir, &found);
     if (!err && found) n = (int64_t)strlen(found) + 1;
     err = agree(r, err, "looking for a checkpoint");
     if (!err) err = r->comm->broadcast(r->comm, &n, sizeof n, 0);
+    if (!err && !n) { *path = NULL; return LM_OK; }
     if (!err) err = agree(r, (*path = lm_arena_alloc(r->a, (size_t)n)) ? LM_OK : LM_E_NOMEM, "naming the checkpoint");
     if (!err) { if (found) memcpy(*path, found, (size_t)n); err = r->comm->broadcast(r->comm, *path, (size_t)n, 0); }
     lm_free(r->ctx, found);
     return err;
 }
+static bool same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
+/* What a checkpoint was made with, against what is here now. */
+static lm_err same_run(run *r, const char *found, const char *config) {
+    lm_ctx *ctx = r->ctx;
+    const char *what = "";
+    if (!found || !same(r->st.config_hash, r->cfg_hash)) LM_TRY(lm_run_cfg_differs(ctx, r->a, config, r->c, &what));
+    if (!found) return *what ? lm_fail(ctx, LM_E_MISMATCH, "%s was begun with another configuration: %s", r->c->out, what) : LM_OK;
+    if (!same(r->st.config_hash, r->cfg_hash)) {
+        return lm_fail(ctx, LM_E_MISMATCH, "%s was written under another configuration%s%s (%s holds it; model, data, optimizer and batch keys must be equal to resume)", found, *what ? ": " : "", what, config);
+    }
+    if (!same(r->st.tok_hash, lm_tok_hash(r->tok)))
+        return lm_fail(ctx, LM_E_MISMATCH, "%s was written with another tokenizer than %s/tokenizer.json: put the old one back, or start a new run", found, r->c->out);
+    if (!same(r->st.data_hash, r->data_hash))
+        return lm_fail(ctx, LM_E_MISMATCH, "%s was written while training on other data than %s%s%s hold%s now: put the old data back, or start a new run from these weights (model.from)", found, r->c->data.path,
+                       r->c->data.val_path ? " and " : "", r->c->data.val_path ? r->c->data.val_path : "", r->c->data.val_path ? "" : "s");
+    const char *isa = lm_cpu_isa_of(lm_cpu_features_of(ctx));
+    if (leader(r) && strcmp(r->st.isa, isa)) lm_log(ctx, LM_LOG_WARN, "train", "%s was written with %s kernels, this run has %s: it goes on, but not to the bit as it would have there", found, *r->st.isa ? r->st.isa : "unknown", isa);
+    return LM_OK;
+}
+static lm_err lock(run *r) {
+    char *path = in_out(r, ".lock");
+    return path ? lm_lock_take(&r->lock, r->ctx, path, r->c->out) : LM_E_NOMEM;
+}
 /* Rank 0's part of beginning: a folder of one's own. */
+static lm_err taken(run *r) { return lm_fail(r->ctx, LM_E_CONFIG, "%s already holds a run: add --resume to continue it, or choose another out", r->c->out); }
 static lm_err fresh_folder(run *r, const char *metrics) {
-    if (lm_exists(r->ckpt_dir) || lm_exists(metrics)) return lm_fail(r->ctx, LM_E_CONFIG, "%s already holds a run: add --resume to continue it, or choose another out", r->c->out);
+    if (lm_exists(r->ckpt_dir) || lm_exists(metrics)) return taken(r);
     LM_TRY(lm_dir_make(r->ctx, r->c->out));
+    LM_TRY(lock(r));
+    if (lm_exists(r->ckpt_dir) || lm_exists(metrics)) return taken(r);                  /* by one that was quicker */
     return lm_tok_save(r->ctx, r->tok, r->c->out);
 }
 static lm_err open_outputs(run *r) {
@@ -280,15 +369,21 @@ static lm_err open_outputs(run *r) {
     lm_opt_dump_yaml(&yaml, lm_run_options, r->c);
     lm_err err = lm_str_err(&yaml);
     r->cfg_hash = lm_run_cfg_hash(r->c);
-    char *metrics = in_out(r, "metrics.jsonl"), *config = in_out(r, "config.yaml"), *found = NULL;
-    if (!err && (!metrics || !config || !(r->ckpt_dir = in_out(r, "checkpoints")))) err = LM_E_NOMEM;
+    char *metrics = in_out(r, "metrics.jsonl"), *config = in_out(r, "config.yaml"), *mark = in_out(r, ".lock"), *found = NULL;
+    if (!err && (!metrics || !config || !mark || !(r->ckpt_dir = in_out(r, "checkpoints")))) err = LM_E_NOMEM;
     r->st.best_val = 1e300;
     LM_GOTO(agree(r, err, "naming the outputs"), done);
     if (r->o->resume) {
+        r->begun = lm_exists(config) || lm_exists(mark);               /* before the lock makes the mark */
+        LM_GOTO(agree(r, leader(r) && lm_is_dir(r->c->out) ? lock(r) : LM_OK, "taking the folder"), done);
         LM_GOTO(newest(r, &found), done);
-        LM_GOTO(lm_ckpt_load(r->t, found, &r->st), done);
-        if (r->st.config_hash.lo != r->cfg_hash.lo || r->st.config_hash.hi != r->cfg_hash.hi) {
-            err = lm_fail(ctx, LM_E_MISMATCH, "%s was written under another configuration; %s holds it (model, data, optimizer and batch keys must be equal to resume)", found, config); goto done; }
+        if (found) LM_GOTO(agree(r, lm_ckpt_peek(ctx, found, &r->st), "reading the checkpoint"), done);
+        LM_GOTO(agree(r, same_run(r, found, config), "comparing with the checkpoint"), done);
+        if (found) LM_GOTO(lm_ckpt_load(r->t, found, &r->st), done);
+        else if (leader(r)) {
+            lm_log(ctx, LM_LOG_WARN, "train", "%s holds no checkpoint yet: the run begins at step 0", r->c->out);
+            if ((err = lm_tok_save(ctx, r->tok, r->c->out))) { err = agree(r, err, "opening the outputs"); goto done; }
+        }
         if (leader(r)) err = lm_run_trim_metrics(ctx, metrics, r->st.step);
         const char *places[] = { r->c->out, r->ckpt_dir, in_out(r, "best") };
         for (int i = 0; i < LM_COUNT(places) && leader(r) && !err; i++) err = places[i] ? lm_run_sweep(ctx, places[i]) : LM_E_NOMEM;
@@ -300,6 +395,12 @@ done:
     lm_str_free(&yaml);
     return err;
 }
+/* Between the parts of beginning: nothing is written yet. */
+static lm_err not_stopped(run *r) {
+    double v[1] = { r->o->stop && *r->o->stop };
+    LM_TRY(lm_comm_sum(r->comm, v, 1));
+    return v[0] > 0 && !r->o->dry ? lm_fail(r->ctx, LM_E_CANCELLED, "interrupted before the first step: nothing was changed") : LM_OK;
+}
 lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
     run r = { .ctx = ctx, .c = c, .o = o, .comm = o->comm ? o->comm : lm_comm_self(), .t0 = lm_now() };
     lm_err err;
@@ -307,6 +408,7 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
     LM_GOTO(mesh_kind(&r), done);
     if (c->device && strcmp(c->device, "cpu")) LM_GOTO(lm_dev_open(&r.dev, ctx, c->device), done);
     LM_GOTO(agree(&r, prepare_data(&r), "opening the data"), done);
+    LM_GOTO(not_stopped(&r), done);
     lm_run_event d = { .kind = LM_RUN_DATA, .data_tokens = lm_shards_tokens(r.data), .data_bytes = lm_shards_bytes(r.data), .val_tokens = r.val_count, .vocab = lm_tok_vocab(r.tok) };
     emit(&r, &d);
     LM_GOTO(agree(&r, load_model(&r), "making the model"), done);
@@ -316,11 +418,18 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
     lm_run_event p = { .kind = LM_RUN_PLAN, .plan = &plan, .trainer = r.t, .accum = r.accum, .steps = c->train.steps, .flops = plan.accumulate.flops * (double)r.accum + plan.update.flops };
     emit(&r, &p);
     if (o->dry) goto done;
+    LM_GOTO(not_stopped(&r), done);
     LM_GOTO(open_outputs(&r), done);
     err = loop(&r);
 done:
-    if (r.metrics) { lm_err e = lm_out_commit(r.metrics); if (!err) err = e; }
+    if (r.metrics) {
+        char why[1500]; snprintf(why, sizeof why, "%s", lm_error(ctx));
+        const lm_err e = lm_out_commit(r.metrics);
+        if (err) lm_fail(ctx, err, "%s", why); else err = e;         /* the first failure is the one to tell of */
+    }
+    lm_lock_drop(r.lock);
     lm_batch_free(ctx, &r.b); lm_loader_free(r.val); lm_loader_free(r.loader); lm_trainer_free(r.t); lm_store_free(r.store); lm_dev_close(r.dev);
+    for (int i = 0; r.mix && i < c->data.mix.n; i++) lm_shards_close(r.mix[i]);
     lm_shards_close(r.val_data); lm_shards_close(r.data); lm_tok_free(r.tok); lm_arena_free(r.a);
     return err;
 }

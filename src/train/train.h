@@ -29,6 +29,7 @@ typedef struct {
     lm_comm *comm; lm_mesh_kind mesh;        /* NULL: alone */
     lm_dev *dev;                             /* NULL: this processor. Then what is in the store is current on the device alone: lm_trainer_pull */
     bool dry;                                /* plan only */
+    uint64_t features;                       /* lm_plan_opts.features; 0 = the context's */
 } lm_trainer_opts;
 /* Sizes are this rank's; n_params the model's. */
 typedef struct { lm_plan_stats accumulate, update, eval; size_t params, n_params, grads, optim, total; int recompute; } lm_trainer_plan;
@@ -55,9 +56,10 @@ int lm_trainer_n_params(const lm_trainer *t);
 const lm_optim_param *lm_trainer_param(const lm_trainer *t, int i);
 
 /* ---- checkpoints: DIR/step-N/{config.json, model.safetensors, optimizer.safetensors, manifest.json}, DIR/latest ------------------------------ */
-typedef struct { int64_t step, seqs; double best_val; lm_hash128_t tok_hash, config_hash; const char *isa; } lm_ckpt_state;
+typedef struct { int64_t step, seqs; double best_val; lm_hash128_t tok_hash, config_hash, data_hash; const char *isa; /* of lm_cpu_isa_names(); "" if it was read and is none of them */ } lm_ckpt_state;
 lm_err lm_ckpt_save(lm_trainer *t, const char *dir, const lm_ckpt_state *st, int keep_last);     /* atomic; keeps the last k and `best`; written by rank 0 */
 lm_err lm_ckpt_find(lm_ctx *ctx, const char *dir, char **path);                                /* newest whole one; LM_E_NOTFOUND if none; lm_free */
 lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st);                       /* checks every hash; the store is filled */
+lm_err lm_ckpt_peek(lm_ctx *ctx, const char *path, lm_ckpt_state *st);                         /* what its manifest says; no file is hashed */
 lm_err lm_ckpt_verify(lm_ctx *ctx, const char *path);
 #endif

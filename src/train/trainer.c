@@ -32,11 +32,7 @@ static lm_err forward(lm_trainer *t, lm_graph *g, bool training, lm_value **loss
     *loss = lm_xent(g, out.hidden, out.head, lm_input(g, "target", &ids), NULL, training ? (float)t->o.label_smoothing : 0.0f, training ? (float)t->o.z_loss : 0.0f);
     lm_graph_output(g, "loss", *loss);
     for (int i = 0; params && i < t->n_param; i++) {
-        params[i] = NULL;
-        for (int v = 0; v < lm_graph_n_values(g) && !params[i]; v++) {
-            lm_value *x = lm_graph_value(g, v);
-            if (x->kind == LM_V_STATE && !strcmp(x->name, t->param[i].name)) params[i] = x;
-        }
+        params[i] = lm_graph_find(g, LM_V_STATE, t->param[i].name);
         if (!params[i]) return lm_fail(t->ctx, LM_E_INTERNAL, "%s is not in the graph", t->param[i].name);
     }
     return lm_graph_err(g);
@@ -70,7 +66,7 @@ static lm_err update_graph(lm_trainer *t, lm_graph **out) {
     *out = g; return LM_OK;
 }
 static lm_err plan_of(lm_trainer *t, lm_graph *g, lm_mem_tag tag, bool dry, lm_plan *share, lm_plan **out) {
-    const lm_plan_opts po = { .store = t->store, .create_states = true, .state_tag = tag, .comm = t->o.comm, .dry = dry, .share = share, .dev = t->o.dev };
+    const lm_plan_opts po = { .store = t->store, .create_states = true, .state_tag = tag, .comm = t->o.comm, .features = t->o.features, .dry = dry, .share = share, .dev = t->o.dev };
     return lm_plan_new(out, t->ctx, g, &po);
 }
 static size_t states_total(const lm_trainer *t, size_t *params, size_t *optim) {

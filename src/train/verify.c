@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "format/yaml.h"
+#include "train/report.h"
 #include "train/run.h"
 
 typedef struct { int64_t until; volatile int stop; void (*event)(void *, const lm_run_event *); void *ud; } watch;
@@ -61,7 +62,29 @@ static lm_err need_step(lm_ctx *ctx, lm_arena *a, const char *out, int64_t step,
     lm_str_free(&have); lm_free(ctx, names);
     return err;
 }
-static lm_err config(lm_ctx *ctx, lm_arena *a, const char *out, const char *scratch, lm_run_cfg *c) {
+/* The data are what they were when they were tokenized. Text files are compared by the checkpoint's hash when the run is resumed. */
+static lm_err whole_data(lm_ctx *ctx, const char *path) {
+    lm_shards *s;
+    if (!path || !lm_is_dir(path)) return LM_OK;
+    LM_TRY(lm_shards_open(&s, ctx, path));
+    lm_err err = lm_shards_verify(s);
+    lm_shards_close(s);
+    return err;
+}
+/* What was said of the scratch folder is said of the run's. */
+static void say_of(lm_ctx *ctx, lm_err err, const char *scratch, const char *out) {
+    lm_str s = { .ctx = NULL };
+    const size_t n = strlen(scratch);
+    for (const char *p = lm_error(ctx), *q;; p = q + n) {
+        q = strstr(p, scratch);
+        lm_str_add(&s, p, q ? (size_t)(q - p) : strlen(p));
+        if (!q) break;
+        lm_str_puts(&s, out);
+    }
+    if (!lm_str_err(&s) && s.p) lm_fail(ctx, err, "%s", s.p);
+    lm_str_free(&s);
+}
+static lm_err config(lm_ctx *ctx, lm_arena *a, const char *out, const char *from, const char *scratch, lm_run_cfg *c) {
     char *path = lm_arena_printf(a, "%s/config.yaml", out);
     lm_yaml y;
     if (!path) return LM_E_NOMEM;
@@ -69,6 +92,13 @@ static lm_err config(lm_ctx *ctx, lm_arena *a, const char *out, const char *scra
     LM_TRY(lm_yaml_load(ctx, a, path, &y));
     LM_TRY(lm_yaml_apply(ctx, a, path, &y, "", lm_run_options, c));
     if (c->mesh && *c->mesh) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s was trained by several ranks (mesh=%s): its steps are re-executed by one here", out, c->mesh);
+    lm_ckpt_state st;
+    LM_TRY(lm_ckpt_peek(ctx, from, &st));
+    const lm_hash128_t h = lm_run_cfg_hash(c);
+    if (h.lo != st.config_hash.lo || h.hi != st.config_hash.hi)
+        return lm_fail(ctx, LM_E_MISMATCH, "%s is not the configuration that %s was written under: it was changed since (model, data, optimizer, seed or batch keys)", path, from);
+    LM_TRY(whole_data(ctx, c->data.path));
+    LM_TRY(whole_data(ctx, c->data.val_path));
     c->out = scratch; c->train.val_every = c->train.sample_every = c->train.checkpoint_every = 0; c->train.keep = 1000;
     return LM_OK;
 }
@@ -85,7 +115,7 @@ lm_err lm_train_verify(lm_ctx *ctx, const char *out, int64_t a, int64_t b, lm_ha
     LM_GOTO(need_step(ctx, m, out, a, &from), done);
     LM_GOTO(need_step(ctx, m, out, b, &to), done);
     LM_GOTO(weights_hash(ctx, to, want), done);
-    LM_GOTO(config(ctx, m, out, scratch, &cfg), done);
+    LM_GOTO(config(ctx, m, out, from, scratch, &cfg), done);
     if (b > cfg.train.steps) { err = lm_fail(ctx, LM_E_RANGE, "the run has %lld steps, %lld were asked for", (long long)cfg.train.steps, (long long)b); goto done; }
     LM_GOTO(same_folder(ctx, m, from, dir), scrap);
     LM_GOTO(same_file(ctx, tok, tok2), scrap);
@@ -95,8 +125,10 @@ lm_err lm_train_verify(lm_ctx *ctx, const char *out, int64_t a, int64_t b, lm_ha
     if (err == LM_E_CANCELLED && lm_is_dir(after)) err = LM_OK;
     if (!err) err = weights_hash(ctx, after, got);
 scrap:
-    {   char why[1500]; snprintf(why, sizeof why, "%s", lm_error(ctx));
-        lm_err e = lm_exists(scratch) ? lm_dir_remove(ctx, scratch) : LM_OK;
+    {   if (err) say_of(ctx, err, scratch, out);
+        char why[1500]; snprintf(why, sizeof why, "%s", lm_error(ctx));
+        lm_err e = lm_dir_remove(ctx, scratch);
+        if (e) e = lm_dir_remove(ctx, scratch);
         if (err) lm_fail(ctx, err, "%s", why); else err = e; }
 done:
     lm_arena_free(m);

@@ -9,12 +9,13 @@ extern "C" {
 }
 enum { PARTS = 32, LM_GROUP = 8 };                                         /* parts of a sequence at most; heads that share a reading */
 struct args { lm_cv q, o; const void *k, *v; const int32_t *table, *seq, *pos; float *part; int64_t n, per, pages, window, seqs; int heads, kv, d, bf16, splits, each; float scale; bool round; int32_t *fault; };
-__device__ __forceinline__ float page_at(const void *p, int bf16, int64_t at, bool round) {
-    if (bf16) return __bfloat162float(static_cast<const __nv_bfloat16 *>(p)[at]);
-    const float f = static_cast<const float *>(p)[at];
-    return round ? __bfloat162float(__float2bfloat16_rn(f)) : f;
-}
-static __global__ void __launch_bounds__(128) parts(const args a) {
+template <bool half> struct page_of { typedef float raw; };
+template <> struct page_of<true> { typedef __nv_bfloat16 raw; };
+__device__ __forceinline__ float number(float x, bool round) { return round ? __bfloat162float(__float2bfloat16_rn(x)) : x; }
+__device__ __forceinline__ float number(__nv_bfloat16 x, bool round) { (void)round; return __bfloat162float(x); }
+template <bool bf16> __global__ void __launch_bounds__(128) parts(const args a) {
+    typedef typename page_of<bf16>::raw raw;
+    const raw *const keys = static_cast<const raw *>(a.k), *const values = static_cast<const raw *>(a.v);
     __shared__ float sq[LM_GROUP][LM_ATTN_MAX_D], sp[LM_GROUP][LM_KV_PAGE], top[LM_GROUP], keep[LM_GROUP], sum[LM_GROUP];
     const int64_t n = blockIdx.x; const int group = a.heads / a.kv, packs = (group + LM_GROUP - 1) / LM_GROUP, hk = blockIdx.y / packs, g0 = blockIdx.y % packs * LM_GROUP, G = min(LM_GROUP, group - g0);
     const int split = blockIdx.z, lane = threadIdx.x % 32, w = threadIdx.x / 32, h0 = hk * group + g0, D = a.d;
@@ -22,6 +23,9 @@ static __global__ void __launch_bounds__(128) parts(const args a) {
     if (pos < 0 || p0 * LM_KV_PAGE > pos) return;
     const int64_t s = a.seq[n];
     if (s < 0 || s >= a.seqs || pos >= a.per * LM_KV_PAGE) { if (a.fault) *a.fault = LM_E_RANGE; return; }
+    for (int i = threadIdx.x; i < LM_GROUP * LM_ATTN_MAX_D; i += 128) sq[i / LM_ATTN_MAX_D][i % LM_ATTN_MAX_D] = 0;      /* heads beyond the group take part with zeros */
+    for (int i = threadIdx.x; i < LM_GROUP * LM_KV_PAGE; i += 128) sp[i / LM_KV_PAGE][i % LM_KV_PAGE] = 0;
+    __syncthreads();
     for (int i = threadIdx.x; i < G * D; i += 128) sq[i / D][i % D] = lm_in(a.q, n * a.q.rs + static_cast<int64_t>(h0) * D + i, a.round) * a.scale;
     if (threadIdx.x < LM_GROUP) { top[threadIdx.x] = -INFINITY; sum[threadIdx.x] = 0; }
     float o[LM_GROUP][2] = {};
@@ -34,13 +38,15 @@ static __global__ void __launch_bounds__(128) parts(const args a) {
             const int t = lane % 16, half = lane / 16, d0 = half * (D / 2), d1 = half ? D : D / 2; const int64_t x = p * LM_KV_PAGE + w * 16 + t;
             float acc[LM_GROUP] = {};
             for (int d = d0; d < d1; d += 8) {
-                float kd[8];
+                raw kd[8];
 #pragma unroll
-                for (int e = 0; e < 8; e++) kd[e] = d + e < d1 ? page_at(a.k, a.bf16, base + (static_cast<int64_t>(w) * D + d + e) * 16 + t, a.round) : 0.0f;
+                for (int e = 0; e < 8; e++) kd[e] = keys[base + (static_cast<int64_t>(w) * D + (d + e < d1 ? d + e : d)) * 16 + t];
 #pragma unroll
-                for (int e = 0; e < 8; e++)
+                for (int e = 0; e < 8; e++) {
+                    const float x = d + e < d1 ? number(kd[e], a.round) : 0.0f;
 #pragma unroll
-                    for (int g = 0; g < LM_GROUP; g++) if (g < G && d + e < d1) acc[g] = fmaf(sq[g][d + e], kd[e], acc[g]);
+                    for (int g = 0; g < LM_GROUP; g++) acc[g] = fmaf(sq[g][d + e < d1 ? d + e : d], x, acc[g]);
+                }
             }
 #pragma unroll
             for (int g = 0; g < LM_GROUP; g++) {
@@ -65,13 +71,15 @@ static __global__ void __launch_bounds__(128) parts(const args a) {
 #pragma unroll
             for (int g = 0; g < LM_GROUP; g++) if (g < G) o[g][e] *= keep[g];
             for (int t = 0; t < tokens; t += 8) {
-                float vd[8];
+                raw vd[8];
 #pragma unroll
-                for (int q = 0; q < 8; q++) vd[q] = t + q < tokens ? page_at(a.v, a.bf16, base + static_cast<int64_t>(t + q) * D + d, a.round) : 0.0f;
+                for (int q = 0; q < 8; q++) vd[q] = values[base + static_cast<int64_t>(t + q < tokens ? t + q : t) * D + d];
 #pragma unroll
-                for (int q = 0; q < 8; q++)
+                for (int q = 0; q < 8; q++) {
+                    const float x = t + q < tokens ? number(vd[q], a.round) : 0.0f;
 #pragma unroll
-                    for (int g = 0; g < LM_GROUP; g++) if (g < G && t + q < tokens) o[g][e] = fmaf(sp[g][t + q], vd[q], o[g][e]);
+                    for (int g = 0; g < LM_GROUP; g++) o[g][e] = fmaf(t + q < tokens ? sp[g][t + q] : 0.0f, x, o[g][e]);
+                }
             }
         }
     }
@@ -117,7 +125,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!a.n) return LM_OK;
     const int packs = (a.heads / a.kv + LM_GROUP - 1) / LM_GROUP;
     if (a.splits > 65535 || a.kv * packs > 65535) return LM_E_RANGE;
-    parts<<<dim3(static_cast<unsigned>(a.n), static_cast<unsigned>(a.kv * packs), static_cast<unsigned>(a.splits)), 128, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    const dim3 grid(static_cast<unsigned>(a.n), static_cast<unsigned>(a.kv * packs), static_cast<unsigned>(a.splits));
+    if (a.bf16) parts<true><<<grid, 128, 0, LM_CUDA_STREAM(scratch)>>>(a); else parts<false><<<grid, 128, 0, LM_CUDA_STREAM(scratch)>>>(a);
     join<<<dim3(static_cast<unsigned>(a.n), static_cast<unsigned>(a.heads)), 128, 0, LM_CUDA_STREAM(scratch)>>>(a);
     return lm_cuda_launched();
 }

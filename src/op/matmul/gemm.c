@@ -31,8 +31,8 @@ bool lm_gemm_b_here(const lm_gemm *g) { return g->b.layout == LM_PANEL16 && g->b
 lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
     static const int16_t mbs[] = { 1024, 512, 256, 128, 64, 32 }, nbps[] = { 24, 12, 6, 3 };
     const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1);
-    lm_gemm_grid t = { .mb = M, .nbp = 8 };
-    if (M > 16) {
+    lm_gemm_grid t = { .mb = g->mb ? g->mb : M, .nbp = g->mb ? g->nbp : 8 };
+    if (M > 16 && !g->mb) {
         const double ca = g->a.row || g->apack ? 0.4 : 2, cb = lm_gemm_b_here(g) || g->bpack ? 5 : 15;
         double best = 1e30;
         for (int j = 0; j < LM_COUNT(nbps); j++)

@@ -31,6 +31,7 @@ typedef struct lm_gemm {
     const void *bias; lm_dtype bias_dtype;  /* F32 or BF16, N numbers, or NULL */
     void *apack, *bpack;                   /* A, B already packed for all tiles in the kernel's own form, or NULL: every tile sees to it */
     bool acc, round;                       /* C +=; operands rounded to bf16 first */
+    int64_t mb, nbp;                       /* f32: the tile, from a caller that knows better (a multiple of 24, or all rows; at most LM_GEMM_NBP); 0: chosen */
 } lm_gemm;
 typedef struct lm_gemm_grid { int64_t mb, nbp, n_m, n_n, tiles; } lm_gemm_grid;
 
@@ -49,7 +50,14 @@ size_t lm_gemm_f32_scratch(const lm_gemm *g);                  /* per thread; en
 bool lm_gemm_b_here(const lm_gemm *g);                         /* f32: B is read where it lies */
 int64_t lm_gemm_kc(const lm_gemm *g);                          /* block of k */
 typedef void lm_gemm_tile_fn(const lm_gemm *g, int64_t tile, void *scratch);
+/* Up to LM_FEW_ROWS rows against bf16 panels, columns n0 … n1-1 (few_simd.c). bias: N - n0 of them rounded up to 16, or NULL; scratch: 8 KiB. */
+enum { LM_FEW_ROWS = 8 };
+typedef void lm_few_tile_fn(const lm_gemm *g, int64_t batch, int64_t n0, int64_t n1, const float *bias, float *scratch);
+lm_few_tile_fn lm_few_tile_avx512, lm_few_tile_avx2, lm_few_tile_portable;
 lm_gemm_tile_fn lm_gemm_f32_tile_avx512, lm_gemm_f32_tile_avx2, lm_gemm_f32_tile_portable;
+/* A in the kernel's own form, to be an apack: returns its bytes, of at most M + 8 floats per k and 16 per row. */
+typedef size_t lm_gemm_pack_a_fn(const lm_gemm *g, void *apack, void *scratch);
+lm_gemm_pack_a_fn lm_gemm_f32_pack_a_avx512, lm_gemm_f32_pack_a_avx2, lm_gemm_f32_pack_a_portable;
 
 /* ---- bf16: operands in blocks of 16 outer by 32 of k, 1 KiB each ------------------------------------------------------------------
  * A [group of 16 rows][block of k][16][32], B as PANEL16X2: [panel][block of k][16 pairs][16][2]; zeros fill up. Both are packed once, B only if it is not

@@ -26,6 +26,8 @@ static const int8_t pmax[MR + 1] = { 0, 2, 1 };
 enum { NV = 16 / W, NEAR = 64, FAR = 512 };                 /* prefetch, in floats of a panel: from L2 and from further away */
 typedef float vec __attribute__((vector_size(4 * W)));
 typedef float vecu __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(4 * W)));
+typedef uint32_t uvecu __attribute__((vector_size(4 * W), aligned(4), may_alias));
 #define LD(p) (*(const vecu *)(p))
 #define INL static inline __attribute__((always_inline))
 /* An FMA by name: contraction is the compiler's choice (gcc -O1 makes none), the order id is a promise. */
@@ -190,7 +192,12 @@ static void pack_panel(float *restrict d, const lm_mat *m, int64_t batch, int64_
         const uint32_t *s = (const uint32_t *)m->p + (o / 16 * (lm_round_up(m->cols, 32) / 2) + k0 / 2) * 16;
         uint32_t *u = (uint32_t *)d;
         for (int64_t k = 0; k < kc; k += 2, s += 16)
-            for (int j = 0; j < 16; j++) { u[k * 16 + j] = s[j] << 16; if (k + 1 < kc) u[k * 16 + 16 + j] = s[j] & 0xffff0000u; }
+#pragma GCC unroll 4
+            for (int v = 0; v < 16; v += W) {
+                const uvec x = *(const uvecu *)(s + v);
+                *(uvecu *)(u + k * 16 + v) = x << 16;
+                if (k + 1 < kc) *(uvecu *)(u + k * 16 + 16 + v) = x & 0xffff0000u;
+            }
     } else {                                                                            /* PANEL16X2 whose stored rows are the reduction: pairs of columns */
         uint32_t *u = (uint32_t *)tmp;
         for (int64_t k = 0; k < kc; k += 16) {
@@ -253,6 +260,12 @@ static void a_pack(const lm_gemm *g, int64_t i, float *tmp) {
         }
     }
 }
+size_t LM_ISA_NAME(lm_gemm_f32_pack_a)(const lm_gemm *g, void *apack, void *scratch) {
+    lm_gemm p = *g;
+    p.apack = apack;
+    for (int64_t i = 0; i < a_packs(&p); i++) a_pack(&p, i, scratch);
+    return a_bytes(&p);
+}
 static int64_t panel_stride(const lm_gemm *g) { return g->K * 16 + 16; }             /* panels a line apart from a power of two */
 /* Packing B for all tiles: work item i is PACK_P panels of one block of k. */
 enum { PACK_P = 6 };
@@ -289,6 +302,7 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
     float *bp = scratch, *ap = bp + (kc_pack + 1) * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), *tmp = ap + LM_GEMM_STRIP * (kc_pack + 16);
     float *c = g->c + batch * g->c_bs, bias[LM_GEMM_NBP * 16];
     if (g->bias) fetch(bias, g->bias, g->bias_dtype, n0, n1 - n0, false);
+    if (g->M <= LM_FEW_ROWS && lm_bf16_b_here(g) && g->a.row) { LM_ISA_NAME(lm_few_tile)(g, batch, n0, n1, g->bias ? bias : NULL, scratch); return; }
     for (int64_t k0 = 0; k0 < g->K || k0 == 0; k0 += kc_max) {
         const int64_t kc = lm_min64(kc_max, g->K - k0);
         ukr_args u = { .k = kc, .b = bp, /* panels a line apart from a power of two */ .b_ps = kc * 16 + 16, .b_ks = 16, .c_ms = g->c_rs, .load = k0 > 0 || g->acc };

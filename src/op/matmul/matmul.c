@@ -174,6 +174,8 @@ static const lm_sample samples[] = {
     { "nt 3x256x64", P(.tb = true), { T2(3, 256), T2(64, 256), V(64) }, F32 },
     { "bf16 nt 4x264x64", P(.tb = true, .mm = LM_BF16), { T2(4, 264), T2(64, 264) }, BF, .grad_tol = -1 },
     { "bf16 panels", P(.tb = true, .mm = LM_BF16), { T2(7, 70), { .rank = 2, .dim = { 150, 70 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
+    { "bf16 panels, one row, blocks of k", P(.tb = true, .mm = LM_BF16), { T2(1, 1031), { .rank = 2, .dim = { 150, 1031 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, V(150) }, BF },
+    { "bf16 panels, three rows", P(.tb = true, .mm = LM_BF16), { T2(3, 45), { .rank = 2, .dim = { 129, 45 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
     { "bf16 panels crossed", P(.mm = LM_BF16), { T2(35, 70), { .rank = 2, .dim = { 70, 83 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
     { "bf16 f32 panels", P(.tb = true, .mm = LM_BF16), { T2(7, 70), { .rank = 2, .dim = { 50, 70 }, .layout = LM_PANEL16 } }, BF },
     { "bf16 from bf16, 300x520x210", P(.tb = true, .mm = LM_BF16), { { .rank = 2, .dim = { 300, 520 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 210, 520 }, .dtype = LM_BF16 } }, F32 },

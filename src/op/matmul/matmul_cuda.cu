@@ -56,22 +56,38 @@ static lm_err any(const lm_cuda_gemm *g, cudaStream_t s) {
 
 /* ---- one to four rows against W (N,K): decode ------------------------------------------------------------------------------------------------------ */
 enum { FEW = 4 };
-template <int M> __global__ void __launch_bounds__(128) few_kernel(const lm_cuda_gemm g) {
+/* The weights' dtype is known when this is compiled and four loads of them are in flight before the first is used: a branch between would make each wait for the last. */
+template <int M, bool half> __global__ void __launch_bounds__(128) few_kernel(const lm_cuda_gemm g) {
+    constexpr int U = half ? 4 : 2, W = half ? 1 : 2;
     const int64_t n = static_cast<int64_t>(blockIdx.x) * 4 + threadIdx.x / 32; const int lane = threadIdx.x % 32;
     if (n >= g.N) return;
-    const lm_cv a = { const_cast<void *>(g.a.p), g.a.ld, g.a.bf16 }, b = { const_cast<void *>(g.b.p), g.b.ld, g.b.bf16 };
+    const lm_cv a = { const_cast<void *>(g.a.p), g.a.ld, g.a.bf16 };
+    const uint4 *b = reinterpret_cast<const uint4 *>(half ? static_cast<const char *>(g.b.p) + n * g.b.ld * 2 : static_cast<const char *>(g.b.p) + n * g.b.ld * 4);
     float acc[M] = {};
-#pragma unroll 4
-    for (int64_t k = lane * 8; k < g.K; k += 256) {
-        float w[8], x[8];
-        lm_ld8(b, n * b.rs + k, w);
-        if (g.round && !b.bf16) for (int e = 0; e < 8; e++) w[e] = __bfloat162float(__float2bfloat16_rn(w[e]));
+    for (int64_t k0 = lane * 8; k0 < g.K; k0 += 256 * U) {
+        uint4 raw[U][W];
 #pragma unroll
-        for (int m = 0; m < M; m++) {
-            lm_ld8(a, m * a.rs + k, x);
-            if (g.round && !a.bf16) for (int e = 0; e < 8; e++) x[e] = __bfloat162float(__float2bfloat16_rn(x[e]));
+        for (int u = 0; u < U; u++)
 #pragma unroll
-            for (int e = 0; e < 8; e++) acc[m] = fmaf(x[e], w[e], acc[m]);
+            for (int q = 0; q < W; q++) raw[u][q] = k0 + 256 * u < g.K ? __ldcs(b + (k0 + 256 * u) / 8 * W + q) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            const int64_t k = k0 + 256 * u;
+            if (k >= g.K) break;
+            float w[8], x[8];
+            if (half) lm_unpack8(raw[u][0], w);
+            else {
+                const uint32_t bits[8] = { raw[u][0].x, raw[u][0].y, raw[u][0].z, raw[u][0].w, raw[u][W - 1].x, raw[u][W - 1].y, raw[u][W - 1].z, raw[u][W - 1].w };
+#pragma unroll
+                for (int e = 0; e < 8; e++) w[e] = g.round ? __bfloat162float(__float2bfloat16_rn(__uint_as_float(bits[e]))) : __uint_as_float(bits[e]);
+            }
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                lm_ld8(a, m * a.rs + k, x);
+                if (g.round && !a.bf16) for (int e = 0; e < 8; e++) x[e] = __bfloat162float(__float2bfloat16_rn(x[e]));
+#pragma unroll
+                for (int e = 0; e < 8; e++) acc[m] = fmaf(x[e], w[e], acc[m]);
+            }
         }
     }
     const lm_cv c = { g.c, g.ldc, g.c_bf16 }, bias = { const_cast<void *>(g.bias), 0, g.bias_bf16 };
@@ -88,13 +104,13 @@ static bool few_ok(const lm_cuda_gemm *g) {
     const lm_cv v[2] = { { const_cast<void *>(g->a.p), g->a.ld, g->a.bf16 }, { const_cast<void *>(g->b.p), g->b.ld, g->b.bf16 } };
     return g->M <= FEW && g->batch == 1 && g->tb && !g->ta && lm_cuda_vec8(v, 2, g->K);
 }
-static lm_err few(const lm_cuda_gemm *g, cudaStream_t s) {
+template <bool half> static lm_err few(const lm_cuda_gemm *g, cudaStream_t s) {
     const unsigned grid = LM_CUDA_GRID(g->N, 4);
     switch (g->M) {
-    case 1: few_kernel<1><<<grid, 128, 0, s>>>(*g); break;
-    case 2: few_kernel<2><<<grid, 128, 0, s>>>(*g); break;
-    case 3: few_kernel<3><<<grid, 128, 0, s>>>(*g); break;
-    default: few_kernel<4><<<grid, 128, 0, s>>>(*g);
+    case 1: few_kernel<1, half><<<grid, 128, 0, s>>>(*g); break;
+    case 2: few_kernel<2, half><<<grid, 128, 0, s>>>(*g); break;
+    case 3: few_kernel<3, half><<<grid, 128, 0, s>>>(*g); break;
+    default: few_kernel<4, half><<<grid, 128, 0, s>>>(*g);
     }
     return lm_cuda_launched();
 }
@@ -129,7 +145,7 @@ lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream
     lm_cuda_gemm g = *o;
     char *at = static_cast<char *>(room);
     if (!g.M || !g.N || !g.batch) return LM_OK;
-    if (few_ok(&g)) return few(&g, s);
+    if (few_ok(&g)) return g.b.bf16 ? few<true>(&g, s) : few<false>(&g, s);
     if (!g.K || !d || !(d->features & LM_CUDA_BLASLT) || (!g.round && g.a.bf16 != g.b.bf16) || (g.c_bf16 && !g.round && !g.a.bf16)) return any(&g, s);
     if (g.round && !g.a.bf16) LM_TRY(round_to(&g.a, g.batch, rows_a(&g), cols_a(&g), &at, s));
     if (g.round && !g.b.bf16) LM_TRY(round_to(&g.b, g.batch, rows_b(&g), cols_b(&g), &at, s));

@@ -1,49 +1,7 @@
-/* xent_simd.c — rows of logits per instruction set, and the kernels of xent.
+/* xent_simd.c — rows of logits per instruction set, and the kernels of xent for weights in panels and in quantized blocks (plain ones: xent_cols_simd.c).
  *
- * lse must have the same bits everywhere, so its exp is written without FMA: the product is hidden from the compiler's contraction by an empty asm.
  * Cost: two sweeps of a block that lies in L1, about 20 operations per 16 logits; the logits themselves cost 2 d flops each. */
-#include "op/simd.h"
-#include "op/xent/xent_core.h"
-
-#if defined(LM_ISA_IS_avx512)
-enum { W = 16 };
-#elif defined(LM_ISA_IS_avx2)
-enum { W = 8 };
-#else
-enum { W = 4 };
-#endif
-enum { NV = 16 / W };
-typedef float vec __attribute__((vector_size(4 * W)));
-typedef int32_t veci __attribute__((vector_size(4 * W)));
-typedef float vecu __attribute__((vector_size(4 * W), aligned(4), may_alias));
-#define INL static inline __attribute__((always_inline))
-#define LD(p) (*(const vecu *)(p))
-#define ST(p, v) (*(vecu *)(p) = (v))
-INL vec all(float x) { return x - (vec){ 0 }; }
-INL vec sel(veci m, vec a, vec b) { return (vec)(((veci)a & m) | ((veci)b & ~m)); }
-INL vec mul(vec a, vec b) {
-    vec r = a * b;
-#if defined(__AVX__)
-    __asm__("" : "+v"(r));
-#elif defined(__SSE2__)
-    __asm__("" : "+x"(r));
-#endif
-    return r;
-}
-/* exp(x) for x <= 0, within 2 ulp; 0 below -87.3; NaN stays. Cephes' reduction and polynomial. */
-INL vec exp_neg(vec x) {
-    const vec lo = all(-87.3365447505f);
-    const veci under = x < lo;
-    const vec c = sel(under, lo, x), t = mul(c, all(1.44269504088896341f)) + 12582912.0f, f = t - 12582912.0f;
-    const veci n = (veci)t - 0x4b400000;
-    vec r = c - mul(f, all(0.693359375f));
-    r = r + mul(f, all(2.12194440e-4f));
-    vec p = mul(r, all(1.9875691500e-4f)) + 1.3981999507e-3f;
-    p = mul(p, r) + 8.3334519073e-3f; p = mul(p, r) + 4.1665795894e-2f; p = mul(p, r) + 1.6666665459e-1f; p = mul(p, r) + 5.0000001201e-1f;
-    p = mul(mul(p, r), r) + r + 1.0f;
-    const vec y = sel(under, all(0.0f), mul(p, (vec)((n + 127) << 23)));
-    return sel(x != x, x, y);
-}
+#include "op/xent/xent_vec.h"
 
 /* A block of at most LM_XENT_BLOCK logits in runs of 16, `step` apart: its maximum, sum exp(z - max), and the plain sum if wanted. Lane v % 16 adds in order,
  * lanes are added by halves. keep: exp(z - max) is left in place of z (0 beyond n). */
@@ -119,6 +77,6 @@ static size_t bytes(const lm_call *c) { lm_gemm g = lm_xent_logits(c); return lm
 #else
 #define ORDER "mad.k"
 #endif
-#define ROW(mm, order_, accepts_) { .name = "xent." mm "." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = order_, .accepts = accepts_, .shared_bytes = lm_xent_shared, \
+#define ROW(mm, order_, accepts_) { .name = "xent." mm ".rows." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = order_, .accepts = accepts_, .shared_bytes = lm_xent_shared, \
     .thread_bytes = bytes, .n_phase = 2, .phase = { { logit_tiles, logit_run }, { row_tiles, row_run } }, .repeat = lm_xent_repeat }
-const lm_kernel LM_ISA_NAME(lm_k_xent)[] = { ROW("f32", ORDER, lm_xent_accepts_f32), ROW("bf16", "bf16." ORDER, lm_xent_accepts_bf16), { 0 } };
+const lm_kernel LM_ISA_NAME(lm_k_xent_rows)[] = { ROW("f32", ORDER, lm_xent_accepts_f32), ROW("bf16", "bf16." ORDER, lm_xent_accepts_bf16), { 0 } };

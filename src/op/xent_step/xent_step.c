@@ -43,8 +43,6 @@ static const lm_sample samples[] = {
     { "chunks", P(.z_loss = 1e-3f, .chunk = 8), { T2(19, 24), T2(1500, 24), IDS(19, 1500) }, .tol = 1e-5, .tol_norm = 3e-6 },
     { "bf16", P(.mm = LM_BF16), { T2(37, 40), T2(130, 40), IDS(37, 130) }, .tol = 8e-2, .tol_norm = 1e-2 },
     { "bf16 chunks", P(.mm = LM_BF16, .chunk = 32), { T2(70, 40), T2(130, 40), IDS(70, 130) }, .tol = 8e-2, .tol_norm = 1e-2 },
-    { "panels", P(0), { T2(5, 24), { .rank = 2, .dim = { 70, 24 }, .layout = LM_PANEL16 }, IDS(5, 70) }, .tol = 3e-6 },
-    { "bf16 panels", P(.mm = LM_BF16), { T2(5, 24), { .rank = 2, .dim = { 70, 24 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, IDS(5, 70) }, .tol = 8e-2, .tol_norm = 1e-2 },
     { NULL }
 };
 const lm_op lm_op_xent_step = {

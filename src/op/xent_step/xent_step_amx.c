@@ -8,6 +8,7 @@
  *   3  dx = dz W: work items are columns of dx; W is packed in pieces of KC of the vocabulary. dW += dzᵀ x: work items are rows of dW.
  * Bytes: logits written once as f32, read once, read back twice as bf16; W and dW pass once per chunk. */
 #include "op/xent/xent_amx.h"
+#include "op/xent/xent_cols.h"
 #include "op/xent_step/xent_step.h"
 
 enum { DX_P = 8, DX_KC = 64 /* blocks of k: 2048 */, DW_ROWS = 256, DW_P = 48 };
@@ -165,7 +166,7 @@ static lm_err d_run(const lm_call *c, int64_t i, void *scratch) {
     return LM_OK;
 }
 const lm_kernel lm_k_xent_step_amx[] = {
-    { .name = "xent_step.bf16.amx", .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16, .order = "bf16.amx", .accepts = lm_xent_accepts_bf16, .shared_bytes = shared,
+    { .name = "xent_step.bf16.amx", .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16, .order = "bf16.amx", .accepts = lm_xent_cols_bf16, .shared_bytes = shared,
       .thread_bytes = bytes, .n_phase = 4, .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { g_tiles, g_run }, { d_tiles, d_run } }, .repeat = lm_xent_repeat },
     { 0 }
 };

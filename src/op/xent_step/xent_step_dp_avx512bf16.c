@@ -2,6 +2,7 @@
  *
  * As xent_step_amx.c, but logits stay f32 rows: per 32 rows they become dz in place and are packed twice, as A of dx = dz W and as A of dW = dzᵀ x. */
 #include "op/xent/xent_core.h"
+#include "op/xent/xent_cols.h"
 #include "op/xent_step/xent_step.h"
 
 typedef struct { lm_gemm z, dx, dw; int64_t rows, row0, nv, nr; } step_t;
@@ -70,7 +71,7 @@ static lm_err d_run(const lm_call *c, int64_t i, void *scratch) {
     return LM_OK;
 }
 const lm_kernel lm_k_xent_step_dp[] = {
-    { .name = "xent_step.bf16.avx512bf16", .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16, .order = "bf16.dp", .accepts = lm_xent_accepts_bf16, .shared_bytes = shared,
+    { .name = "xent_step.bf16.avx512bf16", .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16, .order = "bf16.dp", .accepts = lm_xent_cols_bf16, .shared_bytes = shared,
       .thread_bytes = bytes, .n_phase = 4, .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { g_tiles, g_run }, { d_tiles, d_run } }, .repeat = lm_xent_repeat },
     { 0 }
 };
