@@ -103,13 +103,13 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
     const cudaError_t e = cudaGetDeviceCount(&n);
     cudaDriverGetVersion(&driver);
     if (e == cudaErrorInsufficientDriver && driver)
-        return lm_fail(ctx, LM_E_UNSUPPORTED, "the NVIDIA driver is too old: it knows CUDA %d.%d, this program needs %d.%d", driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
-    if (e != cudaSuccess || !n) return lm_fail(ctx, LM_E_UNSUPPORTED, "no CUDA device is here (%s)", e == cudaSuccess ? "none is visible" : cudaGetErrorString(e));
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: the NVIDIA driver is too old: it knows CUDA %d.%d, this program needs %d.%d", ordinal, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (e != cudaSuccess || !n) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: no CUDA device is here (%s)", ordinal, e == cudaSuccess ? "none is visible" : cudaGetErrorString(e));
     if (ordinal >= n) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: only %d CUDA device%s visible", ordinal, n, n == 1 ? " is" : "s are");
     cudaDeviceProp p;
     if (cudaGetDeviceProperties(&p, ordinal) != cudaSuccess || cudaSetDevice(ordinal) != cudaSuccess)
         return lm_fail(ctx, LM_E_DEVICE, "device cuda:%d: %s", ordinal, cudaGetErrorString(cudaGetLastError()));
-    if (p.major < 8) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s has compute capability %d.%d; 8.0 or newer is needed", p.name, p.major, p.minor);
+    if (p.major < 8) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: %s has compute capability %d.%d; 8.0 or newer is needed", ordinal, p.name, p.major, p.minor);
     lm_dev *d = static_cast<lm_dev *>(lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *d));
     lm_cuda *c = static_cast<lm_cuda *>(lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *c));
     if (!d || !c) { lm_free(ctx, d); lm_free(ctx, c); return LM_E_NOMEM; }
