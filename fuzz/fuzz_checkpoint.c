@@ -36,7 +36,7 @@ static void try_load(void) {
     lm_ckpt_state st;
     lm_err e = lm_ckpt_load(t, scratch("c"), &st);
     const lm_hash128_t h = lm_trainer_hash(t);
-    if (!e && (h.lo != weights.lo || h.hi != weights.hi) && !lm_ckpt_verify(ctx, scratch("c")) && lm_hash128(good[1], n_good[1]).lo == 0) abort();
+    if (!e && (h.lo != weights.lo || h.hi != weights.hi)) abort();      /* what loads are the weights that the manifest states */
     if (lm_ckpt_load(t, good_path, &st) || st.step != 3) abort();
     const lm_hash128_t again = lm_trainer_hash(t);
     if (again.lo != weights.lo || again.hi != weights.hi) abort();

@@ -56,7 +56,7 @@ static void test_ten_kills(void) {
     char line[2048], metrics[512];
     snprintf(metrics, sizeof metrics, "%s", at("killed/metrics.jsonl"));
     unsigned x = (unsigned)getpid();
-    long done_steps = 0;
+    long done_steps = 0, killed_at[10];
     for (int k = 0; k < 10; k++) {
         snprintf(line, sizeof line, "train " ARGS "train.checkpoint_every=2 out=%s --quiet %s", at("text"), at("killed"), k ? "--resume" : "");
         const pid_t pid = start(line);
@@ -69,12 +69,15 @@ static void test_ten_kills(void) {
         int st;
         if (waitpid(pid, &st, 0) == pid) LM_CHECK(WIFSIGNALED(st));
         else lm_t_fail++;
-        const long got = steps_in(metrics);
+        const long got = killed_at[k] = steps_in(metrics);
         if (got > done_steps) done_steps = got;
     }
     LM_CHECK(done_steps < STEPS);
+    printf("killed ten times, at steps");
+    for (int k = 0; k < 10; k++) printf(" %ld", killed_at[k]);
     char hex[64];
     hash_of_run(at("killed"), "train.checkpoint_every=2 --resume", hex);
+    printf(" of %d, and resumed: weights %s, uninterrupted %s\n", (int)STEPS, hex, want());
     LM_CHECK_STR(hex, want());
     /* Its metrics are those of a run that was never killed: each step once, in order, with the same loss. */
     size_t na, nb; char *a = get_file(at("plain/metrics.jsonl"), &na), *b = get_file(metrics, &nb), *pa = a, *pb = b;

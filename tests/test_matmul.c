@@ -165,6 +165,53 @@ static void test_acc_and_bias(void) {
     teardown(); lm_ctx_free(ctx);
 }
 
+/* Large enough for several rows of tiles, blocks of k and strips of a transposed A, ragged everywhere: B packed for all tiles, block by block, C added to in between. */
+enum { TM = 531, TN = 437, TK = 803 };
+static struct { float *a, *at, *b, *bt, *first, *o, bias[TN]; } big;
+static void tiles_agree(const lm_kernel *k, void *ud) {
+    const lm_dtype mm = *(const lm_dtype *)ud;
+    const char *ways[] = { "tiles nn", "tiles nt", "tiles tn", "tiles tt" };
+    float *c0 = get((size_t)TM * TN * 4);
+    fill(c0, TM * TN, "c");
+    for (int w = 0; w < 4; w++) {
+        const bool ta = w & 2, tb = w & 1;
+        const lm_matmul_p p = { .ta = ta, .tb = tb, .mm = mm };
+        lm_call c = call_of(&p, ta ? mat(big.at, LM_F32, TK, TM) : mat(big.a, LM_F32, TM, TK), tb ? mat(big.b, LM_F32, TN, TK) : mat(big.bt, LM_F32, TK, TN), big.o, TM, TN);
+        c.n_in = 3; c.in[2] = lm_tensor_of(big.bias, LM_F32, 1, (int64_t[]){ TN }); c.acc = 1;
+        memcpy(big.o, c0, (size_t)TM * TN * 4);
+        run(k, &c);
+        if (w == 0) memcpy(big.first, big.o, (size_t)TM * TN * 4);
+        else same(k, ways[w], big.first, big.o, (int64_t)TM * TN);
+    }
+    if (strstr(k->order, "fma.k"))
+        for (int64_t m = 0; m < TM; m += 29)
+            for (int64_t n = 0; n < TN; n += 7) {
+                float t = c0[m * TN + n];
+                for (int64_t q = 0; q < TK; q++) {
+                    float x = big.a[m * TK + q], y = big.b[n * TK + q];
+                    if (mm == LM_BF16) { x = lm_bf16_to_f32(lm_f32_to_bf16(x)); y = lm_bf16_to_f32(lm_f32_to_bf16(y)); }
+                    t = fmaf(x, y, t);
+                }
+                t += big.bias[n];
+                same(k, "tiles, chain", &t, &big.first[m * TN + n], 1);
+            }
+    free(c0);
+}
+static void test_tiles(void) {
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, NULL));
+    big.a = get(TM * TK * 4); big.b = get(TN * TK * 4); big.first = get(TM * TN * 4); big.o = get(TM * TN * 4);
+    fill(big.a, TM * TK, "a"); fill(big.b, TN * TK, "b"); fill(big.bias, TN, "bias");
+    big.at = transposed(big.a, TM, TK); big.bt = transposed(big.b, TN, TK);
+    for (int i = 0; i < 2; i++) {
+        lm_dtype mm = i ? LM_BF16 : LM_F32;
+        const lm_matmul_p p = { .tb = true, .mm = mm };
+        lm_call c = call_of(&p, mat(big.a, LM_F32, TM, TK), mat(big.b, LM_F32, TN, TK), big.o, TM, TN);
+        each_kernel(&c, tiles_agree, &mm);
+    }
+    free(big.a); free(big.at); free(big.b); free(big.bt); free(big.first); free(big.o);
+    lm_ctx_free(ctx);
+}
+
 /* Q8_0: exact integers inside a block, blocks added in order: written out in plain C. */
 static void q8_chain(const lm_kernel *k, void *ud) {
     lm_call *c = ud;
@@ -218,4 +265,4 @@ static void test_shapes_refuse(void) {
     LM_CHECK_ERR(ctx, lm_op_matmul.shape(ctx, &c, out), LM_E_SHAPE, "quantized");
     lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_one_chain), LM_T1(test_crossed), LM_T1(test_acc_and_bias), LM_T1(test_q8_chain), LM_T1(test_shapes_refuse))
+LM_TEST_MAIN(LM_T1(test_one_chain), LM_T1(test_crossed), LM_T1(test_acc_and_bias), LM_T1(test_tiles), LM_T1(test_q8_chain), LM_T1(test_shapes_refuse))

@@ -235,8 +235,8 @@ static void chunks_and_panels(rig *r) {
     const char *one = gpt2 ? "transformer.wte.weight" : "model.layers.0.self_attn.q_proj.weight";
     lm_tensor t;
     LM_CHECK(lm_store_get(panels, one, &t) && t.dtype == LM_F32 && t.layout == LM_PANEL16);
-    LM_CHECK(lm_store_get(half_panels, one, &t) && t.dtype == LM_BF16 && t.layout == LM_PANEL16X2);
-    LM_CHECK(lm_store_get(half, one, &t) && t.dtype == LM_BF16 && t.layout == LM_PLAIN);
+    LM_CHECK(lm_store_get(half_panels, one, &t) && t.dtype == (gpt2 ? LM_F32 : LM_BF16) && t.layout == (gpt2 ? LM_PANEL16 : LM_PANEL16X2));      /* an embedding is as wide as in training */
+    LM_CHECK(lm_store_get(half, one, &t) && t.dtype == (gpt2 ? LM_F32 : LM_BF16) && t.layout == LM_PLAIN);
     if (gpt2) LM_CHECK(lm_store_get(panels, "transformer.h.0.attn.c_attn.weight", &t) && t.layout == LM_PLAIN);
     for (int k = 0; k < 2; k++) {
         const lm_dtype mm = k ? LM_BF16 : LM_F32;

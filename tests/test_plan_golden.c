@@ -52,7 +52,7 @@ static void serving(const char *title, const lm_cfg *c, lm_dtype dtype, const ch
     LM_CHECK_OK(ctx, lm_model_walk(ctx, c, declare, &w));
     for (int i = 0; i < 2; i++) {
         lm_engine *e = NULL;
-        LM_CHECK_OK(ctx, lm_engine_new(&e, ctx, c, w.s, &(lm_engine_opts){ .context = 128, .chunk = i ? 1 : 16, .mm = quant ? LM_I8 : dtype, .kv = kv, .dry = true, .features = FEATURES }));
+        LM_CHECK_OK(ctx, lm_engine_new(&e, ctx, c, w.s, &(lm_engine_opts){ .context = 128, .chunk = i ? 1 : 16, .mm = lm_engine_mm_for(w.s), .kv = kv, .dry = true, .features = FEATURES }));
         if (!e) continue;
         lm_str_printf(o, "\n== %s: %s\n", title, i ? "paged decode, one row" : "prefill, 16 rows");
         cost(lm_engine_plan(e), 0, 0, o);

@@ -43,6 +43,7 @@ static void end(void) { lm_ctx_free(ctx); shell("rm -rf '%s'%s", root, ""); }
 /* ---- the scenarios ------------------------------------------------------------------------------------------------------------------------ */
 static lm_hash128_t last_hash;
 static void on_event(void *ud, const lm_run_event *e) { (void)ud; if (e->kind == LM_RUN_END) last_hash = e->hash; }
+static void (*watch_steps)(void *, const lm_run_event *);       /* instead of on_event */
 static lm_err train_into(const char *out, bool resume) {
     lm_arena *a; lm_run_cfg c;
     LM_TRY(lm_arena_new(&a, ctx, LM_MEM_MISC, 0));
@@ -52,7 +53,7 @@ static lm_err train_into(const char *out, bool resume) {
                                 "train.val_every=2", "train.val_batches=1" };
     lm_err err = lm_run_config(ctx, a, NULL, set, LM_COUNT(set), &c);
     memset(&last_hash, 0, sizeof last_hash);
-    if (!err) err = lm_train_run(ctx, &c, &(lm_run_opts){ .resume = resume, .event = on_event });
+    if (!err) err = lm_train_run(ctx, &c, &(lm_run_opts){ .resume = resume, .event = watch_steps ? watch_steps : on_event });
     lm_arena_free(a);
     return err;
 }
@@ -232,6 +233,46 @@ static void test_resume(void) {
     sweep(&(scenario){ "verify", verify, at_end, whole_run });
     end();
 }
+/* ---- a disk that is full for a while ----------------------------------------------------------------------------------------------------------------- */
+typedef struct { uint64_t n; bool told, whole; } full;
+static full disk;
+static void on_log(void *ud, lm_level level, const char *room, const char *msg) {
+    (void)ud; (void)room;
+    disk.told |= level == LM_LOG_WARN && strstr(msg, "No space left") && strstr(msg, "tries again");
+}
+static void on_step(void *ud, const lm_run_event *e) {
+    char *path;
+    (void)ud;
+    if (e->kind == LM_RUN_END) last_hash = e->hash;
+    if (e->kind == LM_RUN_STEP && e->step == 2) lm_file_fail_at(disk.n, ENOSPC, false);      /* in what follows the step: validation, `best`, the checkpoint */
+    if (e->kind == LM_RUN_STEP && e->step == 3) {
+        lm_file_fail_at(0, 0, false);
+        disk.whole = !lm_ckpt_find(ctx, at("out/checkpoints"), &path);
+        if (disk.whole) lm_free(ctx, path);
+    }
+}
+/* Whatever call finds no room while the second checkpoint is written: the first stays whole, the run says so, goes on, and ends in the right weights with nothing half-written. */
+static void test_full_for_a_while(void) {
+    begin();
+    LM_NEED_OK(ctx, train());
+    want = last_hash;
+    lm_ctx_free(ctx);
+    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1, .log = on_log })) abort();
+    watch_steps = on_step;
+    int told = 0;
+    for (uint64_t n = 1; n <= 200; n += n < 20 ? 1 : 6) {
+        LM_CHECK_OK(ctx, lm_dir_remove(ctx, at("out")));
+        disk = (full){ .n = n };
+        const lm_err e = train();
+        lm_file_fail_at(0, 0, false);
+        if (e || !same(last_hash, want) || !disk.whole) { lm_t_fail++; printf("no room at call %d after step 2: %s %s\n", (int)n, lm_err_name(e), lm_error(ctx)); }
+        no_litter(at("out"), "no room for a while", n);
+        told += disk.told;
+    }
+    watch_steps = NULL;
+    LM_CHECK(told > 20);
+    end();
+}
 static void test_write_text(void) { begin(); sweep(&(scenario){ "write text", write_text, NULL, NULL }); end(); }
 static void test_convert(void) { begin(); sweep(&(scenario){ "convert", convert, no_gguf, whole_gguf }); end(); }
-LM_TEST_MAIN(LM_T1(test_train), LM_T1(test_resume), LM_T1(test_write_text), LM_T1(test_convert))
+LM_TEST_MAIN(LM_T1(test_train), LM_T1(test_resume), LM_T1(test_full_for_a_while), LM_T1(test_write_text), LM_T1(test_convert))

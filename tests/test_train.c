@@ -123,18 +123,19 @@ static void test_fake_device(void) {
     }
     rig_free(&r);
 }
-/* One batch of three, or three accumulated batches of one: the same step to 1e-6. */
+/* One batch of eight, or eight accumulated batches of one: the same step to 1e-6. */
 static void test_accumulation(void) {
     lm_cfg c = config("llama");
+    enum { AT_ONCE = 8 };
     lm_trainer_opts o = options(), o1 = o;
-    o1.batch = 1;
+    o.batch = AT_ONCE; o1.batch = 1;
     rig a, b;
     LM_NEED_OK(a.ctx, rig_new(&a, &c, &o, 2));
     LM_NEED_OK(b.ctx, rig_new(&b, &c, &o1, 2));
     double la = 0, lb = 0, na = 0, nb = 0;
     fill(&a.b, 0);
     LM_NEED_OK(a.ctx, lm_trainer_accumulate(a.t, &a.b, 0, 0, &la));
-    for (int i = 0; i < B; i++) { fill(&b.b, i); LM_NEED_OK(b.ctx, lm_trainer_accumulate(b.t, &b.b, 0, i, &lb)); nb += (double)b.b.n_target; }
+    for (int i = 0; i < AT_ONCE; i++) { fill(&b.b, i); LM_NEED_OK(b.ctx, lm_trainer_accumulate(b.t, &b.b, 0, i, &lb)); nb += (double)b.b.n_target; }
     na = (double)a.b.n_target;
     LM_CHECK(na == nb);
     LM_CHECK_NEAR(la, lb, 1e-6 * fabs(la));

@@ -61,6 +61,8 @@ void lm_ctx_free(lm_ctx *ctx);                               /* NULL is fine */
 lm_err lm_fail(lm_ctx *ctx, lm_err code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Put "what: " in front of the sentence that is there already; returns code. */
 lm_err lm_fail_in(lm_ctx *ctx, lm_err code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Put `to` wherever `from` stands in the sentence: a scratch file's name becomes the one the caller knows. Returns code. */
+lm_err lm_fail_as(lm_ctx *ctx, lm_err code, const char *from, const char *to);
 const char *lm_error(const lm_ctx *ctx);                     /* the last sentence, "" if none */
 void lm_log(lm_ctx *ctx, lm_level level, const char *room, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 int lm_ctx_threads(const lm_ctx *ctx);

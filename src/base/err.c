@@ -63,3 +63,16 @@ void lm_log(lm_ctx *ctx, lm_level level, const char *room, const char *fmt, ...)
     va_end(ap);
     if (n >= 0) ctx->log(ctx->log_ud, level, room, text);
 }
+lm_err lm_fail_as(lm_ctx *ctx, lm_err code, const char *from, const char *to) {
+    char text[LM_SENTENCE];
+    size_t n = 0;
+    const size_t k = strlen(from), m = strlen(to);
+    if (!ctx || !k) return code;
+    for (const char *p = lm_error(ctx); *p && n + 1 < sizeof text;) {
+        if (strncmp(p, from, k)) { text[n++] = *p++; continue; }
+        for (size_t i = 0; i < m && n + 1 < sizeof text; i++) text[n++] = to[i];
+        p += k;
+    }
+    text[n] = 0;
+    return lm_fail(ctx, code, "%s", text);
+}

@@ -53,6 +53,6 @@ lm_err lm_lock_take(lm_lock **out, lm_ctx *ctx, const char *path, const char *wh
 }
 void lm_lock_drop(lm_lock *l) {
     if (!l) return;
-    (void)lm_sys_unlink(l->path);
+    if (lm_sys_unlink(l->path)) (void)lm_sys_unlink(l->path);          /* if it stays all the same it hinders nobody */
     put_away(l);
 }

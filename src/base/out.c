@@ -1,7 +1,7 @@
 /* out.c — writing: a temp file beside the target, renamed over it once everything is on the disk.
  *
  * A target that is a link is followed first, so that the link stays. A target that is a device or pipe (/dev/stdout, /dev/null) cannot be
- * replaced and is written straight through. Once a write has failed the stream stays failed, and commit cleans up and says so. */
+ * replaced and is written straight through. Sentences name the target: the temp file is nobody's business. Once a write has failed the stream stays failed, and commit cleans up and says so. */
 #define _GNU_SOURCE 1
 #include "base/file_sys.h"
 #include <stdio.h>
@@ -58,9 +58,9 @@ static lm_err open_temp(lm_out *o, const mode_t *mode) {
     /* Ours alone: what lies there under this name is the rest of a dead process whose number came round again. */
     o->fd = lm_sys_open(o->temp, O_WRONLY | O_CREAT | O_EXCL, 0666);
     if (o->fd < 0 && errno == EEXIST && !lm_sys_unlink(o->temp)) o->fd = lm_sys_open(o->temp, O_WRONLY | O_CREAT | O_EXCL, 0666);
-    if (o->fd < 0) return lm_sys_fail(o->ctx, errno, "cannot write", o->temp);
+    if (o->fd < 0) return lm_sys_fail(o->ctx, errno, "cannot write", o->path);
     o->made = true;
-    if (mode && lm_sys_fchmod(o->fd, *mode)) return lm_sys_fail(o->ctx, errno, "cannot set the permissions of", o->temp);
+    if (mode && lm_sys_fchmod(o->fd, *mode)) return lm_sys_fail(o->ctx, errno, "cannot set the permissions of", o->path);
     return LM_OK;
 }
 
@@ -107,7 +107,7 @@ lm_err lm_out_append(lm_out **out, lm_ctx *ctx, const char *path) {
 static lm_err put(lm_out *o, const char *p, size_t n) {
     while (n) {
         ssize_t done = lm_sys_write(o->fd, p, n);
-        if (done <= 0) return o->bad = lm_sys_fail(o->ctx, done ? errno : EIO, "cannot write", o->temp ? o->temp : o->path);
+        if (done <= 0) return o->bad = lm_sys_fail(o->ctx, done ? errno : EIO, "cannot write", o->path);
         p += done;
         n -= (size_t)done;
     }
@@ -151,10 +151,10 @@ int64_t lm_out_tell(const lm_out *o) { return o->at; }
 
 lm_err lm_out_commit(lm_out *o) {
     lm_err err = lm_out_flush(o);
-    if (!err && o->made && lm_sys_fsync(o->fd)) err = lm_sys_fail(o->ctx, errno, "cannot sync", o->temp);
+    if (!err && o->made && lm_sys_fsync(o->fd)) err = lm_sys_fail(o->ctx, errno, "cannot sync", o->path);
     int fd = o->fd;
     o->fd = -1;
-    if (lm_sys_close(fd) && !err) err = lm_sys_fail(o->ctx, errno, "cannot close", o->temp ? o->temp : o->path);
+    if (lm_sys_close(fd) && !err) err = lm_sys_fail(o->ctx, errno, "cannot close", o->path);
     if (!err && o->made) {
         if (lm_sys_rename(o->temp, o->path)) err = lm_sys_fail(o->ctx, errno, "cannot put in place", o->path);
         else {

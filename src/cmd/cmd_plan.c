@@ -32,27 +32,36 @@ lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     lm_trainer_free(t); lm_store_free(store);
     return err;
 }
-/* The engine's plan for `rows` tokens at once. */
-static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context, int64_t rows, lm_cost *cost, lm_plan_stats *st) {
+/* The engine's plan: a run of `rows` tokens, then of one. many or one may be NULL. */
+static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context, int64_t rows, lm_cost *many, lm_cost *one, lm_plan_stats *st) {
     lm_engine *e;
-    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = context, .chunk = rows, .mm = o->quant && !strcmp(o->quant->name, "Q8_0") ? LM_I8 : o->dtype == LM_BF16 && !o->quant ? LM_BF16 : LM_F32, .kv = o->kv, .dry = true }));
-    *cost = lm_cost_of(m, lm_engine_plan(e), 0, 0);
-    lm_plan_stats_of(lm_engine_plan(e), st);
+    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = context, .chunk = rows, .mm = lm_engine_mm_for(store), .kv = o->kv, .dry = true }));
+    lm_plan *p = (lm_plan *)(uintptr_t)lm_engine_plan(e);                      /* dry: nobody runs it */
+    lm_plan_stats_of(p, st);
+    lm_err err = LM_OK;
+    for (int i = 0; i < 2 && !err; i++) {
+        lm_cost *out = i ? one : many;
+        if (!out) continue;
+        err = lm_plan_extent(p, "N", i ? 1 : rows);
+        if (!err) err = lm_plan_extent(p, "L", 1);
+        if (err) break;
+        lm_plan_reprice(p);
+        *out = lm_cost_of(m, p, 0, 0);
+    }
     lm_engine_free(e);
-    return LM_OK;
+    return err;
 }
 lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out) {
     lm_store *store;
     LM_TRY(lm_store_new(&store, ctx));
     lm_serve_need n = { .base = base, .context = o->context };
-    lm_plan_stats one, many, full;
-    lm_cost write, read, all;
+    lm_plan_stats usually, full;
+    lm_cost write, read;
     const int64_t rows = lm_min64(256, o->context);
     lm_err err = lm_shape_weights(ctx, c, &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = true }, false, store);
     const int64_t usual = lm_min64(o->context, 512);                          /* plans are priced at capacity: rates are those of a context of 512 */
-    if (!err) err = engine_cost(ctx, m, c, store, o, usual, 1, &write, &one);
-    if (!err) err = engine_cost(ctx, m, c, store, o, usual, rows, &read, &many);
-    if (!err) err = engine_cost(ctx, m, c, store, o, o->context, rows, &all, &full);
+    if (!err) err = engine_cost(ctx, m, c, store, o, usual, lm_min64(rows, usual), &read, &write, &usually);
+    if (!err) err = engine_cost(ctx, m, c, store, o, o->context, rows, NULL, NULL, &full);
     if (!err) {
         n.decode_s = write.seconds; n.decode_roof = write.roofline; n.prefill_s = read.seconds / (double)rows; n.prefill_roof = read.roofline / (double)rows;
         for (int i = 0; i < lm_store_count(store); i++) {
@@ -63,7 +72,7 @@ lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
         }
         n.kv = full.state_bytes > n.weights ? full.state_bytes - n.weights : 0;
         n.scratch = full.arena_bytes + full.thread_bytes;
-        n.flops = one.flops;
+        n.flops = write.flops;
         n.peak = n.base + n.weights + n.kv + n.scratch;
         *out = n;
     }

@@ -83,8 +83,8 @@ static lm_err check_tok(lm_cli *cli, const lm_tok *tok, int to, const char *out,
         err = path ? lm_gguf_writer_new(&w, ctx, path, 0) : LM_E_NOMEM;
         if (!err) err = lm_gguf_put_str(w, "general.architecture", "llama", 5);
         if (!err) err = lm_tok_put_gguf(ctx, tok, w, vocab);
-        if (err) { lm_gguf_writer_abort(w); return err; }
-        LM_TRY(lm_gguf_writer_commit(w));
+        if (err) lm_gguf_writer_abort(w); else err = lm_gguf_writer_commit(w);
+        if (err) return path ? lm_fail_as(ctx, err, path, out) : err;
         err = lm_tok_open(ctx, path, NULL, &again);
         unlink(path);
     }
@@ -157,7 +157,10 @@ static lm_err run(lm_cli *cli) {
     const lm_cfg *cfg = lm_weights_cfg(w);
     if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
     lm_cli_progress(cli, "writing %s …", out);
-    LM_GOTO(write_out(cli, o, to, out, cfg, store, tok, dtype, quant), done);
+    const bool ours = to == HF && !lm_exists(out);
+    err = write_out(cli, o, to, out, cfg, store, tok, dtype, quant);
+    if (err && ours) { char *why = lm_arena_strdup(cli->a, lm_error(ctx)); (void)lm_dir_remove(ctx, out); if (why) lm_fail(ctx, err, "%s", why); }      /* half a model is none */
+    if (err) goto done;
     t = lm_now() - t;
     const char *what = quant ? quant->name : lm_dtype_name(dtype);
     const double bytes = size_of(out);

@@ -422,6 +422,18 @@ void lm_plan_apply_extents(lm_plan *p) {
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes) {
     *op = p->step[i].op; *kernel = p->step[i].k->name; *flops = p->step[i].flops; *bytes = p->step[i].bytes;
 }
+void lm_plan_reprice(lm_plan *p) {
+    lm_plan_apply_extents(p);
+    p->stats.flops = p->stats.bytes = 0;
+    for (int i = 0; i < p->n_step; i++) {
+        lm_step *s = &p->step[i];
+        lm_call c = s->call;
+        for (int k = 0; k < c.n_in; k++) c.in[k].data = NULL;                  /* as while planning: rows that look at data then assume the most */
+        for (int k = 0; k < c.n_out; k++) c.out[k].data = NULL;
+        lm_op_cost(&c, &s->flops, &s->bytes);
+        p->stats.flops += s->flops; p->stats.bytes += s->bytes;
+    }
+}
 const lm_call *lm_plan_call(const lm_plan *p, int i) { return &p->step[i].call; }
 void lm_plan_print(const lm_plan *p, lm_str *o) {
     lm_str_printf(o, "steps %d  waits %d  in place %d  arena %zu (live %zu)  scratch %zu a thread  states %zu  inputs %zu  constants %zu\n", p->n_step, p->stats.n_waits, p->stats.n_inplace,

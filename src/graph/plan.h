@@ -40,6 +40,8 @@ lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n);      /* runtime 
 lm_err lm_plan_run(lm_plan *p);
 lm_err lm_plan_run_shuffled(lm_plan *p, uint64_t seed, int n_threads);
 lm_err lm_plan_profile(lm_plan *p, double *seconds, int n);          /* one run, seconds per step (n = n_steps) */
+/* Flops and bytes of all steps, and the calls' shapes, at the extents now set instead of at capacity: to price a size that will run. */
+void lm_plan_reprice(lm_plan *p);
 /* One step for tables: op name, kernel name, flops, bytes. */
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes);
 const lm_call *lm_plan_call(const lm_plan *p, int i);                /* its shapes and types, for pricing */

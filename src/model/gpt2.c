@@ -20,6 +20,8 @@ static lm_value *mlp(lm_graph *g, const lm_cfg *c, lm_value *x, int l) {
     return CONV(h, LM_ROLE_ROW, c->d_ff, c->d, "mlp.c_proj");
 }
 static lm_err build(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out) {
+    if (c->n_head * c->d_head != c->d || c->n_kv != c->n_head)
+        return lm_graph_fail(g, LM_E_CONFIG, "gpt2: %lld heads of %lld (%lld of keys) do not make up the width %lld", (long long)c->n_head, (long long)c->d_head, (long long)c->n_kv, (long long)c->d);
     lm_value *wte = lm_param(g, LM_ROLE_EMBED, c->vocab, c->d, "transformer.wte.weight"), *wpe = lm_param(g, LM_ROLE_EMBED, c->max_pos, c->d, "transformer.wpe.weight");
     lm_value *x = lm_add(g, lm_embed(g, wte, in->tokens), lm_embed(g, wpe, in->pos));      /* (N, d) */
     char name[64];

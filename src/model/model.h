@@ -47,6 +47,7 @@ const lm_model *lm_model_by_name(const char *name);
 /* Ranges, divisibility, sizes against overflow: nothing after this need check. */
 lm_err lm_cfg_check(lm_ctx *ctx, const lm_cfg *c);
 lm_err lm_cfg_from_hf(lm_ctx *ctx, const char *file, json_t *config, lm_cfg *c);
+lm_err lm_cfg_to_hf(lm_ctx *ctx, const lm_cfg *c, lm_dtype dtype, json_t **config);         /* what lm_cfg_from_hf reads back as c; dtype: of the weights beside it */
 /* Every parameter of the model: build once into a throw-away graph and list its states. fn gets name, type, role, in graph order. */
 lm_err lm_model_params(lm_ctx *ctx, const lm_cfg *c, lm_err (*fn)(void *ud, const char *name, const lm_type *t, lm_role role), void *ud);
 /* Fill the store with random initial weights (f32 PLAIN): normal(0, init_std), output projections of the residual stream scaled by 1/sqrt(2L), norms 1, biases 0;
@@ -64,7 +65,7 @@ const char *lm_weights_kind(const lm_weights *w);                          /* "h
 int lm_weights_count(const lm_weights *w);
 void lm_weights_info(const lm_weights *w, int i, lm_weight_info *info);    /* by Hugging Face name, logical shape */
 typedef struct {
-    lm_dtype dtype;              /* LM_F32 or LM_BF16 to convert floats; LM_QUANT (any value it has on disk) = keep as stored */
+    lm_dtype dtype;              /* LM_F32 or LM_BF16 to convert floats (BF16: embeddings of wider floats become F32, as in training); LM_QUANT (any value it has on disk) = keep as stored */
     const lm_quant *quant;       /* != NULL: quantize matrices of role COL/ROW (and EMBED if quant_embed) to this format while loading */
     bool quant_embed, panels;    /* panels: matrices that are only multiplied go straight into PANEL layouts */
 } lm_load_opts;

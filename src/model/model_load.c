@@ -22,7 +22,9 @@ static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, i
         if (divides(o->quant, type->dim[1])) { type->dtype = LM_QUANT; type->quant = o->quant; (*n_quant)++; return LM_OK; }
         lm_log(w->ctx, LM_LOG_WARN, "model", "%s stays unquantized: its rows of %lld numbers are no whole blocks of %s (%d)", e->name, (long long)type->dim[1], o->quant->name, o->quant->block);
     }
-    if (o->dtype != LM_QUANT) type->dtype = o->dtype;
+    /* Bf16 is what matrices are multiplied in. What is also looked up, an embedding, enters the sums as it is stored: so it does in training, and the figures are the trainer's to the bit. */
+    if (o->dtype == LM_BF16 && e->role == LM_ROLE_EMBED && !(e->head && !w->cfg.tie) && e->dtype != LM_BF16) type->dtype = LM_F32;
+    else if (o->dtype != LM_QUANT) type->dtype = o->dtype;
     else if (e->dtype == LM_QUANT && !in_out) { type->dtype = LM_QUANT; type->quant = e->quant; return LM_OK; }
     else if (e->dtype == LM_BF16) type->dtype = LM_BF16;     /* what kernels read as it is; F16 and the like widen to F32, which loses nothing */
     if (o->panels && multiplied) *layout = type->dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;

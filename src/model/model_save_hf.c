@@ -37,7 +37,7 @@ static char *dump(json_t *o) {
     return text;
 }
 static json_t *id(int32_t v) { return v < 0 ? json_null() : json_integer(v); }
-static lm_err config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dtype) {
+lm_err lm_cfg_to_hf(lm_ctx *ctx, const lm_cfg *c, lm_dtype dtype, json_t **out) {
     json_t *o = json_object();
     if (!o) return lm_fail(ctx, LM_E_NOMEM, "out of memory for config.json");
     const char *arch = c->model->hf_archs[0], *type = c->hf_type ? c->hf_type : c->model->name;
@@ -54,8 +54,14 @@ static lm_err config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dty
     json_object_set_new(o, "tie_word_embeddings", json_boolean(c->tie));
     json_object_set_new(o, "initializer_range", json_real(c->init_std));
     json_object_set_new(o, "use_cache", json_true());
-    char *path = NULL, *text = NULL;
     lm_err err = c->model->to_hf(ctx, c, o);
+    if (err) json_decref(o); else *out = o;
+    return err;
+}
+static lm_err config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dtype) {
+    char *path = NULL, *text = NULL;
+    json_t *o = NULL;
+    lm_err err = lm_cfg_to_hf(ctx, c, dtype, &o);
     if (!err && !(text = dump(o))) err = lm_fail(ctx, LM_E_NOMEM, "out of memory for config.json");
     if (!err) err = lm_path_join(ctx, &path, dir, "config.json");
     if (!err) {
@@ -73,10 +79,17 @@ static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm
     if (max_shard > INT64_MAX) return lm_fail(ctx, LM_E_RANGE, "a shard limit of %llu bytes", (unsigned long long)max_shard);
     lm_saver s;
     LM_TRY(lm_saver_open(&s, ctx, c, store, from));
+    const bool ours = !lm_exists(dir);
     lm_err err = lm_dir_make(ctx, dir);
     if (!err) err = weights(&s, dir, dtype, max_shard);
     if (!err) err = config(ctx, c, dir, dtype);
     lm_saver_close(&s);
+    if (err && ours) {                                               /* half a model is none */
+        char why[1500];
+        snprintf(why, sizeof why, "%s", lm_error(ctx));
+        (void)lm_dir_remove(ctx, dir);
+        lm_fail(ctx, err, "%s", why);
+    }
     return err;
 }
 lm_err lm_model_save_hf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *dir, lm_dtype dtype, uint64_t max_shard) {

@@ -36,6 +36,8 @@ lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) 
                    .init_std = c->model.init_std, .tie = c->model.tie, .bos = -1, .hf_type = row->name };
     m->d_ff = c->model.d_ff;
     row->usual(m);
+    if (!c->model.d_head && c->model.d % c->model.n_head)
+        return lm_fail(ctx, LM_E_CONFIG, "model.d is %lld: it does not divide among model.n_head = %lld heads (model.d_head sets their size)", (long long)c->model.d, (long long)c->model.n_head);
     m->rope.d_head = (int)m->d_head; m->rope.base = c->model.rope_theta; m->rope.max_pos = m->max_pos;
     if (row->pos_table && m->max_pos < c->data.seq)
         return lm_fail(ctx, LM_E_CONFIG, "model.max_pos is %lld, data.seq %lld: %s has no position beyond its table", (long long)m->max_pos, (long long)c->data.seq, row->name);

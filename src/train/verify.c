@@ -71,19 +71,6 @@ static lm_err whole_data(lm_ctx *ctx, const char *path) {
     lm_shards_close(s);
     return err;
 }
-/* What was said of the scratch folder is said of the run's. */
-static void say_of(lm_ctx *ctx, lm_err err, const char *scratch, const char *out) {
-    lm_str s = { .ctx = NULL };
-    const size_t n = strlen(scratch);
-    for (const char *p = lm_error(ctx), *q;; p = q + n) {
-        q = strstr(p, scratch);
-        lm_str_add(&s, p, q ? (size_t)(q - p) : strlen(p));
-        if (!q) break;
-        lm_str_puts(&s, out);
-    }
-    if (!lm_str_err(&s) && s.p) lm_fail(ctx, err, "%s", s.p);
-    lm_str_free(&s);
-}
 static lm_err config(lm_ctx *ctx, lm_arena *a, const char *out, const char *from, const char *scratch, lm_run_cfg *c) {
     char *path = lm_arena_printf(a, "%s/config.yaml", out);
     lm_yaml y;
@@ -125,7 +112,7 @@ lm_err lm_train_verify(lm_ctx *ctx, const char *out, int64_t a, int64_t b, lm_ha
     if (err == LM_E_CANCELLED && lm_is_dir(after)) err = LM_OK;
     if (!err) err = weights_hash(ctx, after, got);
 scrap:
-    {   if (err) say_of(ctx, err, scratch, out);
+    {   if (err) lm_fail_as(ctx, err, scratch, out);
         char why[1500]; snprintf(why, sizeof why, "%s", lm_error(ctx));
         lm_err e = lm_dir_remove(ctx, scratch);
         if (e) e = lm_dir_remove(ctx, scratch);

@@ -150,6 +150,7 @@ static const lm_sample samples[] = {
     { "nt no reduction", P(.tb = true), { T2(3, 0), T2(5, 0), V(5) }, F32 },
     { "nt 131x1030x97 blocks of k", P(.tb = true), { T2(131, 1030), T2(97, 1030) }, .tol = 1e-5, .tol_norm = 2e-6 },
     { "nn 70x600x413 tiles", P(0), { T2(70, 600), T2(600, 413) }, .tol = 1e-5, .tol_norm = 2e-6 },
+    { "nn 530x420x100 rows of tiles", P(0), { T2(530, 420), T2(420, 100) }, .tol = 1e-5, .tol_norm = 2e-6, .grad_tol = -1 },
     { "folded 3 dims", P(.tb = true), { T3(3, 5, 18), T2(34, 18), V(34) }, F32 },
     { "folded into k", P(.ta = true, .fold = true), { T3(3, 5, 18), T3(3, 5, 11) }, F32 },
     { "batched nn", P(0), { T3(3, 9, 20), T3(3, 20, 17) }, F32 },
