@@ -4,8 +4,16 @@ find_program(NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin REQUIRED)
 get_filename_component(cuda_root ${NVCC} REALPATH)
 get_filename_component(cuda_root ${cuda_root}/../.. ABSOLUTE)
 find_library(CUDART_STATIC NAMES libcudart_static.a HINTS ${cuda_root}/lib64 ${cuda_root}/lib ${cuda_root}/targets/x86_64-linux/lib REQUIRED)
-set(nvcc_flags -std=c++17 -O3 -lineinfo -arch=sm_${LM_CUDA_ARCH} --fmad=true -Xcompiler -fPIC,-Wall,-fno-exceptions,-fno-threadsafe-statics -I${CMAKE_SOURCE_DIR}/src -I${gen}
+set(nvcc_flags -std=c++17 -O3 -lineinfo --fmad=true -Xcompiler -fPIC,-Wall,-fno-exceptions,-fno-threadsafe-statics -I${CMAKE_SOURCE_DIR}/src -I${gen}
     -DLM_CUDA "-DLM_VERSION=\"${PROJECT_VERSION}\"" -D_GNU_SOURCE)
+# LM_CUDA_ARCH is a list: machine code for each, and PTX of the last for cards to come where it is a plain one.
+foreach(arch ${LM_CUDA_ARCH})
+    list(APPEND nvcc_flags -gencode=arch=compute_${arch},code=sm_${arch})
+    set(last_arch ${arch})
+endforeach()
+if(last_arch MATCHES "^[0-9]+$")
+    list(APPEND nvcc_flags -gencode=arch=compute_${last_arch},code=compute_${last_arch})
+endif()
 if(LM_WERROR)
     list(APPEND nvcc_flags -Werror all-warnings)
 endif()

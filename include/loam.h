@@ -55,6 +55,7 @@ typedef struct {
     int64_t chunk;                       /* tokens computed at a time; 0: 256. Changes no bit of a result */
     int64_t logits_rows;                 /* rows of logits held at a time where all are wanted (loam_session_logits, loam_session_score), at most chunk; 0: 32 */
     int no_tokenizer;                    /* non-zero: open none; loam_generate is then refused */
+    const char *device;                  /* "cpu" (NULL), "cuda" or "cuda:N": where it runs; LOAM_E_UNSUPPORTED where that is not here */
 } loam_model_options;
 /* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it. Weights are read into memory; files may go away afterwards.
  * LOAM_E_NOTFOUND: nothing there; LOAM_E_FORMAT, _SHAPE, _MISMATCH, _UNSUPPORTED: what is there is damaged, contradicts itself or is of a kind this version does not compute. */

@@ -37,5 +37,5 @@ static float *t_op_floats(int64_t n) {
 static lm_tensor t_op_2d(void *p, lm_dtype d, int64_t n, int64_t m) { return lm_tensor_of(p, d, 2, (int64_t[]){ n, m }); }
 static lm_tensor t_op_1d(void *p, lm_dtype d, int64_t n) { return lm_tensor_of(p, d, 1, &n); }
 /* for every kernel of the op that this machine can run */
-#define T_OP_KERNELS(op, k) for (int l_##k = 0; (op)->kernels[l_##k]; l_##k++) for (const lm_kernel *k = (op)->kernels[l_##k]; k->name; k++) if (!(k->needs & ~lm_cpu_features()))
+#define T_OP_KERNELS(op, k) for (int l_##k = 0; (op)->kernels[l_##k]; l_##k++) for (const lm_kernel *k = (op)->kernels[l_##k]; k->name; k++) if (k->device == LM_DEV_CPU && !(k->needs & ~lm_cpu_features()))
 #endif

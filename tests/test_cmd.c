@@ -302,7 +302,8 @@ static void test_bench(void) {
     for (size_t i = 0; i < json_array_size(j); i++) LM_CHECK(num(json_array_get(j, i), "value") > 0);
     json_decref(j);
     LM_REFUSED(run("bench infr"), 2, "did you mean infer");
-    LM_REFUSED(run("bench infer --device cuda"), 3, "cuda");
+    LM_REFUSED(run("bench infer --device cuda:99"), 3, "cuda:99");
+    LM_REFUSED(run("bench infer --device gpu"), 2, "cuda:N");
     LM_REFUSED(run("bench infer --shape gpt3"), 2, "no shape");
 }
 /* Standard output that cannot be written is an error, not silence. */

@@ -14,7 +14,7 @@ static char t_dir[512];
 static bool table(void) { return getenv("LOAM_PARITY") != NULL; }
 
 /* ---- a fixture, loaded ------------------------------------------------------------------------------------------------------------ */
-typedef struct { const char *name; lm_ctx *ctx; lm_weights *w; const lm_cfg *cfg; lm_store *store; lm_st *want; size_t base; char dir[700]; } rig;
+typedef struct { const char *name; lm_ctx *ctx; lm_dev *dev; lm_weights *w; const lm_cfg *cfg; lm_store *store; lm_st *want; size_t base; char dir[700]; } rig;
 static lm_err load(lm_ctx *ctx, const char *path, const lm_load_opts *o, lm_weights **w, lm_store **store) {
     LM_TRY(lm_weights_open(w, ctx, path));
     lm_err e = lm_store_new(store, ctx);
@@ -31,12 +31,13 @@ static lm_err rig_new(rig *r, const char *name) {
     snprintf(r->dir, sizeof r->dir, "%s/models/%s", LM_FIXTURES, name);
     snprintf(file, sizeof file, "%s/expected.safetensors", r->dir);
     LM_TRY(lm_st_open(&r->want, r->ctx, file));
+    if (getenv("LM_DEVICE")) LM_TRY(lm_dev_open(&r->dev, r->ctx, getenv("LM_DEVICE")));       /* what transformers computed is then compared with this device's results */
     LM_TRY(load(r->ctx, r->dir, &(lm_load_opts){ .dtype = LM_F32 }, &r->w, &r->store));
     r->cfg = lm_weights_cfg(r->w);
     return LM_OK;
 }
 static void rig_free(rig *r) {
-    lm_store_free(r->store); lm_weights_close(r->w); lm_st_close(r->want);
+    lm_store_free(r->store); lm_weights_close(r->w); lm_st_close(r->want); lm_dev_close(r->dev);
     lm_ledger l; lm_mem_ledger(r->ctx, &l);
     if (l.total_now != r->base) { lm_t_fail++; printf("%s: %zu bytes are left\n", r->name, l.total_now - r->base); }
     lm_ctx_free(r->ctx);
@@ -87,7 +88,7 @@ static lm_err dense(const rig *r, lm_store *store, lm_dtype mm, const int32_t *i
     if (!e) lm_graph_output(g, "logits", lm_linear(g, out.hidden, out.head, NULL));
     if (!e) e = lm_pass_precision(g, mm);
     if (!e) e = lm_pass_fuse(g, NULL);
-    if (!e) e = lm_plan_new(&p, r->ctx, g, &(lm_plan_opts){ .store = store });
+    if (!e) e = lm_plan_new(&p, r->ctx, g, &(lm_plan_opts){ .store = store, .dev = r->dev });
     lm_graph_free(g);
     LM_TRY(e);
     int32_t *tok = lm_plan_input(p, "tokens", NULL), *pos = lm_plan_input(p, "pos", NULL), *start = lm_plan_input(p, "start", NULL);
@@ -121,9 +122,11 @@ static void gradients(rig *r, const int32_t *ids, diffs *d) {
     lm_batch b;
     double loss = 0, sum = 0, all = 0;
     lm_trainer_opts o = trainer_opts(2, T, LM_F32);
+    o.dev = r->dev;
     LM_NEED_OK(r->ctx, lm_trainer_new(&t, r->ctx, r->cfg, r->store, &o));
     LM_NEED_OK(r->ctx, batch_of(r->ctx, &b, ids, 2, T));
     LM_NEED_OK(r->ctx, lm_trainer_accumulate(t, &b, 0, 0, &loss));
+    LM_NEED_OK(r->ctx, lm_trainer_pull(t));
     float *wl = want(r, "loss", NULL), *rows = want(r, "row_loss", NULL);
     d->loss = fabs(loss / (double)b.n_target - (double)wl[0]);
     const float *per = lm_plan_output(lm_trainer_accumulate_plan(t), "loss", NULL);
@@ -165,7 +168,7 @@ static void greedy(rig *r, diffs *d) {
     lm_engine *e; lm_session *s;
     int32_t *prompt = want(r, "prompt", NULL), *text = want(r, "greedy", NULL);
     float *lp = want(r, "greedy_logprob", NULL);
-    LM_NEED_OK(r->ctx, lm_engine_new(&e, r->ctx, r->cfg, r->store, &(lm_engine_opts){ .context = ALL, .chunk = 64, .mm = LM_F32, .kv = LM_F32 }));
+    LM_NEED_OK(r->ctx, lm_engine_new(&e, r->ctx, r->cfg, r->store, &(lm_engine_opts){ .context = ALL, .chunk = 64, .mm = LM_F32, .kv = LM_F32, .dev = r->dev }));
     LM_NEED_OK(r->ctx, lm_session_new(&s, e));
     last k = { .V = r->cfg->vocab };
     lm_request q = { s, prompt, PROMPT, LM_WANT_LAST };

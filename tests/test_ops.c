@@ -5,6 +5,8 @@
  * Checked in each: element and tensor bounds, or equal bits where the sample asks for them; guards of NaN bits on both sides of every buffer; inputs unchanged;
  * outputs and scratch poisoned before; the same bits from 1, 2 and 7 threads and from tiles in reverse order; the same bits from rows with one order id.
  * Gradients: directional derivatives in double through the graph's interpreter, one input at a time, against a fourth-order central difference.
+ * Rows for a GPU run where LM_DEVICE in the environment names one (cuda): all buffers, guards and poison included, are copied there and back, so every check is the same; their
+ * activations are also stored as bf16 where the row takes that. Four runs must give the same bits.
  * The driver is itself checked on rows with planted bugs. The seed is printed with a failure; LM_OPS=name,name in the environment runs those alone. */
 #include "test.h"
 #include "base/pool.h"
@@ -13,7 +15,8 @@
 static lm_ctx *ctx;
 static lm_pool *pools[3];                        /* of 1, 2 and 7 */
 static uint64_t seed = 20240607, features;
-static struct { int ops, samples, kernels, cases, checks, grads, fails; bool quiet; char where[256]; } st;
+static lm_dev *dev;                              /* NULL: no GPU rows */
+static struct { int device_runs, ops, samples, kernels, cases, checks, grads, fails; bool quiet; char where[256]; } st;
 
 static void report(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void report(const char *fmt, ...) {
@@ -186,7 +189,48 @@ static void team_run(void *ud, int ith, int nth) {
             if (nth > 1) lm_team_barrier(t->pool);
         }
 }
+/* The same on a device: each tensor's storage with its guards goes there and comes back; scratch is poisoned and guarded there. */
+enum { DEV_BYTES = 256 << 20 };
+static lm_err run_on_device(const lm_kernel *k, lm_call *c) {
+    static char *mem;
+    struct { unsigned char *host; char *there; size_t n; } reg[LM_MAX_IN + LM_MAX_OUT]; int n_reg = 0; size_t at = 0;
+    lm_call d = *c;
+    d.dev = dev;
+    if (!mem) { void *p; LM_TRY(dev->alloc(dev, DEV_BYTES, &p)); mem = p; }
+    for (int i = 0; i < c->n_in + c->n_out; i++) {
+        lm_tensor *t = i < c->n_in ? &d.in[i] : &d.out[i - c->n_in];
+        if (!t->rank || !t->data) continue;
+        unsigned char *base = (unsigned char *)t->data - GUARD; int q = 0;
+        while (q < n_reg && reg[q].host != base) q++;
+        if (q == n_reg) {
+            reg[n_reg].host = base; reg[n_reg].n = storage(t) + 2 * GUARD; reg[n_reg].there = mem + at;
+            at += (reg[n_reg++].n + 255) & ~(size_t)255;
+            if (at > DEV_BYTES / 2) { report("the sample is too large for this driver"); return LM_E_NOMEM; }
+            LM_TRY(dev->put(dev, reg[q].there, reg[q].host, reg[q].n));
+        }
+        t->data = reg[q].there + GUARD;
+    }
+    const size_t sh = k->shared_bytes ? k->shared_bytes(c) : 0;
+    unsigned char guard[2 * GUARD]; int32_t fault[2] = { 0, 0 };
+    char *shared = mem + at; at += (sh + 2 * GUARD + 511) & ~(size_t)255;
+    if (at + 256 > DEV_BYTES) { report("the sample is too large for this driver"); return LM_E_NOMEM; }
+    unsigned char *poison = malloc(sh + 2 * GUARD); memset(poison, 0xff, sh + 2 * GUARD);
+    LM_TRY(dev->put(dev, shared, poison, sh + 2 * GUARD));
+    d.shared = sh ? shared + GUARD : NULL; d.fault = (int32_t *)(mem + at);
+    LM_TRY(dev->put(dev, d.fault, fault, 8));
+    lm_err e = LM_OK;
+    for (int ph = 0; ph < k->n_phase && !e; ph++) for (int64_t i = 0, n = k->phase[ph].tiles(&d); i < n && !e; i++) e = k->phase[ph].run(&d, i, dev->stream);
+    for (int q = 0; q < n_reg; q++) LM_TRY(dev->get(dev, reg[q].host, reg[q].there, reg[q].n));
+    LM_TRY(dev->get(dev, guard, shared, GUARD)); LM_TRY(dev->get(dev, guard + GUARD, shared + GUARD + sh, GUARD)); LM_TRY(dev->get(dev, fault, d.fault, 4));
+    lm_err se = dev->sync(dev);
+    free(poison);
+    if (se) { printf("%s: %s\n", st.where, lm_error(ctx)); fflush(stdout); exit(1); }                       /* nothing more can be had from the device */
+    for (int i = 0; i < 2 * GUARD; i++) if (guard[i] != 0xff) { report("shared scratch: written outside of %zu bytes", sh); break; }
+    st.device_runs++;
+    return e ? e : (lm_err)fault[0];
+}
 static lm_err run_kernel(const lm_kernel *k, lm_call *c, lm_pool *pool, bool reverse) {
+    if (k->device == LM_DEV_CUDA) return run_on_device(k, c);
     team t = { .k = k, .c = c, .pool = pool, .reverse = reverse };
     int nth = lm_pool_size(pool);
     buf shared = buf_new(k->shared_bytes ? k->shared_bytes(c) : 0);
@@ -201,7 +245,7 @@ static lm_err run_kernel(const lm_kernel *k, lm_call *c, lm_pool *pool, bool rev
 }
 
 /* ---- a case: a sample in one form ------------------------------------------------------------------------------------------------------------ */
-typedef struct { const char *name; uint32_t strided; int64_t from, to; lm_layout layout; bool acc, inplace, threads; } form;   /* from != 0: runtime rows of dimensions equal to it */
+typedef struct { const char *name; uint32_t strided; int64_t from, to; lm_layout layout; bool acc, inplace, threads; uint32_t half_in, half_out; } form;   /* from != 0: runtime rows of dimensions equal to it */
 typedef struct { const char *order; buf out[LM_MAX_OUT]; } kept;
 enum { MAX_KEPT = 16 };
 
@@ -211,12 +255,23 @@ static int n_inputs(const lm_op *op, const lm_sample *s) {
     return n;
 }
 static bool has_kernel_for(const lm_op *op, const lm_call *c, const lm_kernel *k) { (void)op; return k->accepts ? k->accepts(c) : lm_kernel_default_accepts(c); }
+static bool shares_order(const lm_op *op, const lm_kernel *k) {
+    for (int a = 0; op->kernels[a]; a++) for (const lm_kernel *q = op->kernels[a]; q->name; q++) if (q->device == LM_DEV_CUDA && q->order && k->order && !strcmp(q->order, k->order)) return true;
+    return false;
+}
 static bool alias_target(const lm_op *op, int i) { for (int o = 0; o < op->n_out; o++) if (op->alias[o] == i + 1) return true; return false; }
 
 /* Returns how many kernels ran; -1 where shape() refuses the form. */
 static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
     lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .comm = lm_comm_self(), .ctx = ctx }, rc = c;
     arg in[LM_MAX_IN] = { 0 }; lm_type ot[LM_MAX_OUT]; memset(ot, 0, sizeof ot); int ran = 0; bool skip = false;
+    lm_sample half = *s;
+    if (f->half_in || f->half_out) {                                      /* activations stored as bf16: the reference sees what is stored, outputs are rounded once more */
+        for (int i = 0; i < c.n_in; i++) if (f->half_in >> i & 1) half.in[i].dtype = LM_BF16;
+        if (f->half_out) { half.tol = fmax(s->tol, 0) + 5e-3; half.tol_norm = (s->tol_norm > 0 ? s->tol_norm : s->tol) + 4e-3; }
+        else if (half.tol == 0) half.tol = 1e-7;
+        s = &half;
+    }
     for (int i = 0; i < c.n_in; i++) {
         const lm_arg *a = &s->in[i];
         if (!a->rank) continue;
@@ -224,13 +279,14 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         c.in[i] = in[i].t; rc.in[i] = in[i].ref;
     }
     lm_call tc = c;
-    for (int i = 0; i < tc.n_in; i++) tc.in[i].data = NULL;
+    for (int i = 0; i < tc.n_in; i++) { tc.in[i].data = NULL; if (f->half_in >> i & 1) tc.in[i].dtype = LM_F32; }
     if (!skip) {
         lm_err e = op->shape(ctx, &tc, ot);
         if (e && !f->from) report("shape: %s: %s", lm_err_name(e), lm_error(ctx));
         if (e || (f->layout == LM_PANEL16 && (ot[0].rank != 2 || ot[0].dtype != LM_F32)) || (f->layout == LM_PANEL16X2 && (ot[0].rank != 2 || ot[0].dtype != LM_BF16))) skip = true;
     }
     if (skip) { for (int i = 0; i < c.n_in; i++) arg_free(&in[i]); return -1; }
+    for (int o = 0; o < op->n_out; o++) if (f->half_out >> o & 1 && ot[o].dtype == LM_F32) ot[o].dtype = LM_BF16;
     /* outputs and their references */
     buf store[LM_MAX_OUT] = { 0 }, refs[LM_MAX_OUT] = { 0 }, first[LM_MAX_OUT] = { 0 }; double *base[LM_MAX_OUT] = { 0 };
     for (int o = 0; o < op->n_out; o++) {
@@ -273,7 +329,9 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         lm_call kc = c;
         for (int i = 0; i < kc.n_in; i++) kc.in[i].data = NULL;
         for (int o = 0; o < kc.n_out; o++) kc.out[o].data = NULL;
-        if (k->device != LM_DEV_CPU || (k->needs & ~features) || !has_kernel_for(op, &kc, k)) continue;
+        if (k->device == LM_DEV_CUDA ? !dev || (k->needs & ~dev->features) : k->needs & ~features) continue;
+        if (dev && k->device == LM_DEV_CPU && !shares_order(op, k)) continue;        /* the processor's rows have their own run */
+        if (((f->half_in || f->half_out) && k->device != LM_DEV_CUDA) || !has_kernel_for(op, &kc, k)) continue;
         ran++;
         char where[256]; memcpy(where, st.where, sizeof where);
         snprintf(st.where, sizeof st.where, "%.60s, \"%.50s\", %.40s, %.50s", op->name, s->name, f->name, k->name);
@@ -321,7 +379,7 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         memcpy(st.where, where, sizeof where);
     }
     for (int q = 0; q < n_same; q++) for (int o = 0; o < op->n_out; o++) buf_free(&same[q].out[o]);
-    if (ran && f->threads && op->kernels) {
+    if (ran && !dev && f->threads && op->kernels && !f->half_in && !f->half_out) {
         lm_call kc = c;
         for (int i = 0; i < kc.n_in; i++) kc.in[i].data = NULL;
         for (int o = 0; o < kc.n_out; o++) kc.out[o].data = NULL;
@@ -350,7 +408,7 @@ static void run_sample(const lm_op *op, const lm_sample *s) {
     int n = n_inputs(op, s), ran = 0; uint32_t views = 0;
     st.samples++;
     for (int l = 0; l < (knows_layouts(op) ? 3 : 1); l++) ran += lm_max64(0, run_case(op, s, &(form){ .name = layouts[l].name, .layout = layouts[l].l, .threads = true }));
-    NEED(ran > 0, "no kernel takes this sample");
+    NEED(ran > 0 || dev, "no kernel takes this sample");
     for (int i = 0; i < n; i++) {
         const lm_arg *a = &s->in[i]; lm_tensor t = { .dtype = (int8_t)dtype_of(a) };
         if (a->rank > 1 && a->layout == LM_PLAIN && !a->quant && is_float(&t) && !alias_target(op, i)) views |= 1u << i;
@@ -373,9 +431,18 @@ static void run_sample(const lm_op *op, const lm_sample *s) {
     if (op->acc_ok) {
         lm_tensor t = { .dtype = (int8_t)dtype_of(&s->in[0]) };
         int r = run_case(op, s, &(form){ .name = "added to", .acc = true, .threads = true });
-        NEED(r > 0 || !is_float(&t) || t.dtype != LM_F32, "no kernel adds to its output");
+        NEED(r > 0 || dev || !is_float(&t) || t.dtype != LM_F32, "no kernel adds to its output");
     }
     if (op->inplace_ok) run_case(op, s, &(form){ .name = "in place", .inplace = true });
+    uint32_t floats = 0;
+    for (int i = 0; i < n; i++) if (s->in[i].rank > 1 && s->in[i].dtype == LM_F32 && !s->in[i].quant && s->in[i].layout == LM_PLAIN && !alias_target(op, i)) floats |= 1u << i;
+    if (dev && !op->alias[0]) for (uint32_t out = 0; out < 3; out++) {        /* no output, the first, all (statistics stay as they are: such a form is then not taken) */
+        const uint32_t mask = out == 2 ? ~0u : out;
+        if (out) run_case(op, s, &(form){ .name = "bf16 outputs", .half_out = mask });
+        if (floats) run_case(op, s, &(form){ .name = "bf16 inputs", .half_in = floats, .half_out = mask, .threads = true });
+        for (int i = 0; i < n && floats & (floats - 1); i++) if (floats >> i & 1) run_case(op, s, &(form){ .name = "one bf16 input", .half_in = 1u << i, .half_out = mask });
+        if (floats && op->acc_ok && !out) run_case(op, s, &(form){ .name = "bf16 inputs, added to", .half_in = floats, .acc = true });
+    }
 }
 static int run_op(const lm_op *op) {
     int before = st.fails;
@@ -593,10 +660,16 @@ static void test_table(void) {
 int main(int argc, char **argv) {
     if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
     features = lm_cpu_features();
+    if (getenv("LM_DEVICE")) {
+        if (lm_dev_open(&dev, ctx, getenv("LM_DEVICE"))) { printf("%s\n", lm_error(ctx)); return 1; }
+        printf("%s, %s\n", dev->name, dev->libs);
+    }
     static const int sizes[3] = { 1, 2, 7 };
     for (int i = 0; i < 3; i++) if (lm_pool_new(&pools[i], ctx, sizes[i])) return 1;
     static const lm_t_case cases[] = { LM_T1(test_planted), LM_T1(test_table), LM_T1(test_kernels), LM_T1(test_gradients) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
+    if (dev) printf("%d runs on %s\n", st.device_runs, dev->name);
+    lm_dev_close(dev);
     printf("%d ops, %d samples, %d kernel runs in %d cases, %d gradient checks, %d checks\n", st.ops, st.samples, st.kernels, st.cases, st.grads, st.checks);
     for (int i = 0; i < 3; i++) lm_pool_free(pools[i]);
     lm_ctx_free(ctx);

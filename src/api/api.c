@@ -75,14 +75,17 @@ int loam_model_open(loam_model **out, loam_context *c, const char *path, const l
     m->ctx = m->tok.ctx = c->ctx;
     lm_api_model_opts k = { .dtype = HAS(o, dtype) ? o->dtype : NULL, .context = HAS(o, context) ? o->context : 0, .max_seqs = HAS(o, sessions) ? o->sessions : 0, .kv = HAS(o, kv) ? o->kv : NULL,
                             .chunk = HAS(o, chunk) ? o->chunk : 0, .rows = HAS(o, logits_rows) ? o->logits_rows : 0, .no_tok = HAS(o, no_tokenizer) && o->no_tokenizer };
-    lm_err e = lm_api_open(c->ctx, path, &k, &m->w, &m->store, &m->e, &m->tok.tok);
-    if (e) { free(m); return (int)e; }
+    const char *device = HAS(o, device) ? o->device : NULL;
+    lm_err e = device && strcmp(device, "cpu") ? lm_dev_open(&m->dev, c->ctx, device) : LM_OK;
+    k.dev = m->dev;
+    if (!e) e = lm_api_open(c->ctx, path, &k, &m->w, &m->store, &m->e, &m->tok.tok);
+    if (e) { lm_dev_close(m->dev); free(m); return (int)e; }
     *out = m;
     return LOAM_OK;
 }
 void loam_model_free(loam_model *m) {
     if (!m) return;
-    lm_engine_free(m->e); lm_store_free(m->store); lm_tok_free(m->tok.tok); lm_weights_close(m->w);
+    lm_engine_free(m->e); lm_store_free(m->store); lm_tok_free(m->tok.tok); lm_weights_close(m->w); lm_dev_close(m->dev);
     free(m);
 }
 int64_t loam_model_vocab(const loam_model *m) { return lm_engine_cfg(m->e)->vocab; }

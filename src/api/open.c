@@ -35,8 +35,8 @@ static lm_err dtypes(lm_ctx *ctx, const lm_api_model_opts *o, lm_load_opts *lo, 
     return LM_OK;
 }
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **wo, lm_store **so, lm_engine **eo_, lm_tok **to) {
-    lm_load_opts lo = { .dtype = LM_QUANT, .panels = true };
-    lm_engine_opts eo = { .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .mm = LM_F32, .kv = LM_F32 };
+    lm_load_opts lo = { .dtype = LM_QUANT, .panels = !o->dev };
+    lm_engine_opts eo = { .dev = o->dev, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .mm = LM_F32, .kv = LM_F32 };
     lm_weights *w = NULL; lm_store *s = NULL; lm_engine *e = NULL; lm_tok *t = NULL;
     lm_err err;
     LM_TRY(dtypes(ctx, o, &lo, &eo));

@@ -5,16 +5,74 @@
 #include "cmd/cmd_text.h"
 #include "quant/quant.h"
 
+/* ---- a device's ceilings: a copy of 2 GB (read and written), a bf16 product of 8192³ by the vendor's library; 0 where it is not there ---- */
+typedef struct { double copy, bf16; } ceiling;
+static lm_err fastest(lm_dev *d, void *p, const lm_dev_gemm *g, double *seconds) {
+    for (int i = 0; i < 12; i++) {
+        double s;
+        LM_TRY(d->mark(d, 0));
+        LM_TRY(g ? lm_dev_matmul(d, g) : d->move(d, p, (char *)p + (1 << 30), 1 << 30));
+        LM_TRY(d->mark(d, 1)); LM_TRY(d->sync(d)); LM_TRY(d->between(d, 0, 1, &s));
+        if (i > 1 && (s < *seconds || !*seconds)) *seconds = s;
+    }
+    return LM_OK;
+}
+static lm_err ceilings(lm_dev *d, ceiling *c) {
+    enum { N = 8192 };
+    void *p;
+    double copy = 0, mm = 0;
+    LM_TRY(d->alloc(d, (size_t)2 << 30, &p));
+    uint16_t *noise = lm_alloc(d->ctx, LM_MEM_SCRATCH, (size_t)N * N * 2);
+    lm_err err = noise ? LM_OK : LM_E_NOMEM;
+    const lm_rng r = lm_rng_of(1, "ceiling");
+    for (int64_t i = 0; noise && i < (int64_t)N * N; i++) noise[i] = lm_f32_to_bf16(i < 1 << 20 ? lm_rng_normal(r, (uint64_t)i) : lm_bf16_to_f32(noise[i - (1 << 20) + i % 7]));
+    char *a = p, *b = a + (size_t)N * N * 2;
+    const lm_dev_gemm g = { .M = N, .N = N, .K = N, .batch = 1, .lda = N, .ldb = N, .ldc = N, .a = a, .b = b, .c = b + (size_t)N * N * 2, .ab_bf16 = true, .c_bf16 = true, .tb = true };
+    if (!err) err = d->put(d, a, noise, (size_t)N * N * 2);
+    if (!err) err = d->put(d, b, noise, (size_t)N * N * 2);
+    if (!err && d->features & LM_CUDA_BLASLT) err = fastest(d, p, &g, &mm);
+    if (!err) err = fastest(d, p, NULL, &copy);
+    d->free(d, p); lm_free(d->ctx, noise);
+    *c = (ceiling){ copy > 0 ? 2 * (double)(1 << 30) / copy : 0, mm > 0 ? 2.0 * N * N * N / mm : 0 };
+    return err;
+}
+
+/* Seconds by op of a plan, the largest first, with the bandwidth and rate that its bytes and operations make of them. */
+static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what) {
+    enum { MOST = 128 };
+    lm_plan *p = (lm_plan *)(uintptr_t)plan;                              /* as its owner last ran it */
+    lm_cli *cli = b->cli;
+    lm_plan_stats st; lm_plan_stats_of(p, &st);
+    double *s = lm_arena_alloc(cli->a, (size_t)(st.n_steps + 1) * sizeof *s), sum = 0;
+    struct { const char *op; double s, flops, bytes; int n; } row[MOST]; int n = 0;
+    if (!s) return LM_E_NOMEM;
+    LM_TRY(lm_plan_profile(p, s, st.n_steps));
+    for (int i = 0; i < st.n_steps; i++) {
+        const char *op, *kernel; double f, by; int q = 0;
+        lm_plan_step(p, i, &op, &kernel, &f, &by);
+        while (q < n && strcmp(row[q].op, op)) q++;
+        if (q == n) { if (n == MOST) continue; row[n].op = op; row[n].s = row[n].flops = row[n].bytes = 0; row[n++].n = 0; }
+        row[q].s += s[i]; row[q].flops += f; row[q].bytes += by; row[q].n++; sum += s[i];
+    }
+    for (int i = 0; i < n; i++) for (int k = i + 1; k < n; k++) if (row[k].s > row[i].s) { __typeof__(row[0]) t = row[i]; row[i] = row[k]; row[k] = t; }
+    for (int i = 0; i < n; i++)
+        lm_bench_put(b, lm_arena_printf(cli->a, "%s.%s", what, row[i].op), 1e3 * row[i].s, "ms", 0, 0,
+                     lm_arena_printf(cli->a, "%4.1f%%, %d steps, %.0f GB/s, %.1f TFLOP/s", 100 * row[i].s / sum, row[i].n, row[i].bytes / row[i].s / 1e9, row[i].flops / row[i].s / 1e12));
+    lm_bench_put(b, lm_arena_printf(cli->a, "%s.sum", what), 1e3 * sum, "ms", 0, 0, "one step at a time");
+    return LM_OK;
+}
 /* ---- infer ---------------------------------------------------------------------------------------------------------------------------- */
 static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model *m) {
     lm_ctx *ctx = b->cli->ctx;
     const char *dt = b->o->dtype && strcmp(b->o->dtype, "auto") ? b->o->dtype : "bf16";
-    lm_load_opts lo = { .dtype = LM_BF16, .panels = true };
-    lm_engine_opts eo = { .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen), .chunk = b->o->chunk, .mm = LM_F32, .kv = !strcmp(b->o->kv, "bf16") ? LM_BF16 : LM_F32 };
+    LM_TRY(lm_cmd_device(b->cli, b->o->device, &m->dev));
+    lm_load_opts lo = { .dtype = LM_BF16, .panels = !m->dev };
+    lm_engine_opts eo = { .dev = m->dev, .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen), .chunk = b->o->chunk, .mm = LM_F32, .kv = !strcmp(b->o->kv, "bf16") ? LM_BF16 : LM_F32 };
     if (!strcmp(dt, "f32")) lo.dtype = LM_F32;
-    else if (strcmp(dt, "bf16") && !(lo.quant = lm_quant_by_name(dt))) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: f32, bf16 and quantized formats such as Q8_0 are known", dt);
+    else if (!strcmp(dt, "bf16")) eo.mm = LM_BF16;
     lm_err err;
-    LM_TRY(lm_shape_cfg(ctx, name, c));
+    if (strcmp(dt, "f32") && strcmp(dt, "bf16") && !(lo.quant = lm_quant_by_name(dt))) { err = lm_fail(ctx, LM_E_CONFIG, "--dtype %s: f32, bf16 and quantized formats such as Q8_0 are known", dt); goto fail; }
+    LM_GOTO(lm_shape_cfg(ctx, name, c), fail);
     if (c->max_pos < eo.context) c->max_pos = eo.context;
     LM_GOTO(lm_store_new(&m->store, ctx), fail);
     LM_GOTO(lm_shape_weights(ctx, c, &lo, true, m->store), fail);
@@ -49,7 +107,7 @@ static lm_err infer(lm_bench *b) {
     lm_err err;
     if (o->model && o->shape) return lm_fail(cli->ctx, LM_E_CONFIG, "--model and --shape exclude each other");
     if (o->model) {
-        LM_TRY(lm_cmd_model_open(cli, o->model, &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk }, &m));
+        LM_TRY(lm_cmd_model_open(cli, o->model, &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .device = o->device }, &m));
         c = *m.cfg;
     } else LM_TRY(open_shape(b, o->shape ? o->shape : "smollm-135m", &c, &m));
     double pre[1000], dec[1000], first[1000];
@@ -77,12 +135,19 @@ static lm_err infer(lm_bench *b) {
     }
     const cost k = per_token(&c, m.store);
     lm_plan_stats st; lm_plan_stats_of(lm_engine_plan(m.e), &st);
-    const double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32;
+    if (o->ops) LM_GOTO(by_op(b, lm_engine_plan(m.e), "decode"), done);
+    double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32, read = b->m.read_n;
+    if (m.dev) {
+        ceiling top;
+        LM_GOTO(ceilings(m.dev, &top), done);
+        mm = st.mm_flops_bf16 > st.mm_flops_f32 ? top.bf16 : 0; read = top.copy;
+    }
     lm_bench_put(b, "prefill", lm_bench_median(pre, (int)o->repeat), "tokens/s", mm / k.flops, 0, "limit: operations over the matrix rate");
-    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", b->m.read_n / k.weights, 0, "limit: weights over the read bandwidth");
+    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", read / k.weights, 0, m.dev ? "limit: weights over the copy bandwidth" : "limit: weights over the read bandwidth");
     lm_bench_put(b, "first_token", 1e3 * lm_bench_median(first, (int)o->repeat), "ms", 0, 0, "the prompt's logits");
     lm_bench_put(b, "weights", k.weights / 1e6, "MB", 0, 0, "read for each token");
     lm_bench_put(b, "peak_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, NULL);
+    if (m.dev) lm_bench_put(b, "device_memory", (double)m.dev->peak / 1e6, "MB", 0, 0, m.dev->name);
 done:
     lm_session_free(s); lm_free(cli->ctx, ids); lm_cmd_model_close(&m);
     return err;
@@ -94,14 +159,15 @@ static lm_err train(lm_bench *b) {
     lm_cli *cli = b->cli;
     lm_ctx *ctx = cli->ctx;
     lm_cfg c;
-    lm_store *store = NULL; lm_trainer *t = NULL; lm_batch x = {0};
+    lm_store *store = NULL; lm_trainer *t = NULL; lm_batch x = {0}; lm_dev *dev = NULL;
     const char *dt = o->dtype && strcmp(o->dtype, "auto") ? o->dtype : "f32";
     if (strcmp(dt, "f32") && strcmp(dt, "bf16")) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: a step is computed in f32 or bf16", dt);
     const bool bf16 = !strcmp(dt, "bf16");
     lm_err err;
     LM_TRY(lm_shape_cfg(ctx, o->shape ? o->shape : "llama-30m", &c));
     if (c.max_pos < o->seq) c.max_pos = o->seq;
-    const lm_trainer_opts to = { .batch = o->batch, .seq = o->seq, .mm = bf16 ? LM_BF16 : LM_F32, .optim = { .name = "adamw", .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0 } };
+    LM_TRY(lm_cmd_device(cli, o->device, &dev));
+    const lm_trainer_opts to = { .dev = dev, .recompute = (int)o->recompute, .batch = o->batch, .seq = o->seq, .mm = bf16 ? LM_BF16 : LM_F32, .optim = { .name = "adamw", .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0 } };
     LM_GOTO(lm_store_new(&store, ctx), done);
     LM_GOTO(lm_shape_weights(ctx, &c, &(lm_load_opts){ .dtype = LM_F32 }, true, store), done);
     LM_GOTO(lm_trainer_new(&t, ctx, &c, store, &to), done);
@@ -112,25 +178,36 @@ static lm_err train(lm_bench *b) {
         x.pos[i] = (int32_t)(i % o->seq); x.start[i] = (int32_t)(i / o->seq * o->seq);
     }
     x.n_target = x.n;
-    double step[1000], update[1000];
+    double step[1000], update[1000], loss_first = 0, loss_last = 0;
     for (int64_t s = 0; s <= o->repeat; s++) {                       /* the first one touches the memory */
         if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
         lm_cli_progress(cli, "train: step %lld of %lld", (long long)s, (long long)o->repeat);
         double loss = 0, norm, t0 = lm_now(), t1;
         LM_GOTO(lm_trainer_accumulate(t, &x, s, 0, &loss), done);
+        if (!s) loss_first = loss;
+        loss_last = loss;
         t1 = lm_now();
         LM_GOTO(lm_trainer_update(t, s + 1, 1.0, (double)x.n, &norm), done);
         if (s) { step[s - 1] = lm_now() - t0; update[s - 1] = lm_now() - t1; }
     }
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
-    const double limit = p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16, med = lm_bench_median(step, (int)o->repeat);
+    ceiling top = {0};
+    const double loss0 = loss_first / (double)x.n, loss1 = loss_last / (double)x.n;
+    if (o->ops) { LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate"), done); LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update"), done); }
+    if (dev) LM_GOTO(ceilings(dev, &top), done);
+    const double limit = dev ? (bf16 && top.bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.bf16 : 0) : p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16, med = lm_bench_median(step, (int)o->repeat);
     lm_bench_put(b, "train_step", 1e3 * med, "ms", 0, 0, lm_arena_printf(cli->a, "batch %lld, %lld tokens each; matrix products alone at the ceiling: %.1f ms", (long long)o->batch, (long long)o->seq, 1e3 * limit));
-    lm_bench_put(b, "train", (double)x.n / med, "tokens/s", (double)x.n / limit, 0, "limit: matrix products at the ceiling");
+    lm_bench_put(b, "train", (double)x.n / med, "tokens/s", limit > 0 ? (double)x.n / limit : 0, 0, "limit: matrix products at the ceiling");
     lm_bench_put(b, "train_update", 1e3 * lm_bench_median(update, (int)o->repeat), "ms", 0, 0, "norm, clip, optimizer");
     lm_bench_put(b, "train_planned", (double)p.total / 1e6, "MB", 0, 0, "what the plan predicts");
     lm_bench_put(b, "train_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, "peak of the process");
+    lm_bench_put(b, "train_loss", loss1, "nats", 0, 0, lm_arena_printf(cli->a, "of the last step, %.4f of the first; random tokens", loss0));
+    if (dev) {
+        lm_bench_put(b, "device_memory", (double)dev->peak / 1e6, "MB", 0, 0, dev->name);
+        lm_bench_put(b, "device_copy", top.copy, "B/s", 0, 0, "2 GB, read and written"); lm_bench_put(b, "device_bf16", top.bf16, "FLOP/s", 0, 0, dev->libs);
+    }
 done:
-    lm_batch_free(ctx, &x); lm_trainer_free(t); lm_store_free(store);
+    lm_batch_free(ctx, &x); lm_trainer_free(t); lm_store_free(store); lm_dev_close(dev);
     return err;
 }
 const lm_bench_suite lm_bench_model[] = { { "infer", "prefill and decode", infer }, { "train", "a training step", train }, { NULL, NULL, NULL } };

@@ -4,17 +4,23 @@
 #include "cmd/cmd_common.h"
 
 lm_err lm_cmd_tok_open(lm_ctx *ctx, const char *path, lm_tok **out) { return lm_tok_open_beside(ctx, path, out); }
+lm_err lm_cmd_device(lm_cli *cli, const char *name, lm_dev **dev) {
+    *dev = NULL;
+    return name && strcmp(name, "cpu") ? lm_dev_open(dev, cli->ctx, name) : LM_OK;
+}
 lm_err lm_cmd_model_open(lm_cli *cli, const char *path, const lm_cmd_model_opts *o, lm_cmd_model *m) {
     memset(m, 0, sizeof *m);
     double t = lm_now();
-    const lm_api_model_opts ao = { .dtype = o->dtype, .kv = o->kv, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .no_tok = !o->need_tok };
-    LM_TRY(lm_api_open(cli->ctx, path, &ao, &m->w, &m->store, &m->e, &m->tok));
+    LM_TRY(lm_cmd_device(cli, o->device, &m->dev));
+    const lm_api_model_opts ao = { .dev = m->dev, .dtype = o->dtype, .kv = o->kv, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .no_tok = !o->need_tok };
+    const lm_err err = lm_api_open(cli->ctx, path, &ao, &m->w, &m->store, &m->e, &m->tok);
+    if (err) { lm_dev_close(m->dev); m->dev = NULL; return err; }
     m->cfg = lm_weights_cfg(m->w);
     m->load_s = lm_now() - t;
     return LM_OK;
 }
 void lm_cmd_model_close(lm_cmd_model *m) {
-    lm_engine_free(m->e); lm_store_free(m->store); lm_tok_free(m->tok); lm_weights_close(m->w);
+    lm_engine_free(m->e); lm_store_free(m->store); lm_tok_free(m->tok); lm_weights_close(m->w); lm_dev_close(m->dev);
     memset(m, 0, sizeof *m);
 }
 lm_err lm_cmd_context(lm_cli *cli, int threads, lm_ctx **out) {

@@ -7,10 +7,12 @@
 #include "train/machine.h"
 #include "train/run.h"
 /* A model with its tokenizer, ready to run. */
-typedef struct { lm_weights *w; lm_store *store; lm_tok *tok; lm_engine *e; const lm_cfg *cfg; double load_s; } lm_cmd_model;
-typedef struct { const char *dtype, *kv; int64_t context, max_seqs, chunk, rows; bool need_tok; } lm_cmd_model_opts;      /* dtype: auto, f32, bf16, or a quantized format's name */
+typedef struct { lm_weights *w; lm_store *store; lm_tok *tok; lm_engine *e; const lm_cfg *cfg; double load_s; lm_dev *dev; } lm_cmd_model;
+typedef struct { const char *dtype, *kv; int64_t context, max_seqs, chunk, rows; bool need_tok; const char *device; } lm_cmd_model_opts;      /* dtype: auto, f32, bf16, or a quantized format's name; device NULL: cpu */
 lm_err lm_cmd_model_open(lm_cli *cli, const char *path, const lm_cmd_model_opts *o, lm_cmd_model *m);
 void lm_cmd_model_close(lm_cmd_model *m);
+/* NULL for "cpu". */
+lm_err lm_cmd_device(lm_cli *cli, const char *name, lm_dev **dev);
 /* The tokenizer that goes with MODEL: a tokenizer file, a model folder, a GGUF, or the file beside a llama2.c checkpoint. */
 lm_err lm_cmd_tok_open(lm_ctx *ctx, const char *path, lm_tok **out);
 lm_err lm_cmd_train_config(lm_ctx *ctx, lm_arena *a, const lm_strlist *pos, lm_run_cfg *cfg);

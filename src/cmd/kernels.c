@@ -45,8 +45,10 @@ static lm_err one(lm_cli *cli, const opts *o, const lm_op *op, const lm_kernel *
     int n, of;
     chosen(op, k, f, &n, &of);
     lm_str needs = { .ctx = cli->ctx }, why = { .ctx = cli->ctx };
-    missing(&needs, k->needs & ~(uint64_t)LM_CPU_PORTABLE);
-    const bool cuda = k->device == LM_DEV_CUDA, has = !cuda && (f & k->needs) == k->needs;
+    const bool cuda = k->device == LM_DEV_CUDA;
+    if (cuda) lm_str_puts(&needs, k->needs & LM_CUDA_SM90 ? "sm_90" : "sm_80");
+    else missing(&needs, k->needs & ~(uint64_t)LM_CPU_PORTABLE);
+    const bool has = !cuda && (f & k->needs) == k->needs;
     if (cuda) lm_str_puts(&why, "for a GPU, chosen there");
     else if ((machine & k->needs) != k->needs) { lm_str_puts(&why, "this processor has no "); missing(&why, k->needs & ~machine); }
     else if (!has) lm_str_puts(&why, "excluded by --isa");
@@ -81,6 +83,7 @@ static lm_err run(lm_cli *cli) {
     for (int b = 0; b < LM_CPU_N; b++) if (f >> b & 1) { lm_str_printf(&s, "%s\"%s\"", some ? ", " : "", lm_cpu_feature_name(b)); some = true; }
     lm_str_puts(&s, "], \"kernels\": [");
     lm_cli_say(cli, "%s: %s", model, lm_cpu_isa_of(f));
+    if (!lm_dev_built()) lm_cli_say(cli, "no kernels for a GPU: this program was built without CUDA");
     some = false;
     lm_err err = LM_OK;
     for (int i = 0; lm_ops[i] && !err; i++) {

@@ -7,7 +7,7 @@
 
 enum { MAX_PROMPT = 1 << 30 };
 typedef struct {
-    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
+    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
     double temperature, top_p, min_p, repetition, presence, frequency; lm_strlist stop, bias; bool ignore_eos, stats;
 } opts;
 static const lm_opt rows[] = {
@@ -18,6 +18,7 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "n", offsetof(opts, n), "1", 1, 1024, NULL, "N", "texts from the one prompt, side by side" },
     { LM_OPT_INT, "context", offsetof(opts, context), "0", 0, 1 << 28, NULL, "N", "tokens of context; 0 = what the model states" },
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
+    { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
     { LM_OPT_FLOAT, "temperature", offsetof(opts, temperature), "0.8", 0, 100, NULL, "X", "0 = always the most likely token" },
     { LM_OPT_INT, "top-k", offsetof(opts, top_k), "0", 0, 1 << 28, NULL, "N", "only the N most likely; 0 = off" },
@@ -120,7 +121,7 @@ static lm_err run(lm_cli *cli) {
     lm_err err;
     LM_GOTO(read_prompt(cli, o, &owned, &text, &n), done);
     double load_s = lm_now();
-    LM_GOTO((lm_err)loam_model_open(&m, &ctx, cli->pos.v[0], &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .context = o->context, .sessions = o->n }), done);
+    LM_GOTO((lm_err)loam_model_open(&m, &ctx, cli->pos.v[0], &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .context = o->context, .sessions = o->n, .device = o->device }), done);
     load_s = lm_now() - load_s;
     const bool stream = !cli->json && o->n == 1;
     const loam_generate_options go = { .size = sizeof go, .max_tokens = o->max_tokens, .temperature = o->temperature, .top_p = o->top_p, .min_p = o->min_p, .repetition_penalty = o->repetition,

@@ -71,6 +71,7 @@ static void member(void *ud, int ith, int nth) {
 }
 lm_err lm_plan_run(lm_plan *p) {
     if (p->dry) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan cannot run");
+    if (p->dev) return lm_plan_run_dev(p);
     lm_plan_apply_extents(p);
     if (lm_ctx_threads(p->ctx) == 1) {
         for (int i = 0; i < p->n_step; i++) LM_TRY(step_serial(p, &p->step[i]));
@@ -83,6 +84,7 @@ lm_err lm_plan_run(lm_plan *p) {
 }
 lm_err lm_plan_profile(lm_plan *p, double *seconds, int n) {
     if (p->dry) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan cannot run");
+    if (p->dev) return lm_plan_profile_dev(p, seconds, n);
     lm_plan_apply_extents(p);
     int all = p->n_step;
     memset((void *)p->counter, 0, (size_t)all * sizeof *p->counter);
@@ -131,7 +133,7 @@ static void fake_member(void *ud, int ith, int nth) {
     }
 }
 lm_err lm_plan_run_shuffled(lm_plan *p, uint64_t seed, int n_threads) {
-    if (p->dry) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan cannot run");
+    if (p->dry || p->dev) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan, or one of a device, cannot run so");
     lm_plan_apply_extents(p);
     atomic_store(&p->err, 0);
     lm_arena *a;

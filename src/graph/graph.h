@@ -23,6 +23,15 @@ lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layou
 lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout);
 bool lm_store_get(const lm_store *s, const char *name, lm_tensor *t);
 lm_err lm_store_remove(lm_store *s, const char *name);
+/* On a device: the tensor's memory there (made when first asked for; filled from the host's, zeroed where the host has none). What plans write there is the
+ * truth from then on: lm_store_pull brings it all to the host (making room there), lm_store_push takes the host's to the device. Both are nothing where no device is used. */
+lm_err lm_store_on_dev(lm_store *s, const char *name, lm_dev *dev, void **p);
+lm_err lm_store_pull(lm_store *s);
+lm_err lm_store_push(lm_store *s);
+/* Bytes of a tensor wherever they live: copied inside it, read, written. */
+lm_err lm_store_move(lm_store *s, int i, size_t to, size_t from, size_t bytes);
+lm_err lm_store_read(lm_store *s, int i, size_t from, void *dst, size_t bytes);
+lm_err lm_store_write(lm_store *s, int i, size_t to, const void *src, size_t bytes);
 int lm_store_count(const lm_store *s);
 const char *lm_store_name(const lm_store *s, int i, lm_tensor *t);      /* in order of adding */
 
@@ -87,6 +96,8 @@ lm_err lm_pass_fuse(lm_graph *g, int *n_fused);
 lm_err lm_pass_recompute(lm_graph *g, int level);
 /* Set the compute dtype of every row that multiplies matrices (op->mm_at): F32, BF16, or I8 = integers where weights are Q8_0, else f32. */
 lm_err lm_pass_precision(lm_graph *g, lm_dtype mm);
+/* Keep activations as bf16 where the device has kernels for it; the last pass. */
+lm_err lm_pass_storage(lm_graph *g, lm_dev *dev);
 
 /* ---- the double interpreter: every node by its reference; the oracle of the tests ---------------------------------------------- */
 typedef struct lm_ref lm_ref;

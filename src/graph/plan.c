@@ -27,6 +27,14 @@ static int buf_new(planner *s, size_t bytes, int first, int last, bool fixed) {
     s->b[s->n_buf] = (lm_buf){ .bytes = (bytes + 63) & ~(size_t)63, .first = first, .last = last, .fixed = fixed };
     return s->n_buf++;
 }
+static lm_err mem_new(lm_plan *p, lm_mem_tag tag, size_t bytes, char **out) {
+    void *d = NULL;
+    if (p->dev) LM_TRY(p->dev->alloc(p->dev, bytes, &d));
+    else if (!(d = lm_alloc(p->ctx, tag, bytes))) return LM_E_NOMEM;
+    *out = d;
+    return LM_OK;
+}
+static void mem_free(lm_plan *p, void *m) { if (p->dev) p->dev->free(p->dev, m); else lm_free(p->ctx, m); }
 static lm_tensor desc(const lm_value *v) {
     lm_tensor t = lm_tensor_of(NULL, v->type.dtype, v->type.rank, v->type.dim);
     t.layout = (int8_t)v->layout; t.quant = v->type.quant;
@@ -53,13 +61,13 @@ static void describe(planner *s) {
 }
 static void call_at(planner *s, const lm_node *n, lm_call *c) {
     lm_call_of(n, c);
-    c->ctx = s->p->ctx; c->comm = s->p->comm;
+    c->ctx = s->p->ctx; c->comm = s->p->comm; c->dev = s->p->dev;
     for (int k = 0; k < n->n_in; k++) if (n->in[k]) { c->in[k] = s->pl[n->in[k]->id].t; c->in[k].data = NULL; }
     for (int k = 0; k < n->n_out; k++) { c->out[k] = s->pl[n->out[k]->id].t; c->out[k].data = NULL; }
 }
 static const lm_kernel *choose(planner *s, const lm_node *n) {
     lm_call c; call_at(s, n, &c);
-    return lm_kernel_choose(n->op, &c, LM_DEV_CPU, s->feat);
+    return lm_kernel_choose(n->op, &c, s->p->dev ? LM_DEV_CUDA : LM_DEV_CPU, s->feat);
 }
 /* A row without a kernel for strided inputs gets copies of its views. */
 static lm_err materialise(planner *s) {
@@ -92,7 +100,7 @@ static lm_err make_steps(planner *s) {
         if (!(st->k = choose(s, n))) {
             lm_str txt = { .ctx = p->ctx };
             for (int k = 0; k < n->n_in; k++) if (n->in[k]) lm_str_printf(&txt, "%s%s", k ? ", " : "", n->in[k]->type.quant ? n->in[k]->type.quant->name : lm_dtype_name(n->in[k]->type.dtype));
-            lm_err e = lm_fail(p->ctx, LM_E_UNSUPPORTED, "%s: no kernel on this machine takes (%s)", n->op->name, txt.p ? txt.p : "");
+            lm_err e = lm_fail(p->ctx, LM_E_UNSUPPORTED, "%s: no kernel %s takes (%s)", n->op->name, p->dev ? "for this device" : "on this machine", txt.p ? txt.p : "");
             lm_str_free(&txt);
             return e;
         }
@@ -144,9 +152,11 @@ static lm_err assign_states(planner *s) {
         if (s->o->dry) { p->base = s->fake; s->fake += (bytes + 4095) & ~(size_t)4095; continue; }
         lm_tensor t;
         lm_store *made = s->o->local ? s->o->local : s->o->store;
-        if (s->o->store && s->o->local && lm_store_get(s->o->store, v->name, &t)) { p->base = (uintptr_t)t.data; continue; }
-        if (s->o->create_states) LM_TRY(lm_store_add(made, v->name, &v->type, v->layout, s->o->state_tag, &t));
-        else if (!made || !lm_store_get(made, v->name, &t)) return lm_fail(s->p->ctx, LM_E_NOTFOUND, "the state %s has no storage", v->name);
+        lm_store *in = s->o->store && s->o->local && lm_store_get(s->o->store, v->name, &t) ? s->o->store : made;
+        if (in == made && s->o->create_states && s->p->dev) LM_TRY(lm_store_get(made, v->name, &t) ? LM_OK : lm_store_declare(made, v->name, &v->type, v->layout));
+        else if (in == made && s->o->create_states) LM_TRY(lm_store_add(made, v->name, &v->type, v->layout, s->o->state_tag, &t));
+        else if (!in || !lm_store_get(in, v->name, &t)) return lm_fail(s->p->ctx, LM_E_NOTFOUND, "the state %s has no storage", v->name);
+        if (s->p->dev) { void *d; LM_TRY(lm_store_on_dev(in, v->name, s->p->dev, &d)); t.data = d; }
         p->base = (uintptr_t)t.data;
     }
     return LM_OK;
@@ -173,7 +183,7 @@ static lm_err assign_buffers(planner *s) {
         p->stats.input_bytes += type_bytes(&v->type);
     }
     p->stats.const_bytes = const_bytes;
-    if (const_bytes && !s->o->dry && !(p->consts = lm_alloc(p->ctx, LM_MEM_ACT, const_bytes))) return LM_E_NOMEM;
+    if (const_bytes && !s->o->dry) LM_TRY(mem_new(p, LM_MEM_ACT, const_bytes, &p->consts));
     for (int i = 0; i < s->g->n_value; i++)
         if (s->g->value[i]->kind == LM_V_CONST && s->pl[i].at == AT_STATE) s->pl[i].base += s->o->dry ? s->fake : (uintptr_t)p->consts;
     s->fake += (const_bytes + 4095) & ~(size_t)4095;
@@ -304,12 +314,15 @@ static lm_err extents(planner *s) {
     p->ext_dirty = true;                                             /* tiles are counted before the first run */
     return LM_OK;
 }
-static void fill_consts(planner *s) {
+static lm_err fill_consts(planner *s) {
+    lm_plan *p = s->p;
+    char *host = p->dev && p->stats.const_bytes ? lm_alloc(p->ctx, LM_MEM_ACT, p->stats.const_bytes) : p->consts;
+    if (!host && p->stats.const_bytes) return LM_E_NOMEM;
     for (int i = 0; i < s->g->n_value; i++) {
         lm_value *v = s->g->value[i];
         if (v->kind != LM_V_CONST || s->pl[i].at != AT_STATE) continue;
         int64_t n = lm_numel(&s->pl[i].t);
-        void *d = s->pl[i].t.data;
+        void *d = host + ((char *)s->pl[i].t.data - p->consts);
         for (int64_t k = 0; k < n; k++) switch (v->type.dtype) {
             case LM_F32: ((float *)d)[k] = v->fill; break;
             case LM_BF16: ((uint16_t *)d)[k] = lm_f32_to_bf16(v->fill); break;
@@ -318,6 +331,11 @@ static void fill_consts(planner *s) {
             default: break;
         }
     }
+    if (!p->dev || !host) return LM_OK;
+    lm_err e = p->dev->put(p->dev, p->consts, host, p->stats.const_bytes);
+    if (!e) e = p->dev->sync(p->dev);
+    lm_free(p->ctx, host);
+    return e;
 }
 static lm_err make(planner *s) {
     lm_plan *p = s->p;
@@ -335,8 +353,7 @@ static lm_err make(planner *s) {
     if (!s->o->dry) {
         const lm_plan *q = s->o->share;
         if (q && q->arena_cap >= p->stats.arena_bytes) { p->arena = q->arena; p->arena_cap = q->arena_cap; p->borrowed_arena = true; }
-        else if (!(p->arena = lm_alloc(p->ctx, LM_MEM_ACT, p->stats.arena_bytes + 64))) return LM_E_NOMEM;
-        else p->arena_cap = p->stats.arena_bytes;
+        else { LM_TRY(mem_new(p, LM_MEM_ACT, p->stats.arena_bytes + 64, &p->arena)); p->arena_cap = p->stats.arena_bytes; }
         if (q && q->thread_stride >= p->thread_stride) { p->threads = q->threads; p->thread_stride = q->thread_stride; p->borrowed_threads = true; }
         else if (p->thread_stride && !(p->threads = lm_alloc(p->ctx, LM_MEM_SCRATCH, p->stats.thread_bytes))) return LM_E_NOMEM;
         if (!(p->counter = lm_calloc(p->ctx, LM_MEM_GRAPH, (size_t)p->n_step + 1, sizeof *p->counter))) return LM_E_NOMEM;
@@ -345,7 +362,8 @@ static lm_err make(planner *s) {
     LM_TRY(lm_plan_waits(s->g, p));
     LM_TRY(ports(s));
     LM_TRY(extents(s));
-    if (!s->o->dry) fill_consts(s);
+    if (!s->o->dry) LM_TRY(fill_consts(s));
+    if (p->dev && !s->o->dry) LM_TRY(lm_plan_ports_dev(p));
     for (int i = 0; i < p->n_step; i++) p->step[i].node = NULL;
     return LM_OK;
 }
@@ -355,17 +373,18 @@ lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *
     LM_TRY(lm_arena_new(&a, ctx, LM_MEM_GRAPH, 256 << 10));
     lm_plan *p = lm_arena_alloc(a, sizeof *p);
     if (!p) { lm_arena_free(a); return LM_E_NOMEM; }
-    p->ctx = ctx; p->a = a; p->comm = o->comm ? o->comm : lm_comm_self(); p->dry = o->dry;
-    planner s = { .p = p, .g = g, .o = o, .feat = !o->features ? lm_cpu_features_of(ctx) : o->dry ? o->features : o->features & lm_cpu_features_of(ctx), .fake = STATE_FAKE };
+    p->ctx = ctx; p->a = a; p->comm = o->comm ? o->comm : lm_comm_self(); p->dry = o->dry; p->dev = o->dev;
+    planner s = { .p = p, .g = g, .o = o, .feat = o->dev ? o->dev->features : !o->features ? lm_cpu_features_of(ctx) : o->dry ? o->features : o->features & lm_cpu_features_of(ctx), .fake = STATE_FAKE };
     lm_err e = make(&s);
     if (e) { lm_plan_free(p); return e; }
     *out = p; return LM_OK;
 }
 void lm_plan_free(lm_plan *p) {
     if (!p) return;
-    if (!p->borrowed_arena) lm_free(p->ctx, p->arena);
+    lm_plan_free_dev(p);
+    if (!p->borrowed_arena) mem_free(p, p->arena);
     if (!p->borrowed_threads) lm_free(p->ctx, p->threads);
-    lm_free(p->ctx, p->counter); lm_free(p->ctx, p->consts);
+    lm_free(p->ctx, p->counter); mem_free(p, p->consts);
     lm_arena_free(p->a);
 }
 void lm_plan_stats_of(const lm_plan *p, lm_plan_stats *s) { *s = p->stats; }

@@ -21,6 +21,7 @@ typedef struct {
     lm_mem_tag state_tag;
     lm_comm *comm;                 /* NULL: the communicator of one */
     uint64_t features;             /* CPU features to choose kernels by; 0 = the context's. A dry plan may ask for another machine's, others get those that are here */
+    lm_dev *dev;                   /* NULL: this processor; else rows of LM_DEV_CUDA alone, all memory on the device */
     lm_plan *share;                /* borrow this plan's arena and scratch where they are large enough (the two never run at once); it must outlive */
     bool dry;                      /* lay out and cost only: no allocation, cannot run */
 } lm_plan_opts;
@@ -32,7 +33,7 @@ typedef struct {
 lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *o);
 void lm_plan_free(lm_plan *p);
 void lm_plan_stats_of(const lm_plan *p, lm_plan_stats *s);
-/* Buffers of named inputs and outputs, at capacity, contiguous; NULL if there is no such name (it may be dead). */
+/* Buffers of named inputs and outputs, at capacity, contiguous; NULL if there is no such name (it may be dead). On a device these are host memory that a run copies from and to. */
 void *lm_plan_input(lm_plan *p, const char *name, lm_tensor *t);
 void *lm_plan_output(lm_plan *p, const char *name, lm_tensor *t);
 lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n);      /* runtime extent for the next runs, <= capacity */

@@ -14,15 +14,18 @@ typedef struct {
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
 typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
-typedef struct { const char *name; lm_tensor t; int ext; bool input; } lm_port;
+typedef struct { const char *name; lm_tensor t; int ext; bool input; void *on_dev; } lm_port;      /* on_dev: where it is on the device, t then its host mirror */
 typedef struct { int64_t *dim; int slot; } lm_patch;
+enum { LM_MAX_RECORDED = 64 };
+typedef struct { void *work; uint64_t key; int runs; } lm_recorded;              /* a run of one set of extents */
 struct lm_plan {
-    lm_ctx *ctx; lm_arena *a; lm_comm *comm; bool dry;
+    lm_ctx *ctx; lm_arena *a; lm_comm *comm; lm_dev *dev; bool dry;
     lm_step *step; int n_step; lm_counter *counter;
     char *arena, *threads, *consts; size_t thread_stride, arena_cap; bool borrowed_arena, borrowed_threads;
     lm_port *port; int n_port;
     lm_patch *patch; int n_patch; int64_t *ext, *cap; const char **ext_name; int n_ext; bool ext_dirty;
     _Atomic int err;
+    char *mirror; int32_t *fault, *faults; lm_recorded *recorded; int n_recorded; bool checked;      /* device plans: exec_dev.c */
     lm_plan_stats stats;
 };
 /* A stretch of the arena and the steps, first to last, that it is held for. */
@@ -36,4 +39,9 @@ lm_err lm_plan_waits(lm_graph *g, lm_plan *p);
 /* Do steps a and b touch the same bytes, one of them writing? */
 bool lm_step_conflict(const lm_step *a, const lm_step *b);
 void lm_plan_apply_extents(lm_plan *p);
+/* exec_dev.c: the same on a device. */
+lm_err lm_plan_run_dev(lm_plan *p);
+lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n);
+lm_err lm_plan_ports_dev(lm_plan *p);
+void lm_plan_free_dev(lm_plan *p);
 #endif

@@ -2,8 +2,8 @@
 #include <string.h>
 #include "graph/graph.h"
 
-typedef struct { char *name; lm_tensor t; size_t bytes; } entry;
-struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; };
+typedef struct { char *name; lm_tensor t; size_t bytes; void *on_dev; } entry;
+struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; lm_dev *dev; };
 
 static int32_t *find(const lm_store *s, const char *name) {
     if (!s->n_index) return NULL;
@@ -29,7 +29,7 @@ lm_err lm_store_new(lm_store **out, lm_ctx *ctx) {
 }
 void lm_store_free(lm_store *s) {
     if (!s) return;
-    for (int i = 0; i < s->n; i++) { lm_free(s->ctx, s->e[i].t.data); lm_free(s->ctx, s->e[i].name); }
+    for (int i = 0; i < s->n; i++) { if (s->dev) s->dev->free(s->dev, s->e[i].on_dev); lm_free(s->ctx, s->e[i].t.data); lm_free(s->ctx, s->e[i].name); }
     lm_free(s->ctx, s->e); lm_free(s->ctx, s->index); lm_free(s->ctx, s);
 }
 static lm_err put(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, bool storage, lm_tensor *out) {
@@ -74,6 +74,7 @@ lm_err lm_store_remove(lm_store *s, const char *name) {
     int32_t *slot = find(s, name);
     if (*slot < 0) return lm_fail(s->ctx, LM_E_NOTFOUND, "no tensor is called %s", name);
     int i = *slot;
+    if (s->dev) s->dev->free(s->dev, s->e[i].on_dev);
     lm_free(s->ctx, s->e[i].t.data); lm_free(s->ctx, s->e[i].name);
     memmove(&s->e[i], &s->e[i + 1], (size_t)(s->n - i - 1) * sizeof *s->e);
     s->n--;
@@ -83,3 +84,50 @@ lm_err lm_store_remove(lm_store *s, const char *name) {
 }
 int lm_store_count(const lm_store *s) { return s->n; }
 const char *lm_store_name(const lm_store *s, int i, lm_tensor *t) { if (t) *t = s->e[i].t; return s->e[i].name; }
+
+/* ---- on a device ------------------------------------------------------------------------------------------------------------------- */
+lm_err lm_store_on_dev(lm_store *s, const char *name, lm_dev *dev, void **p) {
+    const int32_t *slot = find(s, name);
+    if (!slot || *slot < 0) return lm_fail(s->ctx, LM_E_NOTFOUND, "no tensor is called %s", name);
+    if (s->dev && s->dev != dev) return lm_fail(s->ctx, LM_E_UNSUPPORTED, "%s is on another device already", name);
+    entry *e = &s->e[*slot];
+    s->dev = dev;
+    if (!e->on_dev) {
+        LM_TRY(dev->alloc(dev, e->bytes, &e->on_dev));
+        lm_err err = e->t.data ? dev->put(dev, e->on_dev, e->t.data, e->bytes) : dev->zero(dev, e->on_dev, e->bytes);
+        if (err) { dev->free(dev, e->on_dev); e->on_dev = NULL; return err; }
+    }
+    *p = e->on_dev;
+    return LM_OK;
+}
+lm_err lm_store_pull(lm_store *s) {
+    for (int i = 0; i < s->n; i++) {
+        entry *e = &s->e[i];
+        if (!e->on_dev) continue;
+        if (!e->t.data && !(e->t.data = lm_alloc(s->ctx, LM_MEM_MISC, e->bytes ? e->bytes : 1))) return LM_E_NOMEM;
+        LM_TRY(s->dev->get(s->dev, e->t.data, e->on_dev, e->bytes));
+    }
+    return s->dev ? s->dev->sync(s->dev) : LM_OK;
+}
+lm_err lm_store_push(lm_store *s) {
+    for (int i = 0; i < s->n; i++) if (s->e[i].on_dev && s->e[i].t.data) LM_TRY(s->dev->put(s->dev, s->e[i].on_dev, s->e[i].t.data, s->e[i].bytes));
+    return s->dev ? s->dev->sync(s->dev) : LM_OK;
+}
+lm_err lm_store_move(lm_store *s, int i, size_t to, size_t from, size_t bytes) {
+    const entry *e = &s->e[i];
+    if (e->on_dev) return s->dev->move(s->dev, (char *)e->on_dev + to, (const char *)e->on_dev + from, bytes);
+    memmove((char *)e->t.data + to, (const char *)e->t.data + from, bytes);
+    return LM_OK;
+}
+lm_err lm_store_read(lm_store *s, int i, size_t from, void *dst, size_t bytes) {
+    const entry *e = &s->e[i];
+    if (e->on_dev) { LM_TRY(s->dev->get(s->dev, dst, (const char *)e->on_dev + from, bytes)); return s->dev->sync(s->dev); }
+    memcpy(dst, (const char *)e->t.data + from, bytes);
+    return LM_OK;
+}
+lm_err lm_store_write(lm_store *s, int i, size_t to, const void *src, size_t bytes) {
+    const entry *e = &s->e[i];
+    if (e->on_dev) { LM_TRY(s->dev->put(s->dev, (char *)e->on_dev + to, src, bytes)); return s->dev->sync(s->dev); }
+    memcpy((char *)e->t.data + to, src, bytes);
+    return LM_OK;
+}

@@ -50,7 +50,7 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
     LM_GOTO(lm_store_new(&e->kv, ctx), fail);
     LM_GOTO(lm_graph_new(&g, ctx, weights), fail);
     LM_GOTO(build(e, g), fail);
-    const lm_plan_opts po = { .store = weights, .local = e->kv, .create_states = true, .state_tag = LM_MEM_KV, .features = o->features, .dry = o->dry };
+    const lm_plan_opts po = { .store = weights, .local = e->kv, .create_states = true, .state_tag = LM_MEM_KV, .features = o->features, .dev = o->dev, .dry = o->dry };
     LM_GOTO(lm_plan_new(&e->plan, ctx, g, &po), fail);
     lm_graph_free(g); g = NULL;
     err = LM_E_NOMEM;

@@ -20,6 +20,7 @@ typedef struct {
     int64_t rows;                /* rows of logits held at a time, where a call wants all of them; 0 = 32 */
     int64_t kv_tokens;           /* page pool; 0 = max_seqs * context */
     lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16) */
+    lm_dev *dev;                 /* NULL: this processor; else weights must be PLAIN */
     bool dry;                    /* plan only */
     uint64_t features;           /* lm_plan_opts.features; 0 = the context's */
 } lm_engine_opts;

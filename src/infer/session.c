@@ -20,13 +20,12 @@ void lm_session_free(lm_session *s) {
 }
 int64_t lm_session_len(const lm_session *s) { return s->n; }
 const int32_t *lm_session_ids(const lm_session *s) { return s->id; }
-/* All layers' bytes of one page: fn(base of the page in the state, bytes). */
-static void page_bytes(const lm_engine *e, int state, int32_t page, char **p, size_t *n) {
+/* Bytes of one page in a state: page p is there at p times as many. */
+static size_t page_bytes(const lm_engine *e, int state) {
     lm_tensor t; size_t all = 0;
     lm_store_name(e->kv, state, &t);
     lm_storage_bytes((lm_dtype)t.dtype, t.quant, LM_PLAIN, t.rank, t.dim, &all);
-    *n = all / (size_t)t.dim[0];
-    *p = (char *)t.data + (size_t)page * *n;
+    return all / (size_t)t.dim[0];
 }
 /* A page of one's own, with the contents of the shared one. */
 static lm_err own_page(lm_session *s, int64_t i) {
@@ -36,11 +35,7 @@ static lm_err own_page(lm_session *s, int64_t i) {
     if (!e->n_free) return lm_fail(e->ctx, LM_E_NOMEM, "the key-value pool is full: no page for a copy");
     int32_t now = e->free_page[--e->n_free];
     e->refs[now] = 1; e->refs[old]--; s->page[i] = now;
-    for (int k = 0; k < lm_store_count(e->kv); k++) {
-        char *a, *b; size_t n;
-        page_bytes(e, k, old, &a, &n); page_bytes(e, k, now, &b, &n);
-        memcpy(b, a, n);
-    }
+    for (int k = 0; k < lm_store_count(e->kv); k++) { const size_t n = page_bytes(e, k); LM_TRY(lm_store_move(e->kv, k, (size_t)now * n, (size_t)old * n, n)); }
     return LM_OK;
 }
 lm_err lm_session_fork(const lm_session *s, lm_session **out) {
@@ -69,31 +64,51 @@ typedef struct { char magic[8]; int64_t vocab, n_layer, n_kv, d_head, kv_dtype, 
 static header describe(const lm_session *s) {
     const lm_engine *e = s->e;
     header h = { .magic = "loamkv1", .vocab = e->cfg.vocab, .n_layer = e->n_kv_layer, .n_kv = e->cfg.n_kv, .d_head = e->cfg.d_head, .kv_dtype = e->o.kv, .n = s->n, .states = lm_store_count(e->kv) };
-    for (int k = 0; k < lm_store_count(e->kv); k++) { char *p; size_t n; page_bytes(e, k, 0, &p, &n); h.page_bytes += (int64_t)n; }
+    for (int k = 0; k < lm_store_count(e->kv); k++) h.page_bytes += (int64_t)page_bytes(e, k);
     return h;
+}
+/* One state's part of each page, hashed or written. */
+static lm_err each_page(const lm_session *s, char *buf, uint64_t *hash, lm_out *o) {
+    const lm_engine *e = s->e;
+    for (int64_t i = 0; i < s->n_page; i++)
+        for (int k = 0; k < lm_store_count(e->kv); k++) {
+            const size_t n = page_bytes(e, k);
+            LM_TRY(lm_store_read(e->kv, k, (size_t)s->page[i] * n, buf, n));
+            if (o) LM_TRY(lm_out_write(o, buf, n)); else *hash = lm_hash64(buf, n, *hash);
+        }
+    return LM_OK;
+}
+static char *page_buf(const lm_engine *e) {
+    size_t most = 1;
+    for (int k = 0; k < lm_store_count(e->kv); k++) if (page_bytes(e, k) > most) most = page_bytes(e, k);
+    return lm_alloc(e->ctx, LM_MEM_IO, most);
 }
 lm_err lm_session_save(const lm_session *s, const char *path) {
     lm_ctx *ctx = s->e->ctx;
     header h = describe(s);
     h.hash = lm_hash64(s->id, (size_t)s->n * sizeof *s->id, 0);
-    for (int64_t i = 0; i < s->n_page; i++)
-        for (int k = 0; k < lm_store_count(s->e->kv); k++) { char *p; size_t n; page_bytes(s->e, k, s->page[i], &p, &n); h.hash = lm_hash64(p, n, h.hash); }
-    lm_out *o;
-    LM_TRY(lm_out_open(&o, ctx, path));
+    char *buf = page_buf(s->e);
+    if (!buf) return LM_E_NOMEM;
+    lm_out *o = NULL;
     lm_err err;
-    LM_GOTO(lm_out_write(o, &h, sizeof h), fail);
-    LM_GOTO(lm_out_write(o, s->id, (size_t)s->n * sizeof *s->id), fail);
-    for (int64_t i = 0; i < s->n_page; i++)
-        for (int k = 0; k < lm_store_count(s->e->kv); k++) { char *p; size_t n; page_bytes(s->e, k, s->page[i], &p, &n); LM_GOTO(lm_out_write(o, p, n), fail); }
-    return lm_out_commit(o);
-fail:
-    lm_out_abort(o); return err;
+    LM_GOTO(each_page(s, buf, &h.hash, NULL), done);
+    LM_GOTO(lm_out_open(&o, ctx, path), done);
+    LM_GOTO(lm_out_write(o, &h, sizeof h), done);
+    LM_GOTO(lm_out_write(o, s->id, (size_t)s->n * sizeof *s->id), done);
+    LM_GOTO(each_page(s, buf, &h.hash, o), done);
+    err = lm_out_commit(o);
+    o = NULL;
+done:
+    if (o) lm_out_abort(o);
+    lm_free(ctx, buf);
+    return err;
 }
 lm_err lm_session_load(lm_session **out, lm_engine *e, const char *path) {
     lm_ctx *ctx = e->ctx;
     lm_file *f;
     LM_TRY(lm_file_open(&f, ctx, path));
     lm_session *s = NULL;
+    char *buf = NULL;
     lm_err err;
     header h;
     LM_GOTO(lm_file_pread(f, &h, sizeof h, 0), fail);
@@ -110,21 +125,22 @@ lm_err lm_session_load(lm_session **out, lm_engine *e, const char *path) {
     at += h.n * 4;
     uint64_t hash = lm_hash64(s->id, (size_t)h.n * sizeof *s->id, 0);
     for (int64_t i = 0; i < h.n; i++) if (s->id[i] < 0 || s->id[i] >= e->cfg.vocab) { err = lm_fail(ctx, LM_E_FORMAT, "%s: token id %d is outside the vocabulary", path, s->id[i]); goto fail; }
+    if (!(buf = page_buf(e))) { err = LM_E_NOMEM; goto fail; }
     for (int64_t i = 0; i < pages; i++) {
         int32_t p = e->free_page[--e->n_free];
         e->refs[p] = 1; s->page[s->n_page++] = p;
         for (int k = 0; k < lm_store_count(e->kv); k++) {
-            char *dst; size_t n;
-            page_bytes(e, k, p, &dst, &n);
-            LM_GOTO(lm_file_pread(f, dst, n, at), fail);
-            at += (int64_t)n; hash = lm_hash64(dst, n, hash);
+            const size_t n = page_bytes(e, k);
+            LM_GOTO(lm_file_pread(f, buf, n, at), fail);
+            LM_GOTO(lm_store_write(e->kv, k, (size_t)p * n, buf, n), fail);
+            at += (int64_t)n; hash = lm_hash64(buf, n, hash);
         }
     }
     if (hash != h.hash) { err = lm_fail(ctx, LM_E_FORMAT, "%s is damaged: its hash does not agree", path); goto fail; }
     s->n = h.n;
-    lm_file_close(f);
+    lm_file_close(f); lm_free(ctx, buf);
     *out = s; return LM_OK;
 fail:
-    lm_session_free(s); lm_file_close(f);
+    lm_session_free(s); lm_file_close(f); lm_free(ctx, buf);
     return err;
 }

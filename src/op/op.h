@@ -16,6 +16,7 @@
 #include "quant/quant.h"
 #include "device/comm.h"
 #include "device/cpu.h"
+#include "device/device.h"
 enum { LM_MAX_IN = 12, LM_MAX_OUT = 4, LM_MAX_PHASE = 5 };
 
 typedef struct lm_type {                       /* the static type of a value */
@@ -34,6 +35,7 @@ typedef struct lm_call {                       /* one node, bound to memory: wha
     lm_tensor in[LM_MAX_IN], out[LM_MAX_OUT];  /* dims are the runtime extents while running; data NULL = optional input absent */
     void *shared;                              /* 64-byte aligned scratch of the node, shared_bytes() of it */
     lm_comm *comm; lm_ctx *ctx;
+    lm_dev *dev; int32_t *fault;               /* rows of LM_DEV_CUDA: the device, and a word on it that is 0; LM_E_RANGE there = an index was outside */
     int64_t iter;                              /* running number of the repetition of the phase list (lm_kernel.repeat); 0 where there is none */
 } lm_call;
 
@@ -46,7 +48,7 @@ typedef enum { LM_DEV_CPU, LM_DEV_CUDA } lm_dev_kind;
 typedef struct lm_kernel {
     const char *name;                          /* "matmul.f32.avx512" */
     lm_dev_kind device;
-    uint64_t needs;                            /* CPU feature bits */
+    uint64_t needs;                            /* CPU feature bits; LM_CUDA_* of rows of LM_DEV_CUDA */
     const char *order;                         /* order id of its additions */
     bool (*accepts)(const lm_call *c);         /* dtypes, layouts, params (no data yet); NULL = all that shape() allows in f32/i32 PLAIN contiguous */
     size_t (*shared_bytes)(const lm_call *c);  /* at capacity; NULL = 0 */

@@ -37,12 +37,16 @@ static inline lm_broadcast lm_broadcast_of(const lm_tensor *a, const lm_tensor *
 lm_err lm_broadcast_shape(lm_ctx *ctx, const lm_call *c, lm_type *out);
 lm_value *lm_broadcast_fold(lm_graph *g, lm_value *grad, const lm_value *a, const lm_value *b);   /* sum grad (like a) down to b's type */
 
-/* Kernels of a *_simd.c and, in builds with CUDA, of a *_cuda.cu (op/cuda.cuh). */
+/* Kernels of a *_simd.c and, in builds with CUDA, of a *_cuda.cu (op/cuda.cuh). LM_CUDA_ROWS(base): the latter alone, for a list written out. */
 #ifdef LM_CUDA
 #define LM_SIMD_CUDA_KERNELS(base) extern const lm_kernel base##_cuda[], base##_avx512[], base##_avx2[], base##_portable[]; \
     static const lm_kernel *const base[] = { base##_cuda, base##_avx512, base##_avx2, base##_portable, NULL }
+#define LM_CUDA_DECLARE(base) extern const lm_kernel base##_cuda[]
+#define LM_CUDA_ROWS(base) base##_cuda,
 #else
 #define LM_SIMD_CUDA_KERNELS(base) LM_SIMD_KERNELS(base)
+#define LM_CUDA_DECLARE(base) extern const lm_kernel base##_none[]
+#define LM_CUDA_ROWS(base)
 #endif
 
 /* ---- samples: odd sizes for rows whose inputs are alike; T repeats the argument for each input ---- */

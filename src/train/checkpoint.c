@@ -310,7 +310,9 @@ done:
 }
 lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st) {
     lm_hash128_t want = {0}, got;
+    LM_TRY(lm_trainer_pull(t));                                          /* room on the host for what lives on a device */
     LM_TRY(agree(t, read_all(t, path, st, &want), "reading the checkpoint"));
+    if (t->o.dev) LM_TRY(lm_store_push(t->store));
     got = lm_trainer_hash(t);
     if (got.lo != want.lo || got.hi != want.hi) return lm_fail(t->ctx, LM_E_MISMATCH, "%s: the loaded weights do not have the hash the manifest states", path);
     return LM_OK;

@@ -6,6 +6,7 @@ static const char *const dtypes[] = { "f32", "bf16", NULL }, *const schedules[] 
 const lm_opt lm_run_options[] = {
     { LM_OPT_STR, "out", O(out), "run", 0, 0, NULL, "DIR", "folder for everything the run writes" },
     { LM_OPT_INT, "threads", O(threads), "0", 0, 1024, NULL, "N", "compute threads; 0 = one per core" },
+    { LM_OPT_STR, "device", O(device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_STR, "mesh", O(mesh), "", 0, 0, NULL, "dp=N|fsdp=N", "how ranks share the work (under mpirun)" },
     { LM_OPT_STR, "data.path", O(data.path), NULL, 0, 0, NULL, "PATH", "text, JSONL, or a folder made by `loam data tokenize`" },
     { LM_OPT_STR, "data.val_path", O(data.val_path), NULL, 0, 0, NULL, "PATH", "validation data; default: the end of data.path" },

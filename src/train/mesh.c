@@ -201,6 +201,7 @@ void lm_whole_close(lm_whole *w) { lm_free(w->t->ctx, w->buf); w->buf = NULL; }
 
 lm_err lm_trainer_whole(lm_trainer *t, lm_store *out) {
     lm_whole w;
+    LM_TRY(lm_trainer_pull(t));
     LM_TRY(lm_whole_open(&w, t));
     lm_err err = LM_OK;
     for (int i = 0; i < t->n_param; i++) {
@@ -243,7 +244,8 @@ static lm_err save_parts(lm_trainer *t, const char *dir) {
     return err;
 }
 lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir) {
-    lm_err err = LM_OK;
+    lm_err err = lm_trainer_pull(t);
+    if (err) return err;
     if (t->held != t->param) err = save_parts(t, dir);
     else if (t->o.comm->rank == 0) err = lm_model_save_hf(t->ctx, &t->cfg, t->store, dir, LM_F32, 0);
     return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, err, "writing the weights") : err;

@@ -107,7 +107,7 @@ lm_err lm_run_sweep(lm_ctx *ctx, const char *dir) {
 }
 static lm_run_cfg identity(const lm_run_cfg *c) {
     lm_run_cfg k = *c;
-    k.out = ""; k.threads = 0; k.mesh = "";
+    k.out = ""; k.threads = 0; k.mesh = ""; k.device = NULL;
     k.train.checkpoint_every = k.train.keep = k.train.val_every = k.train.val_batches = k.train.sample_every = k.train.sample_tokens = k.train.log_every = 1;
     k.train.memory_budget = k.train.recompute = 0; k.train.sample_prompt = ""; k.train.steps = 0;
     return k;

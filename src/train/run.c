@@ -14,7 +14,7 @@ typedef struct {
     lm_ctx *ctx; const lm_run_cfg *c; const lm_run_opts *o; lm_comm *comm;
     lm_arena *a; lm_tok *tok; lm_shards *data, *val_data, **mix; lm_source *source; lm_cfg model; lm_store *store; lm_trainer *t; lm_loader *loader, *val; lm_batch b;
     lm_sched sched; int64_t micro, accum; lm_ckpt_state st; lm_hash128_t cfg_hash, data_hash; lm_out *metrics; lm_lock *lock; bool begun; int64_t val_bytes, val_first, val_count;
-    double nats_to_bits; double t0; char *ckpt_dir; lm_mesh_kind mesh;
+    double nats_to_bits; double t0; char *ckpt_dir; lm_mesh_kind mesh; lm_dev *dev;
 } run;
 
 static char *in_out(run *r, const char *name) { return lm_arena_printf(r->a, "%s/%s", r->c->out, name); }
@@ -162,7 +162,7 @@ static lm_err make_trainer(run *r) {
     lm_trainer_opts o = { .batch = r->micro, .seq = c->data.seq, .mm = c->train.dtype ? LM_BF16 : LM_F32, .recompute = (int)c->train.recompute, .memory_budget = c->train.memory_budget,
         .optim = { .name = c->optim.name, .lr = c->optim.lr, .beta1 = c->optim.beta1, .beta2 = c->optim.beta2, .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .clip = c->optim.clip,
                    .muon_lr = c->optim.muon_lr, .muon_momentum = c->optim.muon_momentum, .muon_weight_decay = c->optim.muon_weight_decay, .muon_steps = (int)c->optim.muon_steps },
-        .label_smoothing = c->train.label_smoothing, .z_loss = c->train.z_loss, .dropout = c->train.dropout, .seed = (uint64_t)c->train.seed, .comm = r->comm, .mesh = r->mesh, .dry = r->o->dry };
+        .label_smoothing = c->train.label_smoothing, .z_loss = c->train.z_loss, .dropout = c->train.dropout, .seed = (uint64_t)c->train.seed, .comm = r->comm, .mesh = r->mesh, .dev = r->dev, .dry = r->o->dry };
     LM_TRY(lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o));
     r->sched = (lm_sched){ .kind = (lm_sched_kind)c->optim.schedule, .warmup = c->optim.warmup, .steps = c->train.steps,
                            .decay_steps = c->optim.decay_steps ? c->optim.decay_steps : c->train.steps / 5, .floor = c->optim.min_lr };
@@ -206,8 +206,9 @@ static lm_err unless_full(run *r, lm_err e, int64_t step, bool must) {
 }
 static lm_err checkpoint(run *r, int64_t step, bool must) {
     r->st.step = step; r->st.seqs = step * r->c->train.batch;
-    r->st.tok_hash = lm_tok_hash(r->tok); r->st.config_hash = r->cfg_hash; r->st.data_hash = r->data_hash; r->st.isa = lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
+    r->st.tok_hash = lm_tok_hash(r->tok); r->st.config_hash = r->cfg_hash; r->st.data_hash = r->data_hash; r->st.isa = r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
     LM_TRY(agree(r, r->metrics ? lm_out_flush(r->metrics) : LM_OK, "writing metrics.jsonl"));
+    LM_TRY(lm_trainer_pull(r->t));
     const lm_err err = lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep);
     if (err) return unless_full(r, err, step, must);
     lm_run_event e = { .kind = LM_RUN_CKPT, .step = step, .text = r->ckpt_dir };
@@ -238,6 +239,7 @@ static lm_err validation_point(run *r, int64_t step, lm_run_event *last) {
 }
 static lm_err sample_point(run *r, int64_t step) {
     if (!r->o->sample) return LM_OK;
+    LM_TRY(lm_trainer_pull(r->t));
     lm_store *whole = NULL;                                                      /* the engine wants whole matrices: rank 0 holds them for the moment of the sample */
     lm_err err = LM_OK;
     if (r->mesh == LM_MESH_FSDP) {
@@ -408,6 +410,7 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
     lm_err err;
     LM_GOTO(lm_arena_new(&r.a, ctx, LM_MEM_MISC, 0), done);
     LM_GOTO(mesh_kind(&r), done);
+    if (c->device && strcmp(c->device, "cpu")) LM_GOTO(lm_dev_open(&r.dev, ctx, c->device), done);
     LM_GOTO(agree(&r, prepare_data(&r), "opening the data"), done);
     LM_GOTO(not_stopped(&r), done);
     lm_run_event d = { .kind = LM_RUN_DATA, .data_tokens = lm_shards_tokens(r.data), .data_bytes = lm_shards_bytes(r.data), .val_tokens = r.val_count, .vocab = lm_tok_vocab(r.tok) };
@@ -429,7 +432,7 @@ done:
         if (err) lm_fail(ctx, err, "%s", why); else err = e;         /* the first failure is the one to tell of */
     }
     lm_lock_drop(r.lock);
-    lm_batch_free(ctx, &r.b); lm_loader_free(r.val); lm_loader_free(r.loader); lm_trainer_free(r.t); lm_store_free(r.store);
+    lm_batch_free(ctx, &r.b); lm_loader_free(r.val); lm_loader_free(r.loader); lm_trainer_free(r.t); lm_store_free(r.store); lm_dev_close(r.dev);
     for (int i = 0; r.mix && i < c->data.mix.n; i++) lm_shards_close(r.mix[i]);
     lm_shards_close(r.val_data); lm_shards_close(r.data); lm_tok_free(r.tok); lm_arena_free(r.a);
     return err;

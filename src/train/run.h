@@ -15,7 +15,7 @@
 #include "base/option.h"
 #include "train/train.h"
 typedef struct {
-    const char *out, *mesh; int64_t threads;
+    const char *out, *mesh, *device; int64_t threads;
     struct { const char *path, *val_path; lm_strlist mix; int64_t seq; double val_fraction; bool mask_docs; } data;
     struct { const char *path; int64_t vocab; } tokenizer;
     struct { const char *family, *from; int64_t d, n_layer, n_head, n_kv, d_head, d_ff, max_pos; double rope_theta, init_std; bool tie; } model;

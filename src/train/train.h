@@ -27,6 +27,7 @@ typedef struct {
     double label_smoothing, z_loss, dropout;
     uint64_t seed;
     lm_comm *comm; lm_mesh_kind mesh;        /* NULL: alone */
+    lm_dev *dev;                             /* NULL: this processor. Then what is in the store is current on the device alone: lm_trainer_pull */
     bool dry;                                /* plan only */
     uint64_t features;                       /* lm_plan_opts.features; 0 = the context's */
 } lm_trainer_opts;
@@ -37,6 +38,8 @@ typedef struct lm_trainer lm_trainer;
 lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_trainer_opts *o);
 void lm_trainer_free(lm_trainer *t);
 void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p);
+/* Parameters and states as they are now, in the store's host memory; what reads them there (hash, saving, sampling) asks for it. Nothing without a device. */
+lm_err lm_trainer_pull(lm_trainer *t);
 lm_plan *lm_trainer_accumulate_plan(lm_trainer *t);
 lm_plan *lm_trainer_eval_plan(lm_trainer *t);
 lm_plan *lm_trainer_update_plan(lm_trainer *t);

@@ -53,6 +53,7 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     }
     LM_GOTO(lm_pass_recompute(g, recompute), fail);
     LM_GOTO(lm_mesh_gather(t, g), fail);
+    if (t->o.dev && t->o.mm == LM_BF16) LM_GOTO(lm_pass_storage(g, t->o.dev), fail);
     *out = g; return LM_OK;
 fail:
     lm_graph_free(g); return err;
@@ -65,7 +66,7 @@ static lm_err update_graph(lm_trainer *t, lm_graph **out) {
     *out = g; return LM_OK;
 }
 static lm_err plan_of(lm_trainer *t, lm_graph *g, lm_mem_tag tag, bool dry, lm_plan *share, lm_plan **out) {
-    const lm_plan_opts po = { .store = t->store, .create_states = true, .state_tag = tag, .comm = t->o.comm, .features = t->o.features, .dry = dry, .share = share };
+    const lm_plan_opts po = { .store = t->store, .create_states = true, .state_tag = tag, .comm = t->o.comm, .features = t->o.features, .dry = dry, .share = share, .dev = t->o.dev };
     return lm_plan_new(out, t->ctx, g, &po);
 }
 static size_t states_total(const lm_trainer *t, size_t *params, size_t *optim) {
@@ -138,6 +139,7 @@ static lm_err plans(lm_trainer *t) {
     LM_GOTO(lm_pass_precision(g, t->o.mm), done);
     LM_GOTO(lm_pass_fuse(g, NULL), done);
     LM_GOTO(lm_mesh_gather(t, g), done);
+    if (t->o.dev && t->o.mm == LM_BF16) LM_GOTO(lm_pass_storage(g, t->o.dev), done);
     err = plan_of(t, g, LM_MEM_WEIGHTS, t->o.dry, t->acc, &t->eval);
 done:
     lm_graph_free(g);
@@ -151,6 +153,7 @@ lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store
     t->ctx = ctx; t->a = a; t->cfg = *cfg; t->store = store; t->o = *o;
     if (!t->o.comm) t->o.comm = lm_comm_self();
     lm_err err;
+    if (t->o.dev && lm_trainer_ranks(t) > 1) { err = lm_fail(ctx, LM_E_UNSUPPORTED, "training on %s by several ranks is not there yet: collectives have no kernels for it", t->o.dev->kind); goto fail; }
     LM_GOTO(agree(t, shares(t), "sharing out the parameters"), fail);
     LM_GOTO(agree(t, choose_recompute(t, &t->recompute), "planning"), fail);
     LM_GOTO(same_level(t), fail);
@@ -179,6 +182,7 @@ void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p) {
     size_t th = p->accumulate.thread_bytes > p->update.thread_bytes ? p->accumulate.thread_bytes : p->update.thread_bytes;
     p->total = p->params + p->grads + p->optim + arena + th;
 }
+lm_err lm_trainer_pull(lm_trainer *t) { return t->o.dev ? lm_store_pull(t->store) : LM_OK; }
 lm_plan *lm_trainer_accumulate_plan(lm_trainer *t) { return t->acc; }
 lm_plan *lm_trainer_eval_plan(lm_trainer *t) { return t->eval; }
 lm_plan *lm_trainer_update_plan(lm_trainer *t) { return t->upd; }
@@ -236,6 +240,7 @@ lm_hash128_t lm_trainer_hash(const lm_trainer *t) {
     lm_whole w = { .t = t };
     lm_err err = s && order ? LM_OK : LM_E_NOMEM;
     if (lm_trainer_ranks(t) > 1) err = lm_comm_agree(t->o.comm, t->ctx, err, "hashing the weights");
+    if (!err && t->o.dev) err = lm_store_pull(t->store);
     if (!err) err = lm_whole_open(&w, t);
     if (!err) {
         for (int i = 0; i < t->n_param; i++) order[i] = &t->param[i];

@@ -18,7 +18,8 @@ static int64_t tiles(const lm_call *c) { return lm_cast_tiles(&c->out[0]); }
 static size_t scratch_bytes(const lm_call *c) { return lm_cast_scratch(&c->out[0]); }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) { lm_cast_tile(&c->in[1], &c->out[0], tile, scratch); return LM_OK; }
 static const lm_kernel k_assign[] = { { .name = "assign.any", .order = "cast", .accepts = accepts, .thread_bytes = scratch_bytes, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
-static const lm_kernel *const kernels[] = { k_assign, NULL };
+LM_CUDA_DECLARE(lm_k_assign);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_assign) k_assign, NULL };
 static const lm_sample samples[] = {
     { .name = "f32", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 } }, { .rank = 2, .dim = { 3, 7 } } } }, { .name = "f32 to bf16 panels", .params = NULL, .in = { { .rank = 2, .dim = { 37, 45 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, { .rank = 2, .dim = { 37, 45 } } } },
     { .name = "f32 to panels", .params = NULL, .in = { { .rank = 2, .dim = { 50, 300 }, .layout = LM_PANEL16 }, { .rank = 2, .dim = { 50, 300 } } } }, { .name = "panels to bf16 panels", .params = NULL, .in = { { .rank = 2, .dim = { 32, 64 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, { .rank = 2, .dim = { 32, 64 }, .layout = LM_PANEL16 } } },

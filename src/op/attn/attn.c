@@ -118,9 +118,15 @@ static const lm_sample samples[] = {
     { "documents of one token", P(2, 1, 16, 0, 0.25f, LM_F32), IN(9, 2, 1, 16, 1), 1e-5, 0, 0 },
     { "several query tiles", P(2, 1, 32, 0, 0.18f, LM_F32), IN(333, 2, 1, 32, 300), 1e-5, 0, 0 },
     { "inputs rounded to bf16", P(2, 1, 48, 0, 0.14f, LM_BF16), IN(90, 2, 1, 48, 50), 2e-2, 6e-3, 0 },
+    { "bf16, d_head 32, documents", P(4, 2, 32, 0, 0.18f, LM_BF16), IN(150, 4, 2, 32, 40), 4e-2, 8e-3, -1 },
+    { "bf16, d_head 64, tiles", P(4, 2, 64, 0, 0.125f, LM_BF16), IN(300, 4, 2, 64, 290), 4e-2, 8e-3, -1 },
+    { "bf16, d_head 64, window", P(2, 2, 64, 70, 0.125f, LM_BF16), IN(261, 2, 2, 64, 130), 4e-2, 8e-3, -1 },
+    { "bf16, d_head 96", P(3, 1, 96, 0, 0.1f, LM_BF16), IN(140, 3, 1, 96, 100), 4e-2, 8e-3, -1 },
+    { "bf16, d_head 128", P(4, 1, 128, 100, 0.0884f, LM_BF16), IN(200, 4, 1, 128, 180), 4e-2, 8e-3, -1 },
+    { "bf16, d_head 256", P(2, 1, 256, 0, 0.0625f, LM_BF16), IN(130, 2, 1, 256, 120), 4e-2, 8e-3, -1 },
     { 0 } };
 
-LM_SIMD_KERNELS(lm_k_attn);
+LM_SIMD_CUDA_KERNELS(lm_k_attn);
 const lm_op lm_op_attn = {
     .name = "attn", .math = "o_i = sum_j softmax_j(scale * <q_i, k_j>) v_j over the keys j that i sees; lse_i = log of the sum", .n_in = 4, .n_out = 2,
     .params_bytes = sizeof(lm_attn_p), .mm_at = 1 + offsetof(lm_attn_p, mm), .opaque = 8, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_attn, .samples = samples,

@@ -78,9 +78,14 @@ static const lm_sample samples[] = {
     { "documents of one token", P(2, 1, 16, 0, 0.25f, LM_F32), IN(9, 2, 1, 16, 1), 2e-5, 5e-6, -1 },
     { "many blocks", P(2, 1, 32, 0, 0.17f, LM_F32), IN(333, 2, 1, 32, 300), 2e-5, 5e-6, -1 },
     { "q, k, v rounded to bf16", P(2, 1, 48, 0, 0.14f, LM_BF16), IN(90, 2, 1, 48, 50), 5e-2, 8e-3, -1 },
+    { "bf16, d_head 32, documents", P(4, 2, 32, 0, 0.17f, LM_BF16), IN(150, 4, 2, 32, 40), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 64, tiles", P(4, 2, 64, 0, 0.125f, LM_BF16), IN(300, 4, 2, 64, 290), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 64, window, dlse", P(2, 2, 64, 70, 0.125f, LM_BF16), INL(261, 2, 2, 64, 130), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 96", P(3, 1, 96, 0, 0.1f, LM_BF16), IN(140, 3, 1, 96, 100), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 128", P(4, 1, 128, 100, 0.0884f, LM_BF16), IN(200, 4, 1, 128, 180), 1e-1, 1e-2, -1 },
     { 0 } };
 
-LM_SIMD_KERNELS(lm_k_attn_grad);
+LM_SIMD_CUDA_KERNELS(lm_k_attn_grad);
 const lm_op lm_op_attn_grad = {
     .name = "attn_grad", .math = "dq = dS k, dk = dS' q, dv = P' dO with P = exp(scale q k' - lse), dS = scale P (dO v' - rowsum(dO o) + dlse)", .n_in = 6, .n_opt = 2, .n_out = 3,
     .params_bytes = sizeof(lm_attn_p), .mm_at = 1 + offsetof(lm_attn_p, mm), .opaque = 8, .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_attn_grad, .samples = samples };

@@ -77,7 +77,7 @@ static const lm_sample samples[] = {
     { "bf16 inputs, d_head 256", P(2, 1, 256, 0, 0.0625f, LM_BF16), IN(5, 2, 1, 256, 4, 2, 3, LM_BF16), 2e-2, 6e-3, -1 },
     { 0 } };
 
-LM_SIMD_KERNELS(lm_k_attn_paged);
+LM_SIMD_CUDA_KERNELS(lm_k_attn_paged);
 const lm_op lm_op_attn_paged = {
     .name = "attn_paged", .math = "o_n = sum_x softmax_x(scale * <q_n, k_x>) v_x over the visible positions x of sequence seq_n", .n_in = 6, .n_out = 1,
     .params_bytes = sizeof(lm_attn_p), .mm_at = 1 + offsetof(lm_attn_p, mm), .opaque = 8 | 16 | 32, .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_attn_paged, .samples = samples };

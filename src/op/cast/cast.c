@@ -69,7 +69,8 @@ static int64_t tiles(const lm_call *c) { return lm_cast_tiles(&c->out[0]); }
 static size_t scratch_bytes(const lm_call *c) { return lm_cast_scratch(&c->out[0]); }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) { lm_cast_tile(&c->in[0], &c->out[0], tile, scratch); return LM_OK; }
 static const lm_kernel k_cast[] = { { .name = "cast.any", .order = "cast", .accepts = accepts, .thread_bytes = scratch_bytes, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
-static const lm_kernel *const kernels[] = { k_cast, NULL };
+LM_CUDA_DECLARE(lm_k_cast);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_cast) k_cast, NULL };
 
 #define TO(d) &(lm_cast_p){ LM_##d }
 static const lm_sample samples[] = {

@@ -22,7 +22,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return LM_OK;
 }
 static const lm_kernel k_clip[] = { { .name = "clip_scale.f32", .order = "clip_scale", .n_phase = 1, .phase = { { one, run } } }, { 0 } };
-static const lm_kernel *const kernels[] = { k_clip, NULL };
+LM_CUDA_DECLARE(lm_k_clip_scale);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_clip_scale) k_clip, NULL };
 static const lm_sample samples[] = { { .name = "clipped or not", .params = NULL, .in = { { .rank = 1, .dim = { 1 }, .fill = LM_FILL_POSITIVE }, { .rank = 1, .dim = { 2 }, .fill = LM_FILL_UNIFORM } }, .tol = 1e-6 },
     { .name = "no clipping", .params = NULL, .in = { { .rank = 1, .dim = { 1 }, .fill = LM_FILL_POSITIVE }, { .rank = 1, .dim = { 2 }, .fill = LM_FILL_IOTA } }, .tol = 1e-6 },
     { .name = "zero gradient", .params = NULL, .in = { { .rank = 1, .dim = { 1 }, .fill = LM_FILL_ZERO }, { .rank = 1, .dim = { 2 }, .fill = LM_FILL_ONES } }, .tol = 1e-6 }, { 0 } };

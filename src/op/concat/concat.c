@@ -50,7 +50,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return LM_OK;
 }
 static const lm_kernel k_concat[] = { { .name = "concat.any", .order = "copy", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
-static const lm_kernel *const kernels[] = { k_concat, NULL };
+LM_CUDA_DECLARE(lm_k_concat);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_concat) k_concat, NULL };
 static const lm_sample samples[] = { { .name = "two", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 } }, { .rank = 2, .dim = { 3, 2 } } } }, { .name = "three", .params = NULL, .in = { { .rank = 2, .dim = { 40, 300 } }, { .rank = 2, .dim = { 40, 1 } }, { .rank = 2, .dim = { 40, 64 } } } },
     { .name = "four, vectors", .params = NULL, .in = { { .rank = 1, .dim = { 3 } }, { .rank = 1, .dim = { 4 } }, { .rank = 1, .dim = { 1 } }, { .rank = 1, .dim = { 90 } } } }, { .name = "rank 3", .params = NULL, .in = { { .rank = 3, .dim = { 2, 5, 7 } }, { .rank = 3, .dim = { 2, 5, 9 } } } },
     { .name = "bf16", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 3, 2 }, .dtype = LM_BF16 } } }, { 0 } };

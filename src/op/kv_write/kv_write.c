@@ -74,7 +74,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return LM_OK;
 }
 static const lm_kernel kernel[] = { { .name = "kv_write.cpu", .order = "kv_write", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
-static const lm_kernel *const kernels[] = { kernel, NULL };
+LM_CUDA_DECLARE(lm_k_kv_write);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_kv_write) kernel, NULL };
 
 lm_value *lm_kv_write(lm_graph *g, lm_value *kpages, lm_value *vpages, lm_value *k, lm_value *v, lm_value *slot, const lm_kv_write_p *p) {
     return lm_emit(g, &lm_op_kv_write, p, 5, (lm_value *[]){ kpages, vpages, k, v, slot });

@@ -127,8 +127,9 @@ bool lm_gemm_accepts_f32(const lm_call *c) { return ((const lm_matmul_p *)c->p)-
 bool lm_gemm_accepts_bf16(const lm_call *c) { return ((const lm_matmul_p *)c->p)->mm == LM_BF16 && lm_gemm_accepts(c); }
 
 extern const lm_kernel lm_k_matmul_amx[], lm_k_matmul_dp[], lm_k_matmul_avx512[], lm_k_matmul_avx2[], lm_k_matmul_portable[];
+LM_CUDA_DECLARE(lm_k_matmul);
 extern const lm_kernel lm_k_matmul_q8_vnni[], lm_k_matmul_q8_avx512[], lm_k_matmul_q8_avx2[], lm_k_matmul_q8_portable[];
-static const lm_kernel *const kernels[] = { lm_k_matmul_amx, lm_k_matmul_dp, lm_k_matmul_avx512, lm_k_matmul_avx2, lm_k_matmul_portable,
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul) lm_k_matmul_amx, lm_k_matmul_dp, lm_k_matmul_avx512, lm_k_matmul_avx2, lm_k_matmul_portable,
     lm_k_matmul_q8_vnni, lm_k_matmul_q8_avx512, lm_k_matmul_q8_avx2, lm_k_matmul_q8_portable, NULL };
 
 /* ---- samples ------------------------------------------------------------------------------------------------------------------ */
@@ -168,6 +169,11 @@ static const lm_sample samples[] = {
     { "bf16 tt 18x33x17", P(.ta = true, .tb = true, .mm = LM_BF16), { T2(33, 18), T2(17, 33) }, BF },
     { "bf16 batched", P(.mm = LM_BF16), { T3(2, 9, 20), T3(2, 20, 17) }, BF },
     { "bf16 folded into k", P(.ta = true, .fold = true, .mm = LM_BF16), { T3(3, 5, 18), T3(3, 5, 11) }, BF },
+    { "bf16 nt 192x256x320 bias", P(.tb = true, .mm = LM_BF16), { T2(192, 256), T2(320, 256), V(320) }, BF, .grad_tol = -1 },
+    { "bf16 nn 130x320x72", P(.mm = LM_BF16), { T2(130, 320), T2(320, 72) }, BF, .grad_tol = -1 },
+    { "bf16 tn 128x200x96", P(.ta = true, .mm = LM_BF16), { T2(200, 128), T2(200, 96) }, BF, .grad_tol = -1 },
+    { "nt 3x256x64", P(.tb = true), { T2(3, 256), T2(64, 256), V(64) }, F32 },
+    { "bf16 nt 4x264x64", P(.tb = true, .mm = LM_BF16), { T2(4, 264), T2(64, 264) }, BF, .grad_tol = -1 },
     { "bf16 panels", P(.tb = true, .mm = LM_BF16), { T2(7, 70), { .rank = 2, .dim = { 150, 70 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
     { "bf16 panels, one row, blocks of k", P(.tb = true, .mm = LM_BF16), { T2(1, 1031), { .rank = 2, .dim = { 150, 1031 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, V(150) }, BF },
     { "bf16 panels, three rows", P(.tb = true, .mm = LM_BF16), { T2(3, 45), { .rank = 2, .dim = { 129, 45 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },

@@ -1,7 +1,7 @@
 /* muon_apply.c — inputs param, update, hyper. */
 #include "op/muon_apply/muon_apply.h"
 #include "op/rule.h"
-LM_SIMD_KERNELS(lm_k_muon_apply);
+LM_SIMD_CUDA_KERNELS(lm_k_muon_apply);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, LM_MAX_RANK));

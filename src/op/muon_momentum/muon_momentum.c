@@ -1,7 +1,7 @@
 /* muon_momentum.c — inputs grad, buf, hyper, scale. */
 #include "op/muon_momentum/muon_momentum.h"
 #include "op/rule.h"
-LM_SIMD_KERNELS(lm_k_muon_momentum);
+LM_SIMD_CUDA_KERNELS(lm_k_muon_momentum);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, LM_MAX_RANK)); LM_TRY(lm_want_like(ctx, c, 1, 0));

@@ -118,7 +118,7 @@ static const lm_sample samples[] = {
       POS(31, LM_FILL_IDS, 60000), 2e-7, 0, -1 },
     { 0 } };
 
-LM_SIMD_KERNELS(lm_k_rope_table);
+LM_SIMD_CUDA_KERNELS(lm_k_rope_table);
 const lm_op lm_op_rope_table = {
     .name = "rope_table", .math = "t_n = a * [cos(pos_n f), sin(pos_n f)]", .n_in = 1, .n_out = 1, .params_bytes = sizeof(lm_rope_table_p), .opaque = 1,
     .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_rope_table, .samples = samples };

@@ -162,7 +162,8 @@ lm_value *lm_xent(lm_graph *g, lm_value *x, lm_value *w, lm_value *target, lm_va
 }
 
 extern const lm_kernel lm_k_xent_amx[], lm_k_xent_dp[], lm_k_xent_avx512[], lm_k_xent_avx2[], lm_k_xent_portable[], lm_k_xent_rows_avx512[], lm_k_xent_rows_avx2[], lm_k_xent_rows_portable[];
-static const lm_kernel *const kernels[] = { lm_k_xent_amx, lm_k_xent_dp, lm_k_xent_avx512, lm_k_xent_rows_avx512, lm_k_xent_avx2, lm_k_xent_rows_avx2, lm_k_xent_portable, lm_k_xent_rows_portable, NULL };
+LM_CUDA_DECLARE(lm_k_xent);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_xent) lm_k_xent_amx, lm_k_xent_dp, lm_k_xent_avx512, lm_k_xent_rows_avx512, lm_k_xent_avx2, lm_k_xent_rows_avx2, lm_k_xent_portable, lm_k_xent_rows_portable, NULL };
 
 #define P(...) &(const lm_xent_p){ __VA_ARGS__ }
 #define T2(r, c) { .rank = 2, .dim = { r, c } }

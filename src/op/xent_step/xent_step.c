@@ -28,7 +28,8 @@ lm_value *lm_xent_step_of(lm_graph *g, const lm_xent_p *p, int n_in, lm_value *c
 }
 
 extern const lm_kernel lm_k_xent_step_amx[], lm_k_xent_step_dp[], lm_k_xent_step_avx512[], lm_k_xent_step_avx2[], lm_k_xent_step_portable[];
-static const lm_kernel *const kernels[] = { lm_k_xent_step_amx, lm_k_xent_step_dp, lm_k_xent_step_avx512, lm_k_xent_step_avx2, lm_k_xent_step_portable, NULL };
+LM_CUDA_DECLARE(lm_k_xent_step);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_xent_step) lm_k_xent_step_amx, lm_k_xent_step_dp, lm_k_xent_step_avx512, lm_k_xent_step_avx2, lm_k_xent_step_portable, NULL };
 
 #define P(...) &(const lm_xent_step_p){ .xent = { __VA_ARGS__ } }
 #define T2(r, c) { .rank = 2, .dim = { r, c } }

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
+# reference, runs one under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
+#   PARTS: driver sanitizer parity losses train infer peer (default: all)
+#   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
+set -u
+cd "$(dirname "$0")/.." || exit 2
+bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
+[ $# = 0 ] && set -- driver sanitizer parity losses train infer peer
+fix=${LM_FIX:-tests/fixtures/models}
+table=$out/table.txt; : >"$table"
+say() { printf '%s\n' "$*" | tee -a "$table"; }
+[ -x "$bin/loam" ] || { make cuda >"$out/build.log" 2>&1 || { tail "$out/build.log"; exit 1; }; }
+field() { python3 -c 'import json,sys; d=json.load(open(sys.argv[1])); print(next((r["value"] for r in d if r["name"]==sys.argv[2]), "?"))' "$1" "$2"; }
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1 | tee -a "$table"
+
+driver() {
+    LM_DEVICE=cuda timeout 240 "$bin/tests/test_ops" test_kernels >"$out/driver.log" 2>&1; local rc=$?
+    say "driver: rc $rc; $(grep -c ' (seed ' "$out/driver.log") failures; $(tail -n 1 "$out/driver.log")"
+    grep ' (seed ' "$out/driver.log" | sed -E 's/ \(seed.*//' | awk -F, '{print $1}' | sort | uniq -c | sort -rn | head -40
+    grep ' (seed ' "$out/driver.log" | cut -c1-230 | head -${SHOW:-25}
+}
+sanitizer() {
+    LM_DEVICE=cuda LM_OPS=${SAN_OPS:-add,layernorm,layernorm_grad,layernorm_grad_w,attn,attn_grad,attn_paged,embed_grad,xent_step,kv_write,sumsq,concat,rope} timeout 200 compute-sanitizer --tool memcheck --error-exitcode 9 \
+        "$bin/tests/test_ops" test_kernels >"$out/memcheck.log" 2>&1; local rc=$?
+    say "memcheck: rc $rc; $(grep -E 'ERROR SUMMARY' "$out/memcheck.log" | tail -1)"
+    grep -E '^========= (Invalid|Error|Program)' "$out/memcheck.log" | sort | uniq -c | head -5
+    grep -A3 -E '^========= (Invalid|Error|Program)' "$out/memcheck.log" | head -12
+}
+parity() {
+    LM_DEVICE=cuda LOAM_PARITY=1 timeout 120 "$bin/tests/test_model_parity" test_transformers >"$out/parity.log" 2>&1; local rc=$?
+    grep '^|' "$out/parity.log"
+    say "parity: rc $rc; $(grep -c '^|' "$out/parity.log") checkpoints against transformers: logits, losses, every gradient, 256 greedy tokens; $(tail -n 1 "$out/parity.log")"
+    grep -vE '^\||^ok' "$out/parity.log" | head -12
+    for t in cpu cuda; do timeout 60 "$bin/loam" run "$fix/gpt2" --prompt "Once upon a time" --temperature 0 --max-tokens 48 --ignore-eos --dtype f32 --device $t --json 2>&1 | sed 's/, "prompt_tokens".*//' >"$out/run.$t"; done
+    cmp -s "$out/run.cpu" "$out/run.cuda" && say "loam run --device cuda: the CPU's 48 greedy tokens" || say "loam run --device cuda differs: $(head -c 200 "$out/run.cuda")"
+}
+losses() {
+    local t k
+    for k in f32 bf16; do
+        for t in cpu cuda; do
+            [ $k$t = bf16cpu ] && continue
+            rm -rf "$out/run-$k-$t"
+            timeout 150 "$bin/loam" train examples/tiny.yaml data.path="${LM_TEXT:-README.md}" train.steps=20 train.val_every=0 train.sample_every=0 train.dtype=$k device=$t out="$out/run-$k-$t" >"$out/train-$k-$t.log" 2>&1 \
+                || say "losses: $k on $t failed: $(tail -n 1 "$out/train-$k-$t.log" | cut -c1-240)"
+        done
+    done
+    python3 - "$out" <<'PY' | tee -a "$table"
+import json, sys, os
+def read(n):
+    p = f"{sys.argv[1]}/{n}/metrics.jsonl"
+    return [json.loads(l)["loss"] for l in open(p) if '"loss"' in l] if os.path.exists(p) else []
+c = read("run-f32-cpu")
+for n in ("run-f32-cuda", "run-bf16-cuda"):
+    g = read(n)
+    if c and g: print(f"losses: {n}: {len(g)} steps, first {g[0]:.6f} last {g[-1]:.6f}; largest relative difference to the CPU's f32 {max(abs(a-b)/abs(b) for a,b in zip(g,c)):.2e}")
+PY
+}
+train() {
+    local k
+    for k in ${TRAIN:-"gpt2-124m 64 1024 -1"}; do :; done
+    while read -r shape b t rec; do
+        timeout 170 "$bin/loam" bench train --device cuda --shape "$shape" --dtype bf16 --batch "$b" --seq "$t" --repeat ${REPEAT:-8} --recompute "$rec" --ops --json >"$out/train.$shape.$b.$rec.json" 2>"$out/train.$shape.$b.$rec.err" \
+            || { say "train $shape B$b: $(tail -n 1 "$out/train.$shape.$b.$rec.err" | cut -c1-300)"; continue; }
+        local f=$out/train.$shape.$b.$rec.json
+        say "loam $shape B$b T$t recompute $rec: $(field "$f" train_step) ms, $(field "$f" train) tok/s, $(field "$f" device_memory) MB, update $(field "$f" train_update) ms, loss $(field "$f" train_loss)"
+        python3 -c 'import json,sys
+for r in json.load(open(sys.argv[1])):
+    if r["name"].split(".")[0] in ("accumulate","update") and r["value"] > 0.15: print("  %-34s %8.2f ms  %s" % (r["name"], r["value"], r["note"]))
+    if r["name"].startswith("device_"): print("  %-34s %.4g %s" % (r["name"], r["value"], r["unit"]))' "$f" | tee -a "$table"
+    done <<<"${TRAIN:-gpt2-124m 64 1024 -1}"
+}
+infer() {
+    while read -r shape dt; do
+        timeout 120 "$bin/loam" bench infer --device cuda --shape "$shape" --dtype "$dt" --kv bf16 --prompt 512 --depth 448 --gen 64 --repeat 3 --ops --json >"$out/infer.$shape.$dt.json" 2>"$out/infer.err" \
+            || { say "infer $shape $dt: $(tail -n 1 "$out/infer.err" | cut -c1-300)"; continue; }
+        say "loam $shape $dt: prefill $(field "$out/infer.$shape.$dt.json" prefill) tok/s, decode $(field "$out/infer.$shape.$dt.json" decode) tok/s, weights $(field "$out/infer.$shape.$dt.json" weights) MB"
+        python3 -c 'import json,sys
+for r in json.load(open(sys.argv[1])):
+    if r["name"].startswith("decode.") and r["value"] > 0.01: print("  %-34s %8.3f ms  %s" % (r["name"], r["value"], r["note"]))' "$out/infer.$shape.$dt.json" | tee -a "$table"
+    done <<<"${INFER:-llama-1b bf16}"
+}
+peer() { while read -r shape b t; do say "$(timeout 240 python3 bench/peers/torch_train_gpu.py --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer.err" | tail -n 1)"; done <<<"${PEER:-gpt2-124m 64 1024}"; }
+for p in "$@"; do s=$SECONDS; echo "--- $p"; $p; echo "    ($p took $((SECONDS - s)) s)"; done
+echo; echo "=== table"; cat "$table"

@@ -1,0 +1,129 @@
+/* dev_cuda.cu — a CUDA device: one stream, plain allocations, recorded work as CUDA graphs.
+ *
+ * The runtime is linked statically and finds the driver when first called, so the program starts anywhere; a machine without a GPU gets a sentence. */
+#include <cuda_runtime.h>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include "device/cuda_int.cuh"
+
+static lm_cuda *cu(lm_dev *d) { return static_cast<lm_cuda *>(d->impl); }
+static lm_err failed(lm_dev *d, cudaError_t e, const char *what) {
+    return e == cudaSuccess ? LM_OK : lm_fail(d->ctx, LM_E_DEVICE, "%s: %s: %s", d->name, what, cudaGetErrorString(e));
+}
+static cudaStream_t stream(lm_dev *d) { return static_cast<cudaStream_t>(d->stream); }
+
+static lm_err dev_alloc(lm_dev *d, size_t bytes, void **p) {
+    void *q = NULL;
+    const cudaError_t e = cudaMalloc(&q, bytes ? bytes : 1);
+    if (e == cudaErrorMemoryAllocation) {
+        size_t free_now = 0, total = 0;
+        cudaGetLastError();
+        cudaMemGetInfo(&free_now, &total);
+        return lm_fail(d->ctx, LM_E_NOMEM, "%s: %.2f GB are wanted, %.2f of %.2f GB are free (this program holds %.2f)", d->name, static_cast<double>(bytes) / 1e9, static_cast<double>(free_now) / 1e9,
+                       static_cast<double>(total) / 1e9, static_cast<double>(d->used) / 1e9);
+    }
+    if (e != cudaSuccess) return failed(d, e, "allocating");
+    lm_cuda *c = cu(d);
+    if (c->n_block == c->cap_block) {
+        const int cap = c->cap_block ? c->cap_block * 2 : 64;
+        lm_cuda_block *b = static_cast<lm_cuda_block *>(std::realloc(c->block, static_cast<size_t>(cap) * sizeof *b));
+        if (!b) { cudaFree(q); return LM_E_NOMEM; }
+        c->block = b; c->cap_block = cap;
+    }
+    c->block[c->n_block++] = { q, bytes };
+    d->used += bytes;
+    if (d->used > d->peak) d->peak = d->used;
+    *p = q;
+    return LM_OK;
+}
+static void dev_free(lm_dev *d, void *p) {
+    lm_cuda *c = cu(d);
+    for (int i = c->n_block - 1; p && i >= 0; i--) if (c->block[i].p == p) {
+        d->used -= c->block[i].bytes;
+        c->block[i] = c->block[--c->n_block];
+        break;
+    }
+    if (p) cudaFree(p);
+}
+static lm_err dev_pin(lm_dev *d, size_t bytes, void **p) {
+    void *q = NULL;
+    LM_TRY(failed(d, cudaHostAlloc(&q, bytes ? bytes : 1, cudaHostAllocDefault), "pinned memory"));
+    std::memset(q, 0, bytes);
+    *p = q;
+    return LM_OK;
+}
+static void dev_unpin(lm_dev *d, void *p) { (void)d; if (p) cudaFreeHost(p); }
+static lm_err dev_zero(lm_dev *d, void *p, size_t n) { return n ? failed(d, cudaMemsetAsync(p, 0, n, stream(d)), "zeroing") : LM_OK; }
+static lm_err dev_put(lm_dev *d, void *dst, const void *src, size_t n) { return n ? failed(d, cudaMemcpyAsync(dst, src, n, cudaMemcpyHostToDevice, stream(d)), "copying to the device") : LM_OK; }
+static lm_err dev_get(lm_dev *d, void *dst, const void *src, size_t n) { return n ? failed(d, cudaMemcpyAsync(dst, src, n, cudaMemcpyDeviceToHost, stream(d)), "copying from the device") : LM_OK; }
+static lm_err dev_move(lm_dev *d, void *dst, const void *src, size_t n) { return n ? failed(d, cudaMemcpyAsync(dst, src, n, cudaMemcpyDeviceToDevice, stream(d)), "copying on the device") : LM_OK; }
+static lm_err dev_sync(lm_dev *d) { return failed(d, cudaStreamSynchronize(stream(d)), "waiting"); }
+
+static lm_err dev_record(lm_dev *d) { return failed(d, cudaStreamBeginCapture(stream(d), cudaStreamCaptureModeThreadLocal), "recording"); }
+static lm_err dev_recorded(lm_dev *d, void **work) {
+    cudaGraph_t g = NULL;
+    cudaGraphExec_t x = NULL;
+    LM_TRY(failed(d, cudaStreamEndCapture(stream(d), &g), "recording"));
+    if (!g) return lm_fail(d->ctx, LM_E_DEVICE, "%s: nothing could be recorded", d->name);
+    const cudaError_t e = cudaGraphInstantiate(&x, g, 0);
+    cudaGraphDestroy(g);
+    LM_TRY(failed(d, e, "making a graph"));
+    *work = x;
+    return LM_OK;
+}
+static lm_err dev_launch(lm_dev *d, void *work) { return failed(d, cudaGraphLaunch(static_cast<cudaGraphExec_t>(work), stream(d)), "launching a graph"); }
+static void dev_forget(lm_dev *d, void *work) { (void)d; if (work) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(work)); }
+static lm_err dev_mark(lm_dev *d, int i) {
+    cudaEvent_t *e = &cu(d)->mark[i];
+    if (!*e) LM_TRY(failed(d, cudaEventCreate(e), "making an event"));
+    return failed(d, cudaEventRecord(*e, stream(d)), "an event");
+}
+static lm_err dev_between(lm_dev *d, int a, int b, double *seconds) {
+    float ms = 0;
+    LM_TRY(failed(d, cudaEventElapsedTime(&ms, cu(d)->mark[a], cu(d)->mark[b]), "an event"));
+    *seconds = static_cast<double>(ms) * 1e-3;
+    return LM_OK;
+}
+static void dev_close(lm_dev *d) {
+    lm_cuda *c = cu(d);
+    cudaStreamSynchronize(stream(d));
+    lm_cuda_blas_close(d);
+    for (int i = 0; i < LM_DEV_MARKS; i++) if (c->mark[i]) cudaEventDestroy(c->mark[i]);
+    while (c->n_block) dev_free(d, c->block[c->n_block - 1].p);
+    if (d->stream) cudaStreamDestroy(stream(d));
+    std::free(c->block);
+    lm_ctx *ctx = d->ctx;
+    lm_free(ctx, c); lm_free(ctx, d);
+}
+
+extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal);
+extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
+    int n = 0, driver = 0;
+    const cudaError_t e = cudaGetDeviceCount(&n);
+    cudaDriverGetVersion(&driver);
+    if (e == cudaErrorInsufficientDriver && driver)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: the NVIDIA driver is too old: it knows CUDA %d.%d, this program needs %d.%d", ordinal, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (e != cudaSuccess || !n) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: no CUDA device is here (%s)", ordinal, e == cudaSuccess ? "none is visible" : cudaGetErrorString(e));
+    if (ordinal >= n) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: only %d CUDA device%s visible", ordinal, n, n == 1 ? " is" : "s are");
+    cudaDeviceProp p;
+    if (cudaGetDeviceProperties(&p, ordinal) != cudaSuccess || cudaSetDevice(ordinal) != cudaSuccess)
+        return lm_fail(ctx, LM_E_DEVICE, "device cuda:%d: %s", ordinal, cudaGetErrorString(cudaGetLastError()));
+    if (p.major < 8) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: %s has compute capability %d.%d; 8.0 or newer is needed", ordinal, p.name, p.major, p.minor);
+    lm_dev *d = static_cast<lm_dev *>(lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *d));
+    lm_cuda *c = static_cast<lm_cuda *>(lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *c));
+    if (!d || !c) { lm_free(ctx, d); lm_free(ctx, c); return LM_E_NOMEM; }
+    *d = {};
+    d->kind = "cuda"; d->ctx = ctx; d->impl = c; d->memory = p.totalGlobalMem; d->units = p.multiProcessorCount;
+    std::snprintf(d->name, sizeof d->name, "%.100s", p.name);
+    d->features = LM_CUDA_SM80 | (p.major >= 9 ? LM_CUDA_SM90 : 0);
+    d->alloc = dev_alloc; d->free = dev_free; d->pin = dev_pin; d->unpin = dev_unpin; d->zero = dev_zero; d->put = dev_put; d->get = dev_get; d->move = dev_move; d->sync = dev_sync;
+    d->record = dev_record; d->recorded = dev_recorded; d->launch = dev_launch; d->forget = dev_forget; d->mark = dev_mark; d->between = dev_between; d->close = dev_close;
+    cudaStream_t s = NULL;
+    lm_err err = failed(d, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "making a stream");
+    d->stream = s;
+    if (!err) err = lm_cuda_blas_open(d);
+    if (err) { dev_close(d); return err; }
+    *out = d;
+    return LM_OK;
+}

@@ -1,0 +1,50 @@
+/* device.h — an accelerator as the planner and the executor see it: memory, one ordered stream, copies, recorded work.
+ *
+ * Everything that touches device memory is put on the device's stream and returns at once; sync() waits for all of it. What was put there between record() and
+ * recorded() is not run but kept, and launch() runs it again as one piece (a CUDA graph): the pointers, sizes and extents of then are part of it.
+ * Kernel rows of LM_DEV_CUDA get the stream as their `scratch`. A program built without CUDA has lm_dev_open() too; it says so.
+ *
+ * Lifetime: a device outlives the stores and plans that have memory on it.  Threads: one driver.
+ * Errors:   LM_E_UNSUPPORTED: no such device here; LM_E_NOMEM with the figures; LM_E_DEVICE: what the driver says, after which only closing is sensible. */
+#ifndef LM_DEVICE_H
+#define LM_DEVICE_H
+#include "base/base.h"
+/* Features of a device that rows may need (lm_kernel.needs of LM_DEV_CUDA rows). */
+enum { LM_CUDA_SM80 = 1 << 0, LM_CUDA_SM90 = 1 << 1, LM_CUDA_BLASLT = 1 << 2 /* cuBLASLt was found at run time */ };
+typedef struct lm_dev lm_dev;
+struct lm_dev {
+    const char *kind;                        /* "cuda" */
+    char name[128], libs[256];               /* the card; libraries found at run time, or why not */
+    lm_ctx *ctx; void *impl, *stream;
+    uint64_t features; size_t memory, used, peak; int units;      /* bytes of the card; held by us now and at most; multiprocessors */
+    lm_err (*alloc)(lm_dev *d, size_t bytes, void **p);            /* 256-byte aligned */
+    void (*free)(lm_dev *d, void *p);                              /* NULL is fine */
+    lm_err (*pin)(lm_dev *d, size_t bytes, void **p);              /* host memory that copies run to and from without waiting; zeroed */
+    void (*unpin)(lm_dev *d, void *p);
+    lm_err (*zero)(lm_dev *d, void *p, size_t bytes);
+    lm_err (*put)(lm_dev *d, void *dst, const void *host, size_t bytes);
+    lm_err (*get)(lm_dev *d, void *host, const void *src, size_t bytes);
+    lm_err (*move)(lm_dev *d, void *dst, const void *src, size_t bytes);
+    lm_err (*sync)(lm_dev *d);
+    lm_err (*record)(lm_dev *d);
+    lm_err (*recorded)(lm_dev *d, void **work);
+    lm_err (*launch)(lm_dev *d, void *work);
+    void (*forget)(lm_dev *d, void *work);
+    lm_err (*mark)(lm_dev *d, int i);                              /* a point in time on the stream; i in 0 … LM_DEV_MARKS-1 */
+    lm_err (*between)(lm_dev *d, int a, int b, double *seconds);   /* after sync */
+    void (*close)(lm_dev *d);
+};
+enum { LM_DEV_MARKS = 4096 };
+/* name: "cuda" or "cuda:N". */
+lm_err lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name);
+void lm_dev_close(lm_dev *d);                                      /* NULL is fine */
+bool lm_dev_built(void);                                           /* whether this program has CUDA rows at all */
+
+/* ---- matrix products by the vendor's library, for rows that need LM_CUDA_BLASLT --------------------------------------------------------------- */
+/* Row-major C (M,N) = op(A) op(B) [+ bias] [+ C], f32 sums, no atomics: the same bits each time. Each is f32, or bf16 where its flag says so (a and b alike). */
+typedef struct {
+    int64_t M, N, K, batch, lda, ldb, ldc, sa, sb, sc;             /* leading dimensions and batch strides in elements */
+    const void *a, *b, *bias; void *c; bool ab_bf16, c_bf16, bias_bf16, ta, tb, acc;
+} lm_dev_gemm;
+lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g);            /* LM_E_UNSUPPORTED: the library has no algorithm for this shape */
+#endif

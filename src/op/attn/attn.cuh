@@ -1,0 +1,66 @@
+/* attn.cuh — what the attention rows share on a CUDA device: matrix instructions, tiles in shared memory, and what a token sees. For *_cuda.cu files.
+ *
+ * Fragments are those of mma.m16n8k16: a thread of a warp has, of a 16×8 result, two neighbours of row lane/4 and two of row lane/4 + 8, so that a result of one product is,
+ * packed to bf16, an operand of the next without leaving registers. Tiles have rows of D + 8 numbers: eight rows of 16 bytes never share a bank. */
+#ifndef LM_ATTN_CUH
+#define LM_ATTN_CUH
+#include "op/cuda.cuh"
+extern "C" {
+#include "op/attn/attn.h"
+}
+struct lm_attn_args { lm_cv q, k, v, o; const int32_t *start; float *lse; int64_t n, window; int heads, kv, d; float scale; bool round; };
+enum { LM_ATTN_ROWS = 64 };                                                /* rows whose first visible keys are summed up together */
+__device__ __forceinline__ int lm_first_key(const int32_t *start, int64_t window, int64_t i) {
+    const int s = start[i], b = s < 0 ? 0 : s > i ? static_cast<int>(i) : s, w = window > 0 ? static_cast<int>(i - window + 1 > 0 ? i - window + 1 : 0) : 0;
+    return w > b ? w : b;
+}
+__device__ __forceinline__ float lm_exp2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }      /* 2 ulp; 0 for -inf */
+__device__ __forceinline__ uint32_t lm_smem(const void *p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+__device__ __forceinline__ void lm_ldsm(uint32_t *r, const void *p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(lm_smem(p)));
+}
+__device__ __forceinline__ void lm_ldsm_t(uint32_t *r, const void *p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(lm_smem(p)));
+}
+__device__ __forceinline__ void lm_mma(float *c, const uint32_t *a, uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+/* The three ways to read 16×16 of a tile t (rows of P numbers) at (r, c): as the left operand; as the right one, summed along columns; as the right one, summed along rows. */
+template <int P> __device__ __forceinline__ void lm_frag_a(uint32_t *f, const __nv_bfloat16 *t, int r, int c) { const int l = threadIdx.x % 32; lm_ldsm(f, t + (r + l % 16) * P + c + l / 16 * 8); }
+template <int P> __device__ __forceinline__ void lm_frag_bt(uint32_t *f, const __nv_bfloat16 *t, int r, int c) { const int l = threadIdx.x % 32; lm_ldsm(f, t + (r + l % 8 + l / 16 * 8) * P + c + l / 8 % 2 * 8); }
+template <int P> __device__ __forceinline__ void lm_frag_b(uint32_t *f, const __nv_bfloat16 *t, int r, int c) { const int l = threadIdx.x % 32; lm_ldsm_t(f, t + (r + l % 16) * P + c + l / 16 * 8); }
+/* Rows [r0, r0+R) and D columns from c0 into a tile, zero beyond n; bf16 without waiting (lm_tiles_wait). */
+template <int D, int R, int threads> __device__ __forceinline__ void lm_tile_load(__nv_bfloat16 *t, const lm_cv &x, int64_t r0, int64_t n, int64_t c0) {
+    constexpr int per = D / 8;
+    for (int i = threadIdx.x; i < R * per; i += threads) {
+        const int r = i / per, c = i % per * 8; const int64_t at = (r0 + r) * x.rs + c0 + c;
+        __nv_bfloat16 *to = t + r * (D + 8) + c;
+        if (r0 + r >= n) { *reinterpret_cast<uint4 *>(to) = make_uint4(0, 0, 0, 0); continue; }
+        if (x.bf16) { asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(lm_smem(to)), "l"(static_cast<const __nv_bfloat16 *>(x.p) + at)); continue; }
+        float f[8];
+        lm_ld8(x, at, f);
+        *reinterpret_cast<uint4 *>(to) = make_uint4(lm_pack2(f[0], f[1]), lm_pack2(f[2], f[3]), lm_pack2(f[4], f[5]), lm_pack2(f[6], f[7]));
+    }
+}
+__device__ __forceinline__ void lm_tiles_commit() { asm volatile("cp.async.commit_group;"); }
+template <int left> __device__ __forceinline__ void lm_tiles_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(left)); }
+/* The left operand of 16×16 from two neighbouring results of 16×8. */
+__device__ __forceinline__ void lm_frag_of(uint32_t *f, const float *x, const float *y) { f[0] = lm_pack2(x[0], x[1]); f[1] = lm_pack2(x[2], x[3]); f[2] = lm_pack2(y[0], y[1]); f[3] = lm_pack2(y[2], y[3]); }
+__device__ __forceinline__ void lm_st2(const lm_cv &v, int64_t at, float a, float b) {
+    if (v.bf16) *reinterpret_cast<uint32_t *>(static_cast<__nv_bfloat16 *>(v.p) + at) = lm_pack2(a, b);
+    else *reinterpret_cast<float2 *>(static_cast<float *>(v.p) + at) = make_float2(a, b);
+}
+__device__ __forceinline__ float lm_in(const lm_cv &v, int64_t at, bool round) { const float f = lm_ld1(v, at); return round ? __bfloat162float(__float2bfloat16_rn(f)) : f; }
+static inline bool lm_attn_wide(const lm_attn_args *a) {
+    const lm_cv v[4] = { a->q, a->k, a->v, a->o };
+    return a->round && lm_cuda_vec8(v, 4, a->d);
+}
+static inline lm_attn_args lm_attn_args_of(const lm_call *c) {
+    const lm_attn_p *p = static_cast<const lm_attn_p *>(c->p);
+    lm_attn_args a = {};
+    a.q = lm_cv_of(&c->in[0]); a.k = lm_cv_of(&c->in[1]); a.v = lm_cv_of(&c->in[2]); a.start = static_cast<const int32_t *>(c->in[3].data);
+    a.n = c->in[0].dim[0]; a.window = p->window; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.scale = p->scale; a.round = p->mm == LM_BF16;
+    return a;
+}
+#endif

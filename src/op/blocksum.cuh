@@ -1,0 +1,47 @@
+/* blocksum.cuh — sum and sumsq on a CUDA device: blocks of LM_CUDA_SUM_BLOCK numbers in f32 by one tree each, block sums added in double in a fixed order. For *_cuda.cu files. */
+#ifndef LM_BLOCKSUM_CUH
+#define LM_BLOCKSUM_CUH
+#include "op/cuda.cuh"
+enum { LM_CUDA_SUM_BLOCK = 16384 };
+static inline int64_t lm_cuda_sum_blocks(const lm_call *c) { return lm_ceil_div(lm_numel(&c->in[0]), LM_CUDA_SUM_BLOCK); }
+static inline size_t lm_cuda_sum_shared(const lm_call *c) { return static_cast<size_t>(lm_cuda_sum_blocks(c) + 1) * sizeof(double); }
+template <class F> __global__ void __launch_bounds__(256) lm_sum_parts(const lm_cv x, int64_t n, int wide, double *part, const F f) {
+    const int64_t base = static_cast<int64_t>(blockIdx.x) * LM_CUDA_SUM_BLOCK, end = base + LM_CUDA_SUM_BLOCK < n ? base + LM_CUDA_SUM_BLOCK : n;
+    float s = 0;
+    for (int64_t k = base + threadIdx.x * 8; k < end; k += 256 * 8) {
+        float v[8];
+        if (wide && k + 8 <= end) lm_ld8(x, k, v);
+        else for (int e = 0; e < 8; e++) v[e] = k + e < end ? lm_ld1(x, k + e) : 0.0f;
+#pragma unroll
+        for (int e = 0; e < 8; e++) s += f(v[e]);
+    }
+    s = lm_cuda_block_sum<256>(s);
+    if (threadIdx.x == 0) part[blockIdx.x] = static_cast<double>(s);
+}
+/* The sum of n doubles: thread t takes those t mod 256, threads are added by a tree. Every thread gets it. */
+static __device__ inline double lm_cuda_sum_doubles(const double *part, int64_t n) {
+    __shared__ double t[256];
+    double s = 0;
+    for (int64_t k = threadIdx.x; k < n; k += 256) s += part[k];
+    t[threadIdx.x] = s;
+    __syncthreads();
+    for (int h = 128; h; h /= 2) { if (threadIdx.x < h) t[threadIdx.x] += t[threadIdx.x + h]; __syncthreads(); }
+    return t[0];
+}
+static __global__ void __launch_bounds__(256) lm_sum_end(const double *part, int64_t n, float *y, int acc) {
+    const double s = lm_cuda_sum_doubles(part, n);
+    if (threadIdx.x == 0) *y = static_cast<float>((acc ? static_cast<double>(*y) : 0.0) + s);
+}
+template <class F> static lm_err lm_cuda_sum_begin(const lm_call *c, void *scratch, const F f, double *part) {
+    const int64_t n = lm_numel(&c->in[0]); const lm_cv x = lm_cv_of(&c->in[0]);
+    if (n) lm_sum_parts<F><<<LM_CUDA_GRID(n, LM_CUDA_SUM_BLOCK), 256, 0, LM_CUDA_STREAM(scratch)>>>(x, n, reinterpret_cast<uintptr_t>(x.p) % 16 == 0, part, f);
+    return lm_cuda_launched();
+}
+template <class F> static lm_err lm_cuda_sum_run(const lm_call *c, void *scratch, const F f) {
+    double *part = static_cast<double *>(c->shared);
+    LM_TRY(lm_cuda_sum_begin(c, scratch, f, part));
+    lm_sum_end<<<1, 256, 0, LM_CUDA_STREAM(scratch)>>>(part, lm_cuda_sum_blocks(c), static_cast<float *>(c->out[0].data), static_cast<int>(c->acc & 1));
+    return lm_cuda_launched();
+}
+static inline bool lm_cuda_sum_accepts(const lm_call *c) { return lm_cuda_accepts(c, 1, 0) && lm_is_contig(&c->in[0]) && lm_is_contig(&c->out[0]); }
+#endif

@@ -1,0 +1,33 @@
+/* kv_write_cuda.cu — a thread per element: numbers move and round once. */
+#include "op/cuda.cuh"
+extern "C" {
+#include "op/kv_write/kv_write.h"
+}
+struct args { lm_cv k, v; void *kp, *vp; const int32_t *slot; int64_t n, hd, pages; int heads, d, bf16; int32_t *fault; };
+__device__ __forceinline__ void put(void *p, int bf16, int64_t at, float x) { if (bf16) static_cast<__nv_bfloat16 *>(p)[at] = __float2bfloat16_rn(x); else static_cast<float *>(p)[at] = x; }
+static __global__ void __launch_bounds__(256) write(const args a) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
+    if (i >= a.n * a.hd) return;
+    const int64_t r = i / a.hd, q = i - r * a.hd, h = q / a.d, d = q - h * a.d, slot = a.slot[r];
+    if (slot < 0) return;
+    const int64_t page = slot / LM_KV_PAGE, t = slot % LM_KV_PAGE, base = (page * a.heads + h) * LM_KV_PAGE * a.d;
+    if (page >= a.pages) { if (a.fault) *a.fault = LM_E_RANGE; return; }
+    put(a.kp, a.bf16, base + ((t >> 4) * a.d + d) * 16 + (t & 15), lm_ld1(a.k, r * a.k.rs + q));
+    put(a.vp, a.bf16, base + t * a.d + d, lm_ld1(a.v, r * a.v.rs + q));
+}
+static bool accepts(const lm_call *c) {
+    for (int i = 0; i < 2; i++) {
+        const lm_tensor *pg = &c->in[i];
+        if ((pg->dtype != LM_F32 && pg->dtype != LM_BF16) || pg->dtype != c->in[0].dtype || !lm_is_contig(pg) || !lm_cuda_float(&c->in[2 + i])) return false;
+    }
+    return lm_is_contig(&c->in[4]);
+}
+static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
+    (void)tile;
+    const lm_kv_write_p *p = static_cast<const lm_kv_write_p *>(c->p);
+    const args a = { lm_cv_of(&c->in[2]), lm_cv_of(&c->in[3]), c->out[0].data, c->out[1].data, static_cast<const int32_t *>(c->in[4].data), c->in[2].dim[0], static_cast<int64_t>(p->n_kv) * p->d_head,
+                     c->out[0].dim[0], p->n_kv, p->d_head, c->out[0].dtype == LM_BF16, c->fault };
+    if (a.n) write<<<LM_CUDA_GRID(a.n * a.hd, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    return lm_cuda_launched();
+}
+LM_CUDA_ONE(kv_write, "kv_write", accepts, run)

@@ -1,0 +1,197 @@
+/* matmul_cuda.cu — see matmul.cuh. Each output of the own kernels adds over k in one fixed order; cuBLASLt's order belongs to the shape. */
+#include "op/cast/cast.cuh"
+#include "op/matmul/matmul.cuh"
+extern "C" {
+#include "op/matmul/matmul.h"
+}
+
+/* ---- own kernel for anything ------------------------------------------------------------------------------------------------------------------ */
+enum { TILE = 64, KT = 16 };
+struct any_args { lm_cuda_gemm g; int64_t am, ak, bn, bk; };               /* element steps along m, n and k */
+__device__ __forceinline__ float one(const lm_cm &m, int64_t at, bool round) {
+    const float f = m.bf16 ? __bfloat162float(static_cast<const __nv_bfloat16 *>(m.p)[at]) : static_cast<const float *>(m.p)[at];
+    return round ? __bfloat162float(__float2bfloat16_rn(f)) : f;
+}
+static __global__ void __launch_bounds__(256) any_kernel(const any_args x) {
+    const lm_cuda_gemm &g = x.g;
+    __shared__ float sa[KT][TILE + 4], sb[KT][TILE + 4];
+    const int64_t m0 = static_cast<int64_t>(blockIdx.y) * TILE, n0 = static_cast<int64_t>(blockIdx.x) * TILE, s = blockIdx.z, oa = s * g.a.bs, ob = s * g.b.bs;
+    const int tm = threadIdx.x / 16 * 4, tn = threadIdx.x % 16 * 4;
+    float acc[4][4] = {};
+    for (int64_t k0 = 0; k0 < g.K; k0 += KT) {
+        for (int e = threadIdx.x; e < TILE * KT; e += 256) {              /* neighbours in memory go to neighbouring threads */
+            const int ma = x.ak == 1 ? e / KT : e % TILE, ka = x.ak == 1 ? e % KT : e / TILE, nb = x.bk == 1 ? e / KT : e % TILE, kb = x.bk == 1 ? e % KT : e / TILE;
+            sa[ka][ma] = m0 + ma < g.M && k0 + ka < g.K ? one(g.a, oa + (m0 + ma) * x.am + (k0 + ka) * x.ak, g.round) : 0.0f;
+            sb[kb][nb] = n0 + nb < g.N && k0 + kb < g.K ? one(g.b, ob + (n0 + nb) * x.bn + (k0 + kb) * x.bk, g.round) : 0.0f;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < KT; k++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) acc[i][j] = fmaf(sa[k][tm + i], sb[k][tn + j], acc[i][j]);
+        __syncthreads();
+    }
+    const lm_cv c = { g.c, g.ldc, g.c_bf16 }, bias = { const_cast<void *>(g.bias), 0, g.bias_bf16 };
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int64_t m = m0 + tm + i, n = n0 + tn + j;
+            if (m >= g.M || n >= g.N) continue;
+            const int64_t at = s * g.sc + m * g.ldc + n;
+            float v = acc[i][j];
+            if (g.bias) v += lm_ld1(bias, n);
+            if (g.acc) v += lm_ld1(c, at);
+            lm_st1(c, at, v);
+        }
+}
+static lm_err any(const lm_cuda_gemm *g, cudaStream_t s) {
+    const any_args x = { *g, g->ta ? 1 : g->a.ld, g->ta ? g->a.ld : 1, g->tb ? g->b.ld : 1, g->tb ? 1 : g->b.ld };
+    if (lm_ceil_div(g->M, TILE) > 65535 || g->batch > 65535) return LM_E_RANGE;
+    any_kernel<<<dim3(LM_CUDA_GRID(g->N, TILE), LM_CUDA_GRID(g->M, TILE), static_cast<unsigned>(g->batch)), 256, 0, s>>>(x);
+    return lm_cuda_launched();
+}
+
+/* ---- one to four rows against W (N,K): decode ------------------------------------------------------------------------------------------------------ */
+enum { FEW = 4 };
+/* The weights' dtype is known when this is compiled and four loads of them are in flight before the first is used: a branch between would make each wait for the last. */
+template <int M, bool half> __global__ void __launch_bounds__(128) few_kernel(const lm_cuda_gemm g) {
+    constexpr int U = half ? 4 : 2, W = half ? 1 : 2;
+    const int64_t n = static_cast<int64_t>(blockIdx.x) * 4 + threadIdx.x / 32; const int lane = threadIdx.x % 32;
+    if (n >= g.N) return;
+    const lm_cv a = { const_cast<void *>(g.a.p), g.a.ld, g.a.bf16 };
+    const uint4 *b = reinterpret_cast<const uint4 *>(half ? static_cast<const char *>(g.b.p) + n * g.b.ld * 2 : static_cast<const char *>(g.b.p) + n * g.b.ld * 4);
+    float acc[M] = {};
+    for (int64_t k0 = lane * 8; k0 < g.K; k0 += 256 * U) {
+        uint4 raw[U][W];
+#pragma unroll
+        for (int u = 0; u < U; u++)
+#pragma unroll
+            for (int q = 0; q < W; q++) raw[u][q] = k0 + 256 * u < g.K ? __ldcs(b + (k0 + 256 * u) / 8 * W + q) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            const int64_t k = k0 + 256 * u;
+            if (k >= g.K) break;
+            float w[8], x[8];
+            if (half) lm_unpack8(raw[u][0], w);
+            else {
+                const uint32_t bits[8] = { raw[u][0].x, raw[u][0].y, raw[u][0].z, raw[u][0].w, raw[u][W - 1].x, raw[u][W - 1].y, raw[u][W - 1].z, raw[u][W - 1].w };
+#pragma unroll
+                for (int e = 0; e < 8; e++) w[e] = g.round ? __bfloat162float(__float2bfloat16_rn(__uint_as_float(bits[e]))) : __uint_as_float(bits[e]);
+            }
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                lm_ld8(a, m * a.rs + k, x);
+                if (g.round && !a.bf16) for (int e = 0; e < 8; e++) x[e] = __bfloat162float(__float2bfloat16_rn(x[e]));
+#pragma unroll
+                for (int e = 0; e < 8; e++) acc[m] = fmaf(x[e], w[e], acc[m]);
+            }
+        }
+    }
+    const lm_cv c = { g.c, g.ldc, g.c_bf16 }, bias = { const_cast<void *>(g.bias), 0, g.bias_bf16 };
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        float v = lm_cuda_warp_sum(acc[m]);
+        if (lane) continue;
+        if (g.bias) v += lm_ld1(bias, n);
+        if (g.acc) v += lm_ld1(c, m * g.ldc + n);
+        lm_st1(c, m * g.ldc + n, v);
+    }
+}
+static bool few_ok(const lm_cuda_gemm *g) {
+    const lm_cv v[2] = { { const_cast<void *>(g->a.p), g->a.ld, g->a.bf16 }, { const_cast<void *>(g->b.p), g->b.ld, g->b.bf16 } };
+    return g->M <= FEW && g->batch == 1 && g->tb && !g->ta && lm_cuda_vec8(v, 2, g->K);
+}
+template <bool half> static lm_err few(const lm_cuda_gemm *g, cudaStream_t s) {
+    const unsigned grid = LM_CUDA_GRID(g->N, 4);
+    switch (g->M) {
+    case 1: few_kernel<1, half><<<grid, 128, 0, s>>>(*g); break;
+    case 2: few_kernel<2, half><<<grid, 128, 0, s>>>(*g); break;
+    case 3: few_kernel<3, half><<<grid, 128, 0, s>>>(*g); break;
+    default: few_kernel<4, half><<<grid, 128, 0, s>>>(*g);
+    }
+    return lm_cuda_launched();
+}
+
+/* ---- cuBLASLt ------------------------------------------------------------------------------------------------------------------------------------ */
+static size_t up256(size_t n) { return (n + 255) & ~static_cast<size_t>(255); }
+static int64_t rows_a(const lm_cuda_gemm *g) { return g->ta ? g->K : g->M; }
+static int64_t cols_a(const lm_cuda_gemm *g) { return g->ta ? g->M : g->K; }
+static int64_t rows_b(const lm_cuda_gemm *g) { return g->tb ? g->N : g->K; }
+static int64_t cols_b(const lm_cuda_gemm *g) { return g->tb ? g->K : g->N; }
+static size_t rounded(int64_t batch, int64_t rows, int64_t cols) { return up256(static_cast<size_t>(batch * rows * lm_round_up(cols, 8)) * 2); }
+size_t lm_cuda_gemm_room(const lm_cuda_gemm *g) {
+    size_t n = 0;
+    if (g->round && !g->a.bf16) n += rounded(g->batch, rows_a(g), cols_a(g));
+    if (g->round && !g->b.bf16) n += rounded(g->batch, rows_b(g), cols_b(g));
+    if (g->bias && g->bias_bf16 != g->c_bf16) n += up256(static_cast<size_t>(g->N) * 4);
+    return n;
+}
+static lm_err round_to(lm_cm *m, int64_t batch, int64_t rows, int64_t cols, char **room, cudaStream_t s) {
+    const int64_t ld = lm_round_up(cols, 8);
+    for (int64_t q = 0; q < batch; q++) {
+        const int64_t dim[2] = { rows, cols };
+        lm_tensor x = lm_tensor_of(const_cast<float *>(static_cast<const float *>(m->p) + q * m->bs), LM_F32, 2, dim), y = lm_tensor_of(*room + q * rows * ld * 2, LM_BF16, 2, dim);
+        x.stride[0] = m->ld; y.stride[0] = ld;
+        LM_TRY(lm_cast_cuda(&x, &y, s));
+    }
+    m->p = *room; m->ld = ld; m->bs = rows * ld; m->bf16 = true;
+    *room += rounded(batch, rows, cols);
+    return LM_OK;
+}
+lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream_t s) {
+    lm_cuda_gemm g = *o;
+    char *at = static_cast<char *>(room);
+    if (!g.M || !g.N || !g.batch) return LM_OK;
+    if (few_ok(&g)) return g.b.bf16 ? few<true>(&g, s) : few<false>(&g, s);
+    if (!g.K || !d || !(d->features & LM_CUDA_BLASLT) || (!g.round && g.a.bf16 != g.b.bf16) || (g.c_bf16 && !g.round && !g.a.bf16)) return any(&g, s);
+    if (g.round && !g.a.bf16) LM_TRY(round_to(&g.a, g.batch, rows_a(&g), cols_a(&g), &at, s));
+    if (g.round && !g.b.bf16) LM_TRY(round_to(&g.b, g.batch, rows_b(&g), cols_b(&g), &at, s));
+    if (g.bias && g.bias_bf16 != g.c_bf16) {
+        const int64_t n[1] = { g.N };
+        const lm_tensor x = lm_tensor_of(const_cast<void *>(g.bias), g.bias_bf16 ? LM_BF16 : LM_F32, 1, n), y = lm_tensor_of(at, g.c_bf16 ? LM_BF16 : LM_F32, 1, n);
+        LM_TRY(lm_cast_cuda(&x, &y, s));
+        g.bias = at; g.bias_bf16 = g.c_bf16;
+    }
+    lm_dev_gemm t = {};
+    t.M = g.M; t.N = g.N; t.K = g.K; t.batch = g.batch; t.lda = g.a.ld; t.ldb = g.b.ld; t.ldc = g.ldc; t.sa = g.a.bs; t.sb = g.b.bs; t.sc = g.sc;
+    t.a = g.a.p; t.b = g.b.p; t.bias = g.bias; t.c = g.c; t.ab_bf16 = g.a.bf16; t.c_bf16 = g.c_bf16; t.bias_bf16 = g.bias_bf16; t.ta = g.ta; t.tb = g.tb; t.acc = g.acc;
+    const lm_err e = lm_dev_matmul(d, &t);
+    return e == LM_E_UNSUPPORTED ? any(o, s) : e;                         /* a shape that the library has no algorithm for: odd and small ones */
+}
+
+/* ---- the row -------------------------------------------------------------------------------------------------------------------------------------- */
+static lm_cm operand(const lm_tensor *t, bool batched) { const lm_cm m = { t->data, lm_row_stride(t), batched ? t->stride[0] : 0, t->dtype == LM_BF16 }; return m; }
+static lm_cuda_gemm problem(const lm_call *c) {
+    const lm_matmul_p *p = static_cast<const lm_matmul_p *>(c->p);
+    const lm_tensor *a = &c->in[0], *b = &c->in[1], *o = &c->out[0];
+    const bool batched = a->rank == 3 && b->rank == 3 && !p->fold;
+    const int64_t ar = batched ? a->dim[1] : lm_rows(a), br = batched ? b->dim[1] : lm_rows(b);
+    lm_cuda_gemm g = {};
+    g.batch = batched ? a->dim[0] : 1; g.M = p->ta ? lm_cols(a) : ar; g.K = p->ta ? ar : lm_cols(a); g.N = p->tb ? br : lm_cols(b);
+    g.a = operand(a, batched); g.b = operand(b, batched); g.ta = p->ta; g.tb = p->tb; g.acc = c->acc & 1; g.round = p->mm == LM_BF16;
+    if (lm_has(c, 2)) { g.bias = c->in[2].data; g.bias_bf16 = c->in[2].dtype == LM_BF16; if (!g.bias) g.bias = &g; }
+    g.c = o->data; g.ldc = lm_row_stride(o); g.sc = batched ? o->stride[0] : 0; g.c_bf16 = o->dtype == LM_BF16;
+    return g;
+}
+static bool rows_ok(const lm_tensor *t, bool batched) {
+    if ((t->dtype != LM_F32 && t->dtype != LM_BF16) || t->layout != LM_PLAIN) return false;
+    return batched ? lm_cols(t) <= 1 || t->stride[t->rank - 1] == 1 : lm_rows_fold(t);
+}
+static bool accepts(const lm_call *c) {
+    const lm_matmul_p *p = static_cast<const lm_matmul_p *>(c->p);
+    const bool batched = c->in[0].rank == 3 && c->in[1].rank == 3 && !p->fold;
+    if (p->mm != LM_F32 && p->mm != LM_BF16) return false;
+    if (c->out[0].dtype == LM_BF16 && p->mm != LM_BF16) return false;
+    if (lm_has(c, 2) && (!rows_ok(&c->in[2], false) || !lm_is_contig(&c->in[2]))) return false;
+    return rows_ok(&c->in[0], batched) && rows_ok(&c->in[1], batched) && rows_ok(&c->out[0], batched);
+}
+static size_t shared(const lm_call *c) { const lm_cuda_gemm g = problem(c); return lm_cuda_gemm_room(&g); }
+static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
+    (void)tile;
+    const lm_cuda_gemm g = problem(c);
+    return lm_cuda_gemm_run(c->dev, &g, c->shared, LM_CUDA_STREAM(scratch));
+}
+LM_CUDA_ONE_SHARED(matmul, "matmul/cuda", accepts, run, shared)

@@ -1,0 +1,26 @@
+/* rope_cuda.cu — a thread turns pairs of one head of one row; both of a pair are read before either is written, so y may be x. Memory bound. */
+#include "op/cuda.cuh"
+extern "C" {
+#include "op/rope/rope.h"
+}
+struct args { lm_cv x, t, y; int64_t rows, heads; int d, n, interleaved; float sign; };
+static __global__ void __launch_bounds__(256) turn(const args a) {
+    const int64_t per = a.heads * (a.d - a.n), i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;       /* pairs, then what does not turn */
+    if (i >= a.rows * per) return;
+    const int64_t r = i / per, q = i - r * per, h = q / (a.d - a.n); const int k = static_cast<int>(q - h * (a.d - a.n));
+    const int64_t x = r * a.x.rs + h * a.d, y = r * a.y.rs + h * a.d;
+    if (k >= a.n) { lm_st1(a.y, y + a.n + k, lm_ld1(a.x, x + a.n + k)); return; }
+    const int p0 = a.interleaved ? 2 * k : k, p1 = a.interleaved ? 2 * k + 1 : k + a.n;
+    const float u = lm_ld1(a.x, x + p0), v = lm_ld1(a.x, x + p1), c = lm_ld1(a.t, r * a.t.rs + k), s = lm_ld1(a.t, r * a.t.rs + a.n + k) * a.sign;
+    lm_st1(a.y, y + p0, fmaf(u, c, -(v * s))); lm_st1(a.y, y + p1, fmaf(v, c, u * s));
+}
+static bool accepts(const lm_call *c) { return lm_cuda_accepts(c, 1, 1); }
+static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
+    (void)tile;
+    const lm_rope_p *p = static_cast<const lm_rope_p *>(c->p);
+    const args a = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), lm_cv_of(&c->out[0]), c->in[0].dim[0], c->in[0].dim[1] / p->d_head, p->d_head, p->rotary / 2, p->interleaved, p->inverse ? -1.0f : 1.0f };
+    const int64_t n = a.rows * a.heads * (a.d - a.n);
+    if (n) turn<<<LM_CUDA_GRID(n, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    return lm_cuda_launched();
+}
+LM_CUDA_ONE(rope, "rope/cuda", accepts, run)

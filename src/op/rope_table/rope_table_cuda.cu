@@ -1,0 +1,48 @@
+/* rope_table_cuda.cu — frequencies are made on the host (they are constants of the row) and passed by value; the angle is rounded to f32 as the contract says, its cosine
+ * and sine taken in double and rounded once. DYNAMIC's depend on the longest position: one block finds it and makes them, by the f32 steps of lm_rope_inv_freq. */
+#include "op/cuda.cuh"
+extern "C" {
+#include "op/rope_table/rope_table.h"
+}
+struct freqs { float f[LM_ROPE_MAX_D / 2]; };
+static __global__ void __launch_bounds__(256) dynamic(const int32_t *pos, int64_t rows, int n, float base, float factor, float max_pos, float factor_1, float *f) {
+    __shared__ int longest[256];
+    int most = 0;
+    for (int64_t i = threadIdx.x; i < rows; i += 256) most = max(most, pos[i]);
+    longest[threadIdx.x] = most;
+    __syncthreads();
+    for (int h = 128; h; h /= 2) { if (threadIdx.x < h) longest[threadIdx.x] = max(longest[threadIdx.x], longest[threadIdx.x + h]); __syncthreads(); }
+    const float len = static_cast<float>(longest[0] + 1);
+    if (len > max_pos) {
+        const float t = __fsub_rn(__fdiv_rn(__fmul_rn(len, factor), max_pos), factor_1);
+        base = __fmul_rn(base, static_cast<float>(pow(static_cast<double>(t), 2.0 * n / (2.0 * n - 2.0))));
+    }
+    const int i = threadIdx.x;
+    if (i < n) f[i] = __fdiv_rn(1.0f, static_cast<float>(pow(static_cast<double>(base), static_cast<double>(__fdiv_rn(static_cast<float>(2 * i), static_cast<float>(2 * n))))));
+}
+static __global__ void __launch_bounds__(256) table(const int32_t *pos, float *y, int64_t rows, int n, float factor, const freqs q, const float *made) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
+    if (i >= rows * n) return;
+    const int64_t r = i / n; const int k = static_cast<int>(i - r * n);
+    const float angle = __fmul_rn(static_cast<float>(pos[r]), made ? made[k] : q.f[k]);
+    double s, c;
+    sincos(static_cast<double>(angle), &s, &c);
+    y[r * 2 * n + k] = __fmul_rn(static_cast<float>(c), factor); y[r * 2 * n + n + k] = __fmul_rn(static_cast<float>(s), factor);
+}
+static bool accepts(const lm_call *c) { return lm_cuda_accepts_f32(c) && lm_is_contig(&c->out[0]); }
+static size_t shared(const lm_call *c) { (void)c; return LM_ROPE_MAX_D / 2 * sizeof(float); }
+static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
+    (void)tile;
+    const lm_rope_table_p *p = static_cast<const lm_rope_table_p *>(c->p);
+    freqs q = {}; float factor = 1, *made = NULL;
+    lm_rope_inv_freq(p, 0, q.f, &factor);
+    const int64_t rows = c->in[0].dim[0]; const int n = p->d_head / 2;
+    if (rows && p->scaling == LM_ROPE_DYNAMIC) {
+        made = static_cast<float *>(c->shared);
+        dynamic<<<1, 256, 0, LM_CUDA_STREAM(scratch)>>>(static_cast<const int32_t *>(c->in[0].data), rows, n, static_cast<float>(p->base), static_cast<float>(p->factor), static_cast<float>(p->max_pos),
+                                                        static_cast<float>(p->factor - 1), made);
+    }
+    if (rows) table<<<LM_CUDA_GRID(rows * n, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(static_cast<const int32_t *>(c->in[0].data), static_cast<float *>(c->out[0].data), rows, n, factor, q, made);
+    return lm_cuda_launched();
+}
+LM_CUDA_ONE_SHARED(rope_table, "rope_table/cuda", accepts, run, shared)
