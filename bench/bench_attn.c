@@ -38,7 +38,12 @@ static double spin(void) { return isa == 0 ? spin512() : spin256(); }
 #else
 static double spin(void) { return NAN; }
 #endif
-static void spin_team(void *ud, int ith, int nth) { double b = 0; (void)nth; for (int i = 0; i < 300; i++) b = fmax(b, spin()); ((double *)ud)[ith] = b; }
+static void spin_team(void *ud, int ith, int nth) {
+    double b = 0;
+    (void)nth;
+    for (int i = 0; i < 300; i++) b = fmax(b, spin());
+    ((double *)ud)[ith] = b;
+}
 
 typedef struct { const lm_call *c; const lm_phase *ph; size_t each; } job;
 static void one_tile(void *ud, int64_t tile, int ith) { job *j = ud; if (j->ph->run(j->c, tile, scratch + (size_t)ith * j->each)) exit(1); }
@@ -50,7 +55,10 @@ static double best(const lm_op *op, lm_call *c) {
     c->shared = shared; c->ctx = ctx;
     for (int r = 0; r < 2 || now() - t00 < seconds; r++) {
         double t0 = now();
-        for (int p = 0; p < k->n_phase; p++) { job j = { c, &k->phase[p], each }; lm_pool_tiles(lm_ctx_pool(ctx), k->phase[p].tiles(c), one_tile, &j); }
+        for (int p = 0; p < k->n_phase; p++) {
+            job j = { c, &k->phase[p], each };
+            lm_pool_tiles(lm_ctx_pool(ctx), k->phase[p].tiles(c), one_tile, &j);
+        }
         b = fmin(b, now() - t0);
     }
     return b;
@@ -60,18 +68,25 @@ static double best(const lm_op *op, lm_call *c) {
 static void train(int B, int T, int H, int Hk, int D, int64_t window, lm_dtype mm) {         /* q, k, v are views of one fused matrix */
     const int64_t N = (int64_t)B * T, hd = H * D, kd = Hk * D, w = hd + 2 * kd;
     const lm_attn_p p = { H, Hk, D, window, 1 / sqrtf((float)D), mm };
-    float *qkv = floats(N * w), *o = floats(N * hd), *lse = floats(N * H), *go = floats(N * hd), *dq = floats(N * hd), *dk = floats(N * kd), *dv = floats(N * kd);
+    float *qkv = floats(N * w), *o = floats(N * hd), *lse = floats(N * H), *go = floats(N * hd), *dq = floats(N * hd), *dk = floats(N * kd),
+          *dv = floats(N * kd);
     int32_t *start = malloc((size_t)N * 4);
     for (int64_t i = 0; i < N; i++) start[i] = (int32_t)(i / T * T);
-    lm_call c = { .op = &lm_op_attn, .p = &p, .n_in = 4, .n_out = 2, .in = { T2(qkv, N, hd), T2(qkv + hd, N, kd), T2(qkv + hd + kd, N, kd), TI(start, N) }, .out = { T2(o, N, hd), T2(lse, N, H) } };
+    lm_call c = { .op = &lm_op_attn,
+                  .p = &p,
+                  .n_in = 4,
+                  .n_out = 2,
+                  .in = { T2(qkv, N, hd), T2(qkv + hd, N, kd), T2(qkv + hd + kd, N, kd), TI(start, N) },
+                  .out = { T2(o, N, hd), T2(lse, N, H) } };
     for (int i = 0; i < 3; i++) c.in[i].stride[0] = w;
     const double flops = 4 * lm_attn_pairs(&c.in[3], window) * H * D, f = best(&lm_op_attn, &c);
     lm_call g = c;
     g.op = &lm_op_attn_grad; g.n_in = 7; g.n_out = 3; g.in[4] = c.out[0]; g.in[5] = c.out[1]; g.in[6] = T2(go, N, hd);
     g.out[0] = T2(dq, N, hd); g.out[1] = T2(dk, N, kd); g.out[2] = T2(dv, N, kd);
     const double b = best(&lm_op_attn_grad, &g);
-    printf("B%-2d T%-4d H%2d/%-2d D%-3d window %-3lld %-4s  forward %8.3f ms %6.1f GF/s %3.0f%%   backward %8.3f ms %6.1f GF/s %3.0f%%\n", B, T, H, Hk, D, (long long)window, lm_dtype_name(mm),
-           f * 1e3, flops / f * 1e-9, 100 * flops / f / peak, b * 1e3, 2.5 * flops / b * 1e-9, 250 * flops / b / peak);
+    printf("B%-2d T%-4d H%2d/%-2d D%-3d window %-3lld %-4s  forward %8.3f ms %6.1f GF/s %3.0f%%   backward %8.3f ms %6.1f GF/s %3.0f%%\n",
+           B, T, H, Hk, D, (long long)window, lm_dtype_name(mm), f * 1e3, flops / f * 1e-9, 100 * flops / f / peak, b * 1e3,
+           2.5 * flops / b * 1e-9, 250 * flops / b / peak);
     free(qkv); free(o); free(lse); free(go); free(dq); free(dk); free(dv); free(start);
 }
 static void decode(int S, int len, int H, int Hk, int D, lm_dtype kv) {
@@ -82,11 +97,16 @@ static void decode(int S, int len, int H, int Hk, int D, lm_dtype kv) {
     for (int i = 0; i < 2 && kv == LM_BF16; i++) lm_convert(pages[i], LM_BF16, pages[i], LM_F32, n);
     for (int64_t i = 0; i < P; i++) table[i] = (int32_t)(i * 7919 % P);
     for (int i = 0; i < S; i++) { seq[i] = i; pos[i] = len - 1; }
-    lm_call c = { .op = &lm_op_attn_paged, .p = &p, .n_in = 6, .n_out = 1, .out = { T2(o, S, H * D) },
-                  .in = { T2(q, S, H * D), lm_tensor_of(pages[0], kv, 4, pd), lm_tensor_of(pages[1], kv, 4, pd), lm_tensor_of(table, LM_I32, 2, (int64_t[]){ S, per }), TI(seq, S), TI(pos, S) } };
+    lm_call c = { .op = &lm_op_attn_paged,
+                  .p = &p,
+                  .n_in = 6,
+                  .n_out = 1,
+                  .out = { T2(o, S, H * D) },
+                  .in = { T2(q, S, H * D), lm_tensor_of(pages[0], kv, 4, pd), lm_tensor_of(pages[1], kv, 4, pd),
+                          lm_tensor_of(table, LM_I32, 2, (int64_t[]){ S, per }), TI(seq, S), TI(pos, S) } };
     const double t = best(&lm_op_attn_paged, &c);
-    printf("decode %2d sequences of %5d, H%2d/%-2d D%-3d %-4s  %9.1f us  %5.1f GB/s of pages  %6.1f GF/s\n", S, len, H, Hk, D, lm_dtype_name(kv), t * 1e6,
-           2.0 * S * len * Hk * D * (double)lm_dtype_size(kv) / t * 1e-9, 4.0 * S * len * H * D / t * 1e-9);
+    printf("decode %2d sequences of %5d, H%2d/%-2d D%-3d %-4s  %9.1f us  %5.1f GB/s of pages  %6.1f GF/s\n", S, len, H, Hk, D,
+           lm_dtype_name(kv), t * 1e6, 2.0 * S * len * Hk * D * (double)lm_dtype_size(kv) / t * 1e-9, 4.0 * S * len * H * D / t * 1e-9);
     free(q); free(o); free(pages[0]); free(pages[1]); free(table); free(seq); free(pos);
 }
 int main(int argc, char **argv) {
@@ -104,9 +124,19 @@ int main(int argc, char **argv) {
     for (int i = 0; i < threads; i++) peak += each[i];
     printf("%d threads; f32 FMA peak %.1f GF/s\n", threads, peak * 1e-9);
     train(1, 1024, 2, 2, 64, 0, LM_F32);
-    train(4, 256, 12, 12, 64, 0, LM_F32); train(4, 1024, 12, 12, 64, 0, LM_F32); train(1, 2048, 12, 12, 64, 0, LM_F32); train(4, 1024, 12, 12, 64, 0, LM_BF16);
-    train(1, 1024, 16, 4, 128, 0, LM_F32); train(1, 1024, 12, 12, 80, 0, LM_F32); train(1, 4096, 8, 2, 64, 512, LM_F32); train(32, 32, 12, 12, 64, 0, LM_F32);
-    decode(1, 2048, 32, 8, 128, LM_F32); decode(1, 2048, 32, 8, 128, LM_BF16); decode(1, 2048, 12, 12, 64, LM_F32); decode(16, 1024, 16, 4, 128, LM_BF16); decode(1, 8192, 16, 1, 128, LM_F32);
+    train(4, 256, 12, 12, 64, 0, LM_F32);
+    train(4, 1024, 12, 12, 64, 0, LM_F32);
+    train(1, 2048, 12, 12, 64, 0, LM_F32);
+    train(4, 1024, 12, 12, 64, 0, LM_BF16);
+    train(1, 1024, 16, 4, 128, 0, LM_F32);
+    train(1, 1024, 12, 12, 80, 0, LM_F32);
+    train(1, 4096, 8, 2, 64, 512, LM_F32);
+    train(32, 32, 12, 12, 64, 0, LM_F32);
+    decode(1, 2048, 32, 8, 128, LM_F32);
+    decode(1, 2048, 32, 8, 128, LM_BF16);
+    decode(1, 2048, 12, 12, 64, LM_F32);
+    decode(16, 1024, 16, 4, 128, LM_BF16);
+    decode(1, 8192, 16, 1, 128, LM_F32);
     lm_ctx_free(ctx); free(shared); free(scratch);
     return 0;
 }

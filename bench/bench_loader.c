@@ -30,9 +30,12 @@ static lm_err make(lm_ctx *ctx, const char *dir, int64_t tokens, int64_t mean, i
     char hex[33], text[1024];
     lm_hash_hex(s.hash, hex);
     snprintf(path, sizeof path, "%s/index.json", dir);
-    snprintf(text, sizeof text, "{\"format\": \"loam shards\", \"version\": 1, \"vocab\": %d, \"tokenizer\": {\"hash\": \"00000000000000000000000000000000\"}, \"tokens\": %lld, \"documents\": %lld, \"bytes\": %lld, "
-             "\"shards\": [{\"file\": \"00000.shard\", \"tokens\": %lld, \"documents\": %lld, \"bytes\": %lld, \"hash\": \"%s\"}]}", vocab, (long long)s.tokens, (long long)s.docs, (long long)s.bytes,
-             (long long)s.tokens, (long long)s.docs, (long long)s.bytes, hex);
+    snprintf(text, sizeof text,
+             "{\"format\": \"loam shards\", \"version\": 1, \"vocab\": %d, \"tokenizer\": {\"hash\": "
+             "\"00000000000000000000000000000000\"}, \"tokens\": %lld, \"documents\": %lld, \"bytes\": %lld, "
+             "\"shards\": [{\"file\": \"00000.shard\", \"tokens\": %lld, \"documents\": %lld, \"bytes\": %lld, \"hash\": \"%s\"}]}",
+             vocab, (long long)s.tokens, (long long)s.docs, (long long)s.bytes, (long long)s.tokens, (long long)s.docs, (long long)s.bytes,
+             hex);
     return lm_file_write_atomic(ctx, path, text, strlen(text));
 }
 static lm_err measure(lm_ctx *ctx, const char *dir, int64_t seq, bool mask, double *best) {
@@ -73,7 +76,9 @@ int main(int argc, char **argv) {
             for (int mask = 0; mask < 2 && !e; mask++) {
                 double rate;
                 e = measure(ctx, dir, seq[i], mask, &rate);
-                if (!e) printf("{\"ids\": \"u%d\", \"seq\": %lld, \"mask_docs\": %s, \"mtokens_s\": %.0f}\n", vocab[v] > 65536 ? 32 : 16, (long long)seq[i], mask ? "true" : "false", rate / 1e6);
+                if (!e)
+                    printf("{\"ids\": \"u%d\", \"seq\": %lld, \"mask_docs\": %s, \"mtokens_s\": %.0f}\n", vocab[v] > 65536 ? 32 : 16,
+                           (long long)seq[i], mask ? "true" : "false", rate / 1e6);
             }
         if (!e) e = lm_dir_remove(ctx, dir);
     }

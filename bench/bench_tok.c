@@ -1,6 +1,6 @@
-/* bench_tok.c — encode and decode speed of one tokenizer on one text file.
- * usage: bench_tok TOKENIZER TEXT [runs] [threads] [chunk bytes]; one JSON line. The text is cut at line ends into documents of about chunk bytes; the file is read
- * and the tokenizer opened before the clock starts; one untimed run fills the caches (as the peer's script does). */
+/* bench_tok.c — encode and decode speed of one tokenizer on one text file. usage: bench_tok TOKENIZER TEXT [runs] [threads] [chunk bytes];
+ * one JSON line. The text is cut at line ends into documents of about chunk bytes; the file is read and the tokenizer opened before the
+ * clock starts; one untimed run fills the caches (as the peer's script does). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +19,15 @@ int main(int argc, char **argv) {
     lm_tok *t;
     char *text;
     double t0 = lm_now();
-    if (lm_tok_open(c, argv[1], NULL, &t) || lm_file_read_all(c, argv[2], (size_t)2 << 30, &text, &n)) { fprintf(stderr, "bench_tok: %s\n", lm_error(c)); return 1; }
+    if (lm_tok_open(c, argv[1], NULL, &t) || lm_file_read_all(c, argv[2], (size_t)2 << 30, &text, &n)) {
+        fprintf(stderr, "bench_tok: %s\n", lm_error(c));
+        return 1;
+    }
     double load = lm_now() - t0;
     lm_tok_text *d = lm_alloc(c, LM_MEM_MISC, (n / chunk + 2) * sizeof *d);
     size_t *start = lm_alloc(c, LM_MEM_MISC, (n / chunk + 3) * sizeof *start);
-    double *enc = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *enc), *dec = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *dec), *cpu = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *cpu);
+    double *enc = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *enc), *dec = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *dec),
+           *cpu = lm_alloc(c, LM_MEM_MISC, (size_t)runs * sizeof *cpu);
     if (!d || !start || !enc || !dec || !cpu) return 1;
     for (size_t i = 0; i < n;) {
         size_t e = i + chunk < n ? i + chunk : n;
@@ -50,8 +54,10 @@ int main(int argc, char **argv) {
     qsort(enc, (size_t)runs, sizeof *enc, by_value);
     qsort(dec, (size_t)runs, sizeof *dec, by_value);
     qsort(cpu, (size_t)runs, sizeof *cpu, by_value);
-    printf("{\"bytes\": %zu, \"documents\": %zu, \"tokens\": %zu, \"threads\": %d, \"load_s\": %.3f, \"encode_s\": %.4f, \"encode_best_s\": %.4f, \"encode_MBps\": %.1f, \"encode_cpu_MBps\": %.1f, \"decode_MBps\": %.1f, \"hash\": \"%016llx\"}\n",
-           n, n_docs, b.n, threads, load, enc[runs / 2], enc[0], (double)n / enc[runs / 2] / 1e6, (double)n / cpu[runs / 2] / 1e6, (double)s.n / dec[runs / 2] / 1e6, (unsigned long long)lm_hash64(b.id, b.n * sizeof *b.id, 0));
+    printf("{\"bytes\": %zu, \"documents\": %zu, \"tokens\": %zu, \"threads\": %d, \"load_s\": %.3f, \"encode_s\": %.4f, "
+           "\"encode_best_s\": %.4f, \"encode_MBps\": %.1f, \"encode_cpu_MBps\": %.1f, \"decode_MBps\": %.1f, \"hash\": \"%016llx\"}\n",
+           n, n_docs, b.n, threads, load, enc[runs / 2], enc[0], (double)n / enc[runs / 2] / 1e6, (double)n / cpu[runs / 2] / 1e6,
+           (double)s.n / dec[runs / 2] / 1e6, (unsigned long long)lm_hash64(b.id, b.n * sizeof *b.id, 0));
     lm_str_free(&s);
     lm_tok_buf_free(&b);
     void *own[] = { d, start, enc, dec, cpu, text };

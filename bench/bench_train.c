@@ -13,8 +13,21 @@ int main(int argc, char **argv) {
     int threads = argc > 6 ? atoi(argv[6]) : 2, recompute = argc > 7 ? atoi(argv[7]) : 0;
     lm_ctx *ctx;
     if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = threads })) return 1;
-    lm_cfg c = { .model = lm_model_by_name(family), .vocab = 50257, .d = 768, .n_layer = L, .n_head = 12, .n_kv = 12, .d_head = 64, .d_ff = 3072, .max_pos = 1024, .eps = 1e-5, .init_std = 0.02,
-                 .tie = true, .bos = -1, .act = LM_ACT_GELU_TANH, .hf_type = family };
+    lm_cfg c = { .model = lm_model_by_name(family),
+                 .vocab = 50257,
+                 .d = 768,
+                 .n_layer = L,
+                 .n_head = 12,
+                 .n_kv = 12,
+                 .d_head = 64,
+                 .d_ff = 3072,
+                 .max_pos = 1024,
+                 .eps = 1e-5,
+                 .init_std = 0.02,
+                 .tie = true,
+                 .bos = -1,
+                 .act = LM_ACT_GELU_TANH,
+                 .hf_type = family };
     c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = 1024;
     lm_store *store; lm_trainer *t; lm_batch b;
     const lm_trainer_opts o = { .batch = B, .seq = T, .mm = !strcmp(dt, "bf16") ? LM_BF16 : LM_F32, .recompute = recompute,
@@ -24,12 +37,18 @@ int main(int argc, char **argv) {
     if (!e) e = lm_trainer_new(&t, ctx, &c, store, &o);
     if (!e) e = lm_batch_alloc(ctx, &b, B, T);
     if (e) { fprintf(stderr, "%s\n", lm_error(ctx)); return 1; }
-    for (int64_t i = 0; i < b.n; i++) { b.tokens[i] = (int32_t)(i * 7919 % 50257); b.target[i] = (int32_t)(i * 104729 % 50257); b.pos[i] = (int32_t)(i % T); b.start[i] = (int32_t)(i / T * T); }
+    for (int64_t i = 0; i < b.n; i++) {
+        b.tokens[i] = (int32_t)(i * 7919 % 50257);
+        b.target[i] = (int32_t)(i * 104729 % 50257);
+        b.pos[i] = (int32_t)(i % T);
+        b.start[i] = (int32_t)(i / T * T);
+    }
     b.n_target = b.n;
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
     const double mib = 1024 * 1024;
-    printf("plan: %.1f GFLOP; states %.0f MiB, arena %.0f MiB, scratch %.1f MiB, total %.0f MiB\n", p.accumulate.flops / 1e9, (double)(p.params + p.grads + p.optim) / mib,
-           (double)p.accumulate.arena_bytes / mib, (double)p.accumulate.thread_bytes / mib, (double)p.total / mib);
+    printf("plan: %.1f GFLOP; states %.0f MiB, arena %.0f MiB, scratch %.1f MiB, total %.0f MiB\n", p.accumulate.flops / 1e9,
+           (double)(p.params + p.grads + p.optim) / mib, (double)p.accumulate.arena_bytes / mib, (double)p.accumulate.thread_bytes / mib,
+           (double)p.total / mib);
     enum { MOST = 64 };
     const int n_time = argc > 8 ? atoi(argv[8]) : 4;
     double took[MOST], update[MOST];
@@ -46,8 +65,9 @@ int main(int argc, char **argv) {
     }
     qsort(took, (size_t)n_time, sizeof *took, by_number); qsort(update, (size_t)n_time, sizeof *update, by_number);
     const double mid = took[n_time / 2];
-    printf("median %.0f ms, best %.0f, worst %.0f, update %.0f; %.0f tok/s, %.1f GFLOP/s; peak RSS %.0f MiB\n", mid * 1e3, took[0] * 1e3, took[n_time - 1] * 1e3, update[n_time / 2] * 1e3,
-           (double)b.n / mid, p.accumulate.flops / mid / 1e9, (double)lm_rss_peak() / mib);
+    printf("median %.0f ms, best %.0f, worst %.0f, update %.0f; %.0f tok/s, %.1f GFLOP/s; peak RSS %.0f MiB\n", mid * 1e3, took[0] * 1e3,
+           took[n_time - 1] * 1e3, update[n_time / 2] * 1e3, (double)b.n / mid, p.accumulate.flops / mid / 1e9,
+           (double)lm_rss_peak() / mib);
     int n = p.accumulate.n_steps;
     double *sec = calloc((size_t)n, sizeof *sec);
     row r[128] = {0}; int m = 0;
@@ -61,6 +81,8 @@ int main(int argc, char **argv) {
         r[q].s += sec[i]; r[q].flops += f; r[q].n++; all += sec[i];
     }
     qsort(r, (size_t)m, sizeof *r, by_time);
-    for (int i = 0; i < m; i++) printf("%-34s %4d × %8.2f ms  %5.1f%%  %8.1f GFLOP/s\n", r[i].name, r[i].n, r[i].s * 1e3, 100 * r[i].s / all, r[i].flops / r[i].s / 1e9);
+    for (int i = 0; i < m; i++)
+        printf("%-34s %4d × %8.2f ms  %5.1f%%  %8.1f GFLOP/s\n", r[i].name, r[i].n, r[i].s * 1e3, 100 * r[i].s / all,
+               r[i].flops / r[i].s / 1e9);
     return 0;
 }

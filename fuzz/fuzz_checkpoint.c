@@ -1,5 +1,6 @@
-/* Checkpoints, read by a real (tiny) trainer. The first byte says which part the rest is: 'm' the manifest, 'c' config.json, 'w' model.safetensors, 'o' optimizer.safetensors;
- * for the last three the manifest is made to fit, so that what lies behind the hashes is reached. After any input the good checkpoint must load to the same weights. */
+/* Checkpoints, read by a real (tiny) trainer. The first byte says which part the rest is: 'm' the manifest, 'c' config.json, 'w'
+ * model.safetensors, 'o' optimizer.safetensors; for the last three the manifest is made to fit, so that what lies behind the hashes is
+ * reached. After any input the good checkpoint must load to the same weights. */
 #define _GNU_SOURCE 1
 #include "scratch.h"
 #include "train/train.h"
@@ -9,25 +10,51 @@ static char *good[4]; static size_t n_good[4];
 static lm_ctx *ctx; static lm_trainer *t; static lm_hash128_t weights; static char good_path[320];
 
 static void set_up(void) {
-    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = 7, .d = 4, .n_layer = 1, .n_head = 1, .n_kv = 1, .d_head = 4, .d_ff = 4, .max_pos = 8, .eps = 1e-5, .init_std = 0.2, .tie = true, .bos = -1, .hf_type = "llama" };
+    lm_cfg c = { .model = lm_model_by_name("llama"),
+                 .vocab = 7,
+                 .d = 4,
+                 .n_layer = 1,
+                 .n_head = 1,
+                 .n_kv = 1,
+                 .d_head = 4,
+                 .d_ff = 4,
+                 .max_pos = 8,
+                 .eps = 1e-5,
+                 .init_std = 0.2,
+                 .tie = true,
+                 .bos = -1,
+                 .hf_type = "llama" };
     c.rope.d_head = 4; c.rope.base = 10000; c.rope.max_pos = 8;
     lm_store *s;
-    const lm_trainer_opts o = { .batch = 1, .seq = 4, .mm = LM_F32, .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1 }, .seed = 1 };
-    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 }) || lm_store_new(&s, ctx) || lm_model_init(ctx, &c, s, 3) || lm_trainer_new(&t, ctx, &c, s, &o)) exit(2);
+    const lm_trainer_opts o = { .batch = 1,
+                                .seq = 4,
+                                .mm = LM_F32,
+                                .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1 },
+                                .seed = 1 };
+    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 }) || lm_store_new(&s, ctx) || lm_model_init(ctx, &c, s, 3) ||
+        lm_trainer_new(&t, ctx, &c, s, &o))
+        exit(2);
     weights = lm_trainer_hash(t);
-    if (lm_ckpt_save(t, scratch("g"), &(lm_ckpt_state){ .step = 3, .seqs = 3, .best_val = 1, .isa = "x" }, 1) || lm_dir_make(ctx, scratch("c"))) exit(2);
+    if (lm_ckpt_save(t, scratch("g"), &(lm_ckpt_state){ .step = 3, .seqs = 3, .best_val = 1, .isa = "x" }, 1) ||
+        lm_dir_make(ctx, scratch("c")))
+        exit(2);
     snprintf(good_path, sizeof good_path, "%s", scratch("g/step-00000003"));
-    static const char *const from[] = { "g/step-00000003/config.json", "g/step-00000003/model.safetensors", "g/step-00000003/optimizer.safetensors", "g/step-00000003/manifest.json" };
+    static const char *const from[] = { "g/step-00000003/config.json", "g/step-00000003/model.safetensors",
+                                        "g/step-00000003/optimizer.safetensors", "g/step-00000003/manifest.json" };
     for (int i = 0; i < 4; i++) if (lm_file_read_all(ctx, scratch(from[i]), 1 << 20, &good[i], &n_good[i])) exit(2);
 }
 static void seal(const uint8_t *p, size_t n, int part) {
     char text[1200], hex[33], w[33]; int at = 0;
     lm_hash_hex(weights, w);
-    at += snprintf(text, sizeof text, "{\"format\":\"loam-checkpoint-1\",\"step\":3,\"sequences\":3,\"best_val\":1,\"tokenizer_hash\":\"%s\",\"config_hash\":\"%s\",\"data_hash\":\"%s\",\"weights_hash\":\"%s\",\"kernels\":\"x\",\"files\":[", w, w, w, w);
+    at += snprintf(text, sizeof text,
+                   "{\"format\":\"loam-checkpoint-1\",\"step\":3,\"sequences\":3,\"best_val\":1,\"tokenizer_hash\":\"%s\",\"config_hash\":"
+                   "\"%s\",\"data_hash\":\"%s\",\"weights_hash\":\"%s\",\"kernels\":\"x\",\"files\":[",
+                   w, w, w, w);
     for (int i = 0; i < 3; i++) {
         const bool this = i == part;
         lm_hash_hex(this ? lm_hash128(p, n) : lm_hash128(good[i], n_good[i]), hex);
-        at += snprintf(text + at, sizeof text - (size_t)at, "%s{\"name\":\"%s\",\"bytes\":%zu,\"xxh3_128\":\"%s\"}", i ? "," : "", file[i] + 2, this ? n : n_good[i], hex);
+        at += snprintf(text + at, sizeof text - (size_t)at, "%s{\"name\":\"%s\",\"bytes\":%zu,\"xxh3_128\":\"%s\"}", i ? "," : "",
+                       file[i] + 2, this ? n : n_good[i], hex);
     }
     at += snprintf(text + at, sizeof text - (size_t)at, "]}");
     scratch_put("c/manifest.json", text, (size_t)at);

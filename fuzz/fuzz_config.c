@@ -1,4 +1,5 @@
-/* config.json of every family → lm_cfg: what is accepted can be built and listed, and comes out again the same from the config.json that is written for it. */
+/* config.json of every family → lm_cfg: what is accepted can be built and listed, and comes out again the same from the config.json that is
+ * written for it. */
 #define _GNU_SOURCE 1
 #include "format/json.h"
 #include "model/model.h"

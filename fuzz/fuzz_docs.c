@@ -1,5 +1,5 @@
-/* Text and JSONL files, packed or not: the first byte chooses the name (and so the kind), the rest is the file. Batches of any size give the same documents, each good one is UTF-8,
- * each bad one has its sentence. */
+/* Text and JSONL files, packed or not: the first byte chooses the name (and so the kind), the rest is the file. Batches of any size give
+ * the same documents, each good one is UTF-8, each bad one has its sentence. */
 #define _GNU_SOURCE 1
 #include "scratch.h"
 #include "data/docs.h"

@@ -5,7 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-static lm_err add(void *ud, const char *name, const lm_type *t, lm_role role) { (void)ud; (void)role; if (!*name || t->rank < 1) abort(); return LM_OK; }
+static lm_err add(void *ud, const char *name, const lm_type *t, lm_role role) {
+    (void)ud;
+    (void)role;
+    if (!*name || t->rank < 1) abort();
+    return LM_OK;
+}
 static void config(lm_ctx *ctx, lm_gguf *g) {
     for (int i = 0; lm_models[i]; i++) {
         lm_cfg c = { .model = lm_models[i], .bos = -1 };

@@ -9,7 +9,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void tensors(lm_ctx *ctx) {
-    static const char one[] = "{\"x\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}  12345678", two[] = "{\"y\":{\"dtype\":\"I8\",\"shape\":[],\"data_offsets\":[0,1]}}      1";
+    static const char one[] = "{\"x\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}  12345678",
+                      two[] = "{\"y\":{\"dtype\":\"I8\",\"shape\":[],\"data_offsets\":[0,1]}}      1";
     uint8_t buf[160]; uint64_t n;
     memset(buf, 0, sizeof buf);
     n = sizeof one - 1 - 8; memcpy(buf, &n, 8); memcpy(buf + 8, one, sizeof one - 1);

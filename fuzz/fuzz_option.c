@@ -1,4 +1,5 @@
-/* A command line over the keys of a training run: words are parted by newlines; --flags, key=value. What is accepted is written out as YAML and as arguments again: the same values. */
+/* A command line over the keys of a training run: words are parted by newlines; --flags, key=value. What is accepted is written out as YAML
+ * and as arguments again: the same values. */
 #define _GNU_SOURCE 1
 #include "format/yaml.h"
 #include "train/run.h"
@@ -16,7 +17,9 @@ static void round_trip(lm_ctx *ctx, lm_arena *a, const lm_run_cfg *c) {
     lm_run_cfg d; lm_yaml y;
     lm_str s = { .ctx = ctx }, t = { .ctx = ctx };
     lm_opt_dump_yaml(&s, lm_run_options, c);
-    if (lm_opt_defaults(ctx, a, lm_run_options, &d) || lm_yaml_parse(ctx, a, "dump.yaml", s.p, s.n, &y) || lm_yaml_apply(ctx, a, "dump.yaml", &y, "", lm_run_options, &d)) abort();
+    if (lm_opt_defaults(ctx, a, lm_run_options, &d) || lm_yaml_parse(ctx, a, "dump.yaml", s.p, s.n, &y) ||
+        lm_yaml_apply(ctx, a, "dump.yaml", &y, "", lm_run_options, &d))
+        abort();
     lm_opt_dump_yaml(&t, lm_run_options, &d);
     if (s.n != t.n || memcmp(s.p, t.p, s.n)) abort();
     lm_str_free(&s); lm_str_free(&t);

@@ -43,8 +43,9 @@ static bool oracle_tree(json_t *root, int64_t data_bytes, int *count) {
         }
         int64_t dim[LM_ST_MAX_RANK], off[2], bytes; size_t rank, n_off; lm_dtype d; size_t item;
         json_t *dt = json_object_get(v, "dtype");
-        ok = ok && json_object_size(v) == 3 && json_is_string(dt) && lm_st_dtype(json_string_value(dt), &d, &item)
-            && ints(json_object_get(v, "shape"), LM_ST_MAX_RANK, dim, &rank) && ints(json_object_get(v, "data_offsets"), 2, off, &n_off) && n_off == 2;
+        ok = ok && json_object_size(v) == 3 && json_is_string(dt) && lm_st_dtype(json_string_value(dt), &d, &item) &&
+             ints(json_object_get(v, "shape"), LM_ST_MAX_RANK, dim, &rank) && ints(json_object_get(v, "data_offsets"), 2, off, &n_off) &&
+             n_off == 2;
         if (!ok) break;
         bytes = (int64_t)item;
         for (size_t i = 0; i < rank; i++) ok = ok && !__builtin_mul_overflow(bytes, dim[i], &bytes);

@@ -1,4 +1,5 @@
-/* Tokenizer files of any kind, then (behind a line "%%%") a text: open, encode with every mix of flags, decode whole and as a stream, save and open again. */
+/* Tokenizer files of any kind, then (behind a line "%%%") a text: open, encode with every mix of flags, decode whole and as a stream, save
+ * and open again. */
 #include "tok/tok.h"
 #include <stdlib.h>
 #include <string.h>

@@ -1,12 +1,20 @@
 /* A tokenizer's folder: the first byte says which file the rest is; the others are good. */
+#define _GNU_SOURCE 1                       /* memmem */
 #include "scratch.h"
 #include "tok/tok.h"
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-static const struct { char key; const char *file, *good; } part[] = {
-    { 't', "tokenizer_config.json", "{\"tokenizer_class\": \"GPT2Tokenizer\", \"eos_token\": \"</s>\", \"added_tokens_decoder\": {\"4\": {\"content\": \"</s>\", \"special\": true}}}" },
-    { 's', "special_tokens_map.json", "{\"eos_token\": \"</s>\"}" }, { 'g', "generation_config.json", "{\"eos_token_id\": [4]}" }, { 'a', "added_tokens.json", "{\"</s>\": 4}" },
-    { 'v', "vocab.json", "{\"a\": 0, \"b\": 1, \"ab\": 2, \"\xc4\xa0\": 3}" }, { 'm', "merges.txt", "#version: 0.2\na b\n" }, { 'j', "chat_template.jinja", "{{ x }}" } };
-static const char json[] = "{\"added_tokens\": [{\"id\": 3, \"content\": \"</s>\", \"special\": true}], \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]}}";
+static const struct { char key; const char *file, *good;
+} part[] = { { 't', "tokenizer_config.json",
+               "{\"tokenizer_class\": \"GPT2Tokenizer\", \"eos_token\": \"</s>\", \"added_tokens_decoder\": {\"4\": {\"content\": "
+               "\"</s>\", \"special\": true}}}" },
+             { 's', "special_tokens_map.json", "{\"eos_token\": \"</s>\"}" },
+             { 'g', "generation_config.json", "{\"eos_token_id\": [4]}" },
+             { 'a', "added_tokens.json", "{\"</s>\": 4}" },
+             { 'v', "vocab.json", "{\"a\": 0, \"b\": 1, \"ab\": 2, \"\xc4\xa0\": 3}" },
+             { 'm', "merges.txt", "#version: 0.2\na b\n" },
+             { 'j', "chat_template.jinja", "{{ x }}" } };
+static const char json[] = "{\"added_tokens\": [{\"id\": 3, \"content\": \"</s>\", \"special\": true}], \"model\": {\"type\": \"BPE\", "
+                           "\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]}}";
 static void use(lm_ctx *ctx, const char *dir) {
     lm_tok *t;
     if (lm_tok_open(ctx, dir, NULL, &t)) { if (!*lm_error(ctx)) abort(); return; }

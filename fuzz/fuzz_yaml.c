@@ -4,9 +4,12 @@
 #include <string.h>
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 typedef struct { int64_t steps; double lr; const char *name; lm_strlist files; bool fast; } opts;
-static const lm_opt rows[] = { { LM_OPT_INT, "train.steps", offsetof(opts, steps), "10", 1, 1000, NULL, "N", "" }, { LM_OPT_FLOAT, "lr", offsetof(opts, lr), "1", 0, 0, NULL, "X", "" },
-    { LM_OPT_STR, "name", offsetof(opts, name), "def", 0, 0, NULL, "S", "" }, { LM_OPT_STRLIST, "files", offsetof(opts, files), NULL, 0, 0, NULL, "F", "" },
-    { LM_OPT_BOOL, "fast", offsetof(opts, fast), NULL, 0, 0, NULL, NULL, "" }, LM_OPT_ROW_END };
+static const lm_opt rows[] = { { LM_OPT_INT, "train.steps", offsetof(opts, steps), "10", 1, 1000, NULL, "N", "" },
+                               { LM_OPT_FLOAT, "lr", offsetof(opts, lr), "1", 0, 0, NULL, "X", "" },
+                               { LM_OPT_STR, "name", offsetof(opts, name), "def", 0, 0, NULL, "S", "" },
+                               { LM_OPT_STRLIST, "files", offsetof(opts, files), NULL, 0, 0, NULL, "F", "" },
+                               { LM_OPT_BOOL, "fast", offsetof(opts, fast), NULL, 0, 0, NULL, NULL, "" },
+                               LM_OPT_ROW_END };
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static lm_ctx *ctx;
     if (!ctx && lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 0;

@@ -19,9 +19,19 @@ typedef struct { int rc; char *out, *err; size_t n_out, n_err; } ran;
 static char root[64];                                       /* this program's scratch folder */
 static long file_limit;                                     /* RLIMIT_FSIZE of the next children; 0 none */
 
-__attribute__((unused)) static const char *at(const char *name) { static char b[8][512]; static int i; i = (i + 1) & 7; snprintf(b[i], sizeof b[i], "%s/%s", root, name); return b[i]; }
+__attribute__((unused)) static const char *at(const char *name) {
+    static char b[8][512];
+    static int i;
+    i = (i + 1) & 7;
+    snprintf(b[i], sizeof b[i], "%s/%s", root, name);
+    return b[i];
+}
 __attribute__((unused)) static bool there(const char *p) { struct stat st; return !stat(p, &st); }
-__attribute__((unused)) static void put_file(const char *path, const void *p, size_t n) { FILE *f = fopen(path, "wb"); LM_CHECK(f && fwrite(p, 1, n, f) == n); if (f) fclose(f); }
+__attribute__((unused)) static void put_file(const char *path, const void *p, size_t n) {
+    FILE *f = fopen(path, "wb");
+    LM_CHECK(f && fwrite(p, 1, n, f) == n);
+    if (f) fclose(f);
+}
 __attribute__((unused)) static char *get_file(const char *path, size_t *n) {
     FILE *f = fopen(path, "rb");
     if (!f) return NULL;
@@ -90,7 +100,9 @@ static void done(ran *r) { free(r->out); free(r->err); }
 __attribute__((unused)) static void refused_(const char *file, int line, ran r, int rc, const char *phrase) {
     const char *nl = strchr(r.err, '\n');
     if (r.rc != rc || strncmp(r.err, "loam", 4) || !strstr(r.err, phrase) || !nl || nl[1]) {
-        lm_t_fail++; printf("%s:%d: %s: exit status %d, wanted %d and one sentence with \"%s\": %s\n", file, line, lm_t_name, r.rc, rc, phrase, r.err); }
+        lm_t_fail++;
+        printf("%s:%d: %s: exit status %d, wanted %d and one sentence with \"%s\": %s\n", file, line, lm_t_name, r.rc, rc, phrase, r.err);
+    }
     done(&r);
 }
 #define LM_REFUSED(r, rc, phrase) refused_(__FILE__, __LINE__, r, rc, phrase)
@@ -102,8 +114,14 @@ __attribute__((unused)) static json_t *json_of_(const char *file, int line, ran 
     return j;
 }
 #define json_of(r) json_of_(__FILE__, __LINE__, r)
-__attribute__((unused)) static double num(const json_t *j, const char *key) { const json_t *v = json_object_get(j, key); return json_is_number(v) ? json_number_value(v) : NAN; }
-__attribute__((unused)) static const char *str(const json_t *j, const char *key) { const char *s = json_string_value(json_object_get(j, key)); return s ? s : ""; }
+__attribute__((unused)) static double num(const json_t *j, const char *key) {
+    const json_t *v = json_object_get(j, key);
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+__attribute__((unused)) static const char *str(const json_t *j, const char *key) {
+    const char *s = json_string_value(json_object_get(j, key));
+    return s ? s : "";
+}
 
 static void clean_up(void) { char c[128]; snprintf(c, sizeof c, "rm -rf '%s'", root); if (*root && system(c)) printf("%s is left\n", root); }
 /* A scratch folder, and this machine's ceilings made up, so that no test waits for a measurement. */

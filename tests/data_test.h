@@ -45,14 +45,16 @@ static inline lm_ctx *t_ctx(int threads) {
 }
 /* vocab 257: the end token and one token a byte; more: merges of the words below. */
 static inline lm_tok *t_tok(lm_ctx *ctx, int64_t vocab) {
-    static const char words[] = "the river ran under the old bridge and the rain fell on the roof of the mill until the morning came, when the birds sang again.";
+    static const char words[] =
+        "the river ran under the old bridge and the rain fell on the roof of the mill until the morning came, when the birds sang again.";
     lm_tok *t;
     lm_tok_text d = { words, sizeof words - 1 };
     if (lm_tok_train(ctx, &(lm_tok_train_opts){ .vocab = vocab }, &d, 1, &t)) { printf("no tokenizer: %s\n", lm_error(ctx)); exit(1); }
     return t;
 }
 static inline size_t t_words(char *dst, size_t n, uint64_t seed) {
-    static const char *const w[] = { "the ", "river ", "mill\n", "rain ", "caf\xc3\xa9 ", "\xe6\xb0\xb4", "\xf0\x9f\x8c\xa7 ", "old ", "bridge, ", "7", "\"quoted\" ", "back\\slash " };
+    static const char *const w[] = { "the ", "river ",   "mill\n", "rain ",       "caf\xc3\xa9 ", "\xe6\xb0\xb4", "\xf0\x9f\x8c\xa7 ",
+                                     "old ", "bridge, ", "7",      "\"quoted\" ", "back\\slash " };
     lm_rng r = lm_rng_of(seed, "test words");
     size_t k = 0;
     for (uint64_t i = 0; k < n; i++) {

@@ -13,7 +13,8 @@ static void t_op_tile(void *ud, int64_t tile, int ith) {
 }
 /* Scratch and shared memory are filled with NaN bits first. */
 static lm_err t_op_run(const lm_kernel *k, lm_call *c, lm_ctx *ctx) {
-    const size_t shared = k->shared_bytes ? k->shared_bytes(c) : 0, each = (size_t)lm_round_up((int64_t)(k->thread_bytes ? k->thread_bytes(c) : 0), 64);
+    const size_t shared = k->shared_bytes ? k->shared_bytes(c) : 0,
+                 each = (size_t)lm_round_up((int64_t)(k->thread_bytes ? k->thread_bytes(c) : 0), 64);
     lm_err err = LM_OK;
     c->ctx = ctx;
     c->shared = lm_alloc(ctx, LM_MEM_SCRATCH, shared + 1);
@@ -28,7 +29,10 @@ static lm_err t_op_run(const lm_kernel *k, lm_call *c, lm_ctx *ctx) {
     return err;
 }
 static uint64_t t_op_seed = 1;
-static double t_op_uniform(void) { t_op_seed = t_op_seed * 6364136223846793005u + 1442695040888963407u; return (double)(t_op_seed >> 11) / 9007199254740992.0; }
+static double t_op_uniform(void) {
+    t_op_seed = t_op_seed * 6364136223846793005u + 1442695040888963407u;
+    return (double)(t_op_seed >> 11) / 9007199254740992.0;
+}
 static float *t_op_floats(int64_t n) {
     float *p = malloc((size_t)(n + 1) * 4);
     for (int64_t i = 0; i < n; i++) p[i] = (float)((t_op_uniform() + t_op_uniform() + t_op_uniform() - 1.5) * 2);

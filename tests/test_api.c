@@ -7,7 +7,13 @@ static char dir[64];
 static const char text[] = "the cat sat on the mat. the dog sat on the log. the cat saw the dog and the dog saw the cat. ";
 static int steps;
 static void on_event(void *ud, const loam_train_event *e) { (void)ud; if (e->step > steps) steps = (int)e->step; LM_CHECK(e->size == sizeof *e); }
-static char *path(const char *name) { static char p[4][128]; static int i; i = (i + 1) % 4; snprintf(p[i], sizeof p[i], "%s/%s", dir, name); return p[i]; }
+static char *path(const char *name) {
+    static char p[4][128];
+    static int i;
+    i = (i + 1) % 4;
+    snprintf(p[i], sizeof p[i], "%s/%s", dir, name);
+    return p[i];
+}
 static loam_context *context(void) {
     loam_context *c = NULL;
     const loam_context_options o = { .size = sizeof o, .threads = 2 };
@@ -22,8 +28,19 @@ static void test_train(void) {
     fclose(f);
     char data[160], out[160];
     snprintf(data, sizeof data, "data.path=%s", path("text.txt")); snprintf(out, sizeof out, "out=%s", path("run"));
-    const char *set[] = { data, out, "data.seq=64", "tokenizer.vocab=280", "model.d=64", "model.n_layer=2", "model.n_head=4", "model.max_pos=128", "train.steps=40", "train.batch=4", "optim.lr=0.01",
-                          "train.checkpoint_every=20", "train.val_every=20" };
+    const char *set[] = { data,
+                          out,
+                          "data.seq=64",
+                          "tokenizer.vocab=280",
+                          "model.d=64",
+                          "model.n_layer=2",
+                          "model.n_head=4",
+                          "model.max_pos=128",
+                          "train.steps=40",
+                          "train.batch=4",
+                          "optim.lr=0.01",
+                          "train.checkpoint_every=20",
+                          "train.val_every=20" };
     loam_context *c = context();
     const loam_train_options o = { .size = sizeof o, .on_event = on_event };
     int e = loam_train(c, NULL, set, LM_COUNT(set), &o);
@@ -35,7 +52,15 @@ static void test_train(void) {
     loam_context_free(c);
 }
 static char heard[4096]; static size_t n_heard;
-static int hear(void *ud, int i, const char *p, size_t n) { (void)ud; (void)i; if (n_heard + n < sizeof heard) { memcpy(heard + n_heard, p, n); n_heard += n; } return 0; }
+static int hear(void *ud, int i, const char *p, size_t n) {
+    (void)ud;
+    (void)i;
+    if (n_heard + n < sizeof heard) {
+        memcpy(heard + n_heard, p, n);
+        n_heard += n;
+    }
+    return 0;
+}
 static void test_write_and_score(void) {
     loam_context *c = context();
     loam_model *m = NULL;
@@ -66,11 +91,14 @@ static void test_write_and_score(void) {
     LM_CHECK(!loam_session_new(&q, wide) && !loam_session_score(q, all, np + 20, lp));
     LM_CHECK(!loam_session_truncate(q, 0) && !loam_session_logits(q, all, np + 20, rows));
     for (size_t i = 0; i < 20; i++) {
-        LM_CHECK(two[0].logprobs[i] == lp[np + i] && two[0].top_tokens[2 * i] == two[0].tokens[i] && two[0].top_logprobs[2 * i] == two[0].logprobs[i]);
+        LM_CHECK(two[0].logprobs[i] == lp[np + i] && two[0].top_tokens[2 * i] == two[0].tokens[i] &&
+                 two[0].top_logprobs[2 * i] == two[0].logprobs[i]);
         const float *at = rows + (np + i - 1) * (size_t)loam_model_vocab(wide);
         for (int64_t k = 0; k < loam_model_vocab(wide); k++) LM_CHECK(at[k] <= at[two[0].tokens[i]]);
     }
-    size_t len; LM_CHECK(loam_token_text(loam_model_tokenizer(wide), two[0].tokens[0], &len) && len > 0 && !loam_token_text(loam_model_tokenizer(wide), 1 << 20, &len));
+    size_t len;
+    LM_CHECK(loam_token_text(loam_model_tokenizer(wide), two[0].tokens[0], &len) && len > 0 &&
+             !loam_token_text(loam_model_tokenizer(wide), 1 << 20, &len));
     free(rows); loam_session_free(q); loam_text_free(&two[0]); loam_text_free(&two[1]); loam_model_free(wide);
 
     const loam_tokenizer *tok = loam_model_tokenizer(m);

@@ -45,7 +45,9 @@ static void test_errors(void) {
 }
 
 static char logged[128];
-static void keep_log(void *ud, lm_level level, const char *room, const char *msg) { snprintf(logged, sizeof logged, "%s/%d/%s/%s", (char *)ud, level, room, msg); }
+static void keep_log(void *ud, lm_level level, const char *room, const char *msg) {
+    snprintf(logged, sizeof logged, "%s/%d/%s/%s", (char *)ud, level, room, msg);
+}
 static void test_log(void) {
     lm_ctx *ctx;
     char ud[] = "u";
@@ -256,14 +258,22 @@ static void test_arena(void) { sweep(use_arena); }
 static void test_str(void) { sweep(use_str); }
 
 static void test_json(void) {
-    static const struct { const char *in; size_t n; const char *out; } t[] = {
-        { "", 0, "\"\"" }, { "plain", 5, "\"plain\"" }, { "a\"b\\c/", 6, "\"a\\\"b\\\\c/\"" }, { "\b\f\n\r\t\x01\x1f\x7f", 8, "\"\\b\\f\\n\\r\\t\\u0001\\u001f\x7f\"" },
-        { "a\0b", 3, "\"a\\u0000b\"" }, { "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 9, "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"" },
+    static const struct { const char *in; size_t n; const char *out;
+    } t[] = {
+        { "", 0, "\"\"" },
+        { "plain", 5, "\"plain\"" },
+        { "a\"b\\c/", 6, "\"a\\\"b\\\\c/\"" },
+        { "\b\f\n\r\t\x01\x1f\x7f", 8, "\"\\b\\f\\n\\r\\t\\u0001\\u001f\x7f\"" },
+        { "a\0b", 3, "\"a\\u0000b\"" },
+        { "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 9, "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"" },
         /* the Unicode standard's examples of maximal subparts (table 3-8 and its kin) */
         { "\xe1\x80\xe2\xf0\x91\x92\xf1\xbf\x41", 9, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\x41\"" },
-        { "\xc0\xaf\xe0\x80\xbf\xf0\x81\x82\x41", 9, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\x41\"" },
-        { "\xed\xa0\x80", 3, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"" }, { "\xf4\x90\x80\x80", 4, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"" },
-        { "\xe2\x82", 2, "\"\xef\xbf\xbd\"" }, { "\xff", 1, "\"\xef\xbf\xbd\"" },
+        { "\xc0\xaf\xe0\x80\xbf\xf0\x81\x82\x41", 9,
+          "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\x41\"" },
+        { "\xed\xa0\x80", 3, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"" },
+        { "\xf4\x90\x80\x80", 4, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"" },
+        { "\xe2\x82", 2, "\"\xef\xbf\xbd\"" },
+        { "\xff", 1, "\"\xef\xbf\xbd\"" },
     };
     for (int i = 0; i < LM_COUNT(t); i++) {
         lm_str s = { 0 };
@@ -401,5 +411,6 @@ static void test_clock(void) {
     LM_CHECK(lm_rss_peak() >= before + (60 << 20));
 }
 
-LM_TEST_MAIN(LM_T1(test_errors), LM_T1(test_log), LM_T1(test_alloc), LM_T1(test_big_blocks), LM_T1(test_realloc), LM_T1(test_fail_at), LM_T1(test_alloc_threads), LM_T1(test_arena),
-             LM_T1(test_str), LM_T1(test_json), LM_T1(test_nearest), LM_T1(test_hash), LM_T1(test_philox), LM_T1(test_draws), LM_T1(test_permute), LM_T1(test_clock))
+LM_TEST_MAIN(LM_T1(test_errors), LM_T1(test_log), LM_T1(test_alloc), LM_T1(test_big_blocks), LM_T1(test_realloc), LM_T1(test_fail_at),
+             LM_T1(test_alloc_threads), LM_T1(test_arena), LM_T1(test_str), LM_T1(test_json), LM_T1(test_nearest), LM_T1(test_hash),
+             LM_T1(test_philox), LM_T1(test_draws), LM_T1(test_permute), LM_T1(test_clock))

@@ -219,7 +219,13 @@ static void test_dirs(void) {
     int n;
     LM_CHECK_OK(ctx, lm_dir_list(ctx, at("x"), &names, &n));
     LM_CHECK(n == 4);
-    if (n == 4) { LM_CHECK_STR(names[0], ".hidden"); LM_CHECK_STR(names[1], "b"); LM_CHECK_STR(names[2], "file"); LM_CHECK_STR(names[3], "y"); LM_CHECK(!names[4]); }
+    if (n == 4) {
+        LM_CHECK_STR(names[0], ".hidden");
+        LM_CHECK_STR(names[1], "b");
+        LM_CHECK_STR(names[2], "file");
+        LM_CHECK_STR(names[3], "y");
+        LM_CHECK(!names[4]);
+    }
     lm_free(ctx, names);
     LM_CHECK_OK(ctx, lm_dir_list(ctx, at("x/y/z"), &names, &n));
     LM_CHECK(n == 0 && names && !names[0]);
@@ -277,7 +283,10 @@ static void atomic_sweep(bool there) {
                 if (!e) LM_CHECK(is_new);
                 if (errs[k] < 0 || (errs[k] == EINTR && !sticky)) LM_CHECK_OK(ctx, e);
                 if ((errs[k] == EIO || errs[k] == ENOSPC) && n < calls) {      /* the last call closes the folder: nothing hangs on it */
-                    if (e != (errs[k] == EIO ? LM_E_IO : LM_E_NOSPACE)) { LM_CHECK(!"the right code"); printf("  call %d errno %d -> %s\n", (int)n, errs[k], lm_err_name(e)); }
+                    if (e != (errs[k] == EIO ? LM_E_IO : LM_E_NOSPACE)) {
+                        LM_CHECK(!"the right code");
+                        printf("  call %d errno %d -> %s\n", (int)n, errs[k], lm_err_name(e));
+                    }
                 }
                 /* with every later call failing too, even the removal does: then a temp file may stay, and nothing else */
                 if (!sticky || errs[k] < 0) LM_CHECK(n_names() == (is_new || there));
@@ -383,5 +392,5 @@ static void test_sweep_mixed(void) {
     end();
 }
 
-LM_TEST_MAIN(LM_T1(test_read), LM_T1(test_out), LM_T1(test_out_sticky), LM_T1(test_dirs), LM_T1(test_sweep_new), LM_T1(test_sweep_old), LM_T1(test_sweep_memory),
-             LM_T1(test_sweep_mixed))
+LM_TEST_MAIN(LM_T1(test_read), LM_T1(test_out), LM_T1(test_out_sticky), LM_T1(test_dirs), LM_T1(test_sweep_new), LM_T1(test_sweep_old),
+             LM_T1(test_sweep_memory), LM_T1(test_sweep_mixed))

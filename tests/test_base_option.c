@@ -3,6 +3,7 @@
 #include "base/option.h"
 #include <jansson.h>
 #include <locale.h>
+#include <stdlib.h>
 #include <yaml.h>
 
 typedef struct {
@@ -18,7 +19,8 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "data.path", offsetof(conf, path), NULL, 0, 0, NULL, "FILE", "where it is" },
     { LM_OPT_ENUM, "mode", offsetof(conf, mode), "beam-search", 0, 0, modes, NULL, "how to search" },
     { LM_OPT_STRLIST, "stop", offsetof(conf, stop), "a,bc", 0, 0, NULL, "TEXT", "where to stop" },
-    { LM_OPT_FLOAT, "train.clip", offsetof(conf, clip), "inf", 0, 0, NULL, "X", "longest gradient; this text is long on purpose, so that it has to be wrapped over more than one line of help" },
+    { LM_OPT_FLOAT, "train.clip", offsetof(conf, clip), "inf", 0, 0, NULL, "X",
+      "longest gradient; this text is long on purpose, so that it has to be wrapped over more than one line of help" },
     { LM_OPT_BOOL, "loud", offsetof(conf, loud), "true", 0, 0, NULL, NULL, "say more" },
     { LM_OPT_STRLIST, "a-quite-long-name-for-a-list-of-files", offsetof(conf, files), NULL, 0, 0, NULL, "FILE", "files" },
     { LM_OPT_INT, "any", offsetof(conf, any), NULL, 0, 0, NULL, "N", "any integer" },
@@ -43,7 +45,8 @@ static lm_err set(const char *k, const char *v) { return lm_opt_set(ctx, a, rows
 
 static void test_defaults(void) {
     begin();
-    LM_CHECK(!cf.quick && cf.loud && cf.steps == 1000 && cf.size == 3LL << 29 && cf.lr == 3e-4 && isinf(cf.clip) && !cf.path && cf.mode == 1 && cf.any == 0 && cf.inner == 5);
+    LM_CHECK(!cf.quick && cf.loud && cf.steps == 1000 && cf.size == 3LL << 29 && cf.lr == 3e-4 && isinf(cf.clip) && !cf.path &&
+             cf.mode == 1 && cf.any == 0 && cf.inner == 5);
     LM_CHECK_STR(cf.name, "run");
     LM_CHECK(cf.stop.n == 2 && cf.files.n == 0);
     LM_CHECK_STR(cf.stop.v[0], "a");
@@ -61,7 +64,21 @@ static void test_numbers(void) {
     static const struct { const char *text; int64_t v; } ints[] = { { "0", 0 }, { "-5", -5 }, { "+7", 7 }, { "1_000_000", 1000000 }, { "007", 7 },
         { "9223372036854775807", INT64_MAX }, { "-9223372036854775808", INT64_MIN } };
     for (int i = 0; i < LM_COUNT(ints); i++) { LM_CHECK_OK(ctx, set("any", ints[i].text)); LM_CHECK(cf.any == ints[i].v); }
-    static const char *const bad[] = { "", "-", "1e6", "1.0", "0x10", " 1", "1 ", "_1", "1_", "1__0", "9223372036854775808", "-9223372036854775809", "99999999999999999999999", "ten", "--1" };
+    static const char *const bad[] = { "",
+                                       "-",
+                                       "1e6",
+                                       "1.0",
+                                       "0x10",
+                                       " 1",
+                                       "1 ",
+                                       "_1",
+                                       "1_",
+                                       "1__0",
+                                       "9223372036854775808",
+                                       "-9223372036854775809",
+                                       "99999999999999999999999",
+                                       "ten",
+                                       "--1" };
     for (int i = 0; i < LM_COUNT(bad); i++) LM_CHECK_ERR(ctx, set("any", bad[i]), LM_E_CONFIG, "any: got '");
     LM_CHECK(cf.any == INT64_MIN);
     LM_CHECK_ERR(ctx, set("train.steps", "0"), LM_E_CONFIG, "train.steps: got 0, wanted 1 to 1000000");
@@ -70,13 +87,28 @@ static void test_numbers(void) {
     LM_CHECK_ERR(ctx, set("train.opt.inner", "1"), LM_E_CONFIG, "at least 2");
     LM_CHECK_OK(ctx, set("train.opt.inner", "2000000000"));
 
-    static const struct { const char *text; int64_t v; } sizes[] = { { "0", 0 }, { "4096", 4096 }, { "512K", 512 << 10 }, { "512k", 512 << 10 }, { "1.5GiB", 3LL << 29 }, { "2G", 2LL << 30 }, { "2GB", 2000000000 },
-        { "1.5MB", 1500000 }, { "10MiB", 10 << 20 }, { "3B", 3 }, { "1T", 1LL << 40 }, { "1_024", 1024 }, { "0.5K", 512 }, { "4 GiB", 4LL << 30 }, { "1.1GiB", 1181116006 }, { "7P", 7LL << 50 } };
-    for (int i = 0; i < LM_COUNT(sizes); i++) { LM_CHECK_OK(ctx, set("max-size", sizes[i].text)); if (cf.size != sizes[i].v) { LM_CHECK(!"size"); printf("  %s -> %lld\n", sizes[i].text, (long long)cf.size); } }
+    static const struct {
+        const char *text;
+        int64_t v;
+    } sizes[] = { { "0", 0 },          { "4096", 4096 },      { "512K", 512 << 10 }, { "512k", 512 << 10 },  { "1.5GiB", 3LL << 29 },
+                  { "2G", 2LL << 30 }, { "2GB", 2000000000 }, { "1.5MB", 1500000 },  { "10MiB", 10 << 20 },  { "3B", 3 },
+                  { "1T", 1LL << 40 }, { "1_024", 1024 },     { "0.5K", 512 },       { "4 GiB", 4LL << 30 }, { "1.1GiB", 1181116006 },
+                  { "7P", 7LL << 50 } };
+    for (int i = 0; i < LM_COUNT(sizes); i++) {
+        LM_CHECK_OK(ctx, set("max-size", sizes[i].text));
+        if (cf.size != sizes[i].v) {
+            LM_CHECK(!"size");
+            printf("  %s -> %lld\n", sizes[i].text, (long long)cf.size);
+        }
+    }
     static const char *const no[] = { "", "K", "-1", "1.5", "1.", ".5K", "1KK", "1Ki", "1iB", "1X", "9999999999G", "20000P", "1e3", "1.5.5K" };
     for (int i = 0; i < LM_COUNT(no); i++) LM_CHECK_ERR(ctx, set("max-size", no[i]), LM_E_CONFIG, "max-size: got '");
 
-    static const struct { const char *text; double v; } fl[] = { { "0.1", 0.1 }, { "1e-05", 1e-5 }, { "-3", -3 }, { ".5", 0.5 }, { "inf", INFINITY }, { "-.inf", -INFINITY }, { "1.0e+3", 1000 } };
+    static const struct {
+        const char *text;
+        double v;
+    } fl[] = { { "0.1", 0.1 },      { "1e-05", 1e-5 },      { "-3", -3 },      { ".5", 0.5 },
+               { "inf", INFINITY }, { "-.inf", -INFINITY }, { "1.0e+3", 1000 } };
     for (int i = 0; i < LM_COUNT(fl); i++) { LM_CHECK_OK(ctx, set("train.clip", fl[i].text)); LM_CHECK(cf.clip == fl[i].v); }
     static const char *const nf[] = { "", "nan", "0x1p3", "1e400", "1,5", "1.5 ", "e", "-", "infinity", "1.2.3" };
     for (int i = 0; i < LM_COUNT(nf); i++) LM_CHECK_ERR(ctx, set("train.clip", nf[i]), LM_E_CONFIG, "train.clip: got '");
@@ -121,10 +153,17 @@ static void test_line(void) {
     begin();
     lm_strlist pos;
     bool help;
-    LM_CHECK_OK(ctx, PARSE("in.txt", "--quick", "--max-size", "5K", "--name=x=y", "--no-loud", "train.steps=5", "-", "-3", "--train.steps", "7", "--", "--quick=false"));
+    LM_CHECK_OK(ctx, PARSE("in.txt", "--quick", "--max-size", "5K", "--name=x=y", "--no-loud", "train.steps=5", "-", "-3", "--train.steps",
+                           "7", "--", "--quick=false"));
     LM_CHECK(cf.quick && cf.size == 5120 && !cf.loud && cf.steps == 7 && !help && pos.n == 5);
     LM_CHECK_STR(cf.name, "x=y");
-    if (pos.n == 5) { LM_CHECK_STR(pos.v[0], "in.txt"); LM_CHECK_STR(pos.v[1], "train.steps=5"); LM_CHECK_STR(pos.v[2], "-"); LM_CHECK_STR(pos.v[3], "-3"); LM_CHECK_STR(pos.v[4], "--quick=false"); }
+    if (pos.n == 5) {
+        LM_CHECK_STR(pos.v[0], "in.txt");
+        LM_CHECK_STR(pos.v[1], "train.steps=5");
+        LM_CHECK_STR(pos.v[2], "-");
+        LM_CHECK_STR(pos.v[3], "-3");
+        LM_CHECK_STR(pos.v[4], "--quick=false");
+    }
     LM_CHECK_OK(ctx, PARSE("--quick=false", "--max_size=1", "--any", "-12", "--name="));
     LM_CHECK(!cf.quick && cf.size == 1 && cf.any == -12 && pos.n == 0);
     LM_CHECK_STR(cf.name, "");
@@ -193,7 +232,8 @@ static void from_yaml(yaml_document_t *doc, yaml_node_t *n, const char *prefix) 
             const lm_opt *r = lm_opt_find(rows, key);
             if (r && (r->type == LM_OPT_STR || r->type == LM_OPT_ENUM) && v->data.scalar.style == YAML_PLAIN_SCALAR_STYLE) {
                 const char *t = (char *)v->data.scalar.value;
-                LM_CHECK(*t && !strchr("0123456789.+-~", *t) && strcasecmp(t, "null") && strcasecmp(t, "no") && strcasecmp(t, "true") && strcasecmp(t, "y"));
+                LM_CHECK(*t && !strchr("0123456789.+-~", *t) && strcasecmp(t, "null") && strcasecmp(t, "no") && strcasecmp(t, "true") &&
+                         strcasecmp(t, "y"));
             }
             LM_CHECK_OK(ctx, set(key, (char *)v->data.scalar.value));
         } else for (yaml_node_item_t *i = v->data.sequence.items.start; i < v->data.sequence.items.top; i++)
@@ -211,11 +251,18 @@ static void round_trip(void) {
     yaml_document_t doc;
     yaml_parser_initialize(&p);
     yaml_parser_set_input_string(&p, (unsigned char *)s.p, s.n);
-    if (!yaml_parser_load(&p, &doc)) { LM_CHECK(!"valid YAML"); printf("  %s at %zu\n%s", p.problem, p.problem_offset, s.p); yaml_parser_delete(&p); lm_str_free(&s); return; }
+    if (!yaml_parser_load(&p, &doc)) {
+        LM_CHECK(!"valid YAML");
+        printf("  %s at %zu\n%s", p.problem, p.problem_offset, s.p);
+        yaml_parser_delete(&p);
+        lm_str_free(&s);
+        return;
+    }
     from_yaml(&doc, yaml_document_get_root_node(&doc), "");
     yaml_document_delete(&doc);
     yaml_parser_delete(&p);
-    LM_CHECK(was.quick == cf.quick && was.loud == cf.loud && was.steps == cf.steps && was.size == cf.size && was.any == cf.any && was.lr == cf.lr && was.clip == cf.clip && was.mode == cf.mode && was.inner == cf.inner);
+    LM_CHECK(was.quick == cf.quick && was.loud == cf.loud && was.steps == cf.steps && was.size == cf.size && was.any == cf.any &&
+             was.lr == cf.lr && was.clip == cf.clip && was.mode == cf.mode && was.inner == cf.inner);
     LM_CHECK(!was.path == !cf.path);
     LM_CHECK_STR(cf.name, was.name);
     if (cf.path) LM_CHECK_STR(cf.path, was.path);
@@ -241,20 +288,76 @@ static void test_dump(void) {
     begin();
     lm_str s = { .ctx = ctx };
     lm_opt_dump_yaml(&s, rows, &cf);
-    LM_CHECK_STR(s.p,
-        "quick: false\ntrain:\n  steps: 1000\n  opt:\n    lr: 0.0003\n    inner: 5\n  clip: .inf\nmax-size: 1610612736\nname: run\n# data:\nmode: beam-search\nstop: [a, bc]\n"
-        "loud: true\na-quite-long-name-for-a-list-of-files: []\nany: 0\n");
+    LM_CHECK_STR(s.p, "quick: false\ntrain:\n  steps: 1000\n  opt:\n    lr: 0.0003\n    inner: 5\n  clip: .inf\nmax-size: "
+                      "1610612736\nname: run\n# data:\nmode: beam-search\nstop: [a, bc]\n"
+                      "loud: true\na-quite-long-name-for-a-list-of-files: []\nany: 0\n");
     lm_str_clear(&s);
     lm_opt_dump_json(&s, rows, &cf);
-    LM_CHECK_STR(s.p,
-        "{\n  \"quick\": false,\n  \"train\": {\n    \"steps\": 1000,\n    \"opt\": {\n      \"lr\": 0.0003,\n      \"inner\": 5\n    },\n    \"clip\": \".inf\"\n  },\n"
-        "  \"max-size\": 1610612736,\n  \"name\": \"run\",\n  \"data\": {\n    \"path\": null\n  },\n  \"mode\": \"beam-search\",\n  \"stop\": [\"a\", \"bc\"],\n"
-        "  \"loud\": true,\n  \"a-quite-long-name-for-a-list-of-files\": [],\n  \"any\": 0\n}\n");
+    LM_CHECK_STR(s.p, "{\n  \"quick\": false,\n  \"train\": {\n    \"steps\": 1000,\n    \"opt\": {\n      \"lr\": 0.0003,\n      "
+                      "\"inner\": 5\n    },\n    \"clip\": \".inf\"\n  },\n"
+                      "  \"max-size\": 1610612736,\n  \"name\": \"run\",\n  \"data\": {\n    \"path\": null\n  },\n  \"mode\": "
+                      "\"beam-search\",\n  \"stop\": [\"a\", \"bc\"],\n"
+                      "  \"loud\": true,\n  \"a-quite-long-name-for-a-list-of-files\": [],\n  \"any\": 0\n}\n");
     lm_str_free(&s);
     round_trip();
-    static const char *const texts[] = { "", " ", "plain", "two words", "true", "No", "null", "~", "1.5", "0x1F", "1_000", "-", "- a", "a: b", "a:", "a #b", "#a", "'", "\"", "\\", "*x", "&x", "!x", "%x", "@x", "`x",
-        "[a", "{a}", "a, b", "?", "|", ">", "=", "<<", "y", "2020-01-01", "line\nbreak", "tab\there", " lead", "trail ", "/usr/share/x.txt", "C:\\x", "\x01\x7f", "\xc2\x85", "\xe2\x80\xa8", "\xef\xbb\xbf[bom",
-        "\xef\xbf\xbe", "\xf0\x9f\x98\x80 \xc3\xa9", ".inf", ".", "---", "...", "1e5", "-5", "+1", "[INST]", "</s>", "a\r\nb" };
+    static const char *const texts[] = { "",
+                                         " ",
+                                         "plain",
+                                         "two words",
+                                         "true",
+                                         "No",
+                                         "null",
+                                         "~",
+                                         "1.5",
+                                         "0x1F",
+                                         "1_000",
+                                         "-",
+                                         "- a",
+                                         "a: b",
+                                         "a:",
+                                         "a #b",
+                                         "#a",
+                                         "'",
+                                         "\"",
+                                         "\\",
+                                         "*x",
+                                         "&x",
+                                         "!x",
+                                         "%x",
+                                         "@x",
+                                         "`x",
+                                         "[a",
+                                         "{a}",
+                                         "a, b",
+                                         "?",
+                                         "|",
+                                         ">",
+                                         "=",
+                                         "<<",
+                                         "y",
+                                         "2020-01-01",
+                                         "line\nbreak",
+                                         "tab\there",
+                                         " lead",
+                                         "trail ",
+                                         "/usr/share/x.txt",
+                                         "C:\\x",
+                                         "\x01\x7f",
+                                         "\xc2\x85",
+                                         "\xe2\x80\xa8",
+                                         "\xef\xbb\xbf[bom",
+                                         "\xef\xbf\xbe",
+                                         "\xf0\x9f\x98\x80 \xc3\xa9",
+                                         ".inf",
+                                         ".",
+                                         "---",
+                                         "...",
+                                         "1e5",
+                                         "-5",
+                                         "+1",
+                                         "[INST]",
+                                         "</s>",
+                                         "a\r\nb" };
     for (int i = 0; i < LM_COUNT(texts); i++) {
         LM_CHECK_OK(ctx, lm_opt_defaults(ctx, a, rows, &cf));
         LM_CHECK_OK(ctx, set("name", texts[i]));
@@ -281,7 +384,19 @@ static void test_locale(void) {
     static const char *const names[] = { "de_DE.UTF-8", "fr_FR.UTF-8", "de_DE.utf8", "de_DE" };
     int got = 0;
     for (int i = 0; i < LM_COUNT(names) && !got; i++) got = setlocale(LC_ALL, names[i]) != NULL;
-    if (!got) LM_SKIP("no locale with decimal commas is installed");
+    char dir[] = "/tmp/loam-locale-XXXXXX", cmd[200];                    /* none is installed: one is made, where there is the source of one */
+    if (!got && mkdtemp(dir)) {
+        snprintf(cmd, sizeof cmd, "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 >/dev/null 2>&1", dir);
+        setenv("LOCPATH", dir, 1);
+        got = !system(cmd) && setlocale(LC_ALL, "de_DE.UTF-8");
+        unsetenv("LOCPATH");
+        snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
+        LM_CHECK(!system(cmd));
+    }
+    if (!got) LM_SKIP("no locale with decimal commas is installed, nor the package locales");
+    char comma[8];
+    snprintf(comma, sizeof comma, "%.1f", 0.5);
+    LM_CHECK_STR(comma, "0,5");
     begin();
     LM_CHECK_OK(ctx, set("train.opt.lr", "0.25"));
     LM_CHECK(cf.lr == 0.25);
@@ -295,7 +410,8 @@ static lm_err all_of_it(void) {
     lm_strlist pos;
     bool help;
     LM_TRY(lm_opt_defaults(ctx, a, rows, &cf));
-    LM_TRY(PARSE("--stop", "a long text, so that chunks of the arena fill", "--stop=b", "--name", "another text of some length for the arena", "word", "--quick"));
+    LM_TRY(PARSE("--stop", "a long text, so that chunks of the arena fill", "--stop=b", "--name",
+                 "another text of some length for the arena", "word", "--quick"));
     lm_err bad = PARSE("--stpo=1");
     if (bad != LM_E_CONFIG) return bad;
     bad = set("mode", "x");

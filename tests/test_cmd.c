@@ -40,18 +40,29 @@ static void test_tables(void) {
     }
     json_t *j = json_of(run("kernels --json")), *k = json_object_get(j, "kernels");
     int chosen = 0, portable = 0;
-    for (size_t i = 0; i < json_array_size(k); i++) { chosen += json_is_true(json_object_get(json_array_get(k, i), "chosen")); portable += !*str(json_array_get(k, i), "needs") && !strcmp(str(json_array_get(k, i), "device"), "cpu"); }
+    for (size_t i = 0; i < json_array_size(k); i++) {
+        chosen += json_is_true(json_object_get(json_array_get(k, i), "chosen"));
+        portable += !*str(json_array_get(k, i), "needs") && !strcmp(str(json_array_get(k, i), "device"), "cpu");
+    }
     LM_CHECK(chosen > 30 && portable > 30);
     json_decref(j);
     j = json_of(run("kernels --isa portable --json")); k = json_object_get(j, "kernels");
-    for (size_t i = 0; i < json_array_size(k); i++) LM_CHECK(!json_is_true(json_object_get(json_array_get(k, i), "chosen")) || !*str(json_array_get(k, i), "needs"));
+    for (size_t i = 0; i < json_array_size(k); i++)
+        LM_CHECK(!json_is_true(json_object_get(json_array_get(k, i), "chosen")) || !*str(json_array_get(k, i), "needs"));
     json_decref(j);
     LM_REFUSED(run("kernels --op matmull"), 2, "did you mean matmul");
 }
 static void test_inspect(void) {
     NEED_PROGRAM();
-    const struct { const char *path, *kind; int tensors; } f[] = { { F "/models/llama2-gqa", "Hugging Face model", 21 }, { F "/format/small.gguf", "GGUF", 4 }, { F "/format/f4.npy", "NumPy array", 1 },
-        { F "/tok/gpt2.json", "tokenizer", 0 }, { F "/tok/spm.model", "tokenizer", 0 }, { F "/quant.safetensors", "safetensors", -1 } };
+    const struct {
+        const char *path, *kind;
+        int tensors;
+    } f[] = { { F "/models/llama2-gqa", "Hugging Face model", 21 },
+              { F "/format/small.gguf", "GGUF", 4 },
+              { F "/format/f4.npy", "NumPy array", 1 },
+              { F "/tok/gpt2.json", "tokenizer", 0 },
+              { F "/tok/spm.model", "tokenizer", 0 },
+              { F "/quant.safetensors", "safetensors", -1 } };
     for (int i = 0; i < LM_COUNT(f); i++) {
         json_t *j = json_of(run("inspect %s --json", f[i].path));
         LM_CHECK_STR(str(j, "kind"), f[i].kind);
@@ -137,7 +148,9 @@ static void test_convert(void) {
         r = run(line, at("back"), at("3.npy")); LM_CHECK_RC(r, 0); done(&r);
         LM_CHECK(same_files(at("1.npy"), at("2.npy")) && same_files(at("1.npy"), at("3.npy")));
         static const char text[] = "The quick brown fox, 42 times.";
-        ran a = run_in(text, sizeof text - 1, "tokenizer encode %s", src), b = run_in(text, sizeof text - 1, "tokenizer encode %s", at("m.gguf")), c = run_in(text, sizeof text - 1, "tokenizer encode %s", at("back"));
+        ran a = run_in(text, sizeof text - 1, "tokenizer encode %s", src),
+            b = run_in(text, sizeof text - 1, "tokenizer encode %s", at("m.gguf")),
+            c = run_in(text, sizeof text - 1, "tokenizer encode %s", at("back"));
         LM_CHECK(a.n_out > 2); LM_CHECK_STR(a.out, b.out); LM_CHECK_STR(a.out, c.out);
         done(&a); done(&b); done(&c);
         LM_REFUSED(run("convert %s %s", src, at("m.gguf")), 2, "--force");
@@ -169,7 +182,8 @@ static void test_eval(void) {
 }
 static void test_data(void) {
     NEED_PROGRAM();
-    static const char lines[] = "{\"text\": \"One document.\"}\n{\"text\": \"Another one, somewhat longer than the first.\"}\n\n{\"text\": \"Three.\"}\n";
+    static const char lines[] =
+        "{\"text\": \"One document.\"}\n{\"text\": \"Another one, somewhat longer than the first.\"}\n\n{\"text\": \"Three.\"}\n";
     put_file(at("d.jsonl"), lines, sizeof lines - 1);
     json_t *j = json_of(run("data tokenize --tokenizer %s --out %s %s --json --quiet", F "/tok/gpt2.json", at("sh"), at("d.jsonl")));
     LM_CHECK(num(j, "documents") == 3 && num(j, "tokens") > 10);
@@ -205,7 +219,11 @@ static void test_bad_models(void) {
     p = get_file(at("other/config.json"), &n);
     char *d = strstr(p, "\"intermediate_size\": 52");
     LM_CHECK(d != NULL);
-    if (d) { d[21] = '9'; put_file(at("other/config.json"), p, n); LM_REFUSED(run("logits %s --ids 1 --out %s", at("other"), at("x.npy")), 3, "mlp"); }
+    if (d) {
+        d[21] = '9';
+        put_file(at("other/config.json"), p, n);
+        LM_REFUSED(run("logits %s --ids 1 --out %s", at("other"), at("x.npy")), 3, "mlp");
+    }
     free(p);
     LM_REFUSED(run("run %s --prompt a", F "/models/llama3"), 2, "llama3");       /* no tokenizer there */
     LM_REFUSED(run("run %s", at("no-such-model")), 2, "no model");
@@ -220,7 +238,8 @@ static void test_bad_models(void) {
 }
 static void test_run(void) {
     NEED_PROGRAM();
-    json_t *a = json_of(run("run %s --prompt ab --max-tokens 40 --temperature 0 --json", F "/models/llama2-gqa")), *b = json_of(run("run %s --prompt ab --max-tokens 40 --temperature 0 --json --threads 7", F "/models/llama2-gqa"));
+    json_t *a = json_of(run("run %s --prompt ab --max-tokens 40 --temperature 0 --json", F "/models/llama2-gqa")),
+           *b = json_of(run("run %s --prompt ab --max-tokens 40 --temperature 0 --json --threads 7", F "/models/llama2-gqa"));
     LM_CHECK(json_array_size(json_object_get(a, "tokens")) == 40 || *str(a, "finish_reason"));
     LM_CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(b, "tokens")));
     json_decref(a); json_decref(b);
@@ -238,7 +257,8 @@ static void test_run(void) {
     LM_REFUSED(run("run %s max-tokenz=4", F "/models/llama2-gqa"), 2, "is too much");
     static const char wrong[] = "max-tokenz: 9\n";
     put_file(at("o.yaml"), wrong, sizeof wrong - 1);
-    LM_REFUSED(run("run %s --config %s", F "/models/llama2-gqa", at("o.yaml")), 2, "o.yaml:1: unknown option 'max-tokenz'; did you mean 'max-tokens'");
+    LM_REFUSED(run("run %s --config %s", F "/models/llama2-gqa", at("o.yaml")), 2,
+               "o.yaml:1: unknown option 'max-tokenz'; did you mean 'max-tokens'");
     /* The prompt from standard input. */
     a = json_of(run_in("ab", 2, "run %s --prompt - --max-tokens 9 --temperature 0 --json", F "/models/llama2-gqa"));
     LM_CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(full, "tokens")));
@@ -247,7 +267,8 @@ static void test_run(void) {
     LM_CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(full, "tokens")));
     json_decref(a); json_decref(full);
     a = json_of(run("run %s --prompt ab --max-tokens 5 --n 3 --logprobs 2 --json --seed 3", F "/models/llama2-gqa"));
-    LM_CHECK(json_array_size(json_object_get(a, "choices")) == 3 && json_array_size(json_object_get(a, "logprobs")) == json_array_size(json_object_get(a, "tokens")));
+    LM_CHECK(json_array_size(json_object_get(a, "choices")) == 3 &&
+             json_array_size(json_object_get(a, "logprobs")) == json_array_size(json_object_get(a, "tokens")));
     json_decref(a);
 }
 /* Embeddings are padded: a row that the tokenizer has no id for is a token without text, not an error. */
@@ -262,7 +283,9 @@ static void test_padded_vocabulary(void) {
     LM_CHECK_RC(r, 0); done(&r);
     snprintf(cmd, sizeof cmd, "cp '%s'/* '%s'", at("tok260"), at("padded"));
     LM_CHECK(!system(cmd));
-    json_t *a = json_of(run("run %s --prompt ab --max-tokens 64 --temperature 2 --top-p 1 --min-p 0 --ignore-eos --logprobs 1 --json", at("padded"))), *ids = json_object_get(a, "tokens");
+    json_t *a = json_of(run("run %s --prompt ab --max-tokens 64 --temperature 2 --top-p 1 --min-p 0 --ignore-eos --logprobs 1 --json",
+                            at("padded"))),
+           *ids = json_object_get(a, "tokens");
     int beyond = 0;
     for (size_t i = 0; i < json_array_size(ids); i++) beyond += json_integer_value(json_array_get(ids, i)) >= 260;
     LM_CHECK(json_array_size(ids) == 64 && beyond > 0);
@@ -278,7 +301,9 @@ static void test_plan(void) {
     j = json_of(run("plan %s train.batch=64 data.seq=512 --memory-budget 900MB --json", LM_ROOT "/examples/llama-30m.yaml"));
     LM_CHECK(!json_is_true(json_object_get(j, "fits")) && strstr(str(j, "change"), "train.") && num(j, "change_peak") <= 9e8);
     json_decref(j);
-    j = json_of(run("plan %s --json", F "/models/llama2-gqa")); LM_CHECK(json_is_true(json_object_get(j, "fits")) && num(j, "decode_tok_s") > 0); json_decref(j);
+    j = json_of(run("plan %s --json", F "/models/llama2-gqa"));
+    LM_CHECK(json_is_true(json_object_get(j, "fits")) && num(j, "decode_tok_s") > 0);
+    json_decref(j);
     j = json_of(run("plan %s --json", LM_ROOT "/examples/gpt2-124m.yaml")); LM_CHECK(num(j, "parameters") == 124439808.0); json_decref(j);
     LM_REFUSED(run("plan llama-8b"), 2, "llama-8b");
     LM_REFUSED(run("plan model.with=3"), 2, "did you mean");
@@ -296,7 +321,9 @@ static void test_bench(void) {
     LM_CHECK(pre && dec);
     json_decref(j);
     j = json_of(run("bench train --shape tiny-1m --batch 1 --seq 32 --repeat 1 --json")); LM_CHECK(json_array_size(j) >= 3); json_decref(j);
-    j = json_of(run("bench infer --model %s --prompt 16 --gen 4 --repeat 1 --json", F "/models/llama2-gqa")); LM_CHECK(json_array_size(j) >= 2); json_decref(j);
+    j = json_of(run("bench infer --model %s --prompt 16 --gen 4 --repeat 1 --json", F "/models/llama2-gqa"));
+    LM_CHECK(json_array_size(j) >= 2);
+    json_decref(j);
     j = json_of(run("bench plan --repeat 1 --json"));
     LM_CHECK(json_array_size(j) == 10);
     for (size_t i = 0; i < json_array_size(j); i++) LM_CHECK(num(json_array_get(j, i), "value") > 0);
@@ -320,5 +347,6 @@ static void test_full_stdout(void) {
     }
     close(full); close(null);
 }
-LM_TEST_MAIN(LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert), LM_T1(test_eval), LM_T1(test_data), LM_T1(test_bad_models), LM_T1(test_run), LM_T1(test_padded_vocabulary),
-             LM_T1(test_plan), LM_T1(test_bench), LM_T1(test_full_stdout))
+LM_TEST_MAIN(LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert),
+             LM_T1(test_eval), LM_T1(test_data), LM_T1(test_bad_models), LM_T1(test_run), LM_T1(test_padded_vocabulary), LM_T1(test_plan),
+             LM_T1(test_bench), LM_T1(test_full_stdout))

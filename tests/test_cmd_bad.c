@@ -1,4 +1,5 @@
-/* test_cmd_bad.c — bad input as a user meets it: every way a file, a setting or a disk can be wrong gets one sentence that names it, an exit status, and leaves nothing behind. */
+/* test_cmd_bad.c — bad input as a user meets it: every way a file, a setting or a disk can be wrong gets one sentence that names it, an
+ * exit status, and leaves nothing behind. */
 #define _GNU_SOURCE 1
 #include <math.h>
 #include <sys/mount.h>
@@ -24,7 +25,10 @@ static void text(void) {
 /* Names under the scratch folder, to see that a refusal leaves nothing. */
 static char *listing(void) {
     char cmd[400]; size_t n;
-    snprintf(cmd, sizeof cmd, "cd '%s' && find . -path ./listing -prune -o -path ./loam -prune -o -name stdin -prune -o -type f -printf '%%p %%s\\n' -o -type d -printf '%%p\\n' | sort > listing", root);
+    snprintf(cmd, sizeof cmd,
+             "cd '%s' && find . -path ./listing -prune -o -path ./loam -prune -o -name stdin -prune -o -type f -printf '%%p %%s\\n' -o "
+             "-type d -printf '%%p\\n' | sort > listing",
+             root);
     if (system(cmd)) return NULL;
     return get_file(at("listing"), &n);
 }
@@ -40,15 +44,29 @@ static void refuse(int line, ran r, int rc, const char *phrases, const char *bef
         p += n + (p[n] == '|');
     }
     char *after = listing();
-    if (bad) { lm_t_fail++; printf("%s:%d: %s: exit status %d, wanted %d and one sentence with \"%s\": %s\n", __FILE__, line, lm_t_name, r.rc, rc, phrases, r.err); }
-    if (before && after && strcmp(before, after)) { lm_t_fail++; printf("%s:%d: %s: after \"%s\" the folder is another:\n%s--- it was\n%s", __FILE__, line, lm_t_name, r.err, after, before); }
+    if (bad) {
+        lm_t_fail++;
+        printf("%s:%d: %s: exit status %d, wanted %d and one sentence with \"%s\": %s\n", __FILE__, line, lm_t_name, r.rc, rc, phrases,
+               r.err);
+    }
+    if (before && after && strcmp(before, after)) {
+        lm_t_fail++;
+        printf("%s:%d: %s: after \"%s\" the folder is another:\n%s--- it was\n%s", __FILE__, line, lm_t_name, r.err, after, before);
+    }
     if (getenv("LM_SHOW")) printf("%d %s", r.rc, r.err);
     free(after); done(&r);
 }
 #define REFUSE(r, rc, phrases) do { char *b_ = listing(); refuse(__LINE__, r, rc, phrases, b_); free(b_); } while (0)
 
-/* ---- files of models, each damaged in one way ---------------------------------------------------------------------------------------------------- */
-static void good(void) { if (!there(at("good"))) { ran r = run("convert %s %s --to hf --dtype f32 --quiet", MODEL, at("good")); LM_CHECK_RC(r, 0); done(&r); } }
+/* ---- files of models, each damaged in one way
+ * ---------------------------------------------------------------------------------------------------- */
+static void good(void) {
+    if (!there(at("good"))) {
+        ran r = run("convert %s %s --to hf --dtype f32 --quiet", MODEL, at("good"));
+        LM_CHECK_RC(r, 0);
+        done(&r);
+    }
+}
 /* Copies the model to DIR and edits the header of its safetensors: the first `from` becomes `to` of the same length. */
 static void header(const char *dir, const char *from, const char *to) {
     char p[300];
@@ -61,7 +79,10 @@ static void header(const char *dir, const char *from, const char *to) {
     if (hit) { memcpy(hit, to, k); put_file(p, b, n); }
     free(b);
 }
-static void config(const char *dir, const char *sed) { good(); shell("rm -rf '%s' && cp -r '%s' '%s' && sed -i '%s' '%s/config.json'", at(dir), at("good"), at(dir), sed, at(dir)); }
+static void config(const char *dir, const char *sed) {
+    good();
+    shell("rm -rf '%s' && cp -r '%s' '%s' && sed -i '%s' '%s/config.json'", at(dir), at("good"), at(dir), sed, at(dir));
+}
 static void test_models(void) {
     NEED_PROGRAM();
     char cut[300];
@@ -84,7 +105,8 @@ static void test_models(void) {
     if (!p) return;
     const size_t at_[] = { 0, 5, 8, 100, n / 2, n - 1 };
     for (int i = 0; i < LM_COUNT(at_); i++) { put_file(cut, p, at_[i]); REFUSE(run("run %s --prompt a", at("bad")), 3, "model.safetensors"); }
-    p[3] ^= 0x40; put_file(cut, p, n); REFUSE(run("eval %s --data %s", at("bad"), F "/tok/train.txt"), 3, "model.safetensors|header"); p[3] ^= 0x40;        /* a length that lies */
+    /* a length that lies */
+    p[3] ^= 0x40; put_file(cut, p, n); REFUSE(run("eval %s --data %s", at("bad"), F "/tok/train.txt"), 3, "model.safetensors|header"); p[3] ^= 0x40;
     free(p);
     static const struct { const char *sed; int rc; const char *say; } cfg[] = {
         { "s/\"hidden_size\": 48/\"hidden_size\": 47/", 3, "config.json|hidden_size" },                    /* the shapes tell */
@@ -124,7 +146,11 @@ static void test_gguf(void) {
         REFUSE(run("run %s --prompt a", at("bad.gguf")), 3, "bad.gguf");
         REFUSE(run("tokenizer encode %s --json", at("bad.gguf")), 3, "bad.gguf");
     }
-    const struct { size_t at; char bit; const char *say; } flip[] = { { 0, 1, "bad.gguf" }, { 4, 8, "bad.gguf|version" }, { 15, 1, "bad.gguf" }, { 23, 2, "bad.gguf" }, { 31, 4, "bad.gguf" } };
+    const struct {
+        size_t at;
+        char bit;
+        const char *say;
+    } flip[] = { { 0, 1, "bad.gguf" }, { 4, 8, "bad.gguf|version" }, { 15, 1, "bad.gguf" }, { 23, 2, "bad.gguf" }, { 31, 4, "bad.gguf" } };
     for (int i = 0; i < LM_COUNT(flip); i++) {
         p[flip[i].at] ^= flip[i].bit; put_file(at("bad.gguf"), p, n); p[flip[i].at] ^= flip[i].bit;
         REFUSE(run("run %s --prompt a", at("bad.gguf")), 3, flip[i].say);
@@ -134,13 +160,19 @@ static void test_gguf(void) {
 }
 static void test_tokenizers(void) {
     NEED_PROGRAM();
-    static const struct { const char *name, *body; int rc; const char *say; } bad[] = {
-        { "tokenizer.json", "", 3, "tokenizer.json" }, { "tokenizer.json", "{", 3, "tokenizer.json:1" }, { "tokenizer.json", "{}", 2, "tokenizer.json|model" }, { "tokenizer.json", "[1]", 3, "tokenizer.json" },
-        { "tokenizer.json", "{\"model\": {\"type\": \"WordPiece\", \"vocab\": {}}}", 3, "tokenizer.json|WordPiece" },
-        { "tokenizer.json", "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 0}, \"merges\": []}}", 3, "tokenizer.json" },
-        { "tokenizer.json", "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [\"a b\"]}}", 3, "tokenizer.json" },
-        { "tokenizer.json", "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"\xff\": 0}, \"merges\": []}}", 3, "tokenizer.json:1" },
-        { "x.model", "not protobuf at all, just words", 3, "x.model" }, { "x.tiktoken", "!!!! 0\n", 3, "x.tiktoken" }, { "x.tiktoken", "YQ== 0\nYg== 0\n", 3, "x.tiktoken" } };
+    static const struct { const char *name, *body; int rc; const char *say;
+    } bad[] = { { "tokenizer.json", "", 3, "tokenizer.json" },
+                { "tokenizer.json", "{", 3, "tokenizer.json:1" },
+                { "tokenizer.json", "{}", 2, "tokenizer.json|model" },
+                { "tokenizer.json", "[1]", 3, "tokenizer.json" },
+                { "tokenizer.json", "{\"model\": {\"type\": \"WordPiece\", \"vocab\": {}}}", 3, "tokenizer.json|WordPiece" },
+                { "tokenizer.json", "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 0}, \"merges\": []}}", 3,
+                  "tokenizer.json" },
+                { "tokenizer.json", "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [\"a b\"]}}", 3, "tokenizer.json" },
+                { "tokenizer.json", "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"\xff\": 0}, \"merges\": []}}", 3, "tokenizer.json:1" },
+                { "x.model", "not protobuf at all, just words", 3, "x.model" },
+                { "x.tiktoken", "!!!! 0\n", 3, "x.tiktoken" },
+                { "x.tiktoken", "YQ== 0\nYg== 0\n", 3, "x.tiktoken" } };
     for (int i = 0; i < LM_COUNT(bad); i++) {
         put_file(at(bad[i].name), bad[i].body, strlen(bad[i].body));
         REFUSE(run_in("a", 1, "tokenizer encode %s --json", at(bad[i].name)), bad[i].rc, bad[i].say);
@@ -151,14 +183,22 @@ static void test_tokenizers(void) {
     REFUSE(run_in("[1, x]", 6, "tokenizer decode %s --json", F "/tok/gpt2.json"), 3, "x");
 }
 
-/* ---- data ---------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- data
+ * ----------------------------------------------------------------------------------------------------------------------------------------------
+ * */
 static void test_data(void) {
     NEED_PROGRAM();
     text();
-    static const struct { const char *name, *body; size_t n; const char *say; } bad[] = {
-        { "d.jsonl", "{\"text\": \"a\"}\n{\"txt\": \"b\"}\n", 0, "d.jsonl:2|text" }, { "d.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}\n", 0, "d.jsonl:2|text" }, { "d.jsonl", "{\"text\": \"a\"}\nword\n", 0, "d.jsonl:2" },
-        { "d.jsonl", "{\"text\": \"a\xff\"}\n", 0, "d.jsonl:1|UTF-8" }, { "d.txt", "a\xc3", 0, "d.txt|UTF-8" }, { "d.txt", "", 0, "no text" }, { "d.jsonl", "\n\n", 0, "no text" },
-        { "d.txt.gz", "not packed", 0, "d.txt.gz" }, { "d.txt.zst", "not packed", 0, "d.txt.zst" } };
+    static const struct { const char *name, *body; size_t n; const char *say;
+    } bad[] = { { "d.jsonl", "{\"text\": \"a\"}\n{\"txt\": \"b\"}\n", 0, "d.jsonl:2|text" },
+                { "d.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}\n", 0, "d.jsonl:2|text" },
+                { "d.jsonl", "{\"text\": \"a\"}\nword\n", 0, "d.jsonl:2" },
+                { "d.jsonl", "{\"text\": \"a\xff\"}\n", 0, "d.jsonl:1|UTF-8" },
+                { "d.txt", "a\xc3", 0, "d.txt|UTF-8" },
+                { "d.txt", "", 0, "no text" },
+                { "d.jsonl", "\n\n", 0, "no text" },
+                { "d.txt.gz", "not packed", 0, "d.txt.gz" },
+                { "d.txt.zst", "not packed", 0, "d.txt.zst" } };
     for (int i = 0; i < LM_COUNT(bad); i++) {
         put_file(at(bad[i].name), bad[i].body, strlen(bad[i].body));
         REFUSE(run("data tokenize --tokenizer %s --out %s %s --quiet", F "/tok/gpt2.json", at("shards"), at(bad[i].name)), 3, bad[i].say);
@@ -180,7 +220,10 @@ static void test_data(void) {
         put_file(at("shards/00000.shard"), p, n - 7); REFUSE(run("data verify %s", at("shards")), 3, "00000.shard");
         p[100] ^= 1; put_file(at("shards/00000.shard"), p, n); REFUSE(run("data verify %s", at("shards")), 3, "00000.shard");
         REFUSE(run("verify %s", at("shards")), 3, "00000.shard");
-        p[100] ^= 1; p[9] ^= 1; put_file(at("shards/00000.shard"), p, n); REFUSE(run("train data.path=%s out=%s " ARGS, at("shards"), at("run")), 3, "00000.shard");
+        p[100] ^= 1;
+        p[9] ^= 1;
+        put_file(at("shards/00000.shard"), p, n);
+        REFUSE(run("train data.path=%s out=%s " ARGS, at("shards"), at("run")), 3, "00000.shard");
     }
     free(p);
     unlink(at("shards/00000.shard"));
@@ -188,23 +231,48 @@ static void test_data(void) {
     shell("rm -r '%s'", at("shards"));
 }
 
-/* ---- settings ---------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- settings
+ * ----------------------------------------------------------------------------------------------------------------------------------------------
+ * */
 static void test_settings(void) {
     NEED_PROGRAM();
     text();
-    static const struct { const char *set; const char *say; } bad[] = {
-        { "optim.lrr=1", "optim.lr" }, { "model.d=0", "model.d" }, { "model.d=1e3", "model.d|whole number" }, { "train.dtype=fp16", "train.dtype|f32" }, { "train.batch=-1", "train.batch" },
-        { "optim.schedule=cosin", "cosine" }, { "optim.name=adam", "adamw" }, { "train.memory_budget=lots", "train.memory_budget" }, { "model.n_head=3", "model.d|model.n_head = 3" }, { "train.micro_batch=3", "train.micro_batch" },
-        { "mesh=dp", "mesh" }, { "mesh=tp=2", "mesh" }, { "mesh=dp=2", "mesh|1 rank" }, { "model.tie=perhaps", "model.tie" }, { "train.steps", "key=value" }, { "data.val_fraction=0.99", "data.val_fraction" },
-        { "data.seq=100000", "data.seq" }, { "model.family=llamma", "llama" }, { "model.from=nowhere", "model.from: |nowhere" }, { "tokenizer.path=nowhere", "tokenizer.path: |nowhere" }, { "data.val_path=nowhere", "data.val_path: |nowhere" },
-        { "tokenizer.vocab=100", "tokenizer.vocab" } };
+    static const struct { const char *set; const char *say;
+    } bad[] = { { "optim.lrr=1", "optim.lr" },
+                { "model.d=0", "model.d" },
+                { "model.d=1e3", "model.d|whole number" },
+                { "train.dtype=fp16", "train.dtype|f32" },
+                { "train.batch=-1", "train.batch" },
+                { "optim.schedule=cosin", "cosine" },
+                { "optim.name=adam", "adamw" },
+                { "train.memory_budget=lots", "train.memory_budget" },
+                { "model.n_head=3", "model.d|model.n_head = 3" },
+                { "train.micro_batch=3", "train.micro_batch" },
+                { "mesh=dp", "mesh" },
+                { "mesh=tp=2", "mesh" },
+                { "mesh=dp=2", "mesh|1 rank" },
+                { "model.tie=perhaps", "model.tie" },
+                { "train.steps", "key=value" },
+                { "data.val_fraction=0.99", "data.val_fraction" },
+                { "data.seq=100000", "data.seq" },
+                { "model.family=llamma", "llama" },
+                { "model.from=nowhere", "model.from: |nowhere" },
+                { "tokenizer.path=nowhere", "tokenizer.path: |nowhere" },
+                { "data.val_path=nowhere", "data.val_path: |nowhere" },
+                { "tokenizer.vocab=100", "tokenizer.vocab" } };
     for (int i = 0; i < LM_COUNT(bad); i++) {
         const int rc = !strcmp(bad[i].set, "data.seq=100000") ? 3 : 2;
         REFUSE(run("train " ARGS "data.path=%s out=%s %s", at("text"), at("run"), bad[i].set), rc, bad[i].say);
     }
-    static const struct { const char *yaml; const char *say; int rc; } y[] = {
-        { "train:\n  steps: 10\n  steps: 11\n", "y.yaml:3|steps", 2 }, { "train: [1, 2]\n", "y.yaml:1|train", 2 }, { "train:\n  stesp: 3\n", "y.yaml:2|steps", 2 }, { "train:\n\tsteps: 3\n", "y.yaml:2", 3 },
-        { "optim:\n  lr: fast\n", "y.yaml:2|optim.lr", 2 }, { "a: &x 1\nb: *x\n", "y.yaml:1", 2 }, { "", "data.path", 2 }, { "out: \xff\n", "y.yaml", 3 } };
+    static const struct { const char *yaml; const char *say; int rc;
+    } y[] = { { "train:\n  steps: 10\n  steps: 11\n", "y.yaml:3|steps", 2 },
+              { "train: [1, 2]\n", "y.yaml:1|train", 2 },
+              { "train:\n  stesp: 3\n", "y.yaml:2|steps", 2 },
+              { "train:\n\tsteps: 3\n", "y.yaml:2", 3 },
+              { "optim:\n  lr: fast\n", "y.yaml:2|optim.lr", 2 },
+              { "a: &x 1\nb: *x\n", "y.yaml:1", 2 },
+              { "", "data.path", 2 },
+              { "out: \xff\n", "y.yaml", 3 } };
     for (int i = 0; i < LM_COUNT(y); i++) {
         put_file(at("y.yaml"), y[i].yaml, strlen(y[i].yaml));
         REFUSE(run("train %s %s%s", at("y.yaml"), i == 6 ? "" : "data.path=", i == 6 ? "" : at("text")), y[i].rc, y[i].say);
@@ -218,7 +286,8 @@ static void test_settings(void) {
     unlink(at("y.yaml"));
 }
 
-/* ---- runs and checkpoints ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- runs and checkpoints
+ * ---------------------------------------------------------------------------------------------------------------------------------- */
 static void test_checkpoints(void) {
     NEED_PROGRAM();
     text();
@@ -278,7 +347,13 @@ static pid_t start(const char *line, int out) {
     close(null);
     return pid;
 }
-static bool wait_for(const char *path, pid_t pid) { while (!there(path)) { if (waitpid(pid, NULL, WNOHANG)) return false; usleep(500); } return true; }
+static bool wait_for(const char *path, pid_t pid) {
+    while (!there(path)) {
+        if (waitpid(pid, NULL, WNOHANG)) return false;
+        usleep(500);
+    }
+    return true;
+}
 static void test_two_at_once(void) {
     NEED_PROGRAM();
     text();
@@ -295,13 +370,23 @@ static void test_two_at_once(void) {
     shell("rm '%s'; cp '%s' '%s'", at("run/metrics.jsonl"), at("text"), at("run/metrics.jsonl"));
     const pid_t again = start(line, -1);
     size_t n;
-    for (char *m = NULL; !m || !strstr(m, "\"step\""); usleep(500)) { free(m); if (waitpid(again, NULL, WNOHANG)) break; m = get_file(at("run/metrics.jsonl"), &n); if (m && strstr(m, "\"step\"")) { free(m); break; } }
+    for (char *m = NULL; !m || !strstr(m, "\"step\""); usleep(500)) {
+        free(m);
+        if (waitpid(again, NULL, WNOHANG)) break;
+        m = get_file(at("run/metrics.jsonl"), &n);
+        if (m && strstr(m, "\"step\"")) {
+            free(m);
+            break;
+        }
+    }
     kill(again, SIGTERM);
     int st; LM_CHECK(waitpid(again, &st, 0) == again && WIFEXITED(st) && WEXITSTATUS(st) == 130 && !there(at("run/.lock")));
     shell("rm -r '%s'", at("run"));
 }
 
-/* ---- disks --------------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- disks
+ * ---------------------------------------------------------------------------------------------------------------------------------------------------
+ * */
 static void test_read_only(void) {
     NEED_PROGRAM();
     text();
@@ -329,8 +414,13 @@ static void test_full(void) {
     if (mount("loam-test", disk, "tmpfs", 0, "size=128k")) { rmdir(disk); LM_SKIP("no right to mount a small disk"); }
     REFUSE(run("convert %s %s --dtype f32", MODEL, at("disk/m.gguf")), 4, "m.gguf|No space left");
     REFUSE(run("convert %s %s --dtype f32", MODEL, at("disk/hf")), 4, "hf|No space left");
-    REFUSE(run("logits %s --ids 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,"
-               "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20 --out %s", MODEL, at("disk/x.npy")), 4, "x.npy|No space left");
+    REFUSE(run("logits %s --ids "
+               "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,"
+               "11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,"
+               "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,1,2,3,4,5,6,7,8,9,10,"
+               "11,12,13,14,15,16,17,18,19,20 --out %s",
+               MODEL, at("disk/x.npy")),
+           4, "x.npy|No space left");
     /* Room for one checkpoint and not for two: training goes on, says so each time, and ends with an error that keeps the first. */
     shell("umount '%s'", disk);
     if (mount("loam-test", disk, "tmpfs", 0, "size=208k")) LM_SKIP("no right to mount a small disk");
@@ -345,7 +435,9 @@ static void test_full(void) {
     LM_CHECK(!umount(disk) && !rmdir(disk));
 }
 
-/* ---- interruptions ----------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- interruptions
+ * -----------------------------------------------------------------------------------------------------------------------------------------------
+ * */
 /* Until the program listens for SIGINT. */
 static bool listens(pid_t pid) {
     for (int i = 0; i < 20000; i++, usleep(500)) {
@@ -374,7 +466,10 @@ static void interrupt(const char *line, int sig, const char *say, bool first_byt
     err[n] = 0;
     close(e[0]); close(o[0]);
     LM_CHECK(waitpid(pid, &st, 0) == pid);
-    if (!WIFEXITED(st) || WEXITSTATUS(st) != 130 || !strstr(err, say)) { lm_t_fail++; printf("loam %.60s…: wanted exit status 130 and \"%s\": %d %s\n", line, say, st, err); }
+    if (!WIFEXITED(st) || WEXITSTATUS(st) != 130 || !strstr(err, say)) {
+        lm_t_fail++;
+        printf("loam %.60s…: wanted exit status 130 and \"%s\": %d %s\n", line, say, st, err);
+    }
 }
 static void test_interrupts(void) {
     NEED_PROGRAM();
@@ -384,22 +479,35 @@ static void test_interrupts(void) {
     snprintf(line, sizeof line, "run %s --prompt ab --max-tokens 200 --n 900 --ignore-eos --isa portable --threads 1 --json", MODEL);
     interrupt(line, SIGINT, "interrupted", false);
     put_file(at("long"), "the end of it ", 14);
-    shell("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do cat '%s' '%s' > '%s.2' && mv '%s.2' '%s'; done", at("long"), at("long"), at("long"), at("long"), at("long"));      /* 450 kB */
+    /* 450 kB */
+    shell("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do cat '%s' '%s' > '%s.2' && mv '%s.2' '%s'; done", at("long"), at("long"),
+          at("long"), at("long"), at("long"));
     snprintf(line, sizeof line, "eval %s --data %s --stride 1 --window 64 --isa portable --threads 1 --quiet", MODEL, at("long"));
     interrupt(line, SIGTERM, "stopped after", false);
-    shell("awk 'BEGIN { for (i = 0; i < 150000; i++) print \"{\\\"text\\\": \\\"the cat sat on the mat and ran away from it, and then it came back\\\"}\" }' > '%s'", at("long.jsonl"));      /* over one batch */
-    snprintf(line, sizeof line, "data tokenize --tokenizer %s --out %s %s --shard-tokens 100000 --threads 2 --quiet", F "/tok/gpt2.json", at("shards"), at("long.jsonl"));
+    /* over one batch */
+    shell("awk 'BEGIN { for (i = 0; i < 150000; i++) print \"{\\\"text\\\": \\\"the cat sat on the mat and ran away from it, and then it "
+          "came back\\\"}\" }' > '%s'",
+          at("long.jsonl"));
+    snprintf(line, sizeof line, "data tokenize --tokenizer %s --out %s %s --shard-tokens 100000 --threads 2 --quiet", F "/tok/gpt2.json",
+             at("shards"), at("long.jsonl"));
     interrupt(line, SIGINT, "same command goes on", false);
     LM_CHECK(!there(at("shards/index.json")) && !there(at("shards/.lock")));
     shell("test -z \"$(find '%s' -name '*.tmp*')\"", at("shards"));
-    ran r = run("data tokenize --tokenizer %s --out %s %s --shard-tokens 100000 --threads 2 --quiet", F "/tok/gpt2.json", at("shards"), at("long.jsonl")); LM_CHECK_RC(r, 0); done(&r);
-    r = run("data tokenize --tokenizer %s --out %s %s --shard-tokens 100000 --threads 1 --quiet", F "/tok/gpt2.json", at("whole"), at("long.jsonl")); LM_CHECK_RC(r, 0); done(&r);
+    ran r = run("data tokenize --tokenizer %s --out %s %s --shard-tokens 100000 --threads 2 --quiet", F "/tok/gpt2.json", at("shards"),
+                at("long.jsonl"));
+    LM_CHECK_RC(r, 0);
+    done(&r);
+    r = run("data tokenize --tokenizer %s --out %s %s --shard-tokens 100000 --threads 1 --quiet", F "/tok/gpt2.json", at("whole"),
+            at("long.jsonl"));
+    LM_CHECK_RC(r, 0);
+    done(&r);
     shell("diff -r '%s' '%s'", at("shards"), at("whole"));
     /* Before the first step nothing is written. */
-    snprintf(line, sizeof line, "train data.path=%s tokenizer.path=%s model.d=32 model.n_layer=1 train.steps=1000000 out=%s --quiet", at("long.jsonl"), F "/tok/gpt2.json", at("early"));
+    snprintf(line, sizeof line, "train data.path=%s tokenizer.path=%s model.d=32 model.n_layer=1 train.steps=1000000 out=%s --quiet",
+             at("long.jsonl"), F "/tok/gpt2.json", at("early"));
     interrupt(line, SIGINT, "nothing was changed", false);
     LM_CHECK(!there(at("early")));
     shell("rm -r '%s' '%s' '%s' '%s'", at("shards"), at("whole"), at("long"), at("long.jsonl"));
 }
-LM_TEST_MAIN(LM_T1(test_models), LM_T1(test_gguf), LM_T1(test_tokenizers), LM_T1(test_data), LM_T1(test_settings), LM_T1(test_checkpoints), LM_T1(test_two_at_once), LM_T1(test_read_only), LM_T1(test_full),
-             LM_T1(test_interrupts))
+LM_TEST_MAIN(LM_T1(test_models), LM_T1(test_gguf), LM_T1(test_tokenizers), LM_T1(test_data), LM_T1(test_settings), LM_T1(test_checkpoints),
+             LM_T1(test_two_at_once), LM_T1(test_read_only), LM_T1(test_full), LM_T1(test_interrupts))

@@ -1,5 +1,5 @@
-/* test_cmd_bits.c — section "bits you can trust", through the program: what `loam run` and `loam logits` say of a text is, to the bit, what the trainer computes for it; and eight sequences at once
- * are the same step as eight accumulated ones. */
+/* test_cmd_bits.c — section "bits you can trust", through the program: what `loam run` and `loam logits` say of a text is, to the bit,
+ * what the trainer computes for it; and eight sequences at once are the same step as eight accumulated ones. */
 #include <math.h>
 #include "cmd_run.h"
 #include "infer/infer.h"
@@ -28,7 +28,9 @@ static lm_err rig_new(rig *r, const char *model, lm_dtype mm, int64_t n) {
     LM_TRY(lm_weights_open(&r->w, r->ctx, model));
     LM_TRY(lm_store_new(&r->store, r->ctx));
     LM_TRY(lm_weights_load(r->w, r->store, &(lm_load_opts){ .dtype = LM_F32 }));
-    const lm_trainer_opts o = { .batch = 1, .seq = n, .mm = mm, .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8 }, .seed = 1 };
+    const lm_trainer_opts o = {
+        .batch = 1, .seq = n, .mm = mm, .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8 }, .seed = 1
+    };
     LM_TRY(lm_trainer_new(&r->t, r->ctx, lm_weights_cfg(r->w), r->store, &o));
     return lm_batch_alloc(r->ctx, &r->b, 1, n);
 }
@@ -40,7 +42,12 @@ static void rig_free(rig *r) {
 static lm_err teacher(rig *r, const int32_t *ids, int64_t n, float *out) {
     double sum = 0;
     lm_tensor t;
-    for (int64_t i = 0; i < r->b.n; i++) { r->b.tokens[i] = ids[i < n ? i : n - 1]; r->b.pos[i] = (int32_t)i; r->b.start[i] = 0; r->b.target[i] = i + 1 < n ? ids[i + 1] : -1; }
+    for (int64_t i = 0; i < r->b.n; i++) {
+        r->b.tokens[i] = ids[i < n ? i : n - 1];
+        r->b.pos[i] = (int32_t)i;
+        r->b.start[i] = 0;
+        r->b.target[i] = i + 1 < n ? ids[i + 1] : -1;
+    }
     r->b.n_target = n - 1;
     LM_TRY(lm_trainer_eval(r->t, &r->b, &sum));
     const float *loss = lm_plan_output(lm_trainer_eval_plan(r->t), "loss", &t);
@@ -48,8 +55,12 @@ static lm_err teacher(rig *r, const int32_t *ids, int64_t n, float *out) {
     return LM_OK;
 }
 enum { GEN = 24 };
-static int ids_of(const json_t *a, int32_t *ids) { for (size_t i = 0; i < json_array_size(a); i++) ids[i] = (int32_t)json_integer_value(json_array_get(a, i)); return (int)json_array_size(a); }
-/* loam run's log-probabilities of what it wrote, for one timeline and for sixteen side by side; loam logits of the same ids in pieces of 1, 7 and 64. */
+static int ids_of(const json_t *a, int32_t *ids) {
+    for (size_t i = 0; i < json_array_size(a); i++) ids[i] = (int32_t)json_integer_value(json_array_get(a, i));
+    return (int)json_array_size(a);
+}
+/* loam run's log-probabilities of what it wrote, for one timeline and for sixteen side by side; loam logits of the same ids in pieces of 1,
+ * 7 and 64. */
 static void compare(const char *model, const char *dtype, lm_dtype mm) {
     static const char prompt[] = "the cat sat on a mat, and then the ";
     int32_t ids[256], all[256];
@@ -65,7 +76,9 @@ static void compare(const char *model, const char *dtype, lm_dtype mm) {
     LM_CHECK_OK(r.ctx, e);
     if (e) { rig_free(&r); return; }
     for (int crowd = 1; crowd <= 16; crowd += 15) {
-        j = json_of(run("run %s --prompt \"%s\" --max-tokens %d --temperature 1 --top-p 1 --min-p 0 --seed 5 --n %d --ignore-eos --logprobs 0 --dtype %s --threads 2 --json", model, prompt, (int)GEN, crowd, dtype));
+        j = json_of(run("run %s --prompt \"%s\" --max-tokens %d --temperature 1 --top-p 1 --min-p 0 --seed 5 --n %d --ignore-eos "
+                        "--logprobs 0 --dtype %s --threads 2 --json",
+                        model, prompt, (int)GEN, crowd, dtype));
         json_t *choices = json_object_get(j, "choices");
         if (j && crowd > 1) LM_CHECK((int)json_array_size(choices) == crowd);
         for (int c = 0; j && c < crowd; c += 5) {
@@ -75,8 +88,11 @@ static void compare(const char *model, const char *dtype, lm_dtype mm) {
             LM_CHECK_OK(r.ctx, teacher(&r, all, n, want));
             int bad = 0;
             for (int i = 0; i < GEN; i++) bad += (float)json_number_value(json_array_get(lp, (size_t)i)) != want[n_prompt + i];
-            if (bad) { lm_t_fail++; printf("%s %s: timeline %d of %d: %d of %d log-probabilities differ from the trainer's (%.9g, %.9g)\n", model, dtype, c, crowd, bad, (int)GEN,
-                                           json_number_value(json_array_get(lp, 0)), (double)want[n_prompt]); }
+            if (bad) {
+                lm_t_fail++;
+                printf("%s %s: timeline %d of %d: %d of %d log-probabilities differ from the trainer's (%.9g, %.9g)\n", model, dtype, c,
+                       crowd, bad, (int)GEN, json_number_value(json_array_get(lp, 0)), (double)want[n_prompt]);
+            }
         }
         json_decref(j);
     }
@@ -92,8 +108,15 @@ static void compare(const char *model, const char *dtype, lm_dtype mm) {
         const size_t head = bytes - (size_t)(n * V) * 4;
         int bad = 0;
         float *row = malloc((size_t)V * sizeof *row);
-        for (int i = 1; i < n; i++) { memcpy(row, p + head + (size_t)(i - 1) * (size_t)V * 4, (size_t)V * 4); bad += row[all[i]] - lm_row_lse(row, V) != want[i]; }
-        if (bad) { lm_t_fail++; printf("%s %s: logits in pieces of %d: %d of %d log-probabilities differ from the trainer's\n", model, dtype, chunk, bad, n - 1); }
+        for (int i = 1; i < n; i++) {
+            memcpy(row, p + head + (size_t)(i - 1) * (size_t)V * 4, (size_t)V * 4);
+            bad += row[all[i]] - lm_row_lse(row, V) != want[i];
+        }
+        if (bad) {
+            lm_t_fail++;
+            printf("%s %s: logits in pieces of %d: %d of %d log-probabilities differ from the trainer's\n", model, dtype, chunk, bad,
+                   n - 1);
+        }
         free(row); free(p);
     }
     rig_free(&r);
@@ -130,13 +153,17 @@ static void test_accumulation(void) {
     int n[3];
     for (int i = 0; i < 3; i++) {
         char out[16]; snprintf(out, sizeof out, "acc%s", micro[i]);
-        ran r = run("train " DATA "train.steps=6 train.batch=8 train.micro_batch=%s optim.lr=0.002 optim.warmup=0 optim.clip=0.5 train.seed=3 out=%s --quiet", at("text"), micro[i], at(out));
+        ran r =
+            run("train " DATA
+                "train.steps=6 train.batch=8 train.micro_batch=%s optim.lr=0.002 optim.warmup=0 optim.clip=0.5 train.seed=3 out=%s --quiet",
+                at("text"), micro[i], at(out));
         LM_CHECK_RC(r, 0); done(&r);
         n[i] = read_metrics(out, loss[i], norm[i], 8);
         LM_CHECK(n[i] == 6);
     }
     for (int i = 1; i < 3; i++) {
-        /* The first step is on equal weights: loss and gradient are one sum in another order. (metrics.jsonl gives six digits of the norm, nine of the loss.) */
+        /* The first step is on equal weights: loss and gradient are one sum in another order. (metrics.jsonl gives six digits of the norm,
+         * nine of the loss.) */
         for (int s = 0; s < 6; s++) LM_CHECK_NEAR(loss[i][s], loss[0][s], (s ? 3e-6 : 1e-6) * loss[0][s]);
         LM_CHECK_NEAR(norm[i][0], norm[0][0], 2e-6 * norm[0][0]);
     }

@@ -93,7 +93,8 @@ static void test_ten_kills(void) {
     LM_CHECK(lines == STEPS + 3 && pa && pb && !*pa && !*pb);
     free(a); free(b);
     char cmd[600]; snprintf(cmd, sizeof cmd, "test -z \"$(find '%s' -name '*.tmp*')\"", at("killed"));
-    if (system(cmd)) { lm_t_fail++; snprintf(cmd, sizeof cmd, "find '%s' -name '*.tmp*'", at("killed")); if (system(cmd)) printf("?\n"); }   /* what a kill left half-written is gone */
+    /* what a kill left half-written is gone */
+    if (system(cmd)) { lm_t_fail++; snprintf(cmd, sizeof cmd, "find '%s' -name '*.tmp*'", at("killed")); if (system(cmd)) printf("?\n"); }
 }
 static void test_stop_and_resume(void) {
     NEED_PROGRAM();
@@ -172,7 +173,9 @@ static void test_verify(void) {
     /* Recorded weights that no such steps give: a checkpoint of another seed under this one's name. */
     json_t *o = json_of(run("train " ARGS "out=%s train.seed=2 train.checkpoint_every=10 --json --quiet", at("text"), at("seed2")));
     json_decref(o);
-    snprintf(cmd, sizeof cmd, "cp -r '%s' '%s' && rm -r '%s/checkpoints/step-00000020' && cp -r '%s/checkpoints/step-00000020' '%s/checkpoints/'", at("plain"), at("forged"), at("forged"), at("seed2"), at("forged"));
+    snprintf(cmd, sizeof cmd,
+             "cp -r '%s' '%s' && rm -r '%s/checkpoints/step-00000020' && cp -r '%s/checkpoints/step-00000020' '%s/checkpoints/'",
+             at("plain"), at("forged"), at("forged"), at("seed2"), at("forged"));
     LM_CHECK(!system(cmd));
     LM_REFUSED(run("verify %s --steps 10:20 --quiet", at("forged")), 3, "steps 10 to 20 give weights");
     size_t n; char *p = get_file(at("forged/checkpoints/step-00000030/optimizer.safetensors"), &n);
@@ -183,12 +186,22 @@ static void test_verify(void) {
 static void test_outputs(void) {
     NEED_PROGRAM();
     want();
-    static const char *const left[] = { "config.yaml", "tokenizer.json", "metrics.jsonl", "model.safetensors", "config.json", "loss.svg", "best/model.safetensors", "checkpoints/latest" };
-    for (int i = 0; i < LM_COUNT(left); i++) { char p[128]; snprintf(p, sizeof p, "plain/%s", left[i]); if (!there(at(p))) { lm_t_fail++; printf("%s is missing\n", p); } }
+    static const char *const left[] = { "config.yaml", "tokenizer.json", "metrics.jsonl",          "model.safetensors",
+                                        "config.json", "loss.svg",       "best/model.safetensors", "checkpoints/latest" };
+    for (int i = 0; i < LM_COUNT(left); i++) {
+        char p[128];
+        snprintf(p, sizeof p, "plain/%s", left[i]);
+        if (!there(at(p))) {
+            lm_t_fail++;
+            printf("%s is missing\n", p);
+        }
+    }
     json_t *j = json_of(run("report %s --json", at("plain")));
     LM_CHECK(num(j, "steps") == STEPS && num(j, "loss") < num(j, "first_loss") && there(at("plain/report.html")));
     json_decref(j);
-    j = json_of(run("run %s --prompt \"the cat\" --max-tokens 8 --temperature 0 --json", at("plain"))); LM_CHECK(json_array_size(json_object_get(j, "tokens")) >= 1); json_decref(j);
+    j = json_of(run("run %s --prompt \"the cat\" --max-tokens 8 --temperature 0 --json", at("plain")));
+    LM_CHECK(json_array_size(json_object_get(j, "tokens")) >= 1);
+    json_decref(j);
     j = json_of(run("eval %s --data %s --json --quiet", at("plain"), at("text"))); LM_CHECK(num(j, "bpb") > 0 && num(j, "bpb") < 4); json_decref(j);
     j = json_of(run("train %s out=%s --json --quiet", at("plain/config.yaml"), at("again")));        /* the resolved configuration repeats the run */
     LM_CHECK_STR(str(j, "weights_hash"), want());
@@ -209,7 +222,11 @@ static void test_outputs(void) {
     LM_REFUSED(run("train " ARGS "out=%s data.mix=%s", at("text"), at("x"), at("other")), 2, "PATH:WEIGHT");
     LM_REFUSED(run("train " ARGS "out=%s data.mix=%s:-1", at("text"), at("x"), at("other")), 2, "positive weight");
     LM_REFUSED(run("train " ARGS "out=%s data.mix=%s:1", at("text"), at("x"), at("nothing")), 2, "nothing");
-    ran r = run("train " ARGS "out=%s --dry-run", at("text"), at("dry")); LM_CHECK_RC(r, 0); LM_CHECK(strstr(r.out, "plan:") && !there(at("dry"))); done(&r);
+    ran r = run("train " ARGS "out=%s --dry-run", at("text"), at("dry"));
+    LM_CHECK_RC(r, 0);
+    LM_CHECK(strstr(r.out, "plan:") && !there(at("dry")));
+    done(&r);
     LM_REFUSED(run("report %s", root), 2, "metrics.jsonl");
 }
-LM_TEST_MAIN(LM_T1(test_threads), LM_T1(test_ten_kills), LM_T1(test_stop_and_resume), LM_T1(test_refusals), LM_T1(test_full_disk), LM_T1(test_verify), LM_T1(test_outputs))
+LM_TEST_MAIN(LM_T1(test_threads), LM_T1(test_ten_kills), LM_T1(test_stop_and_resume), LM_T1(test_refusals), LM_T1(test_full_disk),
+             LM_T1(test_verify), LM_T1(test_outputs))

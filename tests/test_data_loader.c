@@ -28,7 +28,8 @@ static void check_mix(const double *w, int n) {
     lm_ctx_free(ctx);
 }
 static void test_mix(void) {
-    const double a[] = { 1 }, b[] = { 0.7, 0.3 }, c[] = { 1, 1, 1 }, d[] = { 3.14159, 2.71828, 0.57721, 0.01 }, e[] = { 1e-4, 1 }, f[] = { 0.9, 0.05, 0.03, 0.02 };
+    const double a[] = { 1 }, b[] = { 0.7, 0.3 }, c[] = { 1, 1, 1 }, d[] = { 3.14159, 2.71828, 0.57721, 0.01 }, e[] = { 1e-4, 1 },
+                 f[] = { 0.9, 0.05, 0.03, 0.02 };
     check_mix(a, 1); check_mix(b, 2); check_mix(c, 3); check_mix(d, 4); check_mix(e, 2); check_mix(f, 4);
     lm_rng r = lm_rng_of(3, "weights");
     for (int k = 0; k < 6; k++) {
@@ -129,7 +130,9 @@ static void check_loader(corpus *c, int64_t first, int64_t count, int64_t seq, b
     int64_t n = count ? count : c->n - first, windows = n / seq;
     lm_loader *l;
     lm_batch b;
-    LM_NEED_OK(ctx, lm_loader_new(&l, ctx, &(lm_loader_opts){ .sources = &src, .n_source = 1, .seq = seq, .seed = 42, .mask_docs = mask, .shuffle = shuffle }));
+    LM_NEED_OK(ctx, lm_loader_new(&l, ctx,
+                                  &(lm_loader_opts){
+                                      .sources = &src, .n_source = 1, .seq = seq, .seed = 42, .mask_docs = mask, .shuffle = shuffle }));
     LM_CHECK(lm_loader_epoch_seqs(l) == windows);
     LM_NEED_OK(ctx, lm_batch_alloc(ctx, &b, 3, seq));
     int *seen = calloc((size_t)windows * 2, sizeof *seen);
@@ -198,7 +201,9 @@ static void test_odd_documents(void) {
 static bool rows_equal(const lm_batch *a, int64_t ra, const lm_batch *b, int64_t rb) {
     int64_t n = a->seq, x = ra * n, y = rb * n;
     for (int64_t t = 0; t < n; t++)
-        if (a->tokens[x + t] != b->tokens[y + t] || a->target[x + t] != b->target[y + t] || a->pos[x + t] != b->pos[y + t] || a->start[x + t] - (int32_t)x != b->start[y + t] - (int32_t)y) return false;
+        if (a->tokens[x + t] != b->tokens[y + t] || a->target[x + t] != b->target[y + t] || a->pos[x + t] != b->pos[y + t] ||
+            a->start[x + t] - (int32_t)x != b->start[y + t] - (int32_t)y)
+            return false;
     return true;
 }
 /* Resuming at i is continuing; any number of ranks sees the same sequences; two loaders agree; shares are kept in each batch. */

@@ -32,7 +32,8 @@ static void test_layout(void) {
         uint8_t *b = (uint8_t *)t_read(t_path("a.shard"), &n), *t = b + n - 80;
         size_t ids = ((size_t)(wide ? 4 : 2) * 30 + 7) / 8 * 8;
         LM_CHECK(n == 64 + ids + 6 * 8 + 80 && sum.size == (int64_t)n && sum.tokens == 30 && sum.docs == 5 && sum.bytes == 100);
-        LM_CHECK(!memcmp(b, "loamshrd", 8) && le(b + 8, 4) == 1 && le(b + 12, 4) == (wide ? 32 : 16) && le(b + 16, 4) == (uint64_t)k.vocab && le(b + 20, 4) == 7);
+        LM_CHECK(!memcmp(b, "loamshrd", 8) && le(b + 8, 4) == 1 && le(b + 12, 4) == (wide ? 32 : 16) &&
+                 le(b + 16, 4) == (uint64_t)k.vocab && le(b + 20, 4) == 7);
         LM_CHECK(le(b + 24, 8) == kind.tok.lo && le(b + 32, 8) == kind.tok.hi);
         for (int i = 40; i < 64; i++) LM_CHECK(b[i] == 0);
         for (int d = 0, at = 0; d < 5; at += d++ * 3) {
@@ -48,12 +49,20 @@ static void test_layout(void) {
         LM_CHECK(le(t + 64, 8) == own.lo && le(t + 72, 8) == own.hi);
         lm_shard s;
         LM_CHECK_OK(ctx, lm_shard_parse(ctx, "a", b, n, &s));
-        LM_CHECK(s.wide == wide && s.n_docs == 5 && s.eos == 7 && lm_shard_doc_of(&s, 0) == 1 && lm_shard_doc_of(&s, 29) == 4 && lm_shard_doc_of(&s, 3) == 2);
+        LM_CHECK(s.wide == wide && s.n_docs == 5 && s.eos == 7 && lm_shard_doc_of(&s, 0) == 1 && lm_shard_doc_of(&s, 29) == 4 &&
+                 lm_shard_doc_of(&s, 3) == 2);
         LM_CHECK_OK(ctx, lm_shard_verify(ctx, "a", b, n));
         /* counts that do not fit the size, offsets that do not rise, under a hash that fits */
-        const struct { size_t at; uint64_t v; const char *says; } lie[] = { { n - 72, 40, "do not hold" }, { n - 72, UINT64_MAX, "do not hold" }, { n - 64, 4, "do not hold" }, { n - 64, (uint64_t)1 << 61, "do not hold" },
-            { n - 56, UINT64_MAX, "do not hold" }, { 16, 0, "vocabulary" }, { 12, 300ull << 32 | 24, "24 bits" },
-            { 64 + ids + 8, 31, "rise" }, { 64 + ids + 40, 29, "rise" }, { 64 + ids, 1, "rise" }, { 64 + ids + 16, UINT64_MAX, "rise" } };
+        const struct {
+            size_t at;
+            uint64_t v;
+            const char *says;
+        } lie[] = { { n - 72, 40, "do not hold" },         { n - 72, UINT64_MAX, "do not hold" },
+                    { n - 64, 4, "do not hold" },          { n - 64, (uint64_t)1 << 61, "do not hold" },
+                    { n - 56, UINT64_MAX, "do not hold" }, { 16, 0, "vocabulary" },
+                    { 12, 300ull << 32 | 24, "24 bits" },  { 64 + ids + 8, 31, "rise" },
+                    { 64 + ids + 40, 29, "rise" },         { 64 + ids, 1, "rise" },
+                    { 64 + ids + 16, UINT64_MAX, "rise" } };
         for (int i = 0; i < LM_COUNT(lie); i++) {
             uint64_t was;
             memcpy(&was, b + lie[i].at, 8);
@@ -143,10 +152,14 @@ static void test_damage(void) {
     LM_CHECK(!found(ctx, t_path("out"), ""));
     /* the index */
     char *index = t_read(t_path("out/index.json"), &m);
-    for (size_t cut = 0; cut + 2 < m; cut += 1 + m / 17) { t_write(t_path("out/index.json"), index, cut); LM_CHECK(found(ctx, t_path("out"), "index.json")); }
-    const struct { const char *from, *to, *says; } edit[] = {
-        { "loam shards", "loam shores", "wanted \"loam shards\"" }, { "\"00001.shard\"", "\"../x.shard\"", "name of a file" }, { "\"00001.shard\"", "\".1.shard\"", "name of a file" },
-        { "\"vocab\": 280", "\"vocab\": 281", "another tokenizer" }, { "\"hash\": \"", "\"hash\": \"g", "hexadecimal" }, { "\"version\": 1", "\"version\": 2", "outside" } };
+    for (size_t cut = 0; cut + 2 < m; cut += 1 + m / 17) {
+        t_write(t_path("out/index.json"), index, cut);
+        LM_CHECK(found(ctx, t_path("out"), "index.json"));
+    }
+    const struct { const char *from, *to, *says;
+    } edit[] = { { "loam shards", "loam shores", "wanted \"loam shards\"" }, { "\"00001.shard\"", "\"../x.shard\"", "name of a file" },
+                 { "\"00001.shard\"", "\".1.shard\"", "name of a file" },    { "\"vocab\": 280", "\"vocab\": 281", "another tokenizer" },
+                 { "\"hash\": \"", "\"hash\": \"g", "hexadecimal" },         { "\"version\": 1", "\"version\": 2", "outside" } };
     for (int i = 0; i < LM_COUNT(edit); i++) {
         char *at = strstr(index, edit[i].from);
         LM_CHECK(at);
@@ -260,7 +273,12 @@ static void test_kinds(void) {
     }
     t_write(t_path("folder/.hidden.txt"), "x", 1);
     t_write(t_path("folder/other.bin"), "x", 1);
-    for (int pass = 0; pass < 2; pass++) for (int i = 0; i < 30; i++) if ((i % 3 == 0) == pass && d[i].n) { lm_hasher_add(hh, &d[i].n, sizeof d[i].n); lm_hasher_add(hh, d[i].p, d[i].n); }
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < 30; i++)
+            if ((i % 3 == 0) == pass && d[i].n) {
+                lm_hasher_add(hh, &d[i].n, sizeof d[i].n);
+                lm_hasher_add(hh, d[i].p, d[i].n);
+            }
     LM_CHECK_OK(ctx, sum_path(ctx, t_path("folder"), NULL, &h, &n));
     LM_CHECK(lm_hash_same(h, lm_hasher_get(hh)));
     lm_hasher_free(hh);
@@ -276,7 +294,8 @@ static void test_kinds(void) {
     LM_CHECK_ERR(ctx, sum_path(ctx, t_path("f.jsonl"), NULL, &h, &n), LM_E_DATA, "f.jsonl:1: JSON: /text: wanted a string");
     LM_CHECK_ERR(ctx, sum_path(ctx, t_path("f.jsonl"), "body", &h, &n), LM_E_DATA, "/body: missing");
     /* what is wrong, and where */
-    const char bad1[] = "{\"text\": \"fine\"}\n\n{\"text\": \"not\"\n", bad2[] = "{\"text\": \"fine\"}\n{\"text\": \"\xff\"}\n", bad3[] = "{\"text\": \"fine\"}\n[1]\n";
+    const char bad1[] = "{\"text\": \"fine\"}\n\n{\"text\": \"not\"\n", bad2[] = "{\"text\": \"fine\"}\n{\"text\": \"\xff\"}\n",
+               bad3[] = "{\"text\": \"fine\"}\n[1]\n";
     t_write(t_path("bad.jsonl"), bad1, sizeof bad1 - 1);
     LM_CHECK_ERR(ctx, sum_path(ctx, t_path("bad.jsonl"), NULL, &h, &n), LM_E_DATA, "bad.jsonl:3: JSON:1:");
     t_write(t_path("bad.jsonl"), bad2, sizeof bad2 - 1);
@@ -338,7 +357,10 @@ static void test_batches(void) {
             int k = from;
             for (lm_doc_batch b; !lm_docs_next(x, want[w], &b) && b.n;)
                 for (int i = 0; i < b.n; i++, k++) {
-                    bool same = k < N && b.doc[i].n == d[k].n && !memcmp(b.doc[i].text, d[k].p, d[k].n) && b.doc[i].at_file.record == (k < 100 ? k : k == 100 ? 0 : k - 101);
+                    bool same = k < N && b.doc[i].n == d[k].n && !memcmp(b.doc[i].text, d[k].p, d[k].n) &&
+                                b.doc[i].at_file.record == (k < 100    ? k
+                                                            : k == 100 ? 0
+                                                                       : k - 101);
                     if (!same) { LM_CHECK(same); k = N + 1; break; }
                 }
             LM_CHECK(k == N);

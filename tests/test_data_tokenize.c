@@ -1,4 +1,5 @@
-/* test_data_tokenize.c — lm_data_tokenize: equal bytes for any number of threads and after any kill, clear errors and no litter when something fails. */
+/* test_data_tokenize.c — lm_data_tokenize: equal bytes for any number of threads and after any kill, clear errors and no litter when
+ * something fails. */
 #include "data_test.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -78,7 +79,11 @@ static void test_split(void) {
             int64_t n = (int64_t)d[i].n + 1;
             if (at[k] + n > lm_shards_tokens(s[k]) || lm_shards_get(s[k], at[k], n, id)) continue;
             hit = lm_tok_is_eos(tok, id[n - 1]);
-            for (int64_t t = 0; t + 1 < n && hit; t++) { size_t len; const char *p = lm_tok_piece(tok, id[t], &len); hit = len == 1 && *p == d[i].p[t]; }
+            for (int64_t t = 0; t + 1 < n && hit; t++) {
+                size_t len;
+                const char *p = lm_tok_piece(tok, id[t], &len);
+                hit = len == 1 && *p == d[i].p[t];
+            }
             if (hit) at[k] += n;
         }
         bad += !hit;
@@ -114,8 +119,8 @@ static void *killer(void *ud) {
     kill(getpid(), SIGKILL);
     return NULL;
 }
-/* In a process of its own. exact: from its nth call on files nothing reaches the disk, then it is killed; else it is killed at about that call, in the midst
- * of whatever it does. True: killed before it had finished. */
+/* In a process of its own. exact: from its nth call on files nothing reaches the disk, then it is killed; else it is killed at about that
+ * call, in the midst of whatever it does. True: killed before it had finished. */
 static bool run_killed(const char *out, uint64_t n, bool exact) {
     fflush(stdout);
     pid_t pid = fork();
@@ -141,7 +146,8 @@ static void test_kill_and_resume(void) {
     uint64_t calls = lm_file_calls();
     LM_NEED_OK(ctx, tokenize(ctx, t_path("whole")));
     calls = lm_file_calls() - calls;
-    lm_ctx_free(ctx);                                                   /* its threads end before a fork: a child of several threads may not start its own */
+    /* its threads end before a fork: a child of several threads may not start its own */
+    lm_ctx_free(ctx);
     lm_hash128_t want = t_tree(t_path("whole"), &files);
     lm_rng r = lm_rng_of(17, "kills");
     enum { EXACT = 24, ALL = 32 };
@@ -344,7 +350,13 @@ static void test_faults(void) {
     LM_NEED_OK(ctx, tokenize(ctx, t_path("whole")));
     lm_hash128_t want = t_tree(t_path("whole"), &files);
     lm_tok *tok = t_tok(ctx, 290);
-    const struct { int err; lm_err code; const char *says; } kind[] = { { ENOSPC, LM_E_NOSPACE, "No space left" }, { EIO, LM_E_IO, "Input/output error" }, { EACCES, LM_E_IO, "Permission denied" } };
+    const struct {
+        int err;
+        lm_err code;
+        const char *says;
+    } kind[] = { { ENOSPC, LM_E_NOSPACE, "No space left" },
+                 { EIO, LM_E_IO, "Input/output error" },
+                 { EACCES, LM_E_IO, "Permission denied" } };
     uint64_t calls = lm_file_calls();
     lm_tokenize_opts o = opts(t_path("count"));
     LM_CHECK_OK(ctx, lm_data_tokenize(ctx, tok, &o));
@@ -360,7 +372,10 @@ static void test_faults(void) {
         failed += e != LM_OK;
         /* lm_dir_make asks what is there when it cannot make a folder; if that fails it can only say "exists" */
         bool vague = strstr(lm_error(ctx), "File exists") != NULL;
-        if (e && e != LM_E_CONFIG && !vague && (e != kind[which].code || !strstr(lm_error(ctx), kind[which].says))) { lm_t_fail++; printf("call %d: %s: %s\n", (int)k, lm_err_name(e), lm_error(ctx)); }
+        if (e && e != LM_E_CONFIG && !vague && (e != kind[which].code || !strstr(lm_error(ctx), kind[which].says))) {
+            lm_t_fail++;
+            printf("call %d: %s: %s\n", (int)k, lm_err_name(e), lm_error(ctx));
+        }
         LM_CHECK(!has_litter(out));
         LM_CHECK_OK(ctx, lm_data_tokenize(ctx, tok, &o));
         if (!lm_hash_same(t_tree(out, &files), want)) { lm_t_fail++; printf("after a fault at call %d the folder differs\n", (int)k); }
@@ -401,11 +416,16 @@ static void test_allocations(void) {
         lm_mem_fail_at(ctx, 0, false);
         lm_mem_ledger(ctx, &after);
         if (e != LM_E_NOMEM) { lm_t_fail++; printf("allocation %d: %s %s\n", (int)k, lm_err_name(e), lm_error(ctx)); }
-        if (before.now[LM_MEM_DATA] != after.now[LM_MEM_DATA] || before.now[LM_MEM_IO] != after.now[LM_MEM_IO]) { lm_t_fail++; printf("allocation %d: something leaked\n", (int)k); break; }
+        if (before.now[LM_MEM_DATA] != after.now[LM_MEM_DATA] || before.now[LM_MEM_IO] != after.now[LM_MEM_IO]) {
+            lm_t_fail++;
+            printf("allocation %d: something leaked\n", (int)k);
+            break;
+        }
         LM_CHECK(!has_litter(t_path("out")));
     }
     lm_tok_free(tok);
     lm_ctx_free(ctx);
     t_done();
 }
-LM_TEST_MAIN(LM_T1(test_threads), LM_T1(test_split), LM_T1(test_kill_and_resume), LM_T1(test_what_is_kept), LM_T1(test_on_error), LM_T1(test_no_eos), LM_T1(test_faults), LM_T1(test_allocations))
+LM_TEST_MAIN(LM_T1(test_threads), LM_T1(test_split), LM_T1(test_kill_and_resume), LM_T1(test_what_is_kept), LM_T1(test_on_error),
+             LM_T1(test_no_eos), LM_T1(test_faults), LM_T1(test_allocations))

@@ -26,9 +26,15 @@ static void test_against_kernel(void) {
     fclose(f);
     LM_CHECK(found);
     uint64_t has = lm_cpu_features();
-    static const struct { int bit; const char *need[6]; } t[] = {
-        { LM_CPU_AVX2, { "avx2", "fma", "f16c" } }, { LM_CPU_AVXVNNI, { "avx_vnni" } }, { LM_CPU_AVX512, { "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd" } },
-        { LM_CPU_AVX512_VNNI, { "avx512_vnni" } }, { LM_CPU_AVX512_BF16, { "avx512_bf16" } }, { LM_CPU_AMX_BF16, { "amx_tile", "amx_bf16" } }, { LM_CPU_AMX_INT8, { "amx_tile", "amx_int8" } },
+    static const struct { int bit; const char *need[6];
+    } t[] = {
+        { LM_CPU_AVX2, { "avx2", "fma", "f16c" } },
+        { LM_CPU_AVXVNNI, { "avx_vnni" } },
+        { LM_CPU_AVX512, { "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd" } },
+        { LM_CPU_AVX512_VNNI, { "avx512_vnni" } },
+        { LM_CPU_AVX512_BF16, { "avx512_bf16" } },
+        { LM_CPU_AMX_BF16, { "amx_tile", "amx_bf16" } },
+        { LM_CPU_AMX_INT8, { "amx_tile", "amx_int8" } },
     };
     for (int i = 0; i < LM_COUNT(t); i++) {
         bool kernel = true;
@@ -54,7 +60,8 @@ static void test_levels(void) {
     }
     LM_CHECK(!lm_cpu_isa_names()[LM_COUNT(names)] && below == (1u << LM_CPU_N) - 1);
     LM_CHECK(lm_cpu_mask_of("portable") == LM_CPU_PORTABLE && !lm_cpu_mask_of("sse9") && !lm_cpu_mask_of(""));
-    LM_CHECK(!(lm_cpu_mask_of("avx2") & LM_CPU_AVX512) && (lm_cpu_mask_of("avx512") & LM_CPU_AVX512_VNNI) && !(lm_cpu_mask_of("avx512") & LM_CPU_AVX512_BF16));
+    LM_CHECK(!(lm_cpu_mask_of("avx2") & LM_CPU_AVX512) && (lm_cpu_mask_of("avx512") & LM_CPU_AVX512_VNNI) &&
+             !(lm_cpu_mask_of("avx512") & LM_CPU_AVX512_BF16));
     LM_CHECK_STR(lm_cpu_isa_of(LM_CPU_PORTABLE | LM_CPU_AVX512), "portable");      /* a gap below ends the climb */
     LM_CHECK_STR(lm_cpu_feature_name(3), "avx512");
     LM_CHECK_STR(lm_cpu_feature_name(-1), "");
@@ -73,8 +80,14 @@ static void test_threads(void) {
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-__attribute__((target("avx512f,avx512vnni"))) static int vnni_sum(void) { return _mm512_reduce_add_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(3), _mm512_set1_epi8(-2))); }
-__attribute__((target("avx2,fma"))) static float fma_sum(void) { float o[8]; _mm256_storeu_ps(o, _mm256_fmadd_ps(_mm256_set1_ps(2), _mm256_set1_ps(3), _mm256_set1_ps(1))); return o[7]; }
+__attribute__((target("avx512f,avx512vnni"))) static int vnni_sum(void) {
+    return _mm512_reduce_add_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(3), _mm512_set1_epi8(-2)));
+}
+__attribute__((target("avx2,fma"))) static float fma_sum(void) {
+    float o[8];
+    _mm256_storeu_ps(o, _mm256_fmadd_ps(_mm256_set1_ps(2), _mm256_set1_ps(3), _mm256_set1_ps(1)));
+    return o[7];
+}
 /* One tile product of 16x64 by 64x16 int8: each element 64 * 2 * 3. */
 __attribute__((target("amx-tile,amx-int8"))) static int tile_product(void) {
     struct { uint8_t palette, start, reserved[14]; uint16_t colsb[16]; uint8_t rows[16]; } cfg = { .palette = 1 };

@@ -3,7 +3,20 @@
 #include "eval/perplexity.h"
 #include "format/json.h"
 
-typedef struct { lm_ctx *ctx; lm_weights *w; lm_store *store; lm_engine *e; lm_tok *tok; json_t *v; lm_jv root; const char *text; size_t n; int32_t *ids; int64_t n_ids; size_t base; } rig;
+typedef struct {
+    lm_ctx *ctx;
+    lm_weights *w;
+    lm_store *store;
+    lm_engine *e;
+    lm_tok *tok;
+    json_t *v;
+    lm_jv root;
+    const char *text;
+    size_t n;
+    int32_t *ids;
+    int64_t n_ids;
+    size_t base;
+} rig;
 static lm_err rig_new(rig *r, const char *model, int threads, int64_t context) {
     char path[700];
     *r = (rig){0};
@@ -14,7 +27,8 @@ static lm_err rig_new(rig *r, const char *model, int threads, int64_t context) {
     LM_TRY(lm_weights_open(&r->w, r->ctx, path));
     LM_TRY(lm_store_new(&r->store, r->ctx));
     LM_TRY(lm_weights_load(r->w, r->store, &(lm_load_opts){ .dtype = LM_F32 }));
-    LM_TRY(lm_engine_new(&r->e, r->ctx, lm_weights_cfg(r->w), r->store, &(lm_engine_opts){ .context = context, .chunk = 50, .mm = LM_F32, .kv = LM_F32 }));
+    LM_TRY(lm_engine_new(&r->e, r->ctx, lm_weights_cfg(r->w), r->store,
+                         &(lm_engine_opts){ .context = context, .chunk = 50, .mm = LM_F32, .kv = LM_F32 }));
     snprintf(path, sizeof path, "%s/models/gpt2", LM_FIXTURES);
     LM_TRY(lm_tok_open(r->ctx, path, NULL, &r->tok));
     snprintf(path, sizeof path, "%s/eval/perplexity.json", LM_FIXTURES);
@@ -25,7 +39,10 @@ static lm_err rig_new(rig *r, const char *model, int threads, int64_t context) {
     LM_TRY(lm_json_arr(&r->root, "ids", LM_JSON_NEED, &a));
     r->n_ids = (int64_t)lm_json_len(&a);
     r->ids = calloc((size_t)r->n_ids, sizeof *r->ids);
-    for (int64_t i = 0, v = 0; i < r->n_ids; i++, r->ids[i - 1] = (int32_t)v) { LM_TRY(lm_json_item(&a, (size_t)i, &x)); LM_TRY(lm_json_as_int(&x, 0, 319, &v)); }
+    for (int64_t i = 0, v = 0; i < r->n_ids; i++, r->ids[i - 1] = (int32_t)v) {
+        LM_TRY(lm_json_item(&a, (size_t)i, &x));
+        LM_TRY(lm_json_as_int(&x, 0, 319, &v));
+    }
     return LM_OK;
 }
 static void rig_free(rig *r) {

@@ -14,11 +14,19 @@ static lm_err touch(const uint8_t *p, size_t n) {
         lm_gguf_type type, item; int64_t k, v; double d; bool b; const char *s; size_t len; lm_gguf_nums a, f; lm_gguf_strs ss;
         const char *key = lm_gguf_key(g, i, &type, &item, &k);
         int good = 0;
-        good += !lm_gguf_int(g, key, true, 0, INT64_MIN, INT64_MAX, &v); good += !lm_gguf_num(g, key, true, 0, &d); good += !lm_gguf_bool(g, key, true, false, &b);
+        good += !lm_gguf_int(g, key, true, 0, INT64_MIN, INT64_MAX, &v);
+        good += !lm_gguf_num(g, key, true, 0, &d);
+        good += !lm_gguf_bool(g, key, true, false, &b);
         if (!lm_gguf_str(g, key, true, NULL, &s, &len)) { h = t_fnv(s, len + 1, h); good++; }
         if (!lm_gguf_arr_int(g, key, true, &a)) { for (int64_t j = -1; j <= a.n; j++) h += (uint64_t)lm_gguf_nums_int(&a, j); good++; }
         if (!lm_gguf_arr_num(g, key, true, &f)) { for (int64_t j = -1; j <= f.n; j++) h += lm_gguf_nums_num(&f, j) > 0; good++; }
-        if (!lm_gguf_arr_str(g, key, true, &ss)) { for (int64_t j = 0; j < ss.n; j++) { s = lm_gguf_strs_at(&ss, j, &len); h = t_fnv(s, len, h); } good++; }
+        if (!lm_gguf_arr_str(g, key, true, &ss)) {
+            for (int64_t j = 0; j < ss.n; j++) {
+                s = lm_gguf_strs_at(&ss, j, &len);
+                h = t_fnv(s, len, h);
+            }
+            good++;
+        }
         if (!good && type != LM_GGUF_U64) abort();         /* every type has a getter (a u64 may be out of int's range: then num took it) */
     }
     lm_gguf_close(g);
@@ -29,8 +37,15 @@ static void test_small(void) {
     lm_gguf *g; int64_t v = 5; double d; bool b; const char *s; size_t n; lm_gguf_nums a; lm_gguf_strs ss; const lm_gguf_tensor *t;
     LM_NEED_OK(ctx, lm_gguf_open(&g, ctx, t_fix("small.gguf")));
     LM_CHECK(lm_gguf_version(g) == 3 && lm_gguf_alignment(g) == 64 && lm_gguf_count(g) == 4);
-    static const struct { const char *key; int64_t v; } ints[] = { { "u8", 200 }, { "i8", -100 }, { "u16", 60000 }, { "i16", -30000 }, { "u32", 4000000000 }, { "i32", -2000000000 }, { "i64", -(1ll << 62) } };
-    for (int i = 0; i < LM_COUNT(ints); i++) { LM_CHECK_OK(ctx, lm_gguf_int(g, ints[i].key, true, 0, INT64_MIN, INT64_MAX, &v)); LM_CHECK(v == ints[i].v); }
+    static const struct {
+        const char *key;
+        int64_t v;
+    } ints[] = { { "u8", 200 },         { "i8", -100 },         { "u16", 60000 },       { "i16", -30000 },
+                 { "u32", 4000000000 }, { "i32", -2000000000 }, { "i64", -(1ll << 62) } };
+    for (int i = 0; i < LM_COUNT(ints); i++) {
+        LM_CHECK_OK(ctx, lm_gguf_int(g, ints[i].key, true, 0, INT64_MIN, INT64_MAX, &v));
+        LM_CHECK(v == ints[i].v);
+    }
     v = 5;
     LM_CHECK_ERR(ctx, lm_gguf_int(g, "u64", true, 0, INT64_MIN, INT64_MAX, &v), LM_E_RANGE, "key \"u64\"");
     LM_CHECK_ERR(ctx, lm_gguf_int(g, "u8", true, 0, 0, 100, &v), LM_E_RANGE, "key \"u8\" is 200, outside 0..100");
@@ -46,11 +61,15 @@ static void test_small(void) {
     LM_CHECK_OK(ctx, lm_gguf_bool(g, "yes", true, false, &b)); LM_CHECK(b);
     LM_CHECK_OK(ctx, lm_gguf_bool(g, "no", true, true, &b)); LM_CHECK(!b);
     LM_CHECK_OK(ctx, lm_gguf_str(g, "text", true, NULL, &s, &n)); LM_CHECK_STR(s, "gr\xc3\xbc\xc3\x9f dich"); LM_CHECK(n == strlen(s));
-    LM_CHECK_OK(ctx, lm_gguf_arr_int(g, "ints", true, &a)); LM_CHECK(a.n == 3 && lm_gguf_nums_int(&a, 1) == -2 && lm_gguf_nums_int(&a, 3) == 0 && lm_gguf_nums_int(&a, -1) == 0);
+    LM_CHECK_OK(ctx, lm_gguf_arr_int(g, "ints", true, &a));
+    LM_CHECK(a.n == 3 && lm_gguf_nums_int(&a, 1) == -2 && lm_gguf_nums_int(&a, 3) == 0 && lm_gguf_nums_int(&a, -1) == 0);
     LM_CHECK_OK(ctx, lm_gguf_arr_num(g, "floats", true, &a)); LM_CHECK(a.n == 2 && lm_gguf_nums_num(&a, 1) == 1.5);
     LM_CHECK_OK(ctx, lm_gguf_arr_int(g, "bools", true, &a)); LM_CHECK(a.n == 2 && lm_gguf_nums_int(&a, 0) == 1 && lm_gguf_nums_int(&a, 1) == 0);
     LM_CHECK_OK(ctx, lm_gguf_arr_str(g, "strings", true, &ss)); LM_CHECK(ss.n == 3);
-    s = lm_gguf_strs_at(&ss, 2, &n); LM_CHECK(n == 4 && !memcmp(s, "\xc3\x9f\xc3\x9f", 4)); lm_gguf_strs_at(&ss, 0, &n); LM_CHECK(n == 0 && !lm_gguf_strs_at(&ss, 3, &n));
+    s = lm_gguf_strs_at(&ss, 2, &n);
+    LM_CHECK(n == 4 && !memcmp(s, "\xc3\x9f\xc3\x9f", 4));
+    lm_gguf_strs_at(&ss, 0, &n);
+    LM_CHECK(n == 0 && !lm_gguf_strs_at(&ss, 3, &n));
     LM_CHECK_ERR(ctx, lm_gguf_arr_int(g, "strings", true, &a), LM_E_CONFIG, "array of string, wanted array of integers");
     LM_CHECK_ERR(ctx, lm_gguf_arr_str(g, "ints", true, &ss), LM_E_CONFIG, "wanted array of strings");
     LM_CHECK_ERR(ctx, lm_gguf_arr_num(g, "u8", true, &a), LM_E_CONFIG, "is of type u8");
@@ -58,16 +77,21 @@ static void test_small(void) {
     LM_CHECK(t->rank == 3 && t->dim[0] == 2 && t->dim[1] == 3 && t->dim[2] == 4 && t->bytes == 96 && t->type->dtype == LM_F32 && t->offset % 64 == 0);
     float f[2]; LM_CHECK_OK(ctx, lm_gguf_read(g, t, f, 88, 8)); LM_CHECK(f[0] == 22 && f[1] == 23);
     LM_CHECK_ERR(ctx, lm_gguf_read(g, t, f, 92, 8), LM_E_RANGE, "bytes 92+8 of tensor \"f32\"");
-    LM_NEED_OK(ctx, lm_gguf_need(g, "q8", &t)); LM_CHECK(t->rank == 2 && t->dim[0] == 2 && t->dim[1] == 64 && t->bytes == 136 && t->type->dtype == LM_QUANT);
+    LM_NEED_OK(ctx, lm_gguf_need(g, "q8", &t));
+    LM_CHECK(t->rank == 2 && t->dim[0] == 2 && t->dim[1] == 64 && t->bytes == 136 && t->type->dtype == LM_QUANT);
     LM_CHECK_STR(t->type->name, "Q8_0");
     LM_CHECK_ERR(ctx, lm_gguf_need(g, "q9", &t), LM_E_NOTFOUND, "no tensor \"q9\"");
     lm_gguf_close(g);
     t_end();
 }
 static void test_types(void) {      /* sizes against gguf-py's table as it was when this was written (Q8_1 is 36 in ggml itself, 40 there) */
-    static const int want[][3] = { { 0, 1, 4 }, { 1, 1, 2 }, { 2, 32, 18 }, { 3, 32, 20 }, { 6, 32, 22 }, { 7, 32, 24 }, { 8, 32, 34 }, { 9, 32, 36 }, { 10, 256, 84 }, { 11, 256, 110 }, { 12, 256, 144 },
-        { 13, 256, 176 }, { 14, 256, 210 }, { 15, 256, 292 }, { 16, 256, 66 }, { 17, 256, 74 }, { 18, 256, 98 }, { 19, 256, 50 }, { 20, 32, 18 }, { 21, 256, 110 }, { 22, 256, 82 }, { 23, 256, 136 }, { 24, 1, 1 },
-        { 25, 1, 2 }, { 26, 1, 4 }, { 27, 1, 8 }, { 28, 1, 8 }, { 29, 256, 56 }, { 30, 1, 2 }, { 34, 256, 54 }, { 35, 256, 66 }, { 39, 32, 17 }, { 40, 64, 36 }, { 41, 128, 18 } };
+    static const int want[][3] = { { 0, 1, 4 },      { 1, 1, 2 },      { 2, 32, 18 },    { 3, 32, 20 },    { 6, 32, 22 },
+                                   { 7, 32, 24 },    { 8, 32, 34 },    { 9, 32, 36 },    { 10, 256, 84 },  { 11, 256, 110 },
+                                   { 12, 256, 144 }, { 13, 256, 176 }, { 14, 256, 210 }, { 15, 256, 292 }, { 16, 256, 66 },
+                                   { 17, 256, 74 },  { 18, 256, 98 },  { 19, 256, 50 },  { 20, 32, 18 },   { 21, 256, 110 },
+                                   { 22, 256, 82 },  { 23, 256, 136 }, { 24, 1, 1 },     { 25, 1, 2 },     { 26, 1, 4 },
+                                   { 27, 1, 8 },     { 28, 1, 8 },     { 29, 256, 56 },  { 30, 1, 2 },     { 34, 256, 54 },
+                                   { 35, 256, 66 },  { 39, 32, 17 },   { 40, 64, 36 },   { 41, 128, 18 } };
     int n = 0;
     while (lm_ggml_at(n)) n++;
     LM_CHECK(n == LM_COUNT(want));
@@ -82,7 +106,9 @@ static void test_real(void) {
     static const char *const files[] = { "bert-bge", "deepseek-llm", "falcon", "gpt-2", "llama-spm", "phi-3", "starcoder" };
     int seen = 0;
     for (int i = 0; i < LM_COUNT(files); i++) {
-        char name[64], rel[128], got[256]; snprintf(name, sizeof name, "ggml-vocab-%s.gguf", files[i]); snprintf(rel, sizeof rel, "tokenizers/llama.cpp/%s", name);
+        char name[64], rel[128], got[256];
+        snprintf(name, sizeof name, "ggml-vocab-%s.gguf", files[i]);
+        snprintf(rel, sizeof rel, "tokenizers/llama.cpp/%s", name);
         const char *path = t_data(rel), *model; lm_gguf *g; lm_gguf_strs toks; lm_gguf_nums types; size_t n; uint64_t h = T_FNV, ht = T_FNV;
         if (!path) continue;
         LM_NEED_OK(ctx, lm_gguf_open(&g, ctx, path));
@@ -91,7 +117,8 @@ static void test_real(void) {
         LM_CHECK_OK(ctx, lm_gguf_arr_int(g, "tokenizer.ggml.token_type", false, &types));
         for (int64_t k = 0; k < toks.n; k++) { const char *s = lm_gguf_strs_at(&toks, k, &n); h = t_fnv(s, n, h); h = t_fnv("", 1, h); }
         for (int64_t k = 0; k < types.n; k++) { int32_t v = (int32_t)lm_gguf_nums_int(&types, k); ht = t_fnv(&v, 4, ht); }
-        snprintf(got, sizeof got, "%d %d %s %lld %016llx %016llx", lm_gguf_n_keys(g), lm_gguf_count(g), model, (long long)toks.n, (unsigned long long)h, (unsigned long long)ht);
+        snprintf(got, sizeof got, "%d %d %s %lld %016llx %016llx", lm_gguf_n_keys(g), lm_gguf_count(g), model, (long long)toks.n,
+                 (unsigned long long)h, (unsigned long long)ht);
         LM_CHECK_STR(got, t_expect("format_expect.txt", "gguf", name));
         lm_gguf_close(g);
         seen++;
@@ -121,7 +148,10 @@ static void test_split(void) {
         if (i == 1) LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("other.gguf"), p, n));
         if (i != 3) LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at(name), p, n));
         if (i == 1) LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("dup-00001-of-00003.gguf"), p, n));
-        if (i == 2) { LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("dup-00002-of-00003.gguf"), p, n)); LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("dup-00003-of-00003.gguf"), p, n)); }
+        if (i == 2) {
+            LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("dup-00002-of-00003.gguf"), p, n));
+            LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, t_at("dup-00003-of-00003.gguf"), p, n));
+        }
         lm_free(ctx, p);
     }
     LM_CHECK_ERR(ctx, lm_gguf_open(&g, ctx, t_at("other.gguf")), LM_E_CONFIG, "the first of 3 parts must be named");
@@ -160,7 +190,18 @@ static void test_malformed(void) {
     head(2, 0); tensor("b", 1, 8, 0, 0, 32); tensor("a", 2, 4, 2, 0, 0); data(64); LM_CHECK_OK(ctx, now());      /* out of order is fine */
     /* head */
     nB = 0; BAD(LM_E_FORMAT, "not a GGUF file"); raw("GGML", 4); u32(3); u64(0); u64(0); BAD(LM_E_FORMAT, "not a GGUF file");
-    nB = 0; raw("GGUF", 4); u32(1); u64(0); u64(0); BAD(LM_E_UNSUPPORTED, "version 1"); nB = 0; raw("GGUF", 4); u32(4); u64(0); u64(0); BAD(LM_E_UNSUPPORTED, "version 4");
+    nB = 0;
+    raw("GGUF", 4);
+    u32(1);
+    u64(0);
+    u64(0);
+    BAD(LM_E_UNSUPPORTED, "version 1");
+    nB = 0;
+    raw("GGUF", 4);
+    u32(4);
+    u64(0);
+    u64(0);
+    BAD(LM_E_UNSUPPORTED, "version 4");
     nB = 0; raw("GGUF", 4); u32(3u << 24); u64(0); u64(0); BAD(LM_E_UNSUPPORTED, "big-endian");
     /* counts that cannot fit */
     static const uint64_t huge[] = { UINT64_MAX, 1ull << 63, 1ull << 61, 1ull << 32, 1000 };
@@ -173,12 +214,29 @@ static void test_malformed(void) {
         head(0, 1); u64(huge[i]); raw("12345678901234567890", 20); BAD(LM_E_FORMAT, huge[i] > 65535 ? "a key of" : "ends inside a key");
         head(0, 1); str("a"); u32(9); u32(8); u64(1); u64(huge[i]); BAD(LM_E_FORMAT, "ends inside an array's string");
     }
-    nB = 0; raw("GGUF", 4); u32(3); u64(0); u64(1); str("a"); u32(9); u32(9); u64(1ull << 63); raw("12", 2);      /* tiny file, array of arrays of length 2^63 */
+    /* tiny file, array of arrays of length 2^63 */
+    nB = 0; raw("GGUF", 4); u32(3); u64(0); u64(1); str("a"); u32(9); u32(9); u64(1ull << 63); raw("12", 2);
     BAD(LM_E_UNSUPPORTED, "arrays of arrays");
     /* types */
-    head(0, 1); key("a", 13); u64(0); BAD(LM_E_FORMAT, "key \"a\": unknown type 13"); head(0, 1); key("a", UINT32_MAX); u64(0); BAD(LM_E_FORMAT, "unknown type");
+    head(0, 1);
+    key("a", 13);
+    u64(0);
+    BAD(LM_E_FORMAT, "key \"a\": unknown type 13");
+    head(0, 1);
+    key("a", UINT32_MAX);
+    u64(0);
+    BAD(LM_E_FORMAT, "unknown type");
     head(0, 1); key("a", 9); u32(13); u64(0); BAD(LM_E_FORMAT, "unknown item type 13");
-    head(0, 1); key("a", 7); raw("\x02", 1); BAD(LM_E_FORMAT, "a bool is 0 or 1, got 2"); head(0, 1); key("a", 9); u32(7); u64(2); raw("\x01\xff", 2); BAD(LM_E_FORMAT, "a bool is 0 or 1, got 255");
+    head(0, 1);
+    key("a", 7);
+    raw("\x02", 1);
+    BAD(LM_E_FORMAT, "a bool is 0 or 1, got 2");
+    head(0, 1);
+    key("a", 9);
+    u32(7);
+    u64(2);
+    raw("\x01\xff", 2);
+    BAD(LM_E_FORMAT, "a bool is 0 or 1, got 255");
     /* names */
     head(0, 2); key("a", 0); raw("x", 1); key("a", 0); raw("x", 1); BAD(LM_E_FORMAT, "key \"a\" is given twice");
     head(0, 1); key("", 0); raw("xx", 2); BAD(LM_E_FORMAT, "a key is empty"); head(0, 1); key("\xff", 0); raw("x", 1); BAD(LM_E_FORMAT, "not UTF-8");
@@ -192,17 +250,53 @@ static void test_malformed(void) {
     head(1, 1); key("general.alignment", 4); u32(1 << 20); tensor("a", 1, 8, 0, 0, 0); data(32); BAD(LM_E_FORMAT, "past the end");
     head(1, 0); tensor("a", 1, 4, 0, 0, 16); data(64); BAD(LM_E_FORMAT, "no multiple of the alignment 32");
     /* shapes and ranges */
-    head(1, 0); tensor("a", 5, 1, 1, 0, 0); data(32); BAD(LM_E_FORMAT, "rank 5"); head(1, 0); str("a"); u32(UINT32_MAX); raw("12345678901234567890", 20); BAD(LM_E_FORMAT, "rank 4294967295");
+    head(1, 0);
+    tensor("a", 5, 1, 1, 0, 0);
+    data(32);
+    BAD(LM_E_FORMAT, "rank 5");
+    head(1, 0);
+    str("a");
+    u32(UINT32_MAX);
+    raw("12345678901234567890", 20);
+    BAD(LM_E_FORMAT, "rank 4294967295");
     head(1, 0); tensor("a", 1, 1ull << 63, 0, 0, 0); data(32); BAD(LM_E_FORMAT, "dimension 0 is 9223372036854775808");
     head(1, 0); tensor("a", 2, 1ull << 32, 1ull << 32, 0, 0); data(32); BAD(LM_E_FORMAT, "needs more bytes than the file has");
     head(1, 0); tensor("a", 2, 1ull << 31, 1ull << 31, 0, 0); data(32); BAD(LM_E_FORMAT, "needs more bytes");        /* 2^62 × 4 wraps to 0 */
-    head(1, 0); tensor("a", 1, 1ull << 62, 0, 0, 0); data(32); BAD(LM_E_FORMAT, "needs more bytes"); head(1, 0); tensor("a", 1, 9, 0, 0, 0); data(32); BAD(LM_E_FORMAT, "past the end");
-    head(1, 0); tensor("a", 1, 8, 0, 0, 32); data(32); BAD(LM_E_FORMAT, "past the end"); head(1, 0); tensor("a", 1, 8, 0, 0, UINT64_MAX - 31); data(32); BAD(LM_E_FORMAT, "past the end");
+    head(1, 0);
+    tensor("a", 1, 1ull << 62, 0, 0, 0);
+    data(32);
+    BAD(LM_E_FORMAT, "needs more bytes");
+    head(1, 0);
+    tensor("a", 1, 9, 0, 0, 0);
+    data(32);
+    BAD(LM_E_FORMAT, "past the end");
+    head(1, 0);
+    tensor("a", 1, 8, 0, 0, 32);
+    data(32);
+    BAD(LM_E_FORMAT, "past the end");
+    head(1, 0);
+    tensor("a", 1, 8, 0, 0, UINT64_MAX - 31);
+    data(32);
+    BAD(LM_E_FORMAT, "past the end");
     head(1, 0); tensor("a", 1, 8, 0, 0, 1ull << 63); data(32); BAD(LM_E_FORMAT, "past the end");
     head(2, 0); tensor("a", 1, 16, 0, 0, 0); tensor("b", 1, 8, 0, 0, 32); data(64); BAD(LM_E_FORMAT, "tensors \"a\" and \"b\" overlap");
     head(2, 0); tensor("a", 1, 8, 0, 0, 0); tensor("b", 1, 8, 0, 0, 0); data(64); BAD(LM_E_FORMAT, "overlap");
-    head(1, 0); tensor("a", 1, 33, 0, 8, 0); data(64); BAD(LM_E_FORMAT, "33 columns are no multiple of the block of Q8_0 (32)"); head(1, 0); tensor("a", 0, 0, 0, 8, 0); data(64); BAD(LM_E_FORMAT, "1 columns");
-    head(1, 0); tensor("a", 1, 32, 0, 4, 0); data(64); BAD(LM_E_UNSUPPORTED, "retired tensor type 4"); head(1, 0); tensor("a", 1, 32, 0, 99, 0); data(64); BAD(LM_E_UNSUPPORTED, "tensor \"a\": unknown tensor type 99");
+    head(1, 0);
+    tensor("a", 1, 33, 0, 8, 0);
+    data(64);
+    BAD(LM_E_FORMAT, "33 columns are no multiple of the block of Q8_0 (32)");
+    head(1, 0);
+    tensor("a", 0, 0, 0, 8, 0);
+    data(64);
+    BAD(LM_E_FORMAT, "1 columns");
+    head(1, 0);
+    tensor("a", 1, 32, 0, 4, 0);
+    data(64);
+    BAD(LM_E_UNSUPPORTED, "retired tensor type 4");
+    head(1, 0);
+    tensor("a", 1, 32, 0, 99, 0);
+    data(64);
+    BAD(LM_E_UNSUPPORTED, "tensor \"a\": unknown tensor type 99");
     head(1, 0); tensor("a", 1, 32, 0, UINT32_MAX, 0); data(64); BAD(LM_E_UNSUPPORTED, "unknown tensor type 4294967295");
     /* files */
     lm_gguf *g = NULL;
@@ -221,7 +315,8 @@ static void test_torture(void) {
     lm_free(ctx, p);
     p = t_read(t_fix("tiny.gguf"), &n);
     t_nomem((uint8_t *)p, n, touch);
-    for (size_t k = 0; k + 24 < n; k++) { uint8_t *q = t_copy(p, k); LM_CHECK(touch(q, k) != LM_OK); free(q); }     /* 8 bytes of the last 32 are data */
+    /* 8 bytes of the last 32 are data */
+    for (size_t k = 0; k + 24 < n; k++) { uint8_t *q = t_copy(p, k); LM_CHECK(touch(q, k) != LM_OK); free(q); }
     lm_free(ctx, p);
     t_end();
 }
@@ -273,7 +368,10 @@ static lm_err write_all(const char *path, int64_t align) {
     if (!e) e = lm_gguf_writer_add(w, "r4", lm_ggml_by_name("I32"), 4, (int64_t[]){ 2, 1, 3, 1 });
     uint8_t all[600]; size_t total = 60 + 136 + 288 + 6 + 24;
     for (size_t k = 0; k < total; k++) all[k] = (uint8_t)(k * 11 & 0x3f);
-    for (size_t at = 0, step = 1; at < total && !e; at += step, step = step % 89 + 17) { if (step > total - at) step = total - at; e = lm_gguf_writer_write(w, all + at, step); }
+    for (size_t at = 0, step = 1; at < total && !e; at += step, step = step % 89 + 17) {
+        if (step > total - at) step = total - at;
+        e = lm_gguf_writer_write(w, all + at, step);
+    }
     if (e) { lm_gguf_writer_abort(w); return e; }
     return lm_gguf_writer_commit(w);
 }
@@ -300,12 +398,16 @@ static void test_write(void) {
     LM_CHECK_ERR(ctx, lm_gguf_writer_new(&w, ctx, t_at("x"), 48), LM_E_RANGE, "alignment 48");
     LM_NEED_OK(ctx, lm_gguf_writer_new(&w, ctx, t_at("x"), 0));
     LM_CHECK_OK(ctx, lm_gguf_put_u32(w, "k", 1));
-    LM_CHECK_ERR(ctx, lm_gguf_put_u32(w, "k", 1), LM_E_CONFIG, "given twice"); LM_CHECK_ERR(ctx, lm_gguf_put_u32(w, "general.alignment", 64), LM_E_CONFIG, "argument of the writer");
-    LM_CHECK_ERR(ctx, lm_gguf_put_u32(w, "", 1), LM_E_FORMAT, "cannot be a key"); LM_CHECK_ERR(ctx, lm_gguf_put_scalar(w, "s", LM_GGUF_STR, "x"), LM_E_INTERNAL, "not a scalar");
+    LM_CHECK_ERR(ctx, lm_gguf_put_u32(w, "k", 1), LM_E_CONFIG, "given twice");
+    LM_CHECK_ERR(ctx, lm_gguf_put_u32(w, "general.alignment", 64), LM_E_CONFIG, "argument of the writer");
+    LM_CHECK_ERR(ctx, lm_gguf_put_u32(w, "", 1), LM_E_FORMAT, "cannot be a key");
+    LM_CHECK_ERR(ctx, lm_gguf_put_scalar(w, "s", LM_GGUF_STR, "x"), LM_E_INTERNAL, "not a scalar");
     const lm_ggml_type *q8 = lm_ggml_by_name("Q8_0");
-    LM_CHECK_ERR(ctx, lm_gguf_writer_add(w, "t", q8, 1, (int64_t[]){ 33 }), LM_E_SHAPE, "33 columns"); LM_CHECK_ERR(ctx, lm_gguf_writer_add(w, "t", q8, 5, (int64_t[]){ 32 }), LM_E_SHAPE, "rank 5");
+    LM_CHECK_ERR(ctx, lm_gguf_writer_add(w, "t", q8, 1, (int64_t[]){ 33 }), LM_E_SHAPE, "33 columns");
+    LM_CHECK_ERR(ctx, lm_gguf_writer_add(w, "t", q8, 5, (int64_t[]){ 32 }), LM_E_SHAPE, "rank 5");
     LM_CHECK_ERR(ctx, lm_gguf_writer_add(w, "t", q8, 2, (int64_t[]){ INT64_MAX, 32 }), LM_E_SHAPE, "\"t\"");
-    LM_CHECK_ERR(ctx, lm_gguf_writer_add(w, "0123456789012345678901234567890123456789012345678901234567890123", q8, 1, (int64_t[]){ 32 }), LM_E_FORMAT, "1..63 bytes");
+    LM_CHECK_ERR(ctx, lm_gguf_writer_add(w, "0123456789012345678901234567890123456789012345678901234567890123", q8, 1, (int64_t[]){ 32 }),
+                 LM_E_FORMAT, "1..63 bytes");
     LM_CHECK_OK(ctx, lm_gguf_writer_add(w, "t", q8, 1, (int64_t[]){ 32 }));
     LM_CHECK_OK(ctx, lm_gguf_writer_write(w, "abc", 3));
     LM_CHECK_ERR(ctx, lm_gguf_put_u32(w, "late", 1), LM_E_INTERNAL, "after the first data");
@@ -319,4 +421,5 @@ static void test_write(void) {
     }
     t_end();
 }
-LM_TEST_MAIN(LM_T1(test_small), LM_T1(test_types), LM_T1(test_real), LM_T1(test_split), LM_T1(test_malformed), LM_T1(test_torture), LM_T1(test_work), LM_T1(test_write))
+LM_TEST_MAIN(LM_T1(test_small), LM_T1(test_types), LM_T1(test_real), LM_T1(test_split), LM_T1(test_malformed), LM_T1(test_torture),
+             LM_T1(test_work), LM_T1(test_write))

@@ -6,7 +6,8 @@
 static lm_err parse(const char *text, json_t **v) { return lm_json_parse(ctx, "t.json", text, strlen(text), 0, v); }
 
 /* Refused on purpose although RFC 8259 allows them. */
-static const char *const strict[] = { "y_object_duplicated_key.json", "y_object_duplicated_key_and_value.json", "y_string_null_escape.json", "y_object_escaped_null_in_key.json" };
+static const char *const strict[] = { "y_object_duplicated_key.json", "y_object_duplicated_key_and_value.json", "y_string_null_escape.json",
+                                      "y_object_escaped_null_in_key.json" };
 
 static void one_suite_file(const char *name, const char *p, size_t n, int *n_y, int *n_n) {
     json_t *v = NULL;

@@ -5,7 +5,13 @@
 #include "format/spm.h"
 #include "format/svg.h"
 
-static const char *kept(const char *name) { static char b[4][1200]; static int k; char *p = b[k++ % 4]; snprintf(p, sizeof b[0], "%s/%s", getenv("LM_KEEP") ? getenv("LM_KEEP") : t_dir, name); return p; }
+static const char *kept(const char *name) {
+    static char b[4][1200];
+    static int k;
+    char *p = b[k++ % 4];
+    snprintf(p, sizeof b[0], "%s/%s", getenv("LM_KEEP") ? getenv("LM_KEEP") : t_dir, name);
+    return p;
+}
 static void check_hash(const char *name) {
     size_t n; char *p = t_read(kept(name), &n), got[64];
     snprintf(got, sizeof got, "%zu %016llx", n, (unsigned long long)t_fnv(p, n, T_FNV));
@@ -30,26 +36,47 @@ static lm_err npy_text(const char *dict, size_t data) {
 static void test_npy(void) {
     t_begin();
     lm_npy a;
-    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("f4.npy"), &a)); LM_CHECK(a.dtype == LM_F32 && a.rank == 2 && a.dim[0] == 2 && a.dim[1] == 3 && a.n == 6 && ((const float *)a.data)[5] == 5); lm_npy_free(ctx, &a);
-    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("f8.npy"), &a)); LM_CHECK(a.dtype == LM_F64 && a.rank == 0 && a.n == 1 && *(const double *)a.data == 2.5); lm_npy_free(ctx, &a);
-    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("i4.npy"), &a)); LM_CHECK(a.dtype == LM_I32 && a.rank == 1 && a.n == 4 && ((const int32_t *)a.data)[3] == 3); lm_npy_free(ctx, &a);
-    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("i8.npy"), &a)); LM_CHECK(a.dtype == LM_I64 && a.rank == 3 && a.n == 0 && a.bytes == 0); lm_npy_free(ctx, &a);
+    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("f4.npy"), &a));
+    LM_CHECK(a.dtype == LM_F32 && a.rank == 2 && a.dim[0] == 2 && a.dim[1] == 3 && a.n == 6 && ((const float *)a.data)[5] == 5);
+    lm_npy_free(ctx, &a);
+    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("f8.npy"), &a));
+    LM_CHECK(a.dtype == LM_F64 && a.rank == 0 && a.n == 1 && *(const double *)a.data == 2.5);
+    lm_npy_free(ctx, &a);
+    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("i4.npy"), &a));
+    LM_CHECK(a.dtype == LM_I32 && a.rank == 1 && a.n == 4 && ((const int32_t *)a.data)[3] == 3);
+    lm_npy_free(ctx, &a);
+    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("i8.npy"), &a));
+    LM_CHECK(a.dtype == LM_I64 && a.rank == 3 && a.n == 0 && a.bytes == 0);
+    lm_npy_free(ctx, &a);
     LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("u1.npy"), &a)); LM_CHECK(a.dtype == LM_U8 && a.n == 3); lm_npy_free(ctx, &a);
     LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("b1.npy"), &a)); LM_CHECK(a.dtype == LM_BOOL && ((const uint8_t *)a.data)[0] == 1); lm_npy_free(ctx, &a);
-    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("f2.npy"), &a)); LM_CHECK(a.dtype == LM_F16 && ((const uint16_t *)a.data)[1] == 0x3c00); lm_npy_free(ctx, &a);
+    LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("f2.npy"), &a));
+    LM_CHECK(a.dtype == LM_F16 && ((const uint16_t *)a.data)[1] == 0x3c00);
+    lm_npy_free(ctx, &a);
     LM_NEED_OK(ctx, lm_npy_load(ctx, t_fix("v2.npy"), &a)); LM_CHECK(a.n == 3 && ((const float *)a.data)[2] == 2); lm_npy_free(ctx, &a);
     LM_CHECK_ERR(ctx, lm_npy_load(ctx, t_fix("fortran.npy"), &a), LM_E_UNSUPPORTED, "Fortran order");
     LM_CHECK_ERR(ctx, lm_npy_load(ctx, t_fix("big.npy"), &a), LM_E_UNSUPPORTED, "'>f4'");
 #define D(descr, shape) "{'descr': " descr ", 'fortran_order': False, 'shape': " shape "}"
     LM_CHECK_OK(ctx, npy_text(D("\"<f4\"", "(2,)"), 8));
-    static const struct { const char *dict; size_t data; lm_err code; const char *say; } bad[] = {
-        { D("'<f4'", "(2,)"), 7, LM_E_FORMAT, "needs 8 bytes of data, the file has 7" }, { D("'<f4'", "(2,)"), 9, LM_E_FORMAT, "the file has 9" }, { D("'<f4'", "(2)"), 8, LM_E_FORMAT, "not a tuple" },
-        { D("'<f4'", "(4294967296, 4294967296)"), 0, LM_E_FORMAT, "overflows" }, { D("'<f4'", "(4611686018427387904,)"), 0, LM_E_FORMAT, "overflows" }, { D("'<f4'", "(-1,)"), 0, LM_E_FORMAT, "non-negative" },
-        { D("'<f4'", "(99999999999999999999,)"), 0, LM_E_FORMAT, "63 bits" }, { D("'<f4'", "(1,1,1,1,1,1,1,1,1)"), 4, LM_E_UNSUPPORTED, "8 dimensions" }, { D("'O'", "(1,)"), 8, LM_E_UNSUPPORTED, "'O'" },
-        { D("[('a', '<f4')]", "(1,)"), 4, LM_E_UNSUPPORTED, "plain number" }, { "{'descr': '<f4', 'shape': (1,)}", 4, LM_E_FORMAT, "wanted the keys" }, { "{}", 0, LM_E_FORMAT, "wanted the keys" },
-        { "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': ()}", 4, LM_E_FORMAT, "twice" }, { "{'x': 1}", 0, LM_E_FORMAT, "'x' is unknown" },
-        { D("'<f4'", "()") "x", 4, LM_E_FORMAT, "after the }" }, { "{'descr': '<f4', 'fortran_order': 0, 'shape': ()}", 4, LM_E_FORMAT, "True or False" }, { "", 0, LM_E_FORMAT, "wanted {" },
-        { "{'descr", 0, LM_E_FORMAT, "key" } };
+    static const struct { const char *dict; size_t data; lm_err code; const char *say;
+    } bad[] = { { D("'<f4'", "(2,)"), 7, LM_E_FORMAT, "needs 8 bytes of data, the file has 7" },
+                { D("'<f4'", "(2,)"), 9, LM_E_FORMAT, "the file has 9" },
+                { D("'<f4'", "(2)"), 8, LM_E_FORMAT, "not a tuple" },
+                { D("'<f4'", "(4294967296, 4294967296)"), 0, LM_E_FORMAT, "overflows" },
+                { D("'<f4'", "(4611686018427387904,)"), 0, LM_E_FORMAT, "overflows" },
+                { D("'<f4'", "(-1,)"), 0, LM_E_FORMAT, "non-negative" },
+                { D("'<f4'", "(99999999999999999999,)"), 0, LM_E_FORMAT, "63 bits" },
+                { D("'<f4'", "(1,1,1,1,1,1,1,1,1)"), 4, LM_E_UNSUPPORTED, "8 dimensions" },
+                { D("'O'", "(1,)"), 8, LM_E_UNSUPPORTED, "'O'" },
+                { D("[('a', '<f4')]", "(1,)"), 4, LM_E_UNSUPPORTED, "plain number" },
+                { "{'descr': '<f4', 'shape': (1,)}", 4, LM_E_FORMAT, "wanted the keys" },
+                { "{}", 0, LM_E_FORMAT, "wanted the keys" },
+                { "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': ()}", 4, LM_E_FORMAT, "twice" },
+                { "{'x': 1}", 0, LM_E_FORMAT, "'x' is unknown" },
+                { D("'<f4'", "()") "x", 4, LM_E_FORMAT, "after the }" },
+                { "{'descr': '<f4', 'fortran_order': 0, 'shape': ()}", 4, LM_E_FORMAT, "True or False" },
+                { "", 0, LM_E_FORMAT, "wanted {" },
+                { "{'descr", 0, LM_E_FORMAT, "key" } };
     for (int i = 0; i < LM_COUNT(bad); i++) LM_CHECK_ERR(ctx, npy_text(bad[i].dict, bad[i].data), bad[i].code, bad[i].say);
     LM_CHECK_ERR(ctx, npy_once((const uint8_t *)"PK\x03\x04....", 8), LM_E_FORMAT, "not a .npy");
     LM_CHECK_ERR(ctx, npy_once((const uint8_t *)"\x93NUMPY\x02\x00\xff\xff\xff\xff", 12), LM_E_FORMAT, "length");
@@ -84,19 +111,23 @@ static lm_err tok_once(const uint8_t *p, size_t n) {
     return LM_OK;
 }
 static void test_l2c_real(void) {
-    const char *p0 = t_data("weights/stories260K/stories260K.bin"), *p1 = t_data("weights/stories260K/stories260K_v1.bin"), *pt = t_data("weights/stories260K/tok512.bin");
+    const char *p0 = t_data("weights/stories260K/stories260K.bin"), *p1 = t_data("weights/stories260K/stories260K_v1.bin"),
+               *pt = t_data("weights/stories260K/tok512.bin");
     if (!p0 || !p1 || !pt) LM_SKIP("LOAM_DATA has no stories260K");
     t_begin();
     size_t n0, n1, nt; char *a = t_read(p0, &n0), *b = t_read(p1, &n1), *t = t_read(pt, &nt), got[64]; lm_l2c x, y; lm_l2c_tok k;
     LM_NEED_OK(ctx, lm_l2c_parse(ctx, "v0", a, n0, &x));
     LM_NEED_OK(ctx, lm_l2c_parse(ctx, "v1", b, n1, &y));
-    LM_CHECK(x.version == 0 && y.version == 1 && x.dim == 64 && x.hidden == 172 && x.n_layer == 5 && x.n_head == 8 && x.n_kv_head == 4 && x.vocab == 512 && x.seq_len == 512 && x.tied && y.tied);
+    LM_CHECK(x.version == 0 && y.version == 1 && x.dim == 64 && x.hidden == 172 && x.n_layer == 5 && x.n_head == 8 && x.n_kv_head == 4 &&
+             x.vocab == 512 && x.seq_len == 512 && x.tied && y.tied);
     for (int i = 0; i < LM_N_L2C; i++) {
         LM_CHECK(x.part[i].bytes == y.part[i].bytes && !memcmp(x.base + x.part[i].offset, y.base + y.part[i].offset, x.part[i].bytes));
-        snprintf(got, sizeof got, "%zu %016llx", x.part[i].bytes, (unsigned long long)t_fnv(x.base + x.part[i].offset, x.part[i].bytes < 4096 ? x.part[i].bytes : 4096, T_FNV));
+        snprintf(got, sizeof got, "%zu %016llx", x.part[i].bytes,
+                 (unsigned long long)t_fnv(x.base + x.part[i].offset, x.part[i].bytes < 4096 ? x.part[i].bytes : 4096, T_FNV));
         if (i != LM_L2C_OUTPUT) LM_CHECK_STR(got, t_expect("format_expect.txt", "l2c", x.part[i].name));
     }
-    LM_CHECK(x.part[LM_L2C_WK].rank == 3 && x.part[LM_L2C_WK].dim[0] == 5 && x.part[LM_L2C_WK].dim[1] == 32 && x.part[LM_L2C_WK].dim[2] == 64 && x.part[LM_L2C_OUTPUT].bytes == 0);
+    LM_CHECK(x.part[LM_L2C_WK].rank == 3 && x.part[LM_L2C_WK].dim[0] == 5 && x.part[LM_L2C_WK].dim[1] == 32 &&
+             x.part[LM_L2C_WK].dim[2] == 64 && x.part[LM_L2C_OUTPUT].bytes == 0);
     LM_NEED_OK(ctx, lm_l2c_tok_parse(ctx, "tok", t, nt, 512, &k));
     LM_CHECK(k.n == 512 && k.longest == 7 && k.v[0].n == 5 && !memcmp(k.v[0].s, "<unk>", 5) && !memcmp(k.v[3].s, "<0x00>", 6));
     lm_l2c_tok_free(ctx, &k);
@@ -108,7 +139,8 @@ static void test_l2c_real(void) {
     t_end();
 }
 static size_t make_l2c(uint8_t *p, const int32_t h[7], bool v1, bool tied) {       /* a whole little model of zeros */
-    size_t n = 0, d = (size_t)h[0], f = (size_t)h[1], L = (size_t)h[2], V = (size_t)(h[5] < 0 ? -h[5] : h[5]), hd = d / (size_t)h[3], kv = hd * (size_t)h[4];
+    size_t n = 0, d = (size_t)h[0], f = (size_t)h[1], L = (size_t)h[2], V = (size_t)(h[5] < 0 ? -h[5] : h[5]), hd = d / (size_t)h[3],
+           kv = hd * (size_t)h[4];
     if (v1) { memcpy(p, "24ka\x01\0\0\0", 8); n = 8; }
     memcpy(p + n, h, 28); n += 28;
     if (v1) { p[n] = tied; n = 256; }
@@ -122,18 +154,30 @@ static void test_l2c(void) {
     n = make_l2c(p, (int32_t[]){ 4, 6, 2, 2, 1, -3, 5 }, false, false); LM_CHECK_OK(ctx, lm_l2c_parse(ctx, "t.bin", p, n, &m));
     LM_CHECK(!m.tied && m.vocab == 3 && m.part[LM_L2C_OUTPUT].bytes == 48 && m.part[LM_L2C_OUTPUT].offset == n - 48);
     memset(p, 0, 512);
-    n = make_l2c(p, h, true, false); LM_CHECK_OK(ctx, lm_l2c_parse(ctx, "t.bin", p, n, &m)); LM_CHECK(!m.tied && m.version == 1); t_torture(p, n, l2c_once, true);
+    n = make_l2c(p, h, true, false);
+    LM_CHECK_OK(ctx, lm_l2c_parse(ctx, "t.bin", p, n, &m));
+    LM_CHECK(!m.tied && m.version == 1);
+    t_torture(p, n, l2c_once, true);
     p[4] = 2; LM_CHECK_ERR(ctx, l2c_once(p, n), LM_E_UNSUPPORTED, "version 2"); p[4] = 1;
     p[36] = 7; LM_CHECK_ERR(ctx, l2c_once(p, n), LM_E_FORMAT, "shared-classifier flag is 7");
     memset(p, 0, 512);
-    static const struct { int32_t h[7]; const char *say; } bad[] = { { { 0, 6, 2, 2, 1, 3, 5 }, "dim is 0" }, { { -4, 6, 2, 2, 1, 3, 5 }, "dim is -4" }, { { 4, 1 << 30, 2, 2, 1, 3, 5 }, "hidden_dim" },
-        { { 4, 6, 0, 2, 1, 3, 5 }, "n_layers is 0" }, { { 4, 6, 2, 0, 1, 3, 5 }, "n_heads is 0" }, { { 4, 6, 2, 2, 0, 3, 5 }, "n_kv_heads is 0" }, { { 4, 6, 2, 2, 3, 3, 5 }, "n_kv_heads is 3" }, { { 4, 6, 2, 2, 1, 0, 5 }, "vocab_size is 0" },
-        { { 4, 6, 2, 2, 1, INT32_MIN, 5 }, "vocab_size" }, { { 4, 6, 2, 2, 1, 3, -5 }, "max_seq_len is -5" }, { { 6, 6, 2, 4, 1, 3, 5 }, "do not divide" }, { { 1 << 20, 1 << 20, 1 << 12, 2, 1, 1 << 24, 5 }, "ends inside" } };
+    static const struct {
+        int32_t h[7];
+        const char *say;
+    } bad[] = { { { 0, 6, 2, 2, 1, 3, 5 }, "dim is 0" },           { { -4, 6, 2, 2, 1, 3, 5 }, "dim is -4" },
+                { { 4, 1 << 30, 2, 2, 1, 3, 5 }, "hidden_dim" },   { { 4, 6, 0, 2, 1, 3, 5 }, "n_layers is 0" },
+                { { 4, 6, 2, 0, 1, 3, 5 }, "n_heads is 0" },       { { 4, 6, 2, 2, 0, 3, 5 }, "n_kv_heads is 0" },
+                { { 4, 6, 2, 2, 3, 3, 5 }, "n_kv_heads is 3" },    { { 4, 6, 2, 2, 1, 0, 5 }, "vocab_size is 0" },
+                { { 4, 6, 2, 2, 1, INT32_MIN, 5 }, "vocab_size" }, { { 4, 6, 2, 2, 1, 3, -5 }, "max_seq_len is -5" },
+                { { 6, 6, 2, 4, 1, 3, 5 }, "do not divide" },      { { 1 << 20, 1 << 20, 1 << 12, 2, 1, 1 << 24, 5 }, "ends inside" } };
     for (int i = 0; i < LM_COUNT(bad); i++) { memcpy(p, bad[i].h, 28); LM_CHECK_ERR(ctx, l2c_once(p, 4096), LM_E_FORMAT, bad[i].say); }
     free(p);
     static const uint8_t tok[] = { 5, 0, 0, 0, 0, 0, 128, 63, 3, 0, 0, 0, 'a', 'b', 'c', 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'z' };
     uint8_t q[sizeof tok]; memcpy(q, tok, sizeof tok); q[27] = 1; q[28] = 'z';
-    lm_l2c_tok t; LM_NEED_OK(ctx, lm_l2c_tok_parse(ctx, "tok.bin", tok, 23, 0, &t)); LM_CHECK(t.n == 2 && t.v[0].score == 1 && t.v[0].n == 3 && t.v[1].n == 0); lm_l2c_tok_free(ctx, &t);
+    lm_l2c_tok t;
+    LM_NEED_OK(ctx, lm_l2c_tok_parse(ctx, "tok.bin", tok, 23, 0, &t));
+    LM_CHECK(t.n == 2 && t.v[0].score == 1 && t.v[0].n == 3 && t.v[1].n == 0);
+    lm_l2c_tok_free(ctx, &t);
     t_torture(tok, 23, tok_once, false);
     t_nomem(tok, 23, tok_once);
     memcpy(q, tok, 23); memset(q + 8, 0xff, 4); LM_CHECK_ERR(ctx, tok_once(q, 23), LM_E_FORMAT, "token 0 has -1 bytes");
@@ -149,7 +193,8 @@ static lm_err spm_once(const uint8_t *p, size_t n) {
     lm_spm *m; LM_TRY(lm_spm_parse(&m, ctx, "t.model", p, n));
     uint64_t h = t_fnv(m->charsmap, m->charsmap_n, T_FNV);
     for (int i = 0; i < m->n_piece; i++) h = t_fnv(m->piece[i].s, (size_t)m->piece[i].n + 1, h);
-    h = t_fnv(m->unk_surface, strlen(m->unk_surface), h) + strlen(m->unk_piece) + strlen(m->bos_piece) + strlen(m->eos_piece) + strlen(m->pad_piece) + strlen(m->norm_name);
+    h = t_fnv(m->unk_surface, strlen(m->unk_surface), h) + strlen(m->unk_piece) + strlen(m->bos_piece) + strlen(m->eos_piece) +
+        strlen(m->pad_piece) + strlen(m->norm_name);
     if (h == 1) abort();
     lm_spm_free(m);
     return LM_OK;
@@ -170,18 +215,38 @@ static void test_spm(void) {
     spm_compare("spm_bpe", t_fix("spm_bpe.model")); spm_compare("spm_unigram", t_fix("spm_unigram.model"));
     lm_spm *m;
     LM_NEED_OK(ctx, lm_spm_load(&m, ctx, t_fix("spm_bpe.model")));
-    LM_CHECK(m->model_type == LM_SPM_BPE && m->byte_fallback && m->add_dummy_prefix && m->remove_extra_whitespaces && m->escape_whitespaces && m->charsmap_n == 0);
+    LM_CHECK(m->model_type == LM_SPM_BPE && m->byte_fallback && m->add_dummy_prefix && m->remove_extra_whitespaces &&
+             m->escape_whitespaces && m->charsmap_n == 0);
     LM_CHECK_STR(m->norm_name, "identity"); LM_CHECK_STR(m->unk_surface, " \xe2\x81\x87 ");
-    int bytes = 0; for (int i = 0; i < m->n_piece; i++) if (m->piece[i].type == LM_SPM_BYTE) { LM_CHECK(m->piece[i].byte == bytes); bytes++; } else LM_CHECK(m->piece[i].byte == -1);
+    int bytes = 0;
+    for (int i = 0; i < m->n_piece; i++)
+        if (m->piece[i].type == LM_SPM_BYTE) {
+            LM_CHECK(m->piece[i].byte == bytes);
+            bytes++;
+        } else LM_CHECK(m->piece[i].byte == -1);
     LM_CHECK(bytes == 256);
     lm_spm_free(m);
-    LM_NEED_OK(ctx, lm_spm_load(&m, ctx, t_fix("spm_unigram.model"))); LM_CHECK(m->model_type == LM_SPM_UNIGRAM && !m->byte_fallback && !m->add_dummy_prefix && m->piece[3].type == LM_SPM_USER_DEFINED);
+    LM_NEED_OK(ctx, lm_spm_load(&m, ctx, t_fix("spm_unigram.model")));
+    LM_CHECK(m->model_type == LM_SPM_UNIGRAM && !m->byte_fallback && !m->add_dummy_prefix && m->piece[3].type == LM_SPM_USER_DEFINED);
     LM_CHECK_STR(m->piece[3].s, "<sep>");
     lm_spm_free(m);
     static const char *const real[] = { "llama2", "mistral-v1", "test_model" }; int seen = 0;
-    for (int i = 0; i < 3; i++) { char rel[128]; snprintf(rel, sizeof rel, "tokenizers/sentencepiece/%s.model", real[i]); const char *p = t_data(rel); if (p) { spm_compare(real[i], p); seen++; } }
+    for (int i = 0; i < 3; i++) {
+        char rel[128];
+        snprintf(rel, sizeof rel, "tokenizers/sentencepiece/%s.model", real[i]);
+        const char *p = t_data(rel);
+        if (p) {
+            spm_compare(real[i], p);
+            seen++;
+        }
+    }
     const char *p = t_data("tokenizers/sentencepiece/test_model.model");
-    if (p) { LM_NEED_OK(ctx, lm_spm_load(&m, ctx, p)); LM_CHECK_STR(m->norm_name, "nfkc"); LM_CHECK(m->charsmap_n > 200000 && m->model_type == LM_SPM_UNIGRAM); lm_spm_free(m); }
+    if (p) {
+        LM_NEED_OK(ctx, lm_spm_load(&m, ctx, p));
+        LM_CHECK_STR(m->norm_name, "nfkc");
+        LM_CHECK(m->charsmap_n > 200000 && m->model_type == LM_SPM_UNIGRAM);
+        lm_spm_free(m);
+    }
     t_end();
     if (!seen) LM_SKIP("LOAM_DATA has no sentencepiece models");
 }
@@ -229,7 +294,8 @@ static void test_svg(void) {
     lm_str out = { .ctx = ctx };
     LM_CHECK_OK(ctx, lm_svg_draw(ctx, &out, &c));
     LM_CHECK(out.n < 80000);                              /* thinned */
-    LM_CHECK(strstr(out.p, ">step</text>") && strstr(out.p, "loss &amp; &lt;b&gt;&quot;") && strstr(out.p, "\xef\xbf\xbd title") && strstr(out.p, ">1000</text>") && !strstr(out.p, "nan") && !strstr(out.p, "inf"));
+    LM_CHECK(strstr(out.p, ">step</text>") && strstr(out.p, "loss &amp; &lt;b&gt;&quot;") && strstr(out.p, "\xef\xbf\xbd title") &&
+             strstr(out.p, ">1000</text>") && !strstr(out.p, "nan") && !strstr(out.p, "inf"));
     lm_str_clear(&out);
     c.log_x = false;
     LM_CHECK_OK(ctx, lm_svg_draw(ctx, &out, &c));
@@ -239,7 +305,8 @@ static void test_svg(void) {
     LM_CHECK(out.n == 0);
     c.log_x = false; c.width = 5; LM_CHECK_ERR(ctx, lm_svg_draw(ctx, &out, &c), LM_E_RANGE, "5 ");
     c.width = 0; c.n_series = 0; LM_CHECK_OK(ctx, lm_svg_draw(ctx, &out, &c));                              /* nothing to draw is an empty chart */
-    for (int i = 0; i < N; i++) y[i] = i == 7777;        /* one spike of 20 000 points: its top must be drawn (y 1 is at 8/108 of the axis from the top) */
+    /* one spike of 20 000 points: its top must be drawn (y 1 is at 8/108 of the axis from the top) */
+    for (int i = 0; i < N; i++) y[i] = i == 7777;
     s[0].name = NULL; c = (lm_svg_chart){ .series = s, .n_series = 1, .height = 480 }; lm_str_clear(&out);
     LM_CHECK_OK(ctx, lm_svg_draw(ctx, &out, &c));
     char top[32]; snprintf(top, sizeof top, " %.2f", 428 - 388 * (1 + 0.04) / 1.08);

@@ -24,8 +24,13 @@ static void test_small(void) {
     LM_CHECK_STR(lm_st_meta(st, "note"), "caf\xc3\xa9 \"q\" \xf0\x9f\x98\x80");
     LM_CHECK_STR(lm_st_meta(st, "format"), "np");
     LM_CHECK(!lm_st_meta(st, "none") && lm_st_meta_count(st) == 2);
-    static const struct { const char *name; lm_dtype d; int size; } kinds[] = { { "F32", LM_F32, 4 }, { "F64", LM_F64, 8 }, { "F16", LM_F16, 2 }, { "I8", LM_I8, 1 }, { "U8", LM_U8, 1 },
-        { "I16", LM_I16, 2 }, { "U16", LM_U16, 2 }, { "I32", LM_I32, 4 }, { "U32", LM_U32, 4 }, { "I64", LM_I64, 8 }, { "U64", LM_U64, 8 } };
+    static const struct {
+        const char *name;
+        lm_dtype d;
+        int size;
+    } kinds[] = { { "F32", LM_F32, 4 }, { "F64", LM_F64, 8 }, { "F16", LM_F16, 2 }, { "I8", LM_I8, 1 },
+                  { "U8", LM_U8, 1 },   { "I16", LM_I16, 2 }, { "U16", LM_U16, 2 }, { "I32", LM_I32, 4 },
+                  { "U32", LM_U32, 4 }, { "I64", LM_I64, 8 }, { "U64", LM_U64, 8 } };
     for (int i = 0; i < LM_COUNT(kinds); i++) {
         LM_NEED_OK(ctx, lm_st_need(st, kinds[i].name, &t));
         LM_CHECK(t->dtype == kinds[i].d && t->rank == 2 && t->dim[0] == 2 && t->dim[1] == 3 && t->bytes == 6 * kinds[i].size);
@@ -51,14 +56,19 @@ static void test_small(void) {
     LM_NEED_OK(ctx, lm_st_open(&st, ctx, t_fix("torch.safetensors")));
     LM_NEED_OK(ctx, lm_st_need(st, "bf16", &t)); LM_CHECK(t->dtype == LM_BF16 && t->bytes == 16);
     uint16_t h; LM_CHECK_OK(ctx, lm_st_read(st, t, &h, 14, 2)); LM_CHECK(lm_bf16_to_f32(h) == 7);
-    uint8_t e; LM_NEED_OK(ctx, lm_st_need(st, "e4m3", &t)); LM_CHECK(t->dtype == LM_F8_E4M3); LM_CHECK_OK(ctx, lm_st_read(st, t, &e, 6, 1)); LM_CHECK(e == 0x4c /* 6 */);
+    uint8_t e;
+    LM_NEED_OK(ctx, lm_st_need(st, "e4m3", &t));
+    LM_CHECK(t->dtype == LM_F8_E4M3);
+    LM_CHECK_OK(ctx, lm_st_read(st, t, &e, 6, 1));
+    LM_CHECK(e == 0x4c /* 6 */);
     LM_NEED_OK(ctx, lm_st_need(st, "e5m2", &t)); LM_CHECK(t->dtype == LM_F8_E5M2); LM_CHECK_OK(ctx, lm_st_read(st, t, &e, 6, 1)); LM_CHECK(e == 0x46);
     lm_st_close(st);
     t_end();
 }
 static void test_real(void) {
     t_begin();
-    static const char *const files[] = { "resnet_cifar10/resnet20.safetensors", "textgenrnn/textgenrnn_weights.safetensors", "tinystories-gru/tinystoriesgru-0.2M.safetensors" };
+    static const char *const files[] = { "resnet_cifar10/resnet20.safetensors", "textgenrnn/textgenrnn_weights.safetensors",
+                                         "tinystories-gru/tinystoriesgru-0.2M.safetensors" };
     int seen = 0;
     for (int i = 0; i < LM_COUNT(files); i++) {
         char rel[128]; snprintf(rel, sizeof rel, "weights/%s", files[i]);
@@ -95,14 +105,20 @@ static lm_err craft(const char *json, size_t data) {       /* a file with this h
 #define T(name, dtype, shape, from, to) "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":[" shape "],\"data_offsets\":[" #from "," #to "]}"
 static void test_malformed(void) {
     t_begin();
-    static const struct { const char *json; size_t data; lm_err code; const char *say; } bad[] = {
-        { "", 0, LM_E_FORMAT, "starts with {" }, { " {}", 0, LM_E_FORMAT, "starts with {" }, { "{", 0, LM_E_FORMAT, "" }, { "[]", 0, LM_E_FORMAT, "starts with {" },
-        { "{}", 4, LM_E_FORMAT, "take 0 bytes of data, the file has 4" }, { "{} x", 0, LM_E_FORMAT, "after the closing" }, { "{}\x01", 0, LM_E_FORMAT, "after the closing" },
+    static const struct { const char *json; size_t data; lm_err code; const char *say;
+    } bad[] = {
+        { "", 0, LM_E_FORMAT, "starts with {" },
+        { " {}", 0, LM_E_FORMAT, "starts with {" },
+        { "{", 0, LM_E_FORMAT, "" },
+        { "[]", 0, LM_E_FORMAT, "starts with {" },
+        { "{}", 4, LM_E_FORMAT, "take 0 bytes of data, the file has 4" },
+        { "{} x", 0, LM_E_FORMAT, "after the closing" },
+        { "{}\x01", 0, LM_E_FORMAT, "after the closing" },
         { "{" T("a", "F32", "2,2", 0, 16) "}", 15, LM_E_FORMAT, "\"a\": bytes 0..16 are not inside" },
         { "{" T("a", "F32", "2,2", 0, 16) "}", 17, LM_E_FORMAT, "take 16 bytes of data, the file has 17" },
         { "{" T("a", "F32", "2,2", 0, 12) "}", 12, LM_E_FORMAT, "its shape needs 16 bytes, its data_offsets give 12" },
         { "{" T("a", "F32", "1", 8, 4) "}", 8, LM_E_FORMAT, "bytes 8..4" },
-        { "{" T("a", "F32", "4611686018427387904,4", 0, 0) "}", 0, LM_E_FORMAT, "the shape overflows" },               /* 2^62 × 4 × 4 wraps to 0 */
+        { "{" T("a", "F32", "4611686018427387904,4", 0, 0) "}", 0, LM_E_FORMAT, "the shape overflows" }, /* 2^62 × 4 × 4 wraps to 0 */
         { "{" T("a", "U8", "4294967296,4294967296", 0, 0) "}", 0, LM_E_FORMAT, "the shape overflows" },
         { "{" T("a", "U8", "9223372036854775808", 0, 0) "}", 0, LM_E_FORMAT, "over 63 bits" },
         { "{" T("a", "U8", "99999999999999999999999", 0, 0) "}", 0, LM_E_FORMAT, "over 63 bits" },
@@ -112,25 +128,40 @@ static void test_malformed(void) {
         { "{" T("a", "U8", "1", 1, 2) "}", 2, LM_E_FORMAT, "leaving a hole" },
         { "{" T("a", "U8", "1", 0, 1) "," T("a", "U8", "1", 1, 2) "}", 2, LM_E_FORMAT, "tensor \"a\" is given twice" },
         { "{" T("a", "F33", "1", 0, 4) "}", 4, LM_E_UNSUPPORTED, "tensor \"a\": unknown dtype \"F33\"" },
-        { "{" T("a", "QUANT", "0", 0, 0) "}", 0, LM_E_UNSUPPORTED, "unknown dtype" }, { "{" T("a", "f32", "1", 0, 4) "}", 4, LM_E_UNSUPPORTED, "unknown dtype" },
+        { "{" T("a", "QUANT", "0", 0, 0) "}", 0, LM_E_UNSUPPORTED, "unknown dtype" },
+        { "{" T("a", "f32", "1", 0, 4) "}", 4, LM_E_UNSUPPORTED, "unknown dtype" },
         { "{" T("a", "U8", "1,1,1,1,1,1,1,1,1", 0, 1) "}", 1, LM_E_UNSUPPORTED, "more than 8" },
-        { "{" T("a", "U8", "-1", 0, 1) "}", 1, LM_E_FORMAT, "non-negative" }, { "{" T("a", "U8", "1.0", 0, 1) "}", 1, LM_E_FORMAT, "fraction" },
-        { "{" T("a", "U8", "1e0", 0, 1) "}", 1, LM_E_FORMAT, "fraction" }, { "{" T("a", "U8", "01", 0, 1) "}", 1, LM_E_FORMAT, "non-negative integer" },
-        { "{" T("a", "U8", "true", 0, 1) "}", 1, LM_E_FORMAT, "integer" }, { "{" T("a", "U8", "\"1\"", 0, 1) "}", 1, LM_E_FORMAT, "integer" },
+        { "{" T("a", "U8", "-1", 0, 1) "}", 1, LM_E_FORMAT, "non-negative" },
+        { "{" T("a", "U8", "1.0", 0, 1) "}", 1, LM_E_FORMAT, "fraction" },
+        { "{" T("a", "U8", "1e0", 0, 1) "}", 1, LM_E_FORMAT, "fraction" },
+        { "{" T("a", "U8", "01", 0, 1) "}", 1, LM_E_FORMAT, "non-negative integer" },
+        { "{" T("a", "U8", "true", 0, 1) "}", 1, LM_E_FORMAT, "integer" },
+        { "{" T("a", "U8", "\"1\"", 0, 1) "}", 1, LM_E_FORMAT, "integer" },
         { "{" T("a", "U8", "1,", 0, 1) "}", 1, LM_E_FORMAT, "integer" },
         { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1,2]}}", 1, LM_E_UNSUPPORTED, "more than 2" },
         { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0]}}", 1, LM_E_FORMAT, "has 1 numbers" },
-        { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1, LM_E_FORMAT, "no \"data_offsets\"" }, { "{\"a\":{}}", 1, LM_E_FORMAT, "no \"dtype\"" },
+        { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1]}}", 1, LM_E_FORMAT, "no \"data_offsets\"" },
+        { "{\"a\":{}}", 1, LM_E_FORMAT, "no \"dtype\"" },
         { "{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, LM_E_FORMAT, "given twice" },
         { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"x\":1}}", 1, LM_E_FORMAT, "unknown key \"x\"" },
-        { "{\"a\":5}", 1, LM_E_FORMAT, "wanted an object" }, { "{\"a\":{\"dtype\":1}}", 1, LM_E_FORMAT, "wanted a string" },
-        { "{\"__metadata__\":{\"a\":1}}", 0, LM_E_FORMAT, "wanted a string" }, { "{\"__metadata__\":[]}", 0, LM_E_FORMAT, "object of strings" },
+        { "{\"a\":5}", 1, LM_E_FORMAT, "wanted an object" },
+        { "{\"a\":{\"dtype\":1}}", 1, LM_E_FORMAT, "wanted a string" },
+        { "{\"__metadata__\":{\"a\":1}}", 0, LM_E_FORMAT, "wanted a string" },
+        { "{\"__metadata__\":[]}", 0, LM_E_FORMAT, "object of strings" },
         { "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, LM_E_FORMAT, "metadata key \"a\" is given twice" },
         { "{\"__metadata__\":{},\"__metadata__\":{}}", 0, LM_E_FORMAT, "__metadata__ is given twice" },
-        { "{\"\\u0000\":{}}", 0, LM_E_FORMAT, "\\u0000" }, { "{\"\\ud800\":{}}", 0, LM_E_FORMAT, "surrogate" }, { "{\"\\udc00\":{}}", 0, LM_E_FORMAT, "surrogate" },
-        { "{\"\\ud800\\u0041\":{}}", 0, LM_E_FORMAT, "surrogate" }, { "{\"\xff\":{}}", 0, LM_E_FORMAT, "UTF-8" }, { "{\"\xc0\x80\":{}}", 0, LM_E_FORMAT, "UTF-8" },
-        { "{\"a\nb\":{}}", 0, LM_E_FORMAT, "control" }, { "{\"\\x\":{}}", 0, LM_E_FORMAT, "escape" }, { "{\"\\u12g4\":{}}", 0, LM_E_FORMAT, "hexadecimal" }, { "{\"abc", 0, LM_E_FORMAT, "does not end" },
-        { "{,}", 0, LM_E_FORMAT, "" }, { "{\"a\":{},}", 0, LM_E_FORMAT, "" },
+        { "{\"\\u0000\":{}}", 0, LM_E_FORMAT, "\\u0000" },
+        { "{\"\\ud800\":{}}", 0, LM_E_FORMAT, "surrogate" },
+        { "{\"\\udc00\":{}}", 0, LM_E_FORMAT, "surrogate" },
+        { "{\"\\ud800\\u0041\":{}}", 0, LM_E_FORMAT, "surrogate" },
+        { "{\"\xff\":{}}", 0, LM_E_FORMAT, "UTF-8" },
+        { "{\"\xc0\x80\":{}}", 0, LM_E_FORMAT, "UTF-8" },
+        { "{\"a\nb\":{}}", 0, LM_E_FORMAT, "control" },
+        { "{\"\\x\":{}}", 0, LM_E_FORMAT, "escape" },
+        { "{\"\\u12g4\":{}}", 0, LM_E_FORMAT, "hexadecimal" },
+        { "{\"abc", 0, LM_E_FORMAT, "does not end" },
+        { "{,}", 0, LM_E_FORMAT, "" },
+        { "{\"a\":{},}", 0, LM_E_FORMAT, "" },
     };
     for (int i = 0; i < LM_COUNT(bad); i++) {
         LM_CHECK_ERR(ctx, craft(bad[i].json, bad[i].data), bad[i].code, bad[i].say);
@@ -174,7 +205,9 @@ static void test_bomb(void) {      /* 100 000 entries in linear time; one entry 
     lm_str s = { .ctx = ctx };
     uint64_t len = 0;
     lm_str_add(&s, &len, 8); lm_str_putc(&s, '{');
-    for (int i = 0; i < 100000; i++) lm_str_printf(&s, "%s\"model.layers.%d.weight\":{\"dtype\":\"U8\",\"shape\":[1,1],\"data_offsets\":[%d,%d]}", i ? "," : "", i, i, i + 1);
+    for (int i = 0; i < 100000; i++)
+        lm_str_printf(&s, "%s\"model.layers.%d.weight\":{\"dtype\":\"U8\",\"shape\":[1,1],\"data_offsets\":[%d,%d]}", i ? "," : "", i, i,
+                      i + 1);
     lm_str_putc(&s, '}');
     len = s.n - 8; memcpy(s.p, &len, 8);
     for (int i = 0; i < 100000; i++) lm_str_putc(&s, 1);
@@ -246,7 +279,13 @@ static void test_folder(void) {
 
 /* ---- writer: tools/verify/format_roundtrip.py reads these very files with the package of record and keeps their hashes in written.txt ------- */
 static const char *keep_dir(void) { return getenv("LM_KEEP") ? getenv("LM_KEEP") : t_dir; }
-static const char *kept(const char *name) { static char b[4][1200]; static int k; char *p = b[k++ % 4]; snprintf(p, sizeof b[0], "%s/%s", keep_dir(), name); return p; }
+static const char *kept(const char *name) {
+    static char b[4][1200];
+    static int k;
+    char *p = b[k++ % 4];
+    snprintf(p, sizeof b[0], "%s/%s", keep_dir(), name);
+    return p;
+}
 static void check_hash(const char *name) {
     size_t n; char *p = t_read(kept(name), &n), got[64];
     snprintf(got, sizeof got, "%zu %016llx", n, (unsigned long long)t_fnv(p, n, T_FNV));
@@ -254,17 +293,27 @@ static void check_hash(const char *name) {
     lm_free(ctx, p);
 }
 static lm_err write_all(const char *path, int64_t max) {
-    static const lm_dtype d[] = { LM_F64, LM_I64, LM_U64, LM_F32, LM_I32, LM_U32, LM_BF16, LM_F16, LM_I16, LM_U16, LM_F8_E4M3, LM_F8_E5M2, LM_I8, LM_U8, LM_BOOL };
+    static const lm_dtype d[] = { LM_F64, LM_I64, LM_U64,     LM_F32,     LM_I32, LM_U32, LM_BF16, LM_F16,
+                                  LM_I16, LM_U16, LM_F8_E4M3, LM_F8_E5M2, LM_I8,  LM_U8,  LM_BOOL };
     lm_st_writer *w; LM_TRY(lm_st_writer_new(&w, ctx, path, max));
     lm_err e = lm_st_writer_meta(w, "format", "pt");
     if (!e) e = lm_st_writer_meta(w, "q\"\n", "\xc3\xa9 \\ \xf0\x9f\x98\x80");
-    for (int i = 0; i < LM_COUNT(d) && !e; i++) { char name[64]; snprintf(name, sizeof name, "t.%s", lm_dtype_name(d[i])); e = lm_st_writer_add(w, name, d[i], 2, (int64_t[]){ 3, i + 1 }); }
+    for (int i = 0; i < LM_COUNT(d) && !e; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "t.%s", lm_dtype_name(d[i]));
+        e = lm_st_writer_add(w, name, d[i], 2, (int64_t[]){ 3, i + 1 });
+    }
     if (!e) e = lm_st_writer_add(w, "empty", LM_F32, 2, (int64_t[]){ 0, 5 });
     if (!e) e = lm_st_writer_add(w, "scalar", LM_F32, 0, NULL);
     uint8_t *all = malloc(4096); size_t n = 0;
-    for (int i = 0; i < LM_COUNT(d); i++) for (size_t k = 0; k < (size_t)(3 * (i + 1)) * lm_dtype_size(d[i]); k++) all[n++] = d[i] == LM_BOOL ? (k & 1) : (uint8_t)((k * 7 + (size_t)i) & 0x3f);
+    for (int i = 0; i < LM_COUNT(d); i++)
+        for (size_t k = 0; k < (size_t)(3 * (i + 1)) * lm_dtype_size(d[i]); k++)
+            all[n++] = d[i] == LM_BOOL ? (k & 1) : (uint8_t)((k * 7 + (size_t)i) & 0x3f);
     float two = 2.5f; memcpy(all + n, &two, 4); n += 4;
-    for (size_t at = 0, step = 1; at < n && !e; at += step, step = step % 97 + 13) { if (step > n - at) step = n - at; e = lm_st_writer_write(w, all + at, step); }
+    for (size_t at = 0, step = 1; at < n && !e; at += step, step = step % 97 + 13) {
+        if (step > n - at) step = n - at;
+        e = lm_st_writer_write(w, all + at, step);
+    }
     free(all);
     if (e) { lm_st_writer_abort(w); return e; }
     return lm_st_writer_commit(w);
@@ -274,7 +323,10 @@ static void test_write(void) {
     LM_CHECK_OK(ctx, write_all(kept("one.safetensors"), 0));
     LM_CHECK_OK(ctx, write_all(kept("shards"), 300));
     LM_CHECK_OK(ctx, write_all(kept("fits"), 1 << 20));
-    check_hash("one.safetensors"); check_hash("shards/model.safetensors.index.json"); check_hash("shards/model-00001-of-00003.safetensors"); check_hash("shards/model-00003-of-00003.safetensors");
+    check_hash("one.safetensors");
+    check_hash("shards/model.safetensors.index.json");
+    check_hash("shards/model-00001-of-00003.safetensors");
+    check_hash("shards/model-00003-of-00003.safetensors");
     lm_st *a, *b, *c; uint8_t x[512], y[512], z[512];
     LM_NEED_OK(ctx, lm_st_open(&a, ctx, kept("one.safetensors")));
     LM_NEED_OK(ctx, lm_st_open(&b, ctx, kept("shards")));
@@ -285,7 +337,9 @@ static void test_write(void) {
         const lm_st_tensor *t = lm_st_at(a, i), *u = lm_st_at(b, i), *v = lm_st_at(c, i);
         LM_CHECK_STR(t->name, u->name);
         LM_CHECK(t->bytes == u->bytes && t->bytes == v->bytes && t->dtype == u->dtype && t->rank == u->rank);
-        LM_CHECK_OK(ctx, lm_st_read(a, t, x, 0, t->bytes)); LM_CHECK_OK(ctx, lm_st_read(b, u, y, 0, t->bytes)); LM_CHECK_OK(ctx, lm_st_read(c, v, z, 0, t->bytes));
+        LM_CHECK_OK(ctx, lm_st_read(a, t, x, 0, t->bytes));
+        LM_CHECK_OK(ctx, lm_st_read(b, u, y, 0, t->bytes));
+        LM_CHECK_OK(ctx, lm_st_read(c, v, z, 0, t->bytes));
         LM_CHECK(!memcmp(x, y, (size_t)t->bytes) && !memcmp(x, z, (size_t)t->bytes));
     }
     lm_st_close(a); lm_st_close(b); lm_st_close(c);
@@ -323,7 +377,8 @@ static void test_write_misuse(void) {
         lm_mem_fail_at(ctx, k, false); lm_err e = write_all(t_at("sweep"), 0); lm_mem_fail_at(ctx, 0, false);
         if (!e) break;
         LM_CHECK(e == LM_E_NOMEM);
-        if (lm_exists(t_at("sweep"))) { LM_CHECK_OK(ctx, lm_st_open(&st, ctx, t_at("sweep"))); lm_st_close(st); unlink(t_at("sweep")); }      /* failed after the rename */
+        /* failed after the rename */
+        if (lm_exists(t_at("sweep"))) { LM_CHECK_OK(ctx, lm_st_open(&st, ctx, t_at("sweep"))); lm_st_close(st); unlink(t_at("sweep")); }
         if (k > 10000) { LM_CHECK(!"never"); break; }
     }
     uint64_t before = lm_file_calls();
@@ -333,12 +388,15 @@ static void test_write_misuse(void) {
         lm_file_fail_at(k, 5, false); lm_err e = write_all(t_at("s2"), 300); lm_file_fail_at(0, 0, false);
         failed += e != LM_OK;
         st = NULL;
-        if (lm_exists(t_at("s2/model.safetensors.index.json"))) { LM_CHECK_OK(ctx, lm_st_open(&st, ctx, t_at("s2"))); LM_CHECK(st && lm_st_count(st) == 17); }
-        else LM_CHECK(e != LM_OK);
+        if (lm_exists(t_at("s2/model.safetensors.index.json"))) {
+            LM_CHECK_OK(ctx, lm_st_open(&st, ctx, t_at("s2")));
+            LM_CHECK(st && lm_st_count(st) == 17);
+        } else LM_CHECK(e != LM_OK);
         lm_st_close(st);
         if (lm_exists(t_at("s2"))) LM_CHECK_OK(ctx, lm_dir_remove(ctx, t_at("s2")));
     }
     LM_CHECK(failed > 10);
     t_end();
 }
-LM_TEST_MAIN(LM_T1(test_small), LM_T1(test_real), LM_T1(test_malformed), LM_T1(test_torture), LM_T1(test_bomb), LM_T1(test_folder), LM_T1(test_write), LM_T1(test_write_misuse))
+LM_TEST_MAIN(LM_T1(test_small), LM_T1(test_real), LM_T1(test_malformed), LM_T1(test_torture), LM_T1(test_bomb), LM_T1(test_folder),
+             LM_T1(test_write), LM_T1(test_write_misuse))

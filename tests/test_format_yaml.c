@@ -13,16 +13,22 @@ static const char *flat(void) {
     for (int i = 0; i < y.n; i++) {
         const lm_yaml_entry *e = &y.v[i];
         static const char *const mark[] = { "", "*", "[]", "{}" };
-        n += (size_t)snprintf(buf + n, sizeof buf - n, "%s%s=%s%s@%d%s", i ? " " : "", e->key, e->value, mark[e->kind], e->line, e->null ? "!" : e->quoted ? "\"" : "");
+        n += (size_t)snprintf(buf + n, sizeof buf - n, "%s%s=%s%s@%d%s", i ? " " : "", e->key, e->value, mark[e->kind], e->line,
+                              e->null     ? "!"
+                              : e->quoted ? "\""
+                                          : "");
     }
     return buf;
 }
 static void test_flat(void) {
     begin();
-    LM_CHECK_OK(ctx, parse("train:\n  steps: 100\n  lr: 3e-4   # a comment\nname: 'x: y'\nfiles: [a.txt, \"b c\"]\nmix:\n  - path: p\n    weight: 2\n  - {path: q}\n"
+    LM_CHECK_OK(ctx, parse("train:\n  steps: 100\n  lr: 3e-4   # a comment\nname: 'x: y'\nfiles: [a.txt, \"b c\"]\nmix:\n  - path: p\n    "
+                           "weight: 2\n  - {path: q}\n"
                            "none: ~\nempty:\nquoted: \"null\"\ntext: |\n  two\n  lines\nel: []\nem: {}\n"));
-    LM_CHECK_STR(flat(), "train.steps=100@2 train.lr=3e-4@3 name=x: y@4\" files=a.txt*@5 files=b c*@5\" mix.0.path=p@7 mix.0.weight=2@8 mix.1.path=q@9 "
-                         "none=~@10! empty=@11! quoted=null@12\" text=two\nlines\n@13\" el=[]@16 em={}@17");
+    LM_CHECK_STR(
+        flat(),
+        "train.steps=100@2 train.lr=3e-4@3 name=x: y@4\" files=a.txt*@5 files=b c*@5\" mix.0.path=p@7 mix.0.weight=2@8 mix.1.path=q@9 "
+        "none=~@10! empty=@11! quoted=null@12\" text=two\nlines\n@13\" el=[]@16 em={}@17");
     LM_CHECK_OK(ctx, parse("{\"a\": {\"b\": [1, 2], \"c\":true},\n\t\"d\": \"caf\\u00e9 \\/ \\n\"}"));           /* JSON */
     LM_CHECK_STR(flat(), "a.b=1*@1 a.b=2*@1 a.c=true@1 d=caf\xc3\xa9 / \n@2\"");
     LM_CHECK_OK(ctx, parse("")); LM_CHECK(y.n == 0);
@@ -82,10 +88,12 @@ static void test_refusals(void) {
     end();
 }
 typedef struct { int64_t steps; double lr; const char *name; lm_strlist files; bool fast; } opts;
-static const lm_opt rows[] = {
-    { LM_OPT_INT, "train.steps", offsetof(opts, steps), "10", 1, 1000, NULL, "N", "" }, { LM_OPT_FLOAT, "train.lr", offsetof(opts, lr), "1", 0, 0, NULL, "X", "" },
-    { LM_OPT_STR, "name", offsetof(opts, name), "def", 0, 0, NULL, "S", "" }, { LM_OPT_STRLIST, "files", offsetof(opts, files), NULL, 0, 0, NULL, "F", "" },
-    { LM_OPT_BOOL, "fast", offsetof(opts, fast), NULL, 0, 0, NULL, NULL, "" }, LM_OPT_ROW_END };
+static const lm_opt rows[] = { { LM_OPT_INT, "train.steps", offsetof(opts, steps), "10", 1, 1000, NULL, "N", "" },
+                               { LM_OPT_FLOAT, "train.lr", offsetof(opts, lr), "1", 0, 0, NULL, "X", "" },
+                               { LM_OPT_STR, "name", offsetof(opts, name), "def", 0, 0, NULL, "S", "" },
+                               { LM_OPT_STRLIST, "files", offsetof(opts, files), NULL, 0, 0, NULL, "F", "" },
+                               { LM_OPT_BOOL, "fast", offsetof(opts, fast), NULL, 0, 0, NULL, NULL, "" },
+                               LM_OPT_ROW_END };
 static lm_err apply(const char *text, opts *o) {
     LM_TRY(parse(text));
     LM_TRY(lm_opt_defaults(ctx, a, rows, o));

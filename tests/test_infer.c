@@ -14,8 +14,20 @@ static void rig_free(rig *r) {
     lm_ctx_free(r->ctx);
 }
 static lm_err rig_new(rig *r, const lm_engine_opts *o) {
-    *r = (rig){ .c = { .model = lm_model_by_name("llama"), .vocab = V, .d = 48, .n_layer = 2, .n_head = 4, .n_kv = 2, .d_head = 12, .d_ff = 100, .max_pos = 256,
-                       .eps = 1e-5, .init_std = 0.2, .tie = true, .bos = -1, .hf_type = "llama" } };
+    *r = (rig){ .c = { .model = lm_model_by_name("llama"),
+                       .vocab = V,
+                       .d = 48,
+                       .n_layer = 2,
+                       .n_head = 4,
+                       .n_kv = 2,
+                       .d_head = 12,
+                       .d_ff = 100,
+                       .max_pos = 256,
+                       .eps = 1e-5,
+                       .init_std = 0.2,
+                       .tie = true,
+                       .bos = -1,
+                       .hf_type = "llama" } };
     r->c.rope.d_head = 12; r->c.rope.base = 10000; r->c.rope.max_pos = 256;
     LM_TRY(lm_ctx_new(&r->ctx, &(lm_ctx_opts){ .n_threads = 2 }));
     lm_ledger l; lm_mem_ledger(r->ctx, &l);

@@ -22,7 +22,13 @@ static void fill(float *x, int64_t n, const char *name) {
     for (int64_t i = 0; i < n; i++) x[i] = lm_rng_normal(r, (uint64_t)i);
 }
 static lm_call call_of(const lm_matmul_p *p, lm_tensor a, lm_tensor b, float *o, int64_t M, int64_t N) {
-    return (lm_call){ .op = &lm_op_matmul, .p = p, .n_in = 2, .n_out = 1, .in = { a, b }, .out = { lm_tensor_of(o, LM_F32, 2, (int64_t[]){ M, N }) }, .ctx = ctx };
+    return (lm_call){ .op = &lm_op_matmul,
+                      .p = p,
+                      .n_in = 2,
+                      .n_out = 1,
+                      .in = { a, b },
+                      .out = { lm_tensor_of(o, LM_F32, 2, (int64_t[]){ M, N }) },
+                      .ctx = ctx };
 }
 static lm_tensor mat(void *d, lm_dtype t, int64_t r, int64_t c) { return lm_tensor_of(d, t, 2, (int64_t[]){ r, c }); }
 /* A stored as it is or transposed: the same numbers. */
@@ -60,7 +66,11 @@ static void naive(const char *order, bool round) {
 }
 static void same(const lm_kernel *k, const char *what, const float *want, const float *got, int64_t n) {
     for (int64_t i = 0; i < n; i++)
-        if (memcmp(&want[i], &got[i], 4)) { LM_CHECK(!"bits differ"); printf("    %s: %s: [%lld] %.9g, wanted %.9g\n", k->name, what, (long long)i, got[i], want[i]); return; }
+        if (memcmp(&want[i], &got[i], 4)) {
+            LM_CHECK(!"bits differ");
+            printf("    %s: %s: [%lld] %.9g, wanted %.9g\n", k->name, what, (long long)i, got[i], want[i]);
+            return;
+        }
 }
 static void all_ways(const lm_kernel *k, void *ud) {
     (void)ud;
@@ -147,7 +157,11 @@ static void adds(const lm_kernel *k, void *ud) {
     const bool chain = strstr(k->order, "fma.k") != NULL && ((const lm_matmul_p *)c->p)->mm == LM_F32;
     if (chain) {
         fill(s.o, M * N, "c");
-        for (int64_t i = 0; i < M * N; i++) { float t = s.o[i]; for (int64_t q = 0; q < K; q++) t = fmaf(s.a[i / N * K + q], s.b[i % N * K + q], t); s.want[i] = t; }
+        for (int64_t i = 0; i < M * N; i++) {
+            float t = s.o[i];
+            for (int64_t q = 0; q < K; q++) t = fmaf(s.a[i / N * K + q], s.b[i % N * K + q], t);
+            s.want[i] = t;
+        }
         x = *c; x.acc = 1; run(k, &x); same(k, "acc", s.want, s.o, M * N);
     }
     for (int64_t i = 0; i < M * N; i++) s.want[i] = first[i] + bias[i % N];
@@ -165,7 +179,8 @@ static void test_acc_and_bias(void) {
     teardown(); lm_ctx_free(ctx);
 }
 
-/* Large enough for several rows of tiles, blocks of k and strips of a transposed A, ragged everywhere: B packed for all tiles, block by block, C added to in between. */
+/* Large enough for several rows of tiles, blocks of k and strips of a transposed A, ragged everywhere: B packed for all tiles, block by
+ * block, C added to in between. */
 enum { TM = 531, TN = 437, TK = 803 };
 static struct { float *a, *at, *b, *bt, *first, *o, bias[TN]; } big;
 static void tiles_agree(const lm_kernel *k, void *ud) {
@@ -176,7 +191,8 @@ static void tiles_agree(const lm_kernel *k, void *ud) {
     for (int w = 0; w < 4; w++) {
         const bool ta = w & 2, tb = w & 1;
         const lm_matmul_p p = { .ta = ta, .tb = tb, .mm = mm };
-        lm_call c = call_of(&p, ta ? mat(big.at, LM_F32, TK, TM) : mat(big.a, LM_F32, TM, TK), tb ? mat(big.b, LM_F32, TN, TK) : mat(big.bt, LM_F32, TK, TN), big.o, TM, TN);
+        lm_call c = call_of(&p, ta ? mat(big.at, LM_F32, TK, TM) : mat(big.a, LM_F32, TM, TK),
+                            tb ? mat(big.b, LM_F32, TN, TK) : mat(big.bt, LM_F32, TK, TN), big.o, TM, TN);
         c.n_in = 3; c.in[2] = lm_tensor_of(big.bias, LM_F32, 1, (int64_t[]){ TN }); c.acc = 1;
         memcpy(big.o, c0, (size_t)TM * TN * 4);
         run(k, &c);

@@ -1,4 +1,5 @@
-/* test_model_files.c — weights on disk: GGUF files that others made, folders with something missing or too much, wrong configurations; memory and files that fail. */
+/* test_model_files.c — weights on disk: GGUF files that others made, folders with something missing or too much, wrong configurations;
+ * memory and files that fail. */
 #include <unistd.h>
 #include "base/file.h"
 #include "format/json.h"
@@ -64,15 +65,23 @@ static void gguf_against(const char *file, const char *folder, bool quantized) {
         LM_CHECK(lm_numel(&x) == lm_numel(&y) && info.dim[0] == y.dim[0]);
         n_quant += info.quant != NULL;
         double d = 0, m = 0;
-        for (int64_t k = 0; k < lm_numel(&x); k++) { d = fmax(d, fabs((double)((float *)x.data)[k] - (double)((float *)y.data)[k])); m = fmax(m, fabs((double)((float *)y.data)[k])); }
-        if (!(d <= m * (info.quant ? 1.0 / 200 : info.dtype == LM_F16 ? 0x1p-11 : 0))) { lm_t_fail++; printf("%s: %s is off by %.3g, its largest is %.3g\n", file, info.name, d, m); }
+        for (int64_t k = 0; k < lm_numel(&x); k++) {
+            d = fmax(d, fabs((double)((float *)x.data)[k] - (double)((float *)y.data)[k]));
+            m = fmax(m, fabs((double)((float *)y.data)[k]));
+        }
+        if (!(d <= m * (info.quant ? 1.0 / 200 : info.dtype == LM_F16 ? 0x1p-11 : 0))) {
+            lm_t_fail++;
+            printf("%s: %s is off by %.3g, its largest is %.3g\n", file, info.name, d, m);
+        }
     }
     LM_CHECK(quantized == (n_quant > 0));
     const lm_cfg *p = lm_weights_cfg(a), *q = lm_weights_cfg(b);
-    LM_CHECK(p->model == q->model && p->vocab == q->vocab && p->d == q->d && p->n_layer == q->n_layer && p->n_head == q->n_head && p->n_kv == q->n_kv && p->d_head == q->d_head && p->d_ff == q->d_ff);
+    LM_CHECK(p->model == q->model && p->vocab == q->vocab && p->d == q->d && p->n_layer == q->n_layer && p->n_head == q->n_head &&
+             p->n_kv == q->n_kv && p->d_head == q->d_head && p->d_ff == q->d_ff);
     LM_CHECK(p->max_pos == q->max_pos && p->eps == q->eps && p->tie == q->tie && p->act == q->act);
-    LM_CHECK(p->rope.scaling == q->rope.scaling && p->rope.base == q->rope.base && p->rope.factor == q->rope.factor && p->rope.original_max_pos == q->rope.original_max_pos
-             && p->rope.low_freq_factor == q->rope.low_freq_factor && p->rope.high_freq_factor == q->rope.high_freq_factor);
+    LM_CHECK(p->rope.scaling == q->rope.scaling && p->rope.base == q->rope.base && p->rope.factor == q->rope.factor &&
+             p->rope.original_max_pos == q->rope.original_max_pos && p->rope.low_freq_factor == q->rope.low_freq_factor &&
+             p->rope.high_freq_factor == q->rope.high_freq_factor);
     if (quantized) LM_CHECK(p->bos == 1 && p->n_eos == 2 && p->eos[0] == 2 && p->eos[1] == 5);
     lm_store_free(sa); lm_weights_close(a); lm_store_free(sb); lm_weights_close(b);
 }
@@ -85,7 +94,14 @@ static void test_gguf_of_others(void) {
 }
 
 /* ---- folders, one thing changed at a time ------------------------------------------------------------------------------------------- */
-typedef struct { const char *drop, *add, *as; int add_rank; int64_t add_dim[4]; lm_dtype add_dtype; bool same_as_emb; const char *rename_from, *rename_to; } change;
+typedef struct {
+    const char *drop, *add, *as;
+    int add_rank;
+    int64_t add_dim[4];
+    lm_dtype add_dtype;
+    bool same_as_emb;
+    const char *rename_from, *rename_to;
+} change;
 /* A copy of a single-file folder with the change applied, config keys replaced by `patch` (a JSON object). */
 static const char *variant(const char *folder, const change *c, const char *patch) {
     static int k;
@@ -115,7 +131,9 @@ static const char *variant(const char *folder, const change *c, const char *patc
         if (lm_st_writer_write(w, data ? data : zero, bytes)) abort();
         free(zero);
     }
-    if (lm_st_writer_commit(w) || lm_json_load(ctx, at(folder, "config.json"), 0, &conf) || lm_json_parse(ctx, "patch", patch, strlen(patch), 0, &p)) abort();
+    if (lm_st_writer_commit(w) || lm_json_load(ctx, at(folder, "config.json"), 0, &conf) ||
+        lm_json_parse(ctx, "patch", patch, strlen(patch), 0, &p))
+        abort();
     json_object_update(conf, p);
     char *text = json_dumps(conf, 0);
     if (lm_file_write_atomic(ctx, at(dir, "config.json"), text, strlen(text))) abort();
@@ -127,53 +145,100 @@ static void test_tensors(void) {
     const char *tied = MODEL("llama-linear"), *gpt2 = MODEL("gpt2");
     const int64_t v = 320, d = 48;
     LM_CHECK_OK(ctx, try_load(variant(tied, NULL, "{}"), &f32));
-    LM_CHECK_ERR(ctx, try_load(variant(tied, &(change){ .drop = "model.layers.1.mlp.up_proj.weight" }, "{}"), &f32), LM_E_NOTFOUND, "model.layers.1.mlp.up_proj.weight");
-    LM_CHECK_ERR(ctx, try_load(variant(tied, &(change){ .add = "model.layers.0.self_attn.q_norm.weight", .add_rank = 1, .add_dim = { 16 } }, "{}"), &f32), LM_E_MISMATCH, "q_norm");
+    LM_CHECK_ERR(ctx, try_load(variant(tied, &(change){ .drop = "model.layers.1.mlp.up_proj.weight" }, "{}"), &f32), LM_E_NOTFOUND,
+                 "model.layers.1.mlp.up_proj.weight");
+    LM_CHECK_ERR(
+        ctx,
+        try_load(variant(tied, &(change){ .add = "model.layers.0.self_attn.q_norm.weight", .add_rank = 1, .add_dim = { 16 } }, "{}"), &f32),
+        LM_E_MISMATCH, "q_norm");
     LM_CHECK_ERR(ctx, try_load(variant(tied, NULL, "{\"num_hidden_layers\": 1}"), &f32), LM_E_MISMATCH, "model.layers.1.");
     LM_CHECK_ERR(ctx, try_load(variant(tied, NULL, "{\"num_hidden_layers\": 3}"), &f32), LM_E_NOTFOUND, "model.layers.2.");
     LM_CHECK_ERR(ctx, try_load(variant(tied, NULL, "{\"intermediate_size\": 45}"), &f32), LM_E_SHAPE, "got (44, 48), wanted (45, 48)");
     LM_CHECK_ERR(ctx, try_load(variant(tied, NULL, "{\"attention_bias\": true}"), &f32), LM_E_NOTFOUND, "q_proj.bias");
     LM_CHECK_ERR(ctx, try_load(variant(tied, NULL, "{\"tie_word_embeddings\": false}"), &f32), LM_E_NOTFOUND, "lm_head.weight");
-    LM_CHECK_ERR(ctx, try_load(variant(tied, &(change){ .drop = "model.norm.weight", .add = "model.norm.weight", .add_rank = 1, .add_dim = { 48 }, .add_dtype = LM_I32 }, "{}"), &f32), LM_E_UNSUPPORTED, "I32");
+    LM_CHECK_ERR(
+        ctx,
+        try_load(
+            variant(
+                tied,
+                &(change){ .drop = "model.norm.weight", .add = "model.norm.weight", .add_rank = 1, .add_dim = { 48 }, .add_dtype = LM_I32 },
+                "{}"),
+            &f32),
+        LM_E_UNSUPPORTED, "I32");
     /* written though tied: fine if equal, an error if not */
-    LM_CHECK_OK(ctx, try_load(variant(tied, &(change){ .add = "lm_head.weight", .add_rank = 2, .add_dim = { v, d }, .same_as_emb = true }, "{}"), &f32));
-    LM_CHECK_ERR(ctx, try_load(variant(tied, &(change){ .add = "lm_head.weight", .add_rank = 2, .add_dim = { v, d } }, "{}"), &f32), LM_E_MISMATCH, "tie_word_embeddings");
+    LM_CHECK_OK(
+        ctx,
+        try_load(variant(tied, &(change){ .add = "lm_head.weight", .add_rank = 2, .add_dim = { v, d }, .same_as_emb = true }, "{}"), &f32));
+    LM_CHECK_ERR(ctx, try_load(variant(tied, &(change){ .add = "lm_head.weight", .add_rank = 2, .add_dim = { v, d } }, "{}"), &f32),
+                 LM_E_MISMATCH, "tie_word_embeddings");
     /* buffers of older versions */
-    LM_CHECK_OK(ctx, try_load(variant(tied, &(change){ .add = "model.layers.0.self_attn.rotary_emb.inv_freq", .add_rank = 1, .add_dim = { 8 } }, "{}"), &f32));
-    LM_CHECK_OK(ctx, try_load(variant(gpt2, &(change){ .add = "transformer.h.0.attn.bias", .add_rank = 4, .add_dim = { 1, 1, 264, 264 }, .add_dtype = LM_BOOL }, "{}"), &f32));
+    LM_CHECK_OK(
+        ctx,
+        try_load(variant(tied, &(change){ .add = "model.layers.0.self_attn.rotary_emb.inv_freq", .add_rank = 1, .add_dim = { 8 } }, "{}"),
+                 &f32));
+    LM_CHECK_OK(
+        ctx, try_load(variant(gpt2,
+                              &(change){
+                                  .add = "transformer.h.0.attn.bias", .add_rank = 4, .add_dim = { 1, 1, 264, 264 }, .add_dtype = LM_BOOL },
+                              "{}"),
+                      &f32));
     LM_CHECK_OK(ctx, try_load(variant(gpt2, &(change){ .add = "transformer.h.1.attn.masked_bias", .add_rank = 0 }, "{}"), &f32));
     LM_CHECK_OK(ctx, try_load(variant(tied, &(change){ .rename_from = "model.norm.weight", .rename_to = "norm.weight" }, "{}"), &f32));
-    LM_CHECK_ERR(ctx, try_load(variant(tied, &(change){ .rename_from = "model.norm.weight", .rename_to = "final.norm.weight" }, "{}"), &f32), LM_E_NOTFOUND, "model.norm.weight");
+    LM_CHECK_ERR(ctx,
+                 try_load(variant(tied, &(change){ .rename_from = "model.norm.weight", .rename_to = "final.norm.weight" }, "{}"), &f32),
+                 LM_E_NOTFOUND, "model.norm.weight");
     end();
 }
 static void test_configs(void) {
     begin();
-    static const struct { const char *patch; lm_err code; const char *say; } bad[] = {
-        { "{\"architectures\": [\"FalconForCausalLM\"]}", LM_E_UNSUPPORTED, "FalconForCausalLM" }, { "{\"architectures\": []}", LM_E_RANGE, "/architectures" }, { "{\"hidden_size\": \"48\"}", LM_E_CONFIG, "/hidden_size" },
-        { "{\"hidden_act\": \"relu\"}", LM_E_UNSUPPORTED, "relu" }, { "{\"num_key_value_heads\": 2}", LM_E_CONFIG, "do not divide" }, { "{\"head_dim\": 17}", LM_E_CONFIG, "even" },
-        { "{\"rope_scaling\": {\"type\": \"longrope\", \"factor\": 2}}", LM_E_UNSUPPORTED, "longrope" }, { "{\"rope_scaling\": {\"rope_type\": \"linear\"}}", LM_E_CONFIG, "/rope_scaling/factor" },
-        { "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1}}", LM_E_RANGE, "low < high" },
-        { "{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000, \"partial_rotary_factor\": 0.5}}", LM_E_UNSUPPORTED, "partial_rotary_factor" },
-        { "{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", LM_E_UNSUPPORTED, "between layers" }, { "{\"rope_theta\": -1}", LM_E_RANGE, "/rope_theta" },
-        { "{\"quantization_config\": {\"quant_method\": \"gptq\"}}", LM_E_UNSUPPORTED, "quantized" }, { "{\"vocab_size\": 0}", LM_E_RANGE, "/vocab_size" }, { "{\"num_hidden_layers\": 100000}", LM_E_RANGE, "/num_hidden_layers" },
-        { "{\"eos_token_id\": [1, 2, 3, 4, 5, 6, 7, 8, 9]}", LM_E_RANGE, "eos_token_id" } };
+    static const struct { const char *patch; lm_err code; const char *say;
+    } bad[] = { { "{\"architectures\": [\"FalconForCausalLM\"]}", LM_E_UNSUPPORTED, "FalconForCausalLM" },
+                { "{\"architectures\": []}", LM_E_RANGE, "/architectures" },
+                { "{\"hidden_size\": \"48\"}", LM_E_CONFIG, "/hidden_size" },
+                { "{\"hidden_act\": \"relu\"}", LM_E_UNSUPPORTED, "relu" },
+                { "{\"num_key_value_heads\": 2}", LM_E_CONFIG, "do not divide" },
+                { "{\"head_dim\": 17}", LM_E_CONFIG, "even" },
+                { "{\"rope_scaling\": {\"type\": \"longrope\", \"factor\": 2}}", LM_E_UNSUPPORTED, "longrope" },
+                { "{\"rope_scaling\": {\"rope_type\": \"linear\"}}", LM_E_CONFIG, "/rope_scaling/factor" },
+                { "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1}}",
+                  LM_E_RANGE, "low < high" },
+                { "{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000, \"partial_rotary_factor\": 0.5}}",
+                  LM_E_UNSUPPORTED, "partial_rotary_factor" },
+                { "{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", LM_E_UNSUPPORTED, "between layers" },
+                { "{\"rope_theta\": -1}", LM_E_RANGE, "/rope_theta" },
+                { "{\"quantization_config\": {\"quant_method\": \"gptq\"}}", LM_E_UNSUPPORTED, "quantized" },
+                { "{\"vocab_size\": 0}", LM_E_RANGE, "/vocab_size" },
+                { "{\"num_hidden_layers\": 100000}", LM_E_RANGE, "/num_hidden_layers" },
+                { "{\"eos_token_id\": [1, 2, 3, 4, 5, 6, 7, 8, 9]}", LM_E_RANGE, "eos_token_id" } };
     for (int i = 0; i < LM_COUNT(bad); i++) {
         lm_weights *w = NULL;
         lm_err e = lm_weights_open(&w, ctx, variant(MODEL("llama-linear"), NULL, bad[i].patch));
-        if (e != bad[i].code || !strstr(lm_error(ctx), bad[i].say)) { lm_t_fail++; printf("%s -> %s \"%s\"\n", bad[i].patch, lm_err_name(e), lm_error(ctx)); }
+        if (e != bad[i].code || !strstr(lm_error(ctx), bad[i].say)) {
+            lm_t_fail++;
+            printf("%s -> %s \"%s\"\n", bad[i].patch, lm_err_name(e), lm_error(ctx));
+        }
         if (!e) lm_weights_close(w);
     }
     /* what rope says, in both spellings; the newer one goes before */
-    static const struct { const char *patch; lm_rope_scaling kind; double base, factor; int64_t original; } rope[] = {
-        { "{\"rope_scaling\": null}", LM_ROPE_NONE, 10000, 0, 0 }, { "{\"rope_scaling\": {\"rope_type\": \"default\"}}", LM_ROPE_NONE, 10000, 0, 0 },
-        { "{\"rope_parameters\": {\"rope_theta\": 5e5, \"rope_type\": \"default\"}}", LM_ROPE_NONE, 5e5, 0, 0 }, { "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}", LM_ROPE_DYNAMIC, 10000, 2, 0 },
-        { "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}}", LM_ROPE_YARN, 10000, 4, 320 }, { "{\"rope_scaling\": {\"rope_type\": \"yarn\"}, \"original_max_position_embeddings\": 80}", LM_ROPE_YARN, 10000, 0, 80 },
-        { "{\"rope_parameters\": {\"type\": \"linear\", \"factor\": 3, \"rope_theta\": 7}, \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}", LM_ROPE_LINEAR, 7, 3, 0 } };
+    static const struct { const char *patch; lm_rope_scaling kind; double base, factor; int64_t original;
+    } rope[] = { { "{\"rope_scaling\": null}", LM_ROPE_NONE, 10000, 0, 0 },
+                 { "{\"rope_scaling\": {\"rope_type\": \"default\"}}", LM_ROPE_NONE, 10000, 0, 0 },
+                 { "{\"rope_parameters\": {\"rope_theta\": 5e5, \"rope_type\": \"default\"}}", LM_ROPE_NONE, 5e5, 0, 0 },
+                 { "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}", LM_ROPE_DYNAMIC, 10000, 2, 0 },
+                 { "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}}", LM_ROPE_YARN, 10000, 4, 320 },
+                 { "{\"rope_scaling\": {\"rope_type\": \"yarn\"}, \"original_max_position_embeddings\": 80}", LM_ROPE_YARN, 10000, 0, 80 },
+                 { "{\"rope_parameters\": {\"type\": \"linear\", \"factor\": 3, \"rope_theta\": 7}, \"rope_scaling\": {\"type\": "
+                   "\"dynamic\", \"factor\": 2}}",
+                   LM_ROPE_LINEAR, 7, 3, 0 } };
     for (int i = 0; i < LM_COUNT(rope); i++) {
         lm_weights *w;
         LM_NEED_OK(ctx, lm_weights_open(&w, ctx, variant(MODEL("llama-linear"), NULL, rope[i].patch)));
         const lm_rope_table_p *r = &lm_weights_cfg(w)->rope;
-        if (r->scaling != rope[i].kind || r->base != rope[i].base || r->factor != rope[i].factor || r->original_max_pos != rope[i].original) { lm_t_fail++; printf("%s -> %d %g %g %lld\n", rope[i].patch, (int)r->scaling, r->base, r->factor, (long long)r->original_max_pos); }
+        if (r->scaling != rope[i].kind || r->base != rope[i].base || r->factor != rope[i].factor ||
+            r->original_max_pos != rope[i].original) {
+            lm_t_fail++;
+            printf("%s -> %d %g %g %lld\n", rope[i].patch, (int)r->scaling, r->base, r->factor, (long long)r->original_max_pos);
+        }
         lm_weights_close(w);
     }
     lm_weights *w;
@@ -270,4 +335,5 @@ static void test_no_files(void) {
     LM_CHECK_OK(ctx, everything(at(t_dir, "out")));
     end();
 }
-LM_TEST_MAIN(LM_T1(test_gguf_of_others), LM_T1(test_tensors), LM_T1(test_configs), LM_T1(test_gguf_metadata), LM_T1(test_no_memory), LM_T1(test_no_files))
+LM_TEST_MAIN(LM_T1(test_gguf_of_others), LM_T1(test_tensors), LM_T1(test_configs), LM_T1(test_gguf_metadata), LM_T1(test_no_memory),
+             LM_T1(test_no_files))

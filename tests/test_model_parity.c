@@ -1,5 +1,6 @@
-/* test_model_parity.c — every checkpoint under tests/fixtures/models against what transformers computed with it: logits, losses, every gradient, 256 greedy tokens;
- * then what must be equal to the bit: chunked prefill, panels, trainer and engine, saved and loaded again. LOAM_PARITY=1 prints the differences as a table. */
+/* test_model_parity.c — every checkpoint under tests/fixtures/models against what transformers computed with it: logits, losses, every
+ * gradient, 256 greedy tokens; then what must be equal to the bit: chunked prefill, panels, trainer and engine, saved and loaded again.
+ * LOAM_PARITY=1 prints the differences as a table. */
 #include <unistd.h>
 #include "base/file.h"
 #include "format/safetensors.h"
@@ -14,7 +15,17 @@ static char t_dir[512];
 static bool table(void) { return getenv("LOAM_PARITY") != NULL; }
 
 /* ---- a fixture, loaded ------------------------------------------------------------------------------------------------------------ */
-typedef struct { const char *name; lm_ctx *ctx; lm_dev *dev; lm_weights *w; const lm_cfg *cfg; lm_store *store; lm_st *want; size_t base; char dir[700]; } rig;
+typedef struct {
+    const char *name;
+    lm_ctx *ctx;
+    lm_dev *dev;
+    lm_weights *w;
+    const lm_cfg *cfg;
+    lm_store *store;
+    lm_st *want;
+    size_t base;
+    char dir[700];
+} rig;
 static lm_err load(lm_ctx *ctx, const char *path, const lm_load_opts *o, lm_weights **w, lm_store **store) {
     LM_TRY(lm_weights_open(w, ctx, path));
     lm_err e = lm_store_new(store, ctx);
@@ -31,7 +42,8 @@ static lm_err rig_new(rig *r, const char *name) {
     snprintf(r->dir, sizeof r->dir, "%s/models/%s", LM_FIXTURES, name);
     snprintf(file, sizeof file, "%s/expected.safetensors", r->dir);
     LM_TRY(lm_st_open(&r->want, r->ctx, file));
-    if (getenv("LM_DEVICE")) LM_TRY(lm_dev_open(&r->dev, r->ctx, getenv("LM_DEVICE")));       /* what transformers computed is then compared with this device's results */
+    /* what transformers computed is then compared with this device's results */
+    if (getenv("LM_DEVICE")) LM_TRY(lm_dev_open(&r->dev, r->ctx, getenv("LM_DEVICE")));
     LM_TRY(load(r->ctx, r->dir, &(lm_load_opts){ .dtype = LM_F32 }, &r->w, &r->store));
     r->cfg = lm_weights_cfg(r->w);
     return LM_OK;
@@ -50,13 +62,17 @@ static void *want(const rig *r, const char *name, int64_t *n) {
     char *raw = malloc((size_t)t->bytes);
     int32_t *out = malloc((size_t)count * 4);
     if (lm_st_read(r->want, t, raw, 0, t->bytes)) { lm_t_fail++; memset(raw, 0, (size_t)t->bytes); }
-    for (int64_t i = 0; i < count; i++) { if (t->dtype == LM_I64) out[i] = (int32_t)((int64_t *)(void *)raw)[i]; else memcpy(&out[i], raw + i * 4, 4); }
+    for (int64_t i = 0; i < count; i++) {
+        if (t->dtype == LM_I64) out[i] = (int32_t)((int64_t *)(void *)raw)[i];
+        else memcpy(&out[i], raw + i * 4, 4);
+    }
     free(raw);
     if (n) *n = count;
     return out;
 }
 static int each(void (*fn)(rig *)) {
-    static const char *const names[] = { "gpt2", "gpt2-gelu", "llama1", "llama2-gqa", "llama3", "llama-linear", "llama-dynamic", "llama-yarn", "mistral", "llama-bias", "smollm-like" };
+    static const char *const names[] = { "gpt2",          "gpt2-gelu",  "llama1",  "llama2-gqa", "llama3",     "llama-linear",
+                                         "llama-dynamic", "llama-yarn", "mistral", "llama-bias", "smollm-like" };
     lm_ctx *c; char **found; int n, dirs = 0;
     char at[700];
     if (lm_ctx_new(&c, NULL)) return 0;
@@ -104,7 +120,11 @@ static double max_diff(const float *a, const float *b, int64_t n) {
     return m;
 }
 static lm_trainer_opts trainer_opts(int64_t batch, int64_t seq, lm_dtype mm) {
-    return (lm_trainer_opts){ .batch = batch, .seq = seq, .mm = mm, .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1 }, .seed = 1 };
+    return (lm_trainer_opts){ .batch = batch,
+                              .seq = seq,
+                              .mm = mm,
+                              .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1 },
+                              .seed = 1 };
 }
 static lm_err batch_of(lm_ctx *ctx, lm_batch *b, const int32_t *ids, int64_t rows, int64_t len) {
     LM_TRY(lm_batch_alloc(ctx, b, rows, len));
@@ -146,7 +166,11 @@ static void gradients(rig *r, const int32_t *ids, diffs *d) {
             float *g = want(r, name, &k);
             LM_CHECK(lm_store_get(r->store, name, &got) && lm_numel(&got) == k);
             double num = 0, den = 0;
-            for (int64_t q = 0; q < k; q++) { double x = (double)((float *)got.data)[q] / (double)b.n_target - (double)g[q]; num += x * x; den += (double)g[q] * (double)g[q]; }
+            for (int64_t q = 0; q < k; q++) {
+                double x = (double)((float *)got.data)[q] / (double)b.n_target - (double)g[q];
+                num += x * x;
+                den += (double)g[q] * (double)g[q];
+            }
             free(g);
             if (!pass) { all += den; continue; }
             double e = sqrt(num) / fmax(sqrt(den), 1e-6 * sqrt(all));
@@ -168,7 +192,8 @@ static void greedy(rig *r, diffs *d) {
     lm_engine *e; lm_session *s;
     int32_t *prompt = want(r, "prompt", NULL), *text = want(r, "greedy", NULL);
     float *lp = want(r, "greedy_logprob", NULL);
-    LM_NEED_OK(r->ctx, lm_engine_new(&e, r->ctx, r->cfg, r->store, &(lm_engine_opts){ .context = ALL, .chunk = 64, .mm = LM_F32, .kv = LM_F32, .dev = r->dev }));
+    LM_NEED_OK(r->ctx, lm_engine_new(&e, r->ctx, r->cfg, r->store,
+                                     &(lm_engine_opts){ .context = ALL, .chunk = 64, .mm = LM_F32, .kv = LM_F32, .dev = r->dev }));
     LM_NEED_OK(r->ctx, lm_session_new(&s, e));
     last k = { .V = r->cfg->vocab };
     lm_request q = { s, prompt, PROMPT, LM_WANT_LAST };
@@ -191,7 +216,10 @@ static void parity(rig *r) {
     d.logits = max_diff(got, logits, nl);
     gradients(r, ids, &d);
     greedy(r, &d);
-    if (!(d.logits <= 1e-4) || !(d.loss <= 1e-4) || !(d.row <= 1e-4) || !(d.lp <= 1e-3)) { lm_t_fail++; printf("%s: logits %.3g, loss %.3g, row losses %.3g, greedy log-probabilities %.3g\n", r->name, d.logits, d.loss, d.row, d.lp); }
+    if (!(d.logits <= 1e-4) || !(d.loss <= 1e-4) || !(d.row <= 1e-4) || !(d.lp <= 1e-3)) {
+        lm_t_fail++;
+        printf("%s: logits %.3g, loss %.3g, row losses %.3g, greedy log-probabilities %.3g\n", r->name, d.logits, d.loss, d.row, d.lp);
+    }
     if (table()) printf("| %s | %.1e | %.1e | %.1e | %.1e | %d of %d |\n", r->name, d.logits, fmax(d.loss, d.row), d.grad, d.lp, GEN, GEN);
     worst.logits = fmax(worst.logits, d.logits);
     free(ids); free(logits); free(got);
@@ -200,7 +228,12 @@ static void test_transformers(void) { each(parity); }
 
 /* ---- bits ------------------------------------------------------------------------------------------------------------------------------ */
 typedef struct { float *to; int64_t V; } rows_to;
-static lm_err copy_row(void *ud, int q, int64_t i, const float *logits) { rows_to *c = ud; (void)q; memcpy(c->to + i * c->V, logits, (size_t)c->V * 4); return LM_OK; }
+static lm_err copy_row(void *ud, int q, int64_t i, const float *logits) {
+    rows_to *c = ud;
+    (void)q;
+    memcpy(c->to + i * c->V, logits, (size_t)c->V * 4);
+    return LM_OK;
+}
 static lm_err paged(const rig *r, lm_store *store, lm_dtype mm, int64_t chunk, const int32_t *ids, int64_t n, float *logits, float *lp) {
     lm_engine *e; lm_session *s = NULL;
     LM_TRY(lm_engine_new(&e, r->ctx, r->cfg, store, &(lm_engine_opts){ .context = ALL, .chunk = chunk, .mm = mm, .kv = LM_F32 }));
@@ -220,7 +253,9 @@ static void compare(const rig *r, const char *what, lm_dtype mm, const float *a,
     if (!memcmp(a, b, (size_t)n * 4)) return;
     int64_t bad = 0;
     for (int64_t i = 0; i < n; i++) bad += memcmp(&a[i], &b[i], 4) != 0;
-    lm_t_fail++; printf("%s, mm %s: %s: %lld of %lld numbers differ, the most by %.3g\n", r->name, lm_dtype_name(mm), what, (long long)bad, (long long)n, max_diff(a, b, n));
+    lm_t_fail++;
+    printf("%s, mm %s: %s: %lld of %lld numbers differ, the most by %.3g\n", r->name, lm_dtype_name(mm), what, (long long)bad, (long long)n,
+           max_diff(a, b, n));
 }
 static void chunks_and_panels(rig *r) {
     int32_t ids[ALL];
@@ -235,7 +270,8 @@ static void chunks_and_panels(rig *r) {
     const char *one = gpt2 ? "transformer.wte.weight" : "model.layers.0.self_attn.q_proj.weight";
     lm_tensor t;
     LM_CHECK(lm_store_get(panels, one, &t) && t.dtype == LM_F32 && t.layout == LM_PANEL16);
-    LM_CHECK(lm_store_get(half_panels, one, &t) && t.dtype == (gpt2 ? LM_F32 : LM_BF16) && t.layout == (gpt2 ? LM_PANEL16 : LM_PANEL16X2));      /* an embedding is as wide as in training */
+    /* an embedding is as wide as in training */
+    LM_CHECK(lm_store_get(half_panels, one, &t) && t.dtype == (gpt2 ? LM_F32 : LM_BF16) && t.layout == (gpt2 ? LM_PANEL16 : LM_PANEL16X2));
     LM_CHECK(lm_store_get(half, one, &t) && t.dtype == (gpt2 ? LM_F32 : LM_BF16) && t.layout == LM_PLAIN);
     if (gpt2) LM_CHECK(lm_store_get(panels, "transformer.h.0.attn.c_attn.weight", &t) && t.layout == LM_PLAIN);
     for (int k = 0; k < 2; k++) {
@@ -255,7 +291,10 @@ static void chunks_and_panels(rig *r) {
         LM_CHECK_OK(r->ctx, paged(r, half, mm, ALL, ids, ALL, a, NULL));
         LM_CHECK_OK(r->ctx, paged(r, half_panels, mm, ALL, ids, ALL, b, NULL));
         compare(r, "bf16 panels", mm, a, b, n);
-        if (table() && k) { LM_CHECK_OK(r->ctx, paged(r, r->store, LM_F32, ALL, ids, ALL, b, NULL)); printf("%s: bf16 weights and products change logits by %.3g at most\n", r->name, max_diff(a, b, n)); }
+        if (table() && k) {
+            LM_CHECK_OK(r->ctx, paged(r, r->store, LM_F32, ALL, ids, ALL, b, NULL));
+            printf("%s: bf16 weights and products change logits by %.3g at most\n", r->name, max_diff(a, b, n));
+        }
     }
     lm_store_free(panels); lm_store_free(half); lm_store_free(half_panels);
     free(a); free(b);
@@ -290,12 +329,15 @@ static void test_trainer_is_engine(void) { each(trainer_engine); }
 /* ---- saving ------------------------------------------------------------------------------------------------------------------------------ */
 static bool same_cfg(const lm_cfg *a, const lm_cfg *b) {
     const lm_rope_table_p *p = &a->rope, *q = &b->rope;
-    bool ok = a->model == b->model && a->vocab == b->vocab && a->d == b->d && a->n_layer == b->n_layer && a->n_head == b->n_head && a->n_kv == b->n_kv && a->d_head == b->d_head && a->d_ff == b->d_ff
-              && a->max_pos == b->max_pos && a->window == b->window && a->eps == b->eps && a->act == b->act && a->tie == b->tie && a->attn_bias == b->attn_bias && a->mlp_bias == b->mlp_bias
-              && a->bos == b->bos && a->n_eos == b->n_eos && !memcmp(a->eos, b->eos, sizeof a->eos) && !strcmp(a->hf_type, b->hf_type);
-    return ok && p->d_head == q->d_head && p->scaling == q->scaling && p->base == q->base && p->factor == q->factor && p->low_freq_factor == q->low_freq_factor && p->high_freq_factor == q->high_freq_factor
-           && p->original_max_pos == q->original_max_pos && p->max_pos == q->max_pos && p->beta_fast == q->beta_fast && p->beta_slow == q->beta_slow && p->mscale == q->mscale
-           && p->mscale_all_dim == q->mscale_all_dim && p->attention_factor == q->attention_factor && p->no_truncate == q->no_truncate;
+    bool ok = a->model == b->model && a->vocab == b->vocab && a->d == b->d && a->n_layer == b->n_layer && a->n_head == b->n_head &&
+              a->n_kv == b->n_kv && a->d_head == b->d_head && a->d_ff == b->d_ff && a->max_pos == b->max_pos && a->window == b->window &&
+              a->eps == b->eps && a->act == b->act && a->tie == b->tie && a->attn_bias == b->attn_bias && a->mlp_bias == b->mlp_bias &&
+              a->bos == b->bos && a->n_eos == b->n_eos && !memcmp(a->eos, b->eos, sizeof a->eos) && !strcmp(a->hf_type, b->hf_type);
+    return ok && p->d_head == q->d_head && p->scaling == q->scaling && p->base == q->base && p->factor == q->factor &&
+           p->low_freq_factor == q->low_freq_factor && p->high_freq_factor == q->high_freq_factor &&
+           p->original_max_pos == q->original_max_pos && p->max_pos == q->max_pos && p->beta_fast == q->beta_fast &&
+           p->beta_slow == q->beta_slow && p->mscale == q->mscale && p->mscale_all_dim == q->mscale_all_dim &&
+           p->attention_factor == q->attention_factor && p->no_truncate == q->no_truncate;
 }
 /* Every parameter of both stores as floats; round: those of a went through this dtype. */
 static void same_weights(const rig *r, const char *what, const lm_store *a, const lm_store *b, lm_dtype round) {
@@ -304,7 +346,11 @@ static void same_weights(const rig *r, const char *what, const lm_store *a, cons
         lm_weight_info info;
         lm_tensor x, y;
         lm_weights_info(r->w, i, &info);
-        if (!lm_store_get(a, info.name, &x) || !lm_store_get(b, info.name, &y) || lm_numel(&x) != lm_numel(&y)) { lm_t_fail++; printf("%s: %s: %s is not there\n", r->name, what, info.name); continue; }
+        if (!lm_store_get(a, info.name, &x) || !lm_store_get(b, info.name, &y) || lm_numel(&x) != lm_numel(&y)) {
+            lm_t_fail++;
+            printf("%s: %s: %s is not there\n", r->name, what, info.name);
+            continue;
+        }
         const int64_t k = lm_numel(&x);
         float *p = malloc((size_t)k * 4), *q = malloc((size_t)k * 4);
         void *h = malloc((size_t)k * 4);
@@ -339,8 +385,14 @@ static void saving(rig *r) {
     back(r, "a sharded folder", dir, (lm_load_opts){ .dtype = LM_F32 }, LM_F32);
 
     snprintf(file, sizeof file, "%s/%s.gguf", t_dir, r->name);
-    if (dynamic(r)) { LM_CHECK_ERR(r->ctx, lm_model_save_gguf(r->ctx, r->cfg, r->store, file, LM_F32, NULL, NULL, NULL), LM_E_UNSUPPORTED, "dynamic"); return; }
-    if (r->cfg->act == LM_ACT_GELU) { LM_CHECK_ERR(r->ctx, lm_model_save_gguf(r->ctx, r->cfg, r->store, file, LM_F32, NULL, NULL, NULL), LM_E_UNSUPPORTED, "GELU"); return; }
+    if (dynamic(r)) {
+        LM_CHECK_ERR(r->ctx, lm_model_save_gguf(r->ctx, r->cfg, r->store, file, LM_F32, NULL, NULL, NULL), LM_E_UNSUPPORTED, "dynamic");
+        return;
+    }
+    if (r->cfg->act == LM_ACT_GELU) {
+        LM_CHECK_ERR(r->ctx, lm_model_save_gguf(r->ctx, r->cfg, r->store, file, LM_F32, NULL, NULL, NULL), LM_E_UNSUPPORTED, "GELU");
+        return;
+    }
     LM_CHECK_OK(r->ctx, lm_model_save_gguf(r->ctx, r->cfg, r->store, file, LM_F32, NULL, NULL, NULL));
     back(r, "a GGUF file", file, (lm_load_opts){ .dtype = LM_F32 }, LM_F32);
     back(r, "a GGUF file into panels", file, (lm_load_opts){ .dtype = LM_QUANT, .panels = true }, LM_F32);
@@ -359,7 +411,10 @@ static void saving(rig *r) {
             lm_layout_get_rows(&x, 0, lm_rows(&x), p); lm_layout_get_rows(&y, 0, lm_rows(&y), q);
             double d = 0;
             for (int64_t j = 0; j < k2; j++) d = fmax(d, fabs((double)p[j] - (double)q[j]) / (fabs((double)p[j]) + 1e-4));
-            if (info.rank == 1 || info.dtype == LM_F32 ? d != 0 : !(d <= (k ? 0x1p-8 : 0x1p-10))) { lm_t_fail++; printf("%s: GGUF in %s: %s is off by %.3g\n", r->name, lm_dtype_name(half[k]), info.name, d); }
+            if (info.rank == 1 || info.dtype == LM_F32 ? d != 0 : !(d <= (k ? 0x1p-8 : 0x1p-10))) {
+                lm_t_fail++;
+                printf("%s: GGUF in %s: %s is off by %.3g\n", r->name, lm_dtype_name(half[k]), info.name, d);
+            }
             free(p); free(q);
         }
         lm_store_free(s); lm_weights_close(w);
@@ -373,11 +428,24 @@ static double rel(const float *a, const float *b, int64_t n) {
     for (int64_t i = 0; i < n; i++) { d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]); s += (double)a[i] * (double)a[i]; }
     return sqrt(d / s);
 }
-/* A random model whose widths blocks divide: quantized while loading, and written to GGUF and kept as stored, are the same model, near the original. */
+/* A random model whose widths blocks divide: quantized while loading, and written to GGUF and kept as stored, are the same model, near the
+ * original. */
 static void test_quantized(void) {
     static const struct { const char *name; double tol; } formats[] = { { "Q8_0", 0.05 }, { "Q4_0", 0.7 }, { "Q5_0", 0.4 } };
-    const lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = 300, .d = 256, .n_layer = 2, .n_head = 4, .n_kv = 2, .d_head = 64, .d_ff = 512, .max_pos = ALL, .eps = 1e-5, .init_std = 0.08, .bos = -1,
-                       .hf_type = "llama", .rope = { .d_head = 64, .base = 10000, .max_pos = ALL } };
+    const lm_cfg c = { .model = lm_model_by_name("llama"),
+                       .vocab = 300,
+                       .d = 256,
+                       .n_layer = 2,
+                       .n_head = 4,
+                       .n_kv = 2,
+                       .d_head = 64,
+                       .d_ff = 512,
+                       .max_pos = ALL,
+                       .eps = 1e-5,
+                       .init_std = 0.08,
+                       .bos = -1,
+                       .hf_type = "llama",
+                       .rope = { .d_head = 64, .base = 10000, .max_pos = ALL } };
     rig r = { .name = "random", .cfg = &c };
     lm_weights *w; lm_store *s, *g;
     char dir[700], file[800];
@@ -418,7 +486,8 @@ static void test_quantized(void) {
         compare(&r, "quantized, and dequantized in memory", LM_F32, b, x, n);
         lm_weights_close(w); lm_store_free(g); lm_store_free(s);
     }
-    LM_CHECK_ERR(r.ctx, load(r.ctx, LM_FIXTURES "/models/gpt2", &(lm_load_opts){ .quant = lm_quant_by_name("Q8_0") }, &w, &s), LM_E_UNSUPPORTED, "no matrix");
+    LM_CHECK_ERR(r.ctx, load(r.ctx, LM_FIXTURES "/models/gpt2", &(lm_load_opts){ .quant = lm_quant_by_name("Q8_0") }, &w, &s),
+                 LM_E_UNSUPPORTED, "no matrix");
     free(a); free(b); free(x);
     lm_weights_close(r.w); lm_store_free(r.store);
     lm_mem_ledger(r.ctx, &l);
@@ -432,7 +501,8 @@ static void test_folder(void) {                              /* first: a place t
     lm_ctx_free(c);
 }
 int main(int argc, char **argv) {
-    static const lm_t_case cases[] = { LM_T1(test_transformers), LM_T1(test_chunks_and_panels_keep_bits), LM_T1(test_trainer_is_engine), LM_T1(test_saving), LM_T1(test_quantized) };
+    static const lm_t_case cases[] = { LM_T1(test_transformers), LM_T1(test_chunks_and_panels_keep_bits), LM_T1(test_trainer_is_engine),
+                                       LM_T1(test_saving), LM_T1(test_quantized) };
     const char *tmp = getenv("TMPDIR");
     snprintf(t_dir, sizeof t_dir, "%s/loam-test-XXXXXX", tmp ? tmp : "/tmp");
     if (!mkdtemp(t_dir)) { printf("no folder for the test: %s\n", t_dir); return 1; }

@@ -1,4 +1,5 @@
-/* test_model_stories.c — a real model, stories260K: the text that llama2.c writes from it, byte for byte, from both of its file formats, and from what we make of it. */
+/* test_model_stories.c — a real model, stories260K: the text that llama2.c writes from it, byte for byte, from both of its file formats,
+ * and from what we make of it. */
 #include <unistd.h>
 #include "base/file.h"
 #include "infer/infer.h"
@@ -98,8 +99,12 @@ static void test_stories(void) {
     LM_CHECK(q == f32);
     static const struct { const char *name; double more; } formats[] = { { "Q8_0", 0.01 }, { "Q5_0", 0.1 }, { "Q4_0", 0.3 } };
     for (int i = 0; i < LM_COUNT(formats); i++) {              /* its down projections, 172 wide, stay floats */
-        LM_CHECK_OK(ctx, run(ctx, hf, &(lm_load_opts){ .dtype = LM_F32, .quant = lm_quant_by_name(formats[i].name), .quant_embed = true }, NULL, a, N, &q));
-        if (!(fabs(q - f32) <= formats[i].more && q != f32)) { lm_t_fail++; printf("%s: %.4f nats a token, f32 has %.4f\n", formats[i].name, q, f32); }
+        LM_CHECK_OK(ctx, run(ctx, hf, &(lm_load_opts){ .dtype = LM_F32, .quant = lm_quant_by_name(formats[i].name), .quant_embed = true },
+                             NULL, a, N, &q));
+        if (!(fabs(q - f32) <= formats[i].more && q != f32)) {
+            lm_t_fail++;
+            printf("%s: %.4f nats a token, f32 has %.4f\n", formats[i].name, q, f32);
+        }
         if (getenv("LOAM_PARITY")) printf("%s: %.5f nats a token on its own text, f32 %.5f\n", formats[i].name, q, f32);
     }
     LM_CHECK_OK(ctx, run(ctx, hf, &(lm_load_opts){ .dtype = LM_BF16, .panels = true }, NULL, a, N, &q));

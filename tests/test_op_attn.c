@@ -1,4 +1,5 @@
-/* Attention: as torch has it; paged equals dense to the bit whatever the chunks; stale pages and NaN never leak; threads, tiles and neighbours change nothing. */
+/* Attention: as torch has it; paged equals dense to the bit whatever the chunks; stale pages and NaN never leak; threads, tiles and
+ * neighbours change nothing. */
 #include "op/attn/attn.h"
 #include "op/attn_grad/attn_grad.h"
 #include "op/attn_paged/attn_paged.h"
@@ -6,7 +7,12 @@
 #include "format/safetensors.h"
 #include "op_run.h"
 
-static lm_ctx *new_ctx(int threads) { lm_ctx *ctx = NULL; lm_ctx_opts o = { .n_threads = threads }; LM_CHECK_OK(NULL, lm_ctx_new(&ctx, &o)); return ctx; }
+static lm_ctx *new_ctx(int threads) {
+    lm_ctx *ctx = NULL;
+    lm_ctx_opts o = { .n_threads = threads };
+    LM_CHECK_OK(NULL, lm_ctx_new(&ctx, &o));
+    return ctx;
+}
 typedef struct { int64_t n; lm_attn_p p; float *q, *k, *v, *o, *lse; int32_t *start; } dense;
 static dense dense_new(int n_doc, const int64_t *len, lm_attn_p p) {
     dense d = { .p = p };
@@ -19,16 +25,20 @@ static dense dense_new(int n_doc, const int64_t *len, lm_attn_p p) {
 static void dense_free(dense *d) { free(d->q); free(d->k); free(d->v); free(d->o); free(d->lse); free(d->start); }
 static lm_call dense_call(const dense *d) {
     const lm_attn_p *p = &d->p;
-    return (lm_call){ .op = &lm_op_attn, .p = p, .n_in = 4, .n_out = 2,
-        .in = { t_op_2d(d->q, LM_F32, d->n, p->n_head * p->d_head), t_op_2d(d->k, LM_F32, d->n, p->n_kv * p->d_head), t_op_2d(d->v, LM_F32, d->n, p->n_kv * p->d_head),
-                t_op_1d(d->start, LM_I32, d->n) },
-        .out = { t_op_2d(d->o, LM_F32, d->n, p->n_head * p->d_head), t_op_2d(d->lse, LM_F32, d->n, p->n_head) } };
+    return (lm_call){ .op = &lm_op_attn,
+                      .p = p,
+                      .n_in = 4,
+                      .n_out = 2,
+                      .in = { t_op_2d(d->q, LM_F32, d->n, p->n_head * p->d_head), t_op_2d(d->k, LM_F32, d->n, p->n_kv * p->d_head),
+                              t_op_2d(d->v, LM_F32, d->n, p->n_kv * p->d_head), t_op_1d(d->start, LM_I32, d->n) },
+                      .out = { t_op_2d(d->o, LM_F32, d->n, p->n_head * p->d_head), t_op_2d(d->lse, LM_F32, d->n, p->n_head) } };
 }
 
 /* Three sequences are fed in turns of changing sizes; before each turn every page is as it was, stale parts NaN. */
 static void paged_case(lm_ctx *ctx, lm_attn_p p, lm_dtype kv, int turn) {
     enum { SEQ = 3, PER = 5, POOL = 13 };
-    const int64_t len[SEQ] = { 1, 65, 203 }, hd = p.n_head * p.d_head, kd = p.n_kv * p.d_head, page = LM_KV_PAGE * kd, size = (int64_t)lm_dtype_size(kv);
+    const int64_t len[SEQ] = { 1, 65, 203 }, hd = p.n_head * p.d_head, kd = p.n_kv * p.d_head, page = LM_KV_PAGE * kd,
+                  size = (int64_t)lm_dtype_size(kv);
     dense d = dense_new(SEQ, len, p);
     lm_call dc = dense_call(&d);
     T_OP_KERNELS(&lm_op_attn_paged, k) {
@@ -49,20 +59,38 @@ static void paged_case(lm_ctx *ctx, lm_attn_p p, lm_dtype kv, int turn) {
             for (int s = 0, base = 0; s < SEQ; base += (int)len[s++]) {
                 int want = turn ? turn : 1 + (step * 31 + s * 17) % 80;
                 for (int t = 0; t < want && used[s] < len[s]; t++, n++) {
-                    pos[n] = used[s]++; seq[n] = s; slot[n] = table[s * PER + pos[n] / LM_KV_PAGE] * LM_KV_PAGE + pos[n] % LM_KV_PAGE; row[n] = base + pos[n];
-                    memcpy(q + n * hd, d.q + row[n] * hd, (size_t)hd * 4); memcpy(kk + n * kd, d.k + row[n] * kd, (size_t)kd * 4); memcpy(vv + n * kd, d.v + row[n] * kd, (size_t)kd * 4);
+                    pos[n] = used[s]++;
+                    seq[n] = s;
+                    slot[n] = table[s * PER + pos[n] / LM_KV_PAGE] * LM_KV_PAGE + pos[n] % LM_KV_PAGE;
+                    row[n] = base + pos[n];
+                    memcpy(q + n * hd, d.q + row[n] * hd, (size_t)hd * 4);
+                    memcpy(kk + n * kd, d.k + row[n] * kd, (size_t)kd * 4);
+                    memcpy(vv + n * kd, d.v + row[n] * kd, (size_t)kd * 4);
                 }
                 busy |= used[s] < len[s];
             }
-            if (step % 3 == 0 && n < 240) { pos[n] = -1; seq[n] = 0; slot[n] = -1; row[n] = -1; memset(q + n * hd, 0xff, (size_t)hd * 4); memset(kk + n * kd, 0xff, (size_t)kd * 4); n++; }
+            if (step % 3 == 0 && n < 240) {
+                pos[n] = -1;
+                seq[n] = 0;
+                slot[n] = -1;
+                row[n] = -1;
+                memset(q + n * hd, 0xff, (size_t)hd * 4);
+                memset(kk + n * kd, 0xff, (size_t)kd * 4);
+                n++;
+            }
             const int64_t pd[4] = { POOL, p.n_kv, LM_KV_PAGE, p.d_head };
             lm_tensor tk = lm_tensor_of(kp, kv, 4, pd), tv = lm_tensor_of(vp, kv, 4, pd);
             lm_call w = { .op = &lm_op_kv_write, .p = &(lm_kv_write_p){ p.n_kv, p.d_head }, .n_in = 5, .n_out = 2,
                           .in = { tk, tv, t_op_2d(kk, LM_F32, n, kd), t_op_2d(vv, LM_F32, n, kd), t_op_1d(slot, LM_I32, n) }, .out = { tk, tv } };
             LM_CHECK(lm_op_kv_write.kernels[0]->accepts(&w));
             LM_CHECK_OK(ctx, t_op_run(lm_op_kv_write.kernels[0], &w, ctx));
-            lm_call c = { .op = &lm_op_attn_paged, .p = &p, .n_in = 6, .n_out = 1, .out = { t_op_2d(o, LM_F32, n, hd) },
-                          .in = { t_op_2d(q, LM_F32, n, hd), tk, tv, t_op_2d(table, LM_I32, SEQ, PER), t_op_1d(seq, LM_I32, n), t_op_1d(pos, LM_I32, n) } };
+            lm_call c = { .op = &lm_op_attn_paged,
+                          .p = &p,
+                          .n_in = 6,
+                          .n_out = 1,
+                          .out = { t_op_2d(o, LM_F32, n, hd) },
+                          .in = { t_op_2d(q, LM_F32, n, hd), tk, tv, t_op_2d(table, LM_I32, SEQ, PER), t_op_1d(seq, LM_I32, n),
+                                  t_op_1d(pos, LM_I32, n) } };
             LM_CHECK(k->accepts(&c));
             LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
             for (int i = 0; i < n; i++) {
@@ -95,7 +123,11 @@ static void test_threads_and_views(void) {
     dense d = dense_new(4, len, p);
     const int64_t hd = p.n_head * p.d_head, kd = p.n_kv * p.d_head, w = hd + 2 * kd, n = d.n;
     float *fused = malloc((size_t)(n * w) * 4), *go = t_op_floats(n * hd), *want[5] = {0};
-    for (int64_t i = 0; i < n; i++) { memcpy(fused + i * w, d.q + i * hd, (size_t)hd * 4); memcpy(fused + i * w + hd, d.k + i * kd, (size_t)kd * 4); memcpy(fused + i * w + hd + kd, d.v + i * kd, (size_t)kd * 4); }
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(fused + i * w, d.q + i * hd, (size_t)hd * 4);
+        memcpy(fused + i * w + hd, d.k + i * kd, (size_t)kd * 4);
+        memcpy(fused + i * w + hd + kd, d.v + i * kd, (size_t)kd * 4);
+    }
     float *dq = malloc((size_t)(n * hd) * 4), *dk = malloc((size_t)(n * kd) * 4), *dv = malloc((size_t)(n * kd) * 4);
     T_OP_KERNELS(&lm_op_attn, k) {
         const lm_kernel *gk = NULL;
@@ -125,7 +157,9 @@ static void test_threads_and_views(void) {
 }
 
 /* start may be anything: rows that reach into an earlier run, negative, above the row. Kernels agree with the reference, gradients included. */
-static int32_t start_a(int64_t i) { return i < 20 ? -5 : i < 100 ? 0 : i < 140 ? 37 : i < 150 ? (int32_t)i + 3 : i < 280 ? 130 - (int32_t)(i - 150) / 50 : 1 << 30; }
+static int32_t start_a(int64_t i) {
+    return i < 20 ? -5 : i < 100 ? 0 : i < 140 ? 37 : i < 150 ? (int32_t)i + 3 : i < 280 ? 130 - (int32_t)(i - 150) / 50 : 1 << 30;
+}
 static int32_t start_b(int64_t i) { return i < 200 ? 0 : i <= 270 ? (int32_t)i : 230; }
 static void any_start(int64_t rows, int64_t window, int32_t (*start)(int64_t)) {
     lm_ctx *ctx = new_ctx(1);
@@ -135,7 +169,12 @@ static void any_start(int64_t rows, int64_t window, int32_t (*start)(int64_t)) {
     for (int64_t i = 0; i < n; i++) d.start[i] = start(i);
     double *f[7], *out[5];
     float *go = t_op_floats(n * hd), *src[7] = { d.q, d.k, d.v, NULL, NULL, NULL, go };
-    for (int i = 0; i < 7; i++) if (src[i]) { int64_t m = i == 1 || i == 2 ? n * kd : n * hd; f[i] = malloc((size_t)m * 8); for (int64_t k = 0; k < m; k++) f[i][k] = (double)src[i][k]; }
+    for (int i = 0; i < 7; i++)
+        if (src[i]) {
+            int64_t m = i == 1 || i == 2 ? n * kd : n * hd;
+            f[i] = malloc((size_t)m * 8);
+            for (int64_t k = 0; k < m; k++) f[i][k] = (double)src[i][k];
+        }
     for (int i = 0; i < 5; i++) out[i] = malloc((size_t)size[i] * 8);
     lm_call r = dense_call(&d);
     for (int i = 0; i < 3; i++) { r.in[i].data = f[i]; r.in[i].dtype = LM_F64; }
@@ -145,7 +184,8 @@ static void any_start(int64_t rows, int64_t window, int32_t (*start)(int64_t)) {
     rg.n_in = 7; rg.n_out = 3; rg.in[4] = r.out[0]; rg.in[5] = r.out[1]; rg.in[6] = t_op_2d(f[6], LM_F64, n, hd);
     for (int i = 0; i < 3; i++) rg.out[i] = t_op_2d(out[2 + i], LM_F64, n, i ? kd : hd);
     lm_op_attn_grad.ref(&rg);
-    float *dg[3] = { malloc((size_t)(n * hd) * 4), malloc((size_t)(n * kd) * 4), malloc((size_t)(n * kd) * 4) }, *got[5] = { d.o, d.lse, dg[0], dg[1], dg[2] };
+    float *dg[3] = { malloc((size_t)(n * hd) * 4), malloc((size_t)(n * kd) * 4), malloc((size_t)(n * kd) * 4) },
+          *got[5] = { d.o, d.lse, dg[0], dg[1], dg[2] };
     T_OP_KERNELS(&lm_op_attn, k) {
         lm_call c = dense_call(&d);
         LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
@@ -204,7 +244,8 @@ static void test_gradient(void) {
     dense d = dense_new(2, len, p);
     const int64_t n = d.n, hd = 24, kd = 12, size[3] = { n * hd, n * kd, n * kd };
     const float *src[3] = { d.q, d.k, d.v };
-    double *x[3], *dir[3], *g[3], *go = malloc((size_t)(n * hd) * 8), *gl = malloc((size_t)(n * 4) * 8), *o = malloc((size_t)(n * hd) * 8), *lse = malloc((size_t)(n * 4) * 8);
+    double *x[3], *dir[3], *g[3], *go = malloc((size_t)(n * hd) * 8), *gl = malloc((size_t)(n * 4) * 8), *o = malloc((size_t)(n * hd) * 8),
+                                  *lse = malloc((size_t)(n * 4) * 8);
     for (int i = 0; i < 3; i++) { x[i] = malloc((size_t)size[i] * 8); dir[i] = malloc((size_t)size[i] * 8); g[i] = malloc((size_t)size[i] * 8); }
     for (int64_t k = 0; k < n * hd; k++) go[k] = t_op_uniform() - 0.5;
     for (int64_t k = 0; k < n * 4; k++) gl[k] = t_op_uniform() - 0.5;
@@ -215,7 +256,8 @@ static void test_gradient(void) {
         double f[2], want = 0;
         for (int i = 0; i < 3; i++) for (int64_t k = 0; k < size[i]; k++) dir[i][k] = i == which ? t_op_uniform() - 0.5 : 0;
         for (int side = 0; side < 3; side++) {                            /* 2: at the point itself, for the gradient */
-            for (int i = 0; i < 3; i++) for (int64_t k = 0; k < size[i]; k++) x[i][k] = (double)src[i][k] + (side == 2 ? 0 : side ? 1e-5 : -1e-5) * dir[i][k];
+            for (int i = 0; i < 3; i++)
+                for (int64_t k = 0; k < size[i]; k++) x[i][k] = (double)src[i][k] + (side == 2 ? 0 : side ? 1e-5 : -1e-5) * dir[i][k];
             lm_op_attn.ref(&c);
             if (side == 2) break;
             f[side] = 0;
@@ -223,7 +265,12 @@ static void test_gradient(void) {
             for (int64_t k = 0; k < n * 4; k++) f[side] += gl[k] * lse[k];
         }
         lm_call gc = c;
-        gc.n_in = 8; gc.n_out = 3; gc.in[4] = c.out[0]; gc.in[5] = c.out[1]; gc.in[6] = t_op_2d(go, LM_F64, n, hd); gc.in[7] = t_op_2d(gl, LM_F64, n, 4);
+        gc.n_in = 8;
+        gc.n_out = 3;
+        gc.in[4] = c.out[0];
+        gc.in[5] = c.out[1];
+        gc.in[6] = t_op_2d(go, LM_F64, n, hd);
+        gc.in[7] = t_op_2d(gl, LM_F64, n, 4);
         for (int i = 0; i < 3; i++) gc.out[i] = t_op_2d(g[i], LM_F64, n, i ? kd : hd);
         lm_op_attn_grad.ref(&gc);
         for (int64_t k = 0; k < size[which]; k++) want += g[which][k] * dir[which][k];
@@ -254,7 +301,14 @@ static void test_against_torch(void) {
             LM_CHECK_OK(ctx, lm_st_read(st, t, data[i], 0, t->bytes));
         }
         const int64_t hd = p.n_head * p.d_head, kd = p.n_kv * p.d_head;
-        dense d = { .n = n, .p = p, .q = data[0], .k = data[1], .v = data[2], .start = data[3], .o = t_op_floats(n * hd), .lse = t_op_floats(n * p.n_head) };
+        dense d = { .n = n,
+                    .p = p,
+                    .q = data[0],
+                    .k = data[1],
+                    .v = data[2],
+                    .start = data[3],
+                    .o = t_op_floats(n * hd),
+                    .lse = t_op_floats(n * p.n_head) };
         float *got[5] = { d.o, d.lse, t_op_floats(n * hd), t_op_floats(n * kd), t_op_floats(n * kd) };
         T_OP_KERNELS(&lm_op_attn, k) T_OP_KERNELS(&lm_op_attn_grad, gk) if (gk->needs == k->needs) {
             lm_call c = dense_call(&d), g = c;
@@ -264,7 +318,11 @@ static void test_against_torch(void) {
             LM_CHECK_OK(ctx, t_op_run(gk, &g, ctx));
             for (int i = 0; i < 5; i++) {
                 double off = 0, all = 0;
-                for (int64_t x = 0; x < size[5 + i]; x++) { double w = (double)((float *)data[5 + i])[x], e = (double)got[i][x] - w; off += e * e; all += w * w; }
+                for (int64_t x = 0; x < size[5 + i]; x++) {
+                    double w = (double)((float *)data[5 + i])[x], e = (double)got[i][x] - w;
+                    off += e * e;
+                    all += w * w;
+                }
                 LM_CHECK_NEAR(sqrt(off / all), 0, 1e-6);
             }
         }
@@ -280,20 +338,30 @@ static void test_out_of_range(void) {
     lm_ctx *ctx = new_ctx(1);
     float q[16] = {0}, o[16], pool[2 * 64 * 16] = {0}, pool2[2 * 64 * 16] = {0};
     const lm_attn_p p = { 1, 1, 16, 0, 1, LM_F32 };
-    static const struct { int32_t table[2], seq, pos; lm_err want; } rows[] = {
-        { { 0, 1 }, 0, 127, LM_OK }, { { 0, 1 }, 0, 128, LM_E_RANGE }, { { 0, 2 }, 0, 64, LM_E_RANGE }, { { 0, 2 }, 0, 63, LM_OK }, { { -1, 0 }, 0, 3, LM_E_RANGE },
-        { { 0, 1 }, 1, 3, LM_E_RANGE }, { { 0, 1 }, -1, 3, LM_E_RANGE }, { { 0, 1 }, -1, -1, LM_OK }, { { 0, 1 }, 0, INT32_MAX, LM_E_RANGE } };
+    static const struct { int32_t table[2], seq, pos; lm_err want;
+    } rows[] = { { { 0, 1 }, 0, 127, LM_OK },     { { 0, 1 }, 0, 128, LM_E_RANGE }, { { 0, 2 }, 0, 64, LM_E_RANGE },
+                 { { 0, 2 }, 0, 63, LM_OK },      { { -1, 0 }, 0, 3, LM_E_RANGE },  { { 0, 1 }, 1, 3, LM_E_RANGE },
+                 { { 0, 1 }, -1, 3, LM_E_RANGE }, { { 0, 1 }, -1, -1, LM_OK },      { { 0, 1 }, 0, INT32_MAX, LM_E_RANGE } };
     lm_tensor kp = lm_tensor_of(pool, LM_F32, 4, (int64_t[]){ 2, 1, 64, 16 }), vp = kp;
     vp.data = pool2;
     T_OP_KERNELS(&lm_op_attn_paged, k)
         for (int i = 0; i < LM_COUNT(rows); i++) {
             int32_t table[2] = { rows[i].table[0], rows[i].table[1] }, seq = rows[i].seq, pos = rows[i].pos;
-            lm_call c = { .op = &lm_op_attn_paged, .p = &p, .n_in = 6, .n_out = 1, .out = { t_op_2d(o, LM_F32, 1, 16) },
-                          .in = { t_op_2d(q, LM_F32, 1, 16), kp, vp, t_op_2d(table, LM_I32, 1, 2), t_op_1d(&seq, LM_I32, 1), t_op_1d(&pos, LM_I32, 1) } };
+            lm_call c = { .op = &lm_op_attn_paged,
+                          .p = &p,
+                          .n_in = 6,
+                          .n_out = 1,
+                          .out = { t_op_2d(o, LM_F32, 1, 16) },
+                          .in = { t_op_2d(q, LM_F32, 1, 16), kp, vp, t_op_2d(table, LM_I32, 1, 2), t_op_1d(&seq, LM_I32, 1),
+                                  t_op_1d(&pos, LM_I32, 1) } };
             LM_CHECK(t_op_run(k, &c, ctx) == rows[i].want);
         }
     int32_t slot = 128;
-    lm_call w = { .op = &lm_op_kv_write, .p = &(lm_kv_write_p){ 1, 16 }, .n_in = 5, .n_out = 2, .in = { kp, vp, t_op_2d(q, LM_F32, 1, 16), t_op_2d(q, LM_F32, 1, 16), t_op_1d(&slot, LM_I32, 1) },
+    lm_call w = { .op = &lm_op_kv_write,
+                  .p = &(lm_kv_write_p){ 1, 16 },
+                  .n_in = 5,
+                  .n_out = 2,
+                  .in = { kp, vp, t_op_2d(q, LM_F32, 1, 16), t_op_2d(q, LM_F32, 1, 16), t_op_1d(&slot, LM_I32, 1) },
                   .out = { kp, vp } };
     LM_CHECK(t_op_run(lm_op_kv_write.kernels[0], &w, ctx) == LM_E_RANGE);
     lm_type out[2];
@@ -314,4 +382,5 @@ static void test_no_rows(void) {
     T_OP_KERNELS(&lm_op_attn_grad, k) LM_CHECK_OK(ctx, t_op_run(k, &g, ctx));
     dense_free(&d); lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_paged_is_dense), LM_T1(test_threads_and_views), LM_T1(test_any_start), LM_T1(test_nan_stays), LM_T1(test_gradient), LM_T1(test_against_torch), LM_T1(test_out_of_range), LM_T1(test_no_rows))
+LM_TEST_MAIN(LM_T1(test_paged_is_dense), LM_T1(test_threads_and_views), LM_T1(test_any_start), LM_T1(test_nan_stays), LM_T1(test_gradient),
+             LM_T1(test_against_torch), LM_T1(test_out_of_range), LM_T1(test_no_rows))

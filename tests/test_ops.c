@@ -1,13 +1,15 @@
-/* test_ops.c — the driver: every op × sample × kernel row this machine has × thread count, against the double reference; then gradients. Names no op.
+/* test_ops.c — the driver: every op × sample × kernel row this machine has × thread count, against the double reference; then gradients.
+ * Names no op.
  *
- * A case is one sample in one form: contiguous; inputs as row-strided views; other output layouts; fewer rows than capacity, and none; outputs added to;
- * output in place of input 0. A form a kernel does not accept is skipped, but the plain form must have a kernel, on the portable machine too.
- * Checked in each: element and tensor bounds, or equal bits where the sample asks for them; guards of NaN bits on both sides of every buffer; inputs unchanged;
- * outputs and scratch poisoned before; the same bits from 1, 2 and 7 threads and from tiles in reverse order; the same bits from rows with one order id.
- * Gradients: directional derivatives in double through the graph's interpreter, one input at a time, against a fourth-order central difference.
- * Rows for a GPU run where LM_DEVICE in the environment names one (cuda): all buffers, guards and poison included, are copied there and back, so every check is the same; their
- * activations are also stored as bf16 where the row takes that. Four runs must give the same bits.
- * The driver is itself checked on rows with planted bugs. The seed is printed with a failure; LM_OPS=name,name in the environment runs those alone. */
+ * A case is one sample in one form: contiguous; inputs as row-strided views; other output layouts; fewer rows than capacity, and none;
+ * outputs added to; output in place of input 0. A form a kernel does not accept is skipped, but the plain form must have a kernel, on the
+ * portable machine too. Checked in each: element and tensor bounds, or equal bits where the sample asks for them; guards of NaN bits on
+ * both sides of every buffer; inputs unchanged; outputs and scratch poisoned before; the same bits from 1, 2 and 7 threads and from tiles
+ * in reverse order; the same bits from rows with one order id. Gradients: directional derivatives in double through the graph's
+ * interpreter, one input at a time, against a fourth-order central difference. Rows for a GPU run where LM_DEVICE in the environment names
+ * one (cuda): all buffers, guards and poison included, are copied there and back, so every check is the same; their activations are also
+ * stored as bf16 where the row takes that. Four runs must give the same bits. The driver is itself checked on rows with planted bugs. The
+ * seed is printed with a failure; LM_OPS=name,name in the environment runs those alone. */
 #include "test.h"
 #include "base/pool.h"
 #include "graph/graph.h"
@@ -38,7 +40,9 @@ static buf buf_new(size_t n) {
     return b;
 }
 static bool buf_ok(const buf *b) {
-    for (size_t i = 0; i < GUARD; i++) if (b->base[i] != (unsigned char)"\xa5\xc3\xf9\x7f"[i % 4] || b->p[b->n + i] != (unsigned char)"\xa5\xc3\xf9\x7f"[i % 4]) return false;
+    for (size_t i = 0; i < GUARD; i++)
+        if (b->base[i] != (unsigned char)"\xa5\xc3\xf9\x7f"[i % 4] || b->p[b->n + i] != (unsigned char)"\xa5\xc3\xf9\x7f"[i % 4])
+            return false;
     return true;
 }
 static void buf_free(buf *b) { free(b->base); *b = (buf){ 0 }; }
@@ -50,7 +54,8 @@ static size_t ref_size(lm_dtype d) { return d == LM_QUANT || lm_dtype_is_float(d
 static size_t storage(const lm_tensor *t) {
     size_t n = 0;
     if (!lm_storage_bytes((lm_dtype)t->dtype, t->quant, (lm_layout)t->layout, t->rank, t->dim, &n)) abort();
-    if (t->layout == LM_PLAIN && t->dtype != LM_QUANT && t->rank > 1 && !lm_is_contig(t)) n = (size_t)(lm_rows(t) * t->stride[t->rank - 2]) * lm_dtype_size((lm_dtype)t->dtype);
+    if (t->layout == LM_PLAIN && t->dtype != LM_QUANT && t->rank > 1 && !lm_is_contig(t))
+        n = (size_t)(lm_rows(t) * t->stride[t->rank - 2]) * lm_dtype_size((lm_dtype)t->dtype);
     return n;
 }
 /* Logical doubles of a float tensor, from its storage. */
@@ -63,7 +68,9 @@ static void to_double(const lm_tensor *t, double *out) {
         return;
     }
     int64_t ld = t->rank > 1 ? t->stride[t->rank - 2] : cols;
-    for (int64_t r = 0; r < rows; r++) lm_convert(out + r * cols, LM_F64, (const char *)t->data + (size_t)(r * ld) * lm_dtype_size((lm_dtype)t->dtype), (lm_dtype)t->dtype, cols);
+    for (int64_t r = 0; r < rows; r++)
+        lm_convert(out + r * cols, LM_F64, (const char *)t->data + (size_t)(r * ld) * lm_dtype_size((lm_dtype)t->dtype), (lm_dtype)t->dtype,
+                   cols);
 }
 static void from_float(const lm_tensor *t, const float *x) {
     int64_t rows = lm_rows(t), cols = lm_cols(t);
@@ -71,7 +78,9 @@ static void from_float(const lm_tensor *t, const float *x) {
     else if (t->layout != LM_PLAIN) lm_layout_put_rows(t, 0, rows, x);
     else {
         int64_t ld = t->rank > 1 ? t->stride[t->rank - 2] : cols;
-        for (int64_t r = 0; r < rows; r++) lm_convert((char *)t->data + (size_t)(r * ld) * lm_dtype_size((lm_dtype)t->dtype), (lm_dtype)t->dtype, x + r * cols, LM_F32, cols);
+        for (int64_t r = 0; r < rows; r++)
+            lm_convert((char *)t->data + (size_t)(r * ld) * lm_dtype_size((lm_dtype)t->dtype), (lm_dtype)t->dtype, x + r * cols, LM_F32,
+                       cols);
     }
 }
 /* A format that is only read: random bytes, each block drawn again until its numbers are of ordinary size (a scale's exponent is any, otherwise). */
@@ -114,14 +123,21 @@ static void fill_int(void *p, lm_dtype d, int64_t i, double v) {
     }
 }
 static lm_dtype dtype_of(const lm_arg *a) { return a->quant ? LM_QUANT : a->dtype; }
-static lm_type type_of(const lm_arg *a) { lm_type t = lm_type_make(dtype_of(a), a->rank, a->dim); if (a->quant) t.quant = lm_quant_by_name(a->quant); return t; }
-/* Input i of a sample; pad > 0: rows lie in wider ones whose rest is NaN; rows: runtime rows of dimension 0 (the rest of the storage is NaN or far out). */
+static lm_type type_of(const lm_arg *a) {
+    lm_type t = lm_type_make(dtype_of(a), a->rank, a->dim);
+    if (a->quant) t.quant = lm_quant_by_name(a->quant);
+    return t;
+}
+/* Input i of a sample; pad > 0: rows lie in wider ones whose rest is NaN; rows: runtime rows of dimension 0 (the rest of the storage is NaN
+ * or far out). */
 static bool arg_make(arg *x, const lm_sample *s, int i, int64_t pad, int64_t rows) {
     const lm_arg *a = &s->in[i];
     *x = (arg){ .t = lm_tensor_of(NULL, dtype_of(a), a->rank, a->dim) };
     x->t.layout = (int8_t)a->layout; x->t.quant = type_of(a).quant;
     if (a->quant && !x->t.quant) return false;
-    if (pad) for (int k = a->rank - 2; k >= 0; k--) x->t.stride[k] = k == a->rank - 2 ? a->dim[a->rank - 1] + pad : x->t.stride[k + 1] * a->dim[k + 1];
+    if (pad)
+        for (int k = a->rank - 2; k >= 0; k--)
+            x->t.stride[k] = k == a->rank - 2 ? a->dim[a->rank - 1] + pad : x->t.stride[k + 1] * a->dim[k + 1];
     x->store = buf_new(storage(&x->t)); x->t.data = x->store.p;
     memset(x->store.p, x->t.layout == LM_PLAIN && x->t.dtype != LM_QUANT ? 0xff : 0, x->store.n);
     x->ref = lm_tensor_of(NULL, is_float(&x->t) ? LM_F64 : (lm_dtype)x->t.dtype, a->rank, a->dim);
@@ -134,8 +150,13 @@ static bool arg_make(arg *x, const lm_sample *s, int i, int64_t pad, int64_t row
         float *f = malloc((size_t)n * 4 + 4);
         for (int64_t k = 0; k < n; k++) f[k] = (float)draw(a, r, k);
         if (x->t.dtype == LM_QUANT && !x->t.quant->from_float) random_blocks(&x->t, r); else from_float(&x->t, f);
-        free(f); to_double(&x->t, x->ref.data);
-    } else for (int64_t k = 0; k < n; k++) { fill_int(x->t.data, (lm_dtype)x->t.dtype, k, draw(a, r, k)); fill_int(x->ref.data, (lm_dtype)x->t.dtype, k, draw(a, r, k)); }
+        free(f);
+        to_double(&x->t, x->ref.data);
+    } else
+        for (int64_t k = 0; k < n; k++) {
+            fill_int(x->t.data, (lm_dtype)x->t.dtype, k, draw(a, r, k));
+            fill_int(x->ref.data, (lm_dtype)x->t.dtype, k, draw(a, r, k));
+        }
     x->before = buf_new(x->store.n); memcpy(x->before.p, x->store.p, x->store.n);
     return true;
 }
@@ -143,7 +164,11 @@ static void arg_free(arg *x) { buf_free(&x->store); buf_free(&x->before); buf_fr
 /* Bounds of one output. `base`: what was there before an accumulating run, or NULL. */
 static void compare(const lm_sample *s, int o, const lm_tensor *got, const lm_tensor *ref, const double *base) {
     int64_t n = lm_numel(got);
-    if (!is_float(got)) { NEED(!memcmp(got->data, ref->data, (size_t)n * lm_dtype_size((lm_dtype)got->dtype)), "output %d: integers differ from the reference", o); return; }
+    if (!is_float(got)) {
+        NEED(!memcmp(got->data, ref->data, (size_t)n * lm_dtype_size((lm_dtype)got->dtype)),
+             "output %d: integers differ from the reference", o);
+        return;
+    }
     double *g = malloc((size_t)n * 8 + 8), sum = 0, err = 0, worst = 0; const double *r = ref->data; int64_t at = -1;
     to_double(got, g);
     for (int64_t i = 0; i < n; i++) if (isfinite(r[i])) sum += r[i] * r[i];
@@ -155,12 +180,18 @@ static void compare(const lm_sample *s, int o, const lm_tensor *got, const lm_te
             float f; lm_convert(&f, LM_F32, &want, LM_F64, 1);
             uint64_t q = 0; lm_convert(&q, (lm_dtype)got->dtype, &want, LM_F64, 1); lm_convert(&want, LM_F64, &q, (lm_dtype)got->dtype, 1);
         }
-        if (isnan(want) ? isnan(g[i]) : isinf(want) ? g[i] == want : fabs(g[i] - want) <= room) { if (isfinite(want)) err += (g[i] - want) * (g[i] - want); continue; }
+        if (isnan(want) ? isnan(g[i]) : isinf(want) ? g[i] == want : fabs(g[i] - want) <= room) {
+            if (isfinite(want)) err += (g[i] - want) * (g[i] - want);
+            continue;
+        }
         double over = isfinite(g[i]) ? fabs(g[i] - want) : INFINITY;
         if (at < 0 || over > worst) { worst = over; at = i; }
     }
-    NEED(at < 0, "output %d: element %lld is %.9g, wanted %.9g within %g of it and of rms %.3g", o, (long long)at, at < 0 ? 0 : g[at], at < 0 ? 0 : r[at] + (base ? base[at] : 0), s->tol, rms);
-    if (at < 0 && s->tol > 0 && !base) NEED(sqrt(err) <= tol_norm * sqrt(sum), "output %d: ‖got - ref‖ = %.3g, wanted %g of ‖ref‖ = %.3g", o, sqrt(err), tol_norm, sqrt(sum));
+    NEED(at < 0, "output %d: element %lld is %.9g, wanted %.9g within %g of it and of rms %.3g", o, (long long)at, at < 0 ? 0 : g[at],
+         at < 0 ? 0 : r[at] + (base ? base[at] : 0), s->tol, rms);
+    if (at < 0 && s->tol > 0 && !base)
+        NEED(sqrt(err) <= tol_norm * sqrt(sum), "output %d: ‖got - ref‖ = %.3g, wanted %g of ‖ref‖ = %.3g", o, sqrt(err), tol_norm,
+             sqrt(sum));
     free(g);
 }
 /* Pads of panel storage are zero: writing the logical values into zeroed storage gives the same bytes. */
@@ -219,12 +250,16 @@ static lm_err run_on_device(const lm_kernel *k, lm_call *c) {
     d.shared = sh ? shared + GUARD : NULL; d.fault = (int32_t *)(mem + at);
     LM_TRY(dev->put(dev, d.fault, fault, 8));
     lm_err e = LM_OK;
-    for (int ph = 0; ph < k->n_phase && !e; ph++) for (int64_t i = 0, n = k->phase[ph].tiles(&d); i < n && !e; i++) e = k->phase[ph].run(&d, i, dev->stream);
+    for (int ph = 0; ph < k->n_phase && !e; ph++)
+        for (int64_t i = 0, n = k->phase[ph].tiles(&d); i < n && !e; i++) e = k->phase[ph].run(&d, i, dev->stream);
     for (int q = 0; q < n_reg; q++) LM_TRY(dev->get(dev, reg[q].host, reg[q].there, reg[q].n));
-    LM_TRY(dev->get(dev, guard, shared, GUARD)); LM_TRY(dev->get(dev, guard + GUARD, shared + GUARD + sh, GUARD)); LM_TRY(dev->get(dev, fault, d.fault, 4));
+    LM_TRY(dev->get(dev, guard, shared, GUARD));
+    LM_TRY(dev->get(dev, guard + GUARD, shared + GUARD + sh, GUARD));
+    LM_TRY(dev->get(dev, fault, d.fault, 4));
     lm_err se = dev->sync(dev);
     free(poison);
-    if (se) { printf("%s: %s\n", st.where, lm_error(ctx)); fflush(stdout); exit(1); }                       /* nothing more can be had from the device */
+    /* nothing more can be had from the device */
+    if (se) { printf("%s: %s\n", st.where, lm_error(ctx)); fflush(stdout); exit(1); }
     for (int i = 0; i < 2 * GUARD; i++) if (guard[i] != 0xff) { report("shared scratch: written outside of %zu bytes", sh); break; }
     st.device_runs++;
     return e ? e : (lm_err)fault[0];
@@ -245,7 +280,15 @@ static lm_err run_kernel(const lm_kernel *k, lm_call *c, lm_pool *pool, bool rev
 }
 
 /* ---- a case: a sample in one form ------------------------------------------------------------------------------------------------------------ */
-typedef struct { const char *name; uint32_t strided; int64_t from, to; lm_layout layout; bool acc, inplace, threads; uint32_t half_in, half_out; } form;   /* from != 0: runtime rows of dimensions equal to it */
+/* from != 0: runtime rows of dimensions equal to it */
+typedef struct {
+    const char *name;
+    uint32_t strided;
+    int64_t from, to;
+    lm_layout layout;
+    bool acc, inplace, threads;
+    uint32_t half_in, half_out;
+} form;
 typedef struct { const char *order; buf out[LM_MAX_OUT]; } kept;
 enum { MAX_KEPT = 16 };
 
@@ -254,9 +297,14 @@ static int n_inputs(const lm_op *op, const lm_sample *s) {
     while (n > op->n_in && s->in[n - 1].rank == 0) n--;
     return n;
 }
-static bool has_kernel_for(const lm_op *op, const lm_call *c, const lm_kernel *k) { (void)op; return k->accepts ? k->accepts(c) : lm_kernel_default_accepts(c); }
+static bool has_kernel_for(const lm_op *op, const lm_call *c, const lm_kernel *k) {
+    (void)op;
+    return k->accepts ? k->accepts(c) : lm_kernel_default_accepts(c);
+}
 static bool shares_order(const lm_op *op, const lm_kernel *k) {
-    for (int a = 0; op->kernels[a]; a++) for (const lm_kernel *q = op->kernels[a]; q->name; q++) if (q->device == LM_DEV_CUDA && q->order && k->order && !strcmp(q->order, k->order)) return true;
+    for (int a = 0; op->kernels[a]; a++)
+        for (const lm_kernel *q = op->kernels[a]; q->name; q++)
+            if (q->device == LM_DEV_CUDA && q->order && k->order && !strcmp(q->order, k->order)) return true;
     return false;
 }
 static bool alias_target(const lm_op *op, int i) { for (int o = 0; o < op->n_out; o++) if (op->alias[o] == i + 1) return true; return false; }
@@ -266,7 +314,8 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
     lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .comm = lm_comm_self(), .ctx = ctx }, rc = c;
     arg in[LM_MAX_IN] = { 0 }; lm_type ot[LM_MAX_OUT]; memset(ot, 0, sizeof ot); int ran = 0; bool skip = false;
     lm_sample half = *s;
-    if (f->half_in || f->half_out) {                                      /* activations stored as bf16: the reference sees what is stored, outputs are rounded once more */
+    /* activations stored as bf16: the reference sees what is stored, outputs are rounded once more */
+    if (f->half_in || f->half_out) {
         for (int i = 0; i < c.n_in; i++) if (f->half_in >> i & 1) half.in[i].dtype = LM_BF16;
         if (f->half_out) { half.tol = fmax(s->tol, 0) + 5e-3; half.tol_norm = (s->tol_norm > 0 ? s->tol_norm : s->tol) + 4e-3; }
         else if (half.tol == 0) half.tol = 1e-7;
@@ -275,7 +324,10 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
     for (int i = 0; i < c.n_in; i++) {
         const lm_arg *a = &s->in[i];
         if (!a->rank) continue;
-        if (!arg_make(&in[i], s, i, f->strided >> i & 1 ? 5 : 0, f->from && a->dim[0] == f->from ? f->to : -1)) { report("no format %s", a->quant); skip = true; }
+        if (!arg_make(&in[i], s, i, f->strided >> i & 1 ? 5 : 0, f->from && a->dim[0] == f->from ? f->to : -1)) {
+            report("no format %s", a->quant);
+            skip = true;
+        }
         c.in[i] = in[i].t; rc.in[i] = in[i].ref;
     }
     lm_call tc = c;
@@ -283,7 +335,9 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
     if (!skip) {
         lm_err e = op->shape(ctx, &tc, ot);
         if (e && !f->from) report("shape: %s: %s", lm_err_name(e), lm_error(ctx));
-        if (e || (f->layout == LM_PANEL16 && (ot[0].rank != 2 || ot[0].dtype != LM_F32)) || (f->layout == LM_PANEL16X2 && (ot[0].rank != 2 || ot[0].dtype != LM_BF16))) skip = true;
+        if (e || (f->layout == LM_PANEL16 && (ot[0].rank != 2 || ot[0].dtype != LM_F32)) ||
+            (f->layout == LM_PANEL16X2 && (ot[0].rank != 2 || ot[0].dtype != LM_BF16)))
+            skip = true;
     }
     if (skip) { for (int i = 0; i < c.n_in; i++) arg_free(&in[i]); return -1; }
     for (int o = 0; o < op->n_out; o++) if (f->half_out >> o & 1 && ot[o].dtype == LM_F32) ot[o].dtype = LM_BF16;
@@ -314,7 +368,8 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
             compare(s, o, &v, &rc.out[o], NULL); ran++;
         }
     }
-    bool inplace = f->inplace && op->inplace_ok && storage(&c.in[0]) == storage(&c.out[0]) && c.in[0].dtype == c.out[0].dtype && c.in[0].layout == c.out[0].layout;
+    bool inplace = f->inplace && op->inplace_ok && storage(&c.in[0]) == storage(&c.out[0]) && c.in[0].dtype == c.out[0].dtype &&
+                   c.in[0].layout == c.out[0].layout;
     if (f->inplace && !inplace) goto done;
     if (inplace) c.out[0].data = in[0].store.p;
     if (f->acc) {
@@ -369,10 +424,16 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         if (k->order) {
             int q = 0;
             while (q < n_same && strcmp(same[q].order, k->order)) q++;
-            if (q < n_same) for (int o = 0; o < op->n_out; o++) NEED(!first[o].base || !memcmp(same[q].out[o].p, first[o].p, first[o].n), "output %d: other bits than another row of order \"%s\"", o, k->order);
+            if (q < n_same)
+                for (int o = 0; o < op->n_out; o++)
+                    NEED(!first[o].base || !memcmp(same[q].out[o].p, first[o].p, first[o].n),
+                         "output %d: other bits than another row of order \"%s\"", o, k->order);
             else if (n_same < MAX_KEPT) {
                 same[n_same].order = k->order;
-                for (int o = 0; o < op->n_out; o++) { same[n_same].out[o] = buf_new(first[o].n); if (first[o].n) memcpy(same[n_same].out[o].p, first[o].p, first[o].n); }
+                for (int o = 0; o < op->n_out; o++) {
+                    same[n_same].out[o] = buf_new(first[o].n);
+                    if (first[o].n) memcpy(same[n_same].out[o].p, first[o].p, first[o].n);
+                }
                 n_same++;
             }
         }
@@ -394,8 +455,14 @@ done:
 
 /* The leading dimension of output 0, 0 if it is written into an input. */
 static int64_t lead_of_out(const lm_op *op, const lm_sample *s) {
-    lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .ctx = ctx }; lm_type ot[LM_MAX_OUT]; memset(ot, 0, sizeof ot);
-    for (int i = 0; i < c.n_in; i++) { lm_type t = type_of(&s->in[i]); c.in[i] = lm_tensor_of(NULL, t.dtype, t.rank, t.dim); c.in[i].quant = t.quant; }
+    lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .ctx = ctx };
+    lm_type ot[LM_MAX_OUT];
+    memset(ot, 0, sizeof ot);
+    for (int i = 0; i < c.n_in; i++) {
+        lm_type t = type_of(&s->in[i]);
+        c.in[i] = lm_tensor_of(NULL, t.dtype, t.rank, t.dim);
+        c.in[i].quant = t.quant;
+    }
     return op->alias[0] || op->shape(ctx, &c, ot) ? 0 : ot[0].dim[0];
 }
 static bool knows_layouts(const lm_op *op) {
@@ -404,10 +471,14 @@ static bool knows_layouts(const lm_op *op) {
 }
 
 static void run_sample(const lm_op *op, const lm_sample *s) {
-    static const struct { lm_layout l; const char *name; } layouts[] = { { LM_PLAIN, "plain" }, { LM_PANEL16, "output in panels" }, { LM_PANEL16X2, "output in bf16 panels" } };
+    static const struct {
+        lm_layout l;
+        const char *name;
+    } layouts[] = { { LM_PLAIN, "plain" }, { LM_PANEL16, "output in panels" }, { LM_PANEL16X2, "output in bf16 panels" } };
     int n = n_inputs(op, s), ran = 0; uint32_t views = 0;
     st.samples++;
-    for (int l = 0; l < (knows_layouts(op) ? 3 : 1); l++) ran += lm_max64(0, run_case(op, s, &(form){ .name = layouts[l].name, .layout = layouts[l].l, .threads = true }));
+    for (int l = 0; l < (knows_layouts(op) ? 3 : 1); l++)
+        ran += lm_max64(0, run_case(op, s, &(form){ .name = layouts[l].name, .layout = layouts[l].l, .threads = true }));
     NEED(ran > 0 || dev, "no kernel takes this sample");
     for (int i = 0; i < n; i++) {
         const lm_arg *a = &s->in[i]; lm_tensor t = { .dtype = (int8_t)dtype_of(a) };
@@ -415,14 +486,15 @@ static void run_sample(const lm_op *op, const lm_sample *s) {
     }
     if (views && run_case(op, s, &(form){ .name = "inputs are views", .strided = views }) == 0)
         for (int i = 0; i < n; i++) if (views >> i & 1) run_case(op, s, &(form){ .name = "one input is a view", .strided = 1u << i });
-    /* Fewer rows: the leading dimension of output 0, and of input 0, wherever it stands; shape() says where that makes no sense. Not where it also counts what ids
-     * point to: rows of a state, of an integer table, of pages. */
+    /* Fewer rows: the leading dimension of output 0, and of input 0, wherever it stands; shape() says where that makes no sense. Not where
+     * it also counts what ids point to: rows of a state, of an integer table, of pages. */
     int64_t lead[2] = { lead_of_out(op, s), s->in[0].rank > 1 && s->in[0].layout == LM_PLAIN && !s->in[0].quant ? s->in[0].dim[0] : 0 };
     for (int q = 0; q < 2; q++) {
         bool skip = lead[q] == 0 || (q == 1 && lead[1] == lead[0]);
         for (int k = 0; k < n; k++) if (s->in[k].rank && s->in[k].dim[0] == lead[q]) {
             lm_tensor t = { .dtype = (int8_t)dtype_of(&s->in[k]) };
-            skip |= s->in[k].layout != LM_PLAIN || s->in[k].quant || alias_target(op, k) || s->in[k].rank == 4 || (s->in[k].rank > 1 && !is_float(&t));
+            skip |= s->in[k].layout != LM_PLAIN || s->in[k].quant || alias_target(op, k) || s->in[k].rank == 4 ||
+                    (s->in[k].rank > 1 && !is_float(&t));
         }
         if (skip) continue;
         run_case(op, s, &(form){ .name = "no rows", .from = lead[q], .to = 0 });
@@ -435,12 +507,16 @@ static void run_sample(const lm_op *op, const lm_sample *s) {
     }
     if (op->inplace_ok) run_case(op, s, &(form){ .name = "in place", .inplace = true });
     uint32_t floats = 0;
-    for (int i = 0; i < n; i++) if (s->in[i].rank > 1 && s->in[i].dtype == LM_F32 && !s->in[i].quant && s->in[i].layout == LM_PLAIN && !alias_target(op, i)) floats |= 1u << i;
-    if (dev && !op->alias[0]) for (uint32_t out = 0; out < 3; out++) {        /* no output, the first, all (statistics stay as they are: such a form is then not taken) */
+    for (int i = 0; i < n; i++)
+        if (s->in[i].rank > 1 && s->in[i].dtype == LM_F32 && !s->in[i].quant && s->in[i].layout == LM_PLAIN && !alias_target(op, i))
+            floats |= 1u << i;
+    /* no output, the first, all (statistics stay as they are: such a form is then not taken) */
+    if (dev && !op->alias[0]) for (uint32_t out = 0; out < 3; out++) {
         const uint32_t mask = out == 2 ? ~0u : out;
         if (out) run_case(op, s, &(form){ .name = "bf16 outputs", .half_out = mask });
         if (floats) run_case(op, s, &(form){ .name = "bf16 inputs", .half_in = floats, .half_out = mask, .threads = true });
-        for (int i = 0; i < n && floats & (floats - 1); i++) if (floats >> i & 1) run_case(op, s, &(form){ .name = "one bf16 input", .half_in = 1u << i, .half_out = mask });
+        for (int i = 0; i < n && floats & (floats - 1); i++)
+            if (floats >> i & 1) run_case(op, s, &(form){ .name = "one bf16 input", .half_in = 1u << i, .half_out = mask });
         if (floats && op->acc_ok && !out) run_case(op, s, &(form){ .name = "bf16 inputs, added to", .half_in = floats, .acc = true });
     }
 }
@@ -457,11 +533,21 @@ static int run_op(const lm_op *op) {
     return st.fails - before;
 }
 
-/* ---- gradients -------------------------------------------------------------------------------------------------------------------------------------- */
-typedef struct { lm_graph *g; lm_ref *r; lm_value *in[LM_MAX_IN], *gin[LM_MAX_IN], *out[LM_MAX_OUT], *seed[LM_MAX_OUT]; lm_type ot[LM_MAX_OUT]; uint32_t outs; bool ones; int n; } tape;
+/* ---- gradients
+ * -------------------------------------------------------------------------------------------------------------------------------------- */
+typedef struct {
+    lm_graph *g;
+    lm_ref *r;
+    lm_value *in[LM_MAX_IN], *gin[LM_MAX_IN], *out[LM_MAX_OUT], *seed[LM_MAX_OUT];
+    lm_type ot[LM_MAX_OUT];
+    uint32_t outs;
+    bool ones;
+    int n;
+} tape;
 static int64_t type_numel(const lm_type *t) { int64_t n = 1; for (int i = 0; i < t->rank; i++) n *= t->dim[i]; return n; }
 static void tape_free(tape *t) { lm_ref_free(t->r); lm_graph_free(t->g); }
-/* Graph of one node and its gradient with the outputs in `outs` seeded: by inputs, or by ones, the only seed of rows that fuse a loss with its gradient. */
+/* Graph of one node and its gradient with the outputs in `outs` seeded: by inputs, or by ones, the only seed of rows that fuse a loss with
+ * its gradient. */
 static lm_err tape_make(tape *t, const lm_op *op, const lm_sample *s, uint32_t outs, bool ones) {
     *t = (tape){ .n = n_inputs(op, s), .outs = outs, .ones = ones };
     LM_TRY(lm_graph_new(&t->g, ctx, NULL));
@@ -471,7 +557,8 @@ static lm_err tape_make(tape *t, const lm_op *op, const lm_sample *s, uint32_t o
         lm_type ty = type_of(&s->in[i]);
         t->in[i] = lm_input(t->g, name, &ty);
     }
-    lm_value *v = lm_emit(t->g, op, s->params, t->n, t->in), *y[LM_MAX_OUT], *sd[LM_MAX_OUT], *wrt[LM_MAX_IN], *gi[LM_MAX_IN]; int ny = 0, nw = 0, map[LM_MAX_IN];
+    lm_value *v = lm_emit(t->g, op, s->params, t->n, t->in), *y[LM_MAX_OUT], *sd[LM_MAX_OUT], *wrt[LM_MAX_IN], *gi[LM_MAX_IN];
+    int ny = 0, nw = 0, map[LM_MAX_IN];
     LM_TRY(lm_graph_err(t->g));
     for (int o = 0; o < op->n_out; o++) {
         t->out[o] = lm_output(v, o);
@@ -523,7 +610,8 @@ static void grad_check(const lm_op *op, const lm_sample *s, uint32_t outs) {
     }
     for (int o = 0; o < LM_MAX_OUT; o++) if (outs >> o & 1 && !t.ones) {
         double *w = lm_ref_data(t.r, t.seed[o]);
-        for (int64_t i = 0, n = type_numel(&t.ot[o]); i < n; i++) w[i] = (double)lm_rng_normal(lm_rng_of(seed, "cotangent"), (uint64_t)i + ((uint64_t)o << 40));
+        for (int64_t i = 0, n = type_numel(&t.ot[o]); i < n; i++)
+            w[i] = (double)lm_rng_normal(lm_rng_of(seed, "cotangent"), (uint64_t)i + ((uint64_t)o << 40));
     }
     tape_loss(&t);
     double tol = s->grad_tol > 0 ? s->grad_tol : 1e-6;
@@ -532,7 +620,9 @@ static void grad_check(const lm_op *op, const lm_sample *s, uint32_t outs) {
     for (int i = 0; i < t.n; i++) {
         lm_tensor ty = in[i].t;
         if (!t.in[i] || (op->opaque >> i & 1) || !is_float(&ty) || ty.dtype == LM_QUANT) continue;
-        double *x = lm_ref_data(t.r, t.in[i]), *v = malloc(in[i].refbuf.n + 8), along = 0, sq = 0, L[4]; const double *x0 = in[i].ref.data, h = 1e-3; int64_t n = lm_numel(&in[i].t);
+        double *x = lm_ref_data(t.r, t.in[i]), *v = malloc(in[i].refbuf.n + 8), along = 0, sq = 0, L[4];
+        const double *x0 = in[i].ref.data, h = 1e-3;
+        int64_t n = lm_numel(&in[i].t);
         for (int64_t k = 0; k < n; k++) {
             v[k] = (double)lm_rng_normal(lm_rng_of(seed, "direction"), (uint64_t)k);
             double d = grad[i] ? grad[i][k] * v[k] : 0; along += d; sq += d * d;
@@ -540,9 +630,12 @@ static void grad_check(const lm_op *op, const lm_sample *s, uint32_t outs) {
         static const double step[4] = { -2, -1, 1, 2 };
         for (int q = 0; q < 4; q++) { for (int64_t k = 0; k < n; k++) x[k] = x0[k] + step[q] * h * v[k]; L[q] = tape_loss(&t); }
         memcpy(x, x0, in[i].refbuf.n);
-        double fd = (L[0] - 8 * L[1] + 8 * L[2] - L[3]) / (12 * h), scale = fmax(fmax(fabs(fd), fabs(along)), sqrt(sq)), noise = 1e-12 * (fabs(L[0]) + fabs(L[3])) / h;
+        double fd = (L[0] - 8 * L[1] + 8 * L[2] - L[3]) / (12 * h), scale = fmax(fmax(fabs(fd), fabs(along)), sqrt(sq)),
+               noise = 1e-12 * (fabs(L[0]) + fabs(L[3])) / h;
         st.grads++;
-        NEED(fabs(fd - along) <= tol * scale + noise, "gradient of input %d from outputs 0x%x: along a direction %.12g, by differences %.12g (%s)", i, outs, along, fd, grad[i] ? "tolerance exceeded" : "no gradient given");
+        NEED(fabs(fd - along) <= tol * scale + noise,
+             "gradient of input %d from outputs 0x%x: along a direction %.12g, by differences %.12g (%s)", i, outs, along, fd,
+             grad[i] ? "tolerance exceeded" : "no gradient given");
         free(v);
     }
     for (int i = 0; i < t.n; i++) free(grad[i]);
@@ -556,8 +649,14 @@ static int grad_op(const lm_op *op) {
     for (const lm_sample *s = op->samples; s && s->name; s++) {
         if (s->grad_tol < 0) continue;
         snprintf(st.where, sizeof st.where, "%s, \"%s\"", op->name, s->name);
-        lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .ctx = ctx }; lm_type ot[LM_MAX_OUT]; memset(ot, 0, sizeof ot);
-        for (int i = 0; i < c.n_in; i++) { const lm_arg *a = &s->in[i]; c.in[i] = lm_tensor_of(NULL, dtype_of(a), a->rank, a->dim); c.in[i].quant = type_of(a).quant; }
+        lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .ctx = ctx };
+        lm_type ot[LM_MAX_OUT];
+        memset(ot, 0, sizeof ot);
+        for (int i = 0; i < c.n_in; i++) {
+            const lm_arg *a = &s->in[i];
+            c.in[i] = lm_tensor_of(NULL, dtype_of(a), a->rank, a->dim);
+            c.in[i].quant = type_of(a).quant;
+        }
         if (op->shape(ctx, &c, ot)) { report("shape: %s", lm_error(ctx)); continue; }
         uint32_t all = 0;
         for (int o = 0; o < op->n_out; o++) {
@@ -577,9 +676,16 @@ static int grad_op(const lm_op *op) {
     return st.fails - before;
 }
 
-/* ---- rows with planted bugs: each must be caught --------------------------------------------------------------------------------------------------- */
-static lm_err fake_shape(lm_ctx *x, const lm_call *c, lm_type *out) { (void)x; out[0] = lm_type_make((lm_dtype)c->in[0].dtype, c->in[0].rank, c->in[0].dim); return LM_OK; }
-static void fake_ref(const lm_call *c) { for (int64_t i = 0; i < lm_numel(&c->in[0]); i++) ((double *)c->out[0].data)[i] = 2 * ((const double *)c->in[0].data)[i]; }
+/* ---- rows with planted bugs: each must be caught
+ * --------------------------------------------------------------------------------------------------- */
+static lm_err fake_shape(lm_ctx *x, const lm_call *c, lm_type *out) {
+    (void)x;
+    out[0] = lm_type_make((lm_dtype)c->in[0].dtype, c->in[0].rank, c->in[0].dim);
+    return LM_OK;
+}
+static void fake_ref(const lm_call *c) {
+    for (int64_t i = 0; i < lm_numel(&c->in[0]); i++) ((double *)c->out[0].data)[i] = 2 * ((const double *)c->in[0].data)[i];
+}
 static int64_t fake_tiles(const lm_call *c) { return lm_ceil_div(lm_numel(&c->out[0]), 8); }
 static size_t fake_scratch(const lm_call *c) { (void)c; return 32; }
 static lm_err fake_run(const lm_call *c, int64_t tile, int bug, void *scratch) {
@@ -605,13 +711,25 @@ FAKE(0) FAKE(1) FAKE(2) FAKE(3) FAKE(4) FAKE(5) FAKE(6) FAKE(7) FAKE(8) FAKE(9) 
 static bool fake_takes_views(const lm_call *c) { (void)c; return true; }
 static lm_err fake_grad(lm_graph *g, lm_grad *d) { (void)g; d->gin[0] = d->gout[0]; return LM_OK; }      /* of 2x it is 2 dy */
 static void test_planted(void) {
-    static lm_err (*const runs[])(const lm_call *, int64_t, void *) = { fake_0, fake_1, fake_2, fake_3, fake_4, fake_5, fake_6, fake_7, fake_8, fake_9, fake_10, fake_11, fake_0, fake_13 };
+    static lm_err (*const runs[])(const lm_call *, int64_t, void *) = { fake_0, fake_1, fake_2, fake_3,  fake_4,  fake_5, fake_6,
+                                                                        fake_7, fake_8, fake_9, fake_10, fake_11, fake_0, fake_13 };
     static const lm_sample samples[] = { { .name = "fake", .in = { { .rank = 2, .dim = { 5, 9 } } }, .tol = 1e-6 }, { 0 } };
     for (int bug = 0; bug < LM_COUNT(runs); bug++) {
-        lm_kernel k[2] = { { .name = "fake", .order = "fake", .thread_bytes = fake_scratch, .n_phase = 1, .phase = { { fake_tiles, runs[bug] } } }, { 0 } };
+        lm_kernel k[2] = {
+            { .name = "fake", .order = "fake", .thread_bytes = fake_scratch, .n_phase = 1, .phase = { { fake_tiles, runs[bug] } } }, { 0 }
+        };
         if (bug == 12) k[0].accepts = fake_takes_views;                    /* takes views but reads them as contiguous */
         const lm_kernel *list[] = { k, NULL };
-        lm_op op = { .name = "fake", .math = "y = 2x", .n_in = 1, .n_out = 1, .acc_ok = 1, .inplace_ok = true, .shape = fake_shape, .ref = fake_ref, .kernels = list, .samples = samples };
+        lm_op op = { .name = "fake",
+                     .math = "y = 2x",
+                     .n_in = 1,
+                     .n_out = 1,
+                     .acc_ok = 1,
+                     .inplace_ok = true,
+                     .shape = fake_shape,
+                     .ref = fake_ref,
+                     .kernels = list,
+                     .samples = samples };
         st.quiet = true; int caught = run_op(&op); st.quiet = false;
         if (bug ? caught == 0 : caught != 0) { lm_t_fail++; printf("planted bug %d: %d checks failed\n", bug, caught); }
     }
@@ -619,7 +737,15 @@ static void test_planted(void) {
     off.name = "fake.b"; off.phase[0].run = fake_13;                       /* within a loose bound, but not the same bits */
     const lm_kernel two[] = { good, off, { 0 } }, *list[] = { two, NULL };
     const lm_sample loose[] = { { .name = "fake", .in = { { .rank = 2, .dim = { 5, 9 } } }, .tol = 1e-2 }, { 0 } };
-    lm_op op = { .name = "fake", .math = "y = 2x", .n_in = 1, .n_out = 1, .shape = fake_shape, .ref = fake_ref, .kernels = list, .samples = loose, .grad = fake_grad };
+    lm_op op = { .name = "fake",
+                 .math = "y = 2x",
+                 .n_in = 1,
+                 .n_out = 1,
+                 .shape = fake_shape,
+                 .ref = fake_ref,
+                 .kernels = list,
+                 .samples = loose,
+                 .grad = fake_grad };
     st.quiet = true; int order = run_op(&op), grad = grad_op(&op); st.quiet = false;
     LM_CHECK(order > 0);
     LM_CHECK(grad > 0);
@@ -644,14 +770,27 @@ static void test_table(void) {
         LM_CHECK(lm_op_by_name(op->name) == op);
         LM_CHECK(op->n_in + op->n_opt <= LM_MAX_IN && op->n_out >= 1 && op->n_out <= LM_MAX_OUT);
         for (int o = 0; o < op->n_out; o++) LM_CHECK(op->alias[o] <= op->n_in + op->n_opt);
-        for (int a = 0; op->kernels && op->kernels[a]; a++) for (const lm_kernel *k = op->kernels[a]; k->name; k++) LM_CHECK(k->order && k->n_phase >= 1 && k->n_phase <= LM_MAX_PHASE);
-        for (const lm_sample *s = op->samples; s && s->name; s++) {         /* the cost of every sample is a finite number, at least the bytes of one output */
-            lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .ctx = ctx }; lm_type ot[LM_MAX_OUT]; memset(ot, 0, sizeof ot); double f = -1, b = -1;
-            for (int k = 0; k < c.n_in; k++) { const lm_arg *x = &s->in[k]; c.in[k] = lm_tensor_of(NULL, dtype_of(x), x->rank, x->dim); c.in[k].quant = type_of(x).quant; c.in[k].layout = (int8_t)x->layout; }
+        for (int a = 0; op->kernels && op->kernels[a]; a++)
+            for (const lm_kernel *k = op->kernels[a]; k->name; k++) LM_CHECK(k->order && k->n_phase >= 1 && k->n_phase <= LM_MAX_PHASE);
+        /* the cost of every sample is a finite number, at least the bytes of one output */
+        for (const lm_sample *s = op->samples; s && s->name; s++) {
+            lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .ctx = ctx };
+            lm_type ot[LM_MAX_OUT];
+            memset(ot, 0, sizeof ot);
+            double f = -1, b = -1;
+            for (int k = 0; k < c.n_in; k++) {
+                const lm_arg *x = &s->in[k];
+                c.in[k] = lm_tensor_of(NULL, dtype_of(x), x->rank, x->dim);
+                c.in[k].quant = type_of(x).quant;
+                c.in[k].layout = (int8_t)x->layout;
+            }
             LM_CHECK_OK(ctx, op->shape(ctx, &c, ot));
             for (int o = 0; o < op->n_out; o++) { c.out[o] = lm_tensor_of(NULL, ot[o].dtype, ot[o].rank, ot[o].dim); c.out[o].quant = ot[o].quant; }
             lm_op_cost(&c, &f, &b);
-            if (!(isfinite(f) && isfinite(b) && f >= 0 && b >= 0)) { lm_t_fail++; printf("%s, \"%s\": cost %g flops, %g bytes\n", op->name, s->name, f, b); }
+            if (!(isfinite(f) && isfinite(b) && f >= 0 && b >= 0)) {
+                lm_t_fail++;
+                printf("%s, \"%s\": cost %g flops, %g bytes\n", op->name, s->name, f, b);
+            }
         }
     }
     LM_CHECK(!lm_op_by_name("no such op"));
@@ -670,7 +809,8 @@ int main(int argc, char **argv) {
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     if (dev) printf("%d runs on %s\n", st.device_runs, dev->name);
     lm_dev_close(dev);
-    printf("%d ops, %d samples, %d kernel runs in %d cases, %d gradient checks, %d checks\n", st.ops, st.samples, st.kernels, st.cases, st.grads, st.checks);
+    printf("%d ops, %d samples, %d kernel runs in %d cases, %d gradient checks, %d checks\n", st.ops, st.samples, st.kernels, st.cases,
+           st.grads, st.checks);
     for (int i = 0; i < 3; i++) lm_pool_free(pools[i]);
     lm_ctx_free(ctx);
     return rc;

@@ -15,7 +15,10 @@ static const float *get(const char *fmt, const char *p, const lm_st_tensor **inf
 }
 static void open_all(void) {
     if (ctx) return;
-    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }) || lm_st_open(&fx, ctx, LM_FIXTURES "/optim.safetensors")) { printf("%s\n", lm_error(ctx)); exit(1); }
+    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }) || lm_st_open(&fx, ctx, LM_FIXTURES "/optim.safetensors")) {
+        printf("%s\n", lm_error(ctx));
+        exit(1);
+    }
 }
 static double worst(const float *got, const float *want, int64_t n) {      /* against the size of the tensor */
     double d = 0, s = 0;
@@ -117,7 +120,15 @@ static void test_muon(void) {
     static const char *const name[] = { "wide", "tall", "square" };
     static const int keep[] = { 1, 2, 5, 10, 20 };
     open_all();
-    const lm_optim_cfg c = { .name = "muon", .muon_lr = 0.02, .muon_momentum = 0.95, .muon_weight_decay = 0.1, .muon_steps = 5, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8 };
+    const lm_optim_cfg c = { .name = "muon",
+                             .muon_lr = 0.02,
+                             .muon_momentum = 0.95,
+                             .muon_weight_decay = 0.1,
+                             .muon_steps = 5,
+                             .lr = 1e-3,
+                             .beta1 = 0.9,
+                             .beta2 = 0.95,
+                             .eps = 1e-8 };
     rig r = {0};
     LM_NEED_OK(ctx, rig_new(&r, &c, name, 3, "muon.start.%s"));
     int k = 0; double bad = 0;
@@ -125,7 +136,10 @@ static void test_muon(void) {
         float norm;
         LM_NEED_OK(ctx, step(&r, &c, name, "muon.grad.%s", s, s % 6, 1.0, &norm));
         if (s + 1 != keep[k]) continue;
-        for (int i = 0; i < 3; i++) { lm_tensor p = state(&r, "%s", name[i]); bad = fmax(bad, worst(p.data, get("muon.f32.%s", name[i], NULL) + k * lm_numel(&p), lm_numel(&p))); }
+        for (int i = 0; i < 3; i++) {
+            lm_tensor p = state(&r, "%s", name[i]);
+            bad = fmax(bad, worst(p.data, get("muon.f32.%s", name[i], NULL) + k * lm_numel(&p), lm_numel(&p)));
+        }
         k++;
     }
     if (!(bad <= 1e-6)) { lm_t_fail++; printf("muon: %g\n", bad); }

@@ -1,4 +1,5 @@
-/* test_plan.c — the planner's promises: nothing that lives overlaps, waits are the definition, predicted bytes are the ledger's, order and dead code are as said. */
+/* test_plan.c — the planner's promises: nothing that lives overlaps, waits are the definition, predicted bytes are the ledger's, order and
+ * dead code are as said. */
 #include "device/cpu.h"
 #include "graph/graph_int.h"
 #include "graph/plan_int.h"
@@ -15,7 +16,8 @@
 #include "train/cost.h"
 #include "train/train.h"
 
-/* ---- placement: random buffers, every pair looked at --------------------------------------------------------------------------------------------- */
+/* ---- placement: random buffers, every pair looked at
+ * --------------------------------------------------------------------------------------------- */
 static void test_placement(void) {
     enum { N = 300, STEPS = 90 };
     const lm_rng r = lm_rng_of(3, "placement");
@@ -26,7 +28,10 @@ static void test_placement(void) {
         for (int i = 0; i < n; i++) {
             const uint64_t k = (uint64_t)round * 4096 + 8 + (uint64_t)i * 4;
             const int first = (int)lm_rng_below(r, k, STEPS), len = (int)lm_rng_below(r, k + 1, round % 2 ? 6 : STEPS);
-            b[i] = (lm_buf){ .bytes = 64 * lm_rng_below(r, k + 2, round % 3 ? 40 : 4000), .first = first, .last = first + len < STEPS ? first + len : STEPS - 1, .offset = (size_t)-1 };
+            b[i] = (lm_buf){ .bytes = 64 * lm_rng_below(r, k + 2, round % 3 ? 40 : 4000),
+                             .first = first,
+                             .last = first + len < STEPS ? first + len : STEPS - 1,
+                             .offset = (size_t)-1 };
             sum += b[i].bytes;
         }
         const size_t least = lm_place_least(b, n, STEPS, at), total = lm_place(b, n, least, scratch);
@@ -34,7 +39,9 @@ static void test_placement(void) {
         for (int i = 0; i < n; i++) {
             if (b[i].bytes && b[i].offset + b[i].bytes > top) top = b[i].offset + b[i].bytes;
             for (int k = 0; k < i; k++) {
-                const bool together = b[i].first <= b[k].last && b[k].first <= b[i].last, touch = b[i].bytes && b[k].bytes && b[i].offset < b[k].offset + b[k].bytes && b[k].offset < b[i].offset + b[i].bytes;
+                const bool together = b[i].first <= b[k].last && b[k].first <= b[i].last, touch = b[i].bytes && b[k].bytes &&
+                                                                                                  b[i].offset < b[k].offset + b[k].bytes &&
+                                                                                                  b[k].offset < b[i].offset + b[i].bytes;
                 LM_CHECK(!(together && touch));
             }
         }
@@ -49,13 +56,19 @@ static void test_placement(void) {
     LM_CHECK(worst < 1.5);
 }
 
-/* ---- random graphs: plan, check every pair of steps, run, compare with the double interpreter --------------------------------------------------------- */
+/* ---- random graphs: plan, check every pair of steps, run, compare with the double interpreter
+ * --------------------------------------------------------- */
 enum { ROWS = 6, MAXV = 80 };
 static lm_value *random_graph(lm_graph *g, uint64_t seed, int n_op) {
     const lm_rng r = lm_rng_of(seed, "graph");
     lm_value *v[MAXV + 8]; int n = 0;
     const int64_t width[] = { 8, 16, 32 };
-    for (int i = 0; i < 3; i++) { char name[8]; snprintf(name, sizeof name, "x%d", i); const lm_type t = LM_TYPE(LM_F32, ROWS, width[i]); v[n++] = lm_input(g, name, &t); }
+    for (int i = 0; i < 3; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "x%d", i);
+        const lm_type t = LM_TYPE(LM_F32, ROWS, width[i]);
+        v[n++] = lm_input(g, name, &t);
+    }
     uint64_t d = 0;
     for (int i = 0; i < n_op && n < MAXV; i++) {
         lm_value *a = v[lm_rng_below(r, d, (uint64_t)n)], *b = v[lm_rng_below(r, d + 1, (uint64_t)n)], *y = NULL;
@@ -107,8 +120,15 @@ static void same_as_reference(lm_ctx *ctx, uint64_t seed, int n_op, lm_plan *p, 
         const float *got = lm_plan_output(p, name, &t);
         double d2 = 0, w2 = 1e-12;
         for (int64_t i = 0; got && i < t.dim[0]; i++)
-            for (int64_t k = 0; k < t.dim[1]; k++) { const double w = want[i * t.dim[1] + k], x = (double)got[i * t.stride[0] + k * t.stride[1]]; d2 += (x - w) * (x - w); w2 += w * w; }
-        if (!got || !(d2 <= 1e-10 * w2)) { lm_t_fail++; printf("seed %llu, %s, output %s: relative error %g\n", (unsigned long long)seed, how, name, sqrt(d2 / w2)); }
+            for (int64_t k = 0; k < t.dim[1]; k++) {
+                const double w = want[i * t.dim[1] + k], x = (double)got[i * t.stride[0] + k * t.stride[1]];
+                d2 += (x - w) * (x - w);
+                w2 += w * w;
+            }
+        if (!got || !(d2 <= 1e-10 * w2)) {
+            lm_t_fail++;
+            printf("seed %llu, %s, output %s: relative error %g\n", (unsigned long long)seed, how, name, sqrt(d2 / w2));
+        }
     }
     lm_ref_free(ref); lm_graph_free(g);
 }
@@ -142,14 +162,16 @@ static void one_graph(lm_ctx *ctx, uint64_t seed) {
         const uintptr_t at = (uintptr_t)p->port[o].t.data - (uintptr_t)p->arena;
         if (at >= p->stats.arena_bytes) continue;
         int last = -1;
-        for (int i = 0; i < p->n_step; i++) for (int k = 0; k < p->step[i].call.n_out; k++) if (p->step[i].call.out[k].data == p->port[o].t.data) last = i;
+        for (int i = 0; i < p->n_step; i++)
+            for (int k = 0; k < p->step[i].call.n_out; k++)
+                if (p->step[i].call.out[k].data == p->port[o].t.data) last = i;
         LM_CHECK(last < 0 || owner[at] == last);
     }
     lm_free(ctx, owner);
     fill_states(s);
     for (int round = 0; round < 4; round++) {
         for (int i = 0; i < 3; i++) {
-            char name[8]; lm_tensor t;
+            char name[16]; lm_tensor t;
             snprintf(name, sizeof name, "x%d", i);
             float *x = lm_plan_input(p, name, &t);
             for (int64_t k = 0; x && k < lm_numel(&t); k++) x[k] = (float)noise(of_name(name) + (uint64_t)k);
@@ -166,21 +188,50 @@ static void test_random_graphs(void) {
     lm_ctx_free(ctx);
 }
 
-/* ---- bytes --------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes
+ * ---------------------------------------------------------------------------------------------------------------------------------------------
+ * */
 static lm_cfg config(const char *family, int layers) {
-    lm_cfg c = { .model = lm_model_by_name(family), .vocab = 211, .d = 64, .n_layer = layers, .n_head = 4, .n_kv = 4, .d_head = 16, .d_ff = 160, .max_pos = 128, .eps = 1e-5, .init_std = 0.1,
-                 .tie = true, .bos = -1, .act = LM_ACT_GELU_TANH, .hf_type = family };
+    lm_cfg c = { .model = lm_model_by_name(family),
+                 .vocab = 211,
+                 .d = 64,
+                 .n_layer = layers,
+                 .n_head = 4,
+                 .n_kv = 4,
+                 .d_head = 16,
+                 .d_ff = 160,
+                 .max_pos = 128,
+                 .eps = 1e-5,
+                 .init_std = 0.1,
+                 .tie = true,
+                 .bos = -1,
+                 .act = LM_ACT_GELU_TANH,
+                 .hf_type = family };
     c.rope.d_head = 16; c.rope.base = 10000; c.rope.max_pos = 128;
     return c;
 }
 static lm_trainer_opts options(int recompute, const char *optim) {
-    return (lm_trainer_opts){ .batch = 2, .seq = 64, .mm = LM_F32, .recompute = recompute, .optim = { .name = optim, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0, .muon_lr = 0.01,
-                              .muon_momentum = 0.95, .muon_steps = 2 } };
+    return (lm_trainer_opts){ .batch = 2,
+                              .seq = 64,
+                              .mm = LM_F32,
+                              .recompute = recompute,
+                              .optim = { .name = optim,
+                                         .lr = 1e-3,
+                                         .beta1 = 0.9,
+                                         .beta2 = 0.95,
+                                         .eps = 1e-8,
+                                         .clip = 1.0,
+                                         .muon_lr = 0.01,
+                                         .muon_momentum = 0.95,
+                                         .muon_steps = 2 } };
 }
 static size_t page(size_t n) { return (n + 63) & ~(size_t)63; }
 /* What a dry plan says is what the ledger holds once the trainer is real. */
 static void test_bytes_are_the_ledgers(void) {
-    static const struct { const char *family, *optim; int recompute; } runs[] = { { "llama", "adamw", 0 }, { "llama", "muon", 1 }, { "gpt2", "adamw", 4 }, { "gpt2", "muon", 2 } };
+    static const struct {
+        const char *family, *optim;
+        int recompute;
+    } runs[] = { { "llama", "adamw", 0 }, { "llama", "muon", 1 }, { "gpt2", "adamw", 4 }, { "gpt2", "muon", 2 } };
     for (int i = 0; i < LM_COUNT(runs); i++) {
         lm_ctx *ctx; lm_store *s = NULL; lm_trainer *t = NULL; lm_trainer_plan dry, real; lm_ledger a, b;
         const lm_cfg c = config(runs[i].family, 3);
@@ -202,12 +253,14 @@ static void test_bytes_are_the_ledgers(void) {
         LM_NEED_OK(ctx, lm_trainer_new(&t, ctx, &c, s, &o));
         lm_trainer_plan_of(t, &real);
         lm_mem_ledger(ctx, &b);
-        LM_CHECK(dry.total == real.total && dry.accumulate.arena_bytes == real.accumulate.arena_bytes && dry.accumulate.flops == real.accumulate.flops);
+        LM_CHECK(dry.total == real.total && dry.accumulate.arena_bytes == real.accumulate.arena_bytes &&
+                 dry.accumulate.flops == real.accumulate.flops);
         LM_CHECK(b.now[LM_MEM_WEIGHTS] - a.now[LM_MEM_WEIGHTS] == real.params);
         LM_CHECK(b.now[LM_MEM_GRADS] - a.now[LM_MEM_GRADS] == real.grads);
         LM_CHECK(b.now[LM_MEM_OPTIM] - a.now[LM_MEM_OPTIM] == real.optim);
         const size_t arenas = b.now[LM_MEM_ACT] - a.now[LM_MEM_ACT], scratch = b.now[LM_MEM_SCRATCH] - a.now[LM_MEM_SCRATCH];
-        size_t consts = real.accumulate.const_bytes + real.update.const_bytes + real.eval.const_bytes, largest = real.accumulate.arena_bytes, sum = consts;
+        size_t consts = real.accumulate.const_bytes + real.update.const_bytes + real.eval.const_bytes,
+               largest = real.accumulate.arena_bytes, sum = consts;
         /* Plans share the first arena where it is large enough, else have their own. */
         const lm_plan_stats *st[] = { &real.update, &real.eval };
         for (int k = 0; k < 2; k++) { if (st[k]->arena_bytes > largest) sum += page(st[k]->arena_bytes) + 64; }
@@ -233,10 +286,12 @@ static void test_engine_bytes(void) {
     LM_NEED_OK(ctx, lm_engine_new(&e, ctx, &c, s, &o));
     lm_plan_stats_of(lm_engine_plan(e), &real);
     lm_mem_ledger(ctx, &b);
-    LM_CHECK(dry.arena_bytes == real.arena_bytes && dry.state_bytes == real.state_bytes && dry.thread_bytes == real.thread_bytes && dry.n_waits == real.n_waits);
+    LM_CHECK(dry.arena_bytes == real.arena_bytes && dry.state_bytes == real.state_bytes && dry.thread_bytes == real.thread_bytes &&
+             dry.n_waits == real.n_waits);
     LM_CHECK(lm_engine_kv_bytes(e) == (size_t)(2 * 3 * 4 * 64 * 16 * 2 * 4));      /* k and v, layers, pages, tokens a page, head, bf16, heads */
     LM_CHECK(real.state_bytes == lm_engine_kv_bytes(e) + a.now[LM_MEM_WEIGHTS]);
-    LM_CHECK(b.now[LM_MEM_ACT] - a.now[LM_MEM_ACT] == real.arena_bytes + 64 + real.const_bytes && b.now[LM_MEM_SCRATCH] - a.now[LM_MEM_SCRATCH] == real.thread_bytes);
+    LM_CHECK(b.now[LM_MEM_ACT] - a.now[LM_MEM_ACT] == real.arena_bytes + 64 + real.const_bytes &&
+             b.now[LM_MEM_SCRATCH] - a.now[LM_MEM_SCRATCH] == real.thread_bytes);
     lm_engine_free(e); lm_store_free(s); lm_ctx_free(ctx);
 }
 /* A budget picks the lowest level that fits; below the least there is a sentence with the parts. */
@@ -253,7 +308,8 @@ static void test_budget(void) {
         lm_trainer_plan_of(t, &p);
         arena[level] = p.accumulate.arena_bytes; total[level] = p.params + p.grads + p.optim + p.accumulate.arena_bytes + p.accumulate.thread_bytes;
         if (getenv("LM_SHOW")) printf("level %d arena %zu live %zu\n", level, arena[level], p.accumulate.live_bytes);
-        if (level) LM_CHECK(arena[level] <= arena[level - 1] && p.accumulate.arena_bytes <= p.accumulate.live_bytes + p.accumulate.live_bytes / 20);      /* docs/design/memory.md */
+        /* docs/design/memory.md */
+        if (level) LM_CHECK(arena[level] <= arena[level - 1] && p.accumulate.arena_bytes <= p.accumulate.live_bytes + p.accumulate.live_bytes / 20);
         lm_trainer_free(t); lm_store_free(s);
     }
     LM_CHECK(arena[5] < arena[0] / 2);
@@ -275,7 +331,8 @@ static void test_budget(void) {
     lm_store_free(s); lm_ctx_free(ctx);
 }
 
-/* ---- passes, order, extents ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- passes, order, extents
+ * ------------------------------------------------------------------------------------------------------------------------------ */
 static int steps_of(const lm_plan *p, const char *op) { int n = 0; for (int i = 0; i < p->n_step; i++) n += !strcmp(p->step[i].op, op); return n; }
 static void test_dead_code_and_fusion(void) {
     lm_ctx *ctx; lm_graph *g = NULL; lm_plan *p = NULL;
@@ -306,7 +363,8 @@ static void test_state_versions(void) {
     LM_NEED_OK(ctx, lm_store_new(&s, ctx));
     LM_NEED_OK(ctx, lm_graph_new(&g, ctx, NULL));
     const lm_type t = LM_TYPE(LM_F32, 1, 8);
-    lm_value *w = lm_state(g, "w", &t), *before = lm_scale(g, w, 2.0f), *now = lm_emit(g, lm_op_by_name("assign"), NULL, 2, (lm_value *[]){ w, lm_input(g, "x", &t) });
+    lm_value *w = lm_state(g, "w", &t), *before = lm_scale(g, w, 2.0f),
+             *now = lm_emit(g, lm_op_by_name("assign"), NULL, 2, (lm_value *[]){ w, lm_input(g, "x", &t) });
     lm_value *after = lm_scale(g, now, 10.0f), *late = lm_scale(g, w, 4.0f);        /* reads version 0, emitted last */
     LM_CHECK(now && now->state == w && late);
     lm_graph_output(g, "before", before); lm_graph_output(g, "after", after); lm_graph_output(g, "late", late);
@@ -316,7 +374,8 @@ static void test_state_versions(void) {
         lm_tensor st; lm_store_get(s, "w", &st);
         for (int i = 0; i < 8; i++) { ((float *)st.data)[i] = 1; ((float *)lm_plan_input(p, "x", NULL))[i] = 3; }
         if (round) LM_CHECK_OK(ctx, lm_plan_run_shuffled(p, (uint64_t)round, 3)); else LM_CHECK_OK(ctx, lm_plan_run(p));
-        LM_CHECK(*(float *)lm_plan_output(p, "before", NULL) == 2 && *(float *)lm_plan_output(p, "after", NULL) == 30 && *(float *)lm_plan_output(p, "late", NULL) == 4 && *(float *)st.data == 3);
+        LM_CHECK(*(float *)lm_plan_output(p, "before", NULL) == 2 && *(float *)lm_plan_output(p, "after", NULL) == 30 &&
+                 *(float *)lm_plan_output(p, "late", NULL) == 4 && *(float *)st.data == 3);
     }
     lm_plan_free(p); lm_store_free(s); lm_ctx_free(ctx);
 }
@@ -339,7 +398,9 @@ static void test_extents(void) {
     lm_plan_free(p); lm_ctx_free(ctx);
 }
 
-/* ---- prices ---------------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- prices
+ * ----------------------------------------------------------------------------------------------------------------------------------------------------
+ */
 static void test_prices(void) {
     static lm_machine m = { .threads = 1, .mm_f32 = 1e9, .mm_bf16 = 1e9, .read_n = 1e9, .mid_n = 1e9, .last_cache = 1e6, .n_point = 4,
         .point = { { "a", 100, 1e-6 }, { "a", 1000, 4e-6 }, { "a", 10000, 31e-6 }, { "b", 50, 5e-6 } } };
@@ -349,7 +410,8 @@ static void test_prices(void) {
     LM_CHECK(lm_machine_price(&m, "a", 20000, &t)); LM_CHECK_NEAR(t, 62e-6, 1e-12);
     LM_CHECK(lm_machine_price(&m, "b", 100, &t)); LM_CHECK_NEAR(t, 10e-6, 1e-12);
     LM_CHECK(!lm_machine_price(&m, "c", 100, &t) && !lm_machine_price(&m, "", 100, &t) && !lm_machine_price(&m, "aa", 100, &t));
-    for (double w = 1, last = 0; w < 1e6; w *= 1.1) { LM_CHECK(lm_machine_price(&m, "a", w, &t) && t >= last); last = t; }       /* more work never takes less */
+    /* more work never takes less */
+    for (double w = 1, last = 0; w < 1e6; w *= 1.1) { LM_CHECK(lm_machine_price(&m, "a", w, &t) && t >= last); last = t; }
 }
 static void test_measure(void) {
     static lm_machine m;
@@ -358,8 +420,12 @@ static void test_measure(void) {
     LM_NEED_OK(ctx, lm_machine_kernels(ctx, &m));
     m.mm_f32 = m.mm_bf16 = m.read_n = m.mid_n = 1e3;                              /* so slow that a step priced by them would stand out */
     LM_CHECK(m.n_point > 50 && m.n_point <= LM_MACHINE_POINTS);
-    for (int i = 0; i < m.n_point; i++) LM_CHECK(m.point[i].seconds > 0 && m.point[i].work > 0 && (!i || strcmp(m.point[i - 1].key, m.point[i].key) <= 0));
-    static const struct { const char *family, *optim; lm_dtype mm; } runs[] = { { "llama", "adamw", LM_F32 }, { "gpt2", "adamw", LM_F32 }, { "llama", "muon", LM_BF16 }, { "gpt2", "muon", LM_BF16 } };
+    for (int i = 0; i < m.n_point; i++)
+        LM_CHECK(m.point[i].seconds > 0 && m.point[i].work > 0 && (!i || strcmp(m.point[i - 1].key, m.point[i].key) <= 0));
+    static const struct {
+        const char *family, *optim;
+        lm_dtype mm;
+    } runs[] = { { "llama", "adamw", LM_F32 }, { "gpt2", "adamw", LM_F32 }, { "llama", "muon", LM_BF16 }, { "gpt2", "muon", LM_BF16 } };
     for (int i = 0; i < LM_COUNT(runs); i++) {                                    /* every kernel of both families' training has points */
         const lm_cfg c = config(runs[i].family, 2);
         lm_trainer_opts o = options(1, runs[i].optim);
@@ -372,5 +438,6 @@ static void test_measure(void) {
     }
     lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_placement), LM_T1(test_random_graphs), LM_T1(test_bytes_are_the_ledgers), LM_T1(test_engine_bytes), LM_T1(test_budget), LM_T1(test_dead_code_and_fusion), LM_T1(test_state_versions),
-             LM_T1(test_extents), LM_T1(test_prices), LM_T1(test_measure))
+LM_TEST_MAIN(LM_T1(test_placement), LM_T1(test_random_graphs), LM_T1(test_bytes_are_the_ledgers), LM_T1(test_engine_bytes),
+             LM_T1(test_budget), LM_T1(test_dead_code_and_fusion), LM_T1(test_state_versions), LM_T1(test_extents), LM_T1(test_prices),
+             LM_T1(test_measure))

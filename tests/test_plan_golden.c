@@ -1,6 +1,6 @@
-/* test_plan_golden.c — the plans of all models as text, tests/golden/plan/NAME.txt, on a fixed machine: one set of instructions, two threads, round ceilings. The text is equal on every
- * machine, so a change to a model, a pass or the planner shows as a difference here. After a change that is meant, `build/tests/test_plan_golden rewrite` writes the files anew; look at them
- * before they are committed. */
+/* test_plan_golden.c — the plans of all models as text, tests/golden/plan/NAME.txt, on a fixed machine: one set of instructions, two
+ * threads, round ceilings. The text is equal on every machine, so a change to a model, a pass or the planner shows as a difference here.
+ * After a change that is meant, `build/tests/test_plan_golden rewrite` writes the files anew; look at them before they are committed. */
 #include <sys/stat.h>
 #include "base/file.h"
 #include "device/cpu.h"
@@ -11,7 +11,15 @@
 
 #define DIR LM_ROOT "/tests/golden/plan"
 static const uint64_t FEATURES = LM_CPU_PORTABLE | LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_VNNI;
-static const lm_machine FIXED = { .threads = 2, .fma_f32 = 250e9, .mm_f32 = 200e9, .mm_bf16 = 200e9, .read_1 = 12e9, .read_n = 20e9, .cache_n = 200e9, .mid_n = 40e9, .last_cache = 32e6 };
+static const lm_machine FIXED = { .threads = 2,
+                                  .fma_f32 = 250e9,
+                                  .mm_f32 = 200e9,
+                                  .mm_bf16 = 200e9,
+                                  .read_1 = 12e9,
+                                  .read_n = 20e9,
+                                  .cache_n = 200e9,
+                                  .mid_n = 40e9,
+                                  .last_cache = 32e6 };
 static bool rewrite;
 static lm_ctx *ctx;
 
@@ -21,8 +29,22 @@ static void cost(const lm_plan *p, int64_t seqs, int64_t seq, lm_str *o) {
 }
 static void training(const char *title, const lm_cfg *c, lm_dtype mm, int recompute, const char *optim, lm_str *o) {
     lm_store *s = NULL; lm_trainer *t = NULL;
-    const lm_trainer_opts to = { .batch = 2, .seq = 16, .mm = mm, .recompute = recompute, .dry = true, .features = FEATURES, .optim = { .name = optim, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
-        .clip = 1.0, .weight_decay = 0.1, .muon_lr = 0.02, .muon_momentum = 0.95, .muon_steps = 1 } };
+    const lm_trainer_opts to = { .batch = 2,
+                                 .seq = 16,
+                                 .mm = mm,
+                                 .recompute = recompute,
+                                 .dry = true,
+                                 .features = FEATURES,
+                                 .optim = { .name = optim,
+                                            .lr = 1e-3,
+                                            .beta1 = 0.9,
+                                            .beta2 = 0.95,
+                                            .eps = 1e-8,
+                                            .clip = 1.0,
+                                            .weight_decay = 0.1,
+                                            .muon_lr = 0.02,
+                                            .muon_momentum = 0.95,
+                                            .muon_steps = 1 } };
     LM_NEED_OK(ctx, lm_store_new(&s, ctx));
     LM_CHECK_OK(ctx, lm_trainer_new(&t, ctx, c, s, &to));
     if (t) {
@@ -36,7 +58,8 @@ static void training(const char *title, const lm_cfg *c, lm_dtype mm, int recomp
     lm_trainer_free(t); lm_store_free(s);
 }
 typedef struct { lm_store *s; const lm_cfg *c; lm_dtype dtype; const lm_quant *q; } weights;
-static lm_err declare(void *ud, const char *name, const lm_type *t, lm_role role, bool head) {       /* as lm_weights_load lays them out for serving */
+/* as lm_weights_load lays them out for serving */
+static lm_err declare(void *ud, const char *name, const lm_type *t, lm_role role, bool head) {
     const weights *w = ud;
     int layer;
     const struct lm_name_map *row = lm_model_name_row(w->c->model, name, &layer);
@@ -52,7 +75,11 @@ static void serving(const char *title, const lm_cfg *c, lm_dtype dtype, const ch
     LM_CHECK_OK(ctx, lm_model_walk(ctx, c, declare, &w));
     for (int i = 0; i < 2; i++) {
         lm_engine *e = NULL;
-        LM_CHECK_OK(ctx, lm_engine_new(&e, ctx, c, w.s, &(lm_engine_opts){ .context = 128, .chunk = i ? 1 : 16, .mm = lm_engine_mm_for(w.s), .kv = kv, .dry = true, .features = FEATURES }));
+        LM_CHECK_OK(
+            ctx, lm_engine_new(
+                     &e, ctx, c, w.s,
+                     &(lm_engine_opts){
+                         .context = 128, .chunk = i ? 1 : 16, .mm = lm_engine_mm_for(w.s), .kv = kv, .dry = true, .features = FEATURES }));
         if (!e) continue;
         lm_str_printf(o, "\n== %s: %s\n", title, i ? "paged decode, one row" : "prefill, 16 rows");
         cost(lm_engine_plan(e), 0, 0, o);
@@ -95,7 +122,8 @@ static void compare(const char *name, lm_str *o) {
 static void open_ctx(void) { LM_CHECK(!lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 })); }
 /* Every variant of the fixtures, one layer deep: training and serving in f32. */
 static void test_variants(void) {
-    static const char *const name[] = { "gpt2", "gpt2-gelu", "llama1", "llama2-gqa", "llama3", "llama-linear", "llama-dynamic", "llama-yarn", "mistral", "smollm-like" };
+    static const char *const name[] = { "gpt2",         "gpt2-gelu",     "llama1",     "llama2-gqa", "llama3",
+                                        "llama-linear", "llama-dynamic", "llama-yarn", "mistral",    "smollm-like" };
     open_ctx();
     for (int i = 0; i < LM_COUNT(name); i++) {
         char path[600];
@@ -106,7 +134,8 @@ static void test_variants(void) {
         if (!w) continue;
         lm_cfg c = *lm_weights_cfg(w);
         c.n_layer = 1;
-        lm_str_printf(&o, "%s, one layer: vocabulary %lld, width %lld, heads %lld of %lld, keys %lld\n", name[i], (long long)c.vocab, (long long)c.d, (long long)c.n_head, (long long)c.d_head, (long long)c.n_kv);
+        lm_str_printf(&o, "%s, one layer: vocabulary %lld, width %lld, heads %lld of %lld, keys %lld\n", name[i], (long long)c.vocab,
+                      (long long)c.d, (long long)c.n_head, (long long)c.d_head, (long long)c.n_kv);
         training("training, f32, AdamW", &c, LM_F32, 1, "adamw", &o);
         serving("serving, f32", &c, LM_F32, NULL, LM_F32, &o);
         lm_weights_close(w);
@@ -118,8 +147,21 @@ static void test_variants(void) {
 static void test_forms(void) {
     open_ctx();
     for (int f = 0; f < 2; f++) {
-        lm_cfg c = { .model = lm_model_by_name(f ? "gpt2" : "llama"), .vocab = 96, .d = 64, .n_layer = 2, .n_head = 4, .n_kv = f ? 4 : 2, .d_head = 16, .d_ff = 128, .max_pos = 128, .eps = 1e-5, .init_std = 0.02,
-                     .tie = f == 1, .bos = -1, .act = f ? LM_ACT_GELU_TANH : LM_ACT_SILU, .hf_type = f ? "gpt2" : "llama" };
+        lm_cfg c = { .model = lm_model_by_name(f ? "gpt2" : "llama"),
+                     .vocab = 96,
+                     .d = 64,
+                     .n_layer = 2,
+                     .n_head = 4,
+                     .n_kv = f ? 4 : 2,
+                     .d_head = 16,
+                     .d_ff = 128,
+                     .max_pos = 128,
+                     .eps = 1e-5,
+                     .init_std = 0.02,
+                     .tie = f == 1,
+                     .bos = -1,
+                     .act = f ? LM_ACT_GELU_TANH : LM_ACT_SILU,
+                     .hf_type = f ? "gpt2" : "llama" };
         c.rope.d_head = 16; c.rope.base = 10000; c.rope.max_pos = 128;
         lm_str o = { .ctx = ctx };
         lm_str_printf(&o, "%s, two layers of width 64\n", c.model->name);

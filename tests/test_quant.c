@@ -63,7 +63,10 @@ static void table(void) {
         LM_CHECK(lm_quant_by_name(q->name) == q);
         LM_CHECK(q->n_comp >= 1 && q->n_comp <= LM_QUANT_MAX_COMP && q->block > 0 && q->to_float);
         double bits = 0;
-        for (int c = 0; c < q->n_comp; c++) { LM_CHECK(q->comp[c].name && q->comp[c].block_bytes > 0); bits += 8.0 * q->comp[c].block_bytes / q->block; }
+        for (int c = 0; c < q->n_comp; c++) {
+            LM_CHECK(q->comp[c].name && q->comp[c].block_bytes > 0);
+            bits += 8.0 * q->comp[c].block_bytes / q->block;
+        }
         LM_CHECK_NEAR(q->bits, bits, 1e-9);
         for (int g = 0; g < f; g++) LM_CHECK(strcmp(lm_quants[g]->name, q->name) && (q->gguf_id < 0 || lm_quants[g]->gguf_id != q->gguf_id));
         if (q->gguf_id >= 0) {                          /* what the file format says of the same type */
@@ -87,7 +90,8 @@ static void rows(void) {
         LM_CHECK(!lm_storage_bytes(LM_QUANT, q, LM_PLAIN, 2, (int64_t[]){ INT64_MAX / 16, k }, &(size_t){ 0 }));
         LM_CHECK(!lm_storage_bytes(LM_QUANT, q, LM_PLAIN, 2, (int64_t[]){ 1LL << 40, (1LL << 40) * q->block }, &(size_t){ 0 }));
         if (!q->from_float) continue;
-        uint8_t *data = aligned_alloc(64, (size_t)lm_round_up((int64_t)bytes, 64)); float *x = malloc((size_t)k * 4), *y = malloc((size_t)(5 * k) * 4);
+        uint8_t *data = aligned_alloc(64, (size_t)lm_round_up((int64_t)bytes, 64));
+        float *x = malloc((size_t)k * 4), *y = malloc((size_t)(5 * k) * 4);
         if (!data || !x || !y) exit(1);
         memset(data, 0, bytes);
         lm_tensor t = lm_tensor_of(data, LM_QUANT, 2, dim); t.quant = q;
@@ -97,7 +101,11 @@ static void rows(void) {
         }
         lm_layout_get_rows(&t, 0, 5, y);
         double err = 0, ref = 0;
-        for (int64_t i = 0; i < 5 * k; i++) { const double v = (double)sinf((float)i) * (double)(i / k + 1); err += (y[i] - v) * (y[i] - v); ref += v * v; }
+        for (int64_t i = 0; i < 5 * k; i++) {
+            const double v = (double)sinf((float)i) * (double)(i / k + 1);
+            err += (y[i] - v) * (y[i] - v);
+            ref += v * v;
+        }
         const double rel = sqrt(err / ref), step = pow(2, -(q->bits - 0.5));
         if (!(rel < 2.5 * step)) printf("%s: relative error %g\n", q->name, rel);
         LM_CHECK(rel < 2.5 * step && rel > 0);

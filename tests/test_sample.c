@@ -1,4 +1,5 @@
-/* test_sample.c — every sampler against its definition, computed here the slow way, and the draw against the distribution (chi-square, fixed seeds). */
+/* test_sample.c — every sampler against its definition, computed here the slow way, and the draw against the distribution (chi-square,
+ * fixed seeds). */
 #include "sample/sample.h"
 #include "test.h"
 enum { V = 40, DRAWS = 40000 };
@@ -35,7 +36,10 @@ static void check(const char *what, const lm_sample_opts *o, const double *p, co
     if (w > 4.5) { lm_t_fail++; printf("%s: chi-square %g with %d degrees of freedom\n", what, chi, df); }
     lm_sampler_free(s);
 }
-static int by_logit(const void *a, const void *b) { const int x = *(const int *)a, y = *(const int *)b; return z[x] != z[y] ? (z[x] < z[y] ? 1 : -1) : x - y; }
+static int by_logit(const void *a, const void *b) {
+    const int x = *(const int *)a, y = *(const int *)b;
+    return z[x] != z[y] ? (z[x] < z[y] ? 1 : -1) : x - y;
+}
 static void test_temperature(void) {
     setup();
     for (double t = 0.5; t <= 2; t *= 2) {
@@ -52,7 +56,15 @@ static void truncated(const char *what, int64_t k, double top_p, double min_p) {
     qsort(order, V, sizeof *order, by_logit);
     if (k) for (int i = (int)k; i < V; i++) keep[order[i]] = false;
     expect(l, keep, full);
-    if (top_p < 1) { double acc = 0; int i = 0; for (; i < V; i++) { acc += full[order[i]]; if (acc >= top_p) break; } for (i++; i < V; i++) keep[order[i]] = false; }
+    if (top_p < 1) {
+        double acc = 0;
+        int i = 0;
+        for (; i < V; i++) {
+            acc += full[order[i]];
+            if (acc >= top_p) break;
+        }
+        for (i++; i < V; i++) keep[order[i]] = false;
+    }
     if (min_p > 0) for (int i = 0; i < V; i++) if (exp(l[i] - l[order[0]]) < min_p) keep[i] = false;
     expect(l, keep, p);
     lm_sample_opts o = plain(); o.top_k = k; o.top_p = top_p; o.min_p = min_p;
@@ -105,7 +117,11 @@ static void test_greedy_repeats_and_refuses(void) {
     lm_sampler_free(s);
     o = plain();
     LM_NEED_OK(ctx, lm_sampler_new(&s, ctx, V, &o));
-    for (int64_t k = 0; k < 50; k++) { LM_CHECK_OK(ctx, lm_sampler_pick(s, z, k, &id)); LM_CHECK_OK(ctx, lm_sampler_pick(s, z, k, &again)); LM_CHECK(id == again); }
+    for (int64_t k = 0; k < 50; k++) {
+        LM_CHECK_OK(ctx, lm_sampler_pick(s, z, k, &id));
+        LM_CHECK_OK(ctx, lm_sampler_pick(s, z, k, &again));
+        LM_CHECK(id == again);
+    }
     lm_sampler_free(s);
     o.top_p = 2;
     LM_CHECK_ERR(ctx, lm_sampler_new(&s, ctx, V, &o), LM_E_CONFIG, "top_p");

@@ -1,7 +1,9 @@
-/* test_sweep.c — memory and files that fail, at every point of the long roads: training, resuming, verifying, opening a model, writing text, scoring, converting.
+/* test_sweep.c — memory and files that fail, at every point of the long roads: training, resuming, verifying, opening a model, writing
+ * text, scoring, converting.
  *
- * A scenario is run once to count its allocations and file calls; then again with the nth failing, once or from then on, for every n (many n: the first and last ones, and a sample between).
- * After each: an error that names what failed, or the right result; not a byte or descriptor more than before; nothing half-written; and the same work done again without faults comes out right. */
+ * A scenario is run once to count its allocations and file calls; then again with the nth failing, once or from then on, for every n (many
+ * n: the first and last ones, and a sample between). After each: an error that names what failed, or the right result; not a byte or
+ * descriptor more than before; nothing half-written; and the same work done again without faults comes out right. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +20,13 @@ enum { POINTS = 110 };                                     /* faults tried per s
 
 static lm_ctx *ctx;
 static char root[64];
-static const char *at(const char *name) { static char b[8][256]; static int k; k = (k + 1) & 7; snprintf(b[k], sizeof b[k], "%s/%s", root, name); return b[k]; }
+static const char *at(const char *name) {
+    static char b[8][256];
+    static int k;
+    k = (k + 1) & 7;
+    snprintf(b[k], sizeof b[k], "%s/%s", root, name);
+    return b[k];
+}
 static int n_fds(void) {
     int n = 0;
     DIR *d = opendir("/proc/self/fd");
@@ -28,7 +36,11 @@ static int n_fds(void) {
 }
 static size_t held(void) { lm_ledger l; lm_mem_ledger(ctx, &l); return l.total_now; }
 static uint64_t n_allocs(void) { lm_ledger l; lm_mem_ledger(ctx, &l); return l.n_alloc; }
-static void put(const char *path, const char *text, size_t n) { FILE *f = fopen(path, "wb"); LM_CHECK(f && fwrite(text, 1, n, f) == n); if (f) fclose(f); }
+static void put(const char *path, const char *text, size_t n) {
+    FILE *f = fopen(path, "wb");
+    LM_CHECK(f && fwrite(text, 1, n, f) == n);
+    if (f) fclose(f);
+}
 static void shell(const char *fmt, const char *a, const char *b) { char cmd[600]; snprintf(cmd, sizeof cmd, fmt, a, b); LM_CHECK(!system(cmd)); }
 static void begin(void) {
     snprintf(root, sizeof root, "%s/loam-sweep-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
@@ -49,8 +61,19 @@ static lm_err train_into(const char *out, bool resume) {
     LM_TRY(lm_arena_new(&a, ctx, LM_MEM_MISC, 0));
     char data[300], o[300];
     snprintf(data, sizeof data, "data.path=%s", at("text")); snprintf(o, sizeof o, "out=%s", out);
-    const char *const set[] = { data, o, "data.seq=16", "tokenizer.vocab=258", "model.d=8", "model.n_layer=1", "model.n_head=1", "model.d_ff=8", "train.batch=1", "train.steps=3", "train.checkpoint_every=1",
-                                "train.val_every=2", "train.val_batches=1" };
+    const char *const set[] = { data,
+                                o,
+                                "data.seq=16",
+                                "tokenizer.vocab=258",
+                                "model.d=8",
+                                "model.n_layer=1",
+                                "model.n_head=1",
+                                "model.d_ff=8",
+                                "train.batch=1",
+                                "train.steps=3",
+                                "train.checkpoint_every=1",
+                                "train.val_every=2",
+                                "train.val_batches=1" };
     lm_err err = lm_run_config(ctx, a, NULL, set, LM_COUNT(set), &c);
     memset(&last_hash, 0, sizeof last_hash);
     if (!err) err = lm_train_run(ctx, &c, &(lm_run_opts){ .resume = resume, .event = watch_steps ? watch_steps : on_event });
@@ -72,7 +95,9 @@ static lm_err write_text(void) {
     lm_err err = lm_prompt_ids(ctx, tok, "the end", 7, &ids);
     const lm_generate_opts o = { .max_tokens = 6, .n = 2, .sample = lm_sample_defaults(), .want_logprobs = true, .top_logprobs = 2 };
     if (!err && !(err = lm_generate(e, tok, ids.id, (int64_t)ids.n, &o, &g))) { LM_CHECK(g.n == 2 && g.out[1].n > 0); lm_generation_free(&g); }
-    if (!err) err = lm_eval_perplexity(ctx, e, tok, "some words of text", 18, &(lm_perplexity_opts){ .window = 16, .add_bos = lm_tok_adds_bos(tok) }, &p);
+    if (!err)
+        err = lm_eval_perplexity(ctx, e, tok, "some words of text", 18,
+                                 &(lm_perplexity_opts){ .window = 16, .add_bos = lm_tok_adds_bos(tok) }, &p);
     if (!err) {                                            /* a timeline on disk, and what is there after a fault can still be used */
         lm_session *a = NULL, *b;
         err = lm_session_new(&a, e);
@@ -120,7 +145,10 @@ static void whole_run(const char *what, uint64_t n) {
     if (lm_is_dir(dir) && !lm_dir_list(ctx, dir, &names, &k)) {
         for (int i = 0; i < k; i++) {
             char p[300]; snprintf(p, sizeof p, "%s/%s", dir, names[i]);
-            if (lm_is_dir(p) && !strstr(names[i], ".tmp") && lm_ckpt_verify(ctx, p)) { lm_t_fail++; printf("%s %d: a checkpoint that is not whole: %s\n", what, (int)n, lm_error(ctx)); }
+            if (lm_is_dir(p) && !strstr(names[i], ".tmp") && lm_ckpt_verify(ctx, p)) {
+                lm_t_fail++;
+                printf("%s %d: a checkpoint that is not whole: %s\n", what, (int)n, lm_error(ctx));
+            }
         }
         lm_free(ctx, names);
     }
@@ -133,7 +161,11 @@ static void whole_run(const char *what, uint64_t n) {
     }
     lm_err e = lm_is_dir(at("out")) ? train_into(at("out"), true) : LM_OK;
     if (!lm_is_dir(at("out")) || e == LM_E_NOTFOUND) e = train_into(at("out"), false);
-    if (e || !same(last_hash, want)) { lm_t_fail++; printf("%s %d: afterwards the run does not come out right: %s %s\n", what, (int)n, lm_err_name(e), e ? lm_error(ctx) : "other weights"); }
+    if (e || !same(last_hash, want)) {
+        lm_t_fail++;
+        printf("%s %d: afterwards the run does not come out right: %s %s\n", what, (int)n, lm_err_name(e),
+               e ? lm_error(ctx) : "other weights");
+    }
     no_litter(at("out"), what, n);
     LM_CHECK_OK(ctx, lm_dir_remove(ctx, at("out")));
 }
@@ -161,7 +193,8 @@ static bool names_it(int err) {
 }
 /* A file that cannot be looked at counts as one that is not there: then the sentence is about that. */
 static bool vague(void) {
-    static const char *const says[] = { "it is a folder", "there is no model", "is not a folder", "holds no", "has no", "neither", "no such", "no tokenizer", "keeps no" };
+    static const char *const says[] = { "it is a folder", "there is no model", "is not a folder", "holds no", "has no",
+                                        "neither",        "no such",           "no tokenizer",    "keeps no" };
     for (int i = 0; i < LM_COUNT(says); i++) if (strstr(lm_error(ctx), says[i])) return true;
     return false;
 }
@@ -203,8 +236,13 @@ static void sweep(const scenario *s) {
         const lm_err e = s->run();
         lm_file_fail_at(0, 0, false);
         failed += e != LM_OK;
-        if (e && (err == EINTR || err < 0)) { lm_t_fail++; printf("%s %d: %s: %s\n", what, (int)n, lm_err_name(e), lm_error(ctx)); }
-        else if (e && (e != (err == ENOSPC ? LM_E_NOSPACE : LM_E_IO) || !names_it(err)) && !vague()) { lm_t_fail++; printf("%s %d: %s: %s\n", what, (int)n, lm_err_name(e), lm_error(ctx)); }
+        if (e && (err == EINTR || err < 0)) {
+            lm_t_fail++;
+            printf("%s %d: %s: %s\n", what, (int)n, lm_err_name(e), lm_error(ctx));
+        } else if (e && (e != (err == ENOSPC ? LM_E_NOSPACE : LM_E_IO) || !names_it(err)) && !vague()) {
+            lm_t_fail++;
+            printf("%s %d: %s: %s\n", what, (int)n, lm_err_name(e), lm_error(ctx));
+        }
         judge(s, what, n, memory, fds);
         if (s->after) s->after(what, n);
     }
@@ -233,7 +271,8 @@ static void test_resume(void) {
     sweep(&(scenario){ "verify", verify, at_end, whole_run });
     end();
 }
-/* ---- a disk that is full for a while ----------------------------------------------------------------------------------------------------------------- */
+/* ---- a disk that is full for a while
+ * ----------------------------------------------------------------------------------------------------------------- */
 typedef struct { uint64_t n; bool told, whole; } full;
 static full disk;
 static void on_log(void *ud, lm_level level, const char *room, const char *msg) {
@@ -244,14 +283,16 @@ static void on_step(void *ud, const lm_run_event *e) {
     char *path;
     (void)ud;
     if (e->kind == LM_RUN_END) last_hash = e->hash;
-    if (e->kind == LM_RUN_STEP && e->step == 2) lm_file_fail_at(disk.n, ENOSPC, false);      /* in what follows the step: validation, `best`, the checkpoint */
+    /* in what follows the step: validation, `best`, the checkpoint */
+    if (e->kind == LM_RUN_STEP && e->step == 2) lm_file_fail_at(disk.n, ENOSPC, false);
     if (e->kind == LM_RUN_STEP && e->step == 3) {
         lm_file_fail_at(0, 0, false);
         disk.whole = !lm_ckpt_find(ctx, at("out/checkpoints"), &path);
         if (disk.whole) lm_free(ctx, path);
     }
 }
-/* Whatever call finds no room while the second checkpoint is written: the first stays whole, the run says so, goes on, and ends in the right weights with nothing half-written. */
+/* Whatever call finds no room while the second checkpoint is written: the first stays whole, the run says so, goes on, and ends in the
+ * right weights with nothing half-written. */
 static void test_full_for_a_while(void) {
     begin();
     LM_NEED_OK(ctx, train());
@@ -266,7 +307,10 @@ static void test_full_for_a_while(void) {
         const lm_err e = train();
         lm_file_fail_at(0, 0, false);
         if (e == LM_E_NOSPACE && strstr(lm_error(ctx), "metrics.jsonl")) break;      /* past the checkpoint: the next step's line */
-        if (e || !same(last_hash, want) || !disk.whole) { lm_t_fail++; printf("no room at call %d after step 2: %s %s\n", (int)n, lm_err_name(e), lm_error(ctx)); }
+        if (e || !same(last_hash, want) || !disk.whole) {
+            lm_t_fail++;
+            printf("no room at call %d after step 2: %s %s\n", (int)n, lm_err_name(e), lm_error(ctx));
+        }
         no_litter(at("out"), "no room for a while", n);
         told += disk.told;
     }

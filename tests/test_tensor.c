@@ -25,7 +25,13 @@ static void to_codes(const lm_tensor_loops *l, lm_dtype d, const float *f, int n
     }
 }
 static float *floats; static int32_t *codes;   /* scratch of the program */
-static void alloc(void) { if (!floats) { floats = malloc(70000 * sizeof *floats); codes = malloc(70000 * sizeof *codes); if (!floats || !codes) exit(1); } }
+static void alloc(void) {
+    if (!floats) {
+        floats = malloc(70000 * sizeof *floats);
+        codes = malloc(70000 * sizeof *codes);
+        if (!floats || !codes) exit(1);
+    }
+}
 
 static void names(void) {
     lm_dtype d;
@@ -117,7 +123,10 @@ static void f16_of_compiler(void) {
 static lm_ctx *ctx; static lm_st *st;
 static const void *fixture(const char *name, int64_t *n) {
     const lm_st_tensor *t; const void *p;
-    if (!st && (lm_ctx_new(&ctx, NULL) || lm_st_open(&st, ctx, LM_FIXTURES "/tensor.safetensors"))) { printf("fixture: %s\n", lm_error(ctx)); exit(1); }
+    if (!st && (lm_ctx_new(&ctx, NULL) || lm_st_open(&st, ctx, LM_FIXTURES "/tensor.safetensors"))) {
+        printf("fixture: %s\n", lm_error(ctx));
+        exit(1);
+    }
     if (lm_st_need(st, name, &t) || lm_st_map(st, t, &p)) { printf("fixture: %s\n", lm_error(ctx)); exit(1); }
     *n = t->dim[0];
     return p;
@@ -146,7 +155,11 @@ static void tables_of_others(void) {
         to_codes(sets[s], d, floats, (int)n, codes);
         for (int64_t i = 0; i < n; i++) {
                 int32_t w; memcpy(&w, (const char *)want + 4 * i, 4);
-                if (codes[i] != w) { LM_CHECK(!"code differs"); printf("  %s of %a: %x, wanted %x\n", lm_dtype_name(d), (double)floats[i], (unsigned)codes[i], (unsigned)w); break; }
+                if (codes[i] != w) {
+                    LM_CHECK(!"code differs");
+                    printf("  %s of %a: %x, wanted %x\n", lm_dtype_name(d), (double)floats[i], (unsigned)codes[i], (unsigned)w);
+                    break;
+                }
             }
     }
     for (int k = 0; k < LM_COUNT(rows); k++) {                /* from double, rounded once */
@@ -159,7 +172,11 @@ static void tables_of_others(void) {
             for (int64_t i = 0; i < n; i++) {
                 int32_t w; uint16_t h; memcpy(&w, (const char *)want + 4 * i, 4); memcpy(&h, out + 2 * i, 2);
                 const int32_t got = lm_dtype_size(rows[k].d) == 2 ? h : out[i];
-                if (got != w + sign * n_codes(rows[k].d) / 2) { LM_CHECK(!"double rounded twice"); printf("  %s of %a: %x, wanted %x\n", lm_dtype_name(rows[k].d), in[i], (unsigned)got, (unsigned)w); break; }
+                if (got != w + sign * n_codes(rows[k].d) / 2) {
+                    LM_CHECK(!"double rounded twice");
+                    printf("  %s of %a: %x, wanted %x\n", lm_dtype_name(rows[k].d), in[i], (unsigned)got, (unsigned)w);
+                    break;
+                }
                 in[i] = -in[i];
             }
         }
@@ -209,7 +226,8 @@ static void sizes(void) {
     LM_CHECK(!lm_storage_bytes(LM_F32, NULL, LM_PLAIN, 5, (int64_t[]){ 1, 1, 1, 1, 1 }, &b));
     LM_CHECK(b == 77);
     const lm_tensor t = lm_tensor_of(NULL, LM_F32, 3, (int64_t[]){ 2, 3, 4 });
-    LM_CHECK(t.stride[0] == 12 && t.stride[1] == 4 && t.stride[2] == 1 && t.dim[3] == 1 && lm_is_contig(&t) && lm_numel(&t) == 24 && lm_rows(&t) == 6 && lm_cols(&t) == 4);
+    LM_CHECK(t.stride[0] == 12 && t.stride[1] == 4 && t.stride[2] == 1 && t.dim[3] == 1 && lm_is_contig(&t) && lm_numel(&t) == 24 &&
+             lm_rows(&t) == 6 && lm_cols(&t) == 4);
     lm_tensor v = t; v.dim[1] = 2;
     LM_CHECK(!lm_is_contig(&v));
     v.dim[0] = 1; LM_CHECK(lm_is_contig(&v));
@@ -218,8 +236,13 @@ static void sizes(void) {
 }
 /* put in pieces of every size, compare each element with the formula in tensor.h, read back; pads untouched */
 static void layouts(void) {
-    static const struct { lm_dtype d; lm_layout l; } kinds[] = { { LM_F32, LM_PANEL16 }, { LM_BF16, LM_PANEL16X2 }, { LM_F32, LM_PLAIN }, { LM_BF16, LM_PLAIN }, { LM_F16, LM_PLAIN } };
-    static const int64_t shapes[][2] = { { 1, 1 }, { 3, 7 }, { 16, 16 }, { 16, 32 }, { 17, 33 }, { 31, 15 }, { 48, 64 }, { 50, 65 }, { 33, 100 } }, steps[] = { 1, 5, 16, 23, 1000 };
+    static const struct {
+        lm_dtype d;
+        lm_layout l;
+    } kinds[] = { { LM_F32, LM_PANEL16 }, { LM_BF16, LM_PANEL16X2 }, { LM_F32, LM_PLAIN }, { LM_BF16, LM_PLAIN }, { LM_F16, LM_PLAIN } };
+    static const int64_t shapes[][2] = { { 1, 1 },   { 3, 7 },   { 16, 16 }, { 16, 32 }, { 17, 33 },
+                                         { 31, 15 }, { 48, 64 }, { 50, 65 }, { 33, 100 } },
+                         steps[] = { 1, 5, 16, 23, 1000 };
     for (int a = 0; a < LM_COUNT(kinds); a++) for (int s = 0; s < LM_COUNT(shapes); s++) for (int c = 0; c < LM_COUNT(steps); c++) {
         const int64_t n = shapes[s][0], k = shapes[s][1], kp = lm_round_up(k, 32);
         size_t bytes;
@@ -232,10 +255,13 @@ static void layouts(void) {
         lm_layout_get_rows(&w, 0, n, y);
         int bad = 0;
         for (int64_t r = 0; r < n; r++) for (int64_t i = 0; i < k; i++) {
-            const float v = x[r * k + i], want = kinds[a].d == LM_BF16 ? lm_bf16_to_f32(lm_f32_to_bf16(v)) : kinds[a].d == LM_F16 ? lm_f16_to_f32(lm_f32_to_f16(v)) : v;
-            bad += y[r * k + i] != want;
-            if (kinds[a].l == LM_PANEL16) bad += ((float *)data)[((r / 16) * k + i) * 16 + r % 16] != want;
-            if (kinds[a].l == LM_PANEL16X2) bad += lm_bf16_to_f32(((uint16_t *)data)[(r / 16) * kp * 16 + i / 2 * 32 + r % 16 * 2 + i % 2]) != want;
+                const float v = x[r * k + i], want = kinds[a].d == LM_BF16  ? lm_bf16_to_f32(lm_f32_to_bf16(v))
+                                                     : kinds[a].d == LM_F16 ? lm_f16_to_f32(lm_f32_to_f16(v))
+                                                                            : v;
+                bad += y[r * k + i] != want;
+                if (kinds[a].l == LM_PANEL16) bad += ((float *)data)[((r / 16) * k + i) * 16 + r % 16] != want;
+                if (kinds[a].l == LM_PANEL16X2)
+                    bad += lm_bf16_to_f32(((uint16_t *)data)[(r / 16) * kp * 16 + i / 2 * 32 + r % 16 * 2 + i % 2]) != want;
         }
         double sum = 0, total = 0;
         if (kinds[a].l == LM_PANEL16X2) {                    /* nothing beside the elements: magnitudes add up */
@@ -262,5 +288,5 @@ static void layouts(void) {
     LM_CHECK(back[0] == 3 && back[1] == 4);
 }
 
-LM_TEST_MAIN(LM_T1(names), LM_T1(round_trip), LM_T1(boundaries), LM_T1(f16_of_compiler), LM_T1(tables_of_others), LM_T1(convert_all_pairs), LM_T1(sizes),
-             LM_T1(layouts))
+LM_TEST_MAIN(LM_T1(names), LM_T1(round_trip), LM_T1(boundaries), LM_T1(f16_of_compiler), LM_T1(tables_of_others), LM_T1(convert_all_pairs),
+             LM_T1(sizes), LM_T1(layouts))

@@ -2,9 +2,10 @@
 #include "tok_test.h"
 #include <unistd.h>
 
-static const struct { const char *name; bool lossless; const char *kind; } toks[] = {
-    { "gpt2", true, "byte-level BPE" }, { "llama3", false, "byte-level BPE" }, { "qwen2", false, "byte-level BPE" }, { "o200k", false, "byte-level BPE" }, { "falcon", false, "byte-level BPE" },
-    { "bytenorm", false, "byte-level BPE" }, { "llama2", false, "character BPE" }, { "metaspace", false, "character BPE" } };
+static const struct { const char *name; bool lossless; const char *kind;
+} toks[] = { { "gpt2", true, "byte-level BPE" },   { "llama3", false, "byte-level BPE" },  { "qwen2", false, "byte-level BPE" },
+             { "o200k", false, "byte-level BPE" }, { "falcon", false, "byte-level BPE" },  { "bytenorm", false, "byte-level BPE" },
+             { "llama2", false, "character BPE" }, { "metaspace", false, "character BPE" } };
 
 static lm_tok *open_(lm_ctx *c, const char *name, const char *ext, const lm_tok_opts *o) {
     char file[64];
@@ -132,7 +133,8 @@ static void test_flags(void) {
     lm_str s = { .ctx = c };
     int32_t bos = lm_tok_id(t, "<|bos|>", 7), eos = lm_tok_id(t, "<|eos|>", 7), tool = lm_tok_id(t, "<tool>", 6);
     LM_CHECK(bos == 0 && eos == 1 && tool > 0 && lm_tok_bos(t) == bos && lm_tok_adds_bos(t));
-    LM_CHECK(lm_tok_type_of(t, bos) == LM_TOK_CONTROL && lm_tok_type_of(t, tool) == LM_TOK_ADDED && lm_tok_type_of(t, 1 << 20) == LM_TOK_NONE && lm_tok_type_of(t, -1) == LM_TOK_NONE);
+    LM_CHECK(lm_tok_type_of(t, bos) == LM_TOK_CONTROL && lm_tok_type_of(t, tool) == LM_TOK_ADDED &&
+             lm_tok_type_of(t, 1 << 20) == LM_TOK_NONE && lm_tok_type_of(t, -1) == LM_TOK_NONE);
     const char *text = "<|bos|>x<tool>";
     LM_CHECK_OK(c, lm_tok_encode(t, text, strlen(text), LM_TOK_SPECIAL, &b));
     LM_CHECK(b.n == 3 && b.id[0] == bos && b.id[2] == tool);
@@ -274,5 +276,6 @@ static void test_stream_strips_once(void) {
     lm_ctx_free(c);
 }
 
-LM_TEST_MAIN(LM_T1(test_hf_ids), LM_T1(test_sentencepiece_ids), LM_T1(test_round_trip), LM_T1(test_raw_bytes_with_fallback), LM_T1(test_flags), LM_T1(test_save), LM_T1(test_hashes_differ), LM_T1(test_many),
-             LM_T1(test_long_words), LM_T1(test_stream_strips_once))
+LM_TEST_MAIN(LM_T1(test_hf_ids), LM_T1(test_sentencepiece_ids), LM_T1(test_round_trip), LM_T1(test_raw_bytes_with_fallback),
+             LM_T1(test_flags), LM_T1(test_save), LM_T1(test_hashes_differ), LM_T1(test_many), LM_T1(test_long_words),
+             LM_T1(test_stream_strips_once))

@@ -183,7 +183,8 @@ static void test_hf_vectors(void) {
 static void test_one_vocabulary(void) {
     if (!data_dir()) LM_SKIP("LOAM_DATA is not set");
     lm_ctx *c = tok_ctx(1);
-    static const char *const files[] = { "tokenizers/sentencepiece/llama2.model", "tokenizers/llama.cpp/ggml-vocab-llama-spm.gguf", "weights/stories260K/llama2-tokenizer.bin" };
+    static const char *const files[] = { "tokenizers/sentencepiece/llama2.model", "tokenizers/llama.cpp/ggml-vocab-llama-spm.gguf",
+                                         "weights/stories260K/llama2-tokenizer.bin" };
     lm_hash128_t h[3] = { { 0, 0 } };
     for (int i = 0; i < 3; i++) {
         lm_tok *t = NULL;

@@ -4,7 +4,8 @@
 static const char byte_level[] = "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"decoder\":{\"type\":\"ByteLevel\"}";
 
 static void test_json_lies(void) {
-    static const struct { const char *body; lm_err err; const char *why; } bad[] = {
+    static const struct { const char *body; lm_err err; const char *why;
+    } bad[] = {
         { "[]", LM_E_FORMAT, "not a tokenizer file" },
         { "{", LM_E_FORMAT, ":1:" },
         { "{\"a\":1}", LM_E_CONFIG, "/model" },
@@ -16,29 +17,52 @@ static void test_json_lies(void) {
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":\"x\"},\"merges\":[]}}", LM_E_FORMAT, "wanted an id" },
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", LM_E_FORMAT, "belongs to two tokens" },
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]}}", LM_E_FORMAT, "duplicate" },
-        { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]}}", LM_E_FORMAT, "the result is not in the vocabulary" },
-        { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[[\"a\",\"c\"]]}}", LM_E_FORMAT, "the right part is not in the vocabulary" },
+        { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]}}", LM_E_FORMAT,
+          "the result is not in the vocabulary" },
+        { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[[\"a\",\"c\"]]}}", LM_E_FORMAT,
+          "the right part is not in the vocabulary" },
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[[\"a\"]]}}", LM_E_FORMAT, "wanted two parts" },
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"ab\"]}}", LM_E_FORMAT, "one space between" },
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\" \"]}}", LM_E_FORMAT, "not in the vocabulary" },
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":{}}}", LM_E_CONFIG, "/model/merges" },
         { "{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "dropout" },
-        { "{\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "end_of_word_suffix" },
-        { "{\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_FORMAT, "unk_token \"<unk>\" is not in the vocabulary" },
-        { "{\"added_tokens\":[{\"id\":0,\"content\":\"b\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_FORMAT, "has the id 0 of" },
-        { "{\"added_tokens\":[{\"id\":1,\"content\":\"a\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_FORMAT, "has two ids" },
-        { "{\"added_tokens\":[{\"id\":4000000000,\"content\":\"b\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_RANGE, "/added_tokens/0" },
-        { "{\"normalizer\":{\"type\":\"Lowercase\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "normalizer \"Lowercase\"" },
-        { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AA\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "Precompiled" },
-        { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "( without )" },
-        { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"\"},\"behavior\":\"Isolated\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "empty pattern" },
-        { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"x\"},\"behavior\":\"Sideways\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "Sideways" },
-        { "{\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "BertPreTokenizer" },
-        { "{\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"decoder\":{\"type\":\"Metaspace\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "ByteLevel" },
-        { "{\"decoder\":{\"type\":\"WordPiece\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED, "decoder \"WordPiece\"" },
-        { "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}},{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"x\":{\"id\":\"x\",\"ids\":[7]}}},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+        { "{\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED,
+          "end_of_word_suffix" },
+        { "{\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_FORMAT,
+          "unk_token \"<unk>\" is not in the vocabulary" },
+        { "{\"added_tokens\":[{\"id\":0,\"content\":\"b\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_FORMAT,
+          "has the id 0 of" },
+        { "{\"added_tokens\":[{\"id\":1,\"content\":\"a\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_FORMAT,
+          "has two ids" },
+        { "{\"added_tokens\":[{\"id\":4000000000,\"content\":\"b\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+          LM_E_RANGE, "/added_tokens/0" },
+        { "{\"normalizer\":{\"type\":\"Lowercase\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED,
+          "normalizer \"Lowercase\"" },
+        { "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AA\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},"
+          "\"merges\":[]}}",
+          LM_E_UNSUPPORTED, "Precompiled" },
+        { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"},\"model\":{\"type\":\"BPE\","
+          "\"vocab\":{\"a\":0},\"merges\":[]}}",
+          LM_E_UNSUPPORTED, "( without )" },
+        { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"\"},\"behavior\":\"Isolated\"},\"model\":{\"type\":\"BPE\","
+          "\"vocab\":{\"a\":0},\"merges\":[]}}",
+          LM_E_UNSUPPORTED, "empty pattern" },
+        { "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"x\"},\"behavior\":\"Sideways\"},\"model\":{\"type\":\"BPE\","
+          "\"vocab\":{\"a\":0},\"merges\":[]}}",
+          LM_E_UNSUPPORTED, "Sideways" },
+        { "{\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+          LM_E_UNSUPPORTED, "BertPreTokenizer" },
+        { "{\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"decoder\":{\"type\":\"Metaspace\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}"
+          ",\"merges\":[]}}",
+          LM_E_UNSUPPORTED, "ByteLevel" },
+        { "{\"decoder\":{\"type\":\"WordPiece\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_UNSUPPORTED,
+          "decoder \"WordPiece\"" },
+        { "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}},{\"Sequence\":{\"id\":\"A\"}}"
+          "],\"special_tokens\":{\"x\":{\"id\":\"x\",\"ids\":[7]}}},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
           LM_E_FORMAT, "id 7 is not in the vocabulary" },
-        { "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[],\"special_tokens\":{}},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}", LM_E_FORMAT, "without the text" },
+        { "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[],\"special_tokens\":{}},\"model\":{\"type\":\"BPE\",\"vocab\":"
+          "{\"a\":0},\"merges\":[]}}",
+          LM_E_FORMAT, "without the text" },
     };
     lm_ctx *c = tok_ctx(1);
     for (int i = 0; i < LM_COUNT(bad); i++) {
@@ -97,7 +121,8 @@ static lm_err open_use(lm_ctx *c, const char *file) {
     LM_TRY(lm_tok_open(c, tok_fixture(file), NULL, &t));
     lm_tok_buf b = { .ctx = c };
     lm_str s = { .ctx = c }, j = { .ctx = c };
-    static const char text[] = "Hello <tool> [MASK] w\xc3\xb6rld e\xcc\x81 123 \xe4\xbd\xa0\xe5\xa5\xbd aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    static const char text[] = "Hello <tool> [MASK] w\xc3\xb6rld e\xcc\x81 123 \xe4\xbd\xa0\xe5\xa5\xbd "
+                               "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     lm_err err = lm_tok_encode(t, text, sizeof text - 1, LM_TOK_ADD | LM_TOK_SPECIAL, &b);
     if (!err) err = lm_tok_decode(t, b.id, b.n, LM_TOK_SPECIAL, &s);
     if (!err && !strstr(file, "spm")) err = lm_tok_to_json(c, t, &j);
@@ -128,7 +153,10 @@ static void sweep(const char *file, lm_err (*fn)(lm_ctx *, const char *), int st
             lm_mem_fail_at(c, 0, false);
             lm_mem_ledger(c, &l);
             if (l.now[LM_MEM_TOK]) { printf("%s: allocation %d left %zu bytes\n", file, n, l.now[LM_MEM_TOK]); LM_CHECK(!"a leak"); }
-            if (err && err != LM_E_NOMEM) { printf("%s: allocation %d gave %s: %s\n", file, n, lm_err_name(err), lm_error(c)); LM_CHECK(!"wanted E_NOMEM"); }
+            if (err && err != LM_E_NOMEM) {
+                printf("%s: allocation %d gave %s: %s\n", file, n, lm_err_name(err), lm_error(c));
+                LM_CHECK(!"wanted E_NOMEM");
+            }
             if (!err) break;
         }
         LM_CHECK(n > 15);
@@ -166,7 +194,8 @@ static void test_damaged_files(void) {
             lm_str s = { .ctx = c };
             if (!lm_tok_open_mem(c, files[k], q, len, NULL, &t)) {
                 opened++;
-                if (!lm_tok_encode(t, "Hello <tool> 12 w\xc3\xb6rld", 21, LM_TOK_SPECIAL | LM_TOK_ADD, &b)) LM_CHECK_OK(c, lm_tok_decode(t, b.id, b.n, LM_TOK_SPECIAL, &s));
+                if (!lm_tok_encode(t, "Hello <tool> 12 w\xc3\xb6rld", 21, LM_TOK_SPECIAL | LM_TOK_ADD, &b))
+                    LM_CHECK_OK(c, lm_tok_decode(t, b.id, b.n, LM_TOK_SPECIAL, &s));
             } else LM_CHECK(t == NULL && lm_error(c)[0]);
             lm_str_free(&s);
             lm_tok_buf_free(&b);

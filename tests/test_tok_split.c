@@ -1,4 +1,5 @@
-/* test_tok_split.c — splitting: every hand-written pattern against PCRE2 running the pattern, every pre-tokenizer step against Hugging Face's pieces, the translation of patterns, and its limits. */
+/* test_tok_split.c — splitting: every hand-written pattern against PCRE2 running the pattern, every pre-tokenizer step against Hugging
+ * Face's pieces, the translation of patterns, and its limits. */
 #include "tok_test.h"
 #include "tok/tok_int.h"
 #include "tok/unicode.h"
@@ -10,7 +11,10 @@ static bool same_cuts(lm_ctx *c, const lm_split_row *row, const lm_regex *re, lm
     bool found;
     while (at < end) {
         const uint8_t *next = row->fn(at, end);
-        if (lm_regex_next(re, st, c, p, n, &from, &s, &e, &found) || !found) { printf("%s: no match at %zu of \"%s\"\n", row->name, (size_t)(at - p), text); return false; }
+        if (lm_regex_next(re, st, c, p, n, &from, &s, &e, &found) || !found) {
+            printf("%s: no match at %zu of \"%s\"\n", row->name, (size_t)(at - p), text);
+            return false;
+        }
         if (s != (size_t)(at - p) || e != (size_t)(next - p)) {
             printf("%s: [%zu, %zu), the pattern says [%zu, %zu) of \"%s\"\n", row->name, (size_t)(at - p), (size_t)(next - p), s, e, text);
             return false;
@@ -36,7 +40,8 @@ static void test_known_patterns(void) {
         }
         char text[1024];
         uint64_t seed = 5;
-        for (int i = 0; i < 2500 && bad < 3; i++) bad += !same_cuts(c, row, re, st, text, tok_random_text(&seed, text, 1 + (int)(tok_rand(&seed) % 40)));
+        for (int i = 0; i < 2500 && bad < 3; i++)
+            bad += !same_cuts(c, row, re, st, text, tok_random_text(&seed, text, 1 + (int)(tok_rand(&seed) % 40)));
         /* Short texts over the characters that matter, all of them. */
         static const char *const set[] = { " ", "\n", "\r", "\t", "a", "B", "s", "'", "1", "!", "/", "\xcc\x81", "\xca\xb0", "\xc2\xa0" };
         for (int a = 0; a < LM_COUNT(set) && bad < 3; a++)
@@ -100,10 +105,12 @@ static bool same_pieces(lm_ctx *c, const lm_tok *t, const char *text, size_t n, 
         lm_tok_span v = s->span[which][i];
         const json_t *w = json_array_get(want, k);
         if (!w) { ok = false; break; }
-        lm_str_clear(&one);                                /* Hugging Face shows the byte alphabet; here it is only written where later steps see it */
+        /* Hugging Face shows the byte alphabet; here it is only written where later steps see it */
+        lm_str_clear(&one);
         if (t->byte_level && t->map_at == t->n_pre) lm_bytes_to_text(base + v.s, v.e - v.s, &one);
         else lm_str_add(&one, base + v.s, v.e - v.s);
-        ok = json_is_integer(w) ? (size_t)json_integer_value(w) == one.n : json_string_length(w) == one.n && !memcmp(json_string_value(w), one.p, one.n);
+        ok = json_is_integer(w) ? (size_t)json_integer_value(w) == one.n
+                                : json_string_length(w) == one.n && !memcmp(json_string_value(w), one.p, one.n);
     }
     lm_str_free(&one);
     lm_tok_scratch_put(t, s);
@@ -138,10 +145,22 @@ static void test_pieces(void) {
 
 static void test_refused_patterns(void) {
     lm_ctx *c = tok_ctx(1);
-    static const struct { const char *pattern, *why; lm_err err; } bad[] = {
-        { "(*LIMIT_MATCH=9)a", "control verbs", LM_E_UNSUPPORTED }, { "(?P<x>a)", "kind of group", LM_E_UNSUPPORTED }, { "(a)\\1", "not translated", LM_E_UNSUPPORTED }, { "\\C", "not translated", LM_E_UNSUPPORTED },
-        { "[a", "without ]", LM_E_UNSUPPORTED }, { "(a", "without )", LM_E_UNSUPPORTED }, { "a)", "too many", LM_E_UNSUPPORTED }, { "[[:alpha:]]", "POSIX", LM_E_UNSUPPORTED }, { "\\p{Nonsense}", "unknown property", LM_E_FORMAT },
-        { "a\\", "backslash at the end", LM_E_UNSUPPORTED }, { "x{999999}", "too large", LM_E_UNSUPPORTED }, { "\\x{110000}", "not a code point", LM_E_UNSUPPORTED }, { "(?i:Fi|x)", "joined letter", LM_E_UNSUPPORTED }, { "*a", "quantifier", LM_E_FORMAT }, { "\xff", "UTF-8", LM_E_FORMAT } };
+    static const struct { const char *pattern, *why; lm_err err;
+    } bad[] = { { "(*LIMIT_MATCH=9)a", "control verbs", LM_E_UNSUPPORTED },
+                { "(?P<x>a)", "kind of group", LM_E_UNSUPPORTED },
+                { "(a)\\1", "not translated", LM_E_UNSUPPORTED },
+                { "\\C", "not translated", LM_E_UNSUPPORTED },
+                { "[a", "without ]", LM_E_UNSUPPORTED },
+                { "(a", "without )", LM_E_UNSUPPORTED },
+                { "a)", "too many", LM_E_UNSUPPORTED },
+                { "[[:alpha:]]", "POSIX", LM_E_UNSUPPORTED },
+                { "\\p{Nonsense}", "unknown property", LM_E_FORMAT },
+                { "a\\", "backslash at the end", LM_E_UNSUPPORTED },
+                { "x{999999}", "too large", LM_E_UNSUPPORTED },
+                { "\\x{110000}", "not a code point", LM_E_UNSUPPORTED },
+                { "(?i:Fi|x)", "joined letter", LM_E_UNSUPPORTED },
+                { "*a", "quantifier", LM_E_FORMAT },
+                { "\xff", "UTF-8", LM_E_FORMAT } };
     for (int i = 0; i < LM_COUNT(bad); i++) {
         lm_regex *re = NULL;
         LM_CHECK_ERR(c, lm_regex_new(c, bad[i].pattern, strlen(bad[i].pattern), &re), bad[i].err, bad[i].why);
@@ -174,8 +193,11 @@ static void test_byte_alphabet(void) {
         LM_CHECK(u < 512 && !seen[u] && lm_char_byte(u) == b);
         if (u < 512) seen[u] = true;
     }
-    LM_CHECK(lm_byte_char(' ') == 0x120 && lm_byte_char('\n') == 0x10a && lm_byte_char(0xad) == 0x143 && lm_char_byte(' ') == -1 && lm_char_byte(0x144) == -1);
-    LM_CHECK(lm_tok_byte_token("<0x0A>", 6) == 10 && lm_tok_byte_token("<0xfF>", 6) == -1 && lm_tok_byte_token("<0x-1>", 6) == -1 && lm_tok_byte_token("<0x0A>>", 7) == -1);
+    LM_CHECK(lm_byte_char(' ') == 0x120 && lm_byte_char('\n') == 0x10a && lm_byte_char(0xad) == 0x143 && lm_char_byte(' ') == -1 &&
+             lm_char_byte(0x144) == -1);
+    LM_CHECK(lm_tok_byte_token("<0x0A>", 6) == 10 && lm_tok_byte_token("<0xfF>", 6) == -1 && lm_tok_byte_token("<0x-1>", 6) == -1 &&
+             lm_tok_byte_token("<0x0A>>", 7) == -1);
 }
 
-LM_TEST_MAIN(LM_T1(test_known_patterns), LM_T1(test_all_code_points), LM_T1(test_pieces), LM_T1(test_refused_patterns), LM_T1(test_match_limit), LM_T1(test_byte_alphabet))
+LM_TEST_MAIN(LM_T1(test_known_patterns), LM_T1(test_all_code_points), LM_T1(test_pieces), LM_T1(test_refused_patterns),
+             LM_T1(test_match_limit), LM_T1(test_byte_alphabet))

@@ -29,7 +29,10 @@ static void same_merges(lm_ctx *c, const lm_tok *t, const char *fixture) {
 
 static void test_same_as_hf(void) {
     static const char *const special[] = { "<|endoftext|>", "<|im_start|>" };
-    static const struct { const char *fixture, *pattern; int64_t min; } runs[] = { { "train_gpt2.json", NULL, 0 }, { "train_llama3.json", "llama3", 3 } };
+    static const struct {
+        const char *fixture, *pattern;
+        int64_t min;
+    } runs[] = { { "train_gpt2.json", NULL, 0 }, { "train_llama3.json", "llama3", 3 } };
     lm_hash128_t h[2][3];
     for (int threads = 1; threads <= 3; threads++) {
         lm_ctx *c = tok_ctx(threads);
@@ -39,7 +42,9 @@ static void test_same_as_hf(void) {
         LM_CHECK(d && n > 50);
         for (int i = 0; d && i < 2; i++) {
             lm_tok *t = NULL;
-            lm_tok_train_opts o = { .vocab = 1200, .min_count = runs[i].min, .special = special, .n_special = 2, .eos = special[0], .pattern = runs[i].pattern };
+            lm_tok_train_opts o = {
+                .vocab = 1200, .min_count = runs[i].min, .special = special, .n_special = 2, .eos = special[0], .pattern = runs[i].pattern
+            };
             LM_CHECK_OK(c, lm_tok_train(c, &o, d, n, &t));
             if (!t) continue;
             same_merges(c, t, runs[i].fixture);
@@ -64,7 +69,14 @@ static void test_options(void) {
     static const char *const special[] = { "<s>", "</s>", "<pad>" };
     lm_tok_train_opts o = { .vocab = 100 };
     LM_CHECK_ERR(c, lm_tok_train(c, &o, d, 2, &t), LM_E_CONFIG, "wanted 257");
-    o = (lm_tok_train_opts){ .vocab = 400, .special = special, .n_special = 3, .bos = "<s>", .eos = "</s>", .pad = "<pad>", .add_bos = true, .pattern = "\\p{L}+|\\p{N}|[^\\p{L}\\p{N}]+" };
+    o = (lm_tok_train_opts){ .vocab = 400,
+                             .special = special,
+                             .n_special = 3,
+                             .bos = "<s>",
+                             .eos = "</s>",
+                             .pad = "<pad>",
+                             .add_bos = true,
+                             .pattern = "\\p{L}+|\\p{N}|[^\\p{L}\\p{N}]+" };
     LM_CHECK_OK(c, lm_tok_train(c, &o, d, 2, &t));
     if (t) {
         lm_tok_buf b = { .ctx = c };

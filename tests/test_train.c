@@ -1,4 +1,5 @@
-/* test_train.c — the slice: a tiny Llama and a tiny GPT-2 through graph, autodiff, planner, executor, optimizer and paged decode; the bits that must be equal are. */
+/* test_train.c — the slice: a tiny Llama and a tiny GPT-2 through graph, autodiff, planner, executor, optimizer and paged decode; the bits
+ * that must be equal are. */
 #include "infer/infer.h"
 #include "op/xent/xent.h"
 #include "test.h"
@@ -6,15 +7,40 @@
 
 enum { B = 3, T = 80, V = 97 };
 static lm_cfg config(const char *family) {
-    lm_cfg c = { .model = lm_model_by_name(family), .vocab = V, .d = 48, .n_layer = 2, .n_head = 4, .n_kv = 2, .d_head = 12, .d_ff = 100, .max_pos = 256, .eps = 1e-5, .init_std = 0.2,
-                 .tie = true, .bos = -1, .act = LM_ACT_GELU_TANH, .hf_type = family };
+    lm_cfg c = { .model = lm_model_by_name(family),
+                 .vocab = V,
+                 .d = 48,
+                 .n_layer = 2,
+                 .n_head = 4,
+                 .n_kv = 2,
+                 .d_head = 12,
+                 .d_ff = 100,
+                 .max_pos = 256,
+                 .eps = 1e-5,
+                 .init_std = 0.2,
+                 .tie = true,
+                 .bos = -1,
+                 .act = LM_ACT_GELU_TANH,
+                 .hf_type = family };
     if (!strcmp(family, "gpt2")) c.n_kv = 4;
     c.rope.d_head = 12; c.rope.base = 10000; c.rope.max_pos = 256;
     return c;
 }
 static lm_trainer_opts options(void) {
-    return (lm_trainer_opts){ .batch = B, .seq = T, .mm = LM_F32, .optim = { .name = "adamw", .lr = 3e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0,
-                              .muon_lr = 0.02, .muon_momentum = 0.95, .muon_steps = 5 }, .seed = 7 };
+    return (lm_trainer_opts){ .batch = B,
+                              .seq = T,
+                              .mm = LM_F32,
+                              .optim = { .name = "adamw",
+                                         .lr = 3e-3,
+                                         .beta1 = 0.9,
+                                         .beta2 = 0.95,
+                                         .eps = 1e-8,
+                                         .weight_decay = 0.1,
+                                         .clip = 1.0,
+                                         .muon_lr = 0.02,
+                                         .muon_momentum = 0.95,
+                                         .muon_steps = 5 },
+                              .seed = 7 };
 }
 /* Sequence s of a periodic language with some noise; documents of odd lengths inside. */
 static void fill(lm_batch *b, int64_t first) {
@@ -110,7 +136,14 @@ static void test_fake_device(void) {
     int n = lm_store_count(r.store);
     lm_hash128_t want[256] = {0};
     LM_CHECK(n < 256);
-    for (int i = 0; i < n; i++) { lm_tensor t; const char *name = lm_store_name(r.store, i, &t); if (!strncmp(name, "grad.", 5)) { want[i] = lm_hash128(t.data, (size_t)lm_numel(&t) * 4); memset(t.data, 0, (size_t)lm_numel(&t) * 4); } }
+    for (int i = 0; i < n; i++) {
+        lm_tensor t;
+        const char *name = lm_store_name(r.store, i, &t);
+        if (!strncmp(name, "grad.", 5)) {
+            want[i] = lm_hash128(t.data, (size_t)lm_numel(&t) * 4);
+            memset(t.data, 0, (size_t)lm_numel(&t) * 4);
+        }
+    }
     for (uint64_t seed = 1; seed <= 20; seed++) {
         LM_NEED_OK(r.ctx, lm_plan_run_shuffled(lm_trainer_accumulate_plan(r.t), seed, 3));
         for (int i = 0; i < n; i++) {
@@ -159,7 +192,12 @@ static void bits(const char *family, lm_dtype mm) {
     double last;
     LM_NEED_OK(r.ctx, rig_new(&r, &c, &o, 2));
     LM_NEED_OK(r.ctx, steps(&r, 0, 3, &last));
-    for (int64_t t = 0; t < T; t++) { r.b.tokens[t] = (int32_t)(t * 7 % V); r.b.start[t] = 0; r.b.pos[t] = (int32_t)t; r.b.target[t] = (int32_t)((t + 1) * 7 % V); }
+    for (int64_t t = 0; t < T; t++) {
+        r.b.tokens[t] = (int32_t)(t * 7 % V);
+        r.b.start[t] = 0;
+        r.b.pos[t] = (int32_t)t;
+        r.b.target[t] = (int32_t)((t + 1) * 7 % V);
+    }
     LM_NEED_OK(r.ctx, lm_trainer_eval(r.t, &r.b, &last));
     float want[T], got[T];
     lm_tensor t;
@@ -168,17 +206,26 @@ static void bits(const char *family, lm_dtype mm) {
     for (int k = 0; k < LM_COUNT(chunks); k++)
         for (int crowd = 1; crowd <= 16; crowd += 15) {
             lm_engine *e; lm_session *s[16];
-            LM_NEED_OK(r.ctx, lm_engine_new(&e, r.ctx, &c, r.store, &(lm_engine_opts){ .chunk = chunks[k], .max_seqs = crowd, .mm = mm, .kv = LM_F32 }));
+            LM_NEED_OK(r.ctx, lm_engine_new(&e, r.ctx, &c, r.store,
+                                            &(lm_engine_opts){ .chunk = chunks[k], .max_seqs = crowd, .mm = mm, .kv = LM_F32 }));
             for (int i = 0; i < crowd; i++) LM_NEED_OK(r.ctx, lm_session_new(&s[i], e));
-            for (int i = 1; i < crowd; i++) { lm_request q = { s[i], r.b.tokens + i, 20 + i, LM_WANT_LAST }; LM_NEED_OK(r.ctx, lm_engine_run(e, &q, 1, ignore, NULL)); }
+            for (int i = 1; i < crowd; i++) {
+                lm_request q = { s[i], r.b.tokens + i, 20 + i, LM_WANT_LAST };
+                LM_NEED_OK(r.ctx, lm_engine_run(e, &q, 1, ignore, NULL));
+            }
             LM_NEED_OK(r.ctx, lm_engine_score(e, s[0], r.b.tokens, T, got));
             int bad = 0;
             for (int i = 0; i + 1 < T; i++) bad += got[i + 1] != -want[i];
-            if (bad) { lm_t_fail++; printf("%s mm %s chunk %d crowd %d: %d of %d log-probabilities differ (first pair %.9g %.9g)\n", family, lm_dtype_name(mm), (int)chunks[k], crowd, bad, T - 1, (double)got[1], (double)-want[0]); }
+            if (bad) {
+                lm_t_fail++;
+                printf("%s mm %s chunk %d crowd %d: %d of %d log-probabilities differ (first pair %.9g %.9g)\n", family, lm_dtype_name(mm),
+                       (int)chunks[k], crowd, bad, T - 1, (double)got[1], (double)-want[0]);
+            }
             for (int i = 0; i < crowd; i++) lm_session_free(s[i]);
             lm_engine_free(e);
         }
     rig_free(&r);
 }
 static void test_trainer_equals_engine(void) { bits("llama", LM_F32); bits("llama", LM_BF16); bits("gpt2", LM_F32); bits("gpt2", LM_BF16); }
-LM_TEST_MAIN(LM_T1(test_learns), LM_T1(test_threads_and_recompute_keep_bits), LM_T1(test_fake_device), LM_T1(test_accumulation), LM_T1(test_trainer_equals_engine))
+LM_TEST_MAIN(LM_T1(test_learns), LM_T1(test_threads_and_recompute_keep_bits), LM_T1(test_fake_device), LM_T1(test_accumulation),
+             LM_T1(test_trainer_equals_engine))

@@ -1,5 +1,5 @@
-/* The promises of the loss that a tolerance cannot show: lse is lm_row_lse of matmul's logits to the bit, chunks change nothing, the step gives the forward's bits,
- * and every instruction set has one logsumexp. */
+/* The promises of the loss that a tolerance cannot show: lse is lm_row_lse of matmul's logits to the bit, chunks change nothing, the step
+ * gives the forward's bits, and every instruction set has one logsumexp. */
 #include "test.h"
 #include "device/cpu.h"
 #include "op/matmul/matmul.h"
@@ -41,7 +41,11 @@ static lm_call call_of(const lm_op *op, const void *p, int side) {
 }
 static void same(const char *k, const char *what, const float *a, const float *b, int64_t n) {
     for (int64_t i = 0; i < n; i++)
-        if (memcmp(a + i, b + i, 4)) { LM_CHECK(!"bits differ"); printf("    %s: %s: [%lld] %.9g and %.9g\n", k, what, (long long)i, a[i], b[i]); return; }
+        if (memcmp(a + i, b + i, 4)) {
+            LM_CHECK(!"bits differ");
+            printf("    %s: %s: [%lld] %.9g and %.9g\n", k, what, (long long)i, a[i], b[i]);
+            return;
+        }
 }
 typedef void each_fn(const lm_kernel *k, lm_dtype mm);
 static void each(const lm_op *op, each_fn *f) {
@@ -67,7 +71,13 @@ static void is_row_lse(const lm_kernel *k, lm_dtype mm) {
     bool found = false;
     for (int i = 0; lm_op_matmul.kernels[i]; i++)
         for (const lm_kernel *m = lm_op_matmul.kernels[i]; m->name; m++) {
-            lm_call d = { .op = &lm_op_matmul, .p = &q, .n_in = 2, .n_out = 1, .in = { c.in[0], c.in[1] }, .out = { lm_tensor_of(z, LM_F32, 2, (int64_t[]){ N, V }) }, .ctx = ctx };
+            lm_call d = { .op = &lm_op_matmul,
+                          .p = &q,
+                          .n_in = 2,
+                          .n_out = 1,
+                          .in = { c.in[0], c.in[1] },
+                          .out = { lm_tensor_of(z, LM_F32, 2, (int64_t[]){ N, V }) },
+                          .ctx = ctx };
             if (strcmp(m->order, k->order) || (m->needs & ~lm_cpu_features()) || !m->accepts(&d)) continue;
             found = true;
             LM_CHECK_OK(ctx, run(m, &d));
@@ -85,9 +95,13 @@ static void is_row_lse(const lm_kernel *k, lm_dtype mm) {
 static void test_lse_is_the_servers(void) { each(&lm_op_xent, is_row_lse); }
 
 static void chunks_agree(const lm_kernel *k, lm_dtype mm) {
-    const lm_xent_step_p p[2] = { { .xent = { .mm = mm, .label_smoothing = 0.1f, .z_loss = 1e-3f } }, { .xent = { .mm = mm, .label_smoothing = 0.1f, .z_loss = 1e-3f, .chunk = 32 } } };
+    const lm_xent_step_p p[2] = { { .xent = { .mm = mm, .label_smoothing = 0.1f, .z_loss = 1e-3f } },
+                                  { .xent = { .mm = mm, .label_smoothing = 0.1f, .z_loss = 1e-3f, .chunk = 32 } } };
     for (int i = 0; i < 2; i++) { lm_call c = call_of(&lm_op_xent_step, &p[i], i); LM_CHECK_OK(ctx, run(k, &c)); }
-    same(k->name, "loss", loss[0], loss[1], N); same(k->name, "lse", lse[0], lse[1], N); same(k->name, "dx", dx[0], dx[1], N * D); same(k->name, "dW", dw[0], dw[1], V * D);
+    same(k->name, "loss", loss[0], loss[1], N);
+    same(k->name, "lse", lse[0], lse[1], N);
+    same(k->name, "dx", dx[0], dx[1], N * D);
+    same(k->name, "dW", dw[0], dw[1], V * D);
     for (int j = 0; j < D; j++) LM_CHECK(dx[0][7 * D + j] == 0);                                  /* a token without target */
     LM_CHECK(loss[0][7] == 0 && lse[0][7] > 0);
     /* the forward alone */
@@ -97,7 +111,8 @@ static void chunks_agree(const lm_kernel *k, lm_dtype mm) {
             if (strcmp(f->order, k->order) || (f->needs & ~lm_cpu_features()) || !f->accepts(&c)) continue;
             LM_CHECK_OK(ctx, run(f, &c));
             same(k->name, "lse of forward", lse[0], lse[1], N);
-            for (int r = 0; r < N; r++) LM_CHECK_NEAR(loss[0][r], loss[1][r], 1e-6 * (1 + fabs(loss[0][r])));   /* the mean logit may be added in another order */
+            /* the mean logit may be added in another order */
+            for (int r = 0; r < N; r++) LM_CHECK_NEAR(loss[0][r], loss[1][r], 1e-6 * (1 + fabs(loss[0][r])));
         }
 }
 static void test_chunks_change_nothing(void) { each(&lm_op_xent_step, chunks_agree); }

@@ -47,10 +47,18 @@ static inline uint64_t tok_rand(uint64_t *s) {
 }
 /* Random well-formed text of about n characters, over many scripts, with the fragments that patterns treat specially. */
 static inline size_t tok_random_text(uint64_t *s, char *out, int n) {
-    static const struct { uint32_t lo, hi; } pool[] = { { 32, 126 }, { 'a', 'z' }, { 'A', 'Z' }, { '0', '9' }, { 9, 13 }, { 32, 32 }, { 0x80, 0x24f }, { 0x300, 0x36f }, { 0x370, 0x5ff }, { 0x600, 0x8ff },
-        { 0x900, 0xdff }, { 0xe00, 0x11ff }, { 0x1e00, 0x206f }, { 0x2150, 0x218f }, { 0x24b0, 0x24f0 }, { 0x3000, 0x30ff }, { 0x4e00, 0x4fff }, { 0xac00, 0xadff }, { 0xfb00, 0xffef }, { 0x10400, 0x1044f }, { 0x1f1e6, 0x1f64f },
-        { 0x1d400, 0x1d7ff }, { 0x20000, 0x200ff }, { 0x1c80, 0x1c8f }, { 0x10d40, 0x10d8f }, { 0xa7c0, 0xa7ff } };
-    static const char *const frag[] = { "'s", "'LL", "'re", "'D", "'\xc5\xbf", "don't", "\r\n", "\n\n", "   ", " \t\n", "\xc2\xa0", "//", "/\n", "123456", "e\xcc\x81", "\xe2\x96\x81", "<|endoftext|>", "!!", " 1", "\xc2\x85", "\xe1\x9a\x80x" };
+    static const struct {
+        uint32_t lo, hi;
+    } pool[] = { { 32, 126 },          { 'a', 'z' },         { 'A', 'Z' },         { '0', '9' },       { 9, 13 },
+                 { 32, 32 },           { 0x80, 0x24f },      { 0x300, 0x36f },     { 0x370, 0x5ff },   { 0x600, 0x8ff },
+                 { 0x900, 0xdff },     { 0xe00, 0x11ff },    { 0x1e00, 0x206f },   { 0x2150, 0x218f }, { 0x24b0, 0x24f0 },
+                 { 0x3000, 0x30ff },   { 0x4e00, 0x4fff },   { 0xac00, 0xadff },   { 0xfb00, 0xffef }, { 0x10400, 0x1044f },
+                 { 0x1f1e6, 0x1f64f }, { 0x1d400, 0x1d7ff }, { 0x20000, 0x200ff }, { 0x1c80, 0x1c8f }, { 0x10d40, 0x10d8f },
+                 { 0xa7c0, 0xa7ff } };
+    static const char *const frag[] = {
+        "'s", "'LL", "'re",    "'D",        "'\xc5\xbf",    "don't",         "\r\n", "\n\n", "   ",      " \t\n",        "\xc2\xa0",
+        "//", "/\n", "123456", "e\xcc\x81", "\xe2\x96\x81", "<|endoftext|>", "!!",   " 1",   "\xc2\x85", "\xe1\x9a\x80x"
+    };
     size_t k = 0;
     for (int i = 0; i < n; i++) {
         uint64_t r = tok_rand(s);
@@ -63,9 +71,19 @@ static inline size_t tok_random_text(uint64_t *s, char *out, int n) {
         int p = (int)((r >> 8) % (sizeof pool / sizeof *pool));
         uint32_t c = pool[p].lo + (uint32_t)((r >> 24) % (pool[p].hi - pool[p].lo + 1));
         if (c < 0x80) out[k++] = (char)c;
-        else if (c < 0x800) { out[k++] = (char)(0xc0 | c >> 6); out[k++] = (char)(0x80 | (c & 63)); }
-        else if (c < 0x10000) { out[k++] = (char)(0xe0 | c >> 12); out[k++] = (char)(0x80 | (c >> 6 & 63)); out[k++] = (char)(0x80 | (c & 63)); }
-        else { out[k++] = (char)(0xf0 | c >> 18); out[k++] = (char)(0x80 | (c >> 12 & 63)); out[k++] = (char)(0x80 | (c >> 6 & 63)); out[k++] = (char)(0x80 | (c & 63)); }
+        else if (c < 0x800) {
+            out[k++] = (char)(0xc0 | c >> 6);
+            out[k++] = (char)(0x80 | (c & 63));
+        } else if (c < 0x10000) {
+            out[k++] = (char)(0xe0 | c >> 12);
+            out[k++] = (char)(0x80 | (c >> 6 & 63));
+            out[k++] = (char)(0x80 | (c & 63));
+        } else {
+            out[k++] = (char)(0xf0 | c >> 18);
+            out[k++] = (char)(0x80 | (c >> 12 & 63));
+            out[k++] = (char)(0x80 | (c >> 6 & 63));
+            out[k++] = (char)(0x80 | (c & 63));
+        }
     }
     out[k] = 0;
     return k;

@@ -1,5 +1,5 @@
-/* embed.c — ROOT OUT: the project's sources and documentation as one zstd block, for the program to carry.
- * Pages first, then sources, each sorted by name; generated tables and anything that is not text are left out. Runs while building, on the building machine. */
+/* embed.c — ROOT OUT: the project's sources and documentation as one zstd block, for the program to carry. Pages first, then sources, each
+ * sorted by name; generated tables and anything that is not text are left out. Runs while building, on the building machine. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -15,6 +15,7 @@ hdr stdio.h libc6-dev
 pc jansson libjansson-dev; pc yaml-0.1 libyaml-dev; pc libpcre2-8 libpcre2-dev; pc libutf8proc libutf8proc-dev
 pc libxxhash libxxhash-dev; pc libzstd libzstd-dev; pc zlib zlib1g-dev
 cmd mpirun openmpi-bin; pc ompi-c libopenmpi-dev      # several ranks: tests only; loam finds MPI when it runs
+[ -e /usr/share/i18n/locales/de_DE ] || need+=(locales)     # tests only: numbers under a locale with decimal commas
 if [ $bench = 1 ]; then pc openblas libopenblas-dev; hdr oneapi/dnnl/dnnl.h libdnnl-dev; fi
 if [ $fuzz = 1 ]; then cmd clang clang; ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a >/dev/null 2>&1 || need+=(libclang-rt-14-dev); fi
 [ ${#need[@]} = 0 ] && exit 0

@@ -2,8 +2,8 @@
  *
  *   gcc -std=gnu17 -O2 -Isrc bench/peers/gemm.c libloam.a -lopenblas -ldnnl -lgomp -lxxhash -lm -lpthread -o gemm
  *   OMP_WAIT_POLICY=passive ./gemm [--threads 1,2] [--only TEXT in "name M"] [--reps N] [--isa avx2] [--cpu] [f32] [bf16] [gemv] [q8] [head]
- * Each figure is the best of N, ours and the peer's measured by turns so that a noisy neighbour hurts both. Columns: GFLOP/s (GB/s of weights for gemv), ratio.
- * A peer's threads must not spin while we run, hence OMP_WAIT_POLICY. */
+ * Each figure is the best of N, ours and the peer's measured by turns so that a noisy neighbour hurts both. Columns: GFLOP/s (GB/s of
+ * weights for gemv), ratio. A peer's threads must not spin while we run, hence OMP_WAIT_POLICY. */
 #define _GNU_SOURCE
 #include <cblas.h>
 #include <omp.h>
@@ -29,10 +29,17 @@ static const char *only;
 static void *get(size_t n) { void *p = lm_alloc(ctx, LM_MEM_MISC, n + 64); if (!p) { fprintf(stderr, "out of memory\n"); exit(1); } return p; }
 static float *numbers(int64_t n, const char *name) {
     float *p = get((size_t)n * 4); const lm_rng r = lm_rng_of(1, name); uint32_t w[4];
-    for (int64_t i = 0; i < n; i += 4) { lm_rng_block(r, (uint64_t)i / 4, w); for (int k = 0; k < 4 && i + k < n; k++) p[i + k] = (float)((int32_t)w[k]) * 0x1p-31f; }
+    for (int64_t i = 0; i < n; i += 4) {
+        lm_rng_block(r, (uint64_t)i / 4, w);
+        for (int k = 0; k < 4 && i + k < n; k++) p[i + k] = (float)((int32_t)w[k]) * 0x1p-31f;
+    }
     return p;
 }
-static uint16_t *bf16_of(const float *x, int64_t n) { uint16_t *p = get((size_t)n * 2); for (int64_t i = 0; i < n; i++) p[i] = lm_f32_to_bf16(x[i]); return p; }
+static uint16_t *bf16_of(const float *x, int64_t n) {
+    uint16_t *p = get((size_t)n * 2);
+    for (int64_t i = 0; i < n; i++) p[i] = lm_f32_to_bf16(x[i]);
+    return p;
+}
 
 /* ---- ours ---------------------------------------------------------------------------------------------------------------------- */
 typedef struct { const lm_kernel *k; lm_call c; void *scratch[64]; const lm_phase *f; } ours_t;
@@ -93,8 +100,8 @@ typedef struct { const char *name; int64_t M, N, K; bool ta, tb; } shape_t;
 typedef struct { shape_t s; const float *a, *b; float *c; } blas_t;
 static void blas_fn(void *ud) {
     blas_t *p = ud; const shape_t *s = &p->s;
-    cblas_sgemm(CblasRowMajor, s->ta ? CblasTrans : CblasNoTrans, s->tb ? CblasTrans : CblasNoTrans, (int)s->M, (int)s->N, (int)s->K, 1, p->a, (int)(s->ta ? s->M : s->K),
-                p->b, (int)(s->tb ? s->K : s->N), 0, p->c, (int)s->N);
+    cblas_sgemm(CblasRowMajor, s->ta ? CblasTrans : CblasNoTrans, s->tb ? CblasTrans : CblasNoTrans, (int)s->M, (int)s->N, (int)s->K, 1,
+                p->a, (int)(s->ta ? s->M : s->K), p->b, (int)(s->tb ? s->K : s->N), 0, p->c, (int)s->N);
 }
 static double check(const float *a, const float *b, int64_t n) {
     double d = 0, w = 0;
@@ -104,14 +111,20 @@ static double check(const float *a, const float *b, int64_t n) {
 static void one_f32(const shape_t *s) {
     float *a = numbers(s->M * s->K, "a"), *b = numbers(s->N * s->K, "b"), *c1 = get((size_t)(s->M * s->N) * 4), *c2 = get((size_t)(s->M * s->N) * 4);
     const lm_matmul_p p = { .ta = s->ta, .tb = s->tb };
-    ours_t o = { .c = { .op = &lm_op_matmul, .p = &p, .n_in = 2, .n_out = 1, .ctx = ctx,
-        .in = { s->ta ? mat(a, LM_F32, s->K, s->M) : mat(a, LM_F32, s->M, s->K), s->tb ? mat(b, LM_F32, s->N, s->K) : mat(b, LM_F32, s->K, s->N) }, .out = { mat(c1, LM_F32, s->M, s->N) } } };
+    ours_t o = { .c = { .op = &lm_op_matmul,
+                        .p = &p,
+                        .n_in = 2,
+                        .n_out = 1,
+                        .ctx = ctx,
+                        .in = { s->ta ? mat(a, LM_F32, s->K, s->M) : mat(a, LM_F32, s->M, s->K),
+                                s->tb ? mat(b, LM_F32, s->N, s->K) : mat(b, LM_F32, s->K, s->N) },
+                        .out = { mat(c1, LM_F32, s->M, s->N) } } };
     blas_t bl = { *s, a, b, c2 };
     if (bind(&o)) {
         double t1, t2, f = 2e-9 * (double)s->M * (double)s->N * (double)s->K;
         turns(ours_fn, &o, &t1, blas_fn, &bl, &t2);
-        printf("%-6s %d  %-22s %5lld x %5lld x %5lld  %-20s %8.1f  %8.1f  %6.3f   %.1e\n", "f32", threads, s->name, (long long)s->M, (long long)s->N, (long long)s->K, o.k->name, f / t1, f / t2, t2 / t1,
-               check(c1, c2, s->M * s->N));
+        printf("%-6s %d  %-22s %5lld x %5lld x %5lld  %-20s %8.1f  %8.1f  %6.3f   %.1e\n", "f32", threads, s->name, (long long)s->M,
+               (long long)s->N, (long long)s->K, o.k->name, f / t1, f / t2, t2 / t1, check(c1, c2, s->M * s->N));
         unbind(&o);
     }
     lm_free(ctx, a); lm_free(ctx, b); lm_free(ctx, c1); lm_free(ctx, c2);
@@ -149,7 +162,9 @@ static void dnn_make(dnn_t *d, const shape_t *s, void *a, void *b, void *c, bool
         dnnl_primitive_destroy(r); dnnl_primitive_desc_destroy(rd); dnnl_memory_destroy(src);
     }
     DNN(dnnl_primitive_create(&d->prim, pd));
-    d->arg[0] = (dnnl_exec_arg_t){ DNNL_ARG_SRC, m[0] }; d->arg[1] = (dnnl_exec_arg_t){ DNNL_ARG_WEIGHTS, m[1] }; d->arg[2] = (dnnl_exec_arg_t){ DNNL_ARG_DST, m[2] };
+    d->arg[0] = (dnnl_exec_arg_t){ DNNL_ARG_SRC, m[0] };
+    d->arg[1] = (dnnl_exec_arg_t){ DNNL_ARG_WEIGHTS, m[1] };
+    d->arg[2] = (dnnl_exec_arg_t){ DNNL_ARG_DST, m[2] };
     dnnl_primitive_desc_destroy(pd);
 }
 static void one_bf16(const shape_t *s) {
@@ -161,16 +176,27 @@ static void one_bf16(const shape_t *s) {
         if (way == 2 && !s->tb) continue;
         const lm_matmul_p p = { .ta = s->ta, .tb = s->tb, .mm = LM_BF16 };
         const lm_dtype t = way ? LM_BF16 : LM_F32;
-        lm_tensor bt = way == 2 ? panels(b, LM_BF16, s->N, s->K) : s->tb ? mat(way ? (void *)bh : b, t, s->N, s->K) : mat(way ? (void *)bh : b, t, s->K, s->N);
-        ours_t o = { .c = { .op = &lm_op_matmul, .p = &p, .n_in = 2, .n_out = 1, .ctx = ctx,
-            .in = { s->ta ? mat(way ? (void *)ah : a, t, s->K, s->M) : mat(way ? (void *)ah : a, t, s->M, s->K), bt }, .out = { mat(c1, LM_F32, s->M, s->N) } } };
+        lm_tensor bt = way == 2 ? panels(b, LM_BF16, s->N, s->K)
+                       : s->tb  ? mat(way ? (void *)bh : b, t, s->N, s->K)
+                                : mat(way ? (void *)bh : b, t, s->K, s->N);
+        ours_t o = { .c = { .op = &lm_op_matmul,
+                            .p = &p,
+                            .n_in = 2,
+                            .n_out = 1,
+                            .ctx = ctx,
+                            .in = { s->ta ? mat(way ? (void *)ah : a, t, s->K, s->M) : mat(way ? (void *)ah : a, t, s->M, s->K), bt },
+                            .out = { mat(c1, LM_F32, s->M, s->N) } } };
         dnn_t d; void *held = NULL;
         dnn_make(&d, s, ah, bh, c2, way == 2, &held);
         if (bind(&o)) {
             double t1, t2;
             turns(ours_fn, &o, &t1, dnn_fn, &d, &t2);
-            printf("%-6s %d  %-22s %5lld x %5lld x %5lld  %-20s %8.1f  %8.1f  %6.3f   %.1e\n", way == 0 ? "f32>bf" : way == 1 ? "bf16" : "panel", threads, s->name, (long long)s->M, (long long)s->N, (long long)s->K,
-                   o.k->name, f / t1, f / t2, t2 / t1, check(c1, c2, s->M * s->N));
+            printf("%-6s %d  %-22s %5lld x %5lld x %5lld  %-20s %8.1f  %8.1f  %6.3f   %.1e\n",
+                   way == 0   ? "f32>bf"
+                   : way == 1 ? "bf16"
+                              : "panel",
+                   threads, s->name, (long long)s->M, (long long)s->N, (long long)s->K, o.k->name, f / t1, f / t2, t2 / t1,
+                   check(c1, c2, s->M * s->N));
             unbind(&o);
         }
         dnnl_primitive_destroy(d.prim); for (int i = 0; i < 3; i++) dnnl_memory_destroy(d.arg[i].memory);
@@ -202,12 +228,19 @@ static void one_gemv(const char *name, int64_t M, int64_t N, int64_t K, lm_dtype
     size_t bytes; bt.quant = q;
     lm_storage_bytes((lm_dtype)bt.dtype, q, (lm_layout)bt.layout, 2, bt.dim, &bytes);
     if (q) { bt.data = get(bytes); for (int64_t i = 0; i < N; i++) lm_quant_row_put(&bt, i, b + i * K); }
-    ours_t o = { .c = { .op = &lm_op_matmul, .p = &p, .n_in = 2, .n_out = 1, .ctx = ctx, .in = { mat(a, LM_F32, M, K), bt }, .out = { mat(c1, LM_F32, M, N) } } };
+    ours_t o = { .c = { .op = &lm_op_matmul,
+                        .p = &p,
+                        .n_in = 2,
+                        .n_out = 1,
+                        .ctx = ctx,
+                        .in = { mat(a, LM_F32, M, K), bt },
+                        .out = { mat(c1, LM_F32, M, N) } } };
     read_t r = { .p = bt.data, .n = bytes, .parts = 64 };
     if (bind(&o)) {
         double t1, t2;
         turns(ours_fn, &o, &t1, read_fn, &r, &t2);
-        printf("%-6s %d  %-22s %5lld x %5lld x %5lld  %-20s %8.2f  %8.2f  %6.3f   %.3f ms\n", "gemv", threads, name, (long long)M, (long long)N, (long long)K, o.k->name, 1e-9 * (double)bytes / t1, 1e-9 * (double)bytes / t2, t2 / t1, t1 * 1e3);
+        printf("%-6s %d  %-22s %5lld x %5lld x %5lld  %-20s %8.2f  %8.2f  %6.3f   %.3f ms\n", "gemv", threads, name, (long long)M,
+               (long long)N, (long long)K, o.k->name, 1e-9 * (double)bytes / t1, 1e-9 * (double)bytes / t2, t2 / t1, t1 * 1e3);
         unbind(&o);
     }
     if (bt.data != b) lm_free(ctx, bt.data);
@@ -216,19 +249,34 @@ static void one_gemv(const char *name, int64_t M, int64_t N, int64_t K, lm_dtype
 
 /* ---- the head: xent_step beside its three products at the speed matmul has --------------------------------------------------------------- */
 static void one_head(int64_t N, int64_t V, int64_t d, lm_dtype mm, bool panel) {
-    float *x = numbers(N * d, "x"), *w = numbers(V * d, "w"), *dx = get((size_t)(N * d) * 4), *dw = get((size_t)(V * d) * 4), *loss = get((size_t)N * 4), *lse = get((size_t)N * 4), *z = get((size_t)(N * V) * 4);
+    float *x = numbers(N * d, "x"), *w = numbers(V * d, "w"), *dx = get((size_t)(N * d) * 4), *dw = get((size_t)(V * d) * 4),
+          *loss = get((size_t)N * 4), *lse = get((size_t)N * 4), *z = get((size_t)(N * V) * 4);
     int32_t *t = get((size_t)N * 4); for (int64_t i = 0; i < N; i++) t[i] = (int32_t)(i * 7919 % V);
     for (int64_t i = 0; i < V * d; i++) w[i] *= 0.1f;
     lm_tensor wt = panel ? panels(w, mm == LM_BF16 ? LM_BF16 : LM_F32, V, d) : mat(w, LM_F32, V, d);
     const lm_xent_step_p p = { .xent = { .mm = mm } };
-    ours_t o = { .c = { .op = &lm_op_xent_step, .p = &p, .n_in = 3, .n_out = 4, .ctx = ctx, .in = { mat(x, LM_F32, N, d), wt, lm_tensor_of(t, LM_I32, 1, &N) },
-        .out = { lm_tensor_of(loss, LM_F32, 1, &N), lm_tensor_of(lse, LM_F32, 1, &N), mat(dx, LM_F32, N, d), mat(dw, LM_F32, V, d) } } };
+    ours_t o = { .c = { .op = &lm_op_xent_step,
+                        .p = &p,
+                        .n_in = 3,
+                        .n_out = 4,
+                        .ctx = ctx,
+                        .in = { mat(x, LM_F32, N, d), wt, lm_tensor_of(t, LM_I32, 1, &N) },
+                        .out = { lm_tensor_of(loss, LM_F32, 1, &N), lm_tensor_of(lse, LM_F32, 1, &N), mat(dx, LM_F32, N, d),
+                                 mat(dw, LM_F32, V, d) } } };
     const lm_matmul_p m = { .tb = true, .mm = mm };
-    ours_t q = { .c = { .op = &lm_op_matmul, .p = &m, .n_in = 2, .n_out = 1, .ctx = ctx, .in = { mat(x, LM_F32, N, d), wt }, .out = { mat(z, LM_F32, N, V) } } };
+    ours_t q = { .c = { .op = &lm_op_matmul,
+                        .p = &m,
+                        .n_in = 2,
+                        .n_out = 1,
+                        .ctx = ctx,
+                        .in = { mat(x, LM_F32, N, d), wt },
+                        .out = { mat(z, LM_F32, N, V) } } };
     if (bind(&o) && bind(&q)) {
         double t1, t2, f = 2e-9 * (double)N * (double)V * (double)d;
         turns(ours_fn, &o, &t1, ours_fn, &q, &t2);
-        printf("%-6s %d  %-22s %5lld x %5lld x %5lld  %-20s %8.1f  %8.1f  %6.3f   %.1f ms\n", "head", threads, panel ? "xent_step, panel W" : "xent_step", (long long)N, (long long)V, (long long)d, o.k->name, 3 * f / t1, f / t2, 3 * t2 / t1, t1 * 1e3);
+        printf("%-6s %d  %-22s %5lld x %5lld x %5lld  %-20s %8.1f  %8.1f  %6.3f   %.1f ms\n", "head", threads,
+               panel ? "xent_step, panel W" : "xent_step", (long long)N, (long long)V, (long long)d, o.k->name, 3 * f / t1, f / t2,
+               3 * t2 / t1, t1 * 1e3);
         unbind(&o); unbind(&q);
     }
     if (panel) lm_free(ctx, wt.data);
@@ -236,13 +284,15 @@ static void one_head(int64_t N, int64_t V, int64_t d, lm_dtype mm, bool panel) {
 }
 
 static const shape_t shapes[] = {
-    { "square", 512, 512, 512, 0, 0 }, { "square nt", 512, 512, 512, 0, 1 }, { "square tn", 512, 512, 512, 1, 0 },
-    { "square", 1024, 1024, 1024, 0, 0 }, { "square nt", 1024, 1024, 1024, 0, 1 }, { "square tn", 1024, 1024, 1024, 1, 0 },
-    { "square", 2048, 2048, 2048, 0, 0 }, { "square nt", 2048, 2048, 2048, 0, 1 }, { "square tn", 2048, 2048, 2048, 1, 0 },
-    { "square", 4096, 4096, 4096, 0, 0 }, { "square nt", 4096, 4096, 4096, 0, 1 }, { "square tn", 4096, 4096, 4096, 1, 0 },
-    { "attn out", 1024, 768, 768, 0, 1 }, { "qkv", 1024, 2304, 768, 0, 1 }, { "mlp up", 1024, 3072, 768, 0, 1 }, { "mlp down", 1024, 768, 3072, 0, 1 }, { "head", 1024, 50257, 768, 0, 1 },
-    { "attn out dx", 1024, 768, 768, 0, 0 }, { "qkv dx", 1024, 768, 2304, 0, 0 }, { "mlp up dx", 1024, 768, 3072, 0, 0 }, { "mlp down dx", 1024, 3072, 768, 0, 0 }, { "head dx", 1024, 768, 50257, 0, 0 },
-    { "attn out dw", 768, 768, 1024, 1, 0 }, { "qkv dw", 2304, 768, 1024, 1, 0 }, { "mlp up dw", 3072, 768, 1024, 1, 0 }, { "mlp down dw", 768, 3072, 1024, 1, 0 }, { "head dw", 50257, 768, 1024, 1, 0 },
+    { "square", 512, 512, 512, 0, 0 },      { "square nt", 512, 512, 512, 0, 1 },     { "square tn", 512, 512, 512, 1, 0 },
+    { "square", 1024, 1024, 1024, 0, 0 },   { "square nt", 1024, 1024, 1024, 0, 1 },  { "square tn", 1024, 1024, 1024, 1, 0 },
+    { "square", 2048, 2048, 2048, 0, 0 },   { "square nt", 2048, 2048, 2048, 0, 1 },  { "square tn", 2048, 2048, 2048, 1, 0 },
+    { "square", 4096, 4096, 4096, 0, 0 },   { "square nt", 4096, 4096, 4096, 0, 1 },  { "square tn", 4096, 4096, 4096, 1, 0 },
+    { "attn out", 1024, 768, 768, 0, 1 },   { "qkv", 1024, 2304, 768, 0, 1 },         { "mlp up", 1024, 3072, 768, 0, 1 },
+    { "mlp down", 1024, 768, 3072, 0, 1 },  { "head", 1024, 50257, 768, 0, 1 },       { "attn out dx", 1024, 768, 768, 0, 0 },
+    { "qkv dx", 1024, 768, 2304, 0, 0 },    { "mlp up dx", 1024, 768, 3072, 0, 0 },   { "mlp down dx", 1024, 3072, 768, 0, 0 },
+    { "head dx", 1024, 768, 50257, 0, 0 },  { "attn out dw", 768, 768, 1024, 1, 0 },  { "qkv dw", 2304, 768, 1024, 1, 0 },
+    { "mlp up dw", 3072, 768, 1024, 1, 0 }, { "mlp down dw", 768, 3072, 1024, 1, 0 }, { "head dw", 50257, 768, 1024, 1, 0 },
 };
 int main(int argc, char **argv) {
     bool want[5] = { 0 }, any = false; const char *names[5] = { "f32", "bf16", "gemv", "q8", "head" }, *tl = "1,2";
@@ -257,7 +307,8 @@ int main(int argc, char **argv) {
         else for (int k = 0; k < 5; k++) if (!strcmp(argv[i], names[k])) want[k] = any = true;
     }
     char cpu[128];
-    printf("# %s, isa %s\n# %-6s t  %-22s %21s  %-20s %8s  %8s  %6s\n", lm_cpu_model(cpu, sizeof cpu), lm_cpu_isa_of(features), "type", "what", "M x N x K", "kernel", "ours", "peer", "ratio");
+    printf("# %s, isa %s\n# %-6s t  %-22s %21s  %-20s %8s  %8s  %6s\n", lm_cpu_model(cpu, sizeof cpu), lm_cpu_isa_of(features), "type",
+           "what", "M x N x K", "kernel", "ours", "peer", "ratio");
     DNN(dnnl_engine_create(&engine, dnnl_cpu, 0));
     for (const char *p = tl; *p; p += strcspn(p, ","), p += *p == ',') {
         threads = atoi(p);
@@ -275,17 +326,24 @@ int main(int argc, char **argv) {
         if (!any || want[2])
             for (int m = 0; m < 4; m++) {
                 static const int64_t ms[] = { 1, 4, 8, 16 };
-                one_gemv("f32 panel", ms[m], 50257, 768, LM_F32, LM_PANEL16, NULL); one_gemv("f32 panel", ms[m], 3072, 4096, LM_F32, LM_PANEL16, NULL);
+                one_gemv("f32 panel", ms[m], 50257, 768, LM_F32, LM_PANEL16, NULL);
+                one_gemv("f32 panel", ms[m], 3072, 4096, LM_F32, LM_PANEL16, NULL);
                 one_gemv("f32 plain", ms[m], 3072, 4096, LM_F32, LM_PLAIN, NULL);
-                one_gemv("bf16 panel", ms[m], 50257, 768, LM_BF16, LM_PANEL16X2, NULL); one_gemv("bf16 panel", ms[m], 8192, 4096, LM_BF16, LM_PANEL16X2, NULL);
+                one_gemv("bf16 panel", ms[m], 50257, 768, LM_BF16, LM_PANEL16X2, NULL);
+                one_gemv("bf16 panel", ms[m], 8192, 4096, LM_BF16, LM_PANEL16X2, NULL);
                 one_gemv("bf16 from f32 plain", ms[m], 3072, 4096, LM_BF16, LM_PLAIN, NULL);
             }
         if (!any || want[3])
             for (int m = 0; m < 3; m++) {
                 static const int64_t ms[] = { 1, 8, 64 };
-                one_gemv("q8_0 int", ms[m], 8192, 4096, LM_I8, LM_PLAIN, lm_quant_by_name("Q8_0")); one_gemv("q8_0 as f32", ms[m], 8192, 4096, LM_F32, LM_PLAIN, lm_quant_by_name("Q8_0"));
+                one_gemv("q8_0 int", ms[m], 8192, 4096, LM_I8, LM_PLAIN, lm_quant_by_name("Q8_0"));
+                one_gemv("q8_0 as f32", ms[m], 8192, 4096, LM_F32, LM_PLAIN, lm_quant_by_name("Q8_0"));
             }
-        if (!any || want[4]) { one_head(1024, 50257, 768, LM_BF16, false); one_head(1024, 50257, 768, LM_BF16, true); one_head(512, 50257, 768, LM_F32, false); }
+        if (!any || want[4]) {
+            one_head(1024, 50257, 768, LM_BF16, false);
+            one_head(1024, 50257, 768, LM_BF16, true);
+            one_head(512, 50257, 768, LM_F32, false);
+        }
         lm_ctx_free(ctx);
     }
     dnnl_engine_destroy(engine);

@@ -66,15 +66,21 @@ int loam_decode(const loam_tokenizer *t, const int32_t *ids, size_t n, int flags
 }
 
 const char *loam_token_text(const loam_tokenizer *t, int32_t id, size_t *bytes) { return lm_tok_piece(t->tok, id, bytes); }
-_Static_assert((int)LOAM_ADD == (int)LM_TOK_ADD && (int)LOAM_SPECIAL == (int)LM_TOK_SPECIAL && (int)LOAM_RAW == (int)LM_TOK_RAW, "the public flags are the internal ones");
+_Static_assert((int)LOAM_ADD == (int)LM_TOK_ADD && (int)LOAM_SPECIAL == (int)LM_TOK_SPECIAL && (int)LOAM_RAW == (int)LM_TOK_RAW,
+               "the public flags are the internal ones");
 
 /* ---- models ---- */
 int loam_model_open(loam_model **out, loam_context *c, const char *path, const loam_model_options *o) {
     loam_model *m = calloc(1, sizeof *m);
     if (!m) return LOAM_E_NOMEM;
     m->ctx = m->tok.ctx = c->ctx;
-    lm_api_model_opts k = { .dtype = HAS(o, dtype) ? o->dtype : NULL, .context = HAS(o, context) ? o->context : 0, .max_seqs = HAS(o, sessions) ? o->sessions : 0, .kv = HAS(o, kv) ? o->kv : NULL,
-                            .chunk = HAS(o, chunk) ? o->chunk : 0, .rows = HAS(o, logits_rows) ? o->logits_rows : 0, .no_tok = HAS(o, no_tokenizer) && o->no_tokenizer };
+    lm_api_model_opts k = { .dtype = HAS(o, dtype) ? o->dtype : NULL,
+                            .context = HAS(o, context) ? o->context : 0,
+                            .max_seqs = HAS(o, sessions) ? o->sessions : 0,
+                            .kv = HAS(o, kv) ? o->kv : NULL,
+                            .chunk = HAS(o, chunk) ? o->chunk : 0,
+                            .rows = HAS(o, logits_rows) ? o->logits_rows : 0,
+                            .no_tok = HAS(o, no_tokenizer) && o->no_tokenizer };
     const char *device = HAS(o, device) ? o->device : NULL;
     lm_err e = device && strcmp(device, "cpu") ? lm_dev_open(&m->dev, c->ctx, device) : LM_OK;
     k.dev = m->dev;
@@ -139,17 +145,29 @@ int loam_session_load(loam_session **out, loam_model *m, const char *path) {
     lm_err e = lm_session_load(&s, m->e, path);
     return e ? (int)e : wrap(m, s, out);
 }
-int loam_session_score(loam_session *s, const int32_t *ids, size_t n, float *logprobs) { return (int)lm_engine_score(s->m->e, s->s, ids, (int64_t)n, logprobs); }
+int loam_session_score(loam_session *s, const int32_t *ids, size_t n, float *logprobs) {
+    return (int)lm_engine_score(s->m->e, s->s, ids, (int64_t)n, logprobs);
+}
 
 /* ---- writing ---- */
 static void *copy(const void *p, size_t n) { void *q = malloc(n + 1); if (q) { if (n) memcpy(q, p, n); ((char *)q)[n] = 0; } return q; }
 static int take(const lm_generation *g, int i, int top, loam_text *t) {
     const lm_generated *o = &g->out[i];
     const size_t n = (size_t)o->n;
-    *t = (loam_text){ .text = copy(o->text, o->text_bytes), .bytes = o->text_bytes, .tokens = copy(o->tokens, n * sizeof *o->tokens), .n_tokens = n, .finish = lm_stop_name(o->why), .n_top = top,
-                      .prompt_tokens = g->prompt_tokens, .prefill_seconds = g->prefill_s, .decode_seconds = g->decode_s };
+    *t = (loam_text){ .text = copy(o->text, o->text_bytes),
+                      .bytes = o->text_bytes,
+                      .tokens = copy(o->tokens, n * sizeof *o->tokens),
+                      .n_tokens = n,
+                      .finish = lm_stop_name(o->why),
+                      .n_top = top,
+                      .prompt_tokens = g->prompt_tokens,
+                      .prefill_seconds = g->prefill_s,
+                      .decode_seconds = g->decode_s };
     if (o->logprobs) t->logprobs = copy(o->logprobs, n * sizeof *o->logprobs);
-    if (top) { t->top_tokens = copy(o->top_id, n * (size_t)top * sizeof *o->top_id); t->top_logprobs = copy(o->top_lp, n * (size_t)top * sizeof *o->top_lp); }
+    if (top) {
+        t->top_tokens = copy(o->top_id, n * (size_t)top * sizeof *o->top_id);
+        t->top_logprobs = copy(o->top_lp, n * (size_t)top * sizeof *o->top_lp);
+    }
     return !t->text || !t->tokens || (o->logprobs && !t->logprobs) || (top && (!t->top_tokens || !t->top_logprobs)) ? LOAM_E_NOMEM : LOAM_OK;
 }
 int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_generate_options *opts, loam_text *texts) {
@@ -159,10 +177,28 @@ int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_ge
     lm_tok_buf ids = { .ctx = m->ctx };
     lm_generation g;
     lm_err e = lm_prompt_ids(m->ctx, m->tok.tok, prompt, bytes, &ids);
-    const lm_generate_opts go = { .max_tokens = o.max_tokens, .n = o.n ? o.n : 1, .ignore_eos = o.ignore_eos, .want_logprobs = o.logprobs > 0, .top_logprobs = o.logprobs > 0 ? o.logprobs - 1 : 0,
-        .stop = o.stop, .n_stop = o.n_stop, .text = o.on_text, .ud = o.user, .cancel = o.cancel,
-        .sample = { .temperature = o.temperature, .top_p = o.top_p, .min_p = o.min_p, .repetition = o.repetition_penalty, .presence = o.presence_penalty, .frequency = o.frequency_penalty,
-                    .top_k = o.top_k, .penalty_window = o.penalty_window, .seed = o.seed, .bias_id = o.bias_ids, .bias = o.biases, .n_bias = o.n_bias } };
+    const lm_generate_opts go = { .max_tokens = o.max_tokens,
+                                  .n = o.n ? o.n : 1,
+                                  .ignore_eos = o.ignore_eos,
+                                  .want_logprobs = o.logprobs > 0,
+                                  .top_logprobs = o.logprobs > 0 ? o.logprobs - 1 : 0,
+                                  .stop = o.stop,
+                                  .n_stop = o.n_stop,
+                                  .text = o.on_text,
+                                  .ud = o.user,
+                                  .cancel = o.cancel,
+                                  .sample = { .temperature = o.temperature,
+                                              .top_p = o.top_p,
+                                              .min_p = o.min_p,
+                                              .repetition = o.repetition_penalty,
+                                              .presence = o.presence_penalty,
+                                              .frequency = o.frequency_penalty,
+                                              .top_k = o.top_k,
+                                              .penalty_window = o.penalty_window,
+                                              .seed = o.seed,
+                                              .bias_id = o.bias_ids,
+                                              .bias = o.biases,
+                                              .n_bias = o.n_bias } };
     if (!e) e = lm_generate(m->e, m->tok.tok, ids.id, (int64_t)ids.n, &go, &g);
     lm_tok_buf_free(&ids);
     if (e) return (int)e;
@@ -172,15 +208,30 @@ int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_ge
     lm_generation_free(&g);
     return err;
 }
-void loam_text_free(loam_text *t) { if (t) { free(t->text); free(t->tokens); free(t->logprobs); free(t->top_tokens); free(t->top_logprobs); memset(t, 0, sizeof *t); } }
+void loam_text_free(loam_text *t) {
+    if (t) {
+        free(t->text);
+        free(t->tokens);
+        free(t->logprobs);
+        free(t->top_tokens);
+        free(t->top_logprobs);
+        memset(t, 0, sizeof *t);
+    }
+}
 
 /* ---- training ---- */
 typedef struct { const loam_train_options *o; double val; } watch;
 static void on_event(void *ud, const lm_run_event *e) {
     watch *w = ud;
     if (!HAS(w->o, user) || !w->o->on_event || (e->kind != LM_RUN_STEP && e->kind != LM_RUN_VAL)) return;
-    const loam_train_event v = { .size = sizeof v, .step = e->step, .steps = e->steps, .loss = e->loss, .val_loss = e->kind == LM_RUN_VAL ? e->val_loss : NAN, .tokens_per_second = e->tok_s,
-                                 .eta_seconds = e->eta_s, .memory = e->rss };
+    const loam_train_event v = { .size = sizeof v,
+                                 .step = e->step,
+                                 .steps = e->steps,
+                                 .loss = e->loss,
+                                 .val_loss = e->kind == LM_RUN_VAL ? e->val_loss : NAN,
+                                 .tokens_per_second = e->tok_s,
+                                 .eta_seconds = e->eta_s,
+                                 .memory = e->rss };
     w->o->on_event(w->o->user, &v);
 }
 int loam_train(loam_context *c, const char *config, const char *const *settings, int n, const loam_train_options *o) {
@@ -190,7 +241,9 @@ int loam_train(loam_context *c, const char *config, const char *const *settings,
     lm_run_cfg cfg;
     e = lm_run_config(c->ctx, a, config, settings, n, &cfg);
     watch w = { o, NAN };
-    const lm_run_opts ro = { .resume = HAS(o, resume) && o->resume, .event = on_event, .ud = &w, .stop = HAS(o, stop) ? o->stop : NULL, .sample = lm_api_sample };
+    const lm_run_opts ro = {
+        .resume = HAS(o, resume) && o->resume, .event = on_event, .ud = &w, .stop = HAS(o, stop) ? o->stop : NULL, .sample = lm_api_sample
+    };
     if (!e) e = lm_train_run(c->ctx, &cfg, &ro);
     lm_arena_free(a);
     return (int)e;

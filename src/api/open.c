@@ -27,8 +27,11 @@ lm_err lm_tok_open_beside(lm_ctx *ctx, const char *path, lm_tok **out) {
 static lm_err dtypes(lm_ctx *ctx, const lm_api_model_opts *o, lm_load_opts *lo, lm_engine_opts *eo) {
     const char *d = o->dtype ? o->dtype : "auto";
     if (!strcmp(d, "f32")) lo->dtype = LM_F32;
-    else if (!strcmp(d, "bf16")) { lo->dtype = LM_BF16; eo->mm = LM_BF16; }
-    else if (strcmp(d, "auto") && !(lo->quant = lm_quant_by_name(d))) return lm_fail(ctx, LM_E_CONFIG, "dtype %s: auto, f32, bf16 and quantized formats such as Q8_0 are known", d);
+    else if (!strcmp(d, "bf16")) {
+        lo->dtype = LM_BF16;
+        eo->mm = LM_BF16;
+    } else if (strcmp(d, "auto") && !(lo->quant = lm_quant_by_name(d)))
+        return lm_fail(ctx, LM_E_CONFIG, "dtype %s: auto, f32, bf16 and quantized formats such as Q8_0 are known", d);
     if (lo->quant && !lo->quant->from_float) return lm_fail(ctx, LM_E_UNSUPPORTED, "dtype %s: this format can be read, not made", d);
     if (o->kv && !strcmp(o->kv, "bf16")) eo->kv = LM_BF16;
     else if (o->kv && strcmp(o->kv, "f32")) return lm_fail(ctx, LM_E_CONFIG, "kv %s: f32 and bf16 are known", o->kv);
@@ -36,7 +39,9 @@ static lm_err dtypes(lm_ctx *ctx, const lm_api_model_opts *o, lm_load_opts *lo, 
 }
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **wo, lm_store **so, lm_engine **eo_, lm_tok **to) {
     lm_load_opts lo = { .dtype = LM_QUANT, .panels = !o->dev };
-    lm_engine_opts eo = { .dev = o->dev, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .mm = LM_F32, .kv = LM_F32 };
+    lm_engine_opts eo = {
+        .dev = o->dev, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .mm = LM_F32, .kv = LM_F32
+    };
     lm_weights *w = NULL; lm_store *s = NULL; lm_engine *e = NULL; lm_tok *t = NULL;
     lm_err err;
     LM_TRY(dtypes(ctx, o, &lo, &eo));
@@ -45,7 +50,10 @@ lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm
     if (!o->no_tok) {
         LM_GOTO(lm_tok_open_beside(ctx, path, &t), fail);
         if (lm_tok_vocab(t) > cfg->vocab) {
-            err = lm_fail(ctx, LM_E_MISMATCH, "%s: the tokenizer has %d ids, the model's embedding only %lld rows", path, lm_tok_vocab(t), (long long)cfg->vocab); goto fail; }
+            err = lm_fail(ctx, LM_E_MISMATCH, "%s: the tokenizer has %d ids, the model's embedding only %lld rows", path, lm_tok_vocab(t),
+                          (long long)cfg->vocab);
+            goto fail;
+        }
     }
     LM_GOTO(lm_store_new(&s, ctx), fail);
     LM_GOTO(lm_weights_load(w, s, &lo), fail);

@@ -113,7 +113,8 @@ char *lm_arena_printf(lm_arena *a, const char *fmt, ...) __attribute__((format(p
 size_t lm_arena_used(const lm_arena *a);
 
 /* ---- growable byte string; errors are remembered, check once at the end ---------------------------------- */
-typedef struct { lm_ctx *ctx; char *p; size_t n, cap; bool bad; } lm_str;   /* p is NUL-terminated once anything was added; {.ctx = ctx} is a valid empty one */
+/* p is NUL-terminated once anything was added; {.ctx = ctx} is a valid empty one */
+typedef struct { lm_ctx *ctx; char *p; size_t n, cap; bool bad; } lm_str;
 void lm_str_add(lm_str *s, const void *bytes, size_t n);
 void lm_str_puts(lm_str *s, const char *text);
 void lm_str_putc(lm_str *s, char c);

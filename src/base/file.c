@@ -23,7 +23,8 @@ lm_err lm_file_open(lm_file **out, lm_ctx *ctx, const char *path) {
     lm_err err;
     if (lm_sys_fstat(fd, &st)) { err = lm_sys_fail(ctx, errno, "cannot look at", path); goto bad; }
     if (!S_ISREG(st.st_mode)) {
-        err = lm_fail(ctx, LM_E_IO, "cannot open '%s': %s, wanted a regular file", path, S_ISDIR(st.st_mode) ? "it is a folder" : "it is a device or pipe");
+        err = lm_fail(ctx, LM_E_IO, "cannot open '%s': %s, wanted a regular file", path,
+                      S_ISDIR(st.st_mode) ? "it is a folder" : "it is a device or pipe");
         goto bad;
     }
     lm_file *f = lm_calloc(ctx, LM_MEM_IO, 1, sizeof *f);
@@ -47,7 +48,8 @@ const char *lm_file_path(const lm_file *f) { return f->path; }
 
 lm_err lm_file_pread(lm_file *f, void *dst, size_t n, int64_t offset) {
     if (offset < 0 || offset > f->size || n > (uint64_t)(f->size - offset))
-        return lm_fail(f->ctx, LM_E_RANGE, "cannot read '%s': %zu bytes at %lld wanted, the file has %lld", f->path, n, (long long)offset, (long long)f->size);
+        return lm_fail(f->ctx, LM_E_RANGE, "cannot read '%s': %zu bytes at %lld wanted, the file has %lld", f->path, n, (long long)offset,
+                       (long long)f->size);
     char *p = dst;
     while (n) {
         ssize_t got = lm_sys_pread(f->fd, p, n, offset);

@@ -36,8 +36,9 @@ lm_err lm_rename(lm_ctx *ctx, const char *from, const char *to);              /*
 bool lm_exists(const char *path);
 bool lm_is_dir(const char *path);
 lm_err lm_path_join(lm_ctx *ctx, char **out, const char *dir, const char *name);   /* lm_free */
-/* One process at a time: an advisory lock on a small file that holds the owner's number. It goes with the process, however that ends; the file goes on drop. Held by another: LM_E_IO
- * with the sentence "WHAT is in use by process N". A file system without locks is a warning and no lock (*out NULL). */
+/* One process at a time: an advisory lock on a small file that holds the owner's number. It goes with the process, however that ends; the
+ * file goes on drop. Held by another: LM_E_IO with the sentence "WHAT is in use by process N". A file system without locks is a warning
+ * and no lock (*out NULL). */
 typedef struct lm_lock lm_lock;
 lm_err lm_lock_take(lm_lock **out, lm_ctx *ctx, const char *path, const char *what);
 void lm_lock_drop(lm_lock *l);                                                /* NULL is fine */

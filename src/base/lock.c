@@ -1,4 +1,5 @@
-/* lock.c — see file.h. The file is removed by its owner while it holds the lock; so who gets the lock looks whether the name still means the file it locked, and else begins again. */
+/* lock.c — see file.h. The file is removed by its owner while it holds the lock; so who gets the lock looks whether the name still means
+ * the file it locked, and else begins again. */
 #define _GNU_SOURCE 1
 #include "base/file_sys.h"
 #include <stdio.h>
@@ -15,7 +16,8 @@ static lm_err in_use(lm_ctx *ctx, int fd, const char *what) {
     ssize_t n = lm_sys_pread(fd, pid, sizeof pid - 1, 0);
     while (n > 0 && (pid[n - 1] < '0' || pid[n - 1] > '9')) n--;
     pid[n > 0 ? n : 0] = 0;
-    return lm_fail(ctx, LM_E_IO, "%s is in use by %s%s: one at a time; wait for it, stop it, or name another folder", what, *pid ? "process " : "another process", pid);
+    return lm_fail(ctx, LM_E_IO, "%s is in use by %s%s: one at a time; wait for it, stop it, or name another folder", what,
+                   *pid ? "process " : "another process", pid);
 }
 static lm_err take(lm_lock *l, const char *what, bool *have) {
     for (int i = 0; i < 100; i++) {

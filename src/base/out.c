@@ -1,7 +1,8 @@
 /* out.c — writing: a temp file beside the target, renamed over it once everything is on the disk.
  *
  * A target that is a link is followed first, so that the link stays. A target that is a device or pipe (/dev/stdout, /dev/null) cannot be
- * replaced and is written straight through. Sentences name the target: the temp file is nobody's business. Once a write has failed the stream stays failed, and commit cleans up and says so. */
+ * replaced and is written straight through. Sentences name the target: the temp file is nobody's business. Once a write has failed the
+ * stream stays failed, and commit cleans up and says so. */
 #define _GNU_SOURCE 1
 #include "base/file_sys.h"
 #include <stdio.h>

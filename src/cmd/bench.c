@@ -8,7 +8,8 @@
 static const lm_opt rows[] = {
     LM_CLI_COMMON(lm_bench_opts),
     { LM_OPT_STR, "model", O(model), NULL, 0, 0, NULL, "MODEL", "infer: a model to load; tokenizer: a model or tokenizer" },
-    { LM_OPT_STR, "shape", O(shape), NULL, 0, 0, NULL, "NAME", "infer, train: random weights of a known shape: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b" },
+    { LM_OPT_STR, "shape", O(shape), NULL, 0, 0, NULL, "NAME",
+      "infer, train: random weights of a known shape: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b" },
     { LM_OPT_STR, "dtype", O(dtype), NULL, 0, 0, NULL, "T", "infer: auto, f32, bf16, Q8_0 …; train: f32 or bf16" },
     { LM_OPT_STR, "kv", O(kv), "f32", 0, 0, NULL, "T", "infer: key-value pages, f32 or bf16" },
     { LM_OPT_STR, "device", O(device), "cpu", 0, 0, NULL, "NAME", "infer, train: where it runs: cpu, cuda or cuda:N" },
@@ -23,7 +24,8 @@ static const lm_opt rows[] = {
     { LM_OPT_BOOL, "ops", O(ops), "false", 0, 0, NULL, NULL, "infer, train: seconds by operation, too" },
     { LM_OPT_INT, "recompute", O(recompute), "-1", -1, 4097, NULL, "N", "train: as train.recompute" },
     { LM_OPT_BOOL, "again", O(again), "false", 0, 0, NULL, NULL, "ceilings: measure again instead of reading what was kept" },
-    LM_OPT_ROW_END };
+    LM_OPT_ROW_END
+};
 
 static int up(const void *a, const void *b) { double x = *(const double *)a, y = *(const double *)b; return x < y ? -1 : x > y; }
 double lm_bench_median(double *v, int n) {
@@ -33,7 +35,9 @@ double lm_bench_median(double *v, int n) {
 static void number(lm_str *s, double v) { if (v > 0) lm_str_printf(s, "%.6g", v); else lm_str_puts(s, "null"); }
 static const char *human(lm_arena *a, double v, const char *unit) {
     const struct { double f; const char *p; } u[] = { { 1e12, "T" }, { 1e9, "G" }, { 1e6, "M" } };
-    for (int i = 0; i < 3; i++) if (v >= u[i].f && (!strcmp(unit, "FLOP/s") || !strcmp(unit, "B/s") || !strcmp(unit, "tokens/s"))) return lm_arena_printf(a, "%.4g %s%s", v / u[i].f, u[i].p, unit);
+    for (int i = 0; i < 3; i++)
+        if (v >= u[i].f && (!strcmp(unit, "FLOP/s") || !strcmp(unit, "B/s") || !strcmp(unit, "tokens/s")))
+            return lm_arena_printf(a, "%.4g %s%s", v / u[i].f, u[i].p, unit);
     return lm_arena_printf(a, "%.4g %s", v, unit);
 }
 void lm_bench_put(lm_bench *b, const char *name, double value, const char *unit, double limit, double peer, const char *note) {
@@ -55,12 +59,17 @@ static lm_err run(lm_cli *cli) {
     if (cli->pos.n > 1) return lm_cli_need(cli, 1, "one suite, or none for all");
     const char *want = cli->pos.n ? cli->pos.v[0] : NULL, *names[32]; int n = 0;
     bool known = !want;
-    for (int g = 0; g < LM_COUNT(groups); g++) for (const lm_bench_suite *s = groups[g]; s->name; s++) { names[n++] = s->name; known |= want && !strcmp(s->name, want); }
+    for (int g = 0; g < LM_COUNT(groups); g++)
+        for (const lm_bench_suite *s = groups[g]; s->name; s++) {
+            names[n++] = s->name;
+            known |= want && !strcmp(s->name, want);
+        }
     if (!known) {
         const char *near = lm_nearest(want, names, n);
         lm_str all = { .ctx = cli->ctx };
         for (int i = 0; i < n; i++) lm_str_printf(&all, "%s%s", i ? ", " : "", names[i]);
-        lm_err e = lm_fail(cli->ctx, LM_E_CONFIG, "no suite is called \"%s\"%s%s; known: %s", want, near ? "; did you mean " : "", near ? near : "", all.p ? all.p : "");
+        lm_err e = lm_fail(cli->ctx, LM_E_CONFIG, "no suite is called \"%s\"%s%s; known: %s", want, near ? "; did you mean " : "",
+                           near ? near : "", all.p ? all.p : "");
         lm_str_free(&all);
         return e;
     }
@@ -81,8 +90,15 @@ static lm_err run(lm_cli *cli) {
     lm_str_free(&b.json);
     return err;
 }
-const lm_cmd lm_cmd_bench = { .name = "bench", .summary = "measure this machine and this program on it", .usage = "[SUITE] [options]",
-    .details = "Suites: ceilings, matmul, executor, plan, infer, train, tokenizer, loader; without one, all of them. A figure stands beside its limit on this machine (bytes over\n"
-               "measured bandwidth, operations over the measured rate) and, where a peer's library is installed, beside the peer in the same run.\n"
-               "infer: prefill computes --prompt tokens from an empty context; decode then writes --gen tokens one at a time after --depth tokens of context.",
-    .opts = rows, .opts_bytes = sizeof(lm_bench_opts), .run = run };
+const lm_cmd lm_cmd_bench = { .name = "bench",
+                              .summary = "measure this machine and this program on it",
+                              .usage = "[SUITE] [options]",
+                              .details = "Suites: ceilings, matmul, executor, plan, infer, train, tokenizer, loader; without one, all of "
+                                         "them. A figure stands beside its limit on this machine (bytes over\n"
+                                         "measured bandwidth, operations over the measured rate) and, where a peer's library is installed, "
+                                         "beside the peer in the same run.\n"
+                                         "infer: prefill computes --prompt tokens from an empty context; decode then writes --gen tokens "
+                                         "one at a time after --depth tokens of context.",
+                              .opts = rows,
+                              .opts_bytes = sizeof(lm_bench_opts),
+                              .run = run };

@@ -1,9 +1,11 @@
 /* cmd.h — commands as rows: one file each, a table generated from the files, main walks it.
  *
- * A command has a name, one line of help, a usage line, its option rows and a function. What is the same for all is here: the context, threads, instruction set,
+ * A command has a name, one line of help, a usage line, its option rows and a function. What is the same for all is here: the context,
+ * threads, instruction set,
  * --json, --help, progress on a terminal or as JSON lines, exit codes, errors as one sentence on stderr (and an object on stdout with --json).
  *
- * Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 unusable input (malformed file, mismatch) · 4 out of memory or disk · 130 interrupted (work is saved).
+ * Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 unusable input (malformed file, mismatch) · 4 out of memory or disk ·
+ * 130 interrupted (work is saved).
  *
  * Lifetime: the cli lives for the process.  Threads: the main thread.  Errors: commands return lm_err; main reports. */
 #ifndef LM_CMD_H
@@ -12,11 +14,13 @@
 #include "base/option.h"
 typedef struct lm_cli {
     lm_ctx *ctx; lm_arena *a; const void *opts; lm_strlist pos;        /* the command's option struct; what is not a flag */
-    bool json, quiet, tty, answered;                                   /* tty: stderr is a terminal: draw progress lines; answered: the result is on stdout, an error after it goes to stderr alone */
+    /* tty: stderr is a terminal: draw progress lines; answered: the result is on stdout, an error after it goes to stderr alone */
+    bool json, quiet, tty, answered;
     const volatile int *stop;                                          /* set by SIGINT and SIGTERM */
     const char *program;                                               /* argv[0] */
 } lm_cli;
-typedef struct { bool json, quiet; int64_t threads; const char *isa, *config; } lm_cli_common;     /* every command's option struct begins with this */
+/* every command's option struct begins with this */
+typedef struct { bool json, quiet; int64_t threads; const char *isa, *config; } lm_cli_common;
 #define LM_CLI_COMMON(T)                                                                                                     \
     { LM_OPT_BOOL, "json", offsetof(T, common.json), "false", 0, 0, NULL, NULL, "print one JSON object (progress as JSON lines on stderr)" }, \
     { LM_OPT_BOOL, "quiet", offsetof(T, common.quiet), "false", 0, 0, NULL, NULL, "no progress" },                              \
@@ -28,7 +32,8 @@ typedef struct lm_cmd {
     const char *details;                       /* paragraphs for --help; may be NULL */
     const lm_opt *opts; size_t opts_bytes;     /* rows end with LM_OPT_ROW_END; the struct begins with lm_cli_common */
     const lm_opt *keys;                        /* of the YAML file and key=value words; NULL: none */
-    bool settings;                             /* key=value words and --config are not this command's options but keys of its own: they stay in pos, the file first */
+    /* key=value words and --config are not this command's options but keys of its own: they stay in pos, the file first */
+    bool settings;
     lm_err (*run)(lm_cli *cli);
 } lm_cmd;
 extern const lm_cmd *const lm_cmds[];

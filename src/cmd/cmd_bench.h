@@ -4,7 +4,12 @@
 #ifndef LM_CMD_BENCH_H
 #define LM_CMD_BENCH_H
 #include "cmd/cmd_common.h"
-typedef struct { lm_cli_common common; const char *model, *shape, *dtype, *kv, *data, *device; int64_t prompt, gen, chunk, batch, seq, repeat, depth, recompute; bool again, ops; } lm_bench_opts;
+typedef struct {
+    lm_cli_common common;
+    const char *model, *shape, *dtype, *kv, *data, *device;
+    int64_t prompt, gen, chunk, batch, seq, repeat, depth, recompute;
+    bool again, ops;
+} lm_bench_opts;
 typedef struct lm_bench { lm_cli *cli; const lm_bench_opts *o; lm_machine m; lm_str json; int n; const char *suite; } lm_bench;
 /* One figure. limit and peer: 0 = not known. */
 void lm_bench_put(lm_bench *b, const char *name, double value, const char *unit, double limit, double peer, const char *note);

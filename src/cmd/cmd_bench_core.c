@@ -20,7 +20,8 @@ static lm_err ceilings(lm_bench *b) {
 typedef void sgemm_fn(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
 static double peer_rate(lm_bench *b, sgemm_fn *f, int64_t m, int64_t n, int64_t k) {
     lm_ctx *ctx = b->cli->ctx;
-    float *x = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(m * k) * 4), *w = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(n * k) * 4), *c = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(m * n) * 4);
+    float *x = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(m * k) * 4), *w = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(n * k) * 4),
+          *c = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(m * n) * 4);
     double best = 1e30, end = lm_now() + 0.25;
     if (x && w && c) {
         for (int64_t i = 0; i < m * k; i++) x[i] = (float)(i % 13) * 0.01f;
@@ -36,7 +37,10 @@ static double peer_rate(lm_bench *b, sgemm_fn *f, int64_t m, int64_t n, int64_t 
     return best < 1e29 ? 2.0 * (double)m * (double)n * (double)k / best : 0;
 }
 static lm_err matmul(lm_bench *b) {
-    static const struct { int64_t m, n, k; } size[] = { { 512, 512, 512 }, { 1024, 1024, 1024 }, { 2048, 2048, 2048 }, { 1024, 2304, 768 }, { 1024, 3072, 768 }, { 1024, 768, 3072 }, { 256, 50257, 768 } };
+    static const struct {
+        int64_t m, n, k;
+    } size[] = { { 512, 512, 512 },   { 1024, 1024, 1024 }, { 2048, 2048, 2048 }, { 1024, 2304, 768 },
+                 { 1024, 3072, 768 }, { 1024, 768, 3072 },  { 256, 50257, 768 } };
     void *lib = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     union { void *p; sgemm_fn *f; void (*threads)(int); } gemm = { NULL }, set = { NULL };
     if (lib) { gemm.p = dlsym(lib, "cblas_sgemm"); set.p = dlsym(lib, "openblas_set_num_threads"); }
@@ -102,7 +106,15 @@ static lm_err planning(lm_bench *b) {
     lm_ctx *ctx = b->cli->ctx;
     lm_cfg c;
     LM_TRY(lm_shape_cfg(ctx, "llama-7b", &c));
-    static const struct { const char *name; int recompute; int64_t rows; } what[] = { { "decode", 0, 1 }, { "prefill", 0, 256 }, { "train", 0, 512 }, { "train.recompute_cheap", 1, 512 }, { "train.recompute_all", 33, 512 } };
+    static const struct {
+        const char *name;
+        int recompute;
+        int64_t rows;
+    } what[] = { { "decode", 0, 1 },
+                 { "prefill", 0, 256 },
+                 { "train", 0, 512 },
+                 { "train.recompute_cheap", 1, 512 },
+                 { "train.recompute_all", 33, 512 } };
     for (int i = 0; i < LM_COUNT(what); i++) {
         double took[15];
         lm_plan_stats st = { 0 };
@@ -114,9 +126,18 @@ static lm_err planning(lm_bench *b) {
             const bool train = i > 1;
             lm_err err = train ? LM_OK : lm_shape_weights(ctx, &c, &(lm_load_opts){ .dtype = LM_BF16, .panels = true }, false, store);
             double t0 = lm_now();
-            if (!err && !train) err = lm_engine_new(&e, ctx, &c, store, &(lm_engine_opts){ .context = 4096, .chunk = what[i].rows, .mm = LM_BF16, .kv = LM_BF16, .dry = true });
-            if (train) err = lm_trainer_new(&t, ctx, &c, store, &(lm_trainer_opts){ .batch = 1, .seq = what[i].rows, .mm = LM_BF16, .recompute = what[i].recompute, .dry = true,
-                                            .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } });
+            if (!err && !train)
+                err = lm_engine_new(&e, ctx, &c, store,
+                                    &(lm_engine_opts){ .context = 4096, .chunk = what[i].rows, .mm = LM_BF16, .kv = LM_BF16, .dry = true });
+            if (train)
+                err = lm_trainer_new(
+                    &t, ctx, &c, store,
+                    &(lm_trainer_opts){ .batch = 1,
+                                        .seq = what[i].rows,
+                                        .mm = LM_BF16,
+                                        .recompute = what[i].recompute,
+                                        .dry = true,
+                                        .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } });
             took[r] = 1e3 * (lm_now() - t0);
             if (!err) lm_plan_stats_of(train ? lm_trainer_accumulate_plan(t) : lm_engine_plan(e), &st);
             lm_engine_free(e); lm_trainer_free(t); lm_store_free(store);
@@ -124,10 +145,16 @@ static lm_err planning(lm_bench *b) {
         }
         char name[64];
         snprintf(name, sizeof name, "llama-7b.%s", what[i].name);
-        lm_bench_put(b, name, lm_bench_median(took, n), "ms", i < 2 ? 10 : 0, 0, lm_arena_printf(b->cli->a, i < 2 ? "%d steps" : "%d steps to accumulate, and the update and validation plans", st.n_steps));
+        lm_bench_put(
+            b, name, lm_bench_median(took, n), "ms", i < 2 ? 10 : 0, 0,
+            lm_arena_printf(b->cli->a, i < 2 ? "%d steps" : "%d steps to accumulate, and the update and validation plans", st.n_steps));
         snprintf(name, sizeof name, "llama-7b.%s.arena", what[i].name);
         lm_bench_put(b, name, (double)st.arena_bytes / 1e6, "MB", (double)st.live_bytes / 1e6, 0, "limit: the largest live set");
     }
     return LM_OK;
 }
-const lm_bench_suite lm_bench_core[] = { { "ceilings", "what the cores and the memory reach", ceilings }, { "matmul", "matrix products", matmul }, { "executor", "dispatch of a small decode step", executor }, { "plan", "planning 32 layers", planning }, { NULL, NULL, NULL } };
+const lm_bench_suite lm_bench_core[] = { { "ceilings", "what the cores and the memory reach", ceilings },
+                                         { "matmul", "matrix products", matmul },
+                                         { "executor", "dispatch of a small decode step", executor },
+                                         { "plan", "planning 32 layers", planning },
+                                         { NULL, NULL, NULL } };

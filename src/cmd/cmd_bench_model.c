@@ -25,9 +25,22 @@ static lm_err ceilings(lm_dev *d, ceiling *c) {
     uint16_t *noise = lm_alloc(d->ctx, LM_MEM_SCRATCH, (size_t)N * N * 2);
     lm_err err = noise ? LM_OK : LM_E_NOMEM;
     const lm_rng r = lm_rng_of(1, "ceiling");
-    for (int64_t i = 0; noise && i < (int64_t)N * N; i++) noise[i] = lm_f32_to_bf16(i < 1 << 20 ? lm_rng_normal(r, (uint64_t)i) : lm_bf16_to_f32(noise[i - (1 << 20) + i % 7]));
+    for (int64_t i = 0; noise && i < (int64_t)N * N; i++)
+        noise[i] = lm_f32_to_bf16(i < 1 << 20 ? lm_rng_normal(r, (uint64_t)i) : lm_bf16_to_f32(noise[i - (1 << 20) + i % 7]));
     char *a = p, *b = a + (size_t)N * N * 2;
-    const lm_dev_gemm g = { .M = N, .N = N, .K = N, .batch = 1, .lda = N, .ldb = N, .ldc = N, .a = a, .b = b, .c = b + (size_t)N * N * 2, .ab_bf16 = true, .c_bf16 = true, .tb = true };
+    const lm_dev_gemm g = { .M = N,
+                            .N = N,
+                            .K = N,
+                            .batch = 1,
+                            .lda = N,
+                            .ldb = N,
+                            .ldc = N,
+                            .a = a,
+                            .b = b,
+                            .c = b + (size_t)N * N * 2,
+                            .ab_bf16 = true,
+                            .c_bf16 = true,
+                            .tb = true };
     if (!err) err = d->put(d, a, noise, (size_t)N * N * 2);
     if (!err) err = d->put(d, b, noise, (size_t)N * N * 2);
     if (!err && d->features & LM_CUDA_BLASLT) err = fastest(d, p, &g, &mm);
@@ -54,10 +67,17 @@ static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what) {
         if (q == n) { if (n == MOST) continue; row[n].op = op; row[n].s = row[n].flops = row[n].bytes = 0; row[n++].n = 0; }
         row[q].s += s[i]; row[q].flops += f; row[q].bytes += by; row[q].n++; sum += s[i];
     }
-    for (int i = 0; i < n; i++) for (int k = i + 1; k < n; k++) if (row[k].s > row[i].s) { __typeof__(row[0]) t = row[i]; row[i] = row[k]; row[k] = t; }
+    for (int i = 0; i < n; i++)
+        for (int k = i + 1; k < n; k++)
+            if (row[k].s > row[i].s) {
+                __typeof__(row[0]) t = row[i];
+                row[i] = row[k];
+                row[k] = t;
+            }
     for (int i = 0; i < n; i++)
         lm_bench_put(b, lm_arena_printf(cli->a, "%s.%s", what, row[i].op), 1e3 * row[i].s, "ms", 0, 0,
-                     lm_arena_printf(cli->a, "%4.1f%%, %d steps, %.0f GB/s, %.1f TFLOP/s", 100 * row[i].s / sum, row[i].n, row[i].bytes / row[i].s / 1e9, row[i].flops / row[i].s / 1e12));
+                     lm_arena_printf(cli->a, "%4.1f%%, %d steps, %.0f GB/s, %.1f TFLOP/s", 100 * row[i].s / sum, row[i].n,
+                                     row[i].bytes / row[i].s / 1e9, row[i].flops / row[i].s / 1e12));
     lm_bench_put(b, lm_arena_printf(cli->a, "%s.sum", what), 1e3 * sum, "ms", 0, 0, "one step at a time");
     return LM_OK;
 }
@@ -67,11 +87,18 @@ static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model 
     const char *dt = b->o->dtype && strcmp(b->o->dtype, "auto") ? b->o->dtype : "bf16";
     LM_TRY(lm_cmd_device(b->cli, b->o->device, &m->dev));
     lm_load_opts lo = { .dtype = LM_BF16, .panels = !m->dev };
-    lm_engine_opts eo = { .dev = m->dev, .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen), .chunk = b->o->chunk, .mm = LM_F32, .kv = !strcmp(b->o->kv, "bf16") ? LM_BF16 : LM_F32 };
+    lm_engine_opts eo = { .dev = m->dev,
+                          .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen),
+                          .chunk = b->o->chunk,
+                          .mm = LM_F32,
+                          .kv = !strcmp(b->o->kv, "bf16") ? LM_BF16 : LM_F32 };
     if (!strcmp(dt, "f32")) lo.dtype = LM_F32;
     else if (!strcmp(dt, "bf16")) eo.mm = LM_BF16;
     lm_err err;
-    if (strcmp(dt, "f32") && strcmp(dt, "bf16") && !(lo.quant = lm_quant_by_name(dt))) { err = lm_fail(ctx, LM_E_CONFIG, "--dtype %s: f32, bf16 and quantized formats such as Q8_0 are known", dt); goto fail; }
+    if (strcmp(dt, "f32") && strcmp(dt, "bf16") && !(lo.quant = lm_quant_by_name(dt))) {
+        err = lm_fail(ctx, LM_E_CONFIG, "--dtype %s: f32, bf16 and quantized formats such as Q8_0 are known", dt);
+        goto fail;
+    }
     LM_GOTO(lm_shape_cfg(ctx, name, c), fail);
     if (c->max_pos < eo.context) c->max_pos = eo.context;
     LM_GOTO(lm_store_new(&m->store, ctx), fail);
@@ -107,7 +134,11 @@ static lm_err infer(lm_bench *b) {
     lm_err err;
     if (o->model && o->shape) return lm_fail(cli->ctx, LM_E_CONFIG, "--model and --shape exclude each other");
     if (o->model) {
-        LM_TRY(lm_cmd_model_open(cli, o->model, &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .device = o->device }, &m));
+        LM_TRY(lm_cmd_model_open(
+            cli, o->model,
+            &(lm_cmd_model_opts){
+                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .device = o->device },
+            &m));
         c = *m.cfg;
     } else LM_TRY(open_shape(b, o->shape ? o->shape : "smollm-135m", &c, &m));
     double pre[1000], dec[1000], first[1000];
@@ -129,7 +160,10 @@ static lm_err infer(lm_bench *b) {
         q = (lm_request){ s, ids + o->depth, 1, LM_WANT_LAST };
         if (!r) { LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done); LM_GOTO(lm_session_truncate(s, o->depth), done); }
         t = lm_now();
-        for (int64_t i = 0; i < o->gen && !lm_cli_stopped(cli); i++) { q.ids = ids + o->depth + i; LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done); }
+        for (int64_t i = 0; i < o->gen && !lm_cli_stopped(cli); i++) {
+            q.ids = ids + o->depth + i;
+            LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done);
+        }
         dec[r] = (double)o->gen / (lm_now() - t);
         lm_session_free(s); s = NULL;
     }
@@ -143,7 +177,8 @@ static lm_err infer(lm_bench *b) {
         mm = st.mm_flops_bf16 > st.mm_flops_f32 ? top.bf16 : 0; read = top.copy;
     }
     lm_bench_put(b, "prefill", lm_bench_median(pre, (int)o->repeat), "tokens/s", mm / k.flops, 0, "limit: operations over the matrix rate");
-    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", read / k.weights, 0, m.dev ? "limit: weights over the copy bandwidth" : "limit: weights over the read bandwidth");
+    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", read / k.weights, 0,
+                 m.dev ? "limit: weights over the copy bandwidth" : "limit: weights over the read bandwidth");
     lm_bench_put(b, "first_token", 1e3 * lm_bench_median(first, (int)o->repeat), "ms", 0, 0, "the prompt's logits");
     lm_bench_put(b, "weights", k.weights / 1e6, "MB", 0, 0, "read for each token");
     lm_bench_put(b, "peak_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, NULL);
@@ -167,14 +202,22 @@ static lm_err train(lm_bench *b) {
     LM_TRY(lm_shape_cfg(ctx, o->shape ? o->shape : "llama-30m", &c));
     if (c.max_pos < o->seq) c.max_pos = o->seq;
     LM_TRY(lm_cmd_device(cli, o->device, &dev));
-    const lm_trainer_opts to = { .dev = dev, .recompute = (int)o->recompute, .batch = o->batch, .seq = o->seq, .mm = bf16 ? LM_BF16 : LM_F32, .optim = { .name = "adamw", .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0 } };
+    const lm_trainer_opts to = {
+        .dev = dev,
+        .recompute = (int)o->recompute,
+        .batch = o->batch,
+        .seq = o->seq,
+        .mm = bf16 ? LM_BF16 : LM_F32,
+        .optim = { .name = "adamw", .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0 }
+    };
     LM_GOTO(lm_store_new(&store, ctx), done);
     LM_GOTO(lm_shape_weights(ctx, &c, &(lm_load_opts){ .dtype = LM_F32 }, true, store), done);
     LM_GOTO(lm_trainer_new(&t, ctx, &c, store, &to), done);
     LM_GOTO(lm_batch_alloc(ctx, &x, o->batch, o->seq), done);
     lm_rng r = lm_rng_of(3, "bench");
     for (int64_t i = 0; i < x.n; i++) {
-        x.tokens[i] = (int32_t)lm_rng_below(r, (uint64_t)i, (uint64_t)c.vocab); x.target[i] = (int32_t)lm_rng_below(r, (uint64_t)(x.n + i), (uint64_t)c.vocab);
+        x.tokens[i] = (int32_t)lm_rng_below(r, (uint64_t)i, (uint64_t)c.vocab);
+        x.target[i] = (int32_t)lm_rng_below(r, (uint64_t)(x.n + i), (uint64_t)c.vocab);
         x.pos[i] = (int32_t)(i % o->seq); x.start[i] = (int32_t)(i / o->seq * o->seq);
     }
     x.n_target = x.n;
@@ -193,10 +236,17 @@ static lm_err train(lm_bench *b) {
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
     ceiling top = {0};
     const double loss0 = loss_first / (double)x.n, loss1 = loss_last / (double)x.n;
-    if (o->ops) { LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate"), done); LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update"), done); }
+    if (o->ops) {
+        LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate"), done);
+        LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update"), done);
+    }
     if (dev) LM_GOTO(ceilings(dev, &top), done);
-    const double limit = dev ? (bf16 && top.bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.bf16 : 0) : p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16, med = lm_bench_median(step, (int)o->repeat);
-    lm_bench_put(b, "train_step", 1e3 * med, "ms", 0, 0, lm_arena_printf(cli->a, "batch %lld, %lld tokens each; matrix products alone at the ceiling: %.1f ms", (long long)o->batch, (long long)o->seq, 1e3 * limit));
+    const double limit = dev ? (bf16 && top.bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.bf16 : 0)
+                             : p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16,
+                 med = lm_bench_median(step, (int)o->repeat);
+    lm_bench_put(b, "train_step", 1e3 * med, "ms", 0, 0,
+                 lm_arena_printf(cli->a, "batch %lld, %lld tokens each; matrix products alone at the ceiling: %.1f ms", (long long)o->batch,
+                                 (long long)o->seq, 1e3 * limit));
     lm_bench_put(b, "train", (double)x.n / med, "tokens/s", limit > 0 ? (double)x.n / limit : 0, 0, "limit: matrix products at the ceiling");
     lm_bench_put(b, "train_update", 1e3 * lm_bench_median(update, (int)o->repeat), "ms", 0, 0, "norm, clip, optimizer");
     lm_bench_put(b, "train_planned", (double)p.total / 1e6, "MB", 0, 0, "what the plan predicts");
@@ -204,7 +254,8 @@ static lm_err train(lm_bench *b) {
     lm_bench_put(b, "train_loss", loss1, "nats", 0, 0, lm_arena_printf(cli->a, "of the last step, %.4f of the first; random tokens", loss0));
     if (dev) {
         lm_bench_put(b, "device_memory", (double)dev->peak / 1e6, "MB", 0, 0, dev->name);
-        lm_bench_put(b, "device_copy", top.copy, "B/s", 0, 0, "2 GB, read and written"); lm_bench_put(b, "device_bf16", top.bf16, "FLOP/s", 0, 0, dev->libs);
+        lm_bench_put(b, "device_copy", top.copy, "B/s", 0, 0, "2 GB, read and written");
+        lm_bench_put(b, "device_bf16", top.bf16, "FLOP/s", 0, 0, dev->libs);
     }
 done:
     lm_batch_free(ctx, &x); lm_trainer_free(t); lm_store_free(store); lm_dev_close(dev);

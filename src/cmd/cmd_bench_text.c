@@ -62,13 +62,22 @@ static lm_err loader(lm_bench *b) {
     LM_TRY(text_of(b, &text, &n));
     if (!file) {
         if ((fd = mkstemp(path)) < 0) { err = lm_fail(ctx, LM_E_IO, "no temporary file can be made in /tmp"); goto done; }
-        for (size_t at = 0; at < n;) { ssize_t k = write(fd, text + at, n - at); if (k <= 0) { err = lm_fail(ctx, LM_E_NOSPACE, "%s cannot be written", path); goto done; } at += (size_t)k; }
+        for (size_t at = 0; at < n;) {
+            ssize_t k = write(fd, text + at, n - at);
+            if (k <= 0) {
+                err = lm_fail(ctx, LM_E_NOSPACE, "%s cannot be written", path);
+                goto done;
+            }
+            at += (size_t)k;
+        }
         file = path;
     }
     LM_GOTO(tok_of(b, text, n, &tok, &train), done);
     LM_GOTO(lm_shards_from_text(&s, ctx, tok, file), done);
     const lm_source src = { s, 1.0, 0, 0 };
-    LM_GOTO(lm_loader_new(&l, ctx, &(lm_loader_opts){ .sources = &src, .n_source = 1, .seq = 256, .seed = 1, .mask_docs = true, .shuffle = true }), done);
+    LM_GOTO(lm_loader_new(&l, ctx,
+                          &(lm_loader_opts){ .sources = &src, .n_source = 1, .seq = 256, .seed = 1, .mask_docs = true, .shuffle = true }),
+            done);
     LM_GOTO(lm_batch_alloc(ctx, &x, 16, 256), done);
     double end = lm_now() + 0.5, t0 = lm_now(); int64_t batches = 0;
     for (; lm_now() < end; batches++) LM_GOTO(lm_loader_fill(l, &x, (uint64_t)(batches * 16)), done);

@@ -49,7 +49,10 @@ const char *lm_cli_bytes(lm_arena *a, double b) {
     return s ? s : "?";
 }
 const char *lm_cli_time(lm_arena *a, double s) {
-    const char *t = s >= 3600 ? lm_arena_printf(a, "%dh %02dm", (int)(s / 3600), (int)s / 60 % 60) : s >= 60 ? lm_arena_printf(a, "%dm %02ds", (int)s / 60, (int)s % 60)
-                  : s >= 1 ? lm_arena_printf(a, "%.1f s", s) : s >= 1e-3 ? lm_arena_printf(a, "%.1f ms", s * 1e3) : lm_arena_printf(a, "%.1f us", s * 1e6);
+    const char *t = s >= 3600   ? lm_arena_printf(a, "%dh %02dm", (int)(s / 3600), (int)s / 60 % 60)
+                    : s >= 60   ? lm_arena_printf(a, "%dm %02ds", (int)s / 60, (int)s % 60)
+                    : s >= 1    ? lm_arena_printf(a, "%.1f s", s)
+                    : s >= 1e-3 ? lm_arena_printf(a, "%.1f ms", s * 1e3)
+                                : lm_arena_printf(a, "%.1f us", s * 1e6);
     return t ? t : "?";
 }

@@ -12,7 +12,14 @@ lm_err lm_cmd_model_open(lm_cli *cli, const char *path, const lm_cmd_model_opts 
     memset(m, 0, sizeof *m);
     double t = lm_now();
     LM_TRY(lm_cmd_device(cli, o->device, &m->dev));
-    const lm_api_model_opts ao = { .dev = m->dev, .dtype = o->dtype, .kv = o->kv, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .no_tok = !o->need_tok };
+    const lm_api_model_opts ao = { .dev = m->dev,
+                                   .dtype = o->dtype,
+                                   .kv = o->kv,
+                                   .context = o->context,
+                                   .max_seqs = o->max_seqs,
+                                   .chunk = o->chunk,
+                                   .rows = o->rows,
+                                   .no_tok = !o->need_tok };
     const lm_err err = lm_api_open(cli->ctx, path, &ao, &m->w, &m->store, &m->e, &m->tok);
     if (err) { lm_dev_close(m->dev); m->dev = NULL; return err; }
     m->cfg = lm_weights_cfg(m->w);

@@ -1,7 +1,8 @@
 /* cmd_machine.c — this machine's ceilings, measured once and kept in the user's cache; ranks when started under a launcher.
  *
- * The file is $XDG_CACHE_HOME/loam/machine-<hash of processor and instruction sets>-<threads>.json (~/.cache without the variable). A file that cannot be read, is of another
- * version or was measured by another build of this program (its kernels may be others) is measured anew; one that cannot be written costs the measurement again next time, nothing else. */
+ * The file is $XDG_CACHE_HOME/loam/machine-<hash of processor and instruction sets>-<threads>.json (~/.cache without the variable). A file
+ * that cannot be read, is of another version or was measured by another build of this program (its kernels may be others) is measured
+ * anew; one that cannot be written costs the measurement again next time, nothing else. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -24,15 +25,22 @@ static lm_err cache_path(lm_cli *cli, char **out) {
     uint64_t f = lm_cpu_features(), mask = lm_ctx_isa_mask(cli->ctx);
     char *id = lm_arena_printf(cli->a, "%s|%s", lm_cpu_model(model, sizeof model), lm_cpu_isa_of(mask ? f & mask : f));
     if (!id) return LM_E_NOMEM;
-    char *dir = base && *base == '/' ? lm_arena_printf(cli->a, "%s/loam", base) : home && *home == '/' ? lm_arena_printf(cli->a, "%s/.cache/loam", home) : NULL;
-    *out = dir ? lm_arena_printf(cli->a, "%s/machine-%016llx-%d.json", dir, (unsigned long long)lm_hash64(id, strlen(id), 0), lm_ctx_threads(cli->ctx)) : NULL;
+    char *dir = base && *base == '/'   ? lm_arena_printf(cli->a, "%s/loam", base)
+                : home && *home == '/' ? lm_arena_printf(cli->a, "%s/.cache/loam", home)
+                                       : NULL;
+    *out = dir ? lm_arena_printf(cli->a, "%s/machine-%016llx-%d.json", dir, (unsigned long long)lm_hash64(id, strlen(id), 0),
+                                 lm_ctx_threads(cli->ctx))
+               : NULL;
     return LM_OK;
 }
-/* How undisturbed the measurement was: processor time over wall time of the passes. A loaded machine is measured again by the next commands, a few times; the best of all is kept. */
+/* How undisturbed the measurement was: processor time over wall time of the passes. A loaded machine is measured again by the next
+ * commands, a few times; the best of all is kept. */
 typedef struct { double share; int64_t tries; } quality;
-static const struct { const char *key; size_t at; } field[] = {
-    { "fma_f32", offsetof(lm_machine, fma_f32) }, { "mm_f32", offsetof(lm_machine, mm_f32) }, { "mm_bf16", offsetof(lm_machine, mm_bf16) }, { "read_1", offsetof(lm_machine, read_1) },
-    { "read_n", offsetof(lm_machine, read_n) }, { "cache_n", offsetof(lm_machine, cache_n) }, { "mid_n", offsetof(lm_machine, mid_n) }, { "last_cache", offsetof(lm_machine, last_cache) } };
+static const struct { const char *key; size_t at;
+} field[] = { { "fma_f32", offsetof(lm_machine, fma_f32) }, { "mm_f32", offsetof(lm_machine, mm_f32) },
+              { "mm_bf16", offsetof(lm_machine, mm_bf16) }, { "read_1", offsetof(lm_machine, read_1) },
+              { "read_n", offsetof(lm_machine, read_n) },   { "cache_n", offsetof(lm_machine, cache_n) },
+              { "mid_n", offsetof(lm_machine, mid_n) },     { "last_cache", offsetof(lm_machine, last_cache) } };
 /* This build of the program, as far as the system tells: size and time of its file. 0: unknown. */
 static int64_t build_id(void) {
     struct stat st;
@@ -51,7 +59,9 @@ static bool read_points(const lm_jv *root, lm_machine *m) {
         if (lm_json_item(&list, i, &item) || lm_json_len(&item) != 3) return false;
         if (lm_json_item(&item, 0, &x) || lm_json_as_str(&x, &key, &len) || !len || len >= sizeof p->key || strlen(key) != len) return false;
         memcpy(p->key, key, len + 1);
-        if (lm_json_item(&item, 1, &x) || lm_json_as_num(&x, 1e-3, 1e18, &p->work) || lm_json_item(&item, 2, &x) || lm_json_as_num(&x, 1e-12, 1e6, &p->seconds)) return false;
+        if (lm_json_item(&item, 1, &x) || lm_json_as_num(&x, 1e-3, 1e18, &p->work) || lm_json_item(&item, 2, &x) ||
+            lm_json_as_num(&x, 1e-12, 1e6, &p->seconds))
+            return false;
         if ( i && strcmp(p[-1].key, key) > 0) return false;
     }
     m->n_point = (int)n;
@@ -64,11 +74,14 @@ static bool read_cache(lm_cli *cli, const char *path, lm_machine *m, quality *q)
     bool ok = !lm_json_load(quiet, path, 0, &j);
     lm_jv root = lm_json_root(quiet, path, j);
     int64_t version = 0, threads = 0, build = 0;
-    ok = ok && !lm_json_int(&root, "version", LM_JSON_NEED, 0, 0, 1 << 30, &version) && version == VERSION && !lm_json_int(&root, "threads", LM_JSON_NEED, 0, 1, 1 << 20, &threads)
-         && !lm_json_int(&root, "build", LM_JSON_NEED, 0, 0, INT64_MAX, &build) && build == build_id();
+    ok = ok && !lm_json_int(&root, "version", LM_JSON_NEED, 0, 0, 1 << 30, &version) && version == VERSION &&
+         !lm_json_int(&root, "threads", LM_JSON_NEED, 0, 1, 1 << 20, &threads) &&
+         !lm_json_int(&root, "build", LM_JSON_NEED, 0, 0, INT64_MAX, &build) && build == build_id();
     *m = (lm_machine){ .threads = (int)threads };
-    for (int i = 0; ok && i < LM_COUNT(field); i++) ok = !lm_json_num(&root, field[i].key, LM_JSON_NEED, 0, 1, 1e18, (double *)((char *)m + field[i].at));
-    ok = ok && threads == lm_ctx_threads(cli->ctx) && !lm_json_num(&root, "share", LM_JSON_NEED, 0, 0, 2, &q->share) && !lm_json_int(&root, "tries", LM_JSON_NEED, 0, 0, 1 << 20, &q->tries);
+    for (int i = 0; ok && i < LM_COUNT(field); i++)
+        ok = !lm_json_num(&root, field[i].key, LM_JSON_NEED, 0, 1, 1e18, (double *)((char *)m + field[i].at));
+    ok = ok && threads == lm_ctx_threads(cli->ctx) && !lm_json_num(&root, "share", LM_JSON_NEED, 0, 0, 2, &q->share) &&
+         !lm_json_int(&root, "tries", LM_JSON_NEED, 0, 0, 1 << 20, &q->tries);
     ok = ok && read_points(&root, m);
     lm_json_free(j); lm_ctx_free(quiet);
     return ok;
@@ -79,8 +92,10 @@ static void to_json(lm_str *s, const lm_machine *m, const quality *q) {
     lm_str_printf(s, ", \"threads\": %d", m->threads);
     for (int i = 0; i < LM_COUNT(field); i++) lm_str_printf(s, ", \"%s\": %.4g", field[i].key, *(const double *)((const char *)m + field[i].at));
     if (q) {
-        lm_str_printf(s, ", \"share\": %.3f, \"tries\": %lld, \"version\": %d, \"build\": %lld, \"points\": [", q->share, (long long)q->tries, VERSION, (long long)build_id());
-        for (int i = 0; i < m->n_point; i++) lm_str_printf(s, "%s\n [\"%s\", %.6g, %.4g]", i ? "," : "", m->point[i].key, m->point[i].work, m->point[i].seconds);
+        lm_str_printf(s, ", \"share\": %.3f, \"tries\": %lld, \"version\": %d, \"build\": %lld, \"points\": [", q->share,
+                      (long long)q->tries, VERSION, (long long)build_id());
+        for (int i = 0; i < m->n_point; i++)
+            lm_str_printf(s, "%s\n [\"%s\", %.6g, %.4g]", i ? "," : "", m->point[i].key, m->point[i].work, m->point[i].seconds);
         lm_str_puts(s, "]");
     }
     lm_str_putc(s, '}');
@@ -144,9 +159,14 @@ lm_err lm_cmd_machine(lm_cli *cli, bool again, lm_machine *m) {
     LM_TRY(measure(cli, &a));
     lm_cli_progress_end(cli);
     *m = a.m;
-    if (had && old.n_point == m->n_point) for (int i = 0; i < m->n_point; i++)             /* the same probes: a kernel is as fast as it was seen to be */
+    /* the same probes: a kernel is as fast as it was seen to be */
+    if (had && old.n_point == m->n_point) for (int i = 0; i < m->n_point; i++)
         if (!strcmp(old.point[i].key, m->point[i].key) && old.point[i].seconds < m->point[i].seconds) m->point[i].seconds = old.point[i].seconds;
-    if (had) for (int i = 0; i < LM_COUNT(field); i++) { double *x = (double *)((char *)m + field[i].at), y = *(double *)((char *)&old + field[i].at); if (y > *x) *x = y; }
+    if (had)
+        for (int i = 0; i < LM_COUNT(field); i++) {
+            double *x = (double *)((char *)m + field[i].at), y = *(double *)((char *)&old + field[i].at);
+            if (y > *x) *x = y;
+        }
     if (a.share > q.share) q.share = a.share > 1 ? 1 : a.share;
     q.tries++;
     if (path) write_cache(path, m, &q);

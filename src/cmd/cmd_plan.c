@@ -3,7 +3,8 @@
 #include "cmd/cmd_plan.h"
 #include "cmd/cmd_shapes.h"
 
-void lm_need_of_trainer(lm_ctx *ctx, const lm_machine *m, lm_trainer *t, int64_t tokens, int64_t accum, int64_t micro, size_t base, lm_train_need *out) {
+void lm_need_of_trainer(lm_ctx *ctx, const lm_machine *m, lm_trainer *t, int64_t tokens, int64_t accum, int64_t micro, size_t base,
+                        lm_train_need *out) {
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
     size_t largest = 0;
     for (int i = 0; i < lm_trainer_n_params(t); i++) {
@@ -15,8 +16,16 @@ void lm_need_of_trainer(lm_ctx *ctx, const lm_machine *m, lm_trainer *t, int64_t
     lm_batch b = { .n = tokens / accum };
     lm_ledger l; lm_mem_ledger(ctx, &l);
     base += l.now[LM_MEM_GRAPH];                                          /* the plans themselves, which a dry run makes too */
-    *out = (lm_train_need){ .params = p.params, .grads = p.grads, .optim = p.optim, .act = lm_max64((int64_t)p.accumulate.arena_bytes, (int64_t)p.update.arena_bytes), .n_params = (int64_t)p.n_params,
-        .scratch = lm_max64((int64_t)p.accumulate.thread_bytes, (int64_t)p.update.thread_bytes), .base = base, .tokens = tokens, .recompute = p.recompute, .micro = micro };
+    *out = (lm_train_need){ .params = p.params,
+                            .grads = p.grads,
+                            .optim = p.optim,
+                            .act = lm_max64((int64_t)p.accumulate.arena_bytes, (int64_t)p.update.arena_bytes),
+                            .n_params = (int64_t)p.n_params,
+                            .scratch = lm_max64((int64_t)p.accumulate.thread_bytes, (int64_t)p.update.thread_bytes),
+                            .base = base,
+                            .tokens = tokens,
+                            .recompute = p.recompute,
+                            .micro = micro };
     const lm_cost k = lm_cost_step(m, t, accum);
     out->flops = k.flops; out->seconds = k.seconds; out->roofline = k.roofline;
     out->peak = lm_cost_memory(&p, &b, base, 0, largest);
@@ -33,9 +42,11 @@ lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     return err;
 }
 /* The engine's plan: a run of `rows` tokens, then of one. many or one may be NULL. */
-static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context, int64_t rows, lm_cost *many, lm_cost *one, lm_plan_stats *st) {
+static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context,
+                          int64_t rows, lm_cost *many, lm_cost *one, lm_plan_stats *st) {
     lm_engine *e;
-    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = context, .chunk = rows, .mm = lm_engine_mm_for(store), .kv = o->kv, .dry = true }));
+    LM_TRY(lm_engine_new(&e, ctx, c, store,
+                         &(lm_engine_opts){ .context = context, .chunk = rows, .mm = lm_engine_mm_for(store), .kv = o->kv, .dry = true }));
     lm_plan *p = (lm_plan *)(uintptr_t)lm_engine_plan(e);                      /* dry: nobody runs it */
     lm_plan_stats_of(p, st);
     lm_err err = LM_OK;
@@ -58,12 +69,18 @@ lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     lm_plan_stats usually, full;
     lm_cost write, read;
     const int64_t rows = lm_min64(256, o->context);
-    lm_err err = lm_shape_weights(ctx, c, &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = true }, false, store);
+    lm_err err = lm_shape_weights(
+        ctx, c,
+        &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = true }, false,
+        store);
     const int64_t usual = lm_min64(o->context, 512);                          /* plans are priced at capacity: rates are those of a context of 512 */
     if (!err) err = engine_cost(ctx, m, c, store, o, usual, lm_min64(rows, usual), &read, &write, &usually);
     if (!err) err = engine_cost(ctx, m, c, store, o, o->context, rows, NULL, NULL, &full);
     if (!err) {
-        n.decode_s = write.seconds; n.decode_roof = write.roofline; n.prefill_s = read.seconds / (double)rows; n.prefill_roof = read.roofline / (double)rows;
+        n.decode_s = write.seconds;
+        n.decode_roof = write.roofline;
+        n.prefill_s = read.seconds / (double)rows;
+        n.prefill_roof = read.roofline / (double)rows;
         for (int i = 0; i < lm_store_count(store); i++) {
             lm_tensor t; size_t b = 0;
             lm_store_name(store, i, &t);

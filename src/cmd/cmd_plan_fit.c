@@ -3,10 +3,17 @@
 #include "cmd/cmd_plan_fit.h"
 #include "quant/quant.h"
 
-/* ---- ranks that are not there: enough of a communicator to plan with ---------------------------------------------------------------------------- */
+/* ---- ranks that are not there: enough of a communicator to plan with
+ * ---------------------------------------------------------------------------- */
 static lm_err same_all_reduce(lm_comm *c, float *buf, int64_t n) { (void)c; (void)buf; (void)n; return LM_OK; }
-static lm_err same_all_gather(lm_comm *c, const void *mine, size_t bytes, void *all) { for (int r = 0; r < c->size; r++) memcpy((char *)all + (size_t)r * bytes, mine, bytes); return LM_OK; }
-static lm_err same_reduce_scatter(lm_comm *c, const float *all, int64_t n, float *mine) { memcpy(mine, all + c->rank * n, (size_t)n * sizeof *mine); return LM_OK; }
+static lm_err same_all_gather(lm_comm *c, const void *mine, size_t bytes, void *all) {
+    for (int r = 0; r < c->size; r++) memcpy((char *)all + (size_t)r * bytes, mine, bytes);
+    return LM_OK;
+}
+static lm_err same_reduce_scatter(lm_comm *c, const float *all, int64_t n, float *mine) {
+    memcpy(mine, all + c->rank * n, (size_t)n * sizeof *mine);
+    return LM_OK;
+}
 static lm_err same_broadcast(lm_comm *c, void *buf, size_t bytes, int root) { (void)c; (void)buf; (void)bytes; (void)root; return LM_OK; }
 static lm_err same_barrier(lm_comm *c) { (void)c; return LM_OK; }
 
@@ -52,7 +59,8 @@ static const char *micro_text(const search *s, const lm_train_need *n, const lm_
     if (n->micro == o->batch) return lm_arena_printf(s->a, "%s%strain.recompute=%d", more, sep, n->recompute);
     return lm_arena_printf(s->a, "%s%strain.micro_batch=%lld train.recompute=%d", more, sep, (long long)n->micro, n->recompute);
 }
-lm_err lm_fit_train(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg *c, const lm_trainer_opts *o, int64_t accum, size_t base, size_t have, lm_changes *out) {
+lm_err lm_fit_train(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg *c, const lm_trainer_opts *o, int64_t accum, size_t base,
+                    size_t have, lm_changes *out) {
     const search s = { ctx, a, m, c, accum, base, have };
     const int64_t per_step = o->batch * accum;
     lm_train_need n;
@@ -64,7 +72,12 @@ lm_err lm_fit_train(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
     LM_TRY(same_numbers(&s, o, per_step, &both, &fits));
     if (both.micro != o->batch) {                                              /* the faster of the two goes first */
         put(out, micro_text(&s, &both, o, ""), "time only", fits, both.peak, both.seconds);
-        if (fits && out->c[0].fits && both.seconds < out->c[0].seconds) { const lm_change x = out->c[0]; out->c[0] = out->c[1]; out->c[1] = x; out->best = 0; }
+        if (fits && out->c[0].fits && both.seconds < out->c[0].seconds) {
+            const lm_change x = out->c[0];
+            out->c[0] = out->c[1];
+            out->c[1] = x;
+            out->best = 0;
+        }
     }
     if (o->optim.name && strcmp(o->optim.name, "muon")) {                       /* one moment for matrices instead of two */
         lm_trainer_opts t = *o;
@@ -78,19 +91,28 @@ lm_err lm_fit_train(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
         t.seq = seq;
         LM_TRY(same_numbers(&s, &t, per_step * more, &n, &fits));
         if (!fits && seq / 2 >= 16) continue;
-        put(out, micro_text(&s, &n, o, lm_arena_printf(a, "data.seq=%lld train.batch=%lld", (long long)seq, (long long)(per_step * more))), "shorter sequences", fits, n.peak, n.seconds);
+        put(out, micro_text(&s, &n, o, lm_arena_printf(a, "data.seq=%lld train.batch=%lld", (long long)seq, (long long)(per_step * more))),
+            "shorter sequences", fits, n.peak, n.seconds);
         break;
     }
     for (int ranks = 2; ranks <= 1024 && o->mesh == LM_MESH_SINGLE; ranks *= 2) {          /* each with its own memory */
-        lm_comm comm = { .name = "plan", .rank = 0, .size = ranks, .ctx = ctx, .all_reduce = same_all_reduce, .all_gather = same_all_gather, .reduce_scatter = same_reduce_scatter,
-                         .broadcast = same_broadcast, .barrier = same_barrier };
+        lm_comm comm = { .name = "plan",
+                         .rank = 0,
+                         .size = ranks,
+                         .ctx = ctx,
+                         .all_reduce = same_all_reduce,
+                         .all_gather = same_all_gather,
+                         .reduce_scatter = same_reduce_scatter,
+                         .broadcast = same_broadcast,
+                         .barrier = same_barrier };
         lm_trainer_opts t = *o;
         t.comm = &comm; t.mesh = LM_MESH_FSDP;
         const int64_t each = lm_max64(1, per_step / ranks);
         t.batch = lm_min64(o->batch, each);
         LM_TRY(same_numbers(&s, &t, each, &n, &fits));
         if (!fits && ranks < 1024) continue;
-        const char *text = lm_arena_printf(a, "mesh=fsdp=%d%s", ranks, each * ranks > per_step ? lm_arena_printf(a, " train.batch=%lld", (long long)(each * ranks)) : "");
+        const char *text = lm_arena_printf(
+            a, "mesh=fsdp=%d%s", ranks, each * ranks > per_step ? lm_arena_printf(a, " train.batch=%lld", (long long)(each * ranks)) : "");
         put(out, micro_text(&s, &n, o, text), "that many processes with so much memory each; time without communication", fits, n.peak, n.seconds);
         break;
     }
@@ -98,22 +120,36 @@ lm_err lm_fit_train(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
     return LM_OK;
 }
 
-/* ---- serving: weights and pages in fewer bits, most faithful first; then a shorter context ---------------------------------------------------------- */
+/* ---- serving: weights and pages in fewer bits, most faithful first; then a shorter context
+ * ---------------------------------------------------------- */
 static double bits_of(lm_dtype d, const lm_quant *q) { return q ? 8.0 * (double)q->comp[0].block_bytes / (double)q->block : d == LM_BF16 ? 16 : 32; }
-lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, size_t have, lm_changes *out) {
-    static const struct { const char *name; lm_dtype dtype; const char *quant; const char *gives_up; } kinds[] = { { NULL, LM_F32, NULL, "pages rounded to bf16" }, { "bf16", LM_BF16, NULL, "weights rounded to bf16" },
-        { "Q8_0", LM_F32, "Q8_0", "8-bit weights" }, { "Q4_0", LM_F32, "Q4_0", "4-bit weights" } };
+lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, size_t have,
+                    lm_changes *out) {
+    static const struct {
+        const char *name;
+        lm_dtype dtype;
+        const char *quant;
+        const char *gives_up;
+    } kinds[] = { { NULL, LM_F32, NULL, "pages rounded to bf16" },
+                  { "bf16", LM_BF16, NULL, "weights rounded to bf16" },
+                  { "Q8_0", LM_F32, "Q8_0", "8-bit weights" },
+                  { "Q4_0", LM_F32, "Q4_0", "4-bit weights" } };
     const double stored = bits_of(o->dtype, o->quant);
     *out = (lm_changes){ .best = -1 };
     for (int k = 0; k < LM_COUNT(kinds); k++)
         for (int kv = 0; kv < 2; kv++) {
             lm_serve_opts t = *o;
             lm_serve_need n;
-            if (kinds[k].name) { t.dtype = kinds[k].dtype; t.quant = kinds[k].quant ? lm_quant_by_name(kinds[k].quant) : NULL; if (bits_of(t.dtype, t.quant) >= stored) continue; }
+            if (kinds[k].name) {
+                t.dtype = kinds[k].dtype;
+                t.quant = kinds[k].quant ? lm_quant_by_name(kinds[k].quant) : NULL;
+                if (bits_of(t.dtype, t.quant) >= stored) continue;
+            }
             if (kv) t.kv = LM_BF16;
             if (kv ? o->kv == LM_BF16 : !kinds[k].name) continue;                /* nothing that is not so already */
             LM_TRY(lm_need_serve(ctx, m, c, &t, base, &n));
-            const char *what = lm_arena_printf(a, "%s%s%s%s", kinds[k].name ? "--dtype " : "", kinds[k].name ? kinds[k].name : "", kinds[k].name && kv ? " " : "", kv ? "--kv bf16" : "");
+            const char *what = lm_arena_printf(a, "%s%s%s%s", kinds[k].name ? "--dtype " : "", kinds[k].name ? kinds[k].name : "",
+                                               kinds[k].name && kv ? " " : "", kv ? "--kv bf16" : "");
             put(out, what, kinds[k].gives_up, n.peak <= have, n.peak, n.decode_s);
             if (n.peak <= have) k = LM_COUNT(kinds), kv = 2;                      /* coarser ones need not be tried */
         }
@@ -122,9 +158,14 @@ lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
         lm_serve_need n = { .peak = 0 };
         bool fits = false;
         if (pass) { t.kv = LM_BF16; if (stored > 5) { t.dtype = LM_F32; t.quant = lm_quant_by_name("Q4_0"); } }
-        for (t.context = o->context / 2; t.context >= 128 && !fits; t.context /= 2) { LM_TRY(lm_need_serve(ctx, m, c, &t, base, &n)); fits = n.peak <= have; }
+        for (t.context = o->context / 2; t.context >= 128 && !fits; t.context /= 2) {
+            LM_TRY(lm_need_serve(ctx, m, c, &t, base, &n));
+            fits = n.peak <= have;
+        }
         if (!n.peak) break;
-        put(out, lm_arena_printf(a, "%s--ctx %lld", pass ? stored > 5 ? "--dtype Q4_0 --kv bf16 " : "--kv bf16 " : "", (long long)n.context), pass ? "4-bit weights, shorter texts" : "shorter texts", fits, n.peak, n.decode_s);
+        put(out,
+            lm_arena_printf(a, "%s--ctx %lld", pass ? stored > 5 ? "--dtype Q4_0 --kv bf16 " : "--kv bf16 " : "", (long long)n.context),
+            pass ? "4-bit weights, shorter texts" : "shorter texts", fits, n.peak, n.decode_s);
         if (out->best >= 0) break;
     }
     for (int i = 0; i < out->n; i++) if (!out->c[i].what) return LM_E_NOMEM;

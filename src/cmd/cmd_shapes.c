@@ -21,14 +21,27 @@ lm_err lm_shape_cfg(lm_ctx *ctx, const char *name, lm_cfg *c) {
         if (strcmp(s->name, name)) continue;
         const lm_model *row = lm_model_by_name(s->family);
         if (!row) return lm_fail(ctx, LM_E_UNSUPPORTED, "this build has no architecture called %s", s->family);
-        *c = (lm_cfg){ .model = row, .vocab = s->vocab, .d = s->d, .n_layer = s->n_layer, .n_head = s->n_head, .n_kv = s->n_kv, .d_head = s->d_head, .d_ff = s->d_ff, .max_pos = s->max_pos,
-                       .eps = 1e-5, .init_std = 0.02, .tie = s->tie, .bos = -1, .hf_type = row->name };
+        *c = (lm_cfg){ .model = row,
+                       .vocab = s->vocab,
+                       .d = s->d,
+                       .n_layer = s->n_layer,
+                       .n_head = s->n_head,
+                       .n_kv = s->n_kv,
+                       .d_head = s->d_head,
+                       .d_ff = s->d_ff,
+                       .max_pos = s->max_pos,
+                       .eps = 1e-5,
+                       .init_std = 0.02,
+                       .tie = s->tie,
+                       .bos = -1,
+                       .hf_type = row->name };
         row->usual(c);
         c->rope.d_head = (int)s->d_head; c->rope.base = s->rope_base; c->rope.max_pos = s->max_pos;
         return lm_cfg_check(ctx, c);
     }
     const char *near = lm_nearest(name, names, n);
-    return lm_fail(ctx, LM_E_CONFIG, "no shape is called \"%s\"%s%s; known: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b", name, near ? "; did you mean " : "", near ? near : "");
+    return lm_fail(ctx, LM_E_CONFIG, "no shape is called \"%s\"%s%s; known: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b",
+                   name, near ? "; did you mean " : "", near ? near : "");
 }
 typedef struct { lm_ctx *ctx; const lm_cfg *c; const lm_load_opts *o; lm_store *store; bool fill; float *noise; } maker;
 enum { NOISE = 1 << 16 };
@@ -58,12 +71,17 @@ static lm_err make(void *ud, const char *name, const lm_type *t, lm_role role, b
     maker *k = ud;
     int layer;
     const struct lm_name_map *row = lm_model_name_row(k->c->model, name, &layer);
-    const bool matrix = t->rank == 2, in_out = row && row->transpose, multiplied = matrix && !in_out && (role == LM_ROLE_COL || role == LM_ROLE_ROW || head);
+    const bool matrix = t->rank == 2, in_out = row && row->transpose,
+               multiplied = matrix && !in_out && (role == LM_ROLE_COL || role == LM_ROLE_ROW || head);
     lm_type type = *t; lm_layout layout = LM_PLAIN; lm_tensor w;
     const lm_quant *q = k->o->quant;
-    if (q && (q->n_comp != 1 || !q->from_float)) return lm_fail(k->ctx, LM_E_UNSUPPORTED, "%s: random weights cannot be made in this format", q->name);
-    if (q && matrix && t->dim[1] % q->block == 0 && ((multiplied && role != LM_ROLE_EMBED) || (role == LM_ROLE_EMBED && k->o->quant_embed))) { type.dtype = LM_QUANT; type.quant = q; }
-    else if (matrix) {
+    if (q && (q->n_comp != 1 || !q->from_float))
+        return lm_fail(k->ctx, LM_E_UNSUPPORTED, "%s: random weights cannot be made in this format", q->name);
+    if (q && matrix && t->dim[1] % q->block == 0 &&
+        ((multiplied && role != LM_ROLE_EMBED) || (role == LM_ROLE_EMBED && k->o->quant_embed))) {
+        type.dtype = LM_QUANT;
+        type.quant = q;
+    } else if (matrix) {
         if (k->o->dtype != LM_QUANT) type.dtype = k->o->dtype;
         if (k->o->panels && multiplied) layout = type.dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;
     }

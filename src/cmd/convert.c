@@ -1,7 +1,8 @@
 /* convert.c — `loam convert`: a model from one format to another, its tokenizer with it.
  *
- * Weights are read in their final type by all threads and written row by row, so memory is the model's size in the type it is written in (Q8_0: 1.06 bytes a number, f32 never whole
- * unless asked for). The tokenizer is written and opened again first and must give the ids of the old one on real text, else nothing is converted. */
+ * Weights are read in their final type by all threads and written row by row, so memory is the model's size in the type it is written in
+ * (Q8_0: 1.06 bytes a number, f32 never whole unless asked for). The tokenizer is written and opened again first and must give the ids of
+ * the old one on real text, else nothing is converted. */
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
@@ -16,12 +17,14 @@ typedef struct { lm_cli_common common; const char *dtype, *tokenizer; int to; bo
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_ENUM, "to", offsetof(opts, to), "auto", 0, 0, targets, "FORMAT", "hf (a folder) or gguf (a file); auto: by OUT's name" },
-    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "auto (as stored), f32, bf16, f16; gguf also quantized formats: Q8_0, Q4_0 …" },
+    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
+      "auto (as stored), f32, bf16, f16; gguf also quantized formats: Q8_0, Q4_0 …" },
     { LM_OPT_BYTES, "shard", offsetof(opts, shard), "0", 0, 0, NULL, "BYTES", "hf: largest file; 0 = one file" },
     { LM_OPT_STR, "tokenizer", offsetof(opts, tokenizer), NULL, 0, 0, NULL, "PATH", "take the tokenizer from here" },
     { LM_OPT_BOOL, "no-tokenizer", offsetof(opts, no_tok), "false", 0, 0, NULL, NULL, "write weights and configuration only" },
     { LM_OPT_BOOL, "force", offsetof(opts, force), "false", 0, 0, NULL, NULL, "replace OUT if it is there" },
-    LM_OPT_ROW_END };
+    LM_OPT_ROW_END
+};
 
 static bool ends(const char *s, const char *tail) { size_t a = strlen(s), b = strlen(tail); return a >= b && !strcmp(s + a - b, tail); }
 typedef struct { lm_ctx *ctx; const lm_tok *tok; int64_t vocab; } extra_arg;
@@ -53,13 +56,17 @@ static lm_err same_ids(lm_cli *cli, const lm_tok *a, const char *path, const cha
     LM_GOTO(lm_tok_encode(a, text, n, LM_TOK_RAW, &x), done);
     LM_GOTO(lm_tok_encode(b, text, n, LM_TOK_RAW, &y), done);
     if (x.n != y.n || memcmp(x.id, y.id, x.n * sizeof *x.id))
-        err = lm_fail(cli->ctx, LM_E_UNSUPPORTED, "%s: this tokenizer cannot be expressed in the new format: the same text gives other ids there (--no-tokenizer converts the weights alone)", path);
+        err = lm_fail(cli->ctx, LM_E_UNSUPPORTED,
+                      "%s: this tokenizer cannot be expressed in the new format: the same text gives other ids there (--no-tokenizer "
+                      "converts the weights alone)",
+                      path);
 done:
     lm_tok_buf_free(&x); lm_tok_buf_free(&y);
     return err;
 }
 static lm_err same_text(lm_cli *cli, const lm_tok *tok, const char *out, lm_tok *again) {
-    static const char odd[] = "Hello world!  two  spaces\ttab\n\nlines\r\n 12345 3.14 don't I'LL \xc3\xa9t\xc3\xa9 \xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e \xf0\x9f\x98\x80 x=y+1; \xe2\x80\x9cq\xe2\x80\x9d   ";
+    static const char odd[] = "Hello world!  two  spaces\ttab\n\nlines\r\n 12345 3.14 don't I'LL \xc3\xa9t\xc3\xa9 "
+                              "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e \xf0\x9f\x98\x80 x=y+1; \xe2\x80\x9cq\xe2\x80\x9d   ";
     char *text; size_t n;
     LM_TRY(same_ids(cli, tok, out, odd, sizeof odd - 1, again));
     LM_TRY(lm_cmd_corpus(cli->ctx, &text, &n));
@@ -92,7 +99,8 @@ static lm_err check_tok(lm_cli *cli, const lm_tok *tok, int to, const char *out,
     lm_tok_free(again);
     return err;
 }
-static lm_err write_out(lm_cli *cli, const opts *o, int to, const char *out, const lm_cfg *cfg, const lm_store *store, const lm_tok *tok, lm_dtype dtype, const lm_quant *quant) {
+static lm_err write_out(lm_cli *cli, const opts *o, int to, const char *out, const lm_cfg *cfg, const lm_store *store, const lm_tok *tok,
+                        lm_dtype dtype, const lm_quant *quant) {
     if (to == HF) {
         LM_TRY(lm_model_save_hf(cli->ctx, cfg, store, out, dtype, (uint64_t)o->shard));
         return tok ? lm_tok_save(cli->ctx, tok, out) : LM_OK;
@@ -110,7 +118,10 @@ static double size_of(const char *path) {
     if (!lm_dir_list(quiet, path, &names, &n)) {
         for (int i = 0; i < n; i++) {
             char *p;
-            if (ends(names[i], ".safetensors") && !lm_path_join(quiet, &p, path, names[i])) { if (!lm_is_dir(p)) sum += size_of(p); lm_free(quiet, p); }
+            if (ends(names[i], ".safetensors") && !lm_path_join(quiet, &p, path, names[i])) {
+                if (!lm_is_dir(p)) sum += size_of(p);
+                lm_free(quiet, p);
+            }
         }
         lm_free(quiet, names);
     }
@@ -127,11 +138,16 @@ static lm_err run(lm_cli *cli) {
     const bool as_stored = !strcmp(o->dtype, "auto");
     if (!as_stored && (!lm_dtype_parse(o->dtype, &dtype) || (dtype != LM_F32 && dtype != LM_BF16 && dtype != LM_F16))) {
         dtype = LM_F32;
-        if (!(quant = lm_quant_by_name(o->dtype))) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16, f16 and quantized formats such as Q8_0 are known", o->dtype);
+        if (!(quant = lm_quant_by_name(o->dtype)))
+            return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16, f16 and quantized formats such as Q8_0 are known", o->dtype);
         if (!quant->from_float) return lm_fail(ctx, LM_E_UNSUPPORTED, "--dtype %s: this format can be read, not made", o->dtype);
-        if (to == HF) return lm_fail(ctx, LM_E_UNSUPPORTED, "--dtype %s: a Hugging Face folder holds f32, bf16 or f16; GGUF has quantized formats (name OUT *.gguf)", o->dtype);
+        if (to == HF)
+            return lm_fail(ctx, LM_E_UNSUPPORTED,
+                           "--dtype %s: a Hugging Face folder holds f32, bf16 or f16; GGUF has quantized formats (name OUT *.gguf)",
+                           o->dtype);
     }
-    if (!o->force && lm_exists(out) && (to == GGUF || !lm_is_dir(out))) return lm_fail(ctx, LM_E_CONFIG, "%s is there already; --force replaces it", out);
+    if (!o->force && lm_exists(out) && (to == GGUF || !lm_is_dir(out)))
+        return lm_fail(ctx, LM_E_CONFIG, "%s is there already; --force replaces it", out);
     if (to == HF && lm_is_dir(out)) {
         char *p = lm_arena_printf(cli->a, "%s/model.safetensors", out), *q = lm_arena_printf(cli->a, "%s/config.json", out);
         if (!p || !q) return LM_E_NOMEM;
@@ -143,12 +159,23 @@ static lm_err run(lm_cli *cli) {
     LM_GOTO(lm_weights_open(&w, ctx, in), done);
     if (!o->no_tok) {
         err = lm_cmd_tok_open(ctx, o->tokenizer ? o->tokenizer : in, &tok);
-        if (err) { char *why = lm_arena_strdup(cli->a, lm_error(ctx)); err = lm_fail(ctx, err, "%s (--no-tokenizer converts the weights alone)", why ? why : ""); goto done; }
-        if (lm_tok_vocab(tok) > lm_weights_cfg(w)->vocab) { err = lm_fail(ctx, LM_E_MISMATCH, "the tokenizer has %d ids, the model's embedding only %lld rows", lm_tok_vocab(tok), (long long)lm_weights_cfg(w)->vocab); goto done; }
+        if (err) {
+            char *why = lm_arena_strdup(cli->a, lm_error(ctx));
+            err = lm_fail(ctx, err, "%s (--no-tokenizer converts the weights alone)", why ? why : "");
+            goto done;
+        }
+        if (lm_tok_vocab(tok) > lm_weights_cfg(w)->vocab) {
+            err = lm_fail(ctx, LM_E_MISMATCH, "the tokenizer has %d ids, the model's embedding only %lld rows", lm_tok_vocab(tok),
+                          (long long)lm_weights_cfg(w)->vocab);
+            goto done;
+        }
     }
     if (as_stored) {
         LM_GOTO(stored(cli, w, &dtype, &quant), done);
-        if (quant && (to == HF || !quant->from_float)) { err = lm_fail(ctx, LM_E_CONFIG, "%s is stored as %s: choose what to write with --dtype", in, quant->name); goto done; }
+        if (quant && (to == HF || !quant->from_float)) {
+            err = lm_fail(ctx, LM_E_CONFIG, "%s is stored as %s: choose what to write with --dtype", in, quant->name);
+            goto done;
+        }
     }
     if (tok) LM_GOTO(check_tok(cli, tok, to, out, lm_weights_cfg(w)->vocab), done);
     LM_GOTO(lm_store_new(&store, ctx), done);
@@ -159,21 +186,30 @@ static lm_err run(lm_cli *cli) {
     lm_cli_progress(cli, "writing %s …", out);
     const bool ours = to == HF && !lm_exists(out);
     err = write_out(cli, o, to, out, cfg, store, tok, dtype, quant);
-    if (err && ours) { char *why = lm_arena_strdup(cli->a, lm_error(ctx)); (void)lm_dir_remove(ctx, out); if (why) lm_fail(ctx, err, "%s", why); }      /* half a model is none */
+    /* half a model is none */
+    if (err && ours) { char *why = lm_arena_strdup(cli->a, lm_error(ctx)); (void)lm_dir_remove(ctx, out); if (why) lm_fail(ctx, err, "%s", why); }
     if (err) goto done;
     t = lm_now() - t;
     const char *what = quant ? quant->name : lm_dtype_name(dtype);
     const double bytes = size_of(out);
-    lm_cli_say(cli, "%s: %s, %s, %s in %s%s", out, to == HF ? "Hugging Face folder" : "GGUF", what, lm_cli_bytes(cli->a, bytes), lm_cli_time(cli->a, t), tok ? ", with its tokenizer" : "");
+    lm_cli_say(cli, "%s: %s, %s, %s in %s%s", out, to == HF ? "Hugging Face folder" : "GGUF", what, lm_cli_bytes(cli->a, bytes),
+               lm_cli_time(cli->a, t), tok ? ", with its tokenizer" : "");
     lm_str s = { .ctx = ctx };
     lm_str_puts(&s, "{\"out\": "); lm_str_json(&s, out, strlen(out));
-    lm_str_printf(&s, ", \"format\": \"%s\", \"dtype\": \"%s\", \"bytes\": %.0f, \"tokenizer\": %s, \"seconds\": %.3f}", targets[to], what, bytes, tok ? "true" : "false", t);
+    lm_str_printf(&s, ", \"format\": \"%s\", \"dtype\": \"%s\", \"bytes\": %.0f, \"tokenizer\": %s, \"seconds\": %.3f}", targets[to], what,
+                  bytes, tok ? "true" : "false", t);
     err = lm_cli_result(cli, &s);
     lm_str_free(&s);
 done:
     lm_store_free(store); lm_tok_free(tok); lm_weights_close(w);
     return err;
 }
-const lm_cmd lm_cmd_convert = { .name = "convert", .summary = "a model from one format to another, its tokenizer with it", .usage = "MODEL OUT [--to hf|gguf] [--dtype T]",
+const lm_cmd lm_cmd_convert = {
+    .name = "convert",
+    .summary = "a model from one format to another, its tokenizer with it",
+    .usage = "MODEL OUT [--to hf|gguf] [--dtype T]",
     .details = "MODEL is a Hugging Face folder, a GGUF file or a llama2.c checkpoint. OUT is a folder, or a file named *.gguf.",
-    .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+    .opts = rows,
+    .opts_bytes = sizeof(opts),
+    .run = run
+};

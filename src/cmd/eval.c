@@ -13,33 +13,51 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "task", offsetof(opts, task), "perplexity", 0, 0, NULL, "NAME", "what to measure" },
     { LM_OPT_STR, "data", offsetof(opts, data), NULL, 0, 0, NULL, "PATH", "text or JSONL (packed or not), or a folder of such files" },
     { LM_OPT_STR, "field", offsetof(opts, field), "text", 0, 0, NULL, "NAME", "member of a JSONL line that holds the text" },
-    { LM_OPT_INT, "window", offsetof(opts, window), "0", 0, 1 << 24, NULL, "N", "tokens a prediction may look back at, BOS included; 0 = the model's context, 2048 at most" },
+    { LM_OPT_INT, "window", offsetof(opts, window), "0", 0, 1 << 24, NULL, "N",
+      "tokens a prediction may look back at, BOS included; 0 = the model's context, 2048 at most" },
     { LM_OPT_INT, "stride", offsetof(opts, stride), "0", 0, 1 << 24, NULL, "N", "tokens between windows; 0 = half a window" },
-    { LM_OPT_ENUM, "bos", offsetof(opts, bos), "auto", 0, 0, bos_names, "WHEN", "begin windows with BOS: auto (as the tokenizer states), yes, no" },
-    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
+    { LM_OPT_ENUM, "bos", offsetof(opts, bos), "auto", 0, 0, bos_names, "WHEN",
+      "begin windows with BOS: auto (as the tokenizer states), yes, no" },
+    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
+      "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
-    LM_OPT_ROW_END };
+    LM_OPT_ROW_END
+};
 
 static bool progress(void *ud, int64_t done, int64_t total, double rate, double nll) {
     lm_cli *cli = ud;
-    lm_cli_progress(cli, "%lld/%lld tokens · %.0f tok/s · %.4f nats · ETA %s", (long long)done, (long long)total, rate, nll, lm_cli_time(cli->a, rate > 0 ? (double)(total - done) / rate : 0));
+    lm_cli_progress(cli, "%lld/%lld tokens · %.0f tok/s · %.4f nats · ETA %s", (long long)done, (long long)total, rate, nll,
+                    lm_cli_time(cli->a, rate > 0 ? (double)(total - done) / rate : 0));
     return !lm_cli_stopped(cli);
 }
 static lm_err perplexity(lm_cli *cli, const opts *o, const lm_cmd_model *m, lm_str *s) {
-    const lm_perplexity_opts po = { .window = o->window, .stride = o->stride, .add_bos = o->bos == 1 || (!o->bos && lm_tok_adds_bos(m->tok)), .field = o->field, .progress = progress, .ud = cli };
+    const lm_perplexity_opts po = { .window = o->window,
+                                    .stride = o->stride,
+                                    .add_bos = o->bos == 1 || (!o->bos && lm_tok_adds_bos(m->tok)),
+                                    .field = o->field,
+                                    .progress = progress,
+                                    .ud = cli };
     lm_perplexity p;
     LM_TRY(lm_eval_perplexity_file(cli->ctx, m->e, m->tok, o->data, &po, &p));
     const double mean = p.nll / (double)p.tokens;
-    lm_cli_say(cli, "%lld tokens of %lld documents: %.4f nats a token · perplexity %.4f · %.4f bits per byte · window %lld, stride %lld · %s", (long long)p.tokens, (long long)p.docs, mean, p.ppl,
-               p.bits_per_byte, (long long)p.window, (long long)p.stride, lm_cli_time(cli->a, p.seconds));
+    lm_cli_say(cli,
+               "%lld tokens of %lld documents: %.4f nats a token · perplexity %.4f · %.4f bits per byte · window %lld, stride %lld · %s",
+               (long long)p.tokens, (long long)p.docs, mean, p.ppl, p.bits_per_byte, (long long)p.window, (long long)p.stride,
+               lm_cli_time(cli->a, p.seconds));
     lm_str_printf(s, "{\"task\": \"perplexity\", \"nll\": %.12g, \"ppl\": ", mean);
     if (isfinite(p.ppl)) lm_str_printf(s, "%.12g", p.ppl); else lm_str_puts(s, "null");
-    lm_str_printf(s, ", \"bpb\": %.12g, \"tokens\": %lld, \"bytes\": %lld, \"documents\": %lld, \"nll_sum\": %.15g, \"window\": %lld, \"stride\": %lld, \"seconds\": %.3f}", p.bits_per_byte, (long long)p.tokens,
-                  (long long)p.bytes, (long long)p.docs, p.nll, (long long)p.window, (long long)p.stride, p.seconds);
+    lm_str_printf(s,
+                  ", \"bpb\": %.12g, \"tokens\": %lld, \"bytes\": %lld, \"documents\": %lld, \"nll_sum\": %.15g, \"window\": %lld, "
+                  "\"stride\": %lld, \"seconds\": %.3f}",
+                  p.bits_per_byte, (long long)p.tokens, (long long)p.bytes, (long long)p.docs, p.nll, (long long)p.window,
+                  (long long)p.stride, p.seconds);
     return LM_OK;
 }
-static const struct { const char *name; lm_err (*run)(lm_cli *, const opts *, const lm_cmd_model *, lm_str *); } tasks[] = { { "perplexity", perplexity } };
+static const struct {
+    const char *name;
+    lm_err (*run)(lm_cli *, const opts *, const lm_cmd_model *, lm_str *);
+} tasks[] = { { "perplexity", perplexity } };
 
 static lm_err run(lm_cli *cli) {
     const opts *o = cli->opts;
@@ -55,14 +73,22 @@ static lm_err run(lm_cli *cli) {
     LM_TRY(lm_weights_open(&w, cli->ctx, cli->pos.v[0]));
     const int64_t context = o->window ? o->window : lm_min64(lm_weights_cfg(w)->max_pos, 2048);
     lm_weights_close(w);
-    LM_TRY(lm_cmd_model_open(cli, cli->pos.v[0], &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .rows = context, .need_tok = true }, &m));
+    LM_TRY(lm_cmd_model_open(
+        cli, cli->pos.v[0],
+        &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .rows = context, .need_tok = true },
+        &m));
     lm_err err = tasks[t].run(cli, o, &m, &s);
     if (!err) err = lm_cli_result(cli, &s);
     lm_str_free(&s);
     lm_cmd_model_close(&m);
     return err;
 }
-const lm_cmd lm_cmd_eval = { .name = "eval", .summary = "measure a model on a task", .usage = "MODEL --task perplexity --data PATH",
-    .details = "perplexity: strided windows over the text; nll is nats per token, ppl its exponential, bpb bits per byte of the text, which compares models\n"
-               "whose tokenizers differ.",
-    .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+const lm_cmd lm_cmd_eval = { .name = "eval",
+                             .summary = "measure a model on a task",
+                             .usage = "MODEL --task perplexity --data PATH",
+                             .details = "perplexity: strided windows over the text; nll is nats per token, ppl its exponential, bpb bits "
+                                        "per byte of the text, which compares models\n"
+                                        "whose tokenizers differ.",
+                             .opts = rows,
+                             .opts_bytes = sizeof(opts),
+                             .run = run };

@@ -26,7 +26,10 @@ static const lm_opt rows[] = {
 /* ---- a description ------------------------------------------------------------------------------------------------------------ */
 typedef struct { lm_cli *cli; const char *path, *kind; lm_str meta, tensors, text; int64_t n_meta, n_tensors, limit; double params, bytes; } desc;
 static void meta_raw(desc *d, const char *key, const char *json, size_t n, const char *text, int text_n) {
-    lm_str_puts(&d->meta, d->n_meta++ ? ", " : ""); lm_str_json(&d->meta, key, strlen(key)); lm_str_puts(&d->meta, ": "); lm_str_add(&d->meta, json, n);
+    lm_str_puts(&d->meta, d->n_meta++ ? ", " : "");
+    lm_str_json(&d->meta, key, strlen(key));
+    lm_str_puts(&d->meta, ": ");
+    lm_str_add(&d->meta, json, n);
     lm_str_printf(&d->text, "  %-42s %.*s\n", key, text_n, text);
 }
 static void meta_str(desc *d, const char *key, const char *s, size_t n) {
@@ -51,15 +54,19 @@ static void tensor(desc *d, const char *name, const char *dtype, int rank, const
     lm_str_putc(&shape, ']');
     lm_str_puts(&d->tensors, d->n_tensors ? ",\n  {\"name\": " : "\n  {\"name\": "); lm_str_json(&d->tensors, name, strlen(name));
     lm_str_printf(&d->tensors, ", \"dtype\": \"%s\", \"shape\": %s, \"bytes\": %.0f}", dtype, shape.p ? shape.p : "[]", bytes);
-    if (d->n_tensors < d->limit) lm_str_printf(&d->text, "  %-56s %-8s %-20s %s\n", name, dtype, shape.p ? shape.p : "", lm_cli_bytes(d->cli->a, bytes));
+    if (d->n_tensors < d->limit)
+        lm_str_printf(&d->text, "  %-56s %-8s %-20s %s\n", name, dtype, shape.p ? shape.p : "", lm_cli_bytes(d->cli->a, bytes));
     else if (d->n_tensors == d->limit && d->limit) lm_str_puts(&d->text, "  …\n");
     d->n_tensors++; d->params += n; d->bytes += bytes;
     lm_str_free(&shape);
 }
 static void config(desc *d, const lm_cfg *c) {
     meta_str(d, "architecture", c->model->name, strlen(c->model->name));
-    const struct { const char *key; int64_t v; } k[] = { { "vocab", c->vocab }, { "d", c->d }, { "n_layer", c->n_layer }, { "n_head", c->n_head }, { "n_kv", c->n_kv }, { "d_head", c->d_head },
-        { "d_ff", c->d_ff }, { "max_pos", c->max_pos }, { "window", c->window }, { "bos", c->bos } };
+    const struct {
+        const char *key;
+        int64_t v;
+    } k[] = { { "vocab", c->vocab },   { "d", c->d },       { "n_layer", c->n_layer }, { "n_head", c->n_head }, { "n_kv", c->n_kv },
+              { "d_head", c->d_head }, { "d_ff", c->d_ff }, { "max_pos", c->max_pos }, { "window", c->window }, { "bos", c->bos } };
     for (int i = 0; i < LM_COUNT(k); i++) meta_fmt(d, k[i].key, "%lld", (long long)k[i].v);
     meta_fmt(d, "tied", "%s", c->tie ? "true" : "false");
     if (c->rope.d_head) meta_fmt(d, "rope_base", "%.9g", c->rope.base);
@@ -77,7 +84,10 @@ static lm_err show_st(desc *d) {
     LM_TRY(lm_st_open(&st, d->cli->ctx, d->path));
     for (int i = 0; i < lm_st_meta_count(st); i++) { const char *k, *v; lm_st_meta_at(st, i, &k, &v); meta_str(d, k, v, strlen(v)); }
     if (lm_st_shards(st) > 1) meta_fmt(d, "shards", "%d", lm_st_shards(st));
-    for (int i = 0; i < lm_st_count(st); i++) { const lm_st_tensor *t = lm_st_at(st, i); tensor(d, t->name, lm_dtype_name(t->dtype), t->rank, t->dim, (double)t->bytes); }
+    for (int i = 0; i < lm_st_count(st); i++) {
+        const lm_st_tensor *t = lm_st_at(st, i);
+        tensor(d, t->name, lm_dtype_name(t->dtype), t->rank, t->dim, (double)t->bytes);
+    }
     lm_st_close(st);
     return LM_OK;
 }
@@ -124,7 +134,10 @@ static lm_err show_gguf(desc *d) {
         const char *key = lm_gguf_key(g, i, &type, &item, &n);
         err = gguf_value(d, g, key, type, item, n);
     }
-    for (int i = 0; i < lm_gguf_count(g); i++) { const lm_gguf_tensor *t = lm_gguf_at(g, i); tensor(d, t->name, t->type->name, t->rank, t->dim, (double)t->bytes); }
+    for (int i = 0; i < lm_gguf_count(g); i++) {
+        const lm_gguf_tensor *t = lm_gguf_at(g, i);
+        tensor(d, t->name, t->type->name, t->rank, t->dim, (double)t->bytes);
+    }
     bool weights = lm_gguf_count(g) > 0;
     lm_gguf_close(g);
     return err || !weights ? err : runnable(d);
@@ -141,7 +154,8 @@ static lm_err show_llama2c(desc *d) {
     lm_err err = lm_l2c_parse(d->cli->ctx, d->path, p, n, &m);
     if (!err) {
         meta_fmt(d, "version", "%d", m.version);
-        for (int i = 0; i < LM_N_L2C; i++) if (m.part[i].rank) tensor(d, m.part[i].name, "F32", m.part[i].rank, m.part[i].dim, (double)m.part[i].bytes);
+        for (int i = 0; i < LM_N_L2C; i++)
+            if (m.part[i].rank) tensor(d, m.part[i].name, "F32", m.part[i].rank, m.part[i].dim, (double)m.part[i].bytes);
         err = runnable(d);
     }
     lm_file_close(f);
@@ -210,18 +224,31 @@ static bool is_ckpt(const probe *p) { return p->dir && holds(p->path, "manifest.
 static bool is_run(const probe *p) { return p->dir && holds(p->path, "config.yaml") && holds(p->path, "metrics.jsonl"); }
 static bool is_hf(const probe *p) { return p->dir && (holds(p->path, "model.safetensors") || holds(p->path, "model.safetensors.index.json")); }
 static bool is_shards(const probe *p) { return p->dir && holds(p->path, "index.json"); }
-static bool is_tok_dir(const probe *p) { return p->dir && (holds(p->path, "tokenizer.json") || holds(p->path, "vocab.json") || holds(p->path, "tokenizer.model")); }
+static bool is_tok_dir(const probe *p) {
+    return p->dir && (holds(p->path, "tokenizer.json") || holds(p->path, "vocab.json") || holds(p->path, "tokenizer.model"));
+}
 static bool is_gguf(const probe *p) { return p->n >= 4 && !memcmp(p->head, "GGUF", 4); }
 static bool is_npy(const probe *p) { return p->n >= 6 && !memcmp(p->head, "\x93NUMPY", 6); }
-static bool is_st(const probe *p) { return !p->dir && (ends(p->path, ".safetensors") || ends(p->path, ".index.json") || (p->n >= 9 && p->head[8] == '{' && !p->head[7] && !p->head[6] && !p->head[5])); }
+static bool is_st(const probe *p) {
+    return !p->dir && (ends(p->path, ".safetensors") || ends(p->path, ".index.json") ||
+                       (p->n >= 9 && p->head[8] == '{' && !p->head[7] && !p->head[6] && !p->head[5]));
+}
 static bool is_llama2c(const probe *p) {
-    return !p->dir && ends(p->path, ".bin") && p->n >= 28 && (!memcmp(p->head, "24ka", 4) || (!p->head[3] && !p->head[7] && !p->head[11] && !p->head[15] && !p->head[19]));
+    return !p->dir && ends(p->path, ".bin") && p->n >= 28 &&
+           (!memcmp(p->head, "24ka", 4) || (!p->head[3] && !p->head[7] && !p->head[11] && !p->head[15] && !p->head[19]));
 }
 static bool is_tok(const probe *p) { return !p->dir; }
-static const struct { const char *kind; bool (*is)(const probe *); lm_err (*show)(desc *); } kinds[] = {
-    { "checkpoint of a training run", is_ckpt, show_ckpt }, { "training run", is_run, show_run }, { "Hugging Face model", is_hf, show_hf }, { "tokenized shards", is_shards, show_shards },
-    { "tokenizer", is_tok_dir, show_tok }, { "GGUF", is_gguf, show_gguf }, { "NumPy array", is_npy, show_npy }, { "safetensors", is_st, show_st },
-    { "llama2.c checkpoint", is_llama2c, show_llama2c }, { "tokenizer", is_tok, show_tok } };
+static const struct { const char *kind; bool (*is)(const probe *); lm_err (*show)(desc *);
+} kinds[] = { { "checkpoint of a training run", is_ckpt, show_ckpt },
+              { "training run", is_run, show_run },
+              { "Hugging Face model", is_hf, show_hf },
+              { "tokenized shards", is_shards, show_shards },
+              { "tokenizer", is_tok_dir, show_tok },
+              { "GGUF", is_gguf, show_gguf },
+              { "NumPy array", is_npy, show_npy },
+              { "safetensors", is_st, show_st },
+              { "llama2.c checkpoint", is_llama2c, show_llama2c },
+              { "tokenizer", is_tok, show_tok } };
 
 static lm_err look(lm_cli *cli, const char *path, desc *d) {
     unsigned char head[64] = {0};
@@ -266,19 +293,34 @@ static const char *joined(lm_arena *a, const char *const *v) {
 }
 static void models(table *t) {
     for (int i = 0; lm_models[i]; i++)
-        put_row(t, 4, (const char *const[]){ "name", "architectures", "paper", "gguf" }, (const char *const[]){ lm_models[i]->name, joined(t->cli->a, lm_models[i]->hf_archs), lm_models[i]->paper, joined(t->cli->a, lm_models[i]->gguf_archs) });
+        put_row(t, 4, (const char *const[]){ "name", "architectures", "paper", "gguf" },
+                (const char *const[]){ lm_models[i]->name, joined(t->cli->a, lm_models[i]->hf_archs), lm_models[i]->paper,
+                                       joined(t->cli->a, lm_models[i]->gguf_archs) });
 }
-static void ops(table *t) { for (int i = 0; lm_ops[i]; i++) put_row(t, 2, (const char *const[]){ "name", "math" }, (const char *const[]){ lm_ops[i]->name, lm_ops[i]->math }); }
-static void optims(table *t) { for (int i = 0; lm_optims[i]; i++) put_row(t, 2, (const char *const[]){ "name", "paper" }, (const char *const[]){ lm_optims[i]->name, lm_optims[i]->paper }); }
+static void ops(table *t) {
+    for (int i = 0; lm_ops[i]; i++)
+        put_row(t, 2, (const char *const[]){ "name", "math" }, (const char *const[]){ lm_ops[i]->name, lm_ops[i]->math });
+}
+static void optims(table *t) {
+    for (int i = 0; lm_optims[i]; i++)
+        put_row(t, 2, (const char *const[]){ "name", "paper" }, (const char *const[]){ lm_optims[i]->name, lm_optims[i]->paper });
+}
 static void quants(table *t) {
     for (int i = 0; lm_quants[i]; i++) {
         char bits[32], block[32];
-        snprintf(bits, sizeof bits, "%.4g bits per number", lm_quants[i]->bits); snprintf(block, sizeof block, "blocks of %d%s", lm_quants[i]->block, lm_quants[i]->from_float ? "" : ", read only");
+        snprintf(bits, sizeof bits, "%.4g bits per number", lm_quants[i]->bits);
+        snprintf(block, sizeof block, "blocks of %d%s", lm_quants[i]->block, lm_quants[i]->from_float ? "" : ", read only");
         put_row(t, 3, (const char *const[]){ "name", "size", "blocks" }, (const char *const[]){ lm_quants[i]->name, bits, block });
     }
 }
-static void samplers(table *t) { for (int i = 0; lm_samplers[i]; i++) put_row(t, 2, (const char *const[]){ "name", "math" }, (const char *const[]){ lm_samplers[i]->name, lm_samplers[i]->math }); }
-static void commands(table *t) { for (int i = 0; lm_cmds[i]; i++) put_row(t, 2, (const char *const[]){ "name", "summary" }, (const char *const[]){ lm_cmds[i]->name, lm_cmds[i]->summary }); }
+static void samplers(table *t) {
+    for (int i = 0; lm_samplers[i]; i++)
+        put_row(t, 2, (const char *const[]){ "name", "math" }, (const char *const[]){ lm_samplers[i]->name, lm_samplers[i]->math });
+}
+static void commands(table *t) {
+    for (int i = 0; lm_cmds[i]; i++)
+        put_row(t, 2, (const char *const[]){ "name", "summary" }, (const char *const[]){ lm_cmds[i]->name, lm_cmds[i]->summary });
+}
 static void (*const tables[])(table *) = { models, ops, optims, quants, samplers, commands };
 
 static lm_err run(lm_cli *cli) {
@@ -294,21 +336,38 @@ static lm_err run(lm_cli *cli) {
         return err;
     }
     LM_TRY(lm_cli_need(cli, 1, "one file or folder"));
-    desc d = { .cli = cli, .path = cli->pos.v[0], .meta = { .ctx = cli->ctx }, .tensors = { .ctx = cli->ctx }, .text = { .ctx = cli->ctx }, .limit = o->limit };
+    desc d = { .cli = cli,
+               .path = cli->pos.v[0],
+               .meta = { .ctx = cli->ctx },
+               .tensors = { .ctx = cli->ctx },
+               .text = { .ctx = cli->ctx },
+               .limit = o->limit };
     lm_err err = look(cli, d.path, &d);
     if (!err && (d.meta.bad || d.tensors.bad || d.text.bad)) err = LM_E_NOMEM;
     if (!err) {
-        lm_str_puts(&s, "{\"path\": "); lm_str_json(&s, d.path, strlen(d.path)); lm_str_puts(&s, ", \"kind\": "); lm_str_json(&s, d.kind, strlen(d.kind));
-        lm_str_printf(&s, ", \"metadata\": {%s}, \"tensors\": [%s], \"totals\": {\"tensors\": %lld, \"parameters\": %.0f, \"bytes\": %.0f}}", d.meta.p ? d.meta.p : "", d.tensors.p ? d.tensors.p : "",
-                      (long long)d.n_tensors, d.params, d.bytes);
+        lm_str_puts(&s, "{\"path\": ");
+        lm_str_json(&s, d.path, strlen(d.path));
+        lm_str_puts(&s, ", \"kind\": ");
+        lm_str_json(&s, d.kind, strlen(d.kind));
+        lm_str_printf(&s,
+                      ", \"metadata\": {%s}, \"tensors\": [%s], \"totals\": {\"tensors\": %lld, \"parameters\": %.0f, \"bytes\": %.0f}}",
+                      d.meta.p ? d.meta.p : "", d.tensors.p ? d.tensors.p : "", (long long)d.n_tensors, d.params, d.bytes);
         lm_cli_say(cli, "%s: %s", d.path, d.kind);
         if (!cli->json) fwrite(d.text.p ? d.text.p : "", 1, d.text.n, stdout);
-        if (d.n_tensors) lm_cli_say(cli, "%lld tensors · %s numbers · %s", (long long)d.n_tensors, lm_cli_count(cli->a, d.params), lm_cli_bytes(cli->a, d.bytes));
+        if (d.n_tensors)
+            lm_cli_say(cli, "%lld tensors · %s numbers · %s", (long long)d.n_tensors, lm_cli_count(cli->a, d.params),
+                       lm_cli_bytes(cli->a, d.bytes));
         err = lm_cli_result(cli, &s);
     }
     lm_str_free(&s); lm_str_free(&d.meta); lm_str_free(&d.tensors); lm_str_free(&d.text);
     return err;
 }
-const lm_cmd lm_cmd_inspect = { .name = "inspect", .summary = "what a file or folder is and what is in it", .usage = "PATH | --models | --ops | --optims | --quants | --samplers | --commands",
-    .details = "PATH: a Hugging Face folder, safetensors, GGUF, a llama2.c checkpoint, a training run or one of its checkpoints, tokenized shards, a tokenizer, a NumPy array.\n"
-               "Only headers are read.", .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+const lm_cmd lm_cmd_inspect = { .name = "inspect",
+                                .summary = "what a file or folder is and what is in it",
+                                .usage = "PATH | --models | --ops | --optims | --quants | --samplers | --commands",
+                                .details = "PATH: a Hugging Face folder, safetensors, GGUF, a llama2.c checkpoint, a training run or one "
+                                           "of its checkpoints, tokenized shards, a tokenizer, a NumPy array.\n"
+                                           "Only headers are read.",
+                                .opts = rows,
+                                .opts_bytes = sizeof(opts),
+                                .run = run };

@@ -57,9 +57,14 @@ static lm_err one(lm_cli *cli, const opts *o, const lm_op *op, const lm_kernel *
     lm_str_json(s, op->name, strlen(op->name)); lm_str_puts(s, ", \"kernel\": "); lm_str_json(s, k->name, strlen(k->name));
     lm_str_printf(s, ", \"device\": \"%s\", \"needs\": ", cuda ? "cuda" : "cpu"); lm_str_json(s, needs.p ? needs.p : "", needs.n);
     lm_str_puts(s, ", \"order\": "); lm_str_json(s, k->order ? k->order : "", k->order ? strlen(k->order) : 0);
-    lm_str_printf(s, ", \"available\": %s, \"chosen\": %s, \"chosen_samples\": %d, \"samples\": %d, \"why_not\": ", has ? "true" : "false", n ? "true" : "false", n, of);
+    lm_str_printf(s, ", \"available\": %s, \"chosen\": %s, \"chosen_samples\": %d, \"samples\": %d, \"why_not\": ", has ? "true" : "false",
+                  n ? "true" : "false", n, of);
     lm_str_json(s, why.p ? why.p : "", why.n); lm_str_putc(s, '}');
-    if (n || o->all) lm_cli_say(cli, "%-20s %-36s %-12s %-14s %s", op->name, k->name, needs.n ? needs.p : "-", k->order ? k->order : "", n ? lm_arena_printf(cli->a, "chosen for %d of %d samples", n, of) : why.p ? why.p : "");
+    if (n || o->all)
+        lm_cli_say(cli, "%-20s %-36s %-12s %-14s %s", op->name, k->name, needs.n ? needs.p : "-", k->order ? k->order : "",
+                   n       ? lm_arena_printf(cli->a, "chosen for %d of %d samples", n, of)
+                   : why.p ? why.p
+                           : "");
     lm_err err = lm_str_err(&needs) ? LM_E_NOMEM : lm_str_err(&why);
     lm_str_free(&needs); lm_str_free(&why);
     return err;
@@ -71,7 +76,8 @@ static lm_err run(lm_cli *cli) {
         const char *names[512]; int n = 0;
         for (; lm_ops[n] && n < 512; n++) names[n] = lm_ops[n]->name;
         const char *near = lm_nearest(o->op, names, n);
-        return lm_fail(cli->ctx, LM_E_CONFIG, "no operation is called \"%s\"%s%s", o->op, near ? "; did you mean " : "; `loam inspect --ops` lists them", near ? near : "");
+        return lm_fail(cli->ctx, LM_E_CONFIG, "no operation is called \"%s\"%s%s", o->op,
+                       near ? "; did you mean " : "; `loam inspect --ops` lists them", near ? near : "");
     }
     uint64_t f = lm_cpu_features(), mask = lm_ctx_isa_mask(cli->ctx);
     if (mask) f &= mask;
@@ -96,6 +102,12 @@ static lm_err run(lm_cli *cli) {
     lm_str_free(&s);
     return err;
 }
-const lm_cmd lm_cmd_kernels = { .name = "kernels", .summary = "the kernels of every operation and which this machine takes", .usage = "[--op NAME] [--all]",
+const lm_cmd lm_cmd_kernels = {
+    .name = "kernels",
+    .summary = "the kernels of every operation and which this machine takes",
+    .usage = "[--op NAME] [--all]",
     .details = "A kernel names the instruction sets it needs and the order in which it adds; kernels with one order id give equal bits.",
-    .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+    .opts = rows,
+    .opts_bytes = sizeof(opts),
+    .run = run
+};

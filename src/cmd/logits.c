@@ -10,10 +10,12 @@ static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_STR, "ids", offsetof(opts, ids), NULL, 0, 0, NULL, "1,2,3", "token ids, taken as they are (no BOS is added)" },
     { LM_OPT_STR, "out", offsetof(opts, out), NULL, 0, 0, NULL, "FILE.npy", "where the array goes: float32 (tokens, vocabulary)" },
-    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "f32", 0, 0, NULL, "T", "f32: the stored weights exactly, multiplied in f32; auto: as `loam run` computes; bf16, or a quantized format such as Q8_0" },
+    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "f32", 0, 0, NULL, "T",
+      "f32: the stored weights exactly, multiplied in f32; auto: as `loam run` computes; bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
-    LM_OPT_ROW_END };
+    LM_OPT_ROW_END
+};
 
 static lm_err run(lm_cli *cli) {
     const opts *o = cli->opts;
@@ -25,13 +27,23 @@ static lm_err run(lm_cli *cli) {
     if (!n) return lm_fail(cli->ctx, LM_E_CONFIG, "--ids is empty");
     loam_context ctx = { .ctx = cli->ctx };
     loam_model *m = NULL; loam_session *session = NULL;
-    LM_TRY((lm_err)loam_model_open(&m, &ctx, cli->pos.v[0], &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .context = n, .chunk = o->chunk, .logits_rows = n, .no_tokenizer = 1 }));
+    LM_TRY((lm_err)loam_model_open(&m, &ctx, cli->pos.v[0],
+                                   &(loam_model_options){ .size = sizeof(loam_model_options),
+                                                          .dtype = o->dtype,
+                                                          .kv = o->kv,
+                                                          .context = n,
+                                                          .chunk = o->chunk,
+                                                          .logits_rows = n,
+                                                          .no_tokenizer = 1 }));
     const int64_t V = loam_model_vocab(m), dim[] = { n, V };
     lm_err err;
     lm_str s = { .ctx = cli->ctx };
     float *all = NULL;
     size_t count, bytes;
-    if (!lm_mul_ok((size_t)n, (size_t)V, &count) || !lm_mul_ok(count, sizeof *all, &bytes)) { err = lm_fail(cli->ctx, LM_E_RANGE, "%lld tokens by %lld logits is too much", (long long)n, (long long)V); goto done; }
+    if (!lm_mul_ok((size_t)n, (size_t)V, &count) || !lm_mul_ok(count, sizeof *all, &bytes)) {
+        err = lm_fail(cli->ctx, LM_E_RANGE, "%lld tokens by %lld logits is too much", (long long)n, (long long)V);
+        goto done;
+    }
     if (!(all = lm_alloc(cli->ctx, LM_MEM_MISC, bytes))) { err = LM_E_NOMEM; goto done; }
     LM_GOTO((lm_err)loam_session_new(&session, m), done);
     LM_GOTO((lm_err)loam_session_logits(session, ids, (size_t)n, all), done);
@@ -47,5 +59,11 @@ done:
     loam_session_free(session); loam_model_free(m);
     return err;
 }
-const lm_cmd lm_cmd_logits = { .name = "logits", .summary = "write a model's logits for given token ids", .usage = "MODEL --ids 1,2,3 --out FILE.npy",
-    .details = "Row i holds the scores for the token after ids[0..i]. The bits do not depend on threads or chunk.", .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+const lm_cmd lm_cmd_logits = { .name = "logits",
+                               .summary = "write a model's logits for given token ids",
+                               .usage = "MODEL --ids 1,2,3 --out FILE.npy",
+                               .details =
+                                   "Row i holds the scores for the token after ids[0..i]. The bits do not depend on threads or chunk.",
+                               .opts = rows,
+                               .opts_bytes = sizeof(opts),
+                               .run = run };

@@ -140,7 +140,8 @@ int main(int argc, char **argv) {
         for (; lm_cmds[n] && n < 128; n++) names[n] = lm_cmds[n]->name;
         const char *near = lm_nearest(argv[1], names, n);
         char why[256];
-        snprintf(why, sizeof why, "there is no command called %s%s%s", argv[1], near ? "; did you mean " : "; `loam --help` lists them", near ? near : "");
+        snprintf(why, sizeof why, "there is no command called %s%s%s", argv[1], near ? "; did you mean " : "; `loam --help` lists them",
+                 near ? near : "");
         return report(&cli, "", why, LM_E_CONFIG);
     }
     struct sigaction sa = { .sa_handler = on_signal };

@@ -8,15 +8,19 @@
 #include "quant/quant.h"
 
 typedef struct { lm_cli_common common; const char *dtype, *kv; int64_t ctx, batch, memory; bool print; } opts;
-static const lm_opt rows[] = {
-    LM_CLI_COMMON(opts),
-    { LM_OPT_INT, "ctx", offsetof(opts, ctx), "0", 0, 1 << 28, NULL, "N", "tokens of context; 0 = as the model or data.seq says (a model: 4096 at most)" },
-    { LM_OPT_INT, "batch", offsetof(opts, batch), "0", 0, 1 << 24, NULL, "N", "sequences in a training step; 0 = as the configuration says (a model: 1)" },
-    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "a model's weights: auto (as stored; a shape: bf16), f32, bf16, or a quantized format" },
-    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
-    { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES", "plan for this much memory; 0 = what is available now (a configuration: and train.memory_budget)" },
-    { LM_OPT_BOOL, "steps", offsetof(opts, print), "false", 0, 0, NULL, NULL, "a configuration: also print every step of the plan: kernels, offsets, waits" },
-    LM_OPT_ROW_END };
+static const lm_opt rows[] = { LM_CLI_COMMON(opts),
+                               { LM_OPT_INT, "ctx", offsetof(opts, ctx), "0", 0, 1 << 28, NULL, "N",
+                                 "tokens of context; 0 = as the model or data.seq says (a model: 4096 at most)" },
+                               { LM_OPT_INT, "batch", offsetof(opts, batch), "0", 0, 1 << 24, NULL, "N",
+                                 "sequences in a training step; 0 = as the configuration says (a model: 1)" },
+                               { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
+                                 "a model's weights: auto (as stored; a shape: bf16), f32, bf16, or a quantized format" },
+                               { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
+                               { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES",
+                                 "plan for this much memory; 0 = what is available now (a configuration: and train.memory_budget)" },
+                               { LM_OPT_BOOL, "steps", offsetof(opts, print), "false", 0, 0, NULL, NULL,
+                                 "a configuration: also print every step of the plan: kernels, offsets, waits" },
+                               LM_OPT_ROW_END };
 
 typedef struct { lm_cli *cli; const opts *o; lm_machine m; size_t have; lm_str json; } job;
 static const char *B(const job *j, double n) { return lm_cli_bytes(j->cli->a, n); }
@@ -32,12 +36,18 @@ static void train_text(const job *j, const lm_train_need *n) {
     lm_cli_say(j->cli, "  scratch      %10s", B(j, (double)n->scratch));
     lm_cli_say(j->cli, "  the program  %10s", B(j, (double)n->base));
     lm_cli_say(j->cli, "  peak memory  %10s   of %s available", B(j, (double)n->peak), B(j, (double)j->have));
-    lm_cli_say(j->cli, "  a step       %10s   %lld tokens, %s: %.0f tokens/s; roofline %s", lm_cli_time(a, n->seconds), (long long)n->tokens, lm_cli_flops(a, n->flops), (double)n->tokens / n->seconds, lm_cli_time(a, n->roofline));
+    lm_cli_say(j->cli, "  a step       %10s   %lld tokens, %s: %.0f tokens/s; roofline %s", lm_cli_time(a, n->seconds),
+               (long long)n->tokens, lm_cli_flops(a, n->flops), (double)n->tokens / n->seconds, lm_cli_time(a, n->roofline));
 }
 static void train_json(lm_str *s, const lm_train_need *n, size_t have) {
-    lm_str_printf(s, "\"parameters\": %lld, \"bytes\": {\"parameters\": %zu, \"gradients\": %zu, \"optimizer\": %zu, \"activations\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"tokens\": %lld, "
-                     "\"flops\": %.6g, \"step_s\": %.6g, \"roofline_s\": %.6g, \"tok_s\": %.6g, \"recompute\": %d, \"micro_batch\": %lld, \"available\": %zu, \"fits\": %s", (long long)n->n_params, n->params, n->grads, n->optim, n->act,
-                  n->scratch, n->base, n->peak, (long long)n->tokens, n->flops, n->seconds, n->roofline, (double)n->tokens / n->seconds, n->recompute, (long long)n->micro, have, n->peak <= have ? "true" : "false");
+    lm_str_printf(s,
+                  "\"parameters\": %lld, \"bytes\": {\"parameters\": %zu, \"gradients\": %zu, \"optimizer\": %zu, \"activations\": %zu, "
+                  "\"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"tokens\": %lld, "
+                  "\"flops\": %.6g, \"step_s\": %.6g, \"roofline_s\": %.6g, \"tok_s\": %.6g, \"recompute\": %d, \"micro_batch\": %lld, "
+                  "\"available\": %zu, \"fits\": %s",
+                  (long long)n->n_params, n->params, n->grads, n->optim, n->act, n->scratch, n->base, n->peak, (long long)n->tokens,
+                  n->flops, n->seconds, n->roofline, (double)n->tokens / n->seconds, n->recompute, (long long)n->micro, have,
+                  n->peak <= have ? "true" : "false");
 }
 /* What would make it fit: the cheapest change, then the others that were tried. per: what `seconds` is of. */
 static void changes(const job *j, const lm_changes *s, const char *per, const char *key, double now) {
@@ -46,7 +56,8 @@ static void changes(const job *j, const lm_changes *s, const char *per, const ch
     if (s->best < 0) lm_cli_say(j->cli, "it does not fit, and no change that was tried makes it fit:");
     else {
         const lm_change *c = &s->c[s->best];
-        lm_cli_say(j->cli, "it does not fit; the cheapest change that does: %s → %s, %s %s (%+.0f %%; gives up: %s)", c->what, B(j, (double)c->peak), lm_cli_time(a, c->seconds), per, 100 * (c->seconds / now - 1), c->gives_up);
+        lm_cli_say(j->cli, "it does not fit; the cheapest change that does: %s → %s, %s %s (%+.0f %%; gives up: %s)", c->what,
+                   B(j, (double)c->peak), lm_cli_time(a, c->seconds), per, 100 * (c->seconds / now - 1), c->gives_up);
         lm_str_puts(o, ", \"change\": "); lm_str_json(o, c->what, strlen(c->what));
         lm_str_printf(o, ", \"change_peak\": %zu, \"change_%s\": %.6g", c->peak, key, c->seconds);
     }
@@ -54,7 +65,9 @@ static void changes(const job *j, const lm_changes *s, const char *per, const ch
     lm_str_puts(o, ", \"changes\": [");
     for (int i = 0; i < s->n; i++) {
         const lm_change *c = &s->c[i];
-        if (i != s->best) lm_cli_say(j->cli, "  %-60s %10s  %s %s  %s; gives up: %s", c->what, B(j, (double)c->peak), lm_cli_time(a, c->seconds), per, c->fits ? "fits" : "does not fit", c->gives_up);
+        if (i != s->best)
+            lm_cli_say(j->cli, "  %-60s %10s  %s %s  %s; gives up: %s", c->what, B(j, (double)c->peak), lm_cli_time(a, c->seconds), per,
+                       c->fits ? "fits" : "does not fit", c->gives_up);
         lm_str_puts(o, i ? ", {\"change\": " : "{\"change\": "); lm_str_json(o, c->what, strlen(c->what));
         lm_str_puts(o, ", \"gives_up\": "); lm_str_json(o, c->gives_up, strlen(c->gives_up));
         lm_str_printf(o, ", \"peak\": %zu, \"%s\": %.6g, \"fits\": %s}", c->peak, key, c->seconds, c->fits ? "true" : "false");
@@ -70,13 +83,32 @@ static void on_event(void *ud, const lm_run_event *e) {
     lm_need_of_trainer(d->j->cli->ctx, &d->j->m, e->trainer, d->c->train.batch * d->c->data.seq, e->accum, micro, d->base, &d->n);
     if (d->peak > d->n.peak) d->n.peak = d->peak;
     d->have = true;
-    if (d->j->o->print) { lm_plan_print(lm_trainer_accumulate_plan(e->trainer), &d->steps); lm_plan_print(lm_trainer_update_plan(e->trainer), &d->steps); }
+    if (d->j->o->print) {
+        lm_plan_print(lm_trainer_accumulate_plan(e->trainer), &d->steps);
+        lm_plan_print(lm_trainer_update_plan(e->trainer), &d->steps);
+    }
 }
 static lm_trainer_opts trainer_opts(const lm_run_cfg *c, int64_t micro) {
-    return (lm_trainer_opts){ .batch = micro, .seq = c->data.seq, .mm = c->train.dtype ? LM_BF16 : LM_F32, .recompute = (int)c->train.recompute, .memory_budget = c->train.memory_budget,
-        .optim = { .name = c->optim.name, .lr = c->optim.lr, .beta1 = c->optim.beta1, .beta2 = c->optim.beta2, .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .clip = c->optim.clip,
-                   .muon_lr = c->optim.muon_lr, .muon_momentum = c->optim.muon_momentum, .muon_weight_decay = c->optim.muon_weight_decay, .muon_steps = (int)c->optim.muon_steps },
-        .label_smoothing = c->train.label_smoothing, .z_loss = c->train.z_loss, .dropout = c->train.dropout, .seed = (uint64_t)c->train.seed };
+    return (lm_trainer_opts){ .batch = micro,
+                              .seq = c->data.seq,
+                              .mm = c->train.dtype ? LM_BF16 : LM_F32,
+                              .recompute = (int)c->train.recompute,
+                              .memory_budget = c->train.memory_budget,
+                              .optim = { .name = c->optim.name,
+                                         .lr = c->optim.lr,
+                                         .beta1 = c->optim.beta1,
+                                         .beta2 = c->optim.beta2,
+                                         .eps = c->optim.eps,
+                                         .weight_decay = c->optim.weight_decay,
+                                         .clip = c->optim.clip,
+                                         .muon_lr = c->optim.muon_lr,
+                                         .muon_momentum = c->optim.muon_momentum,
+                                         .muon_weight_decay = c->optim.muon_weight_decay,
+                                         .muon_steps = (int)c->optim.muon_steps },
+                              .label_smoothing = c->train.label_smoothing,
+                              .z_loss = c->train.z_loss,
+                              .dropout = c->train.dropout,
+                              .seed = (uint64_t)c->train.seed };
 }
 static lm_err model_of(job *j, const lm_run_cfg *c, lm_cfg *m) {
     lm_ctx *ctx = j->cli->ctx;
@@ -102,15 +134,23 @@ static lm_err plan_train(job *j) {
     int64_t micro = c.train.micro_batch ? c.train.micro_batch : c.train.batch;
     if (c.data.path) {                                              /* the data decide the vocabulary and what the process holds already */
         lm_err e = lm_train_run(cli->ctx, &c, &(lm_run_opts){ .dry = true, .event = on_event, .ud = &d, .stop = cli->stop });
-        if (e == LM_E_NOMEM && c.train.memory_budget && !d.have) { c.train.memory_budget = 0; e = lm_train_run(cli->ctx, &c, &(lm_run_opts){ .dry = true, .event = on_event, .ud = &d, .stop = cli->stop }); }
+        if (e == LM_E_NOMEM && c.train.memory_budget && !d.have) {
+            c.train.memory_budget = 0;
+            e = lm_train_run(cli->ctx, &c, &(lm_run_opts){ .dry = true, .event = on_event, .ud = &d, .stop = cli->stop });
+        }
         if (e) { lm_str_free(&d.steps); return e; }
     } else {
         LM_TRY(model_of(j, &c, &model));
-        if (c.train.batch % micro) return lm_fail(cli->ctx, LM_E_CONFIG, "train.micro_batch = %lld does not divide train.batch = %lld", (long long)micro, (long long)c.train.batch);
+        if (c.train.batch % micro)
+            return lm_fail(cli->ctx, LM_E_CONFIG, "train.micro_batch = %lld does not divide train.batch = %lld", (long long)micro,
+                           (long long)c.train.batch);
         lm_trainer_opts o = trainer_opts(&c, micro);
         d.base = lm_rss_now();
         lm_err e = lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, d.base, &d.n);
-        if (e == LM_E_NOMEM && o.memory_budget) { o.memory_budget = c.train.memory_budget = 0; e = lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, d.base, &d.n); }
+        if (e == LM_E_NOMEM && o.memory_budget) {
+            o.memory_budget = c.train.memory_budget = 0;
+            e = lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, d.base, &d.n);
+        }
         LM_TRY(e);
     }
     lm_str_puts(&j->json, "{\"kind\": \"training\", ");
@@ -132,18 +172,30 @@ static lm_err plan_train(job *j) {
 
 /* ---- serving -------------------------------------------------------------------------------------------------------------------------------- */
 static void serve_json(lm_str *s, const lm_serve_need *n, size_t have) {
-    lm_str_printf(s, "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"kv\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": %lld, \"flops_per_token\": %.6g, \"prefill_tok_s\": %.6g, "
-                     "\"decode_tok_s\": %.6g, \"prefill_roofline_tok_s\": %.6g, \"decode_roofline_tok_s\": %.6g, \"available\": %zu, \"fits\": %s", (long long)n->n_params, n->weights, n->kv, n->scratch, n->base, n->peak, (long long)n->context, n->flops, 1 / n->prefill_s,
-                  1 / n->decode_s, 1 / n->prefill_roof, 1 / n->decode_roof, have, n->peak <= have ? "true" : "false");
+    lm_str_printf(
+        s,
+        "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"kv\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": "
+        "%lld, \"flops_per_token\": %.6g, \"prefill_tok_s\": %.6g, "
+        "\"decode_tok_s\": %.6g, \"prefill_roofline_tok_s\": %.6g, \"decode_roofline_tok_s\": %.6g, \"available\": %zu, \"fits\": %s",
+        (long long)n->n_params, n->weights, n->kv, n->scratch, n->base, n->peak, (long long)n->context, n->flops, 1 / n->prefill_s,
+        1 / n->decode_s, 1 / n->prefill_roof, 1 / n->decode_roof, have, n->peak <= have ? "true" : "false");
 }
 static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quant *stored_quant) {
     lm_cli *cli = j->cli;
     const opts *o = j->o;
-    lm_serve_opts so = { .dtype = stored, .quant = stored_quant, .kv = !strcmp(o->kv, "bf16") ? LM_BF16 : LM_F32, .context = o->ctx ? o->ctx : lm_min64(c->max_pos, 4096) };
+    lm_serve_opts so = { .dtype = stored,
+                         .quant = stored_quant,
+                         .kv = !strcmp(o->kv, "bf16") ? LM_BF16 : LM_F32,
+                         .context = o->ctx ? o->ctx : lm_min64(c->max_pos, 4096) };
     if (strcmp(o->kv, "bf16") && strcmp(o->kv, "f32")) return lm_fail(cli->ctx, LM_E_CONFIG, "--kv %s: f32 and bf16 are known", o->kv);
-    if (!strcmp(o->dtype, "f32")) { so.dtype = LM_F32; so.quant = NULL; }
-    else if (!strcmp(o->dtype, "bf16")) { so.dtype = LM_BF16; so.quant = NULL; }
-    else if (strcmp(o->dtype, "auto") && !(so.quant = lm_quant_by_name(o->dtype))) return lm_fail(cli->ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16 and quantized formats such as Q8_0 are known", o->dtype);
+    if (!strcmp(o->dtype, "f32")) {
+        so.dtype = LM_F32;
+        so.quant = NULL;
+    } else if (!strcmp(o->dtype, "bf16")) {
+        so.dtype = LM_BF16;
+        so.quant = NULL;
+    } else if (strcmp(o->dtype, "auto") && !(so.quant = lm_quant_by_name(o->dtype)))
+        return lm_fail(cli->ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16 and quantized formats such as Q8_0 are known", o->dtype);
     const size_t base = lm_rss_now();
     lm_serve_need n;
     LM_TRY(lm_need_serve(cli->ctx, &j->m, c, &so, base, &n));
@@ -158,21 +210,31 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quan
     lm_str_puts(&j->json, "{\"kind\": \"model\", ");
     serve_json(&j->json, &n, j->have);
     lm_changes f;
-    if (n.peak > j->have) { LM_TRY(lm_fit_serve(cli->ctx, cli->a, &j->m, c, &so, base, j->have, &f)); changes(j, &f, "a token", "decode_s", n.decode_s); } else lm_cli_say(cli, "it fits");
-    const lm_trainer_opts to = { .batch = o->batch ? o->batch : 1, .seq = lm_min64(so.context, 512), .mm = LM_BF16, .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } };
+    if (n.peak > j->have) {
+        LM_TRY(lm_fit_serve(cli->ctx, cli->a, &j->m, c, &so, base, j->have, &f));
+        changes(j, &f, "a token", "decode_s", n.decode_s);
+    } else lm_cli_say(cli, "it fits");
+    const lm_trainer_opts to = { .batch = o->batch ? o->batch : 1,
+                                 .seq = lm_min64(so.context, 512),
+                                 .mm = LM_BF16,
+                                 .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } };
     lm_train_need t;
     LM_TRY(lm_need_train(cli->ctx, &j->m, c, &to, 1, base, &t));
     lm_str_puts(&j->json, ", \"training\": {");
     train_json(&j->json, &t, j->have);
     train_text(j, &t);
-    if (t.peak > j->have) { LM_TRY(lm_fit_train(cli->ctx, cli->a, &j->m, c, &to, 1, base, j->have, &f)); changes(j, &f, "a step", "step_s", t.seconds); } else lm_cli_say(cli, "it fits");
+    if (t.peak > j->have) {
+        LM_TRY(lm_fit_train(cli->ctx, cli->a, &j->m, c, &to, 1, base, j->have, &f));
+        changes(j, &f, "a step", "step_s", t.seconds);
+    } else lm_cli_say(cli, "it fits");
     lm_str_puts(&j->json, "}}");
     return LM_OK;
 }
 static bool ends(const char *s, const char *tail) { size_t a = strlen(s), b = strlen(tail); return a >= b && !strcmp(s + a - b, tail); }
 static lm_err run(lm_cli *cli) {
     job j = { .cli = cli, .o = cli->opts, .json = { .ctx = cli->ctx } };
-    if (!cli->pos.n) return lm_fail(cli->ctx, LM_E_CONFIG, "wanted a training configuration, key=value settings, a model, or a shape such as llama-1b");
+    if (!cli->pos.n)
+        return lm_fail(cli->ctx, LM_E_CONFIG, "wanted a training configuration, key=value settings, a model, or a shape such as llama-1b");
     LM_TRY(lm_cmd_machine(cli, false, &j.m));
     j.have = j.o->memory ? (size_t)j.o->memory : lm_memory_available();
     const char *what = cli->pos.v[0];
@@ -188,7 +250,12 @@ static lm_err run(lm_cli *cli) {
             lm_weights *w;
             if ((err = lm_weights_open(&w, cli->ctx, what))) return err;
             lm_dtype d = LM_BF16; const lm_quant *q = NULL;
-            for (int i = 0; i < lm_weights_count(w); i++) { lm_weight_info k; lm_weights_info(w, i, &k); if (k.rank == 2 && k.dtype != LM_BF16 && k.dtype != LM_QUANT) d = LM_F32; if (k.quant && k.quant->from_float) q = k.quant; }
+            for (int i = 0; i < lm_weights_count(w); i++) {
+                lm_weight_info k;
+                lm_weights_info(w, i, &k);
+                if (k.rank == 2 && k.dtype != LM_BF16 && k.dtype != LM_QUANT) d = LM_F32;
+                if (k.quant && k.quant->from_float) q = k.quant;
+            }
             c = *lm_weights_cfg(w);
             err = plan_model(&j, &c, d, q);
             lm_weights_close(w);
@@ -198,7 +265,16 @@ static lm_err run(lm_cli *cli) {
     lm_str_free(&j.json);
     return err;
 }
-const lm_cmd lm_cmd_plan = { .name = "plan", .summary = "what a run or model will take on this machine, and whether it fits", .usage = "CONFIG.yaml [key=value …] | MODEL | SHAPE",
-    .details = "Nothing is allocated for the model: headers and configuration are enough. Times come from how fast this machine runs this program's kernels, measured once; the roofline beside them from its ceilings (docs/benchmarks/plan.md). What does not fit is told with the cheapest change that does, and the others tried.\n"
+const lm_cmd lm_cmd_plan = {
+    .name = "plan",
+    .summary = "what a run or model will take on this machine, and whether it fits",
+    .usage = "CONFIG.yaml [key=value …] | MODEL | SHAPE",
+    .details = "Nothing is allocated for the model: headers and configuration are enough. Times come from how fast this machine runs this "
+               "program's kernels, measured once; the roofline beside them from its ceilings (docs/benchmarks/plan.md). What does not fit "
+               "is told with the cheapest change that does, and the others tried.\n"
                "Shapes: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b.",
-    .opts = rows, .opts_bytes = sizeof(opts), .settings = true, .run = run };
+    .opts = rows,
+    .opts_bytes = sizeof(opts),
+    .settings = true,
+    .run = run
+};

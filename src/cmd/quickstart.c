@@ -1,7 +1,7 @@
 /* quickstart.c — `loam quickstart`: the whole program in a few minutes, by the commands that a user types; each is printed before it runs.
  *
- * The commands run as children of this one (the program's own file, /proc/self/exe). Training is killed for real, with SIGKILL, when the metrics file says that half of the steps are
- * done. What is measured comes from the children's --json or from the files they leave. */
+ * The commands run as children of this one (the program's own file, /proc/self/exe). Training is killed for real, with SIGKILL, when the
+ * metrics file says that half of the steps are done. What is measured comes from the children's --json or from the files they leave. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,9 +25,11 @@ typedef struct { lm_cli_common common; const char *out; int64_t seconds, prompt_
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_INT, "seconds", offsetof(opts, seconds), "60", 5, 86400, NULL, "N", "how long the model trains, about" },
-    { LM_OPT_STR, "out", offsetof(opts, out), "loam-quickstart", 0, 0, NULL, "DIR", "folder for everything; one from an earlier quickstart is replaced" },
+    { LM_OPT_STR, "out", offsetof(opts, out), "loam-quickstart", 0, 0, NULL, "DIR",
+      "folder for everything; one from an earlier quickstart is replaced" },
     { LM_OPT_INT, "tokens", offsetof(opts, prompt_tokens), "120", 1, 4096, NULL, "N", "length of the text that is written at the end" },
-    LM_OPT_ROW_END };
+    LM_OPT_ROW_END
+};
 enum { SHORT = 30, MAX_TEXT = 48 << 20, MIN_TEXT = 20000 };
 typedef struct { lm_cli *cli; const opts *o; const char *exe, *dir, *threads; double t0; size_t text, held; lm_machine m; lm_str json; } show;
 
@@ -100,7 +102,10 @@ static double number(show *s, const lm_str *text, const char *name, const char *
     double v = NAN;
     if (lm_json_parse(s->cli->ctx, "the answer", text->p ? text->p : "", text->n, 0, &j)) return NAN;
     json_t *o = j;
-    for (size_t i = 0; name && i < json_array_size(j); i++) { const char *n = json_string_value(json_object_get(json_array_get(j, i), "name")); if (n && !strcmp(n, name)) o = json_array_get(j, i); }
+    for (size_t i = 0; name && i < json_array_size(j); i++) {
+        const char *n = json_string_value(json_object_get(json_array_get(j, i), "name"));
+        if (n && !strcmp(n, name)) o = json_array_get(j, i);
+    }
     json_t *x = json_object_get(o, key);
     if (json_is_number(x)) v = json_number_value(x);
     lm_json_free(j);
@@ -165,7 +170,8 @@ static lm_err prepare_text(show *s, const char *given) {
     lm_err err;
     if (given) { gather g = { ctx, &text }; err = lm_docs_each(ctx, given, "text", take, &g); }
     else { char *p; size_t n; if (!(err = lm_cmd_corpus(ctx, &p, &n))) { lm_str_add(&text, p, n); lm_free(ctx, p); err = lm_str_err(&text); } }
-    if (!err && text.n < MIN_TEXT) err = lm_fail(ctx, LM_E_DATA, "%s has %zu bytes of text; a model wants at least %d to learn from", given, text.n, MIN_TEXT);
+    if (!err && text.n < MIN_TEXT)
+        err = lm_fail(ctx, LM_E_DATA, "%s has %zu bytes of text; a model wants at least %d to learn from", given, text.n, MIN_TEXT);
     char *a = lm_arena_printf(s->cli->a, "%s/train.txt", s->dir), *b = lm_arena_printf(s->cli->a, "%s/held-out.txt", s->dir);
     if (!err && (!a || !b)) err = LM_E_NOMEM;
     if (!err) {
@@ -179,7 +185,8 @@ static lm_err prepare_text(show *s, const char *given) {
     lm_str_free(&text);
     return err;
 }
-/* Bits per byte of `xz -9e` on the held-out bytes: by liblzma, which is on every Debian. 0: not here. with: the training text goes before, and only what it adds counts. */
+/* Bits per byte of `xz -9e` on the held-out bytes: by liblzma, which is on every Debian. 0: not here. with: the training text goes before,
+ * and only what it adds counts. */
 static double xz_bits(show *s, bool with) {
     typedef int easy_fn(uint32_t, int, const void *, const uint8_t *, size_t, uint8_t *, size_t *, size_t);
     void *lib = dlopen("liblzma.so.5", RTLD_NOW | RTLD_LOCAL);
@@ -194,7 +201,9 @@ static double xz_bits(show *s, bool with) {
         bool ok = in && out;
         if (ok) {
             memcpy(in, a, na); memcpy(in + na, b, nb);
-            if (with) ok = !f.f(preset, 4, NULL, in, na, out, &before, na + nb + 65536) && !f.f(preset, 4, NULL, in, na + nb, out, &all, na + nb + 65536);
+            if (with)
+                ok = !f.f(preset, 4, NULL, in, na, out, &before, na + nb + 65536) &&
+                     !f.f(preset, 4, NULL, in, na + nb, out, &all, na + nb + 65536);
             else ok = !f.f(preset, 4, NULL, in + na, nb, out, &all, na + nb + 65536);
         }
         if (ok) bits = 8.0 * (double)(all - before) / (double)nb;
@@ -217,16 +226,30 @@ static lm_err machine(show *s) {
     for (int i = 0; i < LM_COUNT(shape); i++) {
         lm_cfg c;
         LM_TRY(lm_shape_cfg(s->cli->ctx, shape[i], &c));
-        static const struct { const char *name; lm_dtype d; const char *q; } kind[] = { { "bf16", LM_BF16, NULL }, { "Q8_0", LM_F32, "Q8_0" }, { "Q4_0", LM_F32, "Q4_0" } };
+        static const struct {
+            const char *name;
+            lm_dtype d;
+            const char *q;
+        } kind[] = { { "bf16", LM_BF16, NULL }, { "Q8_0", LM_F32, "Q8_0" }, { "Q4_0", LM_F32, "Q4_0" } };
         for (int k = 0; k < LM_COUNT(kind); k++) {
             lm_serve_need n;
-            LM_TRY(lm_need_serve(s->cli->ctx, &s->m, &c, &(lm_serve_opts){ .dtype = kind[k].d, .quant = kind[k].q ? lm_quant_by_name(kind[k].q) : NULL, .kv = LM_BF16, .context = 2048 }, base, &n));
-            lm_cli_say(s->cli, "  serve %-9s %-5s %9s  prompt %7.1f tok/s  writes %6.1f tok/s  %s", shape[i], kind[k].name, lm_cli_bytes(a, (double)n.peak), 1 / n.prefill_s, 1 / n.decode_s, n.peak <= have ? "fits" : "does not fit");
+            LM_TRY(lm_need_serve(
+                s->cli->ctx, &s->m, &c,
+                &(lm_serve_opts){
+                    .dtype = kind[k].d, .quant = kind[k].q ? lm_quant_by_name(kind[k].q) : NULL, .kv = LM_BF16, .context = 2048 },
+                base, &n));
+            lm_cli_say(s->cli, "  serve %-9s %-5s %9s  prompt %7.1f tok/s  writes %6.1f tok/s  %s", shape[i], kind[k].name,
+                       lm_cli_bytes(a, (double)n.peak), 1 / n.prefill_s, 1 / n.decode_s, n.peak <= have ? "fits" : "does not fit");
         }
-        const lm_trainer_opts t = { .batch = 1, .seq = 512, .mm = LM_BF16, .recompute = 1 + (int)c.n_layer, .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } };
+        const lm_trainer_opts t = { .batch = 1,
+                                    .seq = 512,
+                                    .mm = LM_BF16,
+                                    .recompute = 1 + (int)c.n_layer,
+                                    .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } };
         lm_train_need n;
         LM_TRY(lm_need_train(s->cli->ctx, &s->m, &c, &t, 1, base, &n));
-        lm_cli_say(s->cli, "  train %-9s bf16  %9s  %7.1f tok/s, everything recomputed                %s", shape[i], lm_cli_bytes(a, (double)n.peak), (double)n.tokens / n.seconds, n.peak <= have ? "fits" : "does not fit");
+        lm_cli_say(s->cli, "  train %-9s bf16  %9s  %7.1f tok/s, everything recomputed                %s", shape[i],
+                   lm_cli_bytes(a, (double)n.peak), (double)n.tokens / n.seconds, n.peak <= have ? "fits" : "does not fit");
     }
     return LM_OK;
 }
@@ -235,8 +258,11 @@ static lm_err write_config(show *s, bool bf16) {
     char *path = lm_arena_printf(s->cli->a, "%s/run.yaml", s->dir);
     lm_str_puts(&y, "# A small Llama-style model; `loam train --print-config` shows every key.\ndata:\n  path: ");
     lm_str_printf(&y, "%s/train.txt\n  val_path: %s/held-out.txt\n  seq: 256\ntokenizer:\n  path: %s/tokenizer\n", s->dir, s->dir, s->dir);
-    lm_str_printf(&y, "model:\n  d: 128\n  n_layer: 4\n  n_head: 2\n  d_ff: 384\n  max_pos: 1024\ntrain:\n  batch: 4\n  dtype: %s\n  val_every: 0\n  checkpoint_every: 25\n  log_every: 1\n  seed: 1\n"
-                      "optim:\n  name: muon\n  lr: 0.006\n  muon_lr: 0.03\n  warmup: 10\n  min_lr: 0.05\n  muon_weight_decay: 0.01\n", bf16 ? "bf16" : "f32");
+    lm_str_printf(&y,
+                  "model:\n  d: 128\n  n_layer: 4\n  n_head: 2\n  d_ff: 384\n  max_pos: 1024\ntrain:\n  batch: 4\n  dtype: %s\n  "
+                  "val_every: 0\n  checkpoint_every: 25\n  log_every: 1\n  seed: 1\n"
+                  "optim:\n  name: muon\n  lr: 0.006\n  muon_lr: 0.03\n  warmup: 10\n  min_lr: 0.05\n  muon_weight_decay: 0.01\n",
+                  bf16 ? "bf16" : "f32");
     lm_err err = path ? lm_str_err(&y) : LM_E_NOMEM;
     if (!err) err = lm_file_write_atomic(s->cli->ctx, path, y.p, y.n);
     lm_str_free(&y);
@@ -302,8 +328,10 @@ static lm_err perform(show *s) {
 
     int64_t steps = (int64_t)((double)s->o->seconds / (step_s > 0 ? step_s : 0.1));
     steps = steps < 2 * SHORT ? 2 * SHORT : steps > 20000 ? 20000 : steps;
-    title(s, lm_arena_printf(a, "7. Training for about %lld seconds: %lld steps; killed halfway, and resumed", (long long)s->o->seconds, (long long)steps));
-    char *run = lm_arena_printf(a, "%s/model", s->dir), *line = lm_arena_printf(a, "train %s/run.yaml out=%s/model train.steps=%lld", s->dir, s->dir, (long long)steps);
+    title(s, lm_arena_printf(a, "7. Training for about %lld seconds: %lld steps; killed halfway, and resumed", (long long)s->o->seconds,
+                             (long long)steps));
+    char *run = lm_arena_printf(a, "%s/model", s->dir),
+         *line = lm_arena_printf(a, "train %s/run.yaml out=%s/model train.steps=%lld", s->dir, s->dir, (long long)steps);
     if (!run || !line) { err = LM_E_NOMEM; goto done; }
     LM_GOTO(killed_run(s, run, line, steps / 2, &at), done);
     lm_cli_say(s->cli, "(SIGKILL at step %lld)", (long long)at);
@@ -316,15 +344,20 @@ static lm_err perform(show *s) {
     lm_str_clear(&ans);
     const double xz = xz_bits(s, false), xz_with = xz > 0 ? xz_bits(s, true) : 0;
     lm_cli_say(s->cli, "held-out text (%s): %.4f bits per byte before training, %.4f after", lm_cli_bytes(a, (double)s->held), before, after);
-    if (xz > 0) lm_cli_say(s->cli, "`xz -9e` on the same bytes: %.4f; with the training text before them: %.4f. %s", xz, xz_with,
-                           after < xz && after < xz_with ? "The model predicts them better than both." : after < xz ? "The model is between the two." : "xz is still better: a minute is short, try --seconds 600.");
+    if (xz > 0)
+        lm_cli_say(s->cli, "`xz -9e` on the same bytes: %.4f; with the training text before them: %.4f. %s", xz, xz_with,
+                   after < xz && after < xz_with ? "The model predicts them better than both."
+                   : after < xz                  ? "The model is between the two."
+                                                 : "xz is still better: a minute is short, try --seconds 600.");
     else lm_cli_say(s->cli, "liblzma is not on this machine, so there is no `xz -9e` to compare with");
 
     title(s, "9. An 8-bit copy");
     LM_GOTO(run_line(s, &ans, "convert %s/model %s/model-q8.gguf --dtype Q8_0 --json", s->dir, s->dir), done);
     const double q8 = number(s, &ans, NULL, "bytes");
     lm_str_clear(&ans);
-    LM_GOTO(run_line(s, &ans, "eval %s/model-q8.gguf --task perplexity --data %s/held-out.txt --window 256 --stride 192 --json", s->dir, s->dir), done);
+    LM_GOTO(run_line(s, &ans, "eval %s/model-q8.gguf --task perplexity --data %s/held-out.txt --window 256 --stride 192 --json", s->dir,
+                     s->dir),
+            done);
     const double q8_bpb = number(s, &ans, NULL, "bpb");
     lm_str_clear(&ans);
     LM_GOTO(run_line(s, &ans, "bench infer --model %s/model --prompt 256 --gen 128 --json", s->dir), done);
@@ -337,25 +370,35 @@ static lm_err perform(show *s) {
     lm_file *f;
     double full = 0;
     if (mp && !lm_file_open(&f, s->cli->ctx, mp)) { full = (double)lm_file_size(f); lm_file_close(f); }
-    lm_cli_say(s->cli, "  f32   %9s   prompt %8.0f tok/s   writes %7.0f tok/s   %.4f bits per byte\n  Q8_0  %9s   prompt %8.0f tok/s   writes %7.0f tok/s   %.4f bits per byte", lm_cli_bytes(a, full), f_pre, f_dec, after,
-               lm_cli_bytes(a, q8), q_pre, q_dec, q8_bpb);
+    lm_cli_say(s->cli,
+               "  f32   %9s   prompt %8.0f tok/s   writes %7.0f tok/s   %.4f bits per byte\n  Q8_0  %9s   prompt %8.0f tok/s   writes "
+               "%7.0f tok/s   %.4f bits per byte",
+               lm_cli_bytes(a, full), f_pre, f_dec, after, lm_cli_bytes(a, q8), q_pre, q_dec, q8_bpb);
 
     title(s, "10. It writes");
     LM_GOTO(run_line(s, NULL, "run %s/model --prompt \"The \" --max-tokens %lld --seed 7", s->dir, (long long)s->o->prompt_tokens), done);
 
     title(s, "11. Predicted and measured");
-    lm_cli_say(s->cli, "  a training step   %10s predicted   %10s measured (median)\n  peak memory       %10s predicted   %10s measured", lm_cli_time(a, plan_step), lm_cli_time(a, measured), lm_cli_bytes(a, plan_peak), lm_cli_bytes(a, rss));
+    lm_cli_say(s->cli, "  a training step   %10s predicted   %10s measured (median)\n  peak memory       %10s predicted   %10s measured",
+               lm_cli_time(a, plan_step), lm_cli_time(a, measured), lm_cli_bytes(a, plan_peak), lm_cli_bytes(a, rss));
     LM_GOTO(run_line(s, NULL, "report %s/model", s->dir), done);
-    lm_str_printf(&s->json, ", \"bpb_before\": %.6g, \"bpb_after\": %.6g, \"bpb_q8\": %.6g, \"xz_bpb\": %.6g, \"xz_with_text_bpb\": %.6g, \"steps\": %lld, \"predicted_step_s\": %.6g, \"step_s\": %.6g, \"predicted_peak\": %.0f, "
-                  "\"rss\": %.0f, \"bytes\": %.0f, \"bytes_q8\": %.0f, \"decode_tok_s\": %.6g, \"decode_tok_s_q8\": %.6g", before, after, q8_bpb, xz, xz_with, (long long)steps, plan_step, measured, plan_peak, rss, full, q8, f_dec, q_dec);
+    lm_str_printf(&s->json,
+                  ", \"bpb_before\": %.6g, \"bpb_after\": %.6g, \"bpb_q8\": %.6g, \"xz_bpb\": %.6g, \"xz_with_text_bpb\": %.6g, \"steps\": "
+                  "%lld, \"predicted_step_s\": %.6g, \"step_s\": %.6g, \"predicted_peak\": %.0f, "
+                  "\"rss\": %.0f, \"bytes\": %.0f, \"bytes_q8\": %.0f, \"decode_tok_s\": %.6g, \"decode_tok_s_q8\": %.6g",
+                  before, after, q8_bpb, xz, xz_with, (long long)steps, plan_step, measured, plan_peak, rss, full, q8, f_dec, q_dec);
     lm_cli_say(s->cli, "\nDone in %s. Everything is in %s/. Next:", lm_cli_time(a, lm_now() - s->t0), s->dir);
-    const struct { const char *line, *what; } next[] = {
-        { "quickstart MY.txt", "the same with your text" }, { "train %s/run.yaml data.path=MY.txt out=my-run", "a run of your own; --resume continues it" },
-        { "run %s/model --prompt \"…\"", "write" }, { "run PATH/TO/MODEL --prompt \"…\"", "a Hugging Face folder or a GGUF file" },
-        { "plan PATH/TO/MODEL", "will it fit, and how fast will it be?" }, { "convert PATH/TO/MODEL small.gguf --dtype Q8_0", "make it smaller" } };
+    const struct { const char *line, *what;
+    } next[] = { { "quickstart MY.txt", "the same with your text" },
+                 { "train %s/run.yaml data.path=MY.txt out=my-run", "a run of your own; --resume continues it" },
+                 { "run %s/model --prompt \"…\"", "write" },
+                 { "run PATH/TO/MODEL --prompt \"…\"", "a Hugging Face folder or a GGUF file" },
+                 { "plan PATH/TO/MODEL", "will it fit, and how fast will it be?" },
+                 { "convert PATH/TO/MODEL small.gguf --dtype Q8_0", "make it smaller" } };
     for (int i = 0; i < LM_COUNT(next); i++) {
         const char *slot = strstr(next[i].line, "%s");
-        char *typed = slot ? lm_arena_printf(a, "%s %.*s%s%s", s->cli->program, (int)(slot - next[i].line), next[i].line, s->dir, slot + 2) : lm_arena_printf(a, "%s %s", s->cli->program, next[i].line);
+        char *typed = slot ? lm_arena_printf(a, "%s %.*s%s%s", s->cli->program, (int)(slot - next[i].line), next[i].line, s->dir, slot + 2)
+                           : lm_arena_printf(a, "%s %s", s->cli->program, next[i].line);
         int pad = typed ? 64 - (int)strlen(typed) : 0;
         if (typed && strstr(typed, "…")) pad += 2;                                     /* three bytes, one column */
         if (typed) lm_cli_say(s->cli, "  %s%*s%s", typed, pad > 2 ? pad : 2, "", next[i].what);
@@ -368,7 +411,9 @@ static lm_err folder(show *s) {
     char *mark = lm_arena_printf(s->cli->a, "%s/.quickstart", s->dir);
     if (!mark) return LM_E_NOMEM;
     if (lm_exists(s->dir)) {
-        if (!lm_exists(mark)) return lm_fail(s->cli->ctx, LM_E_CONFIG, "%s is there already and is not from an earlier quickstart; choose another folder with --out", s->dir);
+        if (!lm_exists(mark))
+            return lm_fail(s->cli->ctx, LM_E_CONFIG,
+                           "%s is there already and is not from an earlier quickstart; choose another folder with --out", s->dir);
         LM_TRY(lm_dir_remove(s->cli->ctx, s->dir));
     }
     LM_TRY(lm_dir_make(s->cli->ctx, s->dir));
@@ -378,7 +423,10 @@ static lm_err run(lm_cli *cli) {
     const opts *o = cli->opts;
     static char exe[4096];
     if (cli->pos.n > 1) return lm_cli_need(cli, 1, "one text, or none for the program's own");
-    for (const char *p = o->out; *p; p++) if (*p == ' ' || *p == '"') return lm_fail(cli->ctx, LM_E_CONFIG, "--out \"%s\": the folder's name is used in command lines here, so no blanks or quotes", o->out);
+    for (const char *p = o->out; *p; p++)
+        if (*p == ' ' || *p == '"')
+            return lm_fail(cli->ctx, LM_E_CONFIG, "--out \"%s\": the folder's name is used in command lines here, so no blanks or quotes",
+                           o->out);
     const ssize_t k = readlink("/proc/self/exe", exe, sizeof exe - 1);
     if (k <= 0) return lm_fail(cli->ctx, LM_E_UNSUPPORTED, "this program's own file cannot be found (/proc/self/exe)");
     exe[k] = 0;
@@ -387,7 +435,9 @@ static lm_err run(lm_cli *cli) {
     if (cli->pos.n && !lm_exists(cli->pos.v[0])) return lm_fail(cli->ctx, LM_E_NOTFOUND, "%s: there is no such file", cli->pos.v[0]);
     LM_TRY(folder(&s));
     LM_TRY(prepare_text(&s, cli->pos.n ? cli->pos.v[0] : NULL));
-    lm_cli_say(cli, "loam quickstart: %s; %s to learn from, %s held out", cli->pos.n ? cli->pos.v[0] : "the program's own sources and documentation", lm_cli_bytes(cli->a, (double)s.text), lm_cli_bytes(cli->a, (double)s.held));
+    lm_cli_say(cli, "loam quickstart: %s; %s to learn from, %s held out",
+               cli->pos.n ? cli->pos.v[0] : "the program's own sources and documentation", lm_cli_bytes(cli->a, (double)s.text),
+               lm_cli_bytes(cli->a, (double)s.held));
     lm_str_puts(&s.json, "{\"out\": "); lm_str_json(&s.json, o->out, strlen(o->out));
     lm_err err = perform(&s);
     lm_str_printf(&s.json, ", \"seconds\": %.1f}", lm_now() - s.t0);
@@ -395,7 +445,15 @@ static lm_err run(lm_cli *cli) {
     lm_str_free(&s.json);
     return err;
 }
-const lm_cmd lm_cmd_quickstart = { .name = "quickstart", .summary = "train a small model here, now, and see everything once", .usage = "[TEXT] [--seconds N] [--out DIR]",
-    .details = "Measures this machine, plans, trains a tokenizer and a small model on TEXT (default: the program's own sources and documentation), kills and resumes\n"
-               "itself, compares with xz, makes an 8-bit copy, writes some text. A few minutes; every command is printed as you would type it.",
-    .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+const lm_cmd lm_cmd_quickstart = {
+    .name = "quickstart",
+    .summary = "train a small model here, now, and see everything once",
+    .usage = "[TEXT] [--seconds N] [--out DIR]",
+    .details =
+        "Measures this machine, plans, trains a tokenizer and a small model on TEXT (default: the program's own sources and "
+        "documentation), kills and resumes\n"
+        "itself, compares with xz, makes an 8-bit copy, writes some text. A few minutes; every command is printed as you would type it.",
+    .opts = rows,
+    .opts_bytes = sizeof(opts),
+    .run = run
+};

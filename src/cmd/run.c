@@ -17,31 +17,37 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "max-tokens", offsetof(opts, max_tokens), "128", 1, 1 << 24, NULL, "N", "tokens to write at most" },
     { LM_OPT_INT, "n", offsetof(opts, n), "1", 1, 1024, NULL, "N", "texts from the one prompt, side by side" },
     { LM_OPT_INT, "context", offsetof(opts, context), "0", 0, 1 << 28, NULL, "N", "tokens of context; 0 = what the model states" },
-    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
+    { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
+      "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
     { LM_OPT_FLOAT, "temperature", offsetof(opts, temperature), "0.8", 0, 100, NULL, "X", "0 = always the most likely token" },
     { LM_OPT_INT, "top-k", offsetof(opts, top_k), "0", 0, 1 << 28, NULL, "N", "only the N most likely; 0 = off" },
     { LM_OPT_FLOAT, "top-p", offsetof(opts, top_p), "0.95", 0, 1, NULL, "X", "only the most likely with this sum; 1 = off" },
     { LM_OPT_FLOAT, "min-p", offsetof(opts, min_p), "0.05", 0, 1, NULL, "X", "only tokens this share as likely as the best; 0 = off" },
-    { LM_OPT_FLOAT, "repetition-penalty", offsetof(opts, repetition), "1", 0.01, 100, NULL, "X", "divides the logits of tokens seen; 1 = off" },
+    { LM_OPT_FLOAT, "repetition-penalty", offsetof(opts, repetition), "1", 0.01, 100, NULL, "X",
+      "divides the logits of tokens seen; 1 = off" },
     { LM_OPT_FLOAT, "presence-penalty", offsetof(opts, presence), "0", -100, 100, NULL, "X", "subtracted from tokens seen" },
     { LM_OPT_FLOAT, "frequency-penalty", offsetof(opts, frequency), "0", -100, 100, NULL, "X", "subtracted for each time seen" },
     { LM_OPT_INT, "penalty-window", offsetof(opts, window), "0", 0, 1 << 28, NULL, "N", "tokens the penalties look back at; 0 = all" },
-    { LM_OPT_STRLIST, "logit-bias", offsetof(opts, bias), NULL, 0, 0, NULL, "ID=X", "add X to a token's logit (may be repeated; -inf forbids)" },
+    { LM_OPT_STRLIST, "logit-bias", offsetof(opts, bias), NULL, 0, 0, NULL, "ID=X",
+      "add X to a token's logit (may be repeated; -inf forbids)" },
     { LM_OPT_INT, "seed", offsetof(opts, seed), "1", 0, 1ll << 62, NULL, "N", "decides every draw" },
     { LM_OPT_STRLIST, "stop", offsetof(opts, stop), NULL, 0, 0, NULL, "TEXT", "end before this text (may be repeated)" },
     { LM_OPT_BOOL, "ignore-eos", offsetof(opts, ignore_eos), "false", 0, 0, NULL, NULL, "go on past the end token" },
-    { LM_OPT_INT, "logprobs", offsetof(opts, logprobs), "-1", -1, 100, NULL, "N", "report log-probabilities, and those of the N best; -1 = none" },
+    { LM_OPT_INT, "logprobs", offsetof(opts, logprobs), "-1", -1, 100, NULL, "N",
+      "report log-probabilities, and those of the N best; -1 = none" },
     { LM_OPT_BOOL, "stats", offsetof(opts, stats), "false", 0, 0, NULL, NULL, "print rates at the end" },
-    LM_OPT_ROW_END };
+    LM_OPT_ROW_END
+};
 
 static lm_err parse_bias(lm_cli *cli, const opts *o, int32_t *id, float *x) {
     for (int i = 0; i < o->bias.n; i++) {
         char *end;
         const char *s = o->bias.v[i];
         long v = strtol(s, &end, 10);
-        if (end == s || (*end != '=' && *end != ':') || v < 0 || v > INT32_MAX) return lm_fail(cli->ctx, LM_E_CONFIG, "--logit-bias \"%s\": wanted ID=NUMBER", s);
+        if (end == s || (*end != '=' && *end != ':') || v < 0 || v > INT32_MAX)
+            return lm_fail(cli->ctx, LM_E_CONFIG, "--logit-bias \"%s\": wanted ID=NUMBER", s);
         const char *num = end + 1;
         x[i] = strtof(num, &end);
         if (end == num || *end) return lm_fail(cli->ctx, LM_E_CONFIG, "--logit-bias \"%s\": wanted ID=NUMBER", s);
@@ -49,7 +55,13 @@ static lm_err parse_bias(lm_cli *cli, const opts *o, int32_t *id, float *x) {
     }
     return LM_OK;
 }
-static int print_text(void *ud, int i, const char *p, size_t n) { (void)ud; (void)i; fwrite(p, 1, n, stdout); return fflush(stdout) || ferror(stdout); }      /* nobody reads any more: no reason to go on */
+/* nobody reads any more: no reason to go on */
+static int print_text(void *ud, int i, const char *p, size_t n) {
+    (void)ud;
+    (void)i;
+    fwrite(p, 1, n, stdout);
+    return fflush(stdout) || ferror(stdout);
+}
 static void number(lm_str *s, double v) { if (v > -1e30 && v < 1e30) lm_str_printf(s, "%.9g", v); else lm_str_puts(s, "null"); }
 static void one(lm_str *s, const loam_tokenizer *tok, const loam_text *t) {
     lm_str_puts(s, "\"tokens\": [");
@@ -67,7 +79,10 @@ static void one(lm_str *s, const loam_tokenizer *tok, const loam_text *t) {
         for (size_t k = i * (size_t)t->n_top; k < (i + 1) * (size_t)t->n_top; k++) {
             size_t len = 0; const char *piece = loam_token_text(tok, t->top_tokens[k], &len);
             lm_str_printf(s, "%s{\"id\": %d, \"text\": ", k % (size_t)t->n_top ? ", " : "", t->top_tokens[k]);
-            lm_str_json(s, piece ? piece : "", piece ? len : 0); lm_str_puts(s, ", \"logprob\": "); number(s, (double)t->top_logprobs[k]); lm_str_putc(s, '}');
+            lm_str_json(s, piece ? piece : "", piece ? len : 0);
+            lm_str_puts(s, ", \"logprob\": ");
+            number(s, (double)t->top_logprobs[k]);
+            lm_str_putc(s, '}');
         }
         lm_str_putc(s, ']');
     }
@@ -77,12 +92,14 @@ static lm_err result(lm_cli *cli, const opts *o, const loam_model *m, const loam
     const loam_tokenizer *tok = loam_model_tokenizer(m);
     size_t made = 0;
     for (int i = 0; i < (int)o->n; i++) made += t[i].n_tokens;
-    const double rate = t->decode_seconds > 0 ? (double)(made - (size_t)o->n) / t->decode_seconds : 0;      /* the first tokens belong to the prefill */
+    /* the first tokens belong to the prefill */
+    const double rate = t->decode_seconds > 0 ? (double)(made - (size_t)o->n) / t->decode_seconds : 0;
     if (!cli->json) {
         if (o->n == 1) putchar('\n');
         else for (int i = 0; i < (int)o->n; i++) { printf("[%d] %s", i + 1, prompt); fwrite(t[i].text, 1, t[i].bytes, stdout); putchar('\n'); }
-        if (o->stats) fprintf(stderr, "loaded in %s · prompt %lld tokens in %s · %zu tokens at %.1f tok/s\n", lm_cli_time(cli->a, load_s), (long long)t->prompt_tokens,
-                              lm_cli_time(cli->a, t->prefill_seconds), made, rate);
+        if (o->stats)
+            fprintf(stderr, "loaded in %s · prompt %lld tokens in %s · %zu tokens at %.1f tok/s\n", lm_cli_time(cli->a, load_s),
+                    (long long)t->prompt_tokens, lm_cli_time(cli->a, t->prefill_seconds), made, rate);
         return LM_OK;
     }
     lm_str s = { .ctx = cli->ctx };
@@ -92,8 +109,8 @@ static lm_err result(lm_cli *cli, const opts *o, const loam_model *m, const loam
         for (int i = 0; i < (int)o->n; i++) { lm_str_puts(&s, i ? ", {" : "{"); one(&s, tok, &t[i]); lm_str_putc(&s, '}'); }
         lm_str_puts(&s, "]");
     }
-    lm_str_printf(&s, ", \"prompt_tokens\": %lld, \"load_s\": %.4f, \"prefill_s\": %.4f, \"decode_s\": %.4f, \"decode_tok_s\": %.2f}", (long long)t->prompt_tokens, load_s, t->prefill_seconds,
-                  t->decode_seconds, rate);
+    lm_str_printf(&s, ", \"prompt_tokens\": %lld, \"load_s\": %.4f, \"prefill_s\": %.4f, \"decode_s\": %.4f, \"decode_tok_s\": %.2f}",
+                  (long long)t->prompt_tokens, load_s, t->prefill_seconds, t->decode_seconds, rate);
     lm_err err = lm_cli_result(cli, &s);
     lm_str_free(&s);
     return err;
@@ -121,13 +138,37 @@ static lm_err run(lm_cli *cli) {
     lm_err err;
     LM_GOTO(read_prompt(cli, o, &owned, &text, &n), done);
     double load_s = lm_now();
-    LM_GOTO((lm_err)loam_model_open(&m, &ctx, cli->pos.v[0], &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .context = o->context, .sessions = o->n, .device = o->device }), done);
+    LM_GOTO((lm_err)loam_model_open(&m, &ctx, cli->pos.v[0],
+                                    &(loam_model_options){ .size = sizeof(loam_model_options),
+                                                           .dtype = o->dtype,
+                                                           .kv = o->kv,
+                                                           .context = o->context,
+                                                           .sessions = o->n,
+                                                           .device = o->device }),
+            done);
     load_s = lm_now() - load_s;
     const bool stream = !cli->json && o->n == 1;
-    const loam_generate_options go = { .size = sizeof go, .max_tokens = o->max_tokens, .temperature = o->temperature, .top_p = o->top_p, .min_p = o->min_p, .repetition_penalty = o->repetition,
-        .top_k = o->top_k, .seed = (uint64_t)o->seed, .stop = o->stop.v, .n_stop = o->stop.n, .on_text = stream ? print_text : NULL, .n = (int)o->n, .presence_penalty = o->presence,
-        .frequency_penalty = o->frequency, .penalty_window = o->window, .bias_ids = bias_id, .biases = bias, .n_bias = o->bias.n, .ignore_eos = o->ignore_eos, .logprobs = (int)o->logprobs + 1,
-        .cancel = cli->stop };
+    const loam_generate_options go = { .size = sizeof go,
+                                       .max_tokens = o->max_tokens,
+                                       .temperature = o->temperature,
+                                       .top_p = o->top_p,
+                                       .min_p = o->min_p,
+                                       .repetition_penalty = o->repetition,
+                                       .top_k = o->top_k,
+                                       .seed = (uint64_t)o->seed,
+                                       .stop = o->stop.v,
+                                       .n_stop = o->stop.n,
+                                       .on_text = stream ? print_text : NULL,
+                                       .n = (int)o->n,
+                                       .presence_penalty = o->presence,
+                                       .frequency_penalty = o->frequency,
+                                       .penalty_window = o->window,
+                                       .bias_ids = bias_id,
+                                       .biases = bias,
+                                       .n_bias = o->bias.n,
+                                       .ignore_eos = o->ignore_eos,
+                                       .logprobs = (int)o->logprobs + 1,
+                                       .cancel = cli->stop };
     if (stream) { fwrite(text, 1, n, stdout); fflush(stdout); }
     LM_GOTO((lm_err)loam_generate(m, text, n, &go, texts), done);
     err = result(cli, o, m, texts, text, load_s);
@@ -137,6 +178,11 @@ done:
     lm_free(cli->ctx, owned); loam_model_free(m);
     return err;
 }
-const lm_cmd lm_cmd_run = { .name = "run", .summary = "write text with a model", .usage = "MODEL [--prompt TEXT] [options]",
-    .details = "MODEL is a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it. The same seed gives the same text.",
-    .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+const lm_cmd lm_cmd_run = { .name = "run",
+                            .summary = "write text with a model",
+                            .usage = "MODEL [--prompt TEXT] [options]",
+                            .details = "MODEL is a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside "
+                                       "it. The same seed gives the same text.",
+                            .opts = rows,
+                            .opts_bytes = sizeof(opts),
+                            .run = run };

@@ -8,12 +8,16 @@ typedef struct { lm_cli_common common; const char *data, *out; int64_t vocab; bo
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_BOOL, "plain", offsetof(opts, plain), "false", 0, 0, NULL, NULL, "encode: no BOS or EOS, whatever the tokenizer states" },
-    { LM_OPT_BOOL, "special", offsetof(opts, special_text), "false", 0, 0, NULL, NULL, "encode: names of special tokens in the text mean those tokens; decode: write special tokens out" },
-    { LM_OPT_BOOL, "raw", offsetof(opts, raw), "false", 0, 0, NULL, NULL, "encode: take bytes that are not UTF-8 as bytes instead of refusing them" },
-    { LM_OPT_STR, "data", offsetof(opts, data), NULL, 0, 0, NULL, "PATH", "train: text or JSONL (packed or not), or a folder of such files" },
+    { LM_OPT_BOOL, "special", offsetof(opts, special_text), "false", 0, 0, NULL, NULL,
+      "encode: names of special tokens in the text mean those tokens; decode: write special tokens out" },
+    { LM_OPT_BOOL, "raw", offsetof(opts, raw), "false", 0, 0, NULL, NULL,
+      "encode: take bytes that are not UTF-8 as bytes instead of refusing them" },
+    { LM_OPT_STR, "data", offsetof(opts, data), NULL, 0, 0, NULL, "PATH",
+      "train: text or JSONL (packed or not), or a folder of such files" },
     { LM_OPT_INT, "vocab", offsetof(opts, vocab), "2048", 257, 1 << 20, NULL, "N", "train: vocabulary size" },
     { LM_OPT_STR, "out", offsetof(opts, out), NULL, 0, 0, NULL, "DIR", "train: folder for tokenizer.json and tokenizer_config.json" },
-    LM_OPT_ROW_END };
+    LM_OPT_ROW_END
+};
 enum { MAX_TEXT = 1 << 30 };
 
 static lm_err encode(lm_cli *cli, const opts *o) {
@@ -80,7 +84,9 @@ static lm_err train(lm_cli *cli, const opts *o) {
         t = lm_now() - t;
         lm_cli_say(cli, "%s/tokenizer.json: %d ids, %s", o->out, lm_tok_vocab(tok), lm_cli_time(cli->a, t));
         lm_str s = { .ctx = cli->ctx };
-        lm_str_puts(&s, "{\"out\": "); lm_str_json(&s, o->out, strlen(o->out)); lm_str_printf(&s, ", \"vocab\": %d, \"seconds\": %.3f}", lm_tok_vocab(tok), t);
+        lm_str_puts(&s, "{\"out\": ");
+        lm_str_json(&s, o->out, strlen(o->out));
+        lm_str_printf(&s, ", \"vocab\": %d, \"seconds\": %.3f}", lm_tok_vocab(tok), t);
         err = lm_cli_result(cli, &s);
         lm_str_free(&s);
     }
@@ -104,20 +110,31 @@ static lm_err info(lm_cli *cli, const opts *o) {
     lm_str s = { .ctx = cli->ctx };
     lm_str_printf(&s, "{\"kind\": \"%s\", \"vocab\": %d, \"bos\": %d, \"eos\": [", lm_tok_kind(tok), lm_tok_vocab(tok), lm_tok_bos(tok));
     for (int i = 0; i < n_eos; i++) lm_str_printf(&s, i ? ", %d" : "%d", eos[i]);
-    lm_str_printf(&s, "], \"pad\": %d, \"unk\": %d, \"adds_bos\": %s, \"longest_piece\": %zu, \"types\": {", lm_tok_pad(tok), lm_tok_unk(tok), lm_tok_adds_bos(tok) ? "true" : "false", longest);
+    lm_str_printf(&s, "], \"pad\": %d, \"unk\": %d, \"adds_bos\": %s, \"longest_piece\": %zu, \"types\": {", lm_tok_pad(tok),
+                  lm_tok_unk(tok), lm_tok_adds_bos(tok) ? "true" : "false", longest);
     bool some = false;
-    for (int i = 0; i < LM_COUNT(type_name); i++) if (count[i]) { lm_str_printf(&s, "%s\"%s\": %lld", some ? ", " : "", type_name[i], (long long)count[i]); some = true; }
+    for (int i = 0; i < LM_COUNT(type_name); i++)
+        if (count[i]) {
+            lm_str_printf(&s, "%s\"%s\": %lld", some ? ", " : "", type_name[i], (long long)count[i]);
+            some = true;
+        }
     lm_str_printf(&s, "}, \"chat_template\": %s, \"hash\": \"%s\"}", lm_tok_template(tok) ? "true" : "false", hex);
     lm_err err = lm_cli_result(cli, &s);
     lm_str_free(&s);
     lm_cli_say(cli, "%s: %d ids, longest piece %zu bytes", lm_tok_kind(tok), lm_tok_vocab(tok), longest);
-    const struct { const char *what; int32_t id; } ends[] = { { "BOS", lm_tok_bos(tok) }, { "EOS", n_eos ? eos[0] : -1 }, { "padding", lm_tok_pad(tok) }, { "unknown", lm_tok_unk(tok) } };
+    const struct {
+        const char *what;
+        int32_t id;
+    } ends[] = {
+        { "BOS", lm_tok_bos(tok) }, { "EOS", n_eos ? eos[0] : -1 }, { "padding", lm_tok_pad(tok) }, { "unknown", lm_tok_unk(tok) }
+    };
     for (int i = 0; i < LM_COUNT(ends); i++) {
         const char *p = ends[i].id >= 0 ? lm_tok_spelling(tok, ends[i].id, &n) : NULL;
         if (p) lm_cli_say(cli, "  %-8s %d  %.*s", ends[i].what, ends[i].id, (int)n, p);
     }
     for (int i = 0; i < LM_COUNT(type_name); i++) if (count[i]) lm_cli_say(cli, "  %-8s %lld", type_name[i], (long long)count[i]);
-    lm_cli_say(cli, "  BOS is %sput first · chat template: %s · hash %s", lm_tok_adds_bos(tok) ? "" : "not ", lm_tok_template(tok) ? "yes" : "no", hex);
+    lm_cli_say(cli, "  BOS is %sput first · chat template: %s · hash %s", lm_tok_adds_bos(tok) ? "" : "not ",
+               lm_tok_template(tok) ? "yes" : "no", hex);
     lm_tok_free(tok);
     return err;
 }
@@ -128,8 +145,16 @@ static lm_err run(lm_cli *cli) {
     LM_TRY(lm_cli_verb(cli, verbs, &which));
     return fn[which](cli, cli->opts);
 }
-const lm_cmd lm_cmd_tokenizer = { .name = "tokenizer", .summary = "text to token ids and back; train a tokenizer", .usage = "encode|decode|info MODEL, train --data PATH --vocab N --out DIR",
-    .details = "encode reads text on standard input and prints ids; decode reads ids (a JSON list, {\"ids\": […]} or numbers) and prints text.\n"
-               "MODEL is a model folder, a GGUF file, or any tokenizer file: tokenizer.json, tiktoken ranks, SentencePiece .model, llama2.c's tokenizer.bin.\n"
-               "encode puts BOS first where the tokenizer states so; --plain does not.",
-    .opts = rows, .opts_bytes = sizeof(opts), .run = run };
+const lm_cmd lm_cmd_tokenizer = {
+    .name = "tokenizer",
+    .summary = "text to token ids and back; train a tokenizer",
+    .usage = "encode|decode|info MODEL, train --data PATH --vocab N --out DIR",
+    .details =
+        "encode reads text on standard input and prints ids; decode reads ids (a JSON list, {\"ids\": […]} or numbers) and prints text.\n"
+        "MODEL is a model folder, a GGUF file, or any tokenizer file: tokenizer.json, tiktoken ranks, SentencePiece .model, llama2.c's "
+        "tokenizer.bin.\n"
+        "encode puts BOS first where the tokenizer states so; --plain does not.",
+    .opts = rows,
+    .opts_bytes = sizeof(opts),
+    .run = run
+};

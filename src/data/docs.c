@@ -72,7 +72,8 @@ static size_t good_utf8(const char *s, size_t n) {
 static lm_err parse(const lm_docs *d, lm_ctx *ctx, lm_doc *doc) {
     size_t good = good_utf8(doc->raw, doc->raw_n);
     if (good < doc->raw_n)
-        return lm_fail(ctx, LM_E_DATA, "not UTF-8 at byte %lld of the file (0x%02x)", (long long)(doc->offset + (int64_t)good), (unsigned char)doc->raw[good]);
+        return lm_fail(ctx, LM_E_DATA, "not UTF-8 at byte %lld of the file (0x%02x)", (long long)(doc->offset + (int64_t)good),
+                       (unsigned char)doc->raw[good]);
     if (!doc->line) {
         doc->text = doc->raw;
         doc->n = doc->raw_n;
@@ -164,7 +165,8 @@ static lm_err begin_file(lm_docs *d) {
     }
     if (d->have - d->tail >= 3 && !memcmp(d->buf + d->tail, "\xef\xbb\xbf", 3)) { d->tail += 3; d->offset = 3; }
     d->scan = d->tail;
-    d->jsonl = named(path, ".jsonl") || named(path, ".ndjson") || named(path, ".json") || (!named(path, ".txt") && d->have > d->tail && d->buf[d->tail] == '{');
+    d->jsonl = named(path, ".jsonl") || named(path, ".ndjson") || named(path, ".json") ||
+               (!named(path, ".txt") && d->have > d->tail && d->buf[d->tail] == '{');
     return LM_OK;
 }
 static lm_err end_file(lm_docs *d) {
@@ -177,8 +179,11 @@ static lm_err end_file(lm_docs *d) {
 }
 static lm_err too_long(lm_docs *d) {
     const char *path = d->in->v[d->cur].path;
-    if (d->jsonl) return lm_fail(d->ctx, LM_E_DATA, "%s:%lld: the line is longer than %d MiB; one JSON object a line is wanted", path, (long long)d->line + 1, (int)(LM_DATA_MAX_LINE >> 20));
-    return lm_fail(d->ctx, LM_E_DATA, "%s: one document of more than %d MiB; split it into files, or into JSONL lines", path, (int)(LM_DATA_MAX_DOC >> 20));
+    if (d->jsonl)
+        return lm_fail(d->ctx, LM_E_DATA, "%s:%lld: the line is longer than %d MiB; one JSON object a line is wanted", path,
+                       (long long)d->line + 1, (int)(LM_DATA_MAX_LINE >> 20));
+    return lm_fail(d->ctx, LM_E_DATA, "%s: one document of more than %d MiB; split it into files, or into JSONL lines", path,
+                   (int)(LM_DATA_MAX_DOC >> 20));
 }
 static void to_front(lm_docs *d) {
     size_t n = d->have - d->tail;
@@ -208,7 +213,9 @@ lm_err lm_docs_next(lm_docs *d, size_t want, lm_doc_batch *b) {
     LM_TRY(gather(d, want));
     for (int i = 0; i < d->n; i++) d->doc[i].raw = d->buf + d->doc[i].at;
     lm_pool_tiles(lm_ctx_pool(d->ctx), d->n, parse_tile, d);
-    for (int i = 0; i < d->n; i++) if (d->doc[i].bad == LM_E_NOMEM) return lm_fail(d->ctx, LM_E_NOMEM, "out of memory: reading %s", d->in->v[d->doc[i].at_file.input].path);
+    for (int i = 0; i < d->n; i++)
+        if (d->doc[i].bad == LM_E_NOMEM)
+            return lm_fail(d->ctx, LM_E_NOMEM, "out of memory: reading %s", d->in->v[d->doc[i].at_file.input].path);
     *b = (lm_doc_batch){ d->doc, d->n };
     return LM_OK;
 }

@@ -1,11 +1,12 @@
 /* docs.h — the documents of text and JSONL files, in order, in batches that are checked in parallel.
  *
- * A file is JSONL if its name says so (.jsonl, .ndjson, .json before .gz or .zst) or, when the name says neither that nor .txt, if its first byte is '{'; else all of it is
- * one document. A JSONL line is an object whose member `field` is the text; empty lines are passed over. A folder stands for the files under it that are
- * named .txt, .text, .md, .jsonl, .ndjson or .json (packed or not), folder by folder, sorted by name; names that begin with a dot are not looked at.
- * Everything is UTF-8: a document that is not is a bad one, and so is a line that is not JSON or lacks the field. A byte-order mark at the start of a file is dropped.
- * A batch is what tokenizing takes at a time: some megabytes, cut after whole records, from as many files as it takes. Where a batch ends depends on the
- * bytes of the files alone, and nothing downstream depends on it.
+ * A file is JSONL if its name says so (.jsonl, .ndjson, .json before .gz or .zst) or, when the name says neither that nor .txt, if its
+ * first byte is '{'; else all of it is one document. A JSONL line is an object whose member `field` is the text; empty lines are passed
+ * over. A folder stands for the files under it that are named .txt, .text, .md, .jsonl, .ndjson or .json (packed or not), folder by
+ * folder, sorted by name; names that begin with a dot are not looked at. Everything is UTF-8: a document that is not is a bad one, and so
+ * is a line that is not JSON or lacks the field. A byte-order mark at the start of a file is dropped. A batch is what tokenizing takes at
+ * a time: some megabytes, cut after whole records, from as many files as it takes. Where a batch ends depends on the bytes of the files
+ * alone, and nothing downstream depends on it.
  *
  * Lifetime: a batch borrows its lm_docs and lives until the next one.  Threads: one caller; parsing uses the pool.
  * Errors:   bad documents are marked, and lm_docs_why gives the sentence (file, line, place); what else fails is returned. */
@@ -16,7 +17,8 @@
 enum { LM_DATA_MAX_DOC = 1 << 30, LM_DATA_MAX_LINE = 128 << 20, LM_DATA_MAX_INPUTS = 1 << 24 };
 
 /* ---- which files ---- */
-typedef struct { char *path; const char *name; int64_t size, mtime; } lm_text_file;      /* name: inside the folder given, or the file's own; mtime in ns */
+/* name: inside the folder given, or the file's own; mtime in ns */
+typedef struct { char *path; const char *name; int64_t size, mtime; } lm_text_file;
 typedef struct { lm_ctx *ctx; lm_text_file *v; int n; int64_t bytes; lm_arena *a; } lm_text_files;
 lm_err lm_text_files_find(lm_ctx *ctx, const char *const *paths, int n, lm_text_files *out);
 void lm_text_files_free(lm_text_files *in);
@@ -44,9 +46,11 @@ int64_t lm_docs_taken(const lm_docs *d);                                        
 void lm_docs_close(lm_docs *d);
 
 /* ---- to ids (encode.c) ---- */
-/* Ids of the good documents of a batch, appended: document i has ids[start[i]..start[i+1]). One that cannot be encoded becomes a bad one. start has b->n + 1. */
+/* Ids of the good documents of a batch, appended: document i has ids[start[i]..start[i+1]). One that cannot be encoded becomes a bad one.
+ * start has b->n + 1. */
 lm_err lm_data_encode(lm_ctx *ctx, const lm_tok *tok, lm_doc_batch *b, lm_tok_buf *ids, size_t **start);      /* *start: lm_free */
-lm_err lm_data_why(lm_ctx *ctx, const lm_tok *tok, lm_docs *d, const lm_doc *doc);    /* the sentence for a bad document, parsing or encoding; returns its code */
+/* the sentence for a bad document, parsing or encoding; returns its code */
+lm_err lm_data_why(lm_ctx *ctx, const lm_tok *tok, lm_docs *d, const lm_doc *doc);
 
 /* Bytes of text to take at a time, for this many threads. */
 static inline size_t lm_docs_want(const lm_ctx *ctx) { return (size_t)lm_min64(lm_max64(lm_ctx_threads(ctx), 2), 16) << 22; }

@@ -67,7 +67,9 @@ lm_err lm_text_files_find(lm_ctx *ctx, const char *const *paths, int n, lm_text_
         const char *slash = strrchr(paths[i], '/');
         if (!lm_is_dir(paths[i])) { err = add(&f, paths[i], slash ? slash + 1 : paths[i]); continue; }
         err = walk(&f, paths[i], "", 0);
-        if (!err && in.n == before) err = lm_fail(ctx, LM_E_NOTFOUND, "the folder '%s' has no file named .txt, .text, .md, .jsonl, .ndjson or .json (packed or not)", paths[i]);
+        if (!err && in.n == before)
+            err = lm_fail(ctx, LM_E_NOTFOUND,
+                          "the folder '%s' has no file named .txt, .text, .md, .jsonl, .ndjson or .json (packed or not)", paths[i]);
     }
     if (err) { lm_text_files_free(&in); return err; }
     if (f.ignored) lm_log(ctx, LM_LOG_WARN, "data", "%lld files of other kinds were passed over, the first is %s", (long long)f.ignored, f.odd);

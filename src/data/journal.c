@@ -23,8 +23,8 @@ lm_err lm_journal_made_from(lm_tokenizing *t) {
     lm_str s = { .ctx = t->ctx };
     char hex[33];
     lm_hash_hex(t->kind.tok, hex);
-    lm_str_printf(&s, "tokenize %d\n%s\n%s\n%lld %.17g %d %s\n", (int)LM_SHARD_VERSION, hex, t->o->field ? t->o->field : "text", (long long)t->shard_tokens, t->o->val_fraction, t->ends.eos,
-                  t->o->on_error ? t->o->on_error : "fail");
+    lm_str_printf(&s, "tokenize %d\n%s\n%s\n%lld %.17g %d %s\n", (int)LM_SHARD_VERSION, hex, t->o->field ? t->o->field : "text",
+                  (long long)t->shard_tokens, t->o->val_fraction, t->ends.eos, t->o->on_error ? t->o->on_error : "fail");
     for (int i = 0; i < t->in.n; i++) {
         const lm_text_file *in = &t->in.v[i];
         lm_str_add(&s, in->name, strlen(in->name) + 1);
@@ -88,7 +88,9 @@ static lm_err read_sides(lm_tokenizing *t, const lm_jv *root) {
     return LM_OK;
 }
 static lm_err other_data(lm_tokenizing *t) {
-    return lm_fail(t->ctx, LM_E_MISMATCH, "%s: holds a finished data set made from other inputs, options or another tokenizer; remove the folder or name another", t->o->out);
+    return lm_fail(t->ctx, LM_E_MISMATCH,
+                   "%s: holds a finished data set made from other inputs, options or another tokenizer; remove the folder or name another",
+                   t->o->out);
 }
 lm_err lm_journal_read(lm_tokenizing *t, bool *done) {
     json_t *v;
@@ -105,7 +107,10 @@ lm_err lm_journal_read(lm_tokenizing *t, bool *done) {
         if (!same) err = other_data(t);
         *done = same;
     } else if (same) err = read_sides(t, &root);
-    else lm_log(t->ctx, LM_LOG_WARN, "data", "%s: the unfinished shards there were made from other inputs, options or another tokenizer: they are thrown away", t->o->out);
+    else
+        lm_log(t->ctx, LM_LOG_WARN, "data",
+               "%s: the unfinished shards there were made from other inputs, options or another tokenizer: they are thrown away",
+               t->o->out);
 out:
     lm_json_free(v);
     return err;
@@ -115,8 +120,8 @@ out:
 static void put_sum(lm_str *s, const lm_shard_sum *sum, int number) {
     char hex[33];
     lm_hash_hex(sum->hash, hex);
-    lm_str_printf(s, "\"file\": \"%05d.shard\", \"tokens\": %lld, \"documents\": %lld, \"bytes\": %lld, \"size\": %lld, \"hash\": \"%s\"", number, (long long)sum->tokens, (long long)sum->docs,
-                  (long long)sum->bytes, (long long)sum->size, hex);
+    lm_str_printf(s, "\"file\": \"%05d.shard\", \"tokens\": %lld, \"documents\": %lld, \"bytes\": %lld, \"size\": %lld, \"hash\": \"%s\"",
+                  number, (long long)sum->tokens, (long long)sum->docs, (long long)sum->bytes, (long long)sum->size, hex);
 }
 static lm_err put_file(lm_ctx *ctx, const char *path, lm_str *s) {
     lm_err err = lm_str_err(s);
@@ -145,18 +150,26 @@ lm_err lm_journal_write(lm_tokenizing *t) {
 lm_err lm_index_write(lm_tokenizing *t, int k) {
     const lm_side *side = &t->side[k];
     lm_shard_sum all = {0};
-    for (int i = 0; i < side->n; i++) { all.tokens += side->made[i].sum.tokens; all.docs += side->made[i].sum.docs; all.bytes += side->made[i].sum.bytes; }
+    for (int i = 0; i < side->n; i++) {
+        all.tokens += side->made[i].sum.tokens;
+        all.docs += side->made[i].sum.docs;
+        all.bytes += side->made[i].sum.bytes;
+    }
     lm_str s = { .ctx = t->ctx };
     char hex[33], *path;
     const char *field = t->o->field ? t->o->field : "text";
     lm_hash_hex(t->kind.tok, hex);
-    lm_str_printf(&s, "{\n  \"format\": \"loam shards\",\n  \"version\": %d,\n  \"ids\": \"u%d\",\n  \"vocab\": %d,\n  \"bos\": %d,\n  \"eos\": %d,\n  \"tokenizer\": { \"hash\": \"%s\" },\n", (int)LM_SHARD_VERSION,
-                  lm_vocab_wide(t->kind.vocab) ? 32 : 16, t->kind.vocab, t->ends.bos, t->ends.eos, hex);
+    lm_str_printf(&s,
+                  "{\n  \"format\": \"loam shards\",\n  \"version\": %d,\n  \"ids\": \"u%d\",\n  \"vocab\": %d,\n  \"bos\": %d,\n  "
+                  "\"eos\": %d,\n  \"tokenizer\": { \"hash\": \"%s\" },\n",
+                  (int)LM_SHARD_VERSION, lm_vocab_wide(t->kind.vocab) ? 32 : 16, t->kind.vocab, t->ends.bos, t->ends.eos, hex);
     lm_str_puts(&s, "  \"field\": ");
     lm_str_json(&s, field, strlen(field));
-    lm_str_printf(&s, ",\n  \"part\": \"%s\",\n  \"val_fraction\": %.17g,\n  \"input_files\": %d,\n  \"input_bytes\": %lld,\n  \"skipped\": %lld,\n", side_name[k], t->o->val_fraction, t->in.n, (long long)t->in.bytes,
-                  (long long)t->skipped);
-    lm_str_printf(&s, "  \"tokens\": %lld,\n  \"documents\": %lld,\n  \"bytes\": %lld,\n  \"shards\": [", (long long)all.tokens, (long long)all.docs, (long long)all.bytes);
+    lm_str_printf(
+        &s, ",\n  \"part\": \"%s\",\n  \"val_fraction\": %.17g,\n  \"input_files\": %d,\n  \"input_bytes\": %lld,\n  \"skipped\": %lld,\n",
+        side_name[k], t->o->val_fraction, t->in.n, (long long)t->in.bytes, (long long)t->skipped);
+    lm_str_printf(&s, "  \"tokens\": %lld,\n  \"documents\": %lld,\n  \"bytes\": %lld,\n  \"shards\": [", (long long)all.tokens,
+                  (long long)all.docs, (long long)all.bytes);
     for (int i = 0; i < side->n; i++) {
         lm_str_puts(&s, i ? ",\n    { " : "\n    { ");
         put_sum(&s, &side->made[i].sum, i);

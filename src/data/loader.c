@@ -2,7 +2,8 @@
  *
  *   i → source s and its k-th draw (mix.h) → epoch e = k / windows, place j = k mod windows → window permute(seed, s, e; j) → ids, targets, documents
  *
- * Window w of a source is its tokens w*T … w*T+T-1, each with the token after it as target. A rest of less than T tokens at the end of a source is left out. */
+ * Window w of a source is its tokens w*T … w*T+T-1, each with the token after it as target. A rest of less than T tokens at the end of a
+ * source is left out. */
 #include "data/data_int.h"
 #include "data/mix.h"
 #include <string.h>
@@ -18,7 +19,9 @@ struct lm_loader {
 
 /* ---- batches ------------------------------------------------------------------------------------------------------ */
 lm_err lm_batch_alloc(lm_ctx *ctx, lm_batch *b, int64_t n_seq, int64_t seq) {
-    if (n_seq < 1 || seq < 1 || n_seq > INT32_MAX / seq) return lm_fail(ctx, LM_E_RANGE, "a batch of %lld sequences of %lld tokens: wanted at least one and less than 2^31 tokens", (long long)n_seq, (long long)seq);
+    if (n_seq < 1 || seq < 1 || n_seq > INT32_MAX / seq)
+        return lm_fail(ctx, LM_E_RANGE, "a batch of %lld sequences of %lld tokens: wanted at least one and less than 2^31 tokens",
+                       (long long)n_seq, (long long)seq);
     int64_t n = n_seq * seq;
     int32_t *p = lm_calloc(ctx, LM_MEM_DATA, (size_t)n, 4 * sizeof *p);
     if (!p) return LM_E_NOMEM;
@@ -34,8 +37,10 @@ void lm_batch_free(lm_ctx *ctx, lm_batch *b) {
 static lm_err set_source(lm_loader *l, int i, const lm_source *from, uint64_t seed) {
     int64_t all = lm_shards_tokens(from->shards), first = from->first, count = from->count ? from->count : all - first;
     if (first < 0 || count < 0 || first > all || count > all - first)
-        return lm_fail(l->ctx, LM_E_RANGE, "source %d: %lld tokens from %lld on are wanted, there are %lld", i, (long long)count, (long long)first, (long long)all);
-    if (count < l->seq) return lm_fail(l->ctx, LM_E_DATA, "source %d has %lld tokens: not one sequence of %lld", i, (long long)count, (long long)l->seq);
+        return lm_fail(l->ctx, LM_E_RANGE, "source %d: %lld tokens from %lld on are wanted, there are %lld", i, (long long)count,
+                       (long long)first, (long long)all);
+    if (count < l->seq)
+        return lm_fail(l->ctx, LM_E_DATA, "source %d has %lld tokens: not one sequence of %lld", i, (long long)count, (long long)l->seq);
     lm_rng r = lm_rng_of(seed, "data order");
     r.stream = lm_hash64(&i, sizeof i, r.stream);
     l->src[i] = (source){ from->shards, first, first + count, count / l->seq, r };
@@ -44,7 +49,8 @@ static lm_err set_source(lm_loader *l, int i, const lm_source *from, uint64_t se
 }
 lm_err lm_loader_new(lm_loader **out, lm_ctx *ctx, const lm_loader_opts *o) {
     if (o->seq < 1 || o->seq > INT32_MAX) return lm_fail(ctx, LM_E_CONFIG, "sequences of %lld tokens: wanted at least 1", (long long)o->seq);
-    if (o->n_source < 1 || o->n_source > LM_MIX_SOURCES) return lm_fail(ctx, LM_E_CONFIG, "%d data sources; wanted 1 to %d", o->n_source, (int)LM_MIX_SOURCES);
+    if (o->n_source < 1 || o->n_source > LM_MIX_SOURCES)
+        return lm_fail(ctx, LM_E_CONFIG, "%d data sources; wanted 1 to %d", o->n_source, (int)LM_MIX_SOURCES);
     lm_loader *l = lm_calloc(ctx, LM_MEM_DATA, 1, sizeof *l);
     if (!l) return LM_E_NOMEM;
     *l = (lm_loader){ .ctx = ctx, .n = o->n_source, .seq = o->seq, .mask_docs = o->mask_docs, .shuffle = o->shuffle };
@@ -116,7 +122,9 @@ static lm_err fill_row(const lm_loader *l, lm_batch *b, int64_t r, uint64_t i) {
     return LM_OK;
 }
 lm_err lm_loader_fill(const lm_loader *l, lm_batch *b, uint64_t first) {
-    if (b->seq != l->seq) return lm_fail(l->ctx, LM_E_SHAPE, "a batch of sequences of %lld tokens, the loader makes %lld", (long long)b->seq, (long long)l->seq);
+    if (b->seq != l->seq)
+        return lm_fail(l->ctx, LM_E_SHAPE, "a batch of sequences of %lld tokens, the loader makes %lld", (long long)b->seq,
+                       (long long)l->seq);
     if (first > UINT64_MAX - (uint64_t)b->n_seq) return lm_fail(l->ctx, LM_E_RANGE, "sequence number %llu is too large", (unsigned long long)first);
     b->n_target = 0;
     for (int64_t r = 0; r < b->n_seq; r++) LM_TRY(fill_row(l, b, r, first + (uint64_t)r));

@@ -17,7 +17,9 @@ static lm_err nearly(lm_ctx *ctx, const double *w, int n, double sum, uint32_t *
     uint32_t left = LM_MIX_PERIOD;
     for (int i = 0; i < n; i++) {
         left -= share[i] = (uint32_t)floor(w[i] / sum * LM_MIX_PERIOD);
-        if (!share[i]) return lm_fail(ctx, LM_E_CONFIG, "source %d: its weight %g is less than 1/%d of all weights together", i, w[i], (int)LM_MIX_PERIOD);
+        if (!share[i])
+            return lm_fail(ctx, LM_E_CONFIG, "source %d: its weight %g is less than 1/%d of all weights together", i, w[i],
+                           (int)LM_MIX_PERIOD);
     }
     for (; left; left--) {
         int best = 0;
@@ -26,7 +28,8 @@ static lm_err nearly(lm_ctx *ctx, const double *w, int n, double sum, uint32_t *
     }
     return LM_OK;
 }
-/* Of the sources that are behind by at least 1/(2n-2), the one whose next draw is due first. All times 2n-2 and the period, so that it is integers. */
+/* Of the sources that are behind by at least 1/(2n-2), the one whose next draw is due first. All times 2n-2 and the period, so that it is
+ * integers. */
 static void order(lm_mix *m, uint32_t *given) {
     const int64_t n2 = m->n > 1 ? 2 * (int64_t)m->n - 2 : 1, p = m->period;
     for (int64_t t = 1; t <= p; t++) {

@@ -1,8 +1,9 @@
 /* mix.h — which source sequence number i comes from: a fixed pattern with a period, so that any i is answered in O(1).
  *
- * Weights become whole shares of a period of P draws: the smallest P up to 65536 in which they are whole (0.7 and 0.3: P = 10), else 65536 shares by
- * largest remainder. Within the period sources are ordered by Tijdeman's rule (The chairman assignment problem, 1980): after every t draws each source was
- * drawn less than one time more or less than t times its share. So the mix holds in every batch, for any number of ranks, and needs no random numbers.
+ * Weights become whole shares of a period of P draws: the smallest P up to 65536 in which they are whole (0.7 and 0.3: P = 10), else 65536
+ * shares by largest remainder. Within the period sources are ordered by Tijdeman's rule (The chairman assignment problem, 1980): after
+ * every t draws each source was drawn less than one time more or less than t times its share. So the mix holds in every batch, for any
+ * number of ranks, and needs no random numbers.
  *
  * Lifetime: the caller frees.  Threads: read only.  Errors: LM_E_CONFIG: a weight that is not positive, or below 1/65536 of all. */
 #ifndef LM_DATA_MIX_H

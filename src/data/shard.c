@@ -32,22 +32,28 @@ lm_err lm_shard_parse(lm_ctx *ctx, const char *name, const void *p, size_t n, lm
     uint64_t n_tokens = 0, n_docs = 0, n_bytes = 0, ids, all;
     lm_shard s = {0};
     lm_hash128_t own = {0};
-    bool ok = lm_take_u32(&h, &version) && lm_take_u32(&h, &bits) && lm_take_u32(&h, &vocab) && lm_take_i32(&h, &eos) && lm_take_u64(&h, &s.tok.lo) && lm_take_u64(&h, &s.tok.hi);
+    bool ok = lm_take_u32(&h, &version) && lm_take_u32(&h, &bits) && lm_take_u32(&h, &vocab) && lm_take_i32(&h, &eos) &&
+              lm_take_u64(&h, &s.tok.lo) && lm_take_u64(&h, &s.tok.hi);
     if (!ok) return bad(ctx, name, "is cut off in its head");
-    if (version != LM_SHARD_VERSION) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: shard version %u, this program reads version %d", name, version, (int)LM_SHARD_VERSION);
+    if (version != LM_SHARD_VERSION)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: shard version %u, this program reads version %d", name, version, (int)LM_SHARD_VERSION);
     if (memcmp(tail, "loamtail", 8)) return bad(ctx, name, "does not end with a shard's tail: it is cut off, or something follows it");
     t.p += 8;
-    if (!(lm_take_u64(&t, &n_tokens) && lm_take_u64(&t, &n_docs) && lm_take_u64(&t, &n_bytes) && lm_take_u64(&t, &s.hash.lo) && lm_take_u64(&t, &s.hash.hi))) return bad(ctx, name, "is cut off in its tail");
+    if (!(lm_take_u64(&t, &n_tokens) && lm_take_u64(&t, &n_docs) && lm_take_u64(&t, &n_bytes) && lm_take_u64(&t, &s.hash.lo) &&
+          lm_take_u64(&t, &s.hash.hi)))
+        return bad(ctx, name, "is cut off in its tail");
     t.p = tail + LM_SHARD_TAIL - 16;
     if (!(lm_take_u64(&t, &own.lo) && lm_take_u64(&t, &own.hi))) return bad(ctx, name, "is cut off in its tail");
     if (!lm_hash_same(own, ends_hash(b, tail))) return bad(ctx, name, "head or tail are damaged: they do not match their hash");
     /* From here on a mistake is the writer's, not the disk's; it is found all the same. */
     if (bits != 16 && bits != 32) return lm_fail(ctx, LM_E_FORMAT, "%s: ids of %u bits; 16 and 32 are known", name, bits);
-    if (vocab < 1 || vocab > LM_TOK_MAX_VOCAB || (bits == 16 && vocab > 65536)) return lm_fail(ctx, LM_E_FORMAT, "%s: a vocabulary of %u ids of %u bits", name, vocab, bits);
+    if (vocab < 1 || vocab > LM_TOK_MAX_VOCAB || (bits == 16 && vocab > 65536))
+        return lm_fail(ctx, LM_E_FORMAT, "%s: a vocabulary of %u ids of %u bits", name, vocab, bits);
     if (eos < -1 || eos >= (int32_t)vocab) return lm_fail(ctx, LM_E_FORMAT, "%s: end-of-text id %d, the vocabulary has %u", name, eos, vocab);
     s.wide = bits == 32;
     if (!size_of(n_tokens, n_docs, s.wide, &ids, &all) || all != n || n_bytes > INT64_MAX)
-        return lm_fail(ctx, LM_E_FORMAT, "%s: %zu bytes do not hold %llu ids and %llu documents", name, n, (unsigned long long)n_tokens, (unsigned long long)n_docs);
+        return lm_fail(ctx, LM_E_FORMAT, "%s: %zu bytes do not hold %llu ids and %llu documents", name, n, (unsigned long long)n_tokens,
+                       (unsigned long long)n_docs);
     s.ids = b + LM_SHARD_HEAD;
     s.doc = (const int64_t *)(const void *)(b + LM_SHARD_HEAD + ids);
     s.n_tokens = (int64_t)n_tokens;
@@ -81,7 +87,8 @@ lm_err lm_shard_verify(lm_ctx *ctx, const char *name, const void *p, size_t n) {
     if (!lm_hash_same(s.hash, lm_hash128(p, n - LM_SHARD_TAIL))) return bad(ctx, name, "is damaged: the ids or offsets do not match their hash");
     int32_t block[4096];
     for (int64_t i = 0; i < s.n_tokens; i += LM_COUNT(block))
-        if (!lm_shard_ids(&s, i, lm_min64(LM_COUNT(block), s.n_tokens - i), block)) return lm_fail(ctx, LM_E_FORMAT, "%s: an id outside the vocabulary of %d near token %lld", name, s.vocab, (long long)i);
+        if (!lm_shard_ids(&s, i, lm_min64(LM_COUNT(block), s.n_tokens - i), block))
+            return lm_fail(ctx, LM_E_FORMAT, "%s: an id outside the vocabulary of %d near token %lld", name, s.vocab, (long long)i);
     return LM_OK;
 }
 

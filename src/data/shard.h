@@ -2,9 +2,10 @@
  *
  *   head (64 bytes)  | ids, zero-padded to 8 | document offsets, n_docs + 1 of them | tail (80 bytes)          docs/rooms/data.md has every byte
  *
- * Counts and hashes stand at the end because they are known last: a shard is written in one pass with no more memory than its offsets. A file without its
- * tail is a file that was cut off. Opening checks head and tail by their own hash, the size of the file, and that offsets rise from 0 to n_tokens;
- * lm_shard_verify re-hashes all and compares every id with the vocabulary, which reading ids does too for what it reads.
+ * Counts and hashes stand at the end because they are known last: a shard is written in one pass with no more memory than its offsets. A
+ * file without its tail is a file that was cut off. Opening checks head and tail by their own hash, the size of the file, and that offsets
+ * rise from 0 to n_tokens; lm_shard_verify re-hashes all and compares every id with the vocabulary, which reading ids does too for what it
+ * reads.
  *
  * Lifetime: an lm_shard borrows its bytes; a writer ends by finish or abort.  Threads: reading by many; one per writer.
  * Errors:   LM_E_FORMAT, naming the file and what is wrong with it. */

@@ -52,7 +52,8 @@ static lm_err open_seg(lm_shards *s, const char *dir, const lm_jv *row) {
     sums want;
     lm_hash128_t hash;
     LM_TRY(lm_json_str(row, "file", LM_JSON_NEED, NULL, &name, NULL));
-    if (!*name || name[0] == '.' || strchr(name, '/')) return lm_json_fail(row, LM_E_FORMAT, "\"file\": wanted the name of a file in this folder, got \"%.80s\"", name);
+    if (!*name || name[0] == '.' || strchr(name, '/'))
+        return lm_json_fail(row, LM_E_FORMAT, "\"file\": wanted the name of a file in this folder, got \"%.80s\"", name);
     LM_TRY(get_sums(row, &want));
     LM_TRY(get_hash(row, "hash", &hash));
     LM_TRY(lm_path_join(s->ctx, &path, dir, name));
@@ -64,9 +65,11 @@ static lm_err open_seg(lm_shards *s, const char *dir, const lm_jv *row) {
     LM_TRY(lm_file_map(g->f, &g->map, &g->map_n));
     LM_TRY(lm_shard_parse(s->ctx, g->name, g->map, g->map_n, &g->s));
     if (g->s.n_tokens != want.tokens || g->s.n_docs != want.docs || g->s.n_bytes != want.bytes || !lm_hash_same(g->s.hash, hash))
-        return lm_fail(s->ctx, LM_E_MISMATCH, "%s: is not the file that index.json lists (%lld tokens in %lld documents; the index says %lld in %lld)", g->name, (long long)g->s.n_tokens,
-                       (long long)g->s.n_docs, (long long)want.tokens, (long long)want.docs);
-    if (!lm_hash_same(g->s.tok, s->tok) || g->s.vocab != s->vocab) return lm_fail(s->ctx, LM_E_MISMATCH, "%s: was made with another tokenizer than index.json says", g->name);
+        return lm_fail(s->ctx, LM_E_MISMATCH,
+                       "%s: is not the file that index.json lists (%lld tokens in %lld documents; the index says %lld in %lld)", g->name,
+                       (long long)g->s.n_tokens, (long long)g->s.n_docs, (long long)want.tokens, (long long)want.docs);
+    if (!lm_hash_same(g->s.tok, s->tok) || g->s.vocab != s->vocab)
+        return lm_fail(s->ctx, LM_E_MISMATCH, "%s: was made with another tokenizer than index.json says", g->name);
     g->first = s->tokens;
     s->tokens += g->s.n_tokens;
     s->docs += g->s.n_docs;
@@ -98,7 +101,8 @@ static lm_err from_index(lm_shards **out, lm_ctx *ctx, const char *dir, const lm
         LM_GOTO(open_seg(s, dir, &row), fail);
     }
     if (s->tokens != want.tokens || s->docs != want.docs || s->bytes != want.bytes) {
-        err = lm_json_fail(root, LM_E_MISMATCH, "the shards hold %lld tokens in %lld documents, the totals say %lld in %lld", (long long)s->tokens, (long long)s->docs, (long long)want.tokens, (long long)want.docs);
+        err = lm_json_fail(root, LM_E_MISMATCH, "the shards hold %lld tokens in %lld documents, the totals say %lld in %lld",
+                           (long long)s->tokens, (long long)s->docs, (long long)want.tokens, (long long)want.docs);
         goto fail;
     }
     *out = s;
@@ -113,7 +117,10 @@ lm_err lm_shards_open(lm_shards **out, lm_ctx *ctx, const char *dir) {
     LM_TRY(lm_path_join(ctx, &path, dir, "index.json"));
     lm_err err = lm_json_load(ctx, path, 0, &v);
     if (err == LM_E_NOTFOUND)
-        err = lm_is_dir(dir) ? lm_fail(ctx, err, "%s: has no index.json: not a folder made by `loam data tokenize`, or one that was not finished (the same command again goes on)", dir)
+        err = lm_is_dir(dir) ? lm_fail(ctx, err,
+                                       "%s: has no index.json: not a folder made by `loam data tokenize`, or one that was not finished "
+                                       "(the same command again goes on)",
+                                       dir)
                              : lm_fail(ctx, err, "%s: no such folder", dir);
     if (!err) {
         lm_jv root = lm_json_root(ctx, path, v);
@@ -189,7 +196,15 @@ lm_err lm_shards_from_text(lm_shards **out, lm_ctx *ctx, const lm_tok *tok, cons
     s->bytes = m.bytes;
     s->vocab = lm_tok_vocab(tok);
     s->tok = lm_tok_hash(tok);
-    g->s = (lm_shard){ .ids = s->ids, .wide = m.wide, .doc = s->doc, .n_tokens = m.n, .n_docs = m.n_doc, .n_bytes = m.bytes, .vocab = s->vocab, .eos = m.ends.eos, .tok = s->tok };
+    g->s = (lm_shard){ .ids = s->ids,
+                       .wide = m.wide,
+                       .doc = s->doc,
+                       .n_tokens = m.n,
+                       .n_docs = m.n_doc,
+                       .n_bytes = m.bytes,
+                       .vocab = s->vocab,
+                       .eos = m.ends.eos,
+                       .tok = s->tok };
     *out = s;
     return LM_OK;
 fail:
@@ -212,7 +227,8 @@ lm_hash128_t lm_shards_hash(const lm_shards *s) {
         pair[0] = h;
         if (s->seg[i].map) pair[1] = g->hash;
         else {
-            const lm_hash128_t in[] = { lm_hash128(g->ids, (size_t)g->n_tokens * (g->wide ? 4 : 2)), lm_hash128(g->doc, ((size_t)g->n_docs + 1) * sizeof *g->doc) };
+            const lm_hash128_t in[] = { lm_hash128(g->ids, (size_t)g->n_tokens * (g->wide ? 4 : 2)),
+                                        lm_hash128(g->doc, ((size_t)g->n_docs + 1) * sizeof *g->doc) };
             pair[1] = lm_hash128(in, sizeof in);
         }
         h = lm_hash128(pair, sizeof pair);
@@ -228,11 +244,13 @@ int lm_seg_of(const lm_shards *s, int64_t t) {
     return lo;
 }
 lm_err lm_seg_bad_id(const lm_shards *s, int seg) {
-    return lm_fail(s->ctx, LM_E_FORMAT, "%s: an id outside the vocabulary of %d: the file is damaged (`loam verify` re-hashes it)", s->seg[seg].name, s->vocab);
+    return lm_fail(s->ctx, LM_E_FORMAT, "%s: an id outside the vocabulary of %d: the file is damaged (`loam verify` re-hashes it)",
+                   s->seg[seg].name, s->vocab);
 }
 lm_err lm_shards_get(const lm_shards *s, int64_t from, int64_t n, int32_t *ids) {
     if (from < 0 || n < 0 || from > s->tokens || n > s->tokens - from)
-        return lm_fail(s->ctx, LM_E_RANGE, "%lld tokens from %lld on are wanted, there are %lld", (long long)n, (long long)from, (long long)s->tokens);
+        return lm_fail(s->ctx, LM_E_RANGE, "%lld tokens from %lld on are wanted, there are %lld", (long long)n, (long long)from,
+                       (long long)s->tokens);
     for (int i = n ? lm_seg_of(s, from) : 0; n; i++) {
         const lm_seg *g = &s->seg[i];
         int64_t at = from - g->first, k = lm_min64(n, g->s.n_tokens - at);

@@ -81,7 +81,8 @@ void lm_stream_close(lm_stream *s) {
 int64_t lm_stream_taken(const lm_stream *s) { return s->at - (int64_t)(s->have - s->used); }
 
 static lm_err cut_off(lm_stream *s) {
-    return lm_fail(s->ctx, LM_E_FORMAT, "%s: ends inside its %s data: the file is cut off (%lld bytes)", lm_file_path(s->f), s->kind == GZIP ? "gzip" : "zstd", (long long)s->size);
+    return lm_fail(s->ctx, LM_E_FORMAT, "%s: ends inside its %s data: the file is cut off (%lld bytes)", lm_file_path(s->f),
+                   s->kind == GZIP ? "gzip" : "zstd", (long long)s->size);
 }
 
 static lm_err read_plain(lm_stream *s, void *dst, size_t cap, size_t *n) {
@@ -110,7 +111,8 @@ static lm_err read_gzip(lm_stream *s, void *dst, size_t cap, size_t *n) {
         if (rc == Z_MEM_ERROR) return lm_fail(s->ctx, LM_E_NOMEM, "%s: out of memory for unpacking", lm_file_path(s->f));
         if (rc == Z_STREAM_END) { s->z_inside = false; inflateReset(&s->z); }
         else if (rc != Z_OK && rc != Z_BUF_ERROR)
-            return lm_fail(s->ctx, LM_E_FORMAT, "%s: damaged gzip data before byte %lld: %s", lm_file_path(s->f), (long long)lm_stream_taken(s), s->z.msg ? s->z.msg : "unknown");
+            return lm_fail(s->ctx, LM_E_FORMAT, "%s: damaged gzip data before byte %lld: %s", lm_file_path(s->f),
+                           (long long)lm_stream_taken(s), s->z.msg ? s->z.msg : "unknown");
     }
     *n = room - s->z.avail_out;
     return LM_OK;
@@ -127,7 +129,8 @@ static lm_err read_zstd(lm_stream *s, void *dst, size_t cap, size_t *n) {
         s->used = in.pos;
         if (ZSTD_isError(rc)) {
             bool mem = ZSTD_getErrorCode(rc) == ZSTD_error_memory_allocation;
-            return lm_fail(s->ctx, mem ? LM_E_NOMEM : LM_E_FORMAT, "%s: zstd data before byte %lld: %s", lm_file_path(s->f), (long long)lm_stream_taken(s), ZSTD_getErrorName(rc));
+            return lm_fail(s->ctx, mem ? LM_E_NOMEM : LM_E_FORMAT, "%s: zstd data before byte %lld: %s", lm_file_path(s->f),
+                           (long long)lm_stream_taken(s), ZSTD_getErrorName(rc));
         }
         s->zd_inside = rc != 0;
         if (!moved && dry(s)) { if (s->zd_inside) return cut_off(s); break; }

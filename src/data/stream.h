@@ -1,8 +1,9 @@
 /* stream.h — the bytes of a file in order, unpacked on the way when it is gzip or zstd.
  *
- * What a file is, is said by its first bytes; a name that ends in .gz or .zst but holds neither is refused. Members (gzip) and frames (zstd) may follow one
- * another. An end inside a member or frame, a failed checksum and bytes after the last member are errors, so that a cut-off download is never taken
- * for a short corpus. A zstd window of over 128 MiB is refused: memory is bounded by what the format may ask for.
+ * What a file is, is said by its first bytes; a name that ends in .gz or .zst but holds neither is refused. Members (gzip) and frames
+ * (zstd) may follow one another. An end inside a member or frame, a failed checksum and bytes after the last member are errors, so that a
+ * cut-off download is never taken for a short corpus. A zstd window of over 128 MiB is refused: memory is bounded by what the format may
+ * ask for.
  *
  * Lifetime: the caller closes.  Threads: one.
  * Errors:   LM_E_FORMAT (damaged), else as file.h; the sentence names the file. */

@@ -1,9 +1,10 @@
 /* tokenize.c — text into shards.
  *
- * One thread reads, cuts and writes; parsing and encoding go over the pool batch by batch. Documents are written in the order of the inputs, so the files do not
- * depend on how many threads encoded them. A shard is closed when the next document would not fit; a document is never split. Held-out documents are
- * those whose text hashes below val_fraction, so two equal texts land on one side. A run that was killed reads on from the earliest document that is not in
- * a finished shard; what comes before a side's own point is parsed but not encoded again. */
+ * One thread reads, cuts and writes; parsing and encoding go over the pool batch by batch. Documents are written in the order of the
+ * inputs, so the files do not depend on how many threads encoded them. A shard is closed when the next document would not fit; a document
+ * is never split. Held-out documents are those whose text hashes below val_fraction, so two equal texts land on one side. A run that was
+ * killed reads on from the earliest document that is not in a finished shard; what comes before a side's own point is parsed but not
+ * encoded again. */
 #include "base/file_sys.h"
 #include "data/tokenize.h"
 #include <math.h>
@@ -14,9 +15,11 @@
 
 static lm_err check_opts(lm_ctx *ctx, const lm_tokenize_opts *o) {
     if (!o->out || !*o->out) return lm_fail(ctx, LM_E_CONFIG, "no output folder");
-    if (!(o->val_fraction >= 0 && o->val_fraction < 1)) return lm_fail(ctx, LM_E_CONFIG, "val_fraction is %g; wanted at least 0 and less than 1", o->val_fraction);
+    if (!(o->val_fraction >= 0 && o->val_fraction < 1))
+        return lm_fail(ctx, LM_E_CONFIG, "val_fraction is %g; wanted at least 0 and less than 1", o->val_fraction);
     if (o->shard_tokens < 0) return lm_fail(ctx, LM_E_CONFIG, "shard_tokens is %lld; wanted a positive number", (long long)o->shard_tokens);
-    if (o->on_error && strcmp(o->on_error, "fail") && strcmp(o->on_error, "skip")) return lm_fail(ctx, LM_E_CONFIG, "on_error is \"%s\"; \"fail\" and \"skip\" are known", o->on_error);
+    if (o->on_error && strcmp(o->on_error, "fail") && strcmp(o->on_error, "skip"))
+        return lm_fail(ctx, LM_E_CONFIG, "on_error is \"%s\"; \"fail\" and \"skip\" are known", o->on_error);
     return LM_OK;
 }
 static bool skips(const lm_tokenizing *t) { return t->o->on_error && !strcmp(t->o->on_error, "skip"); }
@@ -97,7 +100,8 @@ static lm_err all_batches(lm_tokenizing *t) {
         report(t, lm_docs_taken(t->docs));
         if (t->o->stop && *t->o->stop) {
             const int made = t->side[0].n + t->side[1].n;
-            return lm_fail(t->ctx, LM_E_CANCELLED, "interrupted: %d finished shard%s in %s; the same command goes on from there", made, made == 1 ? " is" : "s are", t->o->out);
+            return lm_fail(t->ctx, LM_E_CANCELLED, "interrupted: %d finished shard%s in %s; the same command goes on from there", made,
+                           made == 1 ? " is" : "s are", t->o->out);
         }
     }
     for (int k = 0; k < 2; k++) LM_TRY(close_shard(t, &t->side[k], (lm_doc_at){ t->in.n, 0 }));
@@ -130,11 +134,14 @@ static lm_err finish(lm_tokenizing *t) {
         t->side[1].n = 0;                                   /* no run could go on with these */
         LM_TRY(lm_journal_sweep(t));
         if (lm_sys_unlink(t->journal) && errno != ENOENT) return lm_sys_fail(t->ctx, errno, "cannot remove", t->journal);
-        if (t->side[1].tokens) return lm_fail(t->ctx, LM_E_DATA, "val_fraction %g held out every document: there is nothing left to train on", t->o->val_fraction);
+        if (t->side[1].tokens)
+            return lm_fail(t->ctx, LM_E_DATA, "val_fraction %g held out every document: there is nothing left to train on",
+                           t->o->val_fraction);
         if (t->in.n == 1 && !t->skipped) return lm_fail(t->ctx, LM_E_DATA, "%s: there is no text in it", t->in.v[0].path);
         return lm_fail(t->ctx, LM_E_DATA, "the inputs hold no text (%d files, %lld bad documents left out)", t->in.n, (long long)t->skipped);
     }
-    if (t->o->val_fraction > 0 && !t->side[1].tokens) lm_log(t->ctx, LM_LOG_WARN, "data", "val_fraction %g held out no document: there are too few of them", t->o->val_fraction);
+    if (t->o->val_fraction > 0 && !t->side[1].tokens)
+        lm_log(t->ctx, LM_LOG_WARN, "data", "val_fraction %g held out no document: there are too few of them", t->o->val_fraction);
     if (t->warned > WARN_MOST) lm_log(t->ctx, LM_LOG_WARN, "data", "left out: %lld bad documents in all", (long long)t->skipped);
     LM_TRY(lm_tok_save(t->ctx, t->tok, t->o->out));
     if (t->o->val_fraction > 0) LM_TRY(lm_index_write(t, 1));
@@ -158,7 +165,9 @@ static lm_err run(lm_tokenizing *t, bool *made_dir) {
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < t->side[k].n; i++) t->side[k].tokens += t->side[k].made[i].sum.tokens;
     if (t->side[0].n) t->skipped = t->side[0].made[t->side[0].n - 1].skipped;
-    if (t->side[0].n + t->side[1].n) lm_log(t->ctx, LM_LOG_INFO, "data", "%s: going on after %d finished shards, %lld tokens", t->o->out, t->side[0].n + t->side[1].n, (long long)(t->side[0].tokens + t->side[1].tokens));
+    if (t->side[0].n + t->side[1].n)
+        lm_log(t->ctx, LM_LOG_INFO, "data", "%s: going on after %d finished shards, %lld tokens", t->o->out, t->side[0].n + t->side[1].n,
+               (long long)(t->side[0].tokens + t->side[1].tokens));
     for (int k = 0; k < (t->o->val_fraction > 0 ? 2 : 1); k++) {
         made_dir[k] = !lm_exists(t->side[k].dir);
         LM_TRY(lm_dir_make(t->ctx, t->side[k].dir));

@@ -1,7 +1,8 @@
 /* blas_cuda.cu — matrix products by cuBLASLt, found at run time: one file runs with and without it.
  *
- * An algorithm is asked for once per problem (shape, leading dimensions, dtypes, alignment, epilogue) and kept, so the same problem has the same bits for the life of the
- * device. Schemes that reduce with atomics are not asked for. The library is column-major: row-major C = A B is its Cᵀ = Bᵀ Aᵀ, so a and b change places. */
+ * An algorithm is asked for once per problem (shape, leading dimensions, dtypes, alignment, epilogue) and kept, so the same problem has
+ * the same bits for the life of the device. Schemes that reduce with atomics are not asked for. The library is column-major: row-major C =
+ * A B is its Cᵀ = Bᵀ Aᵀ, so a and b change places. */
 #include <dlfcn.h>
 #include <cstdio>
 #include <cstdlib>

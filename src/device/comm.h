@@ -1,7 +1,7 @@
 /* comm.h — the communicator table: what collectives call and dist/ fills (MPI, NCCL; `self` here for one rank).
  *
- * Buffers are host or device pointers as the backend wants; counts are in elements. Reductions add in rank order for f32 (rank 0 first), so results do
- * not depend on message timing.
+ * Buffers are host or device pointers as the backend wants; counts are in elements. Reductions add in rank order for f32 (rank 0 first),
+ * so results do not depend on message timing.
  *
  * Lifetime: a communicator outlives the plans bound to it.  Threads: one thread drives it.
  * Errors:   LM_E_COMM naming rank, operation and step. */

@@ -48,7 +48,8 @@ static void detect(void) {
             if (bits(c7, 1u << 11)) f |= LM_CPU_AVX512_VNNI;
             if (bits(a71, 1u << 5)) f |= LM_CPU_AVX512_BF16;
             bool amx_tile = bits(d7, 1u << 24), amx_bf16 = bits(d7, 1u << 22), amx_int8 = bits(d7, 1u << 25);
-            if (tiles && amx_tile && (amx_bf16 || amx_int8) && ask_for_tiles()) f |= (amx_bf16 ? LM_CPU_AMX_BF16 : 0) | (amx_int8 ? LM_CPU_AMX_INT8 : 0);
+            if (tiles && amx_tile && (amx_bf16 || amx_int8) && ask_for_tiles())
+                f |= (amx_bf16 ? LM_CPU_AMX_BF16 : 0) | (amx_int8 ? LM_CPU_AMX_INT8 : 0);
         }
     }
     found = f;

@@ -1,11 +1,13 @@
 /* device.h — an accelerator as the planner and the executor see it: memory, one ordered stream, copies, recorded work.
  *
- * Everything that touches device memory is put on the device's stream and returns at once; sync() waits for all of it. What was put there between record() and
- * recorded() is not run but kept, and launch() runs it again as one piece (a CUDA graph): the pointers, sizes and extents of then are part of it.
- * Kernel rows of LM_DEV_CUDA get the stream as their `scratch`. A program built without CUDA has lm_dev_open() too; it says so.
+ * Everything that touches device memory is put on the device's stream and returns at once; sync() waits for all of it. What was put there
+ * between record() and recorded() is not run but kept, and launch() runs it again as one piece (a CUDA graph): the pointers, sizes and
+ * extents of then are part of it. Kernel rows of LM_DEV_CUDA get the stream as their `scratch`. A program built without CUDA has
+ * lm_dev_open() too; it says so.
  *
  * Lifetime: a device outlives the stores and plans that have memory on it.  Threads: one driver.
- * Errors:   LM_E_UNSUPPORTED: no such device here; LM_E_NOMEM with the figures; LM_E_DEVICE: what the driver says, after which only closing is sensible. */
+ * Errors:  LM_E_UNSUPPORTED: no such device here; LM_E_NOMEM with the figures; LM_E_DEVICE: what the driver says, after which only closing
+ *           is sensible. */
 #ifndef LM_DEVICE_H
 #define LM_DEVICE_H
 #include "base/base.h"
@@ -41,7 +43,8 @@ void lm_dev_close(lm_dev *d);                                      /* NULL is fi
 bool lm_dev_built(void);                                           /* whether this program has CUDA rows at all */
 
 /* ---- matrix products by the vendor's library, for rows that need LM_CUDA_BLASLT --------------------------------------------------------------- */
-/* Row-major C (M,N) = op(A) op(B) [+ bias] [+ C], f32 sums, no atomics: the same bits each time. Each is f32, or bf16 where its flag says so (a and b alike). */
+/* Row-major C (M,N) = op(A) op(B) [+ bias] [+ C], f32 sums, no atomics: the same bits each time. Each is f32, or bf16 where its flag says
+ * so (a and b alike). */
 typedef struct {
     int64_t M, N, K, batch, lda, ldb, ldc, sa, sb, sc;             /* leading dimensions and batch strides in elements */
     const void *a, *b, *bias; void *c; bool ab_bf16, c_bf16, bias_bf16, ta, tb, acc;

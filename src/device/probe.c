@@ -23,7 +23,11 @@ static void reading(void *ud, int ith, int nth) {
     j->sink[ith & 1023] = s;
 }
 static void chaining(void *ud, int ith, int nth) { job *j = ud; (void)nth; j->fsink[ith & 1023] = j->l.chain(j->rounds); }
-static void touching(void *ud, int ith, int nth) { job *j = ud; (void)nth; memset((char *)(uintptr_t)j->buf + (size_t)ith * j->each, ith + 1, j->each); }
+static void touching(void *ud, int ith, int nth) {
+    job *j = ud;
+    (void)nth;
+    memset((char *)(uintptr_t)j->buf + (size_t)ith * j->each, ith + 1, j->each);
+}
 
 /* The best of the passes that fit into the time, three at least. */
 static double best(lm_ctx *ctx, lm_team_fn *fn, job *j, double seconds) {

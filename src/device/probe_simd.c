@@ -15,7 +15,8 @@ typedef uint64_t vu __attribute__((vector_size(BYTES), aligned(8), may_alias));
 
 int NAME(lm_probe_width)(void) { return BYTES / 4; }
 float NAME(lm_probe_chain)(int64_t rounds) {
-    vf a = (vf){0} + 1.0000001f, b = (vf){0} + 1e-9f, c0 = a, c1 = a * 2, c2 = a * 3, c3 = a * 4, c4 = a * 5, c5 = a * 6, c6 = a * 7, c7 = a * 8, c8 = a * 9, c9 = a * 10, c10 = a * 11, c11 = a * 12;
+    vf a = (vf){ 0 } + 1.0000001f, b = (vf){ 0 } + 1e-9f, c0 = a, c1 = a * 2, c2 = a * 3, c3 = a * 4, c4 = a * 5, c5 = a * 6, c6 = a * 7,
+       c7 = a * 8, c8 = a * 9, c9 = a * 10, c10 = a * 11, c11 = a * 12;
     for (int64_t i = 0; i < rounds; i++) {
 #define STEP(c) c = c * a + b
         STEP(c0); STEP(c1); STEP(c2); STEP(c3); STEP(c4); STEP(c5); STEP(c6); STEP(c7); STEP(c8); STEP(c9); STEP(c10); STEP(c11);

@@ -11,7 +11,9 @@ lm_err lm_comm_agree(lm_comm *c, lm_ctx *ctx, lm_err mine, const char *what) {
     if (mine) return mine;
     LM_TRY(e);
     for (int r = 0; r < c->size; r++)
-        if (all[r]) return lm_fail(ctx, LM_E_COMM, "%s failed on rank %d (%s); this is rank %d", what, r, all[r] > 0 && all[r] < LM_N_ERR ? lm_err_text((lm_err)all[r]) : "an unknown error", c->rank);
+        if (all[r])
+            return lm_fail(ctx, LM_E_COMM, "%s failed on rank %d (%s); this is rank %d", what, r,
+                           all[r] > 0 && all[r] < LM_N_ERR ? lm_err_text((lm_err)all[r]) : "an unknown error", c->rank);
     return LM_OK;
 }
 lm_err lm_comm_sum(lm_comm *c, double *v, int n) {

@@ -1,8 +1,9 @@
 /* dist_mpi.c — the communicator over MPI, found at run time.
  *
- * Every operation is an exchange of pieces: rank r's piece for me and mine for r, all at once (Irecv, Isend, Waitall), at most PIECE numbers to a peer at a time, so
- * that counts never reach 2^31 and scratch stays small. On one host the bytes go through shared memory. What an operation moves per rank, of n numbers on P ranks:
- * all_reduce 2 n (P-1)/P (for few numbers n (P-1), in one trip instead of two), reduce_scatter and all_gather n (P-1)/P: as little as any algorithm can. */
+ * Every operation is an exchange of pieces: rank r's piece for me and mine for r, all at once (Irecv, Isend, Waitall), at most PIECE
+ * numbers to a peer at a time, so that counts never reach 2^31 and scratch stays small. On one host the bytes go through shared memory.
+ * What an operation moves per rank, of n numbers on P ranks: all_reduce 2 n (P-1)/P (for few numbers n (P-1), in one trip instead of two),
+ * reduce_scatter and all_gather n (P-1)/P: as little as any algorithm can. */
 #include <dlfcn.h>
 #include <string.h>
 #include "dist/dist.h"
@@ -28,7 +29,8 @@ static lm_err failed(lm_comm *c, const char *op, int code) {
     return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: %s: %s", c->rank, c->size, op, *why ? why : "MPI gives no reason");
 }
 /* Rank r gets n_send(r) bytes from send + r·send_step, and gives n_recv bytes to recv + r·recv_step. Own piece: left to the caller. */
-static lm_err exchange(lm_comm *c, const char *op, const char *send, size_t send_step, const size_t *n_send, size_t n_send_all, char *recv, size_t recv_step, size_t n_recv) {
+static lm_err exchange(lm_comm *c, const char *op, const char *send, size_t send_step, const size_t *n_send, size_t n_send_all, char *recv,
+                       size_t recv_step, size_t n_recv) {
     world *w = c->impl;
     int n = 0, e = 0;
     for (int k = 1; k < c->size && !e; k++) {
@@ -71,12 +73,19 @@ static lm_err all_reduce(lm_comm *c, float *buf, int64_t n) {
         for (size_t r = 0; r < P; r++) len[r] = r * each >= all ? 0 : (all - r * each < each ? all - r * each : each) * sizeof(float);
         float *x = buf + at, *mine = x + (size_t)c->rank * each;
         size_t n_mine = len[c->rank] / sizeof(float);
-        LM_TRY(exchange(c, "all_reduce, first half", (char *)x, each * sizeof(float), len, 0, (char *)w->scratch, PIECE * sizeof(float), len[c->rank]));
+        LM_TRY(exchange(c, "all_reduce, first half", (char *)x, each * sizeof(float), len, 0, (char *)w->scratch, PIECE * sizeof(float),
+                        len[c->rank]));
         if (n_mine) { memcpy(own, mine, len[c->rank]); sum(c, own, mine, n_mine); }
         /* Hand the sums round: pieces may differ in length only at the end, so each length is its own exchange. */
         int e = 0, k = 0;
-        for (int i = 1; i < c->size && !e; i++) { int r = (c->rank + i) % c->size; if (len[r]) e = w->mpi.Irecv(x + (size_t)r * each, (int)len[r], w->byte, r, TAG, w->world, &w->request[k++]); }
-        for (int i = 1; i < c->size && !e; i++) { int r = (c->rank + c->size - i) % c->size; if (n_mine) e = w->mpi.Isend(mine, (int)len[c->rank], w->byte, r, TAG, w->world, &w->request[k++]); }
+        for (int i = 1; i < c->size && !e; i++) {
+            int r = (c->rank + i) % c->size;
+            if (len[r]) e = w->mpi.Irecv(x + (size_t)r * each, (int)len[r], w->byte, r, TAG, w->world, &w->request[k++]);
+        }
+        for (int i = 1; i < c->size && !e; i++) {
+            int r = (c->rank + c->size - i) % c->size;
+            if (n_mine) e = w->mpi.Isend(mine, (int)len[c->rank], w->byte, r, TAG, w->world, &w->request[k++]);
+        }
         if (!e) e = w->mpi.Waitall(k, w->request, NULL);
         if (e) return failed(c, "all_reduce, second half", e);
         at += (int64_t)all;
@@ -97,7 +106,8 @@ static lm_err reduce_scatter(lm_comm *c, const float *all, int64_t n, float *min
     float *own = w->scratch + (size_t)c->size * PIECE;
     for (int64_t at = 0; at < n; at += PIECE) {
         size_t k = (size_t)lm_min64(PIECE, n - at), bytes = k * sizeof(float);
-        LM_TRY(exchange(c, "reduce_scatter", (const char *)(all + at), (size_t)n * sizeof(float), NULL, bytes, (char *)w->scratch, PIECE * sizeof(float), bytes));
+        LM_TRY(exchange(c, "reduce_scatter", (const char *)(all + at), (size_t)n * sizeof(float), NULL, bytes, (char *)w->scratch,
+                        PIECE * sizeof(float), bytes));
         memcpy(own, all + (int64_t)c->rank * n + at, bytes);
         sum(c, own, mine + at, k);
     }
@@ -120,7 +130,8 @@ static void release(lm_comm *c) {
     world *w = c->impl;
     int over = 1;
     if (w->started && !w->mpi.Finalized(&over) && !over) w->mpi.Finalize();
-    lm_free(c->ctx, w->scratch); lm_free(c->ctx, w->request); lm_free(c->ctx, w); lm_free(c->ctx, c);       /* the library stays: MPI leaves handlers behind */
+    /* the library stays: MPI leaves handlers behind */
+    lm_free(c->ctx, w->scratch); lm_free(c->ctx, w->request); lm_free(c->ctx, w); lm_free(c->ctx, c);
 }
 void lm_comm_abort(lm_comm *c, int exit_code) {
     if (!c || c->barrier != barrier) return;
@@ -131,12 +142,32 @@ void lm_comm_abort(lm_comm *c, int exit_code) {
 static lm_err find(lm_ctx *ctx, const lm_dist_env *env, world *w) {
     const char *const names[] = { "libmpi.so.40", "libmpi.so" };
     for (int i = 0; i < LM_COUNT(names) && !w->lib; i++) w->lib = dlopen(names[i], RTLD_NOW | RTLD_GLOBAL);
-    if (!w->lib) return lm_fail(ctx, LM_E_COMM, "%s started %d ranks, but Open MPI (libmpi.so.40) cannot be loaded: %s. Install openmpi-bin, or start one process without %s", env->launcher, env->size, dlerror(), env->launcher);
-    const struct { const char *name; void **to; } want[] = {
+    if (!w->lib)
+        return lm_fail(
+            ctx, LM_E_COMM,
+            "%s started %d ranks, but Open MPI (libmpi.so.40) cannot be loaded: %s. Install openmpi-bin, or start one process without %s",
+            env->launcher, env->size, dlerror(), env->launcher);
+    const struct { const char *name; void **to;
+    } want[] = {
 #define F(n) { "MPI_" #n, (void **)(void *)&w->mpi.n }
-        F(Init_thread), F(Initialized), F(Finalized), F(Finalize), F(Abort), F(Comm_rank), F(Comm_size), F(Comm_set_errhandler), F(Error_string), F(Irecv), F(Isend), F(Waitall), F(Bcast), F(Barrier),
+        F(Init_thread),
+        F(Initialized),
+        F(Finalized),
+        F(Finalize),
+        F(Abort),
+        F(Comm_rank),
+        F(Comm_size),
+        F(Comm_set_errhandler),
+        F(Error_string),
+        F(Irecv),
+        F(Isend),
+        F(Waitall),
+        F(Bcast),
+        F(Barrier),
 #undef F
-        { "ompi_mpi_comm_world", &w->world }, { "ompi_mpi_byte", &w->byte } };
+        { "ompi_mpi_comm_world", &w->world },
+        { "ompi_mpi_byte", &w->byte }
+    };
     for (int i = 0; i < LM_COUNT(want); i++)
         if (!(*want[i].to = dlsym(w->lib, want[i].name)))
             return lm_fail(ctx, LM_E_UNSUPPORTED, "the MPI library that was found has no %s: Open MPI 4 or 5 is wanted", want[i].name);
@@ -148,13 +179,18 @@ static lm_err start(lm_ctx *ctx, const lm_dist_env *env, world *w, int *rank, in
     if (!on) {
         if (w->mpi.Init_thread(NULL, NULL, THREAD_SERIALIZED, &got)) return lm_fail(ctx, LM_E_COMM, "rank %d: MPI did not start", env->rank);
         w->started = true;
-        if (got < THREAD_SERIALIZED) return lm_fail(ctx, LM_E_UNSUPPORTED, "this MPI was built without threads (it offers level %d, wanted %d)", got, THREAD_SERIALIZED);
+        if (got < THREAD_SERIALIZED)
+            return lm_fail(ctx, LM_E_UNSUPPORTED, "this MPI was built without threads (it offers level %d, wanted %d)", got,
+                           THREAD_SERIALIZED);
     }
     obj ret = dlsym(w->lib, "ompi_mpi_errors_return");
     if (ret) w->mpi.Comm_set_errhandler(w->world, ret);           /* errors come back as codes: the sentence is ours */
-    if (w->mpi.Comm_rank(w->world, rank) || w->mpi.Comm_size(w->world, size)) return lm_fail(ctx, LM_E_COMM, "rank %d: MPI does not say who is there", env->rank);
+    if (w->mpi.Comm_rank(w->world, rank) || w->mpi.Comm_size(w->world, size))
+        return lm_fail(ctx, LM_E_COMM, "rank %d: MPI does not say who is there", env->rank);
     if (env->size && *size != env->size)
-        return lm_fail(ctx, LM_E_CONFIG, "%s started %d processes, but MPI sees %d: each would train alone. The launcher and the MPI library do not belong together; start with Open MPI's mpirun%s",
+        return lm_fail(ctx, LM_E_CONFIG,
+                       "%s started %d processes, but MPI sees %d: each would train alone. The launcher and the MPI library do not belong "
+                       "together; start with Open MPI's mpirun%s",
                        env->launcher, env->size, *size, !strcmp(env->launcher, "srun") ? " or srun --mpi=pmix" : "");
     return LM_OK;
 }
@@ -162,10 +198,16 @@ lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, lm_comm **out) {
     switch (env->launch) {
     case LM_LAUNCH_NONE: *out = NULL; return LM_OK;
     case LM_LAUNCH_SLURM_BARE:
-        return lm_fail(ctx, LM_E_CONFIG, "srun started %d tasks without PMI: they would be %d programs that know nothing of each other. Start with `srun --mpi=pmix`, or with mpirun inside the allocation; one task: srun -n 1", env->size, env->size);
+        return lm_fail(ctx, LM_E_CONFIG,
+                       "srun started %d tasks without PMI: they would be %d programs that know nothing of each other. Start with `srun "
+                       "--mpi=pmix`, or with mpirun inside the allocation; one task: srun -n 1",
+                       env->size, env->size);
     case LM_LAUNCH_VARIABLES:
         if (env->size == 1) { *out = NULL; return LM_OK; }
-        return lm_fail(ctx, LM_E_UNSUPPORTED, "RANK=%d and WORLD_SIZE=%d are set, but ranks on CPUs are connected by MPI: start with mpirun -n %d instead of %s (or unset both to run alone)", env->rank, env->size, env->size, env->launcher);
+        return lm_fail(ctx, LM_E_UNSUPPORTED,
+                       "RANK=%d and WORLD_SIZE=%d are set, but ranks on CPUs are connected by MPI: start with mpirun -n %d instead of %s "
+                       "(or unset both to run alone)",
+                       env->rank, env->size, env->size, env->launcher);
     case LM_LAUNCH_MPI: break;
     }
     if (env->size == 1) { *out = NULL; return LM_OK; }
@@ -176,7 +218,8 @@ lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, lm_comm **out) {
     if (!err) err = find(ctx, env, w);
     if (!err) err = start(ctx, env, w, &rank, &size);
     if (!err && size > 1) {
-        w->request = lm_calloc(ctx, LM_MEM_MISC, (size_t)size * 3 + 1, sizeof *w->request);           /* 2P requests, and P lengths of a large world */
+        /* 2P requests, and P lengths of a large world */
+        w->request = lm_calloc(ctx, LM_MEM_MISC, (size_t)size * 3 + 1, sizeof *w->request);
         w->scratch = lm_alloc(ctx, LM_MEM_SCRATCH, ((size_t)size + 1) * PIECE * sizeof(float));
         if (!w->request || !w->scratch) err = LM_E_NOMEM;
     }
@@ -187,8 +230,17 @@ lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, lm_comm **out) {
         if (!err) *out = NULL;
         return err;
     }
-    *c = (lm_comm){ .name = "mpi", .rank = rank, .size = size, .ctx = ctx, .impl = w, .all_reduce = all_reduce, .all_gather = all_gather, .reduce_scatter = reduce_scatter,
-                    .broadcast = broadcast, .barrier = barrier, .free = release };
+    *c = (lm_comm){ .name = "mpi",
+                    .rank = rank,
+                    .size = size,
+                    .ctx = ctx,
+                    .impl = w,
+                    .all_reduce = all_reduce,
+                    .all_gather = all_gather,
+                    .reduce_scatter = reduce_scatter,
+                    .broadcast = broadcast,
+                    .barrier = barrier,
+                    .free = release };
     *out = c;
     return LM_OK;
 }

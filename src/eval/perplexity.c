@@ -27,10 +27,13 @@ static lm_err begin(job *j, lm_ctx *ctx, lm_engine *e, int32_t bos, const lm_per
         j->bos = bos;
     }
     j->room = window - j->o->add_bos;
-    if (window > context) return lm_fail(ctx, LM_E_CONFIG, "window is %lld tokens, the engine's context holds %lld", (long long)window, (long long)context);
+    if (window > context)
+        return lm_fail(ctx, LM_E_CONFIG, "window is %lld tokens, the engine's context holds %lld", (long long)window, (long long)context);
     if (window < 2) return lm_fail(ctx, LM_E_CONFIG, "window is %lld tokens; wanted at least 2", (long long)window);
     int64_t stride = j->o->stride ? j->o->stride : lm_max64(1, j->room / 2);
-    if (stride < 1 || stride > j->room) return lm_fail(ctx, LM_E_CONFIG, "stride is %lld; wanted 1 to %lld, the tokens of a window%s", (long long)stride, (long long)j->room, j->o->add_bos ? " beside BOS" : "");
+    if (stride < 1 || stride > j->room)
+        return lm_fail(ctx, LM_E_CONFIG, "stride is %lld; wanted 1 to %lld, the tokens of a window%s", (long long)stride,
+                       (long long)j->room, j->o->add_bos ? " beside BOS" : "");
     j->r.window = window;
     j->r.stride = stride;
     j->lp = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(window + 1) * sizeof *j->lp);
@@ -67,12 +70,15 @@ static lm_err window(job *j, const int32_t *ids, int64_t from, int64_t a, int64_
     if (known > 1) LM_TRY(lm_engine_run(j->e, &(lm_request){ .s = j->s, .ids = j->ids, .n = known - 1 }, 1, NULL, NULL));
     LM_TRY(lm_engine_score(j->e, j->s, j->ids + known - 1, k - known + 1, j->lp));
     for (int64_t i = 1; i < k - known + 1; i++) {        /* lp[0] is of a token that was scored before, or of BOS */
-        if (!isfinite(j->lp[i])) return lm_fail(j->ctx, LM_E_DATA, "the model gives token %lld (id %d) the log-probability %g", (long long)(a + i - 1), j->ids[known - 1 + i], (double)j->lp[i]);
+        if (!isfinite(j->lp[i]))
+            return lm_fail(j->ctx, LM_E_DATA, "the model gives token %lld (id %d) the log-probability %g", (long long)(a + i - 1),
+                           j->ids[known - 1 + i], (double)j->lp[i]);
         j->r.nll -= (double)j->lp[i];
     }
     j->done += b - a;
     double dt = lm_now() - j->t0;
-    if (j->o->progress && !j->o->progress(j->o->ud, j->done, j->total, dt > 0 ? (double)j->done / dt : 0, j->r.nll)) return lm_fail(j->ctx, LM_E_CANCELLED, "stopped after %lld of %lld tokens", (long long)j->done, (long long)j->total);
+    if (j->o->progress && !j->o->progress(j->o->ud, j->done, j->total, dt > 0 ? (double)j->done / dt : 0, j->r.nll))
+        return lm_fail(j->ctx, LM_E_CANCELLED, "stopped after %lld of %lld tokens", (long long)j->done, (long long)j->total);
     return LM_OK;
 }
 static lm_err document(job *j, const int32_t *ids, int64_t n, int64_t bytes) {
@@ -97,13 +103,15 @@ static lm_err finish(job *j, lm_perplexity *out) {
 /* Documents that lie one after another in ids: document i is start[i] .. start[i+1]. */
 static lm_err run(job *j, const int32_t *ids, const size_t *start, const int64_t *bytes, int n, const char *name) {
     for (int i = 0; i < n; i++) j->total += count(j, (int64_t)(start[i + 1] - start[i]));
-    if (!j->total) return lm_fail(j->ctx, LM_E_DATA, "%s: no token to score: a text needs at least %s", name, j->bos < 0 ? "two tokens" : "one token");
+    if (!j->total)
+        return lm_fail(j->ctx, LM_E_DATA, "%s: no token to score: a text needs at least %s", name, j->bos < 0 ? "two tokens" : "one token");
     j->t0 = lm_now();
     for (int i = 0; i < n; i++) LM_TRY(document(j, ids + start[i], (int64_t)(start[i + 1] - start[i]), bytes ? bytes[i] : 0));
     return LM_OK;
 }
 
-lm_err lm_eval_perplexity_ids(lm_ctx *ctx, lm_engine *e, const int32_t *ids, int64_t n, int32_t bos, const lm_perplexity_opts *o, lm_perplexity *out) {
+lm_err lm_eval_perplexity_ids(lm_ctx *ctx, lm_engine *e, const int32_t *ids, int64_t n, int32_t bos, const lm_perplexity_opts *o,
+                              lm_perplexity *out) {
     job j;
     size_t start[2] = { 0, n < 0 ? 0 : (size_t)n };
     lm_err err = begin(&j, ctx, e, bos, o);

@@ -1,4 +1,5 @@
-/* ggml_types.c — the tensor types a GGUF file may name. Sizes are those of ggml's block structs; ids that ggml retired (4, 5, 31-33, 36-38) are absent. */
+/* ggml_types.c — the tensor types a GGUF file may name. Sizes are those of ggml's block structs; ids that ggml retired (4, 5, 31-33, 36-38)
+ * are absent. */
 #include "format/gguf.h"
 #include <string.h>
 

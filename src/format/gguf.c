@@ -55,9 +55,12 @@ static uint32_t *table_slot(const lm_gguf *g, const table *t, name_fn *nm, const
 static lm_err take_name(lm_gguf *g, lm_cursor *c, const char *what, const char **out) {
     uint64_t n; const uint8_t *p;
     if (!lm_take_u64(c, &n)) return short_file(g, c, what);
-    if (n > LM_GGUF_MAX_NAME) return lm_fail(g->ctx, LM_E_FORMAT, "%s: byte %zu: %s of %llu bytes, the limit is %d", g->path, lm_cursor_at(c), what, (unsigned long long)n, (int)LM_GGUF_MAX_NAME);
+    if (n > LM_GGUF_MAX_NAME)
+        return lm_fail(g->ctx, LM_E_FORMAT, "%s: byte %zu: %s of %llu bytes, the limit is %d", g->path, lm_cursor_at(c), what,
+                       (unsigned long long)n, (int)LM_GGUF_MAX_NAME);
     if (!lm_take(c, n, &p)) return short_file(g, c, what);
-    if (!n || memchr(p, 0, n) || !lm_utf8_ok(p, n)) return lm_fail(g->ctx, LM_E_FORMAT, "%s: byte %zu: %s is empty, has a NUL or is not UTF-8", g->path, lm_cursor_at(c), what);
+    if (!n || memchr(p, 0, n) || !lm_utf8_ok(p, n))
+        return lm_fail(g->ctx, LM_E_FORMAT, "%s: byte %zu: %s is empty, has a NUL or is not UTF-8", g->path, lm_cursor_at(c), what);
     char *s = lm_arena_alloc(g->a, n + 1);
     if (!s) return no_memory(g);
     memcpy(s, p, n);
@@ -116,7 +119,8 @@ static lm_err take_tensor(lm_gguf *g, lm_cursor *c, lm_gguf_tensor *t) {
     uint32_t rank, id; uint64_t d, off;
     LM_TRY(take_name(g, c, "a tensor's name", &t->name));
     if (!lm_take_u32(c, &rank)) return short_file(g, c, "a tensor's rank");
-    if (rank > LM_GGUF_MAX_DIMS) return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": rank %u, the limit is %d", g->path, t->name, rank, (int)LM_GGUF_MAX_DIMS);
+    if (rank > LM_GGUF_MAX_DIMS)
+        return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": rank %u, the limit is %d", g->path, t->name, rank, (int)LM_GGUF_MAX_DIMS);
     t->rank = (int)rank;
     for (int i = 0; i < LM_GGUF_MAX_DIMS; i++) t->dim[i] = 1;
     for (uint32_t i = 0; i < rank; i++) {
@@ -131,13 +135,16 @@ static lm_err take_tensor(lm_gguf *g, lm_cursor *c, lm_gguf_tensor *t) {
     }
     int64_t cols = rank ? t->dim[rank - 1] : 1, bytes;
     if (cols % t->type->block)
-        return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": %lld columns are no multiple of the block of %s (%d)", g->path, t->name, (long long)cols, t->type->name, t->type->block);
+        return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": %lld columns are no multiple of the block of %s (%d)", g->path, t->name,
+                       (long long)cols, t->type->name, t->type->block);
     bytes = cols / t->type->block;
     bool ok = !__builtin_mul_overflow(bytes, (int64_t)t->type->bytes, &bytes);
     for (int i = 0; i + 1 < t->rank && ok; i++) ok = !__builtin_mul_overflow(bytes, t->dim[i], &bytes);
     if (!ok || bytes > (int64_t)g->size)
         return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": its shape needs more bytes than the file has (%zu)", g->path, t->name, g->size);
-    if (off > g->size) return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": offset %llu is past the end of the file", g->path, t->name, (unsigned long long)off);
+    if (off > g->size)
+        return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": offset %llu is past the end of the file", g->path, t->name,
+                       (unsigned long long)off);
     t->bytes = bytes; t->offset = (int64_t)off;
     return LM_OK;
 }
@@ -153,10 +160,12 @@ static lm_err check_ranges(lm_gguf *g, int64_t data_at) {
     for (int i = 0; i < g->n_t && !err; i++) {
         lm_gguf_tensor *t = &g->t[i];
         if (t->offset % g->align)
-            err = lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": offset %lld is no multiple of the alignment %lld", g->path, t->name, (long long)t->offset, (long long)g->align);
+            err = lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": offset %lld is no multiple of the alignment %lld", g->path, t->name,
+                          (long long)t->offset, (long long)g->align);
         t->offset += data_at;             /* both are below 2^62: bounded by the file's size and the alignment */
         if (!err && (t->offset > (int64_t)g->size || t->bytes > (int64_t)g->size - t->offset))
-            err = lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": bytes %lld+%lld are past the end of the file (%zu)", g->path, t->name, (long long)t->offset, (long long)t->bytes, g->size);
+            err = lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\": bytes %lld+%lld are past the end of the file (%zu)", g->path, t->name,
+                          (long long)t->offset, (long long)t->bytes, g->size);
         order[i] = t;
     }
     if (!err && g->n_t) {
@@ -182,7 +191,9 @@ static lm_err parse(lm_gguf *g) {
         return lm_fail(g->ctx, LM_E_FORMAT, "%s: %llu keys do not fit in %zu bytes", g->path, (unsigned long long)n_kv, g->size);
     if (n_t > lm_cursor_left(&c) / 25 || n_t > INT32_MAX / 2)
         return lm_fail(g->ctx, LM_E_FORMAT, "%s: %llu tensors do not fit in %zu bytes", g->path, (unsigned long long)n_t, g->size);
-    if (!(g->kv = lm_calloc(g->ctx, LM_MEM_IO, (size_t)n_kv + 1, sizeof *g->kv)) || !(g->t = lm_calloc(g->ctx, LM_MEM_IO, (size_t)n_t + 1, sizeof *g->t))) return no_memory(g);
+    if (!(g->kv = lm_calloc(g->ctx, LM_MEM_IO, (size_t)n_kv + 1, sizeof *g->kv)) ||
+        !(g->t = lm_calloc(g->ctx, LM_MEM_IO, (size_t)n_t + 1, sizeof *g->t)))
+        return no_memory(g);
     LM_TRY(table_new(g, &g->kvs, (size_t)n_kv));
     LM_TRY(table_new(g, &g->ts, (size_t)n_t));
     for (uint64_t i = 0; i < n_kv; i++) {
@@ -195,7 +206,8 @@ static lm_err parse(lm_gguf *g) {
     uint32_t *s = table_slot(g, &g->kvs, kv_name, "general.alignment");
     if (*s) {
         const kv *k = &g->kv[*s - 1]; uint32_t v;
-        if (k->type != LM_GGUF_U32) return lm_fail(g->ctx, LM_E_FORMAT, "%s: general.alignment is of type %s, wanted u32", g->path, type_row[k->type].name);
+        if (k->type != LM_GGUF_U32)
+            return lm_fail(g->ctx, LM_E_FORMAT, "%s: general.alignment is of type %s, wanted u32", g->path, type_row[k->type].name);
         memcpy(&v, k->p, 4);
         if (!v || v & (v - 1) || v > LM_GGUF_MAX_ALIGN)
             return lm_fail(g->ctx, LM_E_FORMAT, "%s: general.alignment is %u; wanted a power of two up to %d", g->path, v, (int)LM_GGUF_MAX_ALIGN);
@@ -229,7 +241,8 @@ static lm_err open_file(lm_gguf **out, lm_ctx *ctx, const char *path) {
     lm_gguf *g; LM_TRY(start(&g, ctx, path));
     const void *p = NULL;
     lm_err err = lm_file_open(&g->f, ctx, path);
-    if (!err && lm_file_size(g->f) < 24) err = lm_fail(ctx, LM_E_FORMAT, "%s: %lld bytes are too few for a GGUF file", path, (long long)lm_file_size(g->f));
+    if (!err && lm_file_size(g->f) < 24)
+        err = lm_fail(ctx, LM_E_FORMAT, "%s: %lld bytes are too few for a GGUF file", path, (long long)lm_file_size(g->f));
     if (!err) err = lm_file_map(g->f, &p, &g->size);
     g->base = p;
     if (!err) err = parse(g);
@@ -254,7 +267,9 @@ static lm_err join_parts(lm_gguf *g) {
     LM_TRY(table_new(g, &g->ts, (size_t)n));
     for (int i = 0; i < g->n_t; i++) {
         uint32_t *s = table_slot(g, &g->ts, tensor_name, g->t[i].name);
-        if (*s) return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\" is in parts %d and %d", g->path, g->t[i].name, g->t[*s - 1].part + 1, g->t[i].part + 1);
+        if (*s)
+            return lm_fail(g->ctx, LM_E_FORMAT, "%s: tensor \"%s\" is in parts %d and %d", g->path, g->t[i].name, g->t[*s - 1].part + 1,
+                           g->t[i].part + 1);
         *s = (uint32_t)i + 1;
     }
     return LM_OK;
@@ -266,7 +281,8 @@ static lm_err open_parts(lm_gguf *g) {
     LM_TRY(lm_gguf_int(g, "split.no", true, 0, 0, count - 1, &no));
     size_t n = strlen(g->path), k = (size_t)snprintf(tail, sizeof tail, "-%05d-of-%05d.gguf", (int)no + 1, (int)count);
     if (no) return lm_fail(g->ctx, LM_E_CONFIG, "%s: part %d of %d of a split model: open the first part", g->path, (int)no + 1, (int)count);
-    if (n < k || strcmp(g->path + n - k, tail)) return lm_fail(g->ctx, LM_E_CONFIG, "%s: the first of %d parts must be named …%s", g->path, (int)count, tail);
+    if (n < k || strcmp(g->path + n - k, tail))
+        return lm_fail(g->ctx, LM_E_CONFIG, "%s: the first of %d parts must be named …%s", g->path, (int)count, tail);
     if (!(g->part = lm_arena_alloc(g->a, (size_t)count * sizeof *g->part))) return no_memory(g);
     for (int i = 1; i < count; i++) {
         int64_t c, o;
@@ -276,11 +292,15 @@ static lm_err open_parts(lm_gguf *g) {
         lm_gguf *p = g->part[g->n_part++];
         LM_TRY(lm_gguf_int(p, "split.count", true, 0, 0, LM_GGUF_MAX_PARTS, &c));
         LM_TRY(lm_gguf_int(p, "split.no", true, 0, 0, LM_GGUF_MAX_PARTS, &o));
-        if (c != count || o != i) return lm_fail(g->ctx, LM_E_MISMATCH, "%s: says it is part %d of %d, wanted part %d of %d", path, (int)o + 1, (int)c, i + 1, (int)count);
+        if (c != count || o != i)
+            return lm_fail(g->ctx, LM_E_MISMATCH, "%s: says it is part %d of %d, wanted part %d of %d", path, (int)o + 1, (int)c, i + 1,
+                           (int)count);
     }
     LM_TRY(join_parts(g));
     LM_TRY(lm_gguf_int(g, "split.tensors.count", false, g->n_t, 0, INT32_MAX, &total));
-    return total == g->n_t ? LM_OK : lm_fail(g->ctx, LM_E_MISMATCH, "%s: split.tensors.count is %lld, the parts have %d tensors", g->path, (long long)total, g->n_t);
+    return total == g->n_t ? LM_OK
+                           : lm_fail(g->ctx, LM_E_MISMATCH, "%s: split.tensors.count is %lld, the parts have %d tensors", g->path,
+                                     (long long)total, g->n_t);
 }
 lm_err lm_gguf_open(lm_gguf **out, lm_ctx *ctx, const char *path) {
     lm_gguf *g; LM_TRY(open_file(&g, ctx, path));
@@ -314,7 +334,8 @@ static lm_err not_found(lm_gguf *g, lm_err code, const char *what, const char *n
         for (int i = 0; i < n; i++) names[i] = nm(g, (uint32_t)i);
         near = lm_nearest(name, names, n);
     }
-    lm_fail(g->ctx, code, "%s: no %s \"%s\" among %d%s%s%s", g->path, what, name, n, near ? "; the nearest is \"" : "", near ? near : "", near ? "\"" : "");
+    lm_fail(g->ctx, code, "%s: no %s \"%s\" among %d%s%s%s", g->path, what, name, n, near ? "; the nearest is \"" : "", near ? near : "",
+            near ? "\"" : "");
     lm_free(g->ctx, names);
     return code;
 }
@@ -326,7 +347,8 @@ lm_err lm_gguf_need(lm_gguf *g, const char *name, const lm_gguf_tensor **out) {
 }
 lm_err lm_gguf_read(lm_gguf *g, const lm_gguf_tensor *t, void *dst, int64_t from, int64_t bytes) {
     if (from < 0 || bytes < 0 || from > t->bytes || bytes > t->bytes - from)
-        return lm_fail(g->ctx, LM_E_RANGE, "%s: bytes %lld+%lld of tensor \"%s\", which has %lld", g->path, (long long)from, (long long)bytes, t->name, (long long)t->bytes);
+        return lm_fail(g->ctx, LM_E_RANGE, "%s: bytes %lld+%lld of tensor \"%s\", which has %lld", g->path, (long long)from,
+                       (long long)bytes, t->name, (long long)t->bytes);
     const lm_gguf *home = t->part ? g->part[t->part - 1] : g;
     if (!bytes) return LM_OK;
     if (home->f) return lm_file_pread(home->f, dst, (size_t)bytes, t->offset + from);
@@ -388,7 +410,8 @@ lm_err lm_gguf_int(lm_gguf *g, const char *key, bool need, int64_t def, int64_t 
     int64_t v = read_int(k->p, k->type);
     bool huge = k->type == LM_GGUF_U64 && k->p[7] & 0x80;
     if (huge || v < min || v > max)
-        return lm_fail(g->ctx, LM_E_RANGE, "%s: key \"%s\" is %s%lld, outside %lld..%lld", g->path, key, huge ? "over " : "", (long long)v, (long long)min, (long long)max);
+        return lm_fail(g->ctx, LM_E_RANGE, "%s: key \"%s\" is %s%lld, outside %lld..%lld", g->path, key, huge ? "over " : "", (long long)v,
+                       (long long)min, (long long)max);
     *out = v;
     return LM_OK;
 }

@@ -2,11 +2,11 @@
  *
  *   "GGUF" u32 version | u64 n_tensors | u64 n_keys | keys… | tensor infos… | pad to alignment | data
  *
- * The reader treats every number as hostile: counts are compared with the bytes that are left before anything is allocated, so work and memory are
- * bounded by the file's size; alignment is a power of two up to 1 MiB; ranges lie in the file and do not overlap; keys and names are unique; arrays
- * of arrays, unknown types and retired tensor types are refused. Metadata is reached only through getters that check the type.
- * A split model (name-00001-of-0000N.gguf) is opened by its first file: all parts must be beside it and say the same, its metadata is the first part's.
- * Shapes here are in paper order, outermost first: the reverse of the order in the file.
+ * The reader treats every number as hostile: counts are compared with the bytes that are left before anything is allocated, so work and
+ * memory are bounded by the file's size; alignment is a power of two up to 1 MiB; ranges lie in the file and do not overlap; keys and
+ * names are unique; arrays of arrays, unknown types and retired tensor types are refused. Metadata is reached only through getters that
+ * check the type. A split model (name-00001-of-0000N.gguf) is opened by its first file: all parts must be beside it and say the same, its
+ * metadata is the first part's. Shapes here are in paper order, outermost first: the reverse of the order in the file.
  *
  * Lifetime: all pointers live until lm_gguf_close; lm_gguf_open_mem borrows its memory.
  * Threads:  reads from many threads.
@@ -56,7 +56,8 @@ bool lm_gguf_has(const lm_gguf *g, const char *key);
 lm_err lm_gguf_int(lm_gguf *g, const char *key, bool need, int64_t def, int64_t min, int64_t max, int64_t *out);
 lm_err lm_gguf_num(lm_gguf *g, const char *key, bool need, double def, double *out);
 lm_err lm_gguf_bool(lm_gguf *g, const char *key, bool need, bool def, bool *out);
-lm_err lm_gguf_str(lm_gguf *g, const char *key, bool need, const char *def, const char **out, size_t *n);   /* n may be NULL; then NUL inside is refused */
+/* n may be NULL; then NUL inside is refused */
+lm_err lm_gguf_str(lm_gguf *g, const char *key, bool need, const char *def, const char **out, size_t *n);
 /* Arrays: the getter checks the item type once; n = 0 when an optional one is absent. */
 typedef struct { const uint8_t *p; lm_gguf_type item; int64_t n; } lm_gguf_nums;
 typedef struct { const uint8_t *base; const uint64_t *at; int64_t n; } lm_gguf_strs;
@@ -69,7 +70,8 @@ const char *lm_gguf_strs_at(const lm_gguf_strs *a, int64_t i, size_t *n);   /* n
 
 /* Writer (version 3): metadata and tensors are declared, then data is given in the order declared, in pieces of any size; padding is added. */
 typedef struct lm_gguf_writer lm_gguf_writer;
-lm_err lm_gguf_writer_new(lm_gguf_writer **out, lm_ctx *ctx, const char *path, int64_t alignment);   /* 0 = 32; others are written as general.alignment */
+/* 0 = 32; others are written as general.alignment */
+lm_err lm_gguf_writer_new(lm_gguf_writer **out, lm_ctx *ctx, const char *path, int64_t alignment);
 lm_err lm_gguf_put_u32(lm_gguf_writer *w, const char *key, uint32_t v);
 lm_err lm_gguf_put_i32(lm_gguf_writer *w, const char *key, int32_t v);
 lm_err lm_gguf_put_u64(lm_gguf_writer *w, const char *key, uint64_t v);

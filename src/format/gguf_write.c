@@ -1,4 +1,5 @@
-/* gguf_write.c — metadata is serialized as it is put, tensor infos when the first data comes; then data streams through with padding. Always version 3. */
+/* gguf_write.c — metadata is serialized as it is put, tensor infos when the first data comes; then data streams through with padding.
+ * Always version 3. */
 #include "format/gguf.h"
 #include "base/file.h"
 #include "format/cursor.h"
@@ -22,7 +23,9 @@ static void put32(lm_str *s, uint32_t v) { lm_str_add(s, &v, 4); }
 
 lm_err lm_gguf_writer_new(lm_gguf_writer **out, lm_ctx *ctx, const char *path, int64_t alignment) {
     int64_t al = alignment ? alignment : 32;
-    if (al < 8 || al > LM_GGUF_MAX_ALIGN || al & (al - 1)) return lm_fail(ctx, LM_E_RANGE, "%s: alignment %lld; wanted a power of two from 8 to %d", path, (long long)alignment, (int)LM_GGUF_MAX_ALIGN);
+    if (al < 8 || al > LM_GGUF_MAX_ALIGN || al & (al - 1))
+        return lm_fail(ctx, LM_E_RANGE, "%s: alignment %lld; wanted a power of two from 8 to %d", path, (long long)alignment,
+                       (int)LM_GGUF_MAX_ALIGN);
     lm_arena *a; LM_TRY(lm_arena_new(&a, ctx, LM_MEM_IO, 0));
     lm_gguf_writer *w = lm_arena_alloc(a, sizeof *w);
     if (!w || !(w->path = lm_arena_strdup(a, path))) { lm_arena_free(a); return lm_fail(ctx, LM_E_NOMEM, "%s: out of memory", path); }
@@ -46,7 +49,9 @@ static lm_err put_key(lm_gguf_writer *w, const char *key, lm_gguf_type type) {
     if (w->begun) return lm_fail(w->ctx, LM_E_INTERNAL, "%s: key \"%s\" comes after the first data", w->path, key);
     if (!n || n > LM_GGUF_MAX_NAME || !lm_utf8_ok(key, n)) return lm_fail(w->ctx, LM_E_FORMAT, "%s: \"%.80s\" cannot be a key", w->path, key);
     for (int64_t i = 0; i < w->n_kv; i++)
-        if (!strcmp(w->keys[i], key)) return lm_fail(w->ctx, LM_E_CONFIG, "%s: key \"%s\" is given twice%s", w->path, key, strcmp(key, "general.alignment") ? "" : " (the alignment is an argument of the writer)");
+        if (!strcmp(w->keys[i], key))
+            return lm_fail(w->ctx, LM_E_CONFIG, "%s: key \"%s\" is given twice%s", w->path, key,
+                           strcmp(key, "general.alignment") ? "" : " (the alignment is an argument of the writer)");
     if (w->n_kv == w->cap_keys) {
         int cap = w->cap_keys ? w->cap_keys * 2 : 64;
         const char **k = lm_realloc(w->ctx, LM_MEM_IO, w->keys, (size_t)cap * sizeof *k);
@@ -93,7 +98,8 @@ lm_err lm_gguf_put_str(lm_gguf_writer *w, const char *key, const char *s, size_t
 lm_err lm_gguf_put_arr(lm_gguf_writer *w, const char *key, lm_gguf_type item, const void *v, int64_t n) {
     size_t bytes;
     if (n < 0 || !item_size(item) || !lm_mul_ok((size_t)n, item_size(item), &bytes))
-        return lm_fail(w->ctx, LM_E_INTERNAL, "%s: key \"%s\": an array of %lld items of type %s", w->path, key, (long long)n, lm_gguf_type_name((int)item));
+        return lm_fail(w->ctx, LM_E_INTERNAL, "%s: key \"%s\": an array of %lld items of type %s", w->path, key, (long long)n,
+                       lm_gguf_type_name((int)item));
     LM_TRY(put_key(w, key, LM_GGUF_ARR));
     put32(&w->kv, (uint32_t)item); put64(&w->kv, (uint64_t)n); lm_str_add(&w->kv, v, bytes);
     return done(w);
@@ -113,14 +119,19 @@ lm_err lm_gguf_put_arr_str(lm_gguf_writer *w, const char *key, const char *const
 lm_err lm_gguf_writer_add(lm_gguf_writer *w, const char *name, const lm_ggml_type *type, int rank, const int64_t *dim) {
     size_t len = strlen(name);
     if (w->begun) return lm_fail(w->ctx, LM_E_INTERNAL, "%s: tensor \"%s\" is declared after the first data", w->path, name);
-    if (!len || len > MAX_TENSOR_NAME || !lm_utf8_ok(name, len)) return lm_fail(w->ctx, LM_E_FORMAT, "%s: tensor name \"%.80s\": wanted 1..%d bytes of UTF-8", w->path, name, (int)MAX_TENSOR_NAME);
-    if (rank < 1 || rank > LM_GGUF_MAX_DIMS) return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\": rank %d, wanted 1..%d", w->path, name, rank, (int)LM_GGUF_MAX_DIMS);
-    if (dim[rank - 1] % type->block) return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\": %lld columns are no multiple of the block of %s (%d)", w->path, name, (long long)dim[rank - 1], type->name, type->block);
+    if (!len || len > MAX_TENSOR_NAME || !lm_utf8_ok(name, len))
+        return lm_fail(w->ctx, LM_E_FORMAT, "%s: tensor name \"%.80s\": wanted 1..%d bytes of UTF-8", w->path, name, (int)MAX_TENSOR_NAME);
+    if (rank < 1 || rank > LM_GGUF_MAX_DIMS)
+        return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\": rank %d, wanted 1..%d", w->path, name, rank, (int)LM_GGUF_MAX_DIMS);
+    if (dim[rank - 1] % type->block)
+        return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\": %lld columns are no multiple of the block of %s (%d)", w->path, name,
+                       (long long)dim[rank - 1], type->name, type->block);
     decl d = { .type = type, .rank = rank, .bytes = type->bytes };
     for (int i = 0; i < rank; i++) {
         d.dim[i] = dim[i];
         int64_t k = i == rank - 1 ? dim[i] / type->block : dim[i];
-        if (dim[i] < 1 || __builtin_mul_overflow(d.bytes, k, &d.bytes)) return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\": dimension %d is %lld", w->path, name, i, (long long)dim[i]);
+        if (dim[i] < 1 || __builtin_mul_overflow(d.bytes, k, &d.bytes))
+            return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\": dimension %d is %lld", w->path, name, i, (long long)dim[i]);
     }
     if (d.bytes > INT64_MAX / 2) return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\" is too large", w->path, name);
     if (w->n == w->cap) {
@@ -159,7 +170,8 @@ static lm_err begin(lm_gguf_writer *w) {
         put64(&s, n); lm_str_add(&s, t->name, n); put32(&s, (uint32_t)t->rank);
         for (int d = t->rank - 1; d >= 0; d--) put64(&s, (uint64_t)t->dim[d]);
         put32(&s, (uint32_t)t->type->id); put64(&s, (uint64_t)at);
-        if (__builtin_add_overflow(at, t->bytes, &at) || at > INT64_MAX - w->align) err = lm_fail(w->ctx, LM_E_RANGE, "%s: the tensors take more than 2^63 bytes", w->path);
+        if (__builtin_add_overflow(at, t->bytes, &at) || at > INT64_MAX - w->align)
+            err = lm_fail(w->ctx, LM_E_RANGE, "%s: the tensors take more than 2^63 bytes", w->path);
         else at = lm_round_up(at, w->align);
     }
     if (!err && (err = lm_str_err(&s))) no_memory(w);

@@ -27,7 +27,8 @@ static lm_err check_depth(lm_ctx *ctx, const char *name, const char *t, size_t n
 
 lm_err lm_json_parse(lm_ctx *ctx, const char *name, const char *text, size_t n, unsigned flags, json_t **out) {
     if (n > LM_JSON_MAX_BYTES) return lm_fail(ctx, LM_E_RANGE, "%s: %zu bytes of JSON, the limit is %d", name, n, (int)LM_JSON_MAX_BYTES);
-    if (n && memchr(text, 0, n)) return lm_fail(ctx, LM_E_FORMAT, "%s: a NUL byte in the text", name);      /* jansson passes over one after a number */
+    /* jansson passes over one after a number */
+    if (n && memchr(text, 0, n)) return lm_fail(ctx, LM_E_FORMAT, "%s: a NUL byte in the text", name);
     LM_TRY(check_depth(ctx, name, text, n));
     json_error_t e;
     json_t *v = json_loadb(n ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | (flags & LM_JSON_ALLOW_NUL ? JSON_ALLOW_NUL : 0), &e);
@@ -73,7 +74,10 @@ lm_err lm_json_fail(const lm_jv *at, lm_err code, const char *fmt, ...) {
 }
 static const char *kind(const json_t *v) {
     switch (json_typeof(v)) {
-    case JSON_OBJECT: return "an object"; case JSON_ARRAY: return "an array"; case JSON_STRING: return "a string"; case JSON_INTEGER: return "an integer";
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "an array";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "an integer";
     case JSON_REAL: return "a number"; case JSON_TRUE: return "true"; case JSON_FALSE: return "false"; default: return "null";
     }
 }
@@ -166,7 +170,8 @@ lm_err lm_json_ints(const lm_jv *o, const char *key, lm_json_mode m, int64_t min
     size_t len = lm_json_len(&a);
     if (len > (size_t)cap) return lm_json_fail(&a, LM_E_RANGE, "%zu items, at most %d fit here", len, cap);
     for (size_t i = 0; i < len; i++) { LM_TRY(lm_json_item(&a, i, &c)); LM_TRY(lm_json_as_int(&c, min, max, &x)); }
-    for (size_t i = 0; i < len; i++) { LM_TRY(lm_json_item(&a, i, &c)); LM_TRY(lm_json_as_int(&c, min, max, &dst[i])); }   /* dst is untouched on error */
+    /* dst is untouched on error */
+    for (size_t i = 0; i < len; i++) { LM_TRY(lm_json_item(&a, i, &c)); LM_TRY(lm_json_as_int(&c, min, max, &dst[i])); }
     *n = (int)len;
     return LM_OK;
 }

@@ -33,7 +33,8 @@ lm_err lm_json_fail(const lm_jv *at, lm_err code, const char *fmt, ...) __attrib
 lm_err lm_json_int(const lm_jv *o, const char *key, lm_json_mode m, int64_t def, int64_t min, int64_t max, int64_t *out);
 lm_err lm_json_num(const lm_jv *o, const char *key, lm_json_mode m, double def, double min, double max, double *out);
 lm_err lm_json_bool(const lm_jv *o, const char *key, lm_json_mode m, bool def, bool *out);
-lm_err lm_json_str(const lm_jv *o, const char *key, lm_json_mode m, const char *def, const char **out, size_t *n);   /* n may be NULL; then NUL inside is refused */
+/* n may be NULL; then NUL inside is refused */
+lm_err lm_json_str(const lm_jv *o, const char *key, lm_json_mode m, const char *def, const char **out, size_t *n);
 lm_err lm_json_obj(const lm_jv *o, const char *key, lm_json_mode m, lm_jv *child);
 lm_err lm_json_arr(const lm_jv *o, const char *key, lm_json_mode m, lm_jv *child);
 lm_err lm_json_get(const lm_jv *o, const char *key, lm_json_mode m, lm_jv *child);     /* any type */

@@ -16,7 +16,8 @@ static lm_err read_head(lm_ctx *ctx, const char *name, lm_cursor *c, lm_l2c *m) 
         *c = peek;
     }
     m->version = version;
-    if (!lm_take_copy(c, h, sizeof h) || (version && !lm_take_u8(c, &shared))) return lm_fail(ctx, LM_E_FORMAT, "%s: the file ends in its header", name);
+    if (!lm_take_copy(c, h, sizeof h) || (version && !lm_take_u8(c, &shared)))
+        return lm_fail(ctx, LM_E_FORMAT, "%s: the file ends in its header", name);
     if (version && shared > 1) return lm_fail(ctx, LM_E_FORMAT, "%s: the shared-classifier flag is %d, wanted 0 or 1", name, shared);
     m->dim = h[0]; m->hidden = h[1]; m->n_layer = h[2]; m->n_head = h[3]; m->n_kv_head = h[4]; m->seq_len = h[6];
     m->tied = version ? shared : h[5] > 0;
@@ -29,7 +30,8 @@ static lm_err read_head(lm_ctx *ctx, const char *name, lm_cursor *c, lm_l2c *m) 
     LM_TRY(check(ctx, name, "vocab_size", m->vocab, MAX_VOCAB));
     LM_TRY(check(ctx, name, "max_seq_len", m->seq_len, MAX_SEQ));
     if (m->dim % m->n_head || m->n_head % m->n_kv_head || m->dim / m->n_head % 2)
-        return lm_fail(ctx, LM_E_FORMAT, "%s: dim %d, n_heads %d and n_kv_heads %d do not divide into even heads", name, m->dim, m->n_head, m->n_kv_head);
+        return lm_fail(ctx, LM_E_FORMAT, "%s: dim %d, n_heads %d and n_kv_heads %d do not divide into even heads", name, m->dim, m->n_head,
+                       m->n_kv_head);
     const uint8_t *skip;
     if (version && !lm_take(c, 256 - lm_cursor_at(c), &skip)) return lm_fail(ctx, LM_E_FORMAT, "%s: the file ends in its header", name);
     return LM_OK;
@@ -53,10 +55,10 @@ lm_err lm_l2c_parse(lm_ctx *ctx, const char *name, const void *p, size_t n, lm_l
         [LM_L2C_OUTPUT] = { "output", false, 2, { V, d }, 0, 0 },
     };
     enum { ROPE = LM_N_L2C };           /* the legacy format stores cos and sin tables before the output matrix */
-    static const uint8_t legacy[] = { LM_L2C_TOK_EMB, LM_L2C_ATTN_NORM, LM_L2C_WQ, LM_L2C_WK, LM_L2C_WV, LM_L2C_WO, LM_L2C_FFN_NORM, LM_L2C_W1, LM_L2C_W2, LM_L2C_W3,
-        LM_L2C_NORM, ROPE, LM_L2C_OUTPUT };
-    static const uint8_t v1[] = { LM_L2C_ATTN_NORM, LM_L2C_FFN_NORM, LM_L2C_NORM, LM_L2C_TOK_EMB, LM_L2C_WQ, LM_L2C_WK, LM_L2C_WV, LM_L2C_WO, LM_L2C_W1, LM_L2C_W2, LM_L2C_W3,
-        LM_L2C_OUTPUT };
+    static const uint8_t legacy[] = { LM_L2C_TOK_EMB, LM_L2C_ATTN_NORM, LM_L2C_WQ, LM_L2C_WK,   LM_L2C_WV, LM_L2C_WO,    LM_L2C_FFN_NORM,
+                                      LM_L2C_W1,      LM_L2C_W2,        LM_L2C_W3, LM_L2C_NORM, ROPE,      LM_L2C_OUTPUT };
+    static const uint8_t v1[] = { LM_L2C_ATTN_NORM, LM_L2C_FFN_NORM, LM_L2C_NORM, LM_L2C_TOK_EMB, LM_L2C_WQ, LM_L2C_WK,
+                                  LM_L2C_WV,        LM_L2C_WO,       LM_L2C_W1,   LM_L2C_W2,      LM_L2C_W3, LM_L2C_OUTPUT };
     const uint8_t *order = m.version ? v1 : legacy; int n_order = m.version ? LM_COUNT(v1) : LM_COUNT(legacy);
     for (int i = 0; i < n_order; i++) {
         int k = order[i]; int64_t count = 1; const uint8_t *skip; const char *what = k == ROPE ? "the RoPE tables" : shape[k].name;
@@ -90,7 +92,10 @@ lm_err lm_l2c_tok_parse(lm_ctx *ctx, const char *name, const void *p, size_t n, 
     if (!(t.v = lm_calloc(ctx, LM_MEM_TOK, (size_t)t.n, sizeof *t.v))) return lm_fail(ctx, LM_E_NOMEM, "%s: out of memory for %d tokens", name, t.n);
     for (int i = 0; i < t.n; i++) {
         lm_l2c_piece *v = &t.v[i];
-        if (!lm_take_f32(&c, &v->score) || !lm_take_i32(&c, &len) || !lm_take(&c, (uint64_t)len, &s)) { lm_free(ctx, t.v); return lm_fail(ctx, LM_E_INTERNAL, "%s: the file changed while it was read", name); }
+        if (!lm_take_f32(&c, &v->score) || !lm_take_i32(&c, &len) || !lm_take(&c, (uint64_t)len, &s)) {
+            lm_free(ctx, t.v);
+            return lm_fail(ctx, LM_E_INTERNAL, "%s: the file changed while it was read", name);
+        }
         v->n = len; v->s = (const char *)s;
     }
     *out = t;

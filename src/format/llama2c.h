@@ -3,8 +3,8 @@
  *   legacy: 7 × i32 (dim, hidden, layers, heads, kv heads, ±vocab, seq len) | f32 weights, RoPE tables among them; a negative vocab = own output matrix
  *   v1:     "24ka" i32 1 | the same 7 × i32 | u8 shared output matrix | zeros to byte 256 | f32 weights, norms first
  *
- * The reader gives each part's place and shape (layers stacked, outermost); it converts nothing. The size of the file must be exactly what the header needs.
- * tokenizer.bin: i32 longest piece | for each token: f32 score, i32 length, bytes.
+ * The reader gives each part's place and shape (layers stacked, outermost); it converts nothing. The size of the file must be exactly what
+ * the header needs. tokenizer.bin: i32 longest piece | for each token: f32 score, i32 length, bytes.
  *
  * Lifetime: lm_l2c and lm_l2c_tok borrow the memory that was parsed (lm_l2c_tok's table is freed by lm_l2c_tok_free).
  * Threads:  values.

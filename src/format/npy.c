@@ -4,9 +4,10 @@
 #include "format/cursor.h"
 #include <stdio.h>
 
-static const struct { const char *descr; lm_dtype dtype; int64_t size; } row[] = {
-    { "<f4", LM_F32, 4 }, { "<f8", LM_F64, 8 }, { "<f2", LM_F16, 2 }, { "<i4", LM_I32, 4 }, { "<i8", LM_I64, 8 }, { "<i2", LM_I16, 2 }, { "|i1", LM_I8, 1 },
-    { "<u2", LM_U16, 2 }, { "<u4", LM_U32, 4 }, { "<u8", LM_U64, 8 }, { "|u1", LM_U8, 1 }, { "|b1", LM_BOOL, 1 },
+static const struct { const char *descr; lm_dtype dtype; int64_t size;
+} row[] = {
+    { "<f4", LM_F32, 4 }, { "<f8", LM_F64, 8 }, { "<f2", LM_F16, 2 }, { "<i4", LM_I32, 4 }, { "<i8", LM_I64, 8 }, { "<i2", LM_I16, 2 },
+    { "|i1", LM_I8, 1 },  { "<u2", LM_U16, 2 }, { "<u4", LM_U32, 4 }, { "<u8", LM_U64, 8 }, { "|u1", LM_U8, 1 },  { "|b1", LM_BOOL, 1 },
 };
 typedef struct { lm_ctx *ctx; const char *name; const char *p, *end; } scan;
 static lm_err bad(const scan *s, const char *what) { return lm_fail(s->ctx, LM_E_FORMAT, "%s: header: %s", s->name, what); }
@@ -26,7 +27,8 @@ static bool word(scan *s, const char *w) {
 static bool quoted(scan *s, char *out, size_t cap) {
     char q = eat(s, '\'') ? '\'' : eat(s, '"') ? '"' : 0;
     const char *close = q ? memchr(s->p, q, (size_t)(s->end - s->p)) : NULL;
-    if (!close || (size_t)(close - s->p) >= cap || memchr(s->p, '\\', (size_t)(close - s->p)) || memchr(s->p, 0, (size_t)(close - s->p))) return false;
+    if (!close || (size_t)(close - s->p) >= cap || memchr(s->p, '\\', (size_t)(close - s->p)) || memchr(s->p, 0, (size_t)(close - s->p)))
+        return false;
     memcpy(out, s->p, (size_t)(close - s->p));
     out[close - s->p] = 0;
     s->p = close + 1;
@@ -113,7 +115,8 @@ lm_err lm_npy_save(lm_ctx *ctx, const char *path, lm_dtype dtype, int rank, cons
     char head[10 + 512]; int64_t bytes = row[r].size;
     int n = snprintf(head + 10, 512, "{'descr': '%s', 'fortran_order': False, 'shape': (", row[r].descr);
     for (int i = 0; i < rank; i++) {
-        if (dim[i] < 0 || __builtin_mul_overflow(bytes, dim[i], &bytes)) return lm_fail(ctx, LM_E_SHAPE, "%s: dimension %d is %lld", path, i, (long long)dim[i]);
+        if (dim[i] < 0 || __builtin_mul_overflow(bytes, dim[i], &bytes))
+            return lm_fail(ctx, LM_E_SHAPE, "%s: dimension %d is %lld", path, i, (long long)dim[i]);
         n += snprintf(head + 10 + n, 512 - (size_t)n, rank == 1 ? "%lld," : i ? ", %lld" : "%lld", (long long)dim[i]);
     }
     n += snprintf(head + 10 + n, 512 - (size_t)n, "), }");

@@ -22,5 +22,6 @@ typedef struct {
 lm_err lm_npy_parse(lm_ctx *ctx, const char *name, const void *p, size_t n, lm_npy *out);
 lm_err lm_npy_load(lm_ctx *ctx, const char *path, lm_npy *out);
 void lm_npy_free(lm_ctx *ctx, lm_npy *a);
-lm_err lm_npy_save(lm_ctx *ctx, const char *path, lm_dtype dtype, int rank, const int64_t *dim, const void *data);   /* LM_E_UNSUPPORTED for bf16, f8 */
+/* LM_E_UNSUPPORTED for bf16, f8 */
+lm_err lm_npy_save(lm_ctx *ctx, const char *path, lm_dtype dtype, int rank, const int64_t *dim, const void *data);
 #endif

@@ -15,8 +15,12 @@ struct lm_st {
 };
 
 static lm_err check_length(lm_ctx *ctx, const char *name, uint64_t len, int64_t file) {
-    if (len > LM_ST_MAX_HEADER) return lm_fail(ctx, LM_E_FORMAT, "%s: the header claims %llu bytes, the limit is %d", name, (unsigned long long)len, (int)LM_ST_MAX_HEADER);
-    if ((int64_t)len > file - 8) return lm_fail(ctx, LM_E_FORMAT, "%s: the header claims %llu bytes, the file has %lld", name, (unsigned long long)len, (long long)file);
+    if (len > LM_ST_MAX_HEADER)
+        return lm_fail(ctx, LM_E_FORMAT, "%s: the header claims %llu bytes, the limit is %d", name, (unsigned long long)len,
+                       (int)LM_ST_MAX_HEADER);
+    if ((int64_t)len > file - 8)
+        return lm_fail(ctx, LM_E_FORMAT, "%s: the header claims %llu bytes, the file has %lld", name, (unsigned long long)len,
+                       (long long)file);
     return LM_OK;
 }
 static lm_err shard_open(lm_st *st, shard *s) {
@@ -39,7 +43,8 @@ static int by_name(const void *a, const void *b) { return strcmp(((const lm_st_t
 static lm_err join(lm_st *st) {
     lm_ctx *ctx = st->ctx; int64_t n = 0;
     for (int i = 0; i < st->n_sh; i++) n += st->sh[i].h.n;
-    if (n > LM_ST_MAX_TENSORS) return lm_fail(ctx, LM_E_RANGE, "%s: %lld tensors in all shards, the limit is %d", st->path, (long long)n, (int)LM_ST_MAX_TENSORS);
+    if (n > LM_ST_MAX_TENSORS)
+        return lm_fail(ctx, LM_E_RANGE, "%s: %lld tensors in all shards, the limit is %d", st->path, (long long)n, (int)LM_ST_MAX_TENSORS);
     st->n_slot = 16;
     while (st->n_slot < 2 * (size_t)n) st->n_slot *= 2;
     if (!(st->t = lm_calloc(ctx, LM_MEM_IO, (size_t)n + 1, sizeof *st->t)) || !(st->slot = lm_calloc(ctx, LM_MEM_IO, st->n_slot, sizeof *st->slot)))
@@ -140,11 +145,14 @@ static lm_err open_index_of(lm_st **out, lm_ctx *ctx, const char *path, json_t *
         json_t *want = json_object_get(map.v, t->name);
         if (!want) err = lm_fail(ctx, LM_E_MISMATCH, "%s: tensor \"%s\" is not in the index %s", st->sh[t->shard].path, t->name, path);
         else if (shard_index(files, u, json_string_value(want)) != t->shard)
-            err = lm_fail(ctx, LM_E_MISMATCH, "%s: tensor \"%s\" is here, but the index says %s", st->sh[t->shard].path, t->name, json_string_value(want));
+            err = lm_fail(ctx, LM_E_MISMATCH, "%s: tensor \"%s\" is here, but the index says %s", st->sh[t->shard].path, t->name,
+                          json_string_value(want));
     }
-    if (!err && (size_t)st->n != json_object_size(map.v))
-        json_object_foreach(map.v, key, item)
-            if (!lm_st_find(st, key)) { err = lm_fail(ctx, LM_E_MISMATCH, "%s: tensor \"%s\" is not in %s, where the index puts it", path, key, json_string_value(item)); break; }
+    if (!err && (size_t)st->n != json_object_size(map.v)) json_object_foreach(map.v, key, item) if (!lm_st_find(st, key)) {
+            err =
+                lm_fail(ctx, LM_E_MISMATCH, "%s: tensor \"%s\" is not in %s, where the index puts it", path, key, json_string_value(item));
+            break;
+        }
     if (err) { lm_st_close(st); return err; }
     *out = st;
     return LM_OK;
@@ -207,7 +215,8 @@ lm_err lm_st_need(lm_st *st, const char *name, const lm_st_tensor **out) {
 }
 lm_err lm_st_read(lm_st *st, const lm_st_tensor *t, void *dst, int64_t from, int64_t bytes) {
     if (from < 0 || bytes < 0 || from > t->bytes || bytes > t->bytes - from)
-        return lm_fail(st->ctx, LM_E_RANGE, "%s: bytes %lld+%lld of tensor \"%s\", which has %lld", st->path, (long long)from, (long long)bytes, t->name, (long long)t->bytes);
+        return lm_fail(st->ctx, LM_E_RANGE, "%s: bytes %lld+%lld of tensor \"%s\", which has %lld", st->path, (long long)from,
+                       (long long)bytes, t->name, (long long)t->bytes);
     shard *s = &st->sh[t->shard];
     if (!bytes) return LM_OK;
     if (s->f) return lm_file_pread(s->f, dst, (size_t)bytes, t->offset + from);
@@ -229,7 +238,10 @@ lm_err lm_st_map(lm_st *st, const lm_st_tensor *t, const void **p) {
     return LM_OK;
 }
 int lm_st_meta_count(const lm_st *st) { return st->sh[0].h.n_meta; }
-void lm_st_meta_at(const lm_st *st, int i, const char **key, const char **value) { *key = st->sh[0].h.meta[2 * i]; *value = st->sh[0].h.meta[2 * i + 1]; }
+void lm_st_meta_at(const lm_st *st, int i, const char **key, const char **value) {
+    *key = st->sh[0].h.meta[2 * i];
+    *value = st->sh[0].h.meta[2 * i + 1];
+}
 const char *lm_st_meta(const lm_st *st, const char *key) {
     const lm_st_header *h = &st->sh[0].h;
     const char **hit = h->n_meta ? bsearch(&key, h->meta, (size_t)h->n_meta, 2 * sizeof *h->meta, str_cmp) : NULL;

@@ -10,7 +10,8 @@
  *
  * Lifetime: tensors, names and mapped data live until lm_st_close.
  * Threads:  lookups and lm_st_read from many threads; open, map and close from one.
- * Errors:   LM_E_FORMAT naming file and tensor; LM_E_UNSUPPORTED for an unknown dtype or rank > 8; LM_E_NOTFOUND; LM_E_MISMATCH for index against shards. */
+ * Errors:  LM_E_FORMAT naming file and tensor; LM_E_UNSUPPORTED for an unknown dtype or rank > 8; LM_E_NOTFOUND; LM_E_MISMATCH for index
+ *           against shards. */
 #ifndef LM_SAFETENSORS_H
 #define LM_SAFETENSORS_H
 #include "tensor/tensor.h"

@@ -98,7 +98,9 @@ static lm_err integers(scan *s, int64_t *v, int cap, int *n, const char *what) {
     int k = 0;
     if (!eat(s, ']')) {
         do {
-            if (k == cap) return lm_fail(s->ctx, LM_E_UNSUPPORTED, "%s: header, byte %zu: more than %d numbers in a list", s->name, (size_t)(s->p - s->base), cap);
+            if (k == cap)
+                return lm_fail(s->ctx, LM_E_UNSUPPORTED, "%s: header, byte %zu: more than %d numbers in a list", s->name,
+                               (size_t)(s->p - s->base), cap);
             LM_TRY(number(s, &v[k++]));
         } while (eat(s, ','));
         if (!eat(s, ']')) return bad(s, "wanted , or ]");
@@ -151,23 +153,29 @@ static lm_err entry(scan *s, lm_st_header *h, const char *name, int64_t data_at,
             have |= bit;
             if (bit == 1) {
                 LM_TRY(string(s, &dt));
-                if (!lm_st_dtype(dt, &dtype, &size)) return lm_fail(s->ctx, LM_E_UNSUPPORTED, "%s: tensor \"%s\": unknown dtype \"%.40s\"", s->name, name, dt);
+                if (!lm_st_dtype(dt, &dtype, &size))
+                    return lm_fail(s->ctx, LM_E_UNSUPPORTED, "%s: tensor \"%s\": unknown dtype \"%.40s\"", s->name, name, dt);
             } else if (bit == 2) LM_TRY(integers(s, dim, LM_ST_MAX_RANK, &rank, "shape must be a list"));
             else LM_TRY(integers(s, range, 2, &n_range, "data_offsets must be a list"));
         } while (eat(s, ','));
         if (!eat(s, '}')) return bad(s, "wanted , or }");
     }
-    if (have != 7) return lm_fail(s->ctx, LM_E_FORMAT, "%s: tensor \"%s\": no \"%s\"", s->name, name, !(have & 1) ? "dtype" : !(have & 2) ? "shape" : "data_offsets");
+    if (have != 7)
+        return lm_fail(s->ctx, LM_E_FORMAT, "%s: tensor \"%s\": no \"%s\"", s->name, name,
+                       !(have & 1)   ? "dtype"
+                       : !(have & 2) ? "shape"
+                                     : "data_offsets");
     if (n_range != 2) return lm_fail(s->ctx, LM_E_FORMAT, "%s: tensor \"%s\": data_offsets has %d numbers, wanted 2", s->name, name, n_range);
     if (range[1] < range[0] || range[1] > data_bytes)
         return lm_fail(s->ctx, LM_E_FORMAT, "%s: tensor \"%s\": bytes %lld..%lld are not inside the data section of %lld bytes", s->name, name,
             (long long)range[0], (long long)range[1], (long long)data_bytes);
     int64_t bytes = (int64_t)size;
     for (int i = 0; i < rank; i++)
-        if (__builtin_mul_overflow(bytes, dim[i], &bytes)) return lm_fail(s->ctx, LM_E_FORMAT, "%s: tensor \"%s\": the shape overflows", s->name, name);
+        if (__builtin_mul_overflow(bytes, dim[i], &bytes))
+            return lm_fail(s->ctx, LM_E_FORMAT, "%s: tensor \"%s\": the shape overflows", s->name, name);
     if (bytes != range[1] - range[0])
-        return lm_fail(s->ctx, LM_E_FORMAT, "%s: tensor \"%s\": its shape needs %lld bytes, its data_offsets give %lld", s->name, name, (long long)bytes,
-            (long long)(range[1] - range[0]));
+        return lm_fail(s->ctx, LM_E_FORMAT, "%s: tensor \"%s\": its shape needs %lld bytes, its data_offsets give %lld", s->name, name,
+                       (long long)bytes, (long long)(range[1] - range[0]));
     if (h->n == h->cap) {
         if (h->n >= LM_ST_MAX_TENSORS) return lm_fail(s->ctx, LM_E_RANGE, "%s: more than %d tensors", s->name, (int)LM_ST_MAX_TENSORS);
         int cap = h->cap ? h->cap * 2 : 256;
@@ -221,15 +229,18 @@ lm_err lm_st_header_parse(lm_ctx *ctx, const char *name, const char *text, size_
     for (int i = 0; i < h->n; i++) {
         const lm_st_tensor *t = &h->t[i];
         if (t->offset != at)
-            return lm_fail(ctx, LM_E_FORMAT, "%s: tensor \"%s\" starts at byte %lld of the data, %s at %lld", name, t->name, (long long)(t->offset - data_at),
-                t->offset < at ? "overlapping the one before, which ends" : "leaving a hole after", (long long)(at - data_at));
+            return lm_fail(ctx, LM_E_FORMAT, "%s: tensor \"%s\" starts at byte %lld of the data, %s at %lld", name, t->name,
+                           (long long)(t->offset - data_at),
+                           t->offset < at ? "overlapping the one before, which ends" : "leaving a hole after", (long long)(at - data_at));
         at += t->bytes;
     }
     if (at - data_at != data_bytes)
-        return lm_fail(ctx, LM_E_FORMAT, "%s: the tensors take %lld bytes of data, the file has %lld", name, (long long)(at - data_at), (long long)data_bytes);
+        return lm_fail(ctx, LM_E_FORMAT, "%s: the tensors take %lld bytes of data, the file has %lld", name, (long long)(at - data_at),
+                       (long long)data_bytes);
     if (h->n_meta) qsort(h->meta, (size_t)h->n_meta, 2 * sizeof *h->meta, by_key);
     for (int i = 1; i < h->n_meta; i++)
-        if (!strcmp(h->meta[2 * i], h->meta[2 * i - 2])) return lm_fail(ctx, LM_E_FORMAT, "%s: metadata key \"%.60s\" is given twice", name, h->meta[2 * i]);
+        if (!strcmp(h->meta[2 * i], h->meta[2 * i - 2]))
+            return lm_fail(ctx, LM_E_FORMAT, "%s: metadata key \"%.60s\" is given twice", name, h->meta[2 * i]);
     return LM_OK;
 }
 void lm_st_header_clear(lm_ctx *ctx, lm_st_header *h) {

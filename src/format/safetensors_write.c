@@ -35,7 +35,8 @@ void lm_st_writer_abort(lm_st_writer *w) {
 }
 lm_err lm_st_writer_meta(lm_st_writer *w, const char *key, const char *value) {
     if (w->begun) return lm_fail(w->ctx, LM_E_INTERNAL, "%s: metadata \"%s\" comes after the first data", w->path, key);
-    if (!lm_utf8_ok(key, strlen(key)) || !lm_utf8_ok(value, strlen(value))) return lm_fail(w->ctx, LM_E_FORMAT, "%s: metadata \"%s\" is not UTF-8", w->path, key);
+    if (!lm_utf8_ok(key, strlen(key)) || !lm_utf8_ok(value, strlen(value)))
+        return lm_fail(w->ctx, LM_E_FORMAT, "%s: metadata \"%s\" is not UTF-8", w->path, key);
     for (int i = 0; i < w->n_meta; i++)
         if (!strcmp(w->meta[2 * i], key)) return lm_fail(w->ctx, LM_E_CONFIG, "%s: metadata \"%s\" is given twice", w->path, key);
     if (w->n_meta == w->cap_meta) {
@@ -51,8 +52,10 @@ lm_err lm_st_writer_meta(lm_st_writer *w, const char *key, const char *value) {
 }
 lm_err lm_st_writer_add(lm_st_writer *w, const char *name, lm_dtype dtype, int rank, const int64_t *dim) {
     if (w->begun) return lm_fail(w->ctx, LM_E_INTERNAL, "%s: tensor \"%s\" is declared after the first data", w->path, name);
-    if (!strcmp(name, "__metadata__") || !lm_utf8_ok(name, strlen(name))) return lm_fail(w->ctx, LM_E_FORMAT, "%s: \"%s\" cannot name a tensor", w->path, name);
-    if (rank < 0 || rank > LM_ST_MAX_RANK) return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\" has rank %d, the limit is %d", w->path, name, rank, (int)LM_ST_MAX_RANK);
+    if (!strcmp(name, "__metadata__") || !lm_utf8_ok(name, strlen(name)))
+        return lm_fail(w->ctx, LM_E_FORMAT, "%s: \"%s\" cannot name a tensor", w->path, name);
+    if (rank < 0 || rank > LM_ST_MAX_RANK)
+        return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\" has rank %d, the limit is %d", w->path, name, rank, (int)LM_ST_MAX_RANK);
     if (w->n >= LM_ST_MAX_TENSORS) return lm_fail(w->ctx, LM_E_RANGE, "%s: more than %d tensors", w->path, (int)LM_ST_MAX_TENSORS);
     decl d = { .dtype = dtype, .rank = rank };
     size_t size = 0;
@@ -63,7 +66,8 @@ lm_err lm_st_writer_add(lm_st_writer *w, const char *name, lm_dtype dtype, int r
     d.bytes = (int64_t)size;
     for (int i = 0; i < rank; i++) {
         d.dim[i] = dim[i];
-        if (dim[i] < 0 || __builtin_mul_overflow(d.bytes, dim[i], &d.bytes)) return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\": dimension %d is %lld", w->path, name, i, (long long)dim[i]);
+        if (dim[i] < 0 || __builtin_mul_overflow(d.bytes, dim[i], &d.bytes))
+            return lm_fail(w->ctx, LM_E_SHAPE, "%s: tensor \"%s\": dimension %d is %lld", w->path, name, i, (long long)dim[i]);
     }
     if (w->n == w->cap) {
         int cap = w->cap ? w->cap * 2 : 64;
@@ -107,14 +111,18 @@ static lm_err begin(lm_st_writer *w) {
         LM_TRY(lm_dir_make(w->ctx, w->path));
         LM_TRY(in_folder(w, "model.safetensors", &one));
         LM_TRY(in_folder(w, "model.safetensors.index.json", &index));
-        if (one || index) return lm_fail(w->ctx, LM_E_CONFIG, "%s: already holds a model (model.safetensors%s): write into an empty folder", w->path, one ? "" : ".index.json");
+        if (one || index)
+            return lm_fail(w->ctx, LM_E_CONFIG, "%s: already holds a model (model.safetensors%s): write into an empty folder", w->path,
+                           one ? "" : ".index.json");
         int64_t used = 0;
         for (int i = 0; i < w->n; i++) {
             if (i && used && w->t[i].bytes > w->max_shard - used) { w->n_shards++; used = 0; }
             used = w->t[i].bytes > INT64_MAX - used ? INT64_MAX : used + w->t[i].bytes;
             w->t[i].shard = w->n_shards - 1;
         }
-        if (w->n_shards > LM_ST_MAX_SHARDS) return lm_fail(w->ctx, LM_E_RANGE, "%s: %d shards, the limit is %d: raise the shard size", w->path, w->n_shards, (int)LM_ST_MAX_SHARDS);
+        if (w->n_shards > LM_ST_MAX_SHARDS)
+            return lm_fail(w->ctx, LM_E_RANGE, "%s: %d shards, the limit is %d: raise the shard size", w->path, w->n_shards,
+                           (int)LM_ST_MAX_SHARDS);
     }
     w->begun = true;
     return LM_OK;
@@ -143,14 +151,18 @@ static lm_err open_shard(lm_st_writer *w, int i) {
         lm_str_printf(&s, ":{\"dtype\":\"%s\",\"shape\":[", lm_dtype_name(t->dtype));
         for (int d = 0; d < t->rank; d++) lm_str_printf(&s, d ? ",%lld" : "%lld", (long long)t->dim[d]);
         int64_t end;
-        if (__builtin_add_overflow(at, t->bytes, &end)) { err = lm_fail(w->ctx, LM_E_RANGE, "%s: the tensors take more than 2^63 bytes", use); break; }
+        if (__builtin_add_overflow(at, t->bytes, &end)) {
+            err = lm_fail(w->ctx, LM_E_RANGE, "%s: the tensors take more than 2^63 bytes", use);
+            break;
+        }
         lm_str_printf(&s, "],\"data_offsets\":[%lld,%lld]}", (long long)at, (long long)end);
         at = end;
     }
     lm_str_putc(&s, '}');
     while ((s.n + 8) % 64 && !s.bad) lm_str_putc(&s, ' ');
     if (!err && (err = lm_str_err(&s))) lm_fail(w->ctx, err, "%s: out of memory for the header", use);
-    if (!err && s.n > LM_ST_MAX_HEADER) err = lm_fail(w->ctx, LM_E_RANGE, "%s: the header takes %zu bytes, the limit is %d", use, s.n, (int)LM_ST_MAX_HEADER);
+    if (!err && s.n > LM_ST_MAX_HEADER)
+        err = lm_fail(w->ctx, LM_E_RANGE, "%s: the header takes %zu bytes, the limit is %d", use, s.n, (int)LM_ST_MAX_HEADER);
     uint64_t n = s.n;
     if (!err) err = lm_out_open(&w->out, w->ctx, use);
     if (!err) err = lm_out_write(w->out, &n, 8);

@@ -34,7 +34,9 @@ static lm_err next_field(const state *s, lm_cursor *c, field *f) {
     }
     return bad(s, at, "the message ends inside a field");
 }
-static lm_err want(const state *s, const field *f, int wire, const uint8_t *at) { return f->wire == wire ? LM_OK : bad(s, at, "a field has the wrong wire type"); }
+static lm_err want(const state *s, const field *f, int wire, const uint8_t *at) {
+    return f->wire == wire ? LM_OK : bad(s, at, "a field has the wrong wire type");
+}
 static lm_err text(const state *s, const field *f, const uint8_t *at, const char **out) {
     LM_TRY(want(s, f, 2, at));
     if (memchr(f->p, 0, f->n) || !lm_utf8_ok(f->p, f->n)) return bad(s, at, "text that is not UTF-8 or holds a NUL");
@@ -45,7 +47,11 @@ static lm_err text(const state *s, const field *f, const uint8_t *at, const char
     return LM_OK;
 }
 static lm_err boolean(const state *s, const field *f, const uint8_t *at, bool *out) { LM_TRY(want(s, f, 0, at)); *out = f->v != 0; return LM_OK; }
-static lm_err integer(const state *s, const field *f, const uint8_t *at, int *out) { LM_TRY(want(s, f, 0, at)); *out = (int)(int32_t)(uint32_t)f->v; return LM_OK; }
+static lm_err integer(const state *s, const field *f, const uint8_t *at, int *out) {
+    LM_TRY(want(s, f, 0, at));
+    *out = (int)(int32_t)(uint32_t)f->v;
+    return LM_OK;
+}
 
 static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
 static lm_err add_piece(state *s, const field *f) {
@@ -60,7 +66,8 @@ static lm_err add_piece(state *s, const field *f) {
     }
     if (!p.n) return lm_fail(s->ctx, LM_E_FORMAT, "%s: piece %d is empty", s->name, m->n_piece);
     if (isnan(p.score)) return lm_fail(s->ctx, LM_E_FORMAT, "%s: the score of piece %d is not a number", s->name, m->n_piece);
-    if (type < LM_SPM_NORMAL || type > LM_SPM_BYTE) return lm_fail(s->ctx, LM_E_FORMAT, "%s: piece %d is of unknown type %d", s->name, m->n_piece, type);
+    if (type < LM_SPM_NORMAL || type > LM_SPM_BYTE)
+        return lm_fail(s->ctx, LM_E_FORMAT, "%s: piece %d is of unknown type %d", s->name, m->n_piece, type);
     p.type = (lm_spm_type)type;
     if (p.type == LM_SPM_BYTE) {
         int hi = p.n == 6 ? hex(p.s[3]) : -1, lo = p.n == 6 ? hex(p.s[4]) : -1;
@@ -143,7 +150,8 @@ static lm_err index_pieces(const state *s) {
     for (int i = 0; i < m->n_piece && !err; i++) {
         uint32_t *at = slot_of(m, slot, cap, m->piece[i].s);
         if (*at) err = lm_fail(s->ctx, LM_E_FORMAT, "%s: pieces %u and %d are both \"%.60s\"", s->name, *at - 1, i, m->piece[i].s);
-        else if (m->piece[i].type == LM_SPM_UNKNOWN && m->unk_id >= 0) err = lm_fail(s->ctx, LM_E_FORMAT, "%s: pieces %d and %d are both of type unknown", s->name, m->unk_id, i);
+        else if (m->piece[i].type == LM_SPM_UNKNOWN && m->unk_id >= 0)
+            err = lm_fail(s->ctx, LM_E_FORMAT, "%s: pieces %d and %d are both of type unknown", s->name, m->unk_id, i);
         else if (m->piece[i].type == LM_SPM_UNKNOWN) m->unk_id = i;
         *at = (uint32_t)i + 1;
     }
@@ -170,9 +178,21 @@ lm_err lm_spm_parse(lm_spm **out, lm_ctx *ctx, const char *name, const void *p, 
     lm_arena *a; LM_TRY(lm_arena_new(&a, ctx, LM_MEM_TOK, 0));
     lm_spm *m = lm_arena_alloc(a, sizeof *m);
     if (!m) { lm_arena_free(a); return lm_fail(ctx, LM_E_NOMEM, "%s: out of memory", name); }
-    *m = (lm_spm){ .arena = a, .model_type = LM_SPM_UNIGRAM, .unk_id = -1, .bos_id = -1, .eos_id = -1, .pad_id = -1, .unk_piece = "<unk>", .bos_piece = "<s>",
-        .eos_piece = "</s>", .pad_piece = "<pad>", .unk_surface = " \xe2\x81\x87 ", .norm_name = "", .add_dummy_prefix = true, .remove_extra_whitespaces = true,
-        .escape_whitespaces = true };
+    *m = (lm_spm){ .arena = a,
+                   .model_type = LM_SPM_UNIGRAM,
+                   .unk_id = -1,
+                   .bos_id = -1,
+                   .eos_id = -1,
+                   .pad_id = -1,
+                   .unk_piece = "<unk>",
+                   .bos_piece = "<s>",
+                   .eos_piece = "</s>",
+                   .pad_piece = "<pad>",
+                   .unk_surface = " \xe2\x81\x87 ",
+                   .norm_name = "",
+                   .add_dummy_prefix = true,
+                   .remove_extra_whitespaces = true,
+                   .escape_whitespaces = true };
     lm_cursor c = lm_cursor_of(p, n);
     state s = { .ctx = ctx, .name = name, .m = m, .base = c.base };
     lm_err err = parse(&s, c);

@@ -13,7 +13,8 @@
 enum { LM_SPM_MAX_PIECES = 1 << 22, LM_SPM_MAX_BYTES = 256 << 20 };
 typedef enum { LM_SPM_NORMAL = 1, LM_SPM_UNKNOWN, LM_SPM_CONTROL, LM_SPM_USER_DEFINED, LM_SPM_UNUSED, LM_SPM_BYTE } lm_spm_type;
 typedef enum { LM_SPM_UNIGRAM = 1, LM_SPM_BPE, LM_SPM_WORD, LM_SPM_CHAR } lm_spm_model;
-typedef struct { const char *s; int n; float score; lm_spm_type type; int byte; } lm_spm_piece;     /* s NUL-terminated; byte 0..255 for BYTE, else -1 */
+/* s NUL-terminated; byte 0..255 for BYTE, else -1 */
+typedef struct { const char *s; int n; float score; lm_spm_type type; int byte; } lm_spm_piece;
 typedef struct {
     lm_arena *arena;
     lm_spm_piece *piece; int n_piece;

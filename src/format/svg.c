@@ -31,15 +31,20 @@ static lm_err range(lm_ctx *ctx, const lm_svg_chart *c, bool y, axis *a) {
             if (!isfinite(s->x[k]) || !isfinite(s->y[k])) continue;
             double v = y ? s->y[k] : s->x[k];
             if (a->log && v <= 0)
-                return lm_fail(ctx, LM_E_RANGE, "chart \"%s\": %s[%lld] of series \"%s\" is %g; a logarithmic axis wants numbers over 0", c->title ? c->title : "", y ? "y" : "x",
-                    (long long)k, s->name ? s->name : "", v);
+                return lm_fail(ctx, LM_E_RANGE, "chart \"%s\": %s[%lld] of series \"%s\" is %g; a logarithmic axis wants numbers over 0",
+                               c->title ? c->title : "", y ? "y" : "x", (long long)k, s->name ? s->name : "", v);
             lo = fmin(lo, v); hi = fmax(hi, v);
         }
     }
     if (!(lo <= hi)) { lo = a->log ? 1 : 0; hi = a->log ? 10 : 1; }
     if (a->log) { lo = log10(lo); hi = log10(hi); }
     double d = hi / 2 - lo / 2;                                   /* halves: the difference of two doubles may overflow */
-    if (!(d > fmax(fabs(lo), fabs(hi)) * 1e-12)) { double w = a->log ? 0.5 : fabs(lo) > 1e-300 ? fabs(lo) * 0.05 : 1; lo -= w; hi += w; d = hi / 2 - lo / 2; }
+    if (!(d > fmax(fabs(lo), fabs(hi)) * 1e-12)) {
+        double w = a->log ? 0.5 : fabs(lo) > 1e-300 ? fabs(lo) * 0.05 : 1;
+        lo -= w;
+        hi += w;
+        d = hi / 2 - lo / 2;
+    }
     if (y) { lo -= d * 0.08; hi += d * 0.08; }
     if (!isfinite(lo)) lo = -1e308;
     if (!isfinite(hi)) hi = 1e308;
@@ -108,29 +113,36 @@ static void centred(lm_str *s, double x, double y, int size, const char *extra, 
 }
 lm_err lm_svg_draw(lm_ctx *ctx, lm_str *out, const lm_svg_chart *c) {
     int w = c->width ? c->width : 800, h = c->height ? c->height : 480;
-    if (w < 200 || h < 150 || w > 10000 || h > 10000) return lm_fail(ctx, LM_E_RANGE, "chart: %d × %d pixels, wanted 200 × 150 to 10000 × 10000", w, h);
+    if (w < 200 || h < 150 || w > 10000 || h > 10000)
+        return lm_fail(ctx, LM_E_RANGE, "chart: %d × %d pixels, wanted 200 × 150 to 10000 × 10000", w, h);
     axis x = { .log = c->log_x, .at = LEFT, .len = w - LEFT - RIGHT }, y = { .log = c->log_y, .at = h - BOTTOM, .len = -(h - TOP - BOTTOM) };
     LM_TRY(range(ctx, c, false, &x));
     LM_TRY(range(ctx, c, true, &y));
     lm_str s = { .ctx = ctx };
     double t[MAX_TICKS]; int n;
-    lm_str_printf(&s, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" fill=\"#222\">\n", w, h, w, h);
+    lm_str_printf(&s,
+                  "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" "
+                  "fill=\"#222\">\n",
+                  w, h, w, h);
     lm_str_printf(&s, "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n", w, h);
     n = ticks(&x, w / 110, t);
     for (int i = 0; i < n; i++) {
         double px = place(&x, t[i]);
-        lm_str_printf(&s, "<path stroke=\"#ddd\" d=\"M%.2f %dV%d\"/><text x=\"%.2f\" y=\"%d\" font-size=\"12\" text-anchor=\"middle\">", px, TOP, h - BOTTOM, px, h - BOTTOM + 17);
+        lm_str_printf(&s, "<path stroke=\"#ddd\" d=\"M%.2f %dV%d\"/><text x=\"%.2f\" y=\"%d\" font-size=\"12\" text-anchor=\"middle\">", px,
+                      TOP, h - BOTTOM, px, h - BOTTOM + 17);
         label(&s, t[i], x.log ? 0 : x.hi - x.lo);
         lm_str_puts(&s, "</text>\n");
     }
     n = ticks(&y, h / 60, t);
     for (int i = 0; i < n; i++) {
         double py = place(&y, t[i]);
-        lm_str_printf(&s, "<path stroke=\"#ddd\" d=\"M%d %.2fH%d\"/><text x=\"%d\" y=\"%.2f\" font-size=\"12\" text-anchor=\"end\">", LEFT, py, w - RIGHT, LEFT - 6, py + 4);
+        lm_str_printf(&s, "<path stroke=\"#ddd\" d=\"M%d %.2fH%d\"/><text x=\"%d\" y=\"%.2f\" font-size=\"12\" text-anchor=\"end\">", LEFT,
+                      py, w - RIGHT, LEFT - 6, py + 4);
         label(&s, t[i], y.log ? 0 : y.hi - y.lo);
         lm_str_puts(&s, "</text>\n");
     }
-    lm_str_printf(&s, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#666\"/>\n", LEFT, TOP, w - LEFT - RIGHT, h - TOP - BOTTOM);
+    lm_str_printf(&s, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#666\"/>\n", LEFT, TOP, w - LEFT - RIGHT,
+                  h - TOP - BOTTOM);
     if (c->title) centred(&s, w / 2.0, 24, 16, " font-weight=\"bold\"", c->title);
     if (c->x_title) centred(&s, LEFT + (w - LEFT - RIGHT) / 2.0, h - 12, 13, "", c->x_title);
     if (c->y_title) {
@@ -142,7 +154,9 @@ lm_err lm_svg_draw(lm_ctx *ctx, lm_str *out, const lm_svg_chart *c) {
     for (int i = 0, row = 0; i < c->n_series; i++) {
         if (!c->series[i].name) continue;
         int ly = TOP + 18 + 18 * row++;
-        lm_str_printf(&s, "<path stroke=\"%s\" stroke-width=\"3\" d=\"M%d %dh18\"/><text x=\"%d\" y=\"%d\" font-size=\"12\" text-anchor=\"end\">", color[i % LM_COUNT(color)], w - RIGHT - 28, ly - 4, w - RIGHT - 34, ly);
+        lm_str_printf(
+            &s, "<path stroke=\"%s\" stroke-width=\"3\" d=\"M%d %dh18\"/><text x=\"%d\" y=\"%d\" font-size=\"12\" text-anchor=\"end\">",
+            color[i % LM_COUNT(color)], w - RIGHT - 28, ly - 4, w - RIGHT - 34, ly);
         text(&s, c->series[i].name);
         lm_str_puts(&s, "</text>\n");
     }

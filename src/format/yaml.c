@@ -61,14 +61,16 @@ static lm_err add(state *s, const char *key, const char *value, int line, lm_yam
         if (!v) return lm_fail(s->ctx, LM_E_NOMEM, "%s: out of memory for %d values", s->name, cap);
         s->v = v; s->cap = cap;
     }
-    bool null = !quoted && kind <= LM_YAML_ITEM && (!*value || !strcmp(value, "~") || !strcmp(value, "null") || !strcmp(value, "Null") || !strcmp(value, "NULL"));
+    bool null = !quoted && kind <= LM_YAML_ITEM &&
+                (!*value || !strcmp(value, "~") || !strcmp(value, "null") || !strcmp(value, "Null") || !strcmp(value, "NULL"));
     s->v[s->n++] = (lm_yaml_entry){ key, value, line, kind, quoted, null };
     return LM_OK;
 }
 static lm_err push_name(state *s, size_t at, const char *name, size_t n, int line) {
     size_t dot = at ? 1 : 0;
     if (n > LM_YAML_MAX_KEY || at + dot + n > LM_YAML_MAX_KEY)
-        return lm_fail(s->ctx, LM_E_RANGE, "%s:%d: a key under \"%.*s\" is longer than %d bytes", s->name, line, (int)(at < 60 ? at : 60), s->path, (int)LM_YAML_MAX_KEY);
+        return lm_fail(s->ctx, LM_E_RANGE, "%s:%d: a key under \"%.*s\" is longer than %d bytes", s->name, line, (int)(at < 60 ? at : 60),
+                       s->path, (int)LM_YAML_MAX_KEY);
     if (dot) s->path[at] = '.';
     memcpy(s->path + at + dot, name, n);
     s->path[at + dot + n] = 0;
@@ -162,7 +164,8 @@ static lm_err check_prefixes(state *s) {
         for (const char *dot = strchr(p, '.'); dot; dot = strchr(dot + 1, '.')) {
             path_rec *r = set_slot(s, p, (size_t)(dot - p));
             if (r->path && r->kind == PATH_SCALAR)
-                return lm_fail(s->ctx, LM_E_CONFIG, "%s:%d: \"%s\" is set here, but \"%s\" is a plain value (line %d)", s->name, s->set[i].line, p, r->path, r->line);
+                return lm_fail(s->ctx, LM_E_CONFIG, "%s:%d: \"%s\" is set here, but \"%s\" is a plain value (line %d)", s->name,
+                               s->set[i].line, p, r->path, r->line);
         }
     }
     return LM_OK;
@@ -181,7 +184,8 @@ static lm_err run(state *s, yaml_parser_t *p, const char *text, size_t n) {
             if (p->error == YAML_READER_ERROR)
                 return lm_fail(s->ctx, LM_E_FORMAT, "%s: byte %zu: %s", s->name, p->problem_offset, p->problem ? p->problem : "unreadable text");
             return lm_fail(s->ctx, LM_E_FORMAT, "%s:%zu:%zu: %s%s%s%s", s->name, p->problem_mark.line + 1, p->problem_mark.column + 1,
-                p->problem ? p->problem : "malformed YAML", p->context ? " " : "", p->context ? p->context : "", tab_hint(text, n, p->problem_mark.line));
+                           p->problem ? p->problem : "malformed YAML", p->context ? " " : "", p->context ? p->context : "",
+                           tab_hint(text, n, p->problem_mark.line));
         }
         done = e.type == YAML_STREAM_END_EVENT;
         lm_err err = on_event(s, &e, &n_doc);

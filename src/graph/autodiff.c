@@ -46,7 +46,9 @@ lm_err lm_autodiff(lm_graph *g, int n_y, lm_value *const *y, lm_value *const *se
         for (int k = 0; k < n->n_in; k++) { want[k] = n->in[k] && !(n->op->opaque >> k & 1) && need[n->in[k]->id]; any |= want[k]; }
         if (!any) continue;
         for (int k = 0; k < n->n_out; k++)
-            if (n->op->alias[k] && n->out[k]->state) return lm_graph_fail(g, LM_E_UNSUPPORTED, "%s writes %s: there is no gradient through a state write", n->op->name, n->out[k]->state->name);
+            if (n->op->alias[k] && n->out[k]->state)
+                return lm_graph_fail(g, LM_E_UNSUPPORTED, "%s writes %s: there is no gradient through a state write", n->op->name,
+                                     n->out[k]->state->name);
         if (!n->op->grad) return lm_graph_fail(g, LM_E_UNSUPPORTED, "%s has no gradient", n->op->name);
         g->block = n->block;
         lm_grad d = { .p = n->params, .n_in = n->n_in, .n_out = n->n_out, .in = n->in, .out = n->out, .gout = gout, .want = want, .gin = gi };

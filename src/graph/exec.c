@@ -1,8 +1,9 @@
 /* exec.c — running a plan: tiles from counters, waits on prefixes, no barrier.
  *
- * One thread: a loop. Several: every member walks the steps in order. It waits until the steps its step conflicts with are complete (each member
- * remembers the prefix it has seen done, so the check is amortized), takes tiles until the counter runs out, and goes on without waiting for the others.
- * A kernel that repeats its phases (chunks) runs through the same counters: they go on counting over the repetitions, and each member sees the call with its own `iter`. */
+ * One thread: a loop. Several: every member walks the steps in order. It waits until the steps its step conflicts with are complete (each
+ * member remembers the prefix it has seen done, so the check is amortized), takes tiles until the counter runs out, and goes on without
+ * waiting for the others. A kernel that repeats its phases (chunks) runs through the same counters: they go on counting over the
+ * repetitions, and each member sees the call with its own `iter`. */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,7 +112,11 @@ static void fake_member(void *ud, int ith, int nth) {
         while (atomic_flag_test_and_set_explicit(&f->lock, memory_order_acquire)) sched_yield();
         if (f->n_done == f->p->n_step || atomic_load(&f->p->err)) { atomic_flag_clear_explicit(&f->lock, memory_order_release); return; }
         int i = -1;
-        if (f->n_ready) { uint64_t k = lm_rng_below(r, draw * 64 + (uint64_t)ith, (uint64_t)f->n_ready); i = f->ready[k]; f->ready[k] = f->ready[--f->n_ready]; }
+        if (f->n_ready) {
+            uint64_t k = lm_rng_below(r, draw * 64 + (uint64_t)ith, (uint64_t)f->n_ready);
+            i = f->ready[k];
+            f->ready[k] = f->ready[--f->n_ready];
+        }
         atomic_flag_clear_explicit(&f->lock, memory_order_release);
         if (i < 0) { sched_yield(); continue; }
         for (uint64_t d = lm_rng_below(r, draw * 64 + 32 + (uint64_t)ith, 4); d; d--) sched_yield();       /* a random delay */
@@ -122,7 +127,8 @@ static void fake_member(void *ud, int ith, int nth) {
         for (; call.iter < times && !e; call.iter++)
             for (int ph = 0; ph < s->k->n_phase && !e; ph++) {
                 int64_t n = s->k->phase[ph].tiles(&call);
-                for (int64_t t = n - 1; t >= 0 && !e; t--) e = s->k->phase[ph].run(&call, t, f->scratch[ith]);      /* backwards: tile order must not matter */
+                /* backwards: tile order must not matter */
+                for (int64_t t = n - 1; t >= 0 && !e; t--) e = s->k->phase[ph].run(&call, t, f->scratch[ith]);
             }
         int none = 0;
         if (e) atomic_compare_exchange_strong(&f->p->err, &none, (int)e);

@@ -1,9 +1,10 @@
 /* exec_dev.c — running a plan on a device: steps are put on its stream in order, inputs go before them and outputs come after.
  *
- * The first run waits after each step, so that what the device refuses is named by its op. The second run of a set of extents records the whole, copies of inputs and outputs
- * included, and later ones launch the record: one call, whatever the number of steps. Extents are part of a record, so there is one per set of them, up to
- * LM_MAX_RECORDED; other sets run step by step. A plan in which the host has a part (collectives) is never recorded: no such row exists for a device yet.
- * A step that finds an index outside writes to its word of `fault`; all words come back with the outputs. */
+ * The first run waits after each step, so that what the device refuses is named by its op. The second run of a set of extents records the
+ * whole, copies of inputs and outputs included, and later ones launch the record: one call, whatever the number of steps. Extents are part
+ * of a record, so there is one per set of them, up to LM_MAX_RECORDED; other sets run step by step. A plan in which the host has a part
+ * (collectives) is never recorded: no such row exists for a device yet. A step that finds an index outside writes to its word of `fault`;
+ * all words come back with the outputs. */
 #include <string.h>
 #include "graph/plan_int.h"
 
@@ -29,7 +30,9 @@ static lm_err whole(lm_plan *p) {
     LM_TRY(d->zero(d, p->fault, (size_t)p->n_step * sizeof *p->fault));
     for (int i = 0; i < p->n_step; i++) {
         lm_err e = step(p, &p->step[i]);
-        if (e) return *lm_error(p->ctx) ? lm_fail_in(p->ctx, e, "%s (%s)", p->step[i].op, p->step[i].k->name) : lm_fail(p->ctx, e, "%s (%s): %s", p->step[i].op, p->step[i].k->name, lm_err_text(e));
+        if (e)
+            return *lm_error(p->ctx) ? lm_fail_in(p->ctx, e, "%s (%s)", p->step[i].op, p->step[i].k->name)
+                                     : lm_fail(p->ctx, e, "%s (%s): %s", p->step[i].op, p->step[i].k->name, lm_err_text(e));
         if (!p->checked && (e = d->sync(d))) return lm_fail_in(p->ctx, e, "%s (%s)", p->step[i].op, p->step[i].k->name);
     }
     for (int i = 0; i < p->n_port; i++) if (!p->port[i].input) LM_TRY(d->get(d, p->port[i].t.data, p->port[i].on_dev, port_bytes(p, &p->port[i])));
@@ -46,7 +49,8 @@ static lm_err finish(lm_plan *p, lm_err err) {
     if (!err) err = p->dev->sync(p->dev);
     if (err) return err;
     for (int i = 0; i < p->n_step; i++)
-        if (p->faults[i]) return lm_fail(p->ctx, LM_E_RANGE, "%s (%s): an index is outside of what it points into", p->step[i].op, p->step[i].k->name);
+        if (p->faults[i])
+            return lm_fail(p->ctx, LM_E_RANGE, "%s (%s): an index is outside of what it points into", p->step[i].op, p->step[i].k->name);
     p->checked = true;
     return LM_OK;
 }
@@ -75,7 +79,10 @@ lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n) {
 lm_err lm_plan_ports_dev(lm_plan *p) {
     lm_dev *d = p->dev;
     size_t total = 0, n = 0;
-    for (int i = 0; i < p->n_port; i++) { lm_storage_bytes((lm_dtype)p->port[i].t.dtype, p->port[i].t.quant, LM_PLAIN, p->port[i].t.rank, p->port[i].t.dim, &n); total += (n + 255) & ~(size_t)255; }
+    for (int i = 0; i < p->n_port; i++) {
+        lm_storage_bytes((lm_dtype)p->port[i].t.dtype, p->port[i].t.quant, LM_PLAIN, p->port[i].t.rank, p->port[i].t.dim, &n);
+        total += (n + 255) & ~(size_t)255;
+    }
     void *m;
     const size_t words = ((size_t)p->n_step + 1) * sizeof *p->fault;
     LM_TRY(d->pin(d, total + words, &m));

@@ -77,8 +77,12 @@ lm_value *lm_state(lm_graph *g, const char *name, const lm_type *t) {
         v->layout = (lm_layout)st.layout;
         bool same = st.rank == t->rank;
         for (int i = 0; same && i < t->rank; i++) same = st.dim[i] == t->dim[i];
-        if (!same) { lm_graph_fail(g, LM_E_SHAPE, "%s: the stored tensor has rank %d, first dimension %lld; the graph wants rank %d, first dimension %lld", name, st.rank,
-                                   (long long)st.dim[0], t->rank, (long long)t->dim[0]); return NULL; }
+        if (!same) {
+            lm_graph_fail(g, LM_E_SHAPE,
+                          "%s: the stored tensor has rank %d, first dimension %lld; the graph wants rank %d, first dimension %lld", name,
+                          st.rank, (long long)st.dim[0], t->rank, (long long)t->dim[0]);
+            return NULL;
+        }
     }
     return v;
 }
@@ -154,7 +158,10 @@ lm_node *lm_node_clone(lm_graph *g, const lm_node *s) {
 }
 void lm_replace(lm_graph *g, lm_value *old, lm_value *now) {
     if (g->err || !old || !now || old == now) return;
-    if (old->type.dtype != now->type.dtype || old->type.rank != now->type.rank) { lm_graph_fail(g, LM_E_INTERNAL, "replace: the types differ"); return; }
+    if (old->type.dtype != now->type.dtype || old->type.rank != now->type.rank) {
+        lm_graph_fail(g, LM_E_INTERNAL, "replace: the types differ");
+        return;
+    }
     g->n_counted = 0;
     for (int i = 0; i < g->n_node; i++)
         for (int k = 0; k < g->node[i]->n_in; k++)

@@ -1,10 +1,11 @@
 /* graph.h — values, nodes, named state: what a model is before anything is decided about memory, kernels or devices.
  *
- * A graph is built once by typed builders (op folders) and rewritten by passes: session (paged inference), autodiff, accumulate, recompute, fuse, data parallel.
- * A value is an input (fed each run), a state (named storage that lives across steps: a parameter, a gradient, a moment, KV pages), a constant or a node's
- * output. A node whose row aliases an output writes state: its output is the next *version* of that state; readers of the old version come before it.
- * Building never fails half-way: the first error is kept, builders then return NULL and swallow NULL, and lm_graph_err() tells at the end.
- * Only dimension 0 may carry a runtime extent; its capacity is what memory is planned for.
+ * A graph is built once by typed builders (op folders) and rewritten by passes: session (paged inference), autodiff, accumulate,
+ * recompute, fuse, data parallel. A value is an input (fed each run), a state (named storage that lives across steps: a parameter, a
+ * gradient, a moment, KV pages), a constant or a node's output. A node whose row aliases an output writes state: its output is the next
+ * *version* of that state; readers of the old version come before it. Building never fails half-way: the first error is kept, builders
+ * then return NULL and swallow NULL, and lm_graph_err() tells at the end. Only dimension 0 may carry a runtime extent; its capacity is
+ * what memory is planned for.
  *
  * Lifetime: a graph owns its nodes and values (one arena); it borrows the store. Plans copy what they need: a graph may go once planned.
  * Threads:  one builder at a time.  Errors: see lm_graph_err. */
@@ -23,8 +24,9 @@ lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layou
 lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout);
 bool lm_store_get(const lm_store *s, const char *name, lm_tensor *t);
 lm_err lm_store_remove(lm_store *s, const char *name);
-/* On a device: the tensor's memory there (made when first asked for; filled from the host's, zeroed where the host has none). What plans write there is the
- * truth from then on: lm_store_pull brings it all to the host (making room there), lm_store_push takes the host's to the device. Both are nothing where no device is used. */
+/* On a device: the tensor's memory there (made when first asked for; filled from the host's, zeroed where the host has none). What plans
+ * write there is the truth from then on: lm_store_pull brings it all to the host (making room there), lm_store_push takes the host's to
+ * the device. Both are nothing where no device is used. */
 lm_err lm_store_on_dev(lm_store *s, const char *name, lm_dev *dev, void **p);
 lm_err lm_store_pull(lm_store *s);
 lm_err lm_store_push(lm_store *s);

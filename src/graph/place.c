@@ -1,8 +1,9 @@
 /* place.c — offsets in one arena for buffers with lifetimes.
  *
- * Buffers are placed one by one, each at the lowest offset that is free of every placed buffer with an overlapping lifetime. Which go first decides the result; no order is best for all
- * graphs, so a few are tried (largest first, longest-lived first, by the product, in step order) until one reaches the largest live set, below which nothing can go, and the smallest
- * total is kept. The placed ones are sorted by offset, so a buffer costs one walk over them. */
+ * Buffers are placed one by one, each at the lowest offset that is free of every placed buffer with an overlapping lifetime. Which go
+ * first decides the result; no order is best for all graphs, so a few are tried (largest first, longest-lived first, by the product, in
+ * step order) until one reaches the largest live set, below which nothing can go, and the smallest total is kept. The placed ones are
+ * sorted by offset, so a buffer costs one walk over them. */
 #include <stdlib.h>
 #include <string.h>
 #include "graph/plan_int.h"
@@ -56,7 +57,8 @@ size_t lm_place(lm_buf *b, int n, size_t least, lm_buf **scratch) {
 size_t lm_place_least(const lm_buf *b, int n, int n_step, size_t *at) {
     size_t now = 0, most = 0;
     memset(at, 0, (size_t)(n_step + 2) * sizeof *at);
-    for (int i = 0; i < n; i++) { at[b[i].first] += b[i].bytes; at[b[i].last + 1] -= b[i].bytes; }        /* wraps below zero and back: sums are exact */
+    /* wraps below zero and back: sums are exact */
+    for (int i = 0; i < n; i++) { at[b[i].first] += b[i].bytes; at[b[i].last + 1] -= b[i].bytes; }
     for (int i = 0; i <= n_step; i++) { now += at[i]; if (now > most) most = now; }
     return most;
 }

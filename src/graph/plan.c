@@ -1,8 +1,9 @@
 /* plan.c — kernels, memory, waits.
  *
- * Memory: every buffer has a lifetime [first step, last step] in schedule order; place.c gives it an offset. Inputs, constants and outputs live throughout.
- * Waits: steps may overlap in time, so after placement each step gets the latest earlier step that touches any byte it touches (one of them writing; waits.c);
- * the executor waits for that whole prefix. Reuse of memory is thus safe by construction: it shows up as a conflict like any other. */
+ * Memory: every buffer has a lifetime [first step, last step] in schedule order; place.c gives it an offset. Inputs, constants and outputs
+ * live throughout. Waits: steps may overlap in time, so after placement each step gets the latest earlier step that touches any byte it
+ * touches (one of them writing; waits.c); the executor waits for that whole prefix. Reuse of memory is thus safe by construction: it shows
+ * up as a conflict like any other. */
 #include <stdlib.h>
 #include <string.h>
 #include "graph/graph_int.h"
@@ -12,7 +13,17 @@ typedef struct {                      /* where a value's bytes are */
     enum { AT_NONE, AT_BUF, AT_STATE } at; int buf; uintptr_t base; lm_tensor t; int root;   /* root: value id that owns the storage */
 } place;
 typedef struct {
-    lm_plan *p; lm_graph *g; const lm_plan_opts *o; lm_node **list; int n; place *pl; bool *used; lm_buf *b; int n_buf, cap_buf; uint64_t feat; uintptr_t fake;
+    lm_plan *p;
+    lm_graph *g;
+    const lm_plan_opts *o;
+    lm_node **list;
+    int n;
+    place *pl;
+    bool *used;
+    lm_buf *b;
+    int n_buf, cap_buf;
+    uint64_t feat;
+    uintptr_t fake;
 } planner;
 
 static const uintptr_t ARENA_FAKE = (uintptr_t)1 << 44, STATE_FAKE = (uintptr_t)1 << 45;
@@ -99,8 +110,12 @@ static lm_err make_steps(planner *s) {
         call_at(s, n, &st->call);
         if (!(st->k = choose(s, n))) {
             lm_str txt = { .ctx = p->ctx };
-            for (int k = 0; k < n->n_in; k++) if (n->in[k]) lm_str_printf(&txt, "%s%s", k ? ", " : "", n->in[k]->type.quant ? n->in[k]->type.quant->name : lm_dtype_name(n->in[k]->type.dtype));
-            lm_err e = lm_fail(p->ctx, LM_E_UNSUPPORTED, "%s: no kernel %s takes (%s)", n->op->name, p->dev ? "for this device" : "on this machine", txt.p ? txt.p : "");
+            for (int k = 0; k < n->n_in; k++)
+                if (n->in[k])
+                    lm_str_printf(&txt, "%s%s", k ? ", " : "",
+                                  n->in[k]->type.quant ? n->in[k]->type.quant->name : lm_dtype_name(n->in[k]->type.dtype));
+            lm_err e = lm_fail(p->ctx, LM_E_UNSUPPORTED, "%s: no kernel %s takes (%s)", n->op->name,
+                               p->dev ? "for this device" : "on this machine", txt.p ? txt.p : "");
             lm_str_free(&txt);
             return e;
         }
@@ -153,7 +168,8 @@ static lm_err assign_states(planner *s) {
         lm_tensor t;
         lm_store *made = s->o->local ? s->o->local : s->o->store;
         lm_store *in = s->o->store && s->o->local && lm_store_get(s->o->store, v->name, &t) ? s->o->store : made;
-        if (in == made && s->o->create_states && s->p->dev) LM_TRY(lm_store_get(made, v->name, &t) ? LM_OK : lm_store_declare(made, v->name, &v->type, v->layout));
+        if (in == made && s->o->create_states && s->p->dev)
+            LM_TRY(lm_store_get(made, v->name, &t) ? LM_OK : lm_store_declare(made, v->name, &v->type, v->layout));
         else if (in == made && s->o->create_states) LM_TRY(lm_store_add(made, v->name, &v->type, v->layout, s->o->state_tag, &t));
         else if (!in || !lm_store_get(in, v->name, &t)) return lm_fail(s->p->ctx, LM_E_NOTFOUND, "the state %s has no storage", v->name);
         if (s->p->dev) { void *d; LM_TRY(lm_store_on_dev(in, v->name, s->p->dev, &d)); t.data = d; }
@@ -288,7 +304,8 @@ static lm_err ports(planner *s) {
         p->port[p->n_port++] = (lm_port){ lm_arena_strdup(p->a, v->name), s->pl[i].t, v->type.ext[0], true };
     }
     for (int i = 0; i < s->g->n_output; i++)
-        p->port[p->n_port++] = (lm_port){ lm_arena_strdup(p->a, s->g->output[i].name), s->pl[s->g->output[i].v->id].t, s->g->output[i].v->type.ext[0], false };
+        p->port[p->n_port++] =
+            (lm_port){ lm_arena_strdup(p->a, s->g->output[i].name), s->pl[s->g->output[i].v->id].t, s->g->output[i].v->type.ext[0], false };
     for (int i = 0; i < p->n_port; i++) if (!p->port[i].name) return LM_E_NOMEM;
     return LM_OK;
 }
@@ -374,7 +391,14 @@ lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *
     lm_plan *p = lm_arena_alloc(a, sizeof *p);
     if (!p) { lm_arena_free(a); return LM_E_NOMEM; }
     p->ctx = ctx; p->a = a; p->comm = o->comm ? o->comm : lm_comm_self(); p->dry = o->dry; p->dev = o->dev;
-    planner s = { .p = p, .g = g, .o = o, .feat = o->dev ? o->dev->features : !o->features ? lm_cpu_features_of(ctx) : o->dry ? o->features : o->features & lm_cpu_features_of(ctx), .fake = STATE_FAKE };
+    planner s = { .p = p,
+                  .g = g,
+                  .o = o,
+                  .feat = o->dev         ? o->dev->features
+                          : !o->features ? lm_cpu_features_of(ctx)
+                          : o->dry       ? o->features
+                                         : o->features & lm_cpu_features_of(ctx),
+                  .fake = STATE_FAKE };
     lm_err e = make(&s);
     if (e) { lm_plan_free(p); return e; }
     *out = p; return LM_OK;
@@ -397,8 +421,11 @@ void *lm_plan_input(lm_plan *p, const char *name, lm_tensor *t) { return port(p,
 void *lm_plan_output(lm_plan *p, const char *name, lm_tensor *t) { return port(p, name, t, false); }
 lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n) {
     for (int i = 0; i < p->n_ext; i++) if (!strcmp(p->ext_name[i], name)) {
-        if (n < 0 || n > p->cap[i]) return lm_fail(p->ctx, LM_E_RANGE, "extent %s: %lld is outside 0..%lld", name, (long long)n, (long long)p->cap[i]);
-        if (p->ext[i] != n) { p->ext[i] = n; p->ext_dirty = true; }
+            if (n < 0 || n > p->cap[i])
+                return lm_fail(p->ctx, LM_E_RANGE, "extent %s: %lld is outside 0..%lld", name, (long long)n, (long long)p->cap[i]);
+            if (p->ext[i] != n) {
+                p->ext[i] = n;
+                p->ext_dirty = true; }
         return LM_OK;
     }
     return lm_fail(p->ctx, LM_E_NOTFOUND, "the plan has no extent called %s", name);
@@ -436,8 +463,9 @@ void lm_plan_reprice(lm_plan *p) {
 }
 const lm_call *lm_plan_call(const lm_plan *p, int i) { return &p->step[i].call; }
 void lm_plan_print(const lm_plan *p, lm_str *o) {
-    lm_str_printf(o, "steps %d  waits %d  in place %d  arena %zu (live %zu)  scratch %zu a thread  states %zu  inputs %zu  constants %zu\n", p->n_step, p->stats.n_waits, p->stats.n_inplace,
-                  p->stats.arena_bytes, p->stats.live_bytes, p->thread_stride, p->stats.state_bytes, p->stats.input_bytes, p->stats.const_bytes);
+    lm_str_printf(o, "steps %d  waits %d  in place %d  arena %zu (live %zu)  scratch %zu a thread  states %zu  inputs %zu  constants %zu\n",
+                  p->n_step, p->stats.n_waits, p->stats.n_inplace, p->stats.arena_bytes, p->stats.live_bytes, p->thread_stride,
+                  p->stats.state_bytes, p->stats.input_bytes, p->stats.const_bytes);
     for (int i = 0; i < p->n_step; i++) {
         const lm_step *s = &p->step[i];
         lm_str_printf(o, "%d %s %s wait %d", i, s->op, s->k->name, s->wait_for);

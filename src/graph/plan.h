@@ -1,11 +1,11 @@
 /* plan.h — from a graph to something that runs: kernels chosen, memory laid out, dependencies proven; then the executor.
  *
- * A plan is a list of steps, one per node. Every buffer of the step (activations, scratch) is an offset in one arena; a range is given to a
- * second buffer only when the first is dead in schedule order, and the resulting read/write conflicts become waits. The executor enters the thread team once per run:
- * members take tiles of a step from a counter and move on, waiting only where a plan wait says so, so independent nodes overlap and a run of small
- * nodes costs an atomic or two, not a barrier. With one thread it is a plain loop.
- * lm_plan_run_shuffled() is the fake asynchronous device: steps run in random order restricted to the explicit dependencies, on several threads
- * with delays, which finds a missing edge that a serial run hides.
+ * A plan is a list of steps, one per node. Every buffer of the step (activations, scratch) is an offset in one arena; a range is given to
+ * a second buffer only when the first is dead in schedule order, and the resulting read/write conflicts become waits. The executor enters
+ * the thread team once per run: members take tiles of a step from a counter and move on, waiting only where a plan wait says so, so
+ * independent nodes overlap and a run of small nodes costs an atomic or two, not a barrier. With one thread it is a plain loop.
+ * lm_plan_run_shuffled() is the fake asynchronous device: steps run in random order restricted to the explicit dependencies, on several
+ * threads with delays, which finds a missing edge that a serial run hides.
  *
  * Lifetime: a plan borrows the store's storage and owns its arena.
  * Threads:  one run at a time per plan and per context.
@@ -20,20 +20,24 @@ typedef struct {
     bool create_states;            /* allocate missing states, zeroed, tag by state_tag */
     lm_mem_tag state_tag;
     lm_comm *comm;                 /* NULL: the communicator of one */
-    uint64_t features;             /* CPU features to choose kernels by; 0 = the context's. A dry plan may ask for another machine's, others get those that are here */
+    /* CPU features to choose kernels by; 0 = the context's. A dry plan may ask for another machine's, others get those that are here */
+    uint64_t features;
     lm_dev *dev;                   /* NULL: this processor; else rows of LM_DEV_CUDA alone, all memory on the device */
     lm_plan *share;                /* borrow this plan's arena and scratch where they are large enough (the two never run at once); it must outlive */
     bool dry;                      /* lay out and cost only: no allocation, cannot run */
 } lm_plan_opts;
 typedef struct {
-    int n_steps, n_waits, n_inplace; size_t arena_bytes, live_bytes /* the largest live set: no arena is smaller */, shared_bytes, thread_bytes, input_bytes, const_bytes, state_bytes;
+    int n_steps, n_waits, n_inplace;
+    size_t arena_bytes, live_bytes /* the largest live set: no arena is smaller */, shared_bytes, thread_bytes, input_bytes, const_bytes,
+        state_bytes;
     double flops, bytes;           /* at capacity */
     double mm_flops_f32, mm_flops_bf16;   /* the part done by matrix kernels */
 } lm_plan_stats;
 lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *o);
 void lm_plan_free(lm_plan *p);
 void lm_plan_stats_of(const lm_plan *p, lm_plan_stats *s);
-/* Buffers of named inputs and outputs, at capacity, contiguous; NULL if there is no such name (it may be dead). On a device these are host memory that a run copies from and to. */
+/* Buffers of named inputs and outputs, at capacity, contiguous; NULL if there is no such name (it may be dead). On a device these are host
+ * memory that a run copies from and to. */
 void *lm_plan_input(lm_plan *p, const char *name, lm_tensor *t);
 void *lm_plan_output(lm_plan *p, const char *name, lm_tensor *t);
 lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n);      /* runtime extent for the next runs, <= capacity */

@@ -14,7 +14,8 @@ typedef struct {
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
 typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
-typedef struct { const char *name; lm_tensor t; int ext; bool input; void *on_dev; } lm_port;      /* on_dev: where it is on the device, t then its host mirror */
+/* on_dev: where it is on the device, t then its host mirror */
+typedef struct { const char *name; lm_tensor t; int ext; bool input; void *on_dev; } lm_port;
 typedef struct { int64_t *dim; int slot; } lm_patch;
 enum { LM_MAX_RECORDED = 64 };
 typedef struct { void *work; uint64_t key; int runs; } lm_recorded;              /* a run of one set of extents */

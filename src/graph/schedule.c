@@ -1,7 +1,8 @@
 /* schedule.c — which nodes live, and in what order they run.
  *
- * Live is what an output needs, what writes state, and what has effects. The order is a topological sort by data edges and by state versions (every reader of
- * a version before the writer of the next), taking the smallest `order` key among the ready nodes, so emission order is kept where it is legal and passes can move a node by its key. */
+ * Live is what an output needs, what writes state, and what has effects. The order is a topological sort by data edges and by state
+ * versions (every reader of a version before the writer of the next), taking the smallest `order` key among the ready nodes, so emission
+ * order is kept where it is legal and passes can move a node by its key. */
 #include <string.h>
 #include "graph/graph_int.h"
 
@@ -71,7 +72,8 @@ static lm_err users_of(lm_graph *g, const bool *live, bool readers, users *u) {
     for (int pass = 0; pass < 2; pass++) {
         for (int v = 0; v < n; v++) u->seen[v] = -1;
         for (int i = 0; i < g->n_node; i++) if (live[i]) notes(u, pass, g->node[i], i, readers);
-        if (pass) { for (int v = n; v > 0; v--) u->first[v] = u->first[v - 1]; u->first[0] = 0; continue; }        /* each had moved to the next one's start */
+        /* each had moved to the next one's start */
+        if (pass) { for (int v = n; v > 0; v--) u->first[v] = u->first[v - 1]; u->first[0] = 0; continue; }
         for (int v = 0; v < n; v++) u->first[v + 1] += u->first[v];
         if (!(u->node = lm_arena_alloc(g->a, (size_t)(u->first[n] + 1) * sizeof *u->node))) return g->err = LM_E_NOMEM;
     }
@@ -116,7 +118,8 @@ static lm_err edges_of(lm_graph *g, const bool *live, edges *e) {
             for (int k = 0; k < g->node[i]->n_in; k++) if (g->node[i]->in[k] && g->node[i]->in[k]->node) edge(e, g->node[i]->in[k]->node->id, i);
         }
         state_edges(g, &w, &u, e);
-        if (e->pass) { for (int i = n; i > 0; i--) e->first[i] = e->first[i - 1]; e->first[0] = 0; continue; }        /* each had moved to the next one's start */
+        /* each had moved to the next one's start */
+        if (e->pass) { for (int i = n; i > 0; i--) e->first[i] = e->first[i - 1]; e->first[0] = 0; continue; }
         for (int i = 0; i < n; i++) e->first[i + 1] += e->first[i];
         if (!(e->to = lm_arena_alloc(g->a, (size_t)(e->first[n] + 1) * sizeof *e->to))) return g->err = LM_E_NOMEM;
     }

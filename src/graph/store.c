@@ -29,7 +29,11 @@ lm_err lm_store_new(lm_store **out, lm_ctx *ctx) {
 }
 void lm_store_free(lm_store *s) {
     if (!s) return;
-    for (int i = 0; i < s->n; i++) { if (s->dev) s->dev->free(s->dev, s->e[i].on_dev); lm_free(s->ctx, s->e[i].t.data); lm_free(s->ctx, s->e[i].name); }
+    for (int i = 0; i < s->n; i++) {
+        if (s->dev) s->dev->free(s->dev, s->e[i].on_dev);
+        lm_free(s->ctx, s->e[i].t.data);
+        lm_free(s->ctx, s->e[i].name);
+    }
     lm_free(s->ctx, s->e); lm_free(s->ctx, s->index); lm_free(s->ctx, s);
 }
 static lm_err put(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, bool storage, lm_tensor *out) {
@@ -62,8 +66,12 @@ static lm_err put(lm_store *s, const char *name, const lm_type *type, lm_layout 
     if (out) *out = e.t;
     return LM_OK;
 }
-lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *out) { return put(s, name, type, layout, tag, true, out); }
-lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout) { return put(s, name, type, layout, LM_MEM_MISC, false, NULL); }
+lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *out) {
+    return put(s, name, type, layout, tag, true, out);
+}
+lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout) {
+    return put(s, name, type, layout, LM_MEM_MISC, false, NULL);
+}
 bool lm_store_get(const lm_store *s, const char *name, lm_tensor *t) {
     const int32_t *slot = find(s, name);
     if (!slot || *slot < 0) return false;

@@ -1,7 +1,8 @@
 /* waits.c — which earlier steps a step must wait for: the latest that touches any of its bytes, one of the two writing.
  *
- * The bytes that steps touch are kept as a sorted list of disjoint segments, each with the last step that wrote and the last that read it. A step looks up its ranges, then leaves its
- * own number there; ranges split segments at their ends. This is the definition (lm_step_conflict over all pairs, which the tests compare with) without the pairs. */
+ * The bytes that steps touch are kept as a sorted list of disjoint segments, each with the last step that wrote and the last that read it.
+ * A step looks up its ranges, then leaves its own number there; ranges split segments at their ends. This is the definition
+ * (lm_step_conflict over all pairs, which the tests compare with) without the pairs. */
 #include <string.h>
 #include "graph/graph_int.h"
 #include "graph/plan_int.h"
@@ -29,7 +30,8 @@ static void look(const map *m, const lm_range *r, int *wait) {
 static bool leave(map *m, const lm_range *r, int step) {
     uintptr_t at = r->lo;
     for (int i = first_after(m, r->lo); at < r->hi; i++) {
-        if (i == m->n || m->s[i].lo >= r->hi) { if (!insert(m, i, (segment){ at, r->hi, -1, -1 })) return false; }       /* nothing here up to the end */
+        /* nothing here up to the end */
+        if (i == m->n || m->s[i].lo >= r->hi) { if (!insert(m, i, (segment){ at, r->hi, -1, -1 })) return false; }
         else if (m->s[i].lo > at) { if (!insert(m, i, (segment){ at, m->s[i].lo, -1, -1 })) return false; }             /* a gap */
         else {
             if (m->s[i].lo < at) { segment left = m->s[i]; left.hi = at; if (!insert(m, i, left)) return false; m->s[++i].lo = at; }

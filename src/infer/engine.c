@@ -15,7 +15,12 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     lm_value *last = lm_gather(g, out.hidden, lm_input(g, "rows", &l));              /* (L, d) */
     lm_value *logits = lm_linear(g, last, out.head, NULL);                         /* (L, V) */
     lm_graph_output(g, "logits", logits);
-    lm_paged pg = { .kv_dtype = e->o.kv, .n_pages = e->n_pages, .table = lm_input(g, "table", &tab), .seq = lm_input(g, "seq", &n), .pos = in.pos, .slot = lm_input(g, "slot", &n) };
+    lm_paged pg = { .kv_dtype = e->o.kv,
+                    .n_pages = e->n_pages,
+                    .table = lm_input(g, "table", &tab),
+                    .seq = lm_input(g, "seq", &n),
+                    .pos = in.pos,
+                    .slot = lm_input(g, "slot", &n) };
     LM_TRY(lm_pass_session(g, &pg, &e->n_kv_layer));
     LM_TRY(lm_pass_precision(g, e->o.mm));
     LM_TRY(lm_pass_fuse(g, NULL));
@@ -39,23 +44,35 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
     if (!e->o.max_seqs) e->o.max_seqs = 1;
     if (!e->o.chunk) e->o.chunk = 256;
     if (e->o.chunk < e->o.max_seqs) e->o.chunk = e->o.max_seqs;
-    if (cfg->rope.scaling == LM_ROPE_DYNAMIC) e->o.chunk = e->o.rows = lm_max64(e->o.chunk, e->o.context);      /* a call is one run: its longest position decides */
+    /* a call is one run: its longest position decides */
+    if (cfg->rope.scaling == LM_ROPE_DYNAMIC) e->o.chunk = e->o.rows = lm_max64(e->o.chunk, e->o.context);
     e->pages_per_seq = lm_ceil_div(e->o.context, LM_KV_PAGE);
     e->n_pages = e->o.kv_tokens ? lm_ceil_div(e->o.kv_tokens, LM_KV_PAGE) : e->o.max_seqs * e->pages_per_seq;
     e->max_rows = lm_max64(e->o.max_seqs, e->o.rows ? e->o.rows : 32);
     if (e->max_rows > e->o.chunk) e->max_rows = e->o.chunk;
     lm_graph *g = NULL;
     lm_err err;
-    if (e->n_pages >= INT32_MAX / LM_KV_PAGE) { err = lm_fail(ctx, LM_E_RANGE, "a key-value pool of %lld pages is too large", (long long)e->n_pages); goto fail; }
+    if (e->n_pages >= INT32_MAX / LM_KV_PAGE) {
+        err = lm_fail(ctx, LM_E_RANGE, "a key-value pool of %lld pages is too large", (long long)e->n_pages);
+        goto fail;
+    }
     LM_GOTO(lm_store_new(&e->kv, ctx), fail);
     LM_GOTO(lm_graph_new(&g, ctx, weights), fail);
     LM_GOTO(build(e, g), fail);
-    const lm_plan_opts po = { .store = weights, .local = e->kv, .create_states = true, .state_tag = LM_MEM_KV, .features = o->features, .dev = o->dev, .dry = o->dry };
+    const lm_plan_opts po = { .store = weights,
+                              .local = e->kv,
+                              .create_states = true,
+                              .state_tag = LM_MEM_KV,
+                              .features = o->features,
+                              .dev = o->dev,
+                              .dry = o->dry };
     LM_GOTO(lm_plan_new(&e->plan, ctx, g, &po), fail);
     lm_graph_free(g); g = NULL;
     err = LM_E_NOMEM;
-    if (!(e->free_page = lm_alloc(ctx, LM_MEM_KV, (size_t)e->n_pages * sizeof *e->free_page)) || !(e->refs = lm_calloc(ctx, LM_MEM_KV, (size_t)e->n_pages + 1, sizeof *e->refs)) ||
-        !(e->row_req = lm_alloc(ctx, LM_MEM_KV, (size_t)e->max_rows * sizeof *e->row_req)) || !(e->row_at = lm_alloc(ctx, LM_MEM_KV, (size_t)e->max_rows * sizeof *e->row_at)))
+    if (!(e->free_page = lm_alloc(ctx, LM_MEM_KV, (size_t)e->n_pages * sizeof *e->free_page)) ||
+        !(e->refs = lm_calloc(ctx, LM_MEM_KV, (size_t)e->n_pages + 1, sizeof *e->refs)) ||
+        !(e->row_req = lm_alloc(ctx, LM_MEM_KV, (size_t)e->max_rows * sizeof *e->row_req)) ||
+        !(e->row_at = lm_alloc(ctx, LM_MEM_KV, (size_t)e->max_rows * sizeof *e->row_at)))
         goto fail;
     for (int64_t i = 0; i < e->n_pages; i++) e->free_page[e->n_free++] = (int32_t)(e->n_pages - 1 - i);
     *out = e; return LM_OK;

@@ -55,8 +55,11 @@ static lm_err take(job *j, int i, const float *logits) {
     }
     out->tokens[out->n++] = id;
     l->next = id;
-    if (eos) { l->done = true; out->why = LM_STOP_EOS; }
-    else if (lm_tok_piece(j->tok, id, &n)) LM_TRY(lm_tok_stream_push(&l->stream, id, &l->text));   /* embeddings are padded: such a row is a token with no text */
+    if (eos) {
+        l->done = true;
+        out->why = LM_STOP_EOS;
+    } else if (lm_tok_piece(j->tok, id, &n))
+        LM_TRY(lm_tok_stream_push(&l->stream, id, &l->text)); /* embeddings are padded: such a row is a token with no text */
     size_t safe;
     int64_t stop = find_stop(j, l, &safe);
     if (stop >= 0) { l->text.n = (size_t)stop; l->text.p[stop] = 0; l->done = true; out->why = LM_STOP_STRING; return send(j, i, (size_t)stop); }
@@ -75,13 +78,15 @@ static lm_err prepare(job *j, const int32_t *prompt) {
     const lm_generate_opts *o = j->o;
     lm_arena *a = j->g->a;
     int64_t m = o->max_tokens;
-    if (!(j->g->out = lm_arena_alloc(a, (size_t)o->n * sizeof *j->g->out)) || !(j->l = lm_arena_alloc(a, (size_t)o->n * sizeof *j->l)) || !(j->of = lm_arena_alloc(a, (size_t)o->n * sizeof *j->of)))
+    if (!(j->g->out = lm_arena_alloc(a, (size_t)o->n * sizeof *j->g->out)) || !(j->l = lm_arena_alloc(a, (size_t)o->n * sizeof *j->l)) ||
+        !(j->of = lm_arena_alloc(a, (size_t)o->n * sizeof *j->of)))
         return LM_E_NOMEM;
     for (int i = 0; i < o->n; i++) {
         lm_generated *g = &j->g->out[i];
         g->tokens = lm_arena_alloc(a, (size_t)m * sizeof *g->tokens);
         g->logprobs = o->want_logprobs ? lm_arena_alloc(a, (size_t)m * sizeof *g->logprobs) : NULL;
-        g->top_id = lm_arena_alloc(a, (size_t)(m * o->top_logprobs + 1) * sizeof *g->top_id); g->top_lp = lm_arena_alloc(a, (size_t)(m * o->top_logprobs + 1) * sizeof *g->top_lp);
+        g->top_id = lm_arena_alloc(a, (size_t)(m * o->top_logprobs + 1) * sizeof *g->top_id);
+        g->top_lp = lm_arena_alloc(a, (size_t)(m * o->top_logprobs + 1) * sizeof *g->top_lp);
         if (!g->tokens || (o->want_logprobs && !g->logprobs) || !g->top_id || !g->top_lp) return LM_E_NOMEM;
         lm_sample_opts so = o->sample;
         so.stream = (uint64_t)i;
@@ -112,8 +117,9 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
     if (n_prompt < 1) return lm_fail(ctx, LM_E_CONFIG, "the prompt is empty and the model has no token that begins a text");
     if (o->max_tokens < 1 || o->n < 1) return lm_fail(ctx, LM_E_CONFIG, "max_tokens and n must be at least 1");
     if (n_prompt + o->max_tokens - 1 > lm_engine_context(e))
-        return lm_fail(ctx, LM_E_RANGE, "the prompt has %lld tokens and %lld more are asked for: together they do not fit the context of %lld", (long long)n_prompt, (long long)o->max_tokens,
-                       (long long)lm_engine_context(e));
+        return lm_fail(ctx, LM_E_RANGE,
+                       "the prompt has %lld tokens and %lld more are asked for: together they do not fit the context of %lld",
+                       (long long)n_prompt, (long long)o->max_tokens, (long long)lm_engine_context(e));
     memset(g, 0, sizeof *g);
     job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt };
     lm_err err;

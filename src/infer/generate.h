@@ -1,7 +1,8 @@
 /* generate.h — from a prompt to text: prefill, then one token at a time for n timelines at once.
  *
- * The prompt is prefilled once and forked n times. Every timeline has its own sampler stream and stops at an end token, a stop string, or its length. Stop strings are looked for in the
- * text, not the ids; text that might still become a stop string is held back, so what is streamed is never taken back.
+ * The prompt is prefilled once and forked n times. Every timeline has its own sampler stream and stops at an end token, a stop string, or
+ * its length. Stop strings are looked for in the text, not the ids; text that might still become a stop string is held back, so what is
+ * streamed is never taken back.
  *
  * Lifetime: everything is inside the call.  Threads: one caller per engine.
  * Errors:   a prompt that does not fit is refused with both figures; nothing is truncated silently. */

@@ -1,8 +1,9 @@
 /* infer.h — sessions: mutable inference timelines over shared read-only weights.
  *
- * An engine is one plan for any mix of prefill and decode: the rows of a run are tokens of any sessions, with their positions, page slots and page tables as
- * integer tensors. A session is a list of pages of 64 tokens; forking shares full pages and copies the last one, truncating drops pages. What a token's row computes does not depend on
- * the other rows, so logits are the same bits for any chunking and any batch (docs/design/bits.md).
+ * An engine is one plan for any mix of prefill and decode: the rows of a run are tokens of any sessions, with their positions, page slots
+ * and page tables as integer tensors. A session is a list of pages of 64 tokens; forking shares full pages and copies the last one,
+ * truncating drops pages. What a token's row computes does not depend on the other rows, so logits are the same bits for any chunking and
+ * any batch (docs/design/bits.md).
  *
  * Lifetime: an engine borrows the store with the weights and outlives its sessions.
  * Threads:  one caller per engine (the scheduler).
@@ -16,7 +17,8 @@ typedef struct lm_session lm_session;
 typedef struct {
     int64_t context;             /* tokens a session may hold; 0 = the model's */
     int64_t max_seqs;            /* sessions in one run; 0 = 1 */
-    int64_t chunk;               /* tokens in one run; 0 = 256. Dynamic rope scaling: the whole context, rows too, since a call's length is part of its mathematics */
+    /* tokens in one run; 0 = 256. Dynamic rope scaling: the whole context, rows too, since a call's length is part of its mathematics */
+    int64_t chunk;
     int64_t rows;                /* rows of logits held at a time, where a call wants all of them; 0 = 32 */
     int64_t kv_tokens;           /* page pool; 0 = max_seqs * context */
     lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16) */
@@ -24,7 +26,8 @@ typedef struct {
     bool dry;                    /* plan only */
     uint64_t features;           /* lm_plan_opts.features; 0 = the context's */
 } lm_engine_opts;
-/* The compute dtype that weights ask for: BF16 where all matrices are bf16, I8 where some are Q8_0 (blocks are then multiplied as integers), else F32. */
+/* The compute dtype that weights ask for: BF16 where all matrices are bf16, I8 where some are Q8_0 (blocks are then multiplied as
+ * integers), else F32. */
 lm_dtype lm_engine_mm_for(const lm_store *weights);
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);
 void lm_engine_free(lm_engine *e);
@@ -47,9 +50,10 @@ const int32_t *lm_session_ids(const lm_session *s);                /* the tokens
 
 typedef enum { LM_WANT_NONE, LM_WANT_LAST, LM_WANT_ALL } lm_want_logits;
 typedef struct { lm_session *s; const int32_t *ids; int64_t n; lm_want_logits want; } lm_request;
-/* Append each request's tokens to its session. row() gets the logits (V) that follow token i of request r, where wanted; a non-OK return stops. Sessions of one
- * call must differ. After any error, also one from row(), every session is as long as it was before the call. */
+/* Append each request's tokens to its session. row() gets the logits (V) that follow token i of request r, where wanted; a non-OK return
+ * stops. Sessions of one call must differ. After any error, also one from row(), every session is as long as it was before the call. */
 lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *ud, int r, int64_t i, const float *logits), void *ud);
-/* log p of each ids[i] given what is before it (lp[0] is 0 for an empty session), by the same kernels that decode: equal to the trainer's to the bit. */
+/* log p of each ids[i] given what is before it (lp[0] is 0 for an empty session), by the same kernels that decode: equal to the trainer's
+ * to the bit. */
 lm_err lm_engine_score(lm_engine *e, lm_session *s, const int32_t *ids, int64_t n, float *lp);
 #endif

@@ -35,7 +35,10 @@ static lm_err own_page(lm_session *s, int64_t i) {
     if (!e->n_free) return lm_fail(e->ctx, LM_E_NOMEM, "the key-value pool is full: no page for a copy");
     int32_t now = e->free_page[--e->n_free];
     e->refs[now] = 1; e->refs[old]--; s->page[i] = now;
-    for (int k = 0; k < lm_store_count(e->kv); k++) { const size_t n = page_bytes(e, k); LM_TRY(lm_store_move(e->kv, k, (size_t)now * n, (size_t)old * n, n)); }
+    for (int k = 0; k < lm_store_count(e->kv); k++) {
+        const size_t n = page_bytes(e, k);
+        LM_TRY(lm_store_move(e->kv, k, (size_t)now * n, (size_t)old * n, n));
+    }
     return LM_OK;
 }
 lm_err lm_session_fork(const lm_session *s, lm_session **out) {
@@ -63,7 +66,14 @@ lm_err lm_session_truncate(lm_session *s, int64_t n) {
 typedef struct { char magic[8]; int64_t vocab, n_layer, n_kv, d_head, kv_dtype, n, page_bytes, states; uint64_t hash; } header;
 static header describe(const lm_session *s) {
     const lm_engine *e = s->e;
-    header h = { .magic = "loamkv1", .vocab = e->cfg.vocab, .n_layer = e->n_kv_layer, .n_kv = e->cfg.n_kv, .d_head = e->cfg.d_head, .kv_dtype = e->o.kv, .n = s->n, .states = lm_store_count(e->kv) };
+    header h = { .magic = "loamkv1",
+                 .vocab = e->cfg.vocab,
+                 .n_layer = e->n_kv_layer,
+                 .n_kv = e->cfg.n_kv,
+                 .d_head = e->cfg.d_head,
+                 .kv_dtype = e->o.kv,
+                 .n = s->n,
+                 .states = lm_store_count(e->kv) };
     for (int k = 0; k < lm_store_count(e->kv); k++) h.page_bytes += (int64_t)page_bytes(e, k);
     return h;
 }
@@ -115,16 +125,33 @@ lm_err lm_session_load(lm_session **out, lm_engine *e, const char *path) {
     LM_GOTO(lm_session_new(&s, e), fail);
     header want = describe(s);
     if (memcmp(h.magic, want.magic, 8)) { err = lm_fail(ctx, LM_E_FORMAT, "%s is not a saved session", path); goto fail; }
-    if (h.vocab != want.vocab || h.n_layer != want.n_layer || h.n_kv != want.n_kv || h.d_head != want.d_head || h.kv_dtype != want.kv_dtype || h.page_bytes != want.page_bytes || h.states != want.states) {
-        err = lm_fail(ctx, LM_E_MISMATCH, "%s was saved from another model or with another key-value dtype", path); goto fail; }
-    if (h.n < 0 || h.n > e->o.context) { err = lm_fail(ctx, LM_E_RANGE, "%s holds %lld tokens, the context is %lld", path, (long long)h.n, (long long)e->o.context); goto fail; }
+    if (h.vocab != want.vocab || h.n_layer != want.n_layer || h.n_kv != want.n_kv || h.d_head != want.d_head ||
+        h.kv_dtype != want.kv_dtype || h.page_bytes != want.page_bytes || h.states != want.states) {
+        err = lm_fail(ctx, LM_E_MISMATCH, "%s was saved from another model or with another key-value dtype", path); goto fail;
+    }
+    if (h.n < 0 || h.n > e->o.context) {
+        err = lm_fail(ctx, LM_E_RANGE, "%s holds %lld tokens, the context is %lld", path, (long long)h.n, (long long)e->o.context);
+        goto fail;
+    }
     int64_t pages = lm_ceil_div(h.n, LM_KV_PAGE), size = (int64_t)sizeof h + h.n * 4 + pages * h.page_bytes, at = (int64_t)sizeof h;
-    if (lm_file_size(f) != size) { err = lm_fail(ctx, LM_E_FORMAT, "%s has %lld bytes, a session of %lld tokens has %lld", path, (long long)lm_file_size(f), (long long)h.n, (long long)size); goto fail; }
-    if (pages > e->n_free) { err = lm_fail(ctx, LM_E_NOMEM, "the key-value pool is full: %lld pages are needed, %lld are free", (long long)pages, (long long)e->n_free); goto fail; }
+    if (lm_file_size(f) != size) {
+        err = lm_fail(ctx, LM_E_FORMAT, "%s has %lld bytes, a session of %lld tokens has %lld", path, (long long)lm_file_size(f),
+                      (long long)h.n, (long long)size);
+        goto fail;
+    }
+    if (pages > e->n_free) {
+        err = lm_fail(ctx, LM_E_NOMEM, "the key-value pool is full: %lld pages are needed, %lld are free", (long long)pages,
+                      (long long)e->n_free);
+        goto fail;
+    }
     LM_GOTO(lm_file_pread(f, s->id, (size_t)h.n * sizeof *s->id, at), fail);
     at += h.n * 4;
     uint64_t hash = lm_hash64(s->id, (size_t)h.n * sizeof *s->id, 0);
-    for (int64_t i = 0; i < h.n; i++) if (s->id[i] < 0 || s->id[i] >= e->cfg.vocab) { err = lm_fail(ctx, LM_E_FORMAT, "%s: token id %d is outside the vocabulary", path, s->id[i]); goto fail; }
+    for (int64_t i = 0; i < h.n; i++)
+        if (s->id[i] < 0 || s->id[i] >= e->cfg.vocab) {
+            err = lm_fail(ctx, LM_E_FORMAT, "%s: token id %d is outside the vocabulary", path, s->id[i]);
+            goto fail;
+        }
     if (!(buf = page_buf(e))) { err = LM_E_NOMEM; goto fail; }
     for (int64_t i = 0; i < pages; i++) {
         int32_t p = e->free_page[--e->n_free];

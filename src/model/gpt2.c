@@ -7,10 +7,13 @@
 #define CONV(x, role, in, out, name) lm_matmul_mm(g, x, P(role, in, out, name ".weight"), P(LM_ROLE_BIAS, out, 0, name ".bias"), false, false, LM_F32)
 
 static lm_value *norm(lm_graph *g, const lm_cfg *c, lm_value *x, const char *name) {
-    return lm_layernorm(g, x, lm_param(g, LM_ROLE_NORM, c->d, 0, "%s.weight", name), lm_param(g, LM_ROLE_BIAS, c->d, 0, "%s.bias", name), (float)c->eps);
+    return lm_layernorm(g, x, lm_param(g, LM_ROLE_NORM, c->d, 0, "%s.weight", name), lm_param(g, LM_ROLE_BIAS, c->d, 0, "%s.bias", name),
+                        (float)c->eps);
 }
 static lm_value *attention(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_value *x, int l) {
-    const lm_attn_p ap = { .n_head = (int)c->n_head, .n_kv = (int)c->n_head, .d_head = (int)c->d_head, .scale = (float)(1.0 / sqrt((double)c->d_head)) };
+    const lm_attn_p ap = {
+        .n_head = (int)c->n_head, .n_kv = (int)c->n_head, .d_head = (int)c->d_head, .scale = (float)(1.0 / sqrt((double)c->d_head))
+    };
     lm_value *qkv = CONV(x, LM_ROLE_COL, c->d, 3 * c->d, "attn.c_attn");         /* (N, 3d) */
     lm_value *q = lm_split(g, qkv, 3, (const int64_t[]){ c->d, c->d, c->d });
     return CONV(lm_attn(g, q, lm_output(q, 1), lm_output(q, 2), in->start, &ap), LM_ROLE_ROW, c->d, c->d, "attn.c_proj");
@@ -21,8 +24,10 @@ static lm_value *mlp(lm_graph *g, const lm_cfg *c, lm_value *x, int l) {
 }
 static lm_err build(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out) {
     if (c->n_head * c->d_head != c->d || c->n_kv != c->n_head)
-        return lm_graph_fail(g, LM_E_CONFIG, "gpt2: %lld heads of %lld (%lld of keys) do not make up the width %lld", (long long)c->n_head, (long long)c->d_head, (long long)c->n_kv, (long long)c->d);
-    lm_value *wte = lm_param(g, LM_ROLE_EMBED, c->vocab, c->d, "transformer.wte.weight"), *wpe = lm_param(g, LM_ROLE_EMBED, c->max_pos, c->d, "transformer.wpe.weight");
+        return lm_graph_fail(g, LM_E_CONFIG, "gpt2: %lld heads of %lld (%lld of keys) do not make up the width %lld", (long long)c->n_head,
+                             (long long)c->d_head, (long long)c->n_kv, (long long)c->d);
+    lm_value *wte = lm_param(g, LM_ROLE_EMBED, c->vocab, c->d, "transformer.wte.weight"),
+             *wpe = lm_param(g, LM_ROLE_EMBED, c->max_pos, c->d, "transformer.wpe.weight");
     lm_value *x = lm_add(g, lm_embed(g, wte, in->tokens), lm_embed(g, wpe, in->pos));      /* (N, d) */
     char name[64];
     for (int l = 0; l < (int)c->n_layer; l++) {
@@ -66,7 +71,8 @@ static lm_err from_gguf(lm_ctx *ctx, lm_gguf *f, lm_cfg *c) {
     return lm_model_gguf_common(ctx, f, "gpt2", c);
 }
 static lm_err to_gguf(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w) {
-    if (c->act != LM_ACT_GELU_TANH) return lm_fail(ctx, LM_E_UNSUPPORTED, "a GGUF file of gpt2 means the tanh form of GELU; this model has the exact one");
+    if (c->act != LM_ACT_GELU_TANH)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "a GGUF file of gpt2 means the tanh form of GELU; this model has the exact one");
     LM_TRY(lm_model_gguf_put_common(c, "gpt2", w));
     return lm_gguf_put_f32(w, "gpt2.attention.layer_norm_epsilon", (float)c->eps);
 }
@@ -83,13 +89,30 @@ static lm_err to_hf(lm_ctx *ctx, const lm_cfg *c, json_t *o) {
     return LM_OK;
 }
 #define N(h, gname, t) { "transformer.h.%d." h ".weight", "blk.%d." gname ".weight", t, false, false }, { "transformer.h.%d." h ".bias", "blk.%d." gname ".bias", false, false, false }
-static const struct lm_name_map names[] = {
-    { "transformer.wte.weight", "token_embd.weight", false, false, false }, { "transformer.wpe.weight", "position_embd.weight", false, false, false },
-    { "transformer.ln_f.weight", "output_norm.weight", false, false, false }, { "transformer.ln_f.bias", "output_norm.bias", false, false, false },
-    { "lm_head.weight", "output.weight", false, false, false }, N("ln_1", "attn_norm", false), N("ln_2", "ffn_norm", false), N("attn.c_attn", "attn_qkv", true),
-    N("attn.c_proj", "attn_output", true), N("mlp.c_fc", "ffn_up", true), N("mlp.c_proj", "ffn_down", true), { NULL, NULL, false, false, false } };
+static const struct lm_name_map names[] = { { "transformer.wte.weight", "token_embd.weight", false, false, false },
+                                            { "transformer.wpe.weight", "position_embd.weight", false, false, false },
+                                            { "transformer.ln_f.weight", "output_norm.weight", false, false, false },
+                                            { "transformer.ln_f.bias", "output_norm.bias", false, false, false },
+                                            { "lm_head.weight", "output.weight", false, false, false },
+                                            N("ln_1", "attn_norm", false),
+                                            N("ln_2", "ffn_norm", false),
+                                            N("attn.c_attn", "attn_qkv", true),
+                                            N("attn.c_proj", "attn_output", true),
+                                            N("mlp.c_fc", "ffn_up", true),
+                                            N("mlp.c_proj", "ffn_down", true),
+                                            { NULL, NULL, false, false, false } };
 static const char *const hf[] = { "GPT2LMHeadModel", NULL };
 static const char *const gguf[] = { "gpt2", NULL };
 static void usual(lm_cfg *c) { c->act = LM_ACT_GELU_TANH; if (!c->d_ff) c->d_ff = 4 * c->d; }
-const lm_model lm_model_gpt2 = { .name = "gpt2", .paper = "Radford et al. 2019", .hf_archs = hf, .gguf_archs = gguf, .from_hf = from_hf, .from_gguf = from_gguf,
-                                 .to_hf = to_hf, .to_gguf = to_gguf, .build = build, .usual = usual, .pos_table = true, .names = names };
+const lm_model lm_model_gpt2 = { .name = "gpt2",
+                                 .paper = "Radford et al. 2019",
+                                 .hf_archs = hf,
+                                 .gguf_archs = gguf,
+                                 .from_hf = from_hf,
+                                 .from_gguf = from_gguf,
+                                 .to_hf = to_hf,
+                                 .to_gguf = to_gguf,
+                                 .build = build,
+                                 .usual = usual,
+                                 .pos_table = true,
+                                 .names = names };

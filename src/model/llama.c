@@ -30,8 +30,13 @@ static lm_err build(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_mode
     lm_value *x = lm_embed(g, emb, in->tokens);                                 /* (N, d) */
     for (int l = 0; l < (int)c->n_layer; l++) {
         lm_block(g, l);
-        x = lm_add(g, x, lm_model_drop(g, in, attention(g, c, in, rope, lm_rmsnorm(g, x, W(LM_ROLE_NORM, c->d, 0, "input_layernorm"), (float)c->eps), l), 2 * l));
-        x = lm_add(g, x, lm_model_drop(g, in, mlp(g, c, lm_rmsnorm(g, x, W(LM_ROLE_NORM, c->d, 0, "post_attention_layernorm"), (float)c->eps), l), 2 * l + 1));
+        x = lm_add(g, x,
+                   lm_model_drop(g, in,
+                                 attention(g, c, in, rope, lm_rmsnorm(g, x, W(LM_ROLE_NORM, c->d, 0, "input_layernorm"), (float)c->eps), l),
+                                 2 * l));
+        x = lm_add(g, x,
+                   lm_model_drop(g, in, mlp(g, c, lm_rmsnorm(g, x, W(LM_ROLE_NORM, c->d, 0, "post_attention_layernorm"), (float)c->eps), l),
+                                 2 * l + 1));
     }
     lm_block(g, -1);
     out->hidden = lm_rmsnorm(g, x, lm_param(g, LM_ROLE_NORM, c->d, 0, "model.norm.weight"), (float)c->eps);
@@ -67,7 +72,9 @@ static lm_err from_gguf(lm_ctx *ctx, lm_gguf *f, lm_cfg *c) {
     return lm_model_gguf_rope(ctx, f, "llama", c);
 }
 static lm_err to_gguf(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w) {
-    if (c->window && c->window < c->max_pos) lm_log(ctx, LM_LOG_WARN, "model", "llama.cpp reads no window of %lld tokens from a llama file: beyond it the two will differ", (long long)c->window);
+    if (c->window && c->window < c->max_pos)
+        lm_log(ctx, LM_LOG_WARN, "model", "llama.cpp reads no window of %lld tokens from a llama file: beyond it the two will differ",
+               (long long)c->window);
     LM_TRY(lm_model_gguf_put_common(c, "llama", w));
     LM_TRY(lm_gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", (float)c->eps));
     return lm_model_gguf_put_rope(ctx, c, "llama", w);
@@ -89,19 +96,37 @@ static lm_err to_hf(lm_ctx *ctx, const lm_cfg *c, json_t *o) {
     return lm_model_rope_to_hf(c, o);
 }
 #define N(h, gname) { "model.layers.%d." h ".weight", "blk.%d." gname ".weight", false, false, false }
-static const struct lm_name_map names[] = {
-    { "model.embed_tokens.weight", "token_embd.weight", false, false, false }, { "model.norm.weight", "output_norm.weight", false, false, false },
-    { "lm_head.weight", "output.weight", false, false, false }, N("input_layernorm", "attn_norm"), N("post_attention_layernorm", "ffn_norm"),
-    { "model.layers.%d.self_attn.q_proj.weight", "blk.%d.attn_q.weight", false, true, false },
-    { "model.layers.%d.self_attn.k_proj.weight", "blk.%d.attn_k.weight", false, false, true },
-    N("self_attn.v_proj", "attn_v"), N("self_attn.o_proj", "attn_output"), N("mlp.gate_proj", "ffn_gate"), N("mlp.up_proj", "ffn_up"), N("mlp.down_proj", "ffn_down"),
-    { "model.layers.%d.self_attn.q_proj.bias", "blk.%d.attn_q.bias", false, true, false }, { "model.layers.%d.self_attn.k_proj.bias", "blk.%d.attn_k.bias", false, false, true },
-    { "model.layers.%d.self_attn.v_proj.bias", "blk.%d.attn_v.bias", false, false, false }, { "model.layers.%d.self_attn.o_proj.bias", "blk.%d.attn_output.bias", false, false, false },
-    { "model.layers.%d.mlp.gate_proj.bias", "blk.%d.ffn_gate.bias", false, false, false }, { "model.layers.%d.mlp.up_proj.bias", "blk.%d.ffn_up.bias", false, false, false },
-    { "model.layers.%d.mlp.down_proj.bias", "blk.%d.ffn_down.bias", false, false, false },
-    { NULL, NULL, false, false, false } };
+static const struct lm_name_map names[] = { { "model.embed_tokens.weight", "token_embd.weight", false, false, false },
+                                            { "model.norm.weight", "output_norm.weight", false, false, false },
+                                            { "lm_head.weight", "output.weight", false, false, false },
+                                            N("input_layernorm", "attn_norm"),
+                                            N("post_attention_layernorm", "ffn_norm"),
+                                            { "model.layers.%d.self_attn.q_proj.weight", "blk.%d.attn_q.weight", false, true, false },
+                                            { "model.layers.%d.self_attn.k_proj.weight", "blk.%d.attn_k.weight", false, false, true },
+                                            N("self_attn.v_proj", "attn_v"),
+                                            N("self_attn.o_proj", "attn_output"),
+                                            N("mlp.gate_proj", "ffn_gate"),
+                                            N("mlp.up_proj", "ffn_up"),
+                                            N("mlp.down_proj", "ffn_down"),
+                                            { "model.layers.%d.self_attn.q_proj.bias", "blk.%d.attn_q.bias", false, true, false },
+                                            { "model.layers.%d.self_attn.k_proj.bias", "blk.%d.attn_k.bias", false, false, true },
+                                            { "model.layers.%d.self_attn.v_proj.bias", "blk.%d.attn_v.bias", false, false, false },
+                                            { "model.layers.%d.self_attn.o_proj.bias", "blk.%d.attn_output.bias", false, false, false },
+                                            { "model.layers.%d.mlp.gate_proj.bias", "blk.%d.ffn_gate.bias", false, false, false },
+                                            { "model.layers.%d.mlp.up_proj.bias", "blk.%d.ffn_up.bias", false, false, false },
+                                            { "model.layers.%d.mlp.down_proj.bias", "blk.%d.ffn_down.bias", false, false, false },
+                                            { NULL, NULL, false, false, false } };
 static const char *const hf[] = { "LlamaForCausalLM", "MistralForCausalLM", NULL };
 static const char *const gguf[] = { "llama", NULL };
 static void usual(lm_cfg *c) { c->act = LM_ACT_SILU; if (!c->d_ff) c->d_ff = lm_round_up(8 * c->d / 3, 64); }
-const lm_model lm_model_llama = { .name = "llama", .paper = "Touvron et al. 2023, arXiv 2302.13971", .hf_archs = hf, .gguf_archs = gguf, .from_hf = from_hf, .from_gguf = from_gguf,
-                                  .to_hf = to_hf, .to_gguf = to_gguf, .build = build, .usual = usual, .names = names };
+const lm_model lm_model_llama = { .name = "llama",
+                                  .paper = "Touvron et al. 2023, arXiv 2302.13971",
+                                  .hf_archs = hf,
+                                  .gguf_archs = gguf,
+                                  .from_hf = from_hf,
+                                  .from_gguf = from_gguf,
+                                  .to_hf = to_hf,
+                                  .to_gguf = to_gguf,
+                                  .build = build,
+                                  .usual = usual,
+                                  .names = names };

@@ -14,16 +14,26 @@ const lm_model *lm_model_by_name(const char *name) {
 }
 lm_err lm_cfg_check(lm_ctx *ctx, const lm_cfg *c) {
     if (!c->model) return lm_fail(ctx, LM_E_CONFIG, "the configuration names no architecture");
-    const struct { const char *name; int64_t v, max; } need[] = { { "vocabulary", c->vocab, 1 << 28 }, { "width", c->d, 1 << 20 }, { "number of heads", c->n_head, 4096 },
-        { "number of key-value heads", c->n_kv, 4096 }, { "head size", c->d_head, 4096 }, { "feed-forward width", c->d_ff, 1 << 22 }, { "context length", c->max_pos, 1 << 28 } };
+    const struct {
+        const char *name;
+        int64_t v, max;
+    } need[] = { { "vocabulary", c->vocab, 1 << 28 },      { "width", c->d, 1 << 20 },
+                 { "number of heads", c->n_head, 4096 },   { "number of key-value heads", c->n_kv, 4096 },
+                 { "head size", c->d_head, 4096 },         { "feed-forward width", c->d_ff, 1 << 22 },
+                 { "context length", c->max_pos, 1 << 28 } };
     for (int i = 0; i < LM_COUNT(need); i++)
         if (need[i].v < 1 || need[i].v > need[i].max)
-            return lm_fail(ctx, LM_E_CONFIG, "the model's %s is %lld; it must be 1 to %lld", need[i].name, (long long)need[i].v, (long long)need[i].max);
-    if (c->n_layer < 0 || c->n_layer > 4096) return lm_fail(ctx, LM_E_CONFIG, "the model's number of layers is %lld; it must be 0 to 4096", (long long)c->n_layer);
-    if (c->n_head % c->n_kv) return lm_fail(ctx, LM_E_CONFIG, "%lld heads do not divide among %lld key-value heads", (long long)c->n_head, (long long)c->n_kv);
-    if (c->window < 0 || c->window > 1 << 28) return lm_fail(ctx, LM_E_CONFIG, "the attention window is %lld; it must be 0 to %d", (long long)c->window, 1 << 28);
+            return lm_fail(ctx, LM_E_CONFIG, "the model's %s is %lld; it must be 1 to %lld", need[i].name, (long long)need[i].v,
+                           (long long)need[i].max);
+    if (c->n_layer < 0 || c->n_layer > 4096)
+        return lm_fail(ctx, LM_E_CONFIG, "the model's number of layers is %lld; it must be 0 to 4096", (long long)c->n_layer);
+    if (c->n_head % c->n_kv)
+        return lm_fail(ctx, LM_E_CONFIG, "%lld heads do not divide among %lld key-value heads", (long long)c->n_head, (long long)c->n_kv);
+    if (c->window < 0 || c->window > 1 << 28)
+        return lm_fail(ctx, LM_E_CONFIG, "the attention window is %lld; it must be 0 to %d", (long long)c->window, 1 << 28);
     if (!(c->eps >= 0 && c->eps < 1)) return lm_fail(ctx, LM_E_CONFIG, "the epsilon of the norms is %g; it must be 0 to 1", c->eps);
-    if (c->d_head % 2 || c->d_head > LM_ATTN_MAX_D) return lm_fail(ctx, LM_E_CONFIG, "the head size is %lld; it must be even and at most %d", (long long)c->d_head, LM_ATTN_MAX_D);
+    if (c->d_head % 2 || c->d_head > LM_ATTN_MAX_D)
+        return lm_fail(ctx, LM_E_CONFIG, "the head size is %lld; it must be even and at most %d", (long long)c->d_head, LM_ATTN_MAX_D);
     return LM_OK;
 }
 lm_err lm_cfg_from_hf(lm_ctx *ctx, const char *file, json_t *config, lm_cfg *c) {
@@ -36,7 +46,9 @@ lm_err lm_cfg_from_hf(lm_ctx *ctx, const char *file, json_t *config, lm_cfg *c) 
     lm_cfg k = { .bos = -1 };
     for (int i = 0; lm_models[i] && !k.model; i++)
         for (int a = 0; lm_models[i]->hf_archs[a]; a++) if (!strcmp(lm_models[i]->hf_archs[a], arch)) k.model = lm_models[i];
-    if (!k.model) return lm_json_fail(&first, LM_E_UNSUPPORTED, "the architecture %s is not known; known ones are listed by `loam inspect --models`", arch);
+    if (!k.model)
+        return lm_json_fail(&first, LM_E_UNSUPPORTED, "the architecture %s is not known; known ones are listed by `loam inspect --models`",
+                            arch);
     k.hf_type = !strcmp(type, "mistral") ? "mistral" : k.model->name;
     LM_TRY(k.model->from_hf(&root, &k));
     int64_t bos;

@@ -1,10 +1,11 @@
 /* model.h — architectures as rows, and weights on disk as a directory of named tensors.
  *
- * An architecture is one file: a config map from Hugging Face and GGUF metadata, and a build function that reads like the paper and emits the graph from tokens to the last
- * hidden state. It says nothing of dtype, device, cache, sharding or fusion. Parameters carry their Hugging Face names.
- * A weights directory (lm_weights) reads headers only; tensors are then read one by one into the store in the dtype and layout asked for. Sources: a
- * Hugging Face folder (safetensors, sharded or not), a GGUF file, a llama2.c checkpoint. Renaming and the row permutation of rotary weights (GGUF and
- * llama2.c store interleaved pairs, Hugging Face half-split) happen here, so that models see one convention.
+ * An architecture is one file: a config map from Hugging Face and GGUF metadata, and a build function that reads like the paper and emits
+ * the graph from tokens to the last hidden state. It says nothing of dtype, device, cache, sharding or fusion. Parameters carry their
+ * Hugging Face names. A weights directory (lm_weights) reads headers only; tensors are then read one by one into the store in the dtype
+ * and layout asked for. Sources: a Hugging Face folder (safetensors, sharded or not), a GGUF file, a llama2.c checkpoint. Renaming and the
+ * row permutation of rotary weights (GGUF and llama2.c store interleaved pairs, Hugging Face half-split) happen here, so that models see
+ * one convention.
  *
  * Lifetime: lm_weights owns its files; the store owns what was loaded.  Threads: one loader at a time (it uses the pool inside).
  * Errors:   name file and tensor, got and wanted; a missing or unexpected tensor is an error, never a guess. */
@@ -39,7 +40,8 @@ struct lm_model {
     lm_err (*build)(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out);
     void (*usual)(lm_cfg *c);                /* for a model made from a few sizes: the activation, and d_ff where it is 0 */
     bool pos_table;                          /* positions are a table of max_pos rows: no text may be longer */
-    /* %d is the layer; NULL-terminated. transpose: the model keeps (in, out), GGUF (out, in); rope_q, rope_k: rows that GGUF keeps as interleaved pairs. */
+    /* %d is the layer; NULL-terminated. transpose: the model keeps (in, out), GGUF (out, in); rope_q, rope_k: rows that GGUF keeps as
+     * interleaved pairs. */
     const struct lm_name_map { const char *hf, *gguf; bool transpose, rope_q, rope_k; } *names;
 };
 extern const lm_model *const lm_models[];                                  /* generated from the files */
@@ -47,11 +49,12 @@ const lm_model *lm_model_by_name(const char *name);
 /* Ranges, divisibility, sizes against overflow: nothing after this need check. */
 lm_err lm_cfg_check(lm_ctx *ctx, const lm_cfg *c);
 lm_err lm_cfg_from_hf(lm_ctx *ctx, const char *file, json_t *config, lm_cfg *c);
-lm_err lm_cfg_to_hf(lm_ctx *ctx, const lm_cfg *c, lm_dtype dtype, json_t **config);         /* what lm_cfg_from_hf reads back as c; dtype: of the weights beside it */
+/* what lm_cfg_from_hf reads back as c; dtype: of the weights beside it */
+lm_err lm_cfg_to_hf(lm_ctx *ctx, const lm_cfg *c, lm_dtype dtype, json_t **config);
 /* Every parameter of the model: build once into a throw-away graph and list its states. fn gets name, type, role, in graph order. */
 lm_err lm_model_params(lm_ctx *ctx, const lm_cfg *c, lm_err (*fn)(void *ud, const char *name, const lm_type *t, lm_role role), void *ud);
-/* Fill the store with random initial weights (f32 PLAIN): normal(0, init_std), output projections of the residual stream scaled by 1/sqrt(2L), norms 1, biases 0;
- * drawn by (seed, name, index). */
+/* Fill the store with random initial weights (f32 PLAIN): normal(0, init_std), output projections of the residual stream scaled by
+ * 1/sqrt(2L), norms 1, biases 0; drawn by (seed, name, index). */
 lm_err lm_model_init(lm_ctx *ctx, const lm_cfg *c, lm_store *store, uint64_t seed);
 
 /* ---- weights on disk ------------------------------------------------------------------------------------------------------ */
@@ -65,15 +68,17 @@ const char *lm_weights_kind(const lm_weights *w);                          /* "h
 int lm_weights_count(const lm_weights *w);
 void lm_weights_info(const lm_weights *w, int i, lm_weight_info *info);    /* by Hugging Face name, logical shape */
 typedef struct {
-    lm_dtype dtype;              /* LM_F32 or LM_BF16 to convert floats (BF16: embeddings of wider floats become F32, as in training); LM_QUANT (any value it has on disk) = keep as stored */
+    /* LM_F32 or LM_BF16 to convert floats (BF16: embeddings of wider floats become F32, as in training); LM_QUANT (any value it has on
+     * disk) = keep as stored */
+    lm_dtype dtype;
     const lm_quant *quant;       /* != NULL: quantize matrices of role COL/ROW (and EMBED if quant_embed) to this format while loading */
     bool quant_embed, panels;    /* panels: matrices that are only multiplied go straight into PANEL layouts */
 } lm_load_opts;
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o);
 /* Config and weights (f32 or bf16) as a Hugging Face folder that transformers loads. Tied heads are written once. max_shard 0: one file. */
 lm_err lm_model_save_hf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *dir, lm_dtype dtype, uint64_t max_shard);
-/* The same from parameters that are not all in memory: fetch() is called once for each, in the order of lm_model_params, and what it gives (f32 PLAIN, of the parameter's
- * shape) is read before the next call. After an error it is not called again. */
+/* The same from parameters that are not all in memory: fetch() is called once for each, in the order of lm_model_params, and what it gives
+ * (f32 PLAIN, of the parameter's shape) is read before the next call. After an error it is not called again. */
 typedef struct { lm_err (*fetch)(void *ud, const char *name, lm_tensor *t); void *ud; } lm_param_source;
 lm_err lm_model_save_hf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source *from, const char *dir, lm_dtype dtype, uint64_t max_shard);
 /* One GGUF file; quant NULL keeps dtype. Tokenizer metadata are added by the caller through the callback (may be NULL). */

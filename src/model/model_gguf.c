@@ -1,8 +1,8 @@
 /* model_gguf.c — what all families have in GGUF metadata, read and written.
  *
- * Numbers there are f32; they are taken as the shortest decimal that means the same f32, so that 1e-05 stays 1e-05. Llama 3's frequency bands are no
- * metadata: converters put one factor per frequency into the tensor rope_freqs.weight. Reading finds the four numbers that make exactly these factors, or refuses;
- * writing makes the tensor. Dynamic scaling and partial rotation have no form in GGUF. */
+ * Numbers there are f32; they are taken as the shortest decimal that means the same f32, so that 1e-05 stays 1e-05. Llama 3's frequency
+ * bands are no metadata: converters put one factor per frequency into the tensor rope_freqs.weight. Reading finds the four numbers that
+ * make exactly these factors, or refuses; writing makes the tensor. Dynamic scaling and partial rotation have no form in GGUF. */
 #include <stdlib.h>
 #include "model/model_int.h"
 #define KEY(suffix) (snprintf(key, sizeof key, "%s." suffix, arch), key)
@@ -24,7 +24,8 @@ static lm_err num(lm_gguf *f, const char *key, bool need, double def, double *ou
 
 /* ---- Llama 3's bands as factors --------------------------------------------------------------------------------------------------- */
 void lm_model_rope_factors(const lm_rope_table_p *r, float *factor) {
-    const double pi = 3.14159265358979323846, low = (double)r->original_max_pos / r->low_freq_factor, high = (double)r->original_max_pos / r->high_freq_factor;
+    const double pi = 3.14159265358979323846, low = (double)r->original_max_pos / r->low_freq_factor,
+                 high = (double)r->original_max_pos / r->high_freq_factor;
     for (int i = 0; i < r->d_head / 2; i++) {
         const float freq = 1.0f / (float)pow((double)(float)r->base, (double)((float)(2 * i) / (float)r->d_head));
         const double wave = 2 * pi / (double)freq;
@@ -44,15 +45,19 @@ static lm_err factors(lm_ctx *ctx, lm_gguf *f, lm_cfg *c) {
     float v[LM_ROPE_MAX_D / 2];
     const int n = c->rope.d_head / 2;
     if (t->type->dtype != LM_F32 || t->rank != 1 || t->dim[0] != n)
-        return lm_fail(ctx, LM_E_FORMAT, "%s: rope_freqs.weight: got %s of rank %d with %lld numbers, wanted %d numbers in F32", lm_gguf_path(f), t->type->name, t->rank, (long long)t->dim[0], n);
+        return lm_fail(ctx, LM_E_FORMAT, "%s: rope_freqs.weight: got %s of rank %d with %lld numbers, wanted %d numbers in F32",
+                       lm_gguf_path(f), t->type->name, t->rank, (long long)t->dim[0], n);
     LM_TRY(lm_gguf_read(f, t, v, 0, t->bytes));
     bool ones = true;
     for (int i = 0; i < n; i++) {
-        if (!(v[i] >= 1e-3f && v[i] <= 1e6f)) return lm_fail(ctx, LM_E_RANGE, "%s: rope_freqs.weight: number %d is %g", lm_gguf_path(f), i, (double)v[i]);
+        if (!(v[i] >= 1e-3f && v[i] <= 1e6f))
+            return lm_fail(ctx, LM_E_RANGE, "%s: rope_freqs.weight: number %d is %g", lm_gguf_path(f), i, (double)v[i]);
         ones &= v[i] == 1.0f;
     }
     if (ones) return LM_OK;
-    if (c->rope.scaling != LM_ROPE_NONE) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: frequency factors (rope_freqs.weight) together with %s scaling are not known", lm_gguf_path(f), lm_model_rope_name(c->rope.scaling));
+    if (c->rope.scaling != LM_ROPE_NONE)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: frequency factors (rope_freqs.weight) together with %s scaling are not known",
+                       lm_gguf_path(f), lm_model_rope_name(c->rope.scaling));
     lm_rope_table_p r = c->rope;
     r.scaling = LM_ROPE_LLAMA3; r.factor = shortest((double)v[n - 1]);
     static const double bands[][2] = { { 1, 4 }, { 1, 2 }, { 1, 8 }, { 1, 16 }, { 1, 32 } };
@@ -61,16 +66,22 @@ static lm_err factors(lm_ctx *ctx, lm_gguf *f, lm_cfg *c) {
             r.low_freq_factor = bands[b][0]; r.high_freq_factor = bands[b][1];
             if (same_factors(&r, v)) { c->rope = r; return LM_OK; }
         }
-    return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: the frequency factors in rope_freqs.weight are not those of Llama 3's scaling, the only one known in this form", lm_gguf_path(f));
+    return lm_fail(ctx, LM_E_UNSUPPORTED,
+                   "%s: the frequency factors in rope_freqs.weight are not those of Llama 3's scaling, the only one known in this form",
+                   lm_gguf_path(f));
 }
 
 /* ---- reading ---------------------------------------------------------------------------------------------------------------------- */
 lm_err lm_model_gguf_rope(lm_ctx *ctx, lm_gguf *f, const char *arch, lm_cfg *c) {
     char key[128];
     int64_t dims;
-    if (c->d_head % 2 || c->d_head > LM_ROPE_MAX_D) return lm_fail(ctx, LM_E_CONFIG, "%s: the head size is %lld; it must be even and at most %d", lm_gguf_path(f), (long long)c->d_head, (int)LM_ROPE_MAX_D);
+    if (c->d_head % 2 || c->d_head > LM_ROPE_MAX_D)
+        return lm_fail(ctx, LM_E_CONFIG, "%s: the head size is %lld; it must be even and at most %d", lm_gguf_path(f), (long long)c->d_head,
+                       (int)LM_ROPE_MAX_D);
     LM_TRY(lm_gguf_int(f, KEY("rope.dimension_count"), false, c->d_head, 1, 1 << 16, &dims));
-    if (dims != c->d_head) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: %s is %lld, the head size is %lld: rotating a part of the head is not known for %s", lm_gguf_path(f), KEY("rope.dimension_count"), (long long)dims, (long long)c->d_head, arch);
+    if (dims != c->d_head)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: %s is %lld, the head size is %lld: rotating a part of the head is not known for %s",
+                       lm_gguf_path(f), KEY("rope.dimension_count"), (long long)dims, (long long)c->d_head, arch);
     c->rope = (lm_rope_table_p){ .d_head = (int)c->d_head, .max_pos = c->max_pos };
     LM_TRY(num(f, KEY("rope.freq_base"), false, 10000, &c->rope.base));
     double factor, attn;
@@ -86,7 +97,9 @@ lm_err lm_model_gguf_rope(lm_ctx *ctx, lm_gguf *f, const char *arch, lm_cfg *c) 
         LM_TRY(lm_gguf_int(f, KEY("rope.scaling.original_context_length"), false, c->max_pos, 1, 1 << 28, &c->rope.original_max_pos));
         LM_TRY(num(f, KEY("rope.scaling.yarn_beta_fast"), false, 0, &c->rope.beta_fast));
         LM_TRY(num(f, KEY("rope.scaling.yarn_beta_slow"), false, 0, &c->rope.beta_slow));
-    } else if (strcmp(type, "none")) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: %s is \"%s\"; none, linear and yarn are known", lm_gguf_path(f), KEY("rope.scaling.type"), type);
+    } else if (strcmp(type, "none"))
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: %s is \"%s\"; none, linear and yarn are known", lm_gguf_path(f),
+                       KEY("rope.scaling.type"), type);
     return factors(ctx, f, c);
 }
 lm_err lm_model_gguf_common(lm_ctx *ctx, lm_gguf *f, const char *arch, lm_cfg *c) {
@@ -102,7 +115,9 @@ lm_err lm_model_gguf_common(lm_ctx *ctx, lm_gguf *f, const char *arch, lm_cfg *c
     LM_TRY(lm_gguf_int(f, KEY("attention.sliding_window"), false, 0, 0, big, &c->window));
     int64_t value, experts;
     LM_TRY(lm_gguf_int(f, KEY("attention.value_length"), false, c->d_head, 1, 4096, &value));
-    if (value != c->d_head) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: keys of %lld and values of %lld numbers a head; they must be equal", lm_gguf_path(f), (long long)c->d_head, (long long)value);
+    if (value != c->d_head)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: keys of %lld and values of %lld numbers a head; they must be equal", lm_gguf_path(f),
+                       (long long)c->d_head, (long long)value);
     LM_TRY(lm_gguf_int(f, KEY("expert_count"), false, 0, 0, 1 << 20, &experts));
     if (experts) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: a mixture of %lld experts; this family is dense", lm_gguf_path(f), (long long)experts);
     LM_TRY(num(f, KEY("attention.layer_norm_rms_epsilon"), false, -1, &c->eps));
@@ -154,7 +169,8 @@ lm_err lm_model_gguf_put_rope(lm_ctx *ctx, const lm_cfg *c, const char *arch, lm
     LM_TRY(lm_gguf_put_f32(w, KEY("rope.freq_base"), (float)r->base));
     if (r->scaling == LM_ROPE_NONE || r->scaling == LM_ROPE_LLAMA3) return LM_OK;
     const bool yarn = r->scaling == LM_ROPE_YARN;
-    if (!yarn && r->scaling != LM_ROPE_LINEAR) return lm_fail(ctx, LM_E_UNSUPPORTED, "GGUF has no form for %s scaling of rotary positions", lm_model_rope_name(r->scaling));
+    if (!yarn && r->scaling != LM_ROPE_LINEAR)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "GGUF has no form for %s scaling of rotary positions", lm_model_rope_name(r->scaling));
     if (yarn && (r->mscale != 0 || r->mscale_all_dim != 0 || r->attention_factor != 0 || r->no_truncate))
         return lm_fail(ctx, LM_E_UNSUPPORTED, "GGUF has no form for yarn scaling with mscale, attention_factor or truncate");
     const char *type = lm_model_rope_name(r->scaling);

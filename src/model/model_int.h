@@ -24,7 +24,8 @@ lm_err lm_model_gguf_common(lm_ctx *ctx, lm_gguf *f, const char *arch, lm_cfg *c
 lm_err lm_model_gguf_rope(lm_ctx *ctx, lm_gguf *f, const char *arch, lm_cfg *c);     /* after common: ARCH.rope.*, rope_freqs.weight */
 lm_err lm_model_gguf_put_common(const lm_cfg *c, const char *arch, lm_gguf_writer *w);
 lm_err lm_model_gguf_put_rope(lm_ctx *ctx, const lm_cfg *c, const char *arch, lm_gguf_writer *w);
-void lm_model_rope_factors(const lm_rope_table_p *r, float *factor);                /* LLAMA3 as GGUF keeps it: d_head/2 divisors of the frequencies */
+/* LLAMA3 as GGUF keeps it: d_head/2 divisors of the frequencies */
+void lm_model_rope_factors(const lm_rope_table_p *r, float *factor);
 /* As lm_model_params, and the name of the output embedding (lives as long as the call). */
 lm_err lm_model_walk(lm_ctx *ctx, const lm_cfg *c, lm_err (*fn)(void *ud, const char *name, const lm_type *t, lm_role role, bool head), void *ud);
 /* The row of the family's name map that a parameter's name fits; *layer is -1 if the row has none. NULL: no row. */

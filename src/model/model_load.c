@@ -1,7 +1,8 @@
 /* model_load.c — weights into the store: each in its final dtype and layout, by blocks of rows over all threads.
  *
- * First every tensor gets its storage, then one list of blocks covers them all, so that threads stay busy across tensors. A block is read into its thread's buffer
- * (about a megabyte), converted and written where it belongs; where file and storage agree byte for byte it is read in place. Nothing is ever held twice. */
+ * First every tensor gets its storage, then one list of blocks covers them all, so that threads stay busy across tensors. A block is read
+ * into its thread's buffer (about a megabyte), converted and written where it belongs; where file and storage agree byte for byte it is
+ * read in place. Nothing is ever held twice. */
 #include <stdatomic.h>
 #include "base/pool.h"
 #include "model/model_weights.h"
@@ -15,14 +16,17 @@ static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block ==
 static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, int *n_quant, lm_type *type, lm_layout *layout) {
     int layer;
     const struct lm_name_map *row = lm_model_name_row(w->cfg.model, e->name, &layer);
-    const bool matrix = e->type.rank == 2, in_out = row && row->transpose, multiplied = matrix && !in_out && (e->role == LM_ROLE_COL || e->role == LM_ROLE_ROW || e->head);
+    const bool matrix = e->type.rank == 2, in_out = row && row->transpose,
+               multiplied = matrix && !in_out && (e->role == LM_ROLE_COL || e->role == LM_ROLE_ROW || e->head);
     *type = e->type; *layout = LM_PLAIN; type->quant = NULL; type->dtype = LM_F32;
     if (!matrix) return LM_OK;
     if (o->quant && matrix && ((multiplied && e->role != LM_ROLE_EMBED) || (e->role == LM_ROLE_EMBED && o->quant_embed))) {
         if (divides(o->quant, type->dim[1])) { type->dtype = LM_QUANT; type->quant = o->quant; (*n_quant)++; return LM_OK; }
-        lm_log(w->ctx, LM_LOG_WARN, "model", "%s stays unquantized: its rows of %lld numbers are no whole blocks of %s (%d)", e->name, (long long)type->dim[1], o->quant->name, o->quant->block);
+        lm_log(w->ctx, LM_LOG_WARN, "model", "%s stays unquantized: its rows of %lld numbers are no whole blocks of %s (%d)", e->name,
+               (long long)type->dim[1], o->quant->name, o->quant->block);
     }
-    /* Bf16 is what matrices are multiplied in. What is also looked up, an embedding, enters the sums as it is stored: so it does in training, and the figures are the trainer's to the bit. */
+    /* Bf16 is what matrices are multiplied in. What is also looked up, an embedding, enters the sums as it is stored: so it does in
+     * training, and the figures are the trainer's to the bit. */
     if (o->dtype == LM_BF16 && e->role == LM_ROLE_EMBED && !(e->head && !w->cfg.tie) && e->dtype != LM_BF16) type->dtype = LM_F32;
     else if (o->dtype != LM_QUANT) type->dtype = o->dtype;
     else if (e->dtype == LM_QUANT && !in_out) { type->dtype = LM_QUANT; type->quant = e->quant; return LM_OK; }
@@ -73,7 +77,8 @@ static void tile(void *ud, int64_t k, int ith) {
     if (e) atomic_compare_exchange_strong(&j->err, &none, (int)e);
 }
 static lm_err check(lm_weights *w, const lm_load_opts *o) {
-    if (o->dtype != LM_F32 && o->dtype != LM_BF16 && o->dtype != LM_QUANT) return lm_fail(w->ctx, LM_E_CONFIG, "weights are kept as F32, BF16 or as stored; got %s", lm_dtype_name(o->dtype));
+    if (o->dtype != LM_F32 && o->dtype != LM_BF16 && o->dtype != LM_QUANT)
+        return lm_fail(w->ctx, LM_E_CONFIG, "weights are kept as F32, BF16 or as stored; got %s", lm_dtype_name(o->dtype));
     if (o->quant && !o->quant->from_float) return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s can be read but not made here", o->quant->name);
     return LM_OK;
 }
@@ -94,7 +99,8 @@ lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
         d->added = !lm_store_get(store, e->name, NULL);
         if ((err = lm_store_add(store, e->name, &type, layout, LM_MEM_WEIGHTS, &d->t))) { d->added = false; goto done; }
         const int64_t unit = e->perm_heads ? e->rows / e->perm_heads : 16;
-        d->direct = (lm_dtype)d->t.dtype == e->dtype && d->t.quant == e->quant && d->t.layout == LM_PLAIN && !e->transpose && !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
+        d->direct = (lm_dtype)d->t.dtype == e->dtype && d->t.quant == e->quant && d->t.layout == LM_PLAIN && !e->transpose &&
+                    !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
         d->step = lm_round_up(lm_max64((d->direct ? 8 : 1) * BLOCK / lm_max64(e->cols, 1), 1), unit);
         if (d->step > e->rows) d->step = lm_max64(e->rows, 1);
         d->tile0 = tiles; tiles += lm_ceil_div(e->rows, d->step);
@@ -102,7 +108,10 @@ lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
         if ((size_t)d->step * e->row_bytes > raw) raw = (size_t)d->step * e->row_bytes;
         if ((size_t)(d->step * e->cols) > floats) floats = (size_t)(d->step * e->cols);
     }
-    if (o->quant && !n_quant) { err = lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s: no matrix of %s can be kept as %s here", w->path, w->cfg.model->name, o->quant->name); goto done; }
+    if (o->quant && !n_quant) {
+        err = lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s: no matrix of %s can be kept as %s here", w->path, w->cfg.model->name, o->quant->name);
+        goto done;
+    }
     j.raw = (raw + 63) & ~(size_t)63;
     j.each = (j.raw + floats * 4 + 127) & ~(size_t)63;
     if (!(j.buf = lm_alloc(w->ctx, LM_MEM_IO, j.each * (size_t)lm_ctx_threads(w->ctx)))) { err = LM_E_NOMEM; goto done; }

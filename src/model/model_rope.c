@@ -1,12 +1,16 @@
 /* model_rope.c — rotary positions of a configuration, in both spellings of config.json.
  *
- * Up to transformers 4 a file says rope_theta, and rope_scaling {rope_type (earlier: type), factor, …} where the context was extended; from transformers 5 on
- * one object, rope_parameters, holds it all. Both are read, by the same precedence as transformers: rope_parameters, then rope_scaling, then the top level.
- * What is written is the older spelling, which every version reads. */
+ * Up to transformers 4 a file says rope_theta, and rope_scaling {rope_type (earlier: type), factor, …} where the context was extended;
+ * from transformers 5 on one object, rope_parameters, holds it all. Both are read, by the same precedence as transformers:
+ * rope_parameters, then rope_scaling, then the top level. What is written is the older spelling, which every version reads. */
 #include "model/model_int.h"
 
-static const struct { const char *name; lm_rope_scaling kind; } kinds[] = {
-    { "default", LM_ROPE_NONE }, { "linear", LM_ROPE_LINEAR }, { "dynamic", LM_ROPE_DYNAMIC }, { "llama3", LM_ROPE_LLAMA3 }, { "yarn", LM_ROPE_YARN } };
+static const struct { const char *name; lm_rope_scaling kind;
+} kinds[] = { { "default", LM_ROPE_NONE },
+              { "linear", LM_ROPE_LINEAR },
+              { "dynamic", LM_ROPE_DYNAMIC },
+              { "llama3", LM_ROPE_LLAMA3 },
+              { "yarn", LM_ROPE_YARN } };
 const char *lm_model_rope_name(lm_rope_scaling kind) {
     for (int i = 0; i < LM_COUNT(kinds); i++) if (kinds[i].kind == kind) return kinds[i].name;
     return "?";
@@ -18,13 +22,16 @@ static lm_err scaling(const lm_jv *config, const lm_jv *from, const lm_cfg *c, l
     LM_TRY(lm_json_str(from, "rope_type", LM_JSON_OPT, older, &type, NULL));
     int k = 0;
     while (k < LM_COUNT(kinds) && strcmp(kinds[k].name, type)) k++;
-    if (k == LM_COUNT(kinds)) return lm_json_fail(from, LM_E_UNSUPPORTED, "rotary positions of type \"%s\" are not known; default, linear, dynamic, llama3 and yarn are", type);
+    if (k == LM_COUNT(kinds))
+        return lm_json_fail(from, LM_E_UNSUPPORTED,
+                            "rotary positions of type \"%s\" are not known; default, linear, dynamic, llama3 and yarn are", type);
     r->scaling = kinds[k].kind;
     double partial;
     LM_TRY(lm_json_num(from, "partial_rotary_factor", LM_JSON_OPT, 1, 0, 1, &partial));
     if (partial != 1) return lm_json_fail(from, LM_E_UNSUPPORTED, "partial_rotary_factor is %g; this family rotates whole heads", partial);
     if (r->scaling == LM_ROPE_NONE) return LM_OK;
-    LM_TRY(lm_json_num(from, "factor", r->scaling == LM_ROPE_YARN ? LM_JSON_OPT : LM_JSON_NEED, 0, r->scaling == LM_ROPE_YARN ? 0 : 1e-6, 1e6, &r->factor));
+    LM_TRY(lm_json_num(from, "factor", r->scaling == LM_ROPE_YARN ? LM_JSON_OPT : LM_JSON_NEED, 0, r->scaling == LM_ROPE_YARN ? 0 : 1e-6,
+                       1e6, &r->factor));
     if (r->scaling == LM_ROPE_LLAMA3 || r->scaling == LM_ROPE_YARN) {
         int64_t top;                                             /* some families keep it beside rope_scaling */
         LM_TRY(lm_json_int(config, "original_max_position_embeddings", LM_JSON_OPT, c->max_pos, 1, 1 << 28, &top));
@@ -34,7 +41,8 @@ static lm_err scaling(const lm_jv *config, const lm_jv *from, const lm_cfg *c, l
         LM_TRY(lm_json_num(from, "low_freq_factor", LM_JSON_NEED, 0, 1e-6, 1e6, &r->low_freq_factor));
         LM_TRY(lm_json_num(from, "high_freq_factor", LM_JSON_NEED, 0, 1e-6, 1e6, &r->high_freq_factor));
         if (r->high_freq_factor <= r->low_freq_factor)
-            return lm_json_fail(from, LM_E_RANGE, "low_freq_factor %g and high_freq_factor %g, wanted low < high", r->low_freq_factor, r->high_freq_factor);
+            return lm_json_fail(from, LM_E_RANGE, "low_freq_factor %g and high_freq_factor %g, wanted low < high", r->low_freq_factor,
+                                r->high_freq_factor);
     }
     if (r->scaling == LM_ROPE_YARN) {
         LM_TRY(lm_json_num(from, "beta_fast", LM_JSON_OPT, 0, 0, 1e6, &r->beta_fast));

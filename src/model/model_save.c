@@ -18,7 +18,9 @@ static lm_err collect(void *ud, const char *name, const lm_type *t, lm_role role
     else if (!lm_store_get(s->store, name, &v.t)) return lm_fail(s->ctx, LM_E_NOTFOUND, "%s is not in memory: the model cannot be written", name);
     bool same = v.t.rank == t->rank;
     for (int i = 0; same && i < t->rank; i++) same = v.t.dim[i] == t->dim[i];
-    if (!same) return lm_fail(s->ctx, LM_E_SHAPE, "%s in memory has rank %d, first dimension %lld; the model has rank %d, first dimension %lld", name, v.t.rank, (long long)v.t.dim[0], t->rank, (long long)t->dim[0]);
+    if (!same)
+        return lm_fail(s->ctx, LM_E_SHAPE, "%s in memory has rank %d, first dimension %lld; the model has rank %d, first dimension %lld",
+                       name, v.t.rank, (long long)v.t.dim[0], t->rank, (long long)t->dim[0]);
     v.rows = t->rank > 1 ? t->dim[0] : 1; v.cols = t->dim[t->rank - 1];
     s->v[s->n++] = v;
     return LM_OK;
@@ -33,7 +35,9 @@ lm_err lm_saver_open(lm_saver *s, lm_ctx *ctx, const lm_cfg *c, const lm_store *
 }
 void lm_saver_close(lm_saver *s) { lm_arena_free(s->a); s->a = NULL; }
 lm_err lm_saver_dtype(lm_ctx *ctx, lm_dtype dtype) {
-    return dtype == LM_F32 || dtype == LM_BF16 || dtype == LM_F16 ? LM_OK : lm_fail(ctx, LM_E_UNSUPPORTED, "models are written in F32, BF16 or F16; got %s", lm_dtype_name(dtype));
+    return dtype == LM_F32 || dtype == LM_BF16 || dtype == LM_F16
+               ? LM_OK
+               : lm_fail(ctx, LM_E_UNSUPPORTED, "models are written in F32, BF16 or F16; got %s", lm_dtype_name(dtype));
 }
 
 enum { PIECE = 1 << 20, TILE = 1 << 14 };                   /* numbers */
@@ -42,7 +46,9 @@ static void get_rows(const lm_save_item *v, int64_t r0, int64_t n, float *dst) {
     if (v->transpose) {
         const size_t size = lm_dtype_size((lm_dtype)v->t.dtype);
         for (int64_t r = 0; r < n; r++)
-            for (int64_t c = 0; c < v->cols; c++) lm_convert(dst + r * v->cols + c, LM_F32, (const char *)v->t.data + (size_t)(c * v->rows + r0 + r) * size, (lm_dtype)v->t.dtype, 1);
+            for (int64_t c = 0; c < v->cols; c++)
+                lm_convert(dst + r * v->cols + c, LM_F32, (const char *)v->t.data + (size_t)(c * v->rows + r0 + r) * size,
+                           (lm_dtype)v->t.dtype, 1);
         return;
     }
     if (!v->perm_heads) { lm_layout_get_rows(&v->t, r0, n, dst); return; }
@@ -69,7 +75,8 @@ lm_err lm_saver_write(lm_saver *s, const lm_save_item *v, lm_err (*write)(void *
     size_t row_bytes;
     lm_save_item fetched = *v;
     if (!s->store) { LM_TRY(s->from->fetch(s->from->ud, v->name, &fetched.t)); v = &fetched; }
-    if (!lm_storage_bytes(v->quant ? LM_QUANT : v->dtype, v->quant, LM_PLAIN, 1, &v->cols, &row_bytes)) return lm_fail(s->ctx, LM_E_INTERNAL, "%s: rows of %lld numbers cannot be written", v->name, (long long)v->cols);
+    if (!lm_storage_bytes(v->quant ? LM_QUANT : v->dtype, v->quant, LM_PLAIN, 1, &v->cols, &row_bytes))
+        return lm_fail(s->ctx, LM_E_INTERNAL, "%s: rows of %lld numbers cannot be written", v->name, (long long)v->cols);
     const int64_t per = lm_max64(1, lm_min64(v->rows, PIECE / lm_max64(v->cols, 1)));
     job j = { .v = v, .step = lm_max64(1, TILE / lm_max64(v->cols, 1)), .row_bytes = row_bytes };
     j.f = lm_alloc(s->ctx, LM_MEM_IO, (size_t)(per * v->cols) * 4 + 64);

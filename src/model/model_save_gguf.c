@@ -1,10 +1,14 @@
-/* model_save_gguf.c — one GGUF file as llama.cpp's converter makes it: its names, matrices (out, in), rotary rows as interleaved pairs, vectors in F32. */
+/* model_save_gguf.c — one GGUF file as llama.cpp's converter makes it: its names, matrices (out, in), rotary rows as interleaved pairs,
+ * vectors in F32. */
 #include "model/model_save.h"
 
 static lm_err put_all(void *to, const void *p, size_t n) { return lm_gguf_writer_write(to, p, n); }
-static const struct { const char *name; uint32_t id; } file_types[] = {      /* general.file_type */
-    { "F32", 0 }, { "F16", 1 }, { "Q4_0", 2 }, { "Q4_1", 3 }, { "Q8_0", 7 }, { "Q5_0", 8 }, { "Q5_1", 9 }, { "Q2_K", 10 }, { "Q3_K", 11 }, { "Q4_K", 14 }, { "Q5_K", 16 },
-    { "Q6_K", 18 }, { "IQ4_NL", 25 }, { "IQ4_XS", 30 }, { "BF16", 32 } };
+static const struct { const char *name; uint32_t id;
+} file_types[] = { /* general.file_type */
+                   { "F32", 0 },   { "F16", 1 },   { "Q4_0", 2 },    { "Q4_1", 3 },    { "Q8_0", 7 },
+                   { "Q5_0", 8 },  { "Q5_1", 9 },  { "Q2_K", 10 },   { "Q3_K", 11 },   { "Q4_K", 14 },
+                   { "Q5_K", 16 }, { "Q6_K", 18 }, { "IQ4_NL", 25 }, { "IQ4_XS", 30 }, { "BF16", 32 }
+};
 /* Names, orientation and type of every tensor as the file has it. */
 static lm_err describe(lm_saver *s, const lm_cfg *c, lm_dtype dtype, const lm_quant *q) {
     int n_quant = 0;
@@ -21,16 +25,23 @@ static lm_err describe(lm_saver *s, const lm_cfg *c, lm_dtype dtype, const lm_qu
         if (row->transpose) { v->transpose = true; v->rows = v->t.dim[1]; v->cols = v->t.dim[0]; }
         if (!strcmp(v->as, "position_embd.weight")) continue;         /* as llama.cpp: added to F32, never multiplied */
         v->dtype = dtype;
-        if (q && v->cols % q->block == 0) { v->quant = q; n_quant++; }
-        else if (q) lm_log(s->ctx, LM_LOG_WARN, "model", "%s is written as %s: its rows of %lld numbers are no whole blocks of %s (%d)", v->as, lm_dtype_name(dtype), (long long)v->cols, q->name, q->block);
+        if (q && v->cols % q->block == 0) {
+            v->quant = q;
+            n_quant++;
+        } else if (q)
+            lm_log(s->ctx, LM_LOG_WARN, "model", "%s is written as %s: its rows of %lld numbers are no whole blocks of %s (%d)", v->as,
+                   lm_dtype_name(dtype), (long long)v->cols, q->name, q->block);
     }
-    return q && !n_quant ? lm_fail(s->ctx, LM_E_UNSUPPORTED, "no matrix of this model can be written as %s: its blocks have %d numbers", q->name, q->block) : LM_OK;
+    return q && !n_quant ? lm_fail(s->ctx, LM_E_UNSUPPORTED, "no matrix of this model can be written as %s: its blocks have %d numbers",
+                                   q->name, q->block)
+                         : LM_OK;
 }
 static lm_err header(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w, lm_dtype dtype, const lm_quant *q) {
     const char *arch = c->model->gguf_archs[0], *type = q ? q->name : lm_dtype_name(dtype);
     LM_TRY(lm_gguf_put_str(w, "general.architecture", arch, strlen(arch)));
     LM_TRY(lm_gguf_put_str(w, "general.type", "model", 5));
-    for (int i = 0; i < LM_COUNT(file_types); i++) if (!strcmp(file_types[i].name, type)) LM_TRY(lm_gguf_put_u32(w, "general.file_type", file_types[i].id));
+    for (int i = 0; i < LM_COUNT(file_types); i++)
+        if (!strcmp(file_types[i].name, type)) LM_TRY(lm_gguf_put_u32(w, "general.file_type", file_types[i].id));
     if (q) LM_TRY(lm_gguf_put_u32(w, "general.quantization_version", 2));
     return c->model->to_gguf(s->ctx, c, w);
 }
@@ -56,7 +67,8 @@ static lm_err tensors(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w) {
 lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
                           lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
     LM_TRY(lm_saver_dtype(ctx, dtype));
-    if (quant && (!quant->from_float || quant->n_comp != 1 || quant->gguf_id < 0)) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s cannot be written to GGUF", quant->name);
+    if (quant && (!quant->from_float || quant->n_comp != 1 || quant->gguf_id < 0))
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s cannot be written to GGUF", quant->name);
     lm_saver s;
     lm_gguf_writer *w = NULL;
     LM_TRY(lm_saver_open(&s, ctx, c, store, NULL));

@@ -74,7 +74,8 @@ static lm_err config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dty
     free(text); lm_free(ctx, path); json_decref(o);
     return err;
 }
-static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from, const char *dir, lm_dtype dtype, uint64_t max_shard) {
+static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from, const char *dir, lm_dtype dtype,
+                   uint64_t max_shard) {
     LM_TRY(lm_saver_dtype(ctx, dtype));
     if (max_shard > INT64_MAX) return lm_fail(ctx, LM_E_RANGE, "a shard limit of %llu bytes", (unsigned long long)max_shard);
     lm_saver s;

@@ -9,8 +9,10 @@ lm_err lm_weights_shape(lm_weights *w, const lm_weight *e, int rank, const int64
     if (same) return LM_OK;
     lm_str got = { .ctx = w->ctx };
     for (int i = 0; i < rank; i++) lm_str_printf(&got, "%s%lld", i ? ", " : "", (long long)dim[i]);
-    lm_err err = e->type.rank == 1 ? lm_fail(w->ctx, LM_E_SHAPE, "%s: %s: got (%s), wanted (%lld)", w->path, e->src, got.p ? got.p : "", (long long)want[0])
-                                   : lm_fail(w->ctx, LM_E_SHAPE, "%s: %s: got (%s), wanted (%lld, %lld)", w->path, e->src, got.p ? got.p : "", (long long)want[0], (long long)want[1]);
+    lm_err err = e->type.rank == 1 ? lm_fail(w->ctx, LM_E_SHAPE, "%s: %s: got (%s), wanted (%lld)", w->path, e->src, got.p ? got.p : "",
+                                             (long long)want[0])
+                                   : lm_fail(w->ctx, LM_E_SHAPE, "%s: %s: got (%s), wanted (%lld, %lld)", w->path, e->src,
+                                             got.p ? got.p : "", (long long)want[0], (long long)want[1]);
     lm_str_free(&got);
     return err;
 }
@@ -35,18 +37,21 @@ static lm_err find_all(lm_weights *w) {
     for (int i = 0; i < w->n; i++) {
         lm_weight *e = &w->e[i];
         LM_TRY(w->source->find(w, e));
-        if (e->dtype != LM_QUANT && !lm_dtype_is_float(e->dtype)) return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s: %s holds %s; weights are floats", w->path, e->src, lm_dtype_name(e->dtype));
+        if (e->dtype != LM_QUANT && !lm_dtype_is_float(e->dtype))
+            return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s: %s holds %s; weights are floats", w->path, e->src, lm_dtype_name(e->dtype));
         e->cols = e->type.rank > 1 ? e->type.dim[e->transpose ? 0 : 1] : 1;
         e->rows = e->type.dim[e->transpose && e->type.rank > 1 ? 1 : 0];
         if (e->type.rank == 1 && !e->perm_heads) { e->cols = e->rows; e->rows = 1; }
         if (e->dtype == LM_QUANT && e->cols % e->quant->block)
-            return lm_fail(w->ctx, LM_E_SHAPE, "%s: %s: rows of %lld numbers are no whole blocks of %s (%d)", w->path, e->src, (long long)e->cols, e->quant->name, e->quant->block);
+            return lm_fail(w->ctx, LM_E_SHAPE, "%s: %s: rows of %lld numbers are no whole blocks of %s (%d)", w->path, e->src,
+                           (long long)e->cols, e->quant->name, e->quant->block);
         size_t all;
         const int64_t dim[] = { e->rows, e->cols };
         if (!lm_storage_bytes(e->dtype, e->quant, LM_PLAIN, 2, dim, &all)) return lm_fail(w->ctx, LM_E_SHAPE, "%s: %s is too large", w->path, e->src);
         e->row_bytes = e->rows ? all / (size_t)e->rows : 0;
         if (e->perm_heads && (e->rows % e->perm_heads || e->rows / e->perm_heads % 2))
-            return lm_fail(w->ctx, LM_E_SHAPE, "%s: %s: %lld rows do not divide into %d heads of pairs", w->path, e->src, (long long)e->rows, e->perm_heads);
+            return lm_fail(w->ctx, LM_E_SHAPE, "%s: %s: %lld rows do not divide into %d heads of pairs", w->path, e->src,
+                           (long long)e->rows, e->perm_heads);
     }
     return w->source->done(w);
 }
@@ -86,6 +91,8 @@ const char *lm_weights_kind(const lm_weights *w) { return w->source->kind; }
 int lm_weights_count(const lm_weights *w) { return w->n; }
 void lm_weights_info(const lm_weights *w, int i, lm_weight_info *info) {
     const lm_weight *e = &w->e[i];
-    *info = (lm_weight_info){ .name = e->name, .dtype = e->dtype, .quant = e->quant, .rank = e->type.rank, .bytes = (uint64_t)e->rows * e->row_bytes };
+    *info = (lm_weight_info){
+        .name = e->name, .dtype = e->dtype, .quant = e->quant, .rank = e->type.rank, .bytes = (uint64_t)e->rows * e->row_bytes
+    };
     for (int k = 0; k < e->type.rank; k++) info->dim[k] = e->type.dim[k];
 }

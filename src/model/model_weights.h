@@ -1,6 +1,7 @@
 /* model_weights.h — a weights directory from the inside: one entry per parameter, saying where its bytes are; for the model_weights*.c files.
  *
- * A source file (Hugging Face, GGUF, llama2.c) fills cfg and finds each parameter's bytes; renaming, dtypes, layouts and the threads of loading are common.
+ * A source file (Hugging Face, GGUF, llama2.c) fills cfg and finds each parameter's bytes; renaming, dtypes, layouts and the threads of
+ * loading are common.
  *
  * Lifetime: entries live in the arena.  Threads: read() is called from many.  Errors: as model.h. */
 #ifndef LM_MODEL_WEIGHTS_H

@@ -1,4 +1,5 @@
-/* model_weights_gguf.c — a GGUF file: metadata instead of config.json, llama.cpp's names, rotary rows as interleaved pairs, matrices always (out, in). */
+/* model_weights_gguf.c — a GGUF file: metadata instead of config.json, llama.cpp's names, rotary rows as interleaved pairs, matrices always
+ * (out, in). */
 #include "model/model_weights.h"
 
 static lm_err find(lm_weights *w, lm_weight *e) {
@@ -22,11 +23,15 @@ static lm_err done(lm_weights *w) {
         const lm_gguf_tensor *t = lm_gguf_at(w->file, i);
         bool used = !strcmp(t->name, "rope_freqs.weight") && w->cfg.rope.d_head;       /* went into the configuration */
         for (int k = 0; k < w->n && !used; k++) used = w->e[k].at == t;
-        if (!used) return lm_fail(w->ctx, LM_E_MISMATCH, "%s: the tensor %s is not a parameter of %s with this metadata", w->path, t->name, w->cfg.model->name);
+        if (!used)
+            return lm_fail(w->ctx, LM_E_MISMATCH, "%s: the tensor %s is not a parameter of %s with this metadata", w->path, t->name,
+                           w->cfg.model->name);
     }
     return LM_OK;
 }
-static lm_err get(lm_weights *w, const lm_weight *e, void *dst, int64_t from, int64_t bytes) { return lm_gguf_read(w->file, e->at, dst, from, bytes); }
+static lm_err get(lm_weights *w, const lm_weight *e, void *dst, int64_t from, int64_t bytes) {
+    return lm_gguf_read(w->file, e->at, dst, from, bytes);
+}
 static void close_gguf(lm_weights *w) { lm_gguf_close(w->file); }
 static const lm_weights_source source = { "gguf", find, done, get, close_gguf };
 
@@ -38,6 +43,8 @@ lm_err lm_weights_open_gguf(lm_weights *w) {
     LM_TRY(lm_gguf_str(f, "general.architecture", true, NULL, &arch, NULL));
     for (int i = 0; lm_models[i] && !w->cfg.model; i++)
         for (int k = 0; lm_models[i]->gguf_archs[k]; k++) if (!strcmp(lm_models[i]->gguf_archs[k], arch)) w->cfg.model = lm_models[i];
-    if (!w->cfg.model) return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s: the architecture \"%s\" is not known; known ones are listed by `loam inspect --models`", w->path, arch);
+    if (!w->cfg.model)
+        return lm_fail(w->ctx, LM_E_UNSUPPORTED,
+                       "%s: the architecture \"%s\" is not known; known ones are listed by `loam inspect --models`", w->path, arch);
     return w->cfg.model->from_gguf(w->ctx, f, &w->cfg);
 }

@@ -1,7 +1,8 @@
 /* model_weights_hf.c — a Hugging Face folder: config.json and safetensors.
  *
- * Names are the model's own; folders made from a base model lack the first part ("transformer.", "model."). What may be there besides the parameters: buffers of
- * older versions (rotary inverse frequencies, GPT-2's causal masks), and an output matrix that is tied to the embedding, if its bytes are the embedding's. */
+ * Names are the model's own; folders made from a base model lack the first part ("transformer.", "model."). What may be there besides the
+ * parameters: buffers of older versions (rotary inverse frequencies, GPT-2's causal masks), and an output matrix that is tied to the
+ * embedding, if its bytes are the embedding's. */
 #include "format/safetensors.h"
 #include "model/model_weights.h"
 
@@ -37,7 +38,11 @@ static lm_err same_as_embedding(lm_weights *w, const lm_st_tensor *t) {
     }
     lm_free(w->ctx, a);
     LM_TRY(err);
-    if (!same) return lm_fail(w->ctx, LM_E_MISMATCH, "%s: %s differs from %s, but tie_word_embeddings says that they are one; if they are not, set it to false in config.json", w->path, t->name, u ? u->name : "the embedding");
+    if (!same)
+        return lm_fail(
+            w->ctx, LM_E_MISMATCH,
+            "%s: %s differs from %s, but tie_word_embeddings says that they are one; if they are not, set it to false in config.json",
+            w->path, t->name, u ? u->name : "the embedding");
     lm_log(w->ctx, LM_LOG_INFO, "model", "%s: %s repeats %s and is not read", w->path, t->name, u->name);
     return LM_OK;
 }
@@ -50,7 +55,8 @@ static lm_err done(lm_weights *w) {
         for (int k = 0; k < w->n && !used; k++) used = w->e[k].at == t;
         if (used) continue;
         if (w->cfg.tie && !strcmp(t->name, "lm_head.weight")) { LM_TRY(same_as_embedding(w, t)); continue; }
-        return lm_fail(w->ctx, LM_E_MISMATCH, "%s: the tensor %s is not a parameter of %s with this config.json", w->path, t->name, w->cfg.model->name);
+        return lm_fail(w->ctx, LM_E_MISMATCH, "%s: the tensor %s is not a parameter of %s with this config.json", w->path, t->name,
+                       w->cfg.model->name);
     }
     return LM_OK;
 }
@@ -84,11 +90,14 @@ lm_err lm_weights_open_hf(lm_weights *w) {
     char *file;
     json_t *j;
     LM_TRY(lm_path_join(w->ctx, &file, w->path, "config.json"));
-    lm_err err = lm_exists(file) ? lm_json_load(w->ctx, file, 0, &j) : lm_fail(w->ctx, LM_E_NOTFOUND, "%s has no config.json: it is not a Hugging Face model folder", w->path);
+    lm_err err = lm_exists(file) ? lm_json_load(w->ctx, file, 0, &j)
+                                 : lm_fail(w->ctx, LM_E_NOTFOUND, "%s has no config.json: it is not a Hugging Face model folder", w->path);
     if (!err) {
         lm_jv root = lm_json_root(w->ctx, file, j), q;
         err = lm_json_get(&root, "quantization_config", LM_JSON_OPT, &q);
-        if (!err && q.v) err = lm_json_fail(&q, LM_E_UNSUPPORTED, "quantized Hugging Face folders are not read; take the original weights, or a GGUF file");
+        if (!err && q.v)
+            err = lm_json_fail(&q, LM_E_UNSUPPORTED,
+                               "quantized Hugging Face folders are not read; take the original weights, or a GGUF file");
         if (!err) err = lm_cfg_from_hf(w->ctx, file, j, &w->cfg);
         lm_json_free(j);
     }

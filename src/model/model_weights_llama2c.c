@@ -1,14 +1,22 @@
-/* model_weights_llama2c.c — llama2.c checkpoints: a Llama without names. Layers are stacked; rotary rows are interleaved pairs; text begins with token 1 and ends with 1 or 2. */
+/* model_weights_llama2c.c — llama2.c checkpoints: a Llama without names. Layers are stacked; rotary rows are interleaved pairs; text begins
+ * with token 1 and ends with 1 or 2. */
 #include "format/llama2c.h"
 #include "model/model_weights.h"
 
 typedef struct { lm_file *f; lm_l2c head; } source_file;
-static const struct { const char *hf; lm_l2c_part_id part; } parts[] = {
-    { "model.embed_tokens.weight", LM_L2C_TOK_EMB }, { "model.norm.weight", LM_L2C_NORM }, { "lm_head.weight", LM_L2C_OUTPUT },
-    { "model.layers.%d.input_layernorm.weight", LM_L2C_ATTN_NORM }, { "model.layers.%d.post_attention_layernorm.weight", LM_L2C_FFN_NORM },
-    { "model.layers.%d.self_attn.q_proj.weight", LM_L2C_WQ }, { "model.layers.%d.self_attn.k_proj.weight", LM_L2C_WK },
-    { "model.layers.%d.self_attn.v_proj.weight", LM_L2C_WV }, { "model.layers.%d.self_attn.o_proj.weight", LM_L2C_WO },
-    { "model.layers.%d.mlp.gate_proj.weight", LM_L2C_W1 }, { "model.layers.%d.mlp.down_proj.weight", LM_L2C_W2 }, { "model.layers.%d.mlp.up_proj.weight", LM_L2C_W3 } };
+static const struct { const char *hf; lm_l2c_part_id part;
+} parts[] = { { "model.embed_tokens.weight", LM_L2C_TOK_EMB },
+              { "model.norm.weight", LM_L2C_NORM },
+              { "lm_head.weight", LM_L2C_OUTPUT },
+              { "model.layers.%d.input_layernorm.weight", LM_L2C_ATTN_NORM },
+              { "model.layers.%d.post_attention_layernorm.weight", LM_L2C_FFN_NORM },
+              { "model.layers.%d.self_attn.q_proj.weight", LM_L2C_WQ },
+              { "model.layers.%d.self_attn.k_proj.weight", LM_L2C_WK },
+              { "model.layers.%d.self_attn.v_proj.weight", LM_L2C_WV },
+              { "model.layers.%d.self_attn.o_proj.weight", LM_L2C_WO },
+              { "model.layers.%d.mlp.gate_proj.weight", LM_L2C_W1 },
+              { "model.layers.%d.mlp.down_proj.weight", LM_L2C_W2 },
+              { "model.layers.%d.mlp.up_proj.weight", LM_L2C_W3 } };
 
 static lm_err find(lm_weights *w, lm_weight *e) {
     const source_file *s = w->file;
@@ -28,7 +36,9 @@ static lm_err find(lm_weights *w, lm_weight *e) {
     return lm_fail(w->ctx, LM_E_INTERNAL, "%s: llama2.c has no part for %s", w->path, e->name);
 }
 static lm_err done(lm_weights *w) { (void)w; return LM_OK; }          /* the size of the file was checked against its header */
-static lm_err get(lm_weights *w, const lm_weight *e, void *dst, int64_t from, int64_t bytes) { return lm_file_pread(((source_file *)w->file)->f, dst, (size_t)bytes, e->offset + from); }
+static lm_err get(lm_weights *w, const lm_weight *e, void *dst, int64_t from, int64_t bytes) {
+    return lm_file_pread(((source_file *)w->file)->f, dst, (size_t)bytes, e->offset + from);
+}
 static void close_l2c(lm_weights *w) { lm_file_close(((source_file *)w->file)->f); }
 static const lm_weights_source source = { "llama2c", find, done, get, close_l2c };
 
@@ -44,8 +54,22 @@ lm_err lm_weights_open_llama2c(lm_weights *w) {
     const lm_l2c *h = &s->head;
     const int64_t d_head = h->dim / h->n_head;
     if (!(w->cfg.model = lm_model_by_name("llama"))) return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s: this build has no llama", w->path);
-    const lm_cfg c = { .model = w->cfg.model, .hf_type = "llama", .vocab = h->vocab, .d = h->dim, .n_layer = h->n_layer, .n_head = h->n_head, .n_kv = h->n_kv_head, .d_head = d_head,
-                       .d_ff = h->hidden, .max_pos = h->seq_len, .eps = 1e-5, .init_std = 0.02, .tie = h->tied, .bos = 1, .eos = { 1, 2 }, .n_eos = 2,
+    const lm_cfg c = { .model = w->cfg.model,
+                       .hf_type = "llama",
+                       .vocab = h->vocab,
+                       .d = h->dim,
+                       .n_layer = h->n_layer,
+                       .n_head = h->n_head,
+                       .n_kv = h->n_kv_head,
+                       .d_head = d_head,
+                       .d_ff = h->hidden,
+                       .max_pos = h->seq_len,
+                       .eps = 1e-5,
+                       .init_std = 0.02,
+                       .tie = h->tied,
+                       .bos = 1,
+                       .eos = { 1, 2 },
+                       .n_eos = 2,
                        .rope = { .d_head = (int)d_head, .base = 10000, .max_pos = h->seq_len } };
     w->cfg = c;
     return LM_OK;

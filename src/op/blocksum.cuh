@@ -1,4 +1,5 @@
-/* blocksum.cuh — sum and sumsq on a CUDA device: blocks of LM_CUDA_SUM_BLOCK numbers in f32 by one tree each, block sums added in double in a fixed order. For *_cuda.cu files. */
+/* blocksum.cuh — sum and sumsq on a CUDA device: blocks of LM_CUDA_SUM_BLOCK numbers in f32 by one tree each, block sums added in double in
+ * a fixed order. For *_cuda.cu files. */
 #ifndef LM_BLOCKSUM_CUH
 #define LM_BLOCKSUM_CUH
 #include "op/cuda.cuh"

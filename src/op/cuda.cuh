@@ -1,10 +1,11 @@
 /* cuda.cuh — for *_cuda.cu files: how a kernel row runs on a CUDA device, and what such rows share.
  *
- * A row of LM_DEV_CUDA has tensors in device memory and one phase of one tile. run() enqueues on the stream given as `scratch` (a cudaStream_t) and returns;
- * nothing waits. Launch shapes depend on the problem alone, sums have a fixed tree and no float atomics: bits depend on neither timing nor the number of rows.
- * Activations may be stored as f32 or bf16; arithmetic is f32. Which one a tensor is, is told to the kernel (lm_cv), so that one kernel serves every mix: beside a
- * 16-byte access a uniform branch costs nothing. Memory-bound kernels take eight numbers at a time where all rows allow it, else one (lm_cuda_vec8).
- * Files are compiled only with LM_CUDA; a row lists them by LM_SIMD_CUDA_KERNELS or LM_CUDA_ROWS, which without it are the rest.
+ * A row of LM_DEV_CUDA has tensors in device memory and one phase of one tile. run() enqueues on the stream given as `scratch` (a
+ * cudaStream_t) and returns; nothing waits. Launch shapes depend on the problem alone, sums have a fixed tree and no float atomics: bits
+ * depend on neither timing nor the number of rows. Activations may be stored as f32 or bf16; arithmetic is f32. Which one a tensor is, is
+ * told to the kernel (lm_cv), so that one kernel serves every mix: beside a 16-byte access a uniform branch costs nothing. Memory-bound
+ * kernels take eight numbers at a time where all rows allow it, else one (lm_cuda_vec8). Files are compiled only with LM_CUDA; a row lists
+ * them by LM_SIMD_CUDA_KERNELS or LM_CUDA_ROWS, which without it are the rest.
  *
  * Lifetime: none.  Threads: as CUDA's.  Errors: LM_E_DEVICE when a launch is refused. */
 #ifndef LM_OP_CUDA_H
@@ -113,7 +114,8 @@ template <int threads> __device__ __forceinline__ float lm_cuda_block_max(float 
     return v;
 }
 
-/* ---- elementwise rows: F(const float *in, float *out) of one element ---------------------------------------------------------------------------- */
+/* ---- elementwise rows: F(const float *in, float *out) of one element
+ * ---------------------------------------------------------------------------- */
 template <int NI, int NO> struct lm_ew_args { lm_cv v[NI + NO]; int64_t n, cols; int flat; };
 template <int V, int NI, int NO, class F> __global__ void __launch_bounds__(256) lm_ew_kernel(const lm_ew_args<NI, NO> a, const F f) {
     const int64_t i = (static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x) * V;
@@ -151,7 +153,8 @@ template <int NI, int NO, class F> static lm_err lm_ew_run(const lm_call *c, voi
 }
 __device__ __forceinline__ float lm_cuda_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
-/* ---- sums over rows, one per column: y_j = [y_j +] sum_r f(r, j). Rows are cut into LM_COLSUM_SPLIT fixed parts whose sums are added in order. ------------ */
+/* ---- sums over rows, one per column: y_j = [y_j +] sum_r f(r, j). Rows are cut into LM_COLSUM_SPLIT fixed parts whose sums are added in
+ * order. ------------ */
 enum { LM_COLSUM_SPLIT = 128, LM_COLSUM_W = 256 };
 static inline size_t lm_colsum_bytes(int64_t d) { return static_cast<size_t>(d) * LM_COLSUM_SPLIT * 4; }
 template <class F> __global__ void __launch_bounds__(256) lm_colsum_parts(const F f, int64_t rows, int64_t d, float *part) {

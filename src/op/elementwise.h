@@ -30,15 +30,16 @@ static inline float *lm_ew_at(const lm_tensor *t, int64_t i, int64_t seg) { retu
 #define LM_EW_FOR(c, tile, seg, i, n)                                                                                                 \
     for (int64_t i = (tile) * LM_EW_TILE, end_ = lm_min64(i + LM_EW_TILE, lm_numel(&(c)->out[0])), n;                                    \
          i < end_ && ((n = lm_min64(end_ - i, (seg) - i % (seg))), true); i += n)
-/* Walk n contiguous elements VN at a time: the body says LM_LD(p + k) and LM_ST(p + k, v), which in the last, shorter step touch what is left only. */
+/* Walk n contiguous elements VN at a time: the body says LM_LD(p + k) and LM_ST(p + k, v), which in the last, shorter step touch what is
+ * left only. */
 #define LM_LD(p) vn_loadn((p), m_)
 #define LM_ST(p, v) vn_storen((p), (v), m_)
 #define LM_V_WALK(n, k, ...) do {                                                                                                     \
     int64_t k = 0, n_ = (n);                                                                                                          \
     { enum { m_ = VN }; for (; k + VN <= n_; k += VN) { __VA_ARGS__; } }                                                              \
     if (k < n_) { int64_t m_ = n_ - k; __VA_ARGS__; } } while (0)
-/* total = sum of an expression over k (0 where its loads are 0): element i goes to accumulator i mod 64 (the last, partial 64 fill them from the front in
- * sixteens: all whole sixteens to the first, the rest to the second), then the tree. */
+/* total = sum of an expression over k (0 where its loads are 0): element i goes to accumulator i mod 64 (the last, partial 64 fill them
+ * from the front in sixteens: all whole sixteens to the first, the rest to the second), then the tree. */
 #define LM_V_SUM(total, n, k, ...) do {                                                                                               \
     vn a_[64 / VN]; int64_t k = 0, n_ = (n);                                                                                          \
     _Pragma("GCC unroll 16") for (int q_ = 0; q_ < 64 / VN; q_++) a_[q_] = (vn){ 0 };                                                  \
@@ -95,7 +96,8 @@ static inline float lm_v_maxof(const float *x, int64_t n) {
 
 /* ---- columns ---- */
 static inline int64_t lm_col_tiles(const lm_call *c) { return lm_ceil_div(lm_numel(&c->out[0]), LM_COL_TILE); }
-/* y[0, w) = (keep ? y : 0) + sum over the rows that the loop ROWS walks of an expression at column k. ROWS is a for statement without its body's braces. */
+/* y[0, w) = (keep ? y : 0) + sum over the rows that the loop ROWS walks of an expression at column k. ROWS is a for statement without its
+ * body's braces. */
 #define LM_COL_SUM(y, w, keep, k, ROWS, ...) do {                                                                                      \
     if ((w) == LM_COL_TILE) {                                                                                                         \
         enum { m_ = VN }; vn a_[LM_COL_TILE / VN];                                                                                     \

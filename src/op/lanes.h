@@ -1,9 +1,10 @@
 /* lanes.h — the vector of the instruction set a *_simd.c file is compiled for: vn, of VN floats (16, 8 or 4).
  *
- * simd.h's v16 means sixteen lanes everywhere, and a compiler that has no 64-byte registers keeps it in memory (ten times slower or worse where lanes are compared).
- * Elementwise work does not care how many lanes there are, and sums that do are written so that element i always goes to accumulator i mod 64 and the
- * accumulators are added by one tree (LM_V_SUM in elementwise.h): so bits are the same for every VN where contraction is.
- * vn_exp is lm_v_exp with fewer lanes. Functions that need no order are the compiler's or one instruction. Include in *_simd.c only.
+ * simd.h's v16 means sixteen lanes everywhere, and a compiler that has no 64-byte registers keeps it in memory (ten times slower or worse
+ * where lanes are compared). Elementwise work does not care how many lanes there are, and sums that do are written so that element i
+ * always goes to accumulator i mod 64 and the accumulators are added by one tree (LM_V_SUM in elementwise.h): so bits are the same for
+ * every VN where contraction is. vn_exp is lm_v_exp with fewer lanes. Functions that need no order are the compiler's or one instruction.
+ * Include in *_simd.c only.
  *
  * Lifetime, Threads, Errors: none, all inline. */
 #ifndef LM_LANES_H
@@ -32,7 +33,12 @@ LM_INL vn vn_set(float x) { return x - (vn){ 0 }; }
 LM_INL vn vn_load(const float *p) { return *(const vnu *)p; }
 LM_INL void vn_store(float *p, vn v) { *(vnu *)p = v; }
 /* n <= VN lanes; what is beyond is `fill`. With n = VN these are a load and a store. */
-LM_INL vn vn_loadf(const float *p, int64_t n, float fill) { if (n == VN) return vn_load(p); vn v = vn_set(fill); memcpy(&v, p, (size_t)n * 4); return v; }
+LM_INL vn vn_loadf(const float *p, int64_t n, float fill) {
+    if (n == VN) return vn_load(p);
+    vn v = vn_set(fill);
+    memcpy(&v, p, (size_t)n * 4);
+    return v;
+}
 LM_INL vn vn_loadn(const float *p, int64_t n) { return vn_loadf(p, n, 0.0f); }
 LM_INL void vn_storen(float *p, vn v, int64_t n) { if (n == VN) vn_store(p, v); else memcpy(p, &v, (size_t)n * 4); }
 LM_INL vni vn_iota(void) { vni v; for (int i = 0; i < VN; i++) v[i] = i; return v; }
@@ -87,8 +93,8 @@ LM_INL vn vn_tanh(vn x) {
     vn near = p * z * x + x, far = vn_sign_of(1.0f - 2.0f / (vn_exp(a * 2.0f) + 1.0f), x);
     return vn_sel(a < 0.625f, near, vn_sel(x != x, x, far));
 }
-/* erfc(t) for t >= 0 given e = exp(-t*t): a degree-9 fit of ours (weighted least squares driven to minimax) of e^(t*t) erfc(t) in 1/(1+0.4t), relative
- * error 8e-9 on [0, 10] before rounding. */
+/* erfc(t) for t >= 0 given e = exp(-t*t): a degree-9 fit of ours (weighted least squares driven to minimax) of e^(t*t) erfc(t) in
+ * 1/(1+0.4t), relative error 8e-9 on [0, 10] before rounding. */
 LM_INL vn vn_erfc_pos(vn t, vn e) {
     vn u = 1.0f / (t * 0.4f + 1.0f);
     vn p = u * -0.029600031f + 0.198043207f;

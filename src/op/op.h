@@ -1,12 +1,13 @@
 /* op.h — what an op is: one row of facts, one folder. The executor, planner, autodiff and tests walk rows and name no op.
  *
- * A row states the shape rule, a double-precision reference, the gradient (emitting graph nodes), the cost, kernels (best first) and samples.
- * A kernel is a list of up to five phases; a phase is a number of tiles that depends on the problem alone, never on the thread count, and a function that does
- * one tile (counted once for all runs with the same dimensions: the number must not look at data). Tiles of one phase run in any order on any thread; a phase starts when the one before is done. So results do not depend on threads.
- * Kernels allocate nothing and lock nothing: `shared` scratch lives for the node, `scratch` is the thread's. Two kernel rows with the same `order`
- * string give the same bits, and the driver checks it.
- * An output may alias an input (`alias`): that is how state is written (parameters, moments, KV pages). An output that may be *added to* instead of
- * overwritten says so in `acc_ok`; the accumulate pass then sets the bit in call->acc and gives a state as the storage.
+ * A row states the shape rule, a double-precision reference, the gradient (emitting graph nodes), the cost, kernels (best first) and
+ * samples. A kernel is a list of up to five phases; a phase is a number of tiles that depends on the problem alone, never on the thread
+ * count, and a function that does one tile (counted once for all runs with the same dimensions: the number must not look at data). Tiles
+ * of one phase run in any order on any thread; a phase starts when the one before is done. So results do not depend on threads. Kernels
+ * allocate nothing and lock nothing: `shared` scratch lives for the node, `scratch` is the thread's. Two kernel rows with the same `order`
+ * string give the same bits, and the driver checks it. An output may alias an input (`alias`): that is how state is written (parameters,
+ * moments, KV pages). An output that may be *added to* instead of overwritten says so in `acc_ok`; the accumulate pass then sets the bit
+ * in call->acc and gives a state as the storage.
  *
  * Lifetime: rows are static const.  Threads: everything here is const or per call.
  * Errors:   shape() names op, input, got and wanted; run() fails only where the outside world can (collectives). */
@@ -24,7 +25,8 @@ typedef struct lm_type {                       /* the static type of a value */
     int8_t rank, ext[LM_MAX_RANK];             /* ext[i] > 0: dimension i is a capacity, its runtime extent is slot ext[i] */
     int64_t dim[LM_MAX_RANK];
 } lm_type;
-enum { LM_NO_EXTENT = -1 };                    /* from shape(): this output has as many rows at run time as its type says (a weight gradient, a sum) */
+/* from shape(): this output has as many rows at run time as its type says (a weight gradient, a sum) */
+enum { LM_NO_EXTENT = -1 };
 lm_type lm_type_make(lm_dtype d, int rank, const int64_t *dim);
 #define LM_TYPE(d, ...) lm_type_make(d, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
 
@@ -35,7 +37,8 @@ typedef struct lm_call {                       /* one node, bound to memory: wha
     lm_tensor in[LM_MAX_IN], out[LM_MAX_OUT];  /* dims are the runtime extents while running; data NULL = optional input absent */
     void *shared;                              /* 64-byte aligned scratch of the node, shared_bytes() of it */
     lm_comm *comm; lm_ctx *ctx;
-    lm_dev *dev; int32_t *fault;               /* rows of LM_DEV_CUDA: the device, and a word on it that is 0; LM_E_RANGE there = an index was outside */
+    /* rows of LM_DEV_CUDA: the device, and a word on it that is 0; LM_E_RANGE there = an index was outside */
+    lm_dev *dev; int32_t *fault;
     int64_t iter;                              /* running number of the repetition of the phase list (lm_kernel.repeat); 0 where there is none */
 } lm_call;
 
@@ -86,8 +89,16 @@ typedef struct lm_paged {                      /* given by the inference pass */
 enum { LM_KV_PAGE = 64 };                      /* tokens in a page: the block of the online softmax, so paged and dense add in one order */
 
 /* ---- samples: what the driver tests, checks gradients on, and times -------------------------------------------------- */
-typedef enum { LM_FILL_NORMAL, LM_FILL_POSITIVE, LM_FILL_ZERO, LM_FILL_IDS /* [0,arg) */, LM_FILL_IOTA /* i % arg, arg 0: i */, LM_FILL_START /* document starts, arg = document length */,
-               LM_FILL_ONES, LM_FILL_UNIFORM /* [0,1) */ } lm_fill;
+typedef enum {
+    LM_FILL_NORMAL,
+    LM_FILL_POSITIVE,
+    LM_FILL_ZERO,
+    LM_FILL_IDS /* [0,arg) */,
+    LM_FILL_IOTA /* i % arg, arg 0: i */,
+    LM_FILL_START /* document starts, arg = document length */,
+    LM_FILL_ONES,
+    LM_FILL_UNIFORM /* [0,1) */
+} lm_fill;
 typedef struct {
     int8_t rank; int64_t dim[LM_MAX_RANK]; lm_dtype dtype; lm_fill fill; double arg;   /* rank 0 dim 0 = absent optional input; dtype 0 = F32 */
     const char *quant; lm_layout layout;                                               /* quant: format name, data quantized by the driver */
@@ -111,16 +122,19 @@ struct lm_op {
     int8_t rows_from;                          /* input whose leading dimension the outputs' leading dimension is: their runtime extent is its */
     int16_t mm_at;                             /* rows that multiply matrices: 1 + offset of `lm_dtype mm` in params (the compute dtype); 0 none */
     bool pure_write;                           /* has effects besides its outputs' values (collectives, state): never removed, never cloned */
-    void (*view)(const lm_call *c, int i, lm_tensor *out);             /* set: outputs are views of input 0 (no kernel runs): fill data, dim, stride */
+    /* set: outputs are views of input 0 (no kernel runs): fill data, dim, stride */
+    void (*view)(const lm_call *c, int i, lm_tensor *out);
     bool inplace_ok;                           /* output 0 may share storage with input 0 (elementwise) */
-    lm_err (*shape)(lm_ctx *ctx, const lm_call *types, lm_type *out);  /* types->in[i].dim/rank/dtype/quant set, data NULL where absent → see lm_has() */
+    /* types->in[i].dim/rank/dtype/quant set, data NULL where absent → see lm_has() */
+    lm_err (*shape)(lm_ctx *ctx, const lm_call *types, lm_type *out);
     void (*ref)(const lm_call *c);             /* F64 contiguous floats (quantized ones dequantized), ints as they are; the truth */
     lm_err (*grad)(lm_graph *g, lm_grad *d);   /* NULL: no gradient */
     void (*cost)(const lm_call *c, double *flops, double *bytes);      /* NULL: 1 flop per output element, each tensor once */
     const lm_kernel *const *kernels;           /* NULL-terminated list of {name = NULL}-terminated arrays, best first */
     const lm_sample *samples;
     const char *pattern;                       /* fused rows: "mul(silu(a), b)" over rows' names; variables become inputs in order of first use */
-    lm_err (*fuse)(lm_ctx *ctx, const void *const *params, int n, void *out);   /* params of the matched nodes in the pattern's reading order; NULL: all equal/none */
+    /* params of the matched nodes in the pattern's reading order; NULL: all equal/none */
+    lm_err (*fuse)(lm_ctx *ctx, const void *const *params, int n, void *out);
     lm_value *(*session)(lm_graph *g, const lm_paged *pg, const void *p, lm_value *const *in);   /* rows that keep tokens: their paged form */
     int64_t (*session_bytes)(const void *p, lm_dtype kv);              /* bytes kept per token and node */
 };

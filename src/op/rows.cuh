@@ -1,8 +1,8 @@
 /* rows.cuh — rows that are reduced and then rewritten (norms, softmax and their gradients) on a CUDA device: for *_cuda.cu files.
  *
- * A group of T threads has a row: T = 32 (four rows to a block), 128 or 512. Each thread holds up to four times eight numbers of it in registers between the sums and the
- * writing, so memory is touched once. Rows that are longer than 16384 or not aligned are walked one number at a time by 256 threads, again for each sum.
- * A row's sums depend on its length and alignment alone. */
+ * A group of T threads has a row: T = 32 (four rows to a block), 128 or 512. Each thread holds up to four times eight numbers of it in
+ * registers between the sums and the writing, so memory is touched once. Rows that are longer than 16384 or not aligned are walked one
+ * number at a time by 256 threads, again for each sum. A row's sums depend on its length and alignment alone. */
 #ifndef LM_ROWS_CUH
 #define LM_ROWS_CUH
 #include "op/cuda.cuh"

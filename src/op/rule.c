@@ -22,7 +22,8 @@ lm_err lm_want(lm_ctx *ctx, const lm_call *c, int i, int dtype, int lo, int hi) 
     char b[120];
     if (!ok) return lm_fail(ctx, LM_E_SHAPE, "%s: input %d: got %s, wanted dtype %s", c->op->name, i, have(t, b, sizeof b),
                             dtype == LM_ANY_FLOAT ? "float" : lm_dtype_name((lm_dtype)dtype));
-    if (t->rank < lo || t->rank > hi) return lm_fail(ctx, LM_E_SHAPE, "%s: input %d: got %s, wanted rank %d to %d", c->op->name, i, have(t, b, sizeof b), lo, hi);
+    if (t->rank < lo || t->rank > hi)
+        return lm_fail(ctx, LM_E_SHAPE, "%s: input %d: got %s, wanted rank %d to %d", c->op->name, i, have(t, b, sizeof b), lo, hi);
     return LM_OK;
 }
 
@@ -31,14 +32,17 @@ lm_err lm_want_dims(lm_ctx *ctx, const lm_call *c, int i, int rank, const int64_
     bool ok = t->rank == rank;
     for (int k = 0; ok && k < rank; k++) ok = t->dim[k] == dim[k];
     char b[120], w[100];
-    return ok ? LM_OK : lm_fail(ctx, LM_E_SHAPE, "%s: input %d: got %s, wanted dimensions %s", c->op->name, i, have(t, b, sizeof b), dims_text(rank, dim, w, sizeof w));
+    return ok ? LM_OK
+              : lm_fail(ctx, LM_E_SHAPE, "%s: input %d: got %s, wanted dimensions %s", c->op->name, i, have(t, b, sizeof b),
+                        dims_text(rank, dim, w, sizeof w));
 }
 
 lm_err lm_want_like(lm_ctx *ctx, const lm_call *c, int i, int j) {
     LM_TRY(lm_want_dims(ctx, c, i, c->in[j].rank, c->in[j].dim));
     char a[120], b[120];
-    return c->in[i].dtype == c->in[j].dtype ? LM_OK : lm_fail(ctx, LM_E_SHAPE, "%s: input %d: got %s, wanted the dtype of input %d, which is %s", c->op->name, i,
-                                                              have(&c->in[i], a, sizeof a), j, have(&c->in[j], b, sizeof b));
+    return c->in[i].dtype == c->in[j].dtype ? LM_OK
+                                            : lm_fail(ctx, LM_E_SHAPE, "%s: input %d: got %s, wanted the dtype of input %d, which is %s",
+                                                      c->op->name, i, have(&c->in[i], a, sizeof a), j, have(&c->in[j], b, sizeof b));
 }
 
 lm_err lm_want_cols(lm_ctx *ctx, const lm_call *c, int i, int j) {

@@ -14,7 +14,8 @@ lm_err lm_want_like(lm_ctx *ctx, const lm_call *c, int i, int j);             /*
 lm_err lm_want_cols(lm_ctx *ctx, const lm_call *c, int i, int j);             /* input i is a float vector as long as input j's last dimension */
 #define LM_DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
 lm_type lm_type_like(const lm_tensor *t);                                    /* same dtype and dims, not quantized */
-lm_err lm_shape_like_first(lm_ctx *ctx, const lm_call *c, lm_type *out);      /* a whole rule: every input is a float like input 0, so is every output */
+/* a whole rule: every input is a float like input 0, so is every output */
+lm_err lm_shape_like_first(lm_ctx *ctx, const lm_call *c, lm_type *out);
 
 static inline double *lm_f64(const lm_tensor *t) { return (double *)t->data; }
 static inline bool lm_rows_fold(const lm_tensor *t) {

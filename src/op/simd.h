@@ -1,8 +1,9 @@
 /* simd.h — sixteen lanes, one meaning on every instruction set: what *_simd.c files are written in.
  *
- * v16 is a GCC vector of 16 floats. The compiler lowers it to one zmm, two ymm or four xmm; lanes, order of additions and reductions are the same everywhere
- * (bits differ only where a set has no FMA). LM_ISA_NEEDS is the feature mask for kernel rows of the file being compiled.
- * lm_v_exp: Cephes-style range reduction with a degree-6 polynomial, <= 2 ulp on [-87, 88], 0 below, +inf above; lm_v_tanh, lm_v_erf, lm_v_log build on the same means. */
+ * v16 is a GCC vector of 16 floats. The compiler lowers it to one zmm, two ymm or four xmm; lanes, order of additions and reductions are
+ * the same everywhere (bits differ only where a set has no FMA). LM_ISA_NEEDS is the feature mask for kernel rows of the file being
+ * compiled. lm_v_exp: Cephes-style range reduction with a degree-6 polynomial, <= 2 ulp on [-87, 88], 0 below, +inf above; lm_v_tanh,
+ * lm_v_erf, lm_v_log build on the same means. */
 #ifndef LM_SIMD_H
 #define LM_SIMD_H
 #include <string.h>

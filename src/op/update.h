@@ -1,8 +1,8 @@
 /* update.h — what rows that write parameters share: walking a parameter beside plain tensors of its shape.
  *
- * All tensors of such a row are f32. If they share a layout the walk is over storage, flat. If the parameter alone is in 16-row panels (PANEL16), the walk is
- * over 16×16 squares, turned in a buffer, so that gradients and moments stay in plain order and a step gives the same bits in both layouts.
- * Include in *_simd.c only. */
+ * All tensors of such a row are f32. If they share a layout the walk is over storage, flat. If the parameter alone is in 16-row panels
+ * (PANEL16), the walk is over 16×16 squares, turned in a buffer, so that gradients and moments stay in plain order and a step gives the
+ * same bits in both layouts. Include in *_simd.c only. */
 #ifndef LM_UPDATE_H
 #define LM_UPDATE_H
 #include "op/elementwise.h"

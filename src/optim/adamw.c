@@ -13,7 +13,13 @@ static lm_err build(lm_graph *g, const lm_optim_arg *a) {
     return lm_graph_err(g);
 }
 static void hyper(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]) {
-    out[0] = (float)(c->lr * lr_scale); out[1] = (float)c->beta1; out[2] = (float)c->beta2; out[3] = (float)c->eps; out[4] = decay ? (float)c->weight_decay : 0.0f;
+    out[0] = (float)(c->lr * lr_scale);
+    out[1] = (float)c->beta1;
+    out[2] = (float)c->beta2;
+    out[3] = (float)c->eps;
+    out[4] = decay ? (float)c->weight_decay : 0.0f;
     out[5] = (float)(1.0 - pow(c->beta1, (double)step)); out[6] = (float)(1.0 - pow(c->beta2, (double)step)); out[7] = (float)(1.0 - c->beta2);
 }
-const lm_optim lm_optim_adamw = { .name = "adamw", .paper = "Loshchilov & Hutter 2019, arXiv 1711.05101", .build = build, .hyper = hyper, .state_copies = 2 };
+const lm_optim lm_optim_adamw = {
+    .name = "adamw", .paper = "Loshchilov & Hutter 2019, arXiv 1711.05101", .build = build, .hyper = hyper, .state_copies = 2
+};

@@ -2,8 +2,9 @@
  *
  *   buf ← lerp(buf, g, 1-μ);  u ← lerp(g, buf, μ) (Nesterov);  X = u/‖u‖;  five times X ← aX + (bA + cA²)X with A = XXᵀ;
  *   p ← p (1 - lr·wd) - lr · √max(1, rows/cols) · X.
- * The quintic (a, b, c) = (3.4445, -4.7750, 2.0315) pushes all singular values into about [0.7, 1.2] fast; it does not converge to exactly one, by design. When a matrix is tall the
- * iteration runs on its transpose, so that A is the small Gram matrix; here the transpose is a matmul flag, never a copy. */
+ * The quintic (a, b, c) = (3.4445, -4.7750, 2.0315) pushes all singular values into about [0.7, 1.2] fast; it does not converge to exactly
+ * one, by design. When a matrix is tall the iteration runs on its transpose, so that A is the small Gram matrix; here the transpose is a
+ * matmul flag, never a copy. */
 #include <math.h>
 #include <stdio.h>
 #include "op/axpby/axpby.h"
@@ -16,7 +17,8 @@ static lm_err build(lm_graph *g, const lm_optim_arg *a) {
     char name[300];
     snprintf(name, sizeof name, "muon.buf.%s", a->param_name);
     lm_value *u = lm_muon_momentum(g, a->grad, lm_state(g, name, lm_type_of(a->param)), a->hyper, a->scale, true);     /* (rows, cols) */
-    if (a->rows) u = a->hooks->whole(a->hooks->ud, g, u, a->rows);          /* the iteration needs the matrix: every rank makes it and takes its rows */
+    /* the iteration needs the matrix: every rank makes it and takes its rows */
+    if (a->rows) u = a->hooks->whole(a->hooks->ud, g, u, a->rows);
     if (!u) return lm_graph_err(g);
     const lm_type *t = lm_type_of(u);
     bool tall = t->dim[0] > t->dim[1];
@@ -37,4 +39,9 @@ static void hyper(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t st
     for (int i = 0; i < LM_HYPER; i++) out[i] = 0.0f;
     out[0] = (float)(c->muon_lr * lr_scale); out[1] = (float)c->muon_momentum; out[4] = decay ? (float)c->muon_weight_decay : 0.0f;
 }
-const lm_optim lm_optim_muon = { .name = "muon", .paper = "Jordan et al. 2024, https://kellerjordan.github.io/posts/muon", .matrices_only = true, .build = build, .hyper = hyper, .state_copies = 1 };
+const lm_optim lm_optim_muon = { .name = "muon",
+                                 .paper = "Jordan et al. 2024, https://kellerjordan.github.io/posts/muon",
+                                 .matrices_only = true,
+                                 .build = build,
+                                 .hyper = hyper,
+                                 .state_copies = 1 };

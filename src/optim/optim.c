@@ -48,7 +48,14 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
     for (int i = 0; i < n; i++) {
         const lm_optim *o = lm_optim_for(c, &p[i]);
         snprintf(name, sizeof name, "hyper.%s.%s", o->name, lm_optim_decays(&p[i]) ? "decay" : "plain");
-        lm_optim_arg a = { .param_name = p[i].name, .param = lm_state(g, p[i].name, &p[i].type), .grad = grad[i], .scale = scale, .hyper = lm_input(g, name, &eight), .cfg = c, .hooks = hooks, .rows = p[i].rows };
+        lm_optim_arg a = { .param_name = p[i].name,
+                           .param = lm_state(g, p[i].name, &p[i].type),
+                           .grad = grad[i],
+                           .scale = scale,
+                           .hyper = lm_input(g, name, &eight),
+                           .cfg = c,
+                           .hooks = hooks,
+                           .rows = p[i].rows };
         LM_TRY(o->build(g, &a));
     }
     return lm_graph_err(g);

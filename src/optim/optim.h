@@ -1,9 +1,10 @@
 /* optim.h — optimizers as graph builders: (parameter, accumulated gradient, state) → update nodes. They know nothing of ranks.
  *
- * An optimizer is one file and one row. It declares its states by creating them ("<row>.<slot>.<parameter>") and emits nodes that write the parameter in place; learning rate and
- * the other numbers arrive as one small device input per parameter group, so one plan serves every step. Gradients are sums over tokens; `scale` (one number on
- * the device: clip factor / tokens) turns them into means. The update zeroes the gradient for the next accumulation.
- * Which row a parameter gets: matrices of role COL or ROW the chosen optimizer; embeddings, heads, norms and biases AdamW. Weight decay applies to matrices and embeddings only.
+ * An optimizer is one file and one row. It declares its states by creating them ("<row>.<slot>.<parameter>") and emits nodes that write
+ * the parameter in place; learning rate and the other numbers arrive as one small device input per parameter group, so one plan serves
+ * every step. Gradients are sums over tokens; `scale` (one number on the device: clip factor / tokens) turns them into means. The update
+ * zeroes the gradient for the next accumulation. Which row a parameter gets: matrices of role COL or ROW the chosen optimizer; embeddings,
+ * heads, norms and biases AdamW. Weight decay applies to matrices and embeddings only.
  *
  * Lifetime: rows are static.  Threads: builders as the graph.  Errors: unknown names offer the nearest. */
 #ifndef LM_OPTIM_H
@@ -18,7 +19,8 @@ typedef struct {                                         /* options of a run (tr
 /* What several ranks change. All are optional; a rank may hold only some rows of a parameter (lm_optim_param.rows). */
 typedef struct {
     lm_value *(*grad)(void *ud, lm_graph *g, const char *param, lm_value *grad);     /* the gradient to use: summed over ranks */
-    lm_value *(*norm)(void *ud, lm_graph *g, lm_value *gnorm2);                      /* the squared norm of what is held in parts, summed over ranks */
+    /* the squared norm of what is held in parts, summed over ranks */
+    lm_value *(*norm)(void *ud, lm_graph *g, lm_value *gnorm2);
     lm_value *(*whole)(void *ud, lm_graph *g, lm_value *part, int64_t rows);         /* all rows, for updates that need the matrix */
     lm_value *(*part)(void *ud, lm_graph *g, lm_value *whole);                       /* and this rank's of them */
     void *ud;
@@ -38,9 +40,10 @@ typedef struct lm_optim {
 extern const lm_optim *const lm_optims[];                /* generated from the files */
 const lm_optim *lm_optim_by_name(const char *name);
 
-/* The update graph of a whole model. Inputs it makes: "clip" F32 (2) = {max norm, 1/tokens}, "hyper.<row>.decay", "hyper.<row>.plain" F32 (8). Output "gnorm" F32 (1): the
- * norm of the mean gradient before clipping. hooks may be NULL. */
-typedef struct { const char *name; lm_type type; lm_role role; int64_t rows; } lm_optim_param;      /* rows != 0: type is one rank's part of so many rows */
+/* The update graph of a whole model. Inputs it makes: "clip" F32 (2) = {max norm, 1/tokens}, "hyper.<row>.decay", "hyper.<row>.plain" F32
+ * (8). Output "gnorm" F32 (1): the norm of the mean gradient before clipping. hooks may be NULL. */
+/* rows != 0: type is one rank's part of so many rows */
+typedef struct { const char *name; lm_type type; lm_role role; int64_t rows; } lm_optim_param;
 lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *p, int n, const lm_optim_hooks *hooks);
 const lm_optim *lm_optim_for(const lm_optim_cfg *c, const lm_optim_param *p);
 static inline bool lm_optim_decays(const lm_optim_param *p) { return p->role == LM_ROLE_COL || p->role == LM_ROLE_ROW || p->role == LM_ROLE_EMBED; }
@@ -48,7 +51,9 @@ static inline bool lm_optim_decays(const lm_optim_param *p) { return p->role == 
 /* ---- schedules: the factor on the learning rate at a step (0-based) ------------------------------------------------------------ */
 typedef enum { LM_SCHED_CONSTANT, LM_SCHED_LINEAR, LM_SCHED_COSINE, LM_SCHED_WSD } lm_sched_kind;
 extern const char *const lm_sched_names[];               /* NULL-terminated, in enum order */
-typedef struct { lm_sched_kind kind; int64_t warmup, steps, decay_steps; double floor; } lm_sched;   /* decay_steps: WSD's last stretch; floor: final factor */
-/* Linear warm-up (step+1)/warmup, then: constant 1; linear or cosine from 1 to floor over the rest; WSD stays 1 and falls linearly to floor over decay_steps (Hu et al. 2024). */
+/* decay_steps: WSD's last stretch; floor: final factor */
+typedef struct { lm_sched_kind kind; int64_t warmup, steps, decay_steps; double floor; } lm_sched;
+/* Linear warm-up (step+1)/warmup, then: constant 1; linear or cosine from 1 to floor over the rest; WSD stays 1 and falls linearly to floor
+ * over decay_steps (Hu et al. 2024). */
 double lm_sched_at(const lm_sched *s, int64_t step);
 #endif

@@ -7,7 +7,8 @@
 #include <math.h>
 #include <string.h>
 enum { LM_QK = 32, LM_QK_K = 256 };
-static inline float lm_q_f16(const uint8_t *p) { uint16_t h; memcpy(&h, p, 2); return lm_f16_to_f32(h); }      /* little-endian, as all our machines */
+/* little-endian, as all our machines */
+static inline float lm_q_f16(const uint8_t *p) { uint16_t h; memcpy(&h, p, 2); return lm_f16_to_f32(h); }
 static inline void lm_q_put16(uint8_t *p, float f) { const uint16_t h = lm_f32_to_f16(f); memcpy(p, &h, 2); }
 /* truncate to 0..top */
 static inline uint8_t lm_q_code(float v, int top) { return v >= (float)top ? (uint8_t)top : v > 0 ? (uint8_t)v : 0; }

@@ -1,4 +1,5 @@
-/* penalties.c — tokens seen before become less likely: repetition divides (Keskar et al. 2019, CTRL), presence and frequency subtract (OpenAI's API). */
+/* penalties.c — tokens seen before become less likely: repetition divides (Keskar et al. 2019, CTRL), presence and frequency subtract
+ * (OpenAI's API). */
 #include "sample/sample.h"
 static bool on(const lm_sample_opts *o) { return o->repetition != 1.0 || o->presence != 0.0 || o->frequency != 0.0; }
 static void apply(lm_chain *c) {                                     /* candidates are still in id order here */
@@ -12,4 +13,6 @@ static void apply(lm_chain *c) {                                     /* candidat
         c->count[id] = 0;
     }
 }
-const lm_sampler_row lm_sampler_penalties = { .name = "penalties", .math = "z > 0 ? z/r : z*r; z -= presence + frequency * count", .order = 10, .on = on, .apply = apply };
+const lm_sampler_row lm_sampler_penalties = {
+    .name = "penalties", .math = "z > 0 ? z/r : z*r; z -= presence + frequency * count", .order = 10, .on = on, .apply = apply
+};

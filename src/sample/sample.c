@@ -12,18 +12,32 @@ const lm_sampler_row *const lm_samplers[] = {
 #undef SAMPLER
     NULL };
 enum { MAX_ROWS = 32 };
-struct lm_sampler { lm_ctx *ctx; lm_sample_opts o; int64_t vocab; lm_cand *cand; int32_t *count, *history; int64_t n, cap; const lm_sampler_row *row[MAX_ROWS]; int n_row; int32_t *bias_id; float *bias; };
+struct lm_sampler {
+    lm_ctx *ctx;
+    lm_sample_opts o;
+    int64_t vocab;
+    lm_cand *cand;
+    int32_t *count, *history;
+    int64_t n, cap;
+    const lm_sampler_row *row[MAX_ROWS];
+    int n_row;
+    int32_t *bias_id;
+    float *bias;
+};
 
 lm_sample_opts lm_sample_defaults(void) { return (lm_sample_opts){ .temperature = 0.8, .top_p = 0.95, .min_p = 0.05, .repetition = 1.0 }; }
 static lm_err check(lm_ctx *ctx, const lm_sample_opts *o, int64_t vocab) {
     if (!(o->temperature >= 0 && o->temperature <= 100)) return lm_fail(ctx, LM_E_CONFIG, "temperature is %g; it must be 0 to 100", o->temperature);
     if (!(o->top_p >= 0 && o->top_p <= 1)) return lm_fail(ctx, LM_E_CONFIG, "top_p is %g; it must be 0 to 1", o->top_p);
     if (!(o->min_p >= 0 && o->min_p <= 1)) return lm_fail(ctx, LM_E_CONFIG, "min_p is %g; it must be 0 to 1", o->min_p);
-    if (!(o->repetition > 0 && o->repetition <= 100)) return lm_fail(ctx, LM_E_CONFIG, "repetition_penalty is %g; it must be above 0 and at most 100", o->repetition);
-    if (!(fabs(o->presence) <= 100 && fabs(o->frequency) <= 100)) return lm_fail(ctx, LM_E_CONFIG, "presence and frequency penalties must lie within -100 and 100");
+    if (!(o->repetition > 0 && o->repetition <= 100))
+        return lm_fail(ctx, LM_E_CONFIG, "repetition_penalty is %g; it must be above 0 and at most 100", o->repetition);
+    if (!(fabs(o->presence) <= 100 && fabs(o->frequency) <= 100))
+        return lm_fail(ctx, LM_E_CONFIG, "presence and frequency penalties must lie within -100 and 100");
     if (o->top_k < 0 || o->penalty_window < 0) return lm_fail(ctx, LM_E_CONFIG, "top_k and the penalty window cannot be negative");
     for (int i = 0; i < o->n_bias; i++) {
-        if (o->bias_id[i] < 0 || o->bias_id[i] >= vocab) return lm_fail(ctx, LM_E_CONFIG, "logit_bias: token %d is outside the vocabulary of %lld", o->bias_id[i], (long long)vocab);
+        if (o->bias_id[i] < 0 || o->bias_id[i] >= vocab)
+            return lm_fail(ctx, LM_E_CONFIG, "logit_bias: token %d is outside the vocabulary of %lld", o->bias_id[i], (long long)vocab);
         if (isnan(o->bias[i])) return lm_fail(ctx, LM_E_CONFIG, "logit_bias: the bias of token %d is not a number", o->bias_id[i]);
     }
     return LM_OK;
@@ -38,7 +52,10 @@ lm_err lm_sampler_new(lm_sampler **out, lm_ctx *ctx, int64_t vocab, const lm_sam
     s->bias_id = lm_alloc(ctx, LM_MEM_MISC, (size_t)(o->n_bias + 1) * sizeof *s->bias_id);
     s->bias = lm_alloc(ctx, LM_MEM_MISC, (size_t)(o->n_bias + 1) * sizeof *s->bias);
     if (!s->cand || !s->count || !s->bias_id || !s->bias) { lm_sampler_free(s); return LM_E_NOMEM; }
-    if (o->n_bias) { memcpy(s->bias_id, o->bias_id, (size_t)o->n_bias * sizeof *s->bias_id); memcpy(s->bias, o->bias, (size_t)o->n_bias * sizeof *s->bias); }
+    if (o->n_bias) {
+        memcpy(s->bias_id, o->bias_id, (size_t)o->n_bias * sizeof *s->bias_id);
+        memcpy(s->bias, o->bias, (size_t)o->n_bias * sizeof *s->bias);
+    }
     s->o.bias_id = s->bias_id; s->o.bias = s->bias;
     for (int i = 0; lm_samplers[i]; i++) {
         if (!lm_samplers[i]->on(&s->o) || s->n_row == MAX_ROWS) continue;
@@ -50,7 +67,12 @@ lm_err lm_sampler_new(lm_sampler **out, lm_ctx *ctx, int64_t vocab, const lm_sam
 }
 void lm_sampler_free(lm_sampler *s) {
     if (!s) return;
-    lm_free(s->ctx, s->cand); lm_free(s->ctx, s->count); lm_free(s->ctx, s->history); lm_free(s->ctx, s->bias_id); lm_free(s->ctx, s->bias); lm_free(s->ctx, s);
+    lm_free(s->ctx, s->cand);
+    lm_free(s->ctx, s->count);
+    lm_free(s->ctx, s->history);
+    lm_free(s->ctx, s->bias_id);
+    lm_free(s->ctx, s->bias);
+    lm_free(s->ctx, s);
 }
 lm_err lm_sampler_accept(lm_sampler *s, int32_t id) {
     if (s->n == s->cap) {
@@ -106,11 +128,19 @@ static int32_t draw(const lm_chain *c, uint64_t seed, uint64_t stream, uint64_t 
 }
 lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int32_t *id) {
     for (int64_t v = 0; v < s->vocab; v++) {
-        if (isnan(logits[v]) || logits[v] == INFINITY) return lm_fail(s->ctx, LM_E_RANGE, "the logit of token %lld is not finite: the weights are damaged or the model diverged", (long long)v);
+        if (isnan(logits[v]) || logits[v] == INFINITY)
+            return lm_fail(s->ctx, LM_E_RANGE, "the logit of token %lld is not finite: the weights are damaged or the model diverged",
+                           (long long)v);
         s->cand[v] = (lm_cand){ (int32_t)v, logits[v] };
     }
     int64_t window = s->o.penalty_window && s->o.penalty_window < s->n ? s->o.penalty_window : s->n;
-    lm_chain c = { .o = &s->o, .vocab = s->vocab, .c = s->cand, .n = s->vocab, .history = s->history + (s->n - window), .n_history = window, .count = s->count };
+    lm_chain c = { .o = &s->o,
+                   .vocab = s->vocab,
+                   .c = s->cand,
+                   .n = s->vocab,
+                   .history = s->history + (s->n - window),
+                   .n_history = window,
+                   .count = s->count };
     for (int i = 0; i < s->n_row; i++) s->row[i]->apply(&c);
     if (s->o.temperature == 0) {
         int64_t best = 0;

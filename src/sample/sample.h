@@ -1,8 +1,9 @@
 /* sample.h — from logits to a token: a chain of samplers, one file each, applied in the order of their rows.
  *
- * The order is Hugging Face's: penalties and bias on the raw logits, then temperature, then the truncations (top-k, top-p, min-p), then one draw. Candidates are (id, logit)
- * pairs; truncations shorten the list. Temperature 0 means the largest logit, ties to the lowest id, after penalties and bias. The draw is a counter-based random number of
- * (seed, stream, position), so a run repeats whatever else the machine does. The reported log-probability is the model's own (raw logits), not the truncated one.
+ * The order is Hugging Face's: penalties and bias on the raw logits, then temperature, then the truncations (top-k, top-p, min-p), then
+ * one draw. Candidates are (id, logit) pairs; truncations shorten the list. Temperature 0 means the largest logit, ties to the lowest id,
+ * after penalties and bias. The draw is a counter-based random number of (seed, stream, position), so a run repeats whatever else the
+ * machine does. The reported log-probability is the model's own (raw logits), not the truncated one.
  *
  * Lifetime: a sampler belongs to one timeline.  Threads: one at a time.
  * Errors:   options out of range name the option; non-finite logits are LM_E_RANGE. */

@@ -20,4 +20,6 @@ static void apply(lm_chain *c) {
         if (n == c->n) return;
     }
 }
-const lm_sampler_row lm_sampler_top_p = { .name = "top_p", .math = "keep the fewest whose probabilities sum to >= p", .order = 50, .on = on, .apply = apply };
+const lm_sampler_row lm_sampler_top_p = {
+    .name = "top_p", .math = "keep the fewest whose probabilities sum to >= p", .order = 50, .on = on, .apply = apply
+};

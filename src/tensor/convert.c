@@ -4,7 +4,11 @@
 
 float lm_f16_to_f32(uint16_t h) { return lm_f16_in(h); }
 uint16_t lm_f32_to_f16(float f) { return lm_f16_out(f); }
-float lm_f8_to_f32(uint8_t b, lm_dtype kind) { float f; lm_tensor_loops_portable.to_f32[kind == LM_F8_E5M2 ? LM_F8_E5M2 : LM_F8_E4M3](&f, &b, 1); return f; }
+float lm_f8_to_f32(uint8_t b, lm_dtype kind) {
+    float f;
+    lm_tensor_loops_portable.to_f32[kind == LM_F8_E5M2 ? LM_F8_E5M2 : LM_F8_E4M3](&f, &b, 1);
+    return f;
+}
 
 void lm_convert(void *dst, lm_dtype dd, const void *src, lm_dtype sd, int64_t n) {
     if (n <= 0 || !lm_dtype_is_float(dd) || !lm_dtype_is_float(sd)) return;

@@ -84,7 +84,8 @@ static int32_t longest(const lm_tok_trie *x, const uint8_t *p, size_t i, size_t 
     return best;
 }
 
-lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *x, lm_ctx *ctx, const uint8_t *p, size_t n, bool special, lm_tok_hit **h, int64_t *n_hit, int64_t *cap) {
+lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *x, lm_ctx *ctx, const uint8_t *p, size_t n, bool special, lm_tok_hit **h,
+                        int64_t *n_hit, int64_t *cap) {
     size_t done = 0, i = 0;
     int k;
     lm_err err = LM_OK;

@@ -44,8 +44,8 @@ void lm_tok_free(lm_tok *t) {
     lm_tok_pipeline_free(t);
     trie_free(c, &t->plain);
     trie_free(c, &t->normalized);
-    void *own[] = { t->name, t->tok, t->by_text.slot, t->by_key.slot, t->merge, t->table, t->added, t->json_norm, t->json_pre, t->json_post, t->json_dec,
-                    t->prefix, t->suffix, t->chat };
+    void *own[] = { t->name,      t->tok,      t->by_text.slot, t->by_key.slot, t->merge,  t->table,  t->added,
+                    t->json_norm, t->json_pre, t->json_post,    t->json_dec,    t->prefix, t->suffix, t->chat };
     for (int i = 0; i < LM_COUNT(own); i++) lm_free(c, own[i]);
     lm_str_free(&t->blob);
     lm_free(c, t);

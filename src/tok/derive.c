@@ -79,8 +79,8 @@ static int chars(const lm_tok *t, int32_t id) {
     return k;
 }
 
-/* The order that tokenizer.json will have. A list cannot say "equal, leftmost first"; for SentencePiece longer parts first come nearest (runs of blanks
- * whose tokens all have one score grow from the left either way), and Hugging Face's converter orders them so. */
+/* The order that tokenizer.json will have. A list cannot say "equal, leftmost first"; for SentencePiece longer parts first come nearest
+ * (runs of blanks whose tokens all have one score grow from the left either way), and Hugging Face's converter orders them so. */
 static int by_rank(const void *a, const void *b, void *ud) {
     const lm_tok_merge *x = a, *y = b;
     const lm_tok *t = ud;

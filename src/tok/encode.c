@@ -72,7 +72,8 @@ static lm_err words(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8
 }
 
 /* Text between added tokens of the plain kind. */
-static lm_err stretch(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, size_t readable, lm_tok_place at, unsigned flags, lm_tok_buf *out) {
+static lm_err stretch(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, size_t readable, lm_tok_place at,
+                      unsigned flags, lm_tok_buf *out) {
     if (t->n_norm) {
         LM_TRY(lm_norm_run(t, s, ctx, p, n, at != LM_AT_REST, &s->text[0]));
         p = (const uint8_t *)s->text[0].p;
@@ -93,7 +94,8 @@ static lm_err stretch(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uin
     return LM_OK;
 }
 
-static lm_err good_text(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_place at, unsigned flags, lm_tok_buf *out) {
+static lm_err good_text(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_place at, unsigned flags,
+                        lm_tok_buf *out) {
     if (!t->plain.n) return stretch(t, s, ctx, p, n, n, at, flags, out);
     s->n_hit[0] = 0;
     LM_TRY(lm_tok_added_cut(t, &t->plain, ctx, p, n, flags & LM_TOK_SPECIAL, &s->hit[0], &s->n_hit[0], &s->cap_hit[0]));
@@ -134,7 +136,9 @@ static lm_err encode(const lm_tok *t, lm_tok_scratch *s, const uint8_t *p, size_
 }
 
 static lm_err check_flags(lm_ctx *ctx, unsigned flags) {
-    return flags & ~(unsigned)(LM_TOK_ADD | LM_TOK_SPECIAL | LM_TOK_RAW) ? lm_fail(ctx, LM_E_CONFIG, "unknown flags 0x%x for a tokenizer", flags) : LM_OK;
+    return flags & ~(unsigned)(LM_TOK_ADD | LM_TOK_SPECIAL | LM_TOK_RAW)
+               ? lm_fail(ctx, LM_E_CONFIG, "unknown flags 0x%x for a tokenizer", flags)
+               : LM_OK;
 }
 
 lm_err lm_tok_encode(const lm_tok *t, const char *text, size_t n, unsigned flags, lm_tok_buf *out) {

@@ -10,7 +10,8 @@ static lm_err piece_of(lm_tok *t, int32_t id) {
     o->piece = o->text;
     o->piece_n = o->text_n;
     if (o->type == LM_TOK_NONE || o->type == LM_TOK_CONTROL || o->type == LM_TOK_UNKNOWN) return LM_OK;
-    if (o->added && (t->byte_level || !(t->added[o->added - 1].flags & LM_ADDED_EXACT))) return LM_OK;      /* an added token stands for its own text */
+    /* an added token stands for its own text */
+    if (o->added && (t->byte_level || !(t->added[o->added - 1].flags & LM_ADDED_EXACT))) return LM_OK;
     if (o->type == LM_TOK_BYTE) {
         char b = (char)lm_tok_byte_token(s, n);
         o->piece = (uint32_t)t->blob.n;
@@ -87,7 +88,8 @@ static bool meta_separates(const lm_tok *t) {
 static lm_err hash_all(lm_tok *t) {
     lm_hasher *h = lm_hasher_new();
     if (!h) return lm_fail(t->ctx, LM_E_NOMEM, "out of memory: hashing a tokenizer");
-    uint32_t head[] = { 1, (uint32_t)t->n_vocab, t->byte_level, t->byte_fallback, t->ignore_merges, t->fuse_unk, (uint32_t)t->unk, (uint32_t)t->n_prefix, (uint32_t)t->n_suffix };
+    uint32_t head[] = { 1,           (uint32_t)t->n_vocab, t->byte_level,         t->byte_fallback,     t->ignore_merges,
+                        t->fuse_unk, (uint32_t)t->unk,     (uint32_t)t->n_prefix, (uint32_t)t->n_suffix };
     lm_hasher_add(h, head, sizeof head);
     for (int32_t id = 0; id < t->n_vocab; id++) {
         const lm_tok_one *o = &t->tok[id];

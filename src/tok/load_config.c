@@ -13,7 +13,8 @@ static void clamp_integers(char *s, size_t n) {
         }
         size_t k = i;
         bool whole = true;
-        for (; k < n && ((s[k] >= '0' && s[k] <= '9') || s[k] == '.' || (s[k] | 32) == 'e' || s[k] == '+' || s[k] == '-'); k++) whole &= s[k] >= '0' && s[k] <= '9';
+        for (; k < n && ((s[k] >= '0' && s[k] <= '9') || s[k] == '.' || (s[k] | 32) == 'e' || s[k] == '+' || s[k] == '-'); k++)
+            whole &= s[k] >= '0' && s[k] <= '9';
         if (k - i > 18 && whole) {
             memset(s + i, '9', 18);
             memset(s + i + 18, ' ', k - i - 18);

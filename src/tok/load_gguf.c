@@ -26,7 +26,10 @@ typedef struct { const char *names; const char *patterns[6]; unsigned flags; } p
 #define REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static const pre_row rows[] = {
-    { "gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de jina-v1-en jina-v2-code roberta-bpe jais trillion mellum modern-bert gigachat a.x-4.0 exaone4 granite-docling", { KNOWN("gpt2") }, 0 },
+    { "gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de jina-v1-en jina-v2-code roberta-bpe jais trillion mellum modern-bert gigachat "
+      "a.x-4.0 exaone4 granite-docling",
+      { KNOWN("gpt2") },
+      0 },
     { "olmo mpt", { KNOWN("gpt2") }, NFC },
     { "starcoder refact smollm codeshell exaone minerva-7b mellum2", { "\\p{N}", KNOWN("gpt2") }, 0 },
     { "command-r", { "\\p{N}", KNOWN("gpt2") }, NFC },
@@ -36,14 +39,23 @@ static const pre_row rows[] = {
     { "stablelm2 hunyuan solar-open grok-2", { KNOWN("qwen2") }, 0 },
     { "qwen35", { CONTR "|" ANY "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+" }, NFC },
     { "gpt-4o llama4 kanana2 minimax-m2", { KNOWN("o200k") }, 0 },
-    { "tekken", { ANY UPS "*" LOWS "+|" ANY UPS "+" LOWS "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+" }, WHOLE | BOS },
-    { "deepseek-llm", { "[\\r\\n]", "\\s?[" CASED "]+", "\\s?[!-/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3000-\\u3002]+", "\\s+$", HAN_AND_HANGUL, "\\p{N}+" }, 0 },
+    { "tekken",
+      { ANY UPS "*" LOWS "+|" ANY UPS "+" LOWS "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+" },
+      WHOLE | BOS },
+    { "deepseek-llm",
+      { "[\\r\\n]", "\\s?[" CASED "]+", "\\s?[!-/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3000-\\u3002]+", "\\s+$",
+        HAN_AND_HANGUL, "\\p{N}+" },
+      0 },
     { "deepseek-coder", { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", HAN_AND_HANGUL, "\\p{N}" }, 0 },
-    { "deepseek-v3 hunyuan-dense joyai-llm", { "\\p{N}{1,3}", "[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+", DEEPSEEK3 }, 0 },
+    { "deepseek-v3 hunyuan-dense joyai-llm",
+      { "\\p{N}{1,3}", "[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-\xe3\x83\xbf]+", DEEPSEEK3 },
+      0 },
     { "falcon", { "[\\p{P}\\$\\+<=>\\^~\\|`]+", KNOWN("gpt2"), "[0-9][0-9][0-9]" }, 0 },
     { "poro-chat bloom gpt3-finnish", { BLOOM }, 0 },
     { "viking", { BLOOM, "\\p{N}" }, 0 },
-    { "bailingmoe bailingmoe2 llada-moe", { "'(?i:[sdmt]|ll|ve|re)|" ANY "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+" }, 0 },
+    { "bailingmoe bailingmoe2 llada-moe",
+      { "'(?i:[sdmt]|ll|ve|re)|" ANY "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+" },
+      0 },
     { "seed-coder", { CONTR "|" ANY "\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+" }, 0 },
     { "minicpm5", { "\\p{N}{1,3}", CONTR "|" ANY "\\p{L}+|\\p{N}+" REST }, WHOLE },
     { "default", { "[\\p{P}\\$\\+<=>\\^~\\|]+", KNOWN("gpt2"), "\\p{N}+", "[0-9][0-9][0-9]" }, 0 },
@@ -193,7 +205,10 @@ static lm_err load_bpe(lm_tok *t, lm_gguf *g) {
     const char *pre;
     LM_TRY(lm_gguf_str(g, "tokenizer.ggml.pre", false, NULL, &pre, NULL));
     if (!pre)
-        return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: tokenizer.ggml.pre is missing, so how words are split is not known; convert the model again with a newer converter", t->name);
+        return lm_fail(
+            t->ctx, LM_E_UNSUPPORTED,
+            "%s: tokenizer.ggml.pre is missing, so how words are split is not known; convert the model again with a newer converter",
+            t->name);
     const pre_row *r = row_of(pre);
     if (!r) return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: pre-tokenizer \"%.60s\" is not known", t->name, pre);
     LM_TRY(tokens(t, g));
@@ -212,7 +227,9 @@ lm_err lm_tok_open_gguf(lm_ctx *ctx, const char *name, struct lm_gguf *g, const 
     LM_TRY(lm_gguf_str(g, "tokenizer.ggml.model", true, NULL, &model, NULL));
     bool spm = !strcmp(model, "llama");
     if (!spm && strcmp(model, "gpt2"))
-        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: tokenizer model \"%.40s\" is not supported; \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE) are", name, model);
+        return lm_fail(ctx, LM_E_UNSUPPORTED,
+                       "%s: tokenizer model \"%.40s\" is not supported; \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE) are",
+                       name, model);
     lm_tok *t;
     LM_TRY(lm_tok_new(ctx, name, &t));
     lm_err err = spm ? load_spm(t, g) : load_bpe(t, g);

@@ -29,7 +29,9 @@ static lm_err vocab(lm_tok *t, const lm_jv *model, const char *unk) {
         int64_t id = json_is_integer(val) ? (int64_t)json_integer_value(val) : -1;
         if (id < 0 || id > 4 * (int64_t)count + 65536)
             return lm_json_fail(&v, LM_E_FORMAT, "token \"%.60s\": wanted an id from 0 to %lld", key, 4 * (long long)count + 65536);
-        lm_tok_type type = unk && !strcmp(key, unk) ? LM_TOK_UNKNOWN : t->byte_fallback && lm_tok_byte_token(key, n) >= 0 ? LM_TOK_BYTE : LM_TOK_NORMAL;
+        lm_tok_type type = unk && !strcmp(key, unk)                             ? LM_TOK_UNKNOWN
+                           : t->byte_fallback && lm_tok_byte_token(key, n) >= 0 ? LM_TOK_BYTE
+                                                                                : LM_TOK_NORMAL;
         LM_TRY(lm_tok_put(t, id, key, n, type, true));
     }
     return LM_OK;
@@ -108,7 +110,11 @@ lm_err lm_tok_load_json(lm_tok *t, json_t *root_v, const char *name) {
     lm_jv root = lm_json_root(t->ctx, name, root_v), model;
     LM_TRY(lm_json_obj(&root, "model", LM_JSON_NEED, &model));
     const char *type, *s, *unk;
-    LM_TRY(lm_json_str(&model, "type", LM_JSON_OPT, json_object_get(model.v, "merges") ? "BPE" : json_object_get(model.v, "unk_id") ? "Unigram" : "?", &type, NULL));
+    LM_TRY(lm_json_str(&model, "type", LM_JSON_OPT,
+                       json_object_get(model.v, "merges")   ? "BPE"
+                       : json_object_get(model.v, "unk_id") ? "Unigram"
+                                                            : "?",
+                       &type, NULL));
     if (!strcmp(type, "Unigram"))
         return lm_json_fail(&model, LM_E_UNSUPPORTED, "Unigram (SentencePiece's other algorithm: T5, XLM-R, ALBERT…) is not supported; BPE is");
     if (strcmp(type, "BPE")) return lm_json_fail(&model, LM_E_UNSUPPORTED, "tokenizer model \"%s\" is not supported; BPE is", type);

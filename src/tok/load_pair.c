@@ -63,14 +63,22 @@ static lm_err merges(lm_tok *t, const char *path, const char *p, size_t n) {
 }
 
 static lm_err kind_of(lm_tok *t, const lm_jv *config, const char *given, const char **kind) {
-    static const struct { const char *class, *kind; } known[] = { { "", "gpt2" }, { "GPT2Tokenizer", "gpt2" }, { "GPT2TokenizerFast", "gpt2" }, { "CodeGenTokenizer", "gpt2" },
-        { "CodeGenTokenizerFast", "gpt2" }, { "Qwen2Tokenizer", "qwen2" }, { "Qwen2TokenizerFast", "qwen2" } };
+    static const struct {
+        const char *class, *kind;
+    } known[] = { { "", "gpt2" },
+                  { "GPT2Tokenizer", "gpt2" },
+                  { "GPT2TokenizerFast", "gpt2" },
+                  { "CodeGenTokenizer", "gpt2" },
+                  { "CodeGenTokenizerFast", "gpt2" },
+                  { "Qwen2Tokenizer", "qwen2" },
+                  { "Qwen2TokenizerFast", "qwen2" } };
     if (given) { *kind = given; return LM_OK; }
     const char *class = "";
     if (config->v) LM_TRY(lm_json_str(config, "tokenizer_class", LM_JSON_OPT, "", &class, NULL));
     for (int i = 0; i < LM_COUNT(known); i++)
         if (!strcmp(class, known[i].class)) { *kind = known[i].kind; return LM_OK; }
-    return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: how tokenizer class \"%.60s\" splits words is not known; name the kind (gpt2, qwen2, llama3…)", t->name, class);
+    return lm_fail(t->ctx, LM_E_UNSUPPORTED,
+                   "%s: how tokenizer class \"%.60s\" splits words is not known; name the kind (gpt2, qwen2, llama3…)", t->name, class);
 }
 
 lm_err lm_tok_load_pair(lm_tok *t, const char *dir, const lm_tok_opts *opts) {

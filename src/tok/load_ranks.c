@@ -7,25 +7,51 @@
 
 typedef struct { int32_t id; const char *text; } special;
 static const special s_r50k[] = { { 50256, "<|endoftext|>" }, { 0, NULL } };
-static const special s_cl100k[] = { { 100257, "<|endoftext|>" }, { 100258, "<|fim_prefix|>" }, { 100259, "<|fim_middle|>" }, { 100260, "<|fim_suffix|>" }, { 100276, "<|endofprompt|>" }, { 0, NULL } };
+static const special s_cl100k[] = { { 100257, "<|endoftext|>" },  { 100258, "<|fim_prefix|>" },  { 100259, "<|fim_middle|>" },
+                                    { 100260, "<|fim_suffix|>" }, { 100276, "<|endofprompt|>" }, { 0, NULL } };
 static const special s_o200k[] = { { 199999, "<|endoftext|>" }, { 200018, "<|endofprompt|>" }, { 0, NULL } };
 static const special s_qwen2[] = { { 151643, "<|endoftext|>" }, { 151644, "<|im_start|>" }, { 151645, "<|im_end|>" }, { 0, NULL } };
-static const special s_llama3[] = { { 128000, "<|begin_of_text|>" }, { 128001, "<|end_of_text|>" }, { 128004, "<|finetune_right_pad_id|>" }, { 128006, "<|start_header_id|>" },
-    { 128007, "<|end_header_id|>" }, { 128008, "<|eom_id|>" }, { 128009, "<|eot_id|>" }, { 128010, "<|python_tag|>" }, { 0, NULL } };
+static const special s_llama3[] = {
+    { 128000, "<|begin_of_text|>" },   { 128001, "<|end_of_text|>" },   { 128004, "<|finetune_right_pad_id|>" },
+    { 128006, "<|start_header_id|>" }, { 128007, "<|end_header_id|>" }, { 128008, "<|eom_id|>" },
+    { 128009, "<|eot_id|>" },          { 128010, "<|python_tag|>" },    { 0, NULL }
+};
 
-/* reserved: ids up to here without a name become <|reserved_special_token_N|>, counted from 0. eos: those that end a text or a turn, first the text. */
-static const struct { const char *kind, *in_name, *split; int32_t n_ranks; const special *specials; int32_t reserved; bool nfc; const char *bos; const char *eos[4]; } sets[] = {
+/* reserved: ids up to here without a name become <|reserved_special_token_N|>, counted from 0. eos: those that end a text or a turn, first
+ * the text. */
+static const struct {
+    const char *kind, *in_name, *split;
+    int32_t n_ranks;
+    const special *specials;
+    int32_t reserved;
+    bool nfc;
+    const char *bos;
+    const char *eos[4];
+} sets[] = {
     { "r50k", "r50k", "gpt2", 50256, s_r50k, 0, false, NULL, { "<|endoftext|>" } },
     { "p50k", "p50k", "gpt2", 50280, s_r50k, 0, false, NULL, { "<|endoftext|>" } },
     { "cl100k", "cl100k", "cl100k", 100256, s_cl100k, 0, false, NULL, { "<|endoftext|>" } },
     { "o200k", "o200k", "o200k", 199998, s_o200k, 0, false, NULL, { "<|endoftext|>" } },
-    { "llama3", "llama3", "llama3", 128000, s_llama3, 128255, false, "<|begin_of_text|>", { "<|end_of_text|>", "<|eom_id|>", "<|eot_id|>" } },
+    { "llama3",
+      "llama3",
+      "llama3",
+      128000,
+      s_llama3,
+      128255,
+      false,
+      "<|begin_of_text|>",
+      { "<|end_of_text|>", "<|eom_id|>", "<|eot_id|>" } },
     { "qwen2", "qwen", "qwen2", 151643, s_qwen2, 0, true, NULL, { "<|endoftext|>", "<|im_end|>" } },
     { "gpt2", "gpt2", "gpt2", 50256, s_r50k, 0, false, NULL, { "<|endoftext|>" } },
 };
 
 static int digit64(uint8_t c) {
-    return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
+    return c >= 'A' && c <= 'Z'   ? c - 'A'
+           : c >= 'a' && c <= 'z' ? c - 'a' + 26
+           : c >= '0' && c <= '9' ? c - '0' + 52
+           : c == '+'             ? 62
+           : c == '/'             ? 63
+                                  : -1;
 }
 
 /* Strict base64 with padding; -1 if malformed, else the number of bytes. out has room for 3 * n / 4. */
@@ -83,7 +109,9 @@ static lm_err which_set(lm_tok *t, const char *name, const char *kind, int32_t n
             if (pass == 0 && i == LM_COUNT(sets) - 1)
                 return lm_fail(t->ctx, LM_E_CONFIG, "%s: unknown kind \"%.40s\"; wanted r50k, p50k, cl100k, o200k, llama3 or qwen2", name, kind);
         }
-    return lm_fail(t->ctx, LM_E_CONFIG, "%s: %d tiktoken ranks of an unknown encoding; name its kind: r50k, p50k, cl100k, o200k, llama3 or qwen2", name, n_ranks);
+    return lm_fail(t->ctx, LM_E_CONFIG,
+                   "%s: %d tiktoken ranks of an unknown encoding; name its kind: r50k, p50k, cl100k, o200k, llama3 or qwen2", name,
+                   n_ranks);
 }
 
 static lm_err add_specials(lm_tok *t, int set) {

@@ -9,12 +9,16 @@
 lm_err lm_tok_meta_pipeline(lm_tok *t, bool prefix, bool collapse) {
     lm_str s = { .ctx = t->ctx };
     lm_str_puts(&s, "{\"type\":\"Sequence\",\"normalizers\":[");
-    if (collapse) lm_str_puts(&s, "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\A +| +\\\\z\"},\"content\":\"\"},{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\" \"},");
+    if (collapse)
+        lm_str_puts(&s, "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\A +| "
+                        "+\\\\z\"},\"content\":\"\"},{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\" \"},");
     if (prefix) lm_str_puts(&s, "{\"type\":\"Prepend\",\"prepend\":\"" META "\"},");
     lm_str_puts(&s, "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"" META "\"}]}");
-    const char *dec = prefix ? "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"" META "\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
+    const char *dec = prefix ? "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"" META
+                               "\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
                                "{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"
-                             : "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"" META "\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
+                             : "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"" META
+                               "\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
                                "{\"type\":\"Fuse\"}]}";
     char *post = NULL;
     lm_err err = lm_str_err(&s);
@@ -29,11 +33,13 @@ lm_err lm_tok_byte_pipeline(lm_tok *t, const lm_split_row *row, bool nfc, const 
     static const char bytes_dec[] = "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,\"use_regex\":false}";
     const char *norm = nfc ? "{\"type\":\"NFC\"}" : NULL;
     if (!strcmp(row->name, "gpt2"))
-        return lm_tok_set_pipeline(t, norm, "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,\"use_regex\":true}", post, bytes_dec);
+        return lm_tok_set_pipeline(t, norm, "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,\"use_regex\":true}",
+                                   post, bytes_dec);
     lm_str s = { .ctx = t->ctx };
     lm_str_puts(&s, "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":");
     lm_str_json(&s, row->pattern, strlen(row->pattern));
-    lm_str_puts(&s, "},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,\"use_regex\":false}]}");
+    lm_str_puts(&s, "},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":"
+                    "false,\"use_regex\":false}]}");
     lm_err err = lm_str_err(&s);
     if (!err) err = lm_tok_set_pipeline(t, norm, s.p, post, bytes_dec);
     lm_str_free(&s);
@@ -95,11 +101,14 @@ lm_err lm_tok_load_spm(lm_tok *t, const char *name, const uint8_t *p, size_t n) 
     LM_TRY(lm_spm_parse(&m, t->ctx, name, p, n));
     lm_err err = LM_OK;
     static const char *const kinds[] = { "?", "Unigram", "BPE", "word", "character" };
-    if (m->model_type != LM_SPM_BPE) err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: a SentencePiece model of type %s; only BPE is supported",
-        name, kinds[m->model_type <= 4 ? m->model_type : 0]);
-    else if (m->charsmap_n) err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: the model normalizes by a table (%.40s), which is not supported; only identity is",
-        name, m->norm_name ? m->norm_name : "unnamed");
-    else if (m->whitespace_as_suffix || !m->escape_whitespaces) err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: only models with escaped white space in front of words are supported", name);
+    if (m->model_type != LM_SPM_BPE)
+        err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: a SentencePiece model of type %s; only BPE is supported", name,
+                      kinds[m->model_type <= 4 ? m->model_type : 0]);
+    else if (m->charsmap_n)
+        err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: the model normalizes by a table (%.40s), which is not supported; only identity is",
+                      name, m->norm_name ? m->norm_name : "unnamed");
+    else if (m->whitespace_as_suffix || !m->escape_whitespaces)
+        err = lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s: only models with escaped white space in front of words are supported", name);
     if (!err) err = fill(t, m);
     lm_spm_free(m);
     return err;

@@ -52,7 +52,9 @@ static lm_err fill(lm_tok *t, const char *name, const uint8_t *p, size_t n, cons
     case IS_SPM: err = lm_tok_load_spm(t, name, p, n); break;
     case IS_L2C: err = lm_tok_load_llama2c(t, name, p, n); break;
     default:
-        return lm_fail(t->ctx, LM_E_FORMAT, "%s: not a tokenizer file: neither JSON, GGUF, tiktoken ranks, a SentencePiece model nor llama2.c's tokenizer.bin", name);
+        return lm_fail(t->ctx, LM_E_FORMAT,
+                       "%s: not a tokenizer file: neither JSON, GGUF, tiktoken ranks, a SentencePiece model nor llama2.c's tokenizer.bin",
+                       name);
     }
     return !err && dir ? lm_tok_load_config(t, dir) : err;
 }
@@ -118,5 +120,6 @@ lm_err lm_tok_open(lm_ctx *ctx, const char *path, const lm_tok_opts *opts, lm_to
         lm_free(ctx, p);
         if (there) return err;
     }
-    return lm_fail(ctx, LM_E_NOTFOUND, "%s: no tokenizer: looked for tokenizer.json, vocab.json, tokenizer.model, qwen.tiktoken and tokenizer.bin", path);
+    return lm_fail(ctx, LM_E_NOTFOUND,
+                   "%s: no tokenizer: looked for tokenizer.json, vocab.json, tokenizer.model, qwen.tiktoken and tokenizer.bin", path);
 }

@@ -160,7 +160,8 @@ static lm_err cut_all(const lm_tok_pre *m, lm_tok_scratch *s, lm_ctx *ctx, const
     return LM_OK;
 }
 
-lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_place at, const uint8_t **base, size_t *base_n, int *which) {
+lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_place at, const uint8_t **base,
+                  size_t *base_n, int *which) {
     lm_str *spare[2] = { &s->text[1], &s->raw };
     int cur = 0, buf = 0;
     lm_err err = LM_OK;

@@ -30,8 +30,8 @@ lm_err lm_regex_new(lm_ctx *ctx, const char *pattern, size_t n, lm_regex **out) 
     if (!re->code) {
         char why[128];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        err = lm_fail(ctx, code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED ? LM_E_NOMEM : LM_E_FORMAT, "regular expression \"%.*s\": %s",
-                      (int)lm_min64((int64_t)n, 200), pattern, why);
+        err = lm_fail(ctx, code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED ? LM_E_NOMEM : LM_E_FORMAT,
+                      "regular expression \"%.*s\": %s", (int)lm_min64((int64_t)n, 200), pattern, why);
         goto done;
     }
     (void)pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);       /* where it fails, the interpreter gives the same matches */
@@ -76,14 +76,16 @@ void lm_regex_state_free(lm_regex_state *st) {
     lm_free(st->ctx, st);
 }
 
-lm_err lm_regex_next(const lm_regex *re, lm_regex_state *st, lm_ctx *ctx, const uint8_t *text, size_t n, size_t *from, size_t *s, size_t *e, bool *found) {
+lm_err lm_regex_next(const lm_regex *re, lm_regex_state *st, lm_ctx *ctx, const uint8_t *text, size_t n, size_t *from, size_t *s, size_t *e,
+                     bool *found) {
     if (*from > n) { *found = false; return LM_OK; }
     int rc = pcre2_match(re->code, text, n, *from, PCRE2_NO_UTF_CHECK, st->data, st->match);
     if (rc == PCRE2_ERROR_NOMATCH) { *found = false; return LM_OK; }
     if (rc < 0) {
         char why[128];
         pcre2_get_error_message(rc, (PCRE2_UCHAR *)why, sizeof why);
-        return lm_fail(ctx, rc == PCRE2_ERROR_NOMEMORY ? LM_E_NOMEM : LM_E_DATA, "the tokenizer's regular expression gave up on this text at byte %zu: %s", *from, why);
+        return lm_fail(ctx, rc == PCRE2_ERROR_NOMEMORY ? LM_E_NOMEM : LM_E_DATA,
+                       "the tokenizer's regular expression gave up on this text at byte %zu: %s", *from, why);
     }
     const PCRE2_SIZE *o = pcre2_get_ovector_pointer(st->data);
     *s = o[0];

@@ -19,7 +19,8 @@ lm_err lm_regex_state_new(lm_ctx *ctx, lm_regex_state **out);
 void lm_regex_state_free(lm_regex_state *st);
 /* The first match at or after *from: *s < *e or empty. On a match *from moves behind it (and past one more character if it was empty). *found
  * false: no more. text must be well-formed UTF-8. Errors go to ctx. */
-lm_err lm_regex_next(const lm_regex *re, lm_regex_state *st, lm_ctx *ctx, const uint8_t *text, size_t n, size_t *from, size_t *s, size_t *e, bool *found);
+lm_err lm_regex_next(const lm_regex *re, lm_regex_state *st, lm_ctx *ctx, const uint8_t *text, size_t n, size_t *from, size_t *s, size_t *e,
+                     bool *found);
 /* The translation alone (tests look at it). */
 lm_err lm_regex_translate(lm_ctx *ctx, const char *pattern, size_t n, lm_str *out);
 #endif

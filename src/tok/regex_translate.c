@@ -16,7 +16,8 @@
 #include <string.h>
 
 enum { MAX_PATTERN = 16 << 10, MAX_DEPTH = 64 };
-typedef struct { lm_ctx *ctx; const char *all, *p, *end; bool caseless; char last; } tr;      /* last: the literal ASCII letter before, in lower case */
+/* last: the literal ASCII letter before, in lower case */
+typedef struct { lm_ctx *ctx; const char *all, *p, *end; bool caseless; char last; } tr;
 
 #define SPACES "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 /* Oniguruma counts the Latin-1 superscripts and fractions as \w where it stands alone, but not in a class. */
@@ -44,10 +45,22 @@ static void word_items(lm_str *out, bool alone) {
 
 /* The categories a property name stands for; 0 = not a category (a script: PCRE2 knows or refuses it). */
 static unsigned category_set(const char *s, size_t n) {
-    static const struct { const char *longer; const char *shorter; } alias[] = {
-        { "Letter", "L" }, { "Mark", "M" }, { "Number", "N" }, { "Punctuation", "P" }, { "Symbol", "S" }, { "Separator", "Z" }, { "Other", "C" },
-        { "Uppercase_Letter", "Lu" }, { "Lowercase_Letter", "Ll" }, { "Titlecase_Letter", "Lt" }, { "Modifier_Letter", "Lm" }, { "Other_Letter", "Lo" },
-        { "Decimal_Number", "Nd" }, { "Letter_Number", "Nl" }, { "Other_Number", "No" } };
+    static const struct { const char *longer; const char *shorter;
+    } alias[] = { { "Letter", "L" },
+                  { "Mark", "M" },
+                  { "Number", "N" },
+                  { "Punctuation", "P" },
+                  { "Symbol", "S" },
+                  { "Separator", "Z" },
+                  { "Other", "C" },
+                  { "Uppercase_Letter", "Lu" },
+                  { "Lowercase_Letter", "Ll" },
+                  { "Titlecase_Letter", "Lt" },
+                  { "Modifier_Letter", "Lm" },
+                  { "Other_Letter", "Lo" },
+                  { "Decimal_Number", "Nd" },
+                  { "Letter_Number", "Nl" },
+                  { "Other_Number", "No" } };
     for (int i = 0; i < LM_COUNT(alias); i++)
         if (strlen(alias[i].longer) == n && !memcmp(alias[i].longer, s, n)) { s = alias[i].shorter; n = strlen(s); break; }
     unsigned set = 0;

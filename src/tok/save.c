@@ -33,7 +33,10 @@ static lm_err added(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
     for (int32_t i = 0; i < t->n_added && !err; i++) {
         uint32_t f = t->added[t->tok[id[i]].added - 1].flags;
         if (f & LM_ADDED_EXACT) {
-            err = lm_fail(ctx, LM_E_UNSUPPORTED, "%s: token %d is a user-defined piece that is looked for after normalization, which tokenizer.json cannot express", t->name, id[i]);
+            err =
+                lm_fail(ctx, LM_E_UNSUPPORTED,
+                        "%s: token %d is a user-defined piece that is looked for after normalization, which tokenizer.json cannot express",
+                        t->name, id[i]);
             break;
         }
         lm_str_printf(s, "%s\n    {\"id\": %d, \"content\": ", i ? "," : "", id[i]);
@@ -53,7 +56,9 @@ lm_err lm_tok_to_json(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
     lm_str_puts(s, "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ");
     if (t->unk >= 0) LM_TRY(text_json(ctx, t, t->unk, s));
     else lm_str_puts(s, "null");
-    lm_str_printf(s, ",\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n    \"fuse_unk\": %s,\n    \"byte_fallback\": %s,\n    \"ignore_merges\": %s,\n    \"vocab\": {",
+    lm_str_printf(s,
+                  ",\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n    \"fuse_unk\": %s,\n    "
+                  "\"byte_fallback\": %s,\n    \"ignore_merges\": %s,\n    \"vocab\": {",
                   yes(t->fuse_unk), yes(t->byte_fallback), yes(t->ignore_merges));
     const char *sep = "";
     bool all = !added_follow(t);
@@ -69,7 +74,8 @@ lm_err lm_tok_to_json(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
     for (size_t i = 0; i < t->n_merge; i++) {
         const lm_tok_merge *m = &t->merge[i];
         if (m->left >= t->n_vocab || m->right >= t->n_vocab)
-            return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: token %d is made of characters that are no tokens, which tokenizer.json cannot express", t->name, m->id);
+            return lm_fail(ctx, LM_E_UNSUPPORTED,
+                           "%s: token %d is made of characters that are no tokens, which tokenizer.json cannot express", t->name, m->id);
         lm_str_puts(s, i ? ",\n      [" : "\n      [");
         LM_TRY(text_json(ctx, t, m->left, s));
         lm_str_puts(s, ", ");
@@ -81,7 +87,10 @@ lm_err lm_tok_to_json(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
 }
 
 static lm_err config(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
-    const struct { const char *key; int32_t id; } ends[] = { { "bos_token", t->bos }, { "eos_token", t->n_eos ? t->eos[0] : -1 }, { "pad_token", t->pad }, { "unk_token", t->unk } };
+    const struct {
+        const char *key;
+        int32_t id;
+    } ends[] = { { "bos_token", t->bos }, { "eos_token", t->n_eos ? t->eos[0] : -1 }, { "pad_token", t->pad }, { "unk_token", t->unk } };
     lm_str_printf(s, "{\n  \"tokenizer_class\": \"PreTrainedTokenizerFast\",\n  \"clean_up_tokenization_spaces\": false,\n  \"add_bos_token\": %s",
         yes(lm_tok_adds_bos(t)));
     for (int i = 0; i < LM_COUNT(ends); i++) {

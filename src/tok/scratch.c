@@ -1,9 +1,14 @@
 /* scratch.c — the work space of one encoding thread: word caches, symbol and heap arrays, text buffers.
  *
- * The tokenizer keeps a list of idle ones, so a caller names none: encode takes one, or makes it, and puts it back. Small at first; about 3 MiB each when full. */
+ * The tokenizer keeps a list of idle ones, so a caller names none: encode takes one, or makes it, and puts it back. Small at first; about
+ * 3 MiB each when full. */
 #include "tok/tok_int.h"
 
-enum { KEEP_BYTES = 4 << 20 /* buffers larger than this are not kept for the next text */, FIRST_SETS = LM_WORD_SETS / 64, FIRST_SLOTS = LM_LONG_SLOTS / 64 };
+enum {
+    KEEP_BYTES = 4 << 20 /* buffers larger than this are not kept for the next text */,
+    FIRST_SETS = LM_WORD_SETS / 64,
+    FIRST_SLOTS = LM_LONG_SLOTS / 64
+};
 
 void lm_tok_scratch_free(lm_tok_scratch *s) {
     if (!s) return;

@@ -140,10 +140,14 @@ const lm_split_row lm_split_rows[] = {
     { "gpt2", "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", split_gpt2 },
     { "llama3", LLAMA3(CONTR_I, "\\p{N}{1,3}"), split_llama3 },
     { "llama3", LLAMA3("(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|'\xc5\xbf)", "\\p{N}{1,3}"), split_llama3 },
-    { "llama3", "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+", split_llama3 },
+    { "llama3",
+      "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+      split_llama3 },
     { "cl100k", LLAMA3(CONTR_I, "\\p{N}{1,3}"), split_llama3 },
     { "qwen2", LLAMA3(CONTR_I, "\\p{N}"), split_qwen2 },
-    { "o200k", PRE UPS "*" LOWS "+" CONTR_I "?|" PRE UPS "+" LOWS "*" CONTR_I "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+    { "o200k",
+      PRE UPS "*" LOWS "+" CONTR_I "?|" PRE UPS "+" LOWS "*" CONTR_I
+              "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
       split_o200k },
     { NULL, NULL, NULL },
 };

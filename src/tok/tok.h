@@ -25,7 +25,8 @@ typedef struct {
     int add_bos, add_eos;    /* with LM_TOK_ADD: 0 = as the file says, 1 = always, -1 = never */
 } lm_tok_opts;
 
-/* path: a folder (tokenizer.json, else vocab.json + merges.txt, else tokenizer.model) or one file; a file is recognized by its content. opts may be NULL. */
+/* path: a folder (tokenizer.json, else vocab.json + merges.txt, else tokenizer.model) or one file; a file is recognized by its content.
+ * opts may be NULL. */
 lm_err lm_tok_open(lm_ctx *ctx, const char *path, const lm_tok_opts *opts, lm_tok **out);
 /* The same from memory; name is for error sentences and file-name rules. Not GGUF. */
 lm_err lm_tok_open_mem(lm_ctx *ctx, const char *name, const void *bytes, size_t n, const lm_tok_opts *opts, lm_tok **out);
@@ -49,7 +50,8 @@ bool lm_tok_is_eos(const lm_tok *tok, int32_t id);
 bool lm_tok_adds_bos(const lm_tok *tok);                         /* does LM_TOK_ADD put BOS first? */
 const char *lm_tok_template(const lm_tok *tok);                  /* the chat template (Jinja) that came with it, or NULL */
 const char *lm_tok_kind(const lm_tok *tok);                      /* "byte-level BPE", "SentencePiece BPE" or "character BPE" */
-lm_hash128_t lm_tok_hash(const lm_tok *tok);                     /* of vocabulary, merges, added tokens and pipeline: two files with one hash give equal ids */
+/* of vocabulary, merges, added tokens and pipeline: two files with one hash give equal ids */
+lm_hash128_t lm_tok_hash(const lm_tok *tok);
 
 /* ---- text to ids ---- */
 enum {
@@ -61,7 +63,8 @@ typedef struct { lm_ctx *ctx; int32_t *id; size_t n, cap; } lm_tok_buf;  /* {.ct
 void lm_tok_buf_free(lm_tok_buf *b);
 lm_err lm_tok_encode(const lm_tok *tok, const char *text, size_t n, unsigned flags, lm_tok_buf *out);   /* appends; on error out is as before */
 typedef struct { const char *p; size_t n; } lm_tok_text;
-/* Every document over the pool of ctx; ids of document i are out->id[start[i]] .. out->id[start[i+1] - 1], the same as one by one. start has n_docs + 1. */
+/* Every document over the pool of ctx; ids of document i are out->id[start[i]] .. out->id[start[i+1] - 1], the same as one by one. start
+ * has n_docs + 1. */
 lm_err lm_tok_encode_many(lm_ctx *ctx, const lm_tok *tok, const lm_tok_text *docs, size_t n_docs, unsigned flags, lm_tok_buf *out, size_t *start);
 
 /* ---- ids to text ---- */

@@ -1,7 +1,7 @@
 /* tok_int.h — the inside of a tokenizer, for tok/ alone.
  *
- * A loader fills tokens, merges, added tokens and the four pipeline parts (as JSON text, whatever the file was); lm_tok_finish() compiles them: indexes,
- * merge table, pipeline steps, pieces. After that nothing changes but the list of idle scratches, which has its own lock.
+ * A loader fills tokens, merges, added tokens and the four pipeline parts (as JSON text, whatever the file was); lm_tok_finish() compiles
+ * them: indexes, merge table, pipeline steps, pieces. After that nothing changes but the list of idle scratches, which has its own lock.
  * Two spellings of a token: text, as the file has it, and piece, the bytes it stands for. A byte-level model merges pieces, a character
  * model merges texts: `key` below is the one that is merged.
  *
@@ -36,10 +36,21 @@ typedef struct { int32_t child, next; int32_t added; uint8_t byte; } lm_tok_node
 typedef struct { lm_tok_node *node; int32_t n, cap; int32_t first[256]; int only; } lm_tok_trie;   /* only: the one first byte, or -1 */
 
 typedef enum { LM_NORM_NFC, LM_NORM_NFD, LM_NORM_NFKC, LM_NORM_NFKD, LM_NORM_PREPEND, LM_NORM_REPLACE, LM_NORM_STRIP, LM_NORM_BYTES } lm_norm_kind;
-typedef struct { lm_norm_kind kind; char *a, *b; size_t a_n, b_n; lm_regex *re; bool left, right; } lm_tok_norm;   /* REPLACE: a (literal) or re by b */
+/* REPLACE: a (literal) or re by b */
+typedef struct { lm_norm_kind kind; char *a, *b; size_t a_n, b_n; lm_regex *re; bool left, right; } lm_tok_norm;
 
 typedef enum { LM_SPLIT_ISOLATED, LM_SPLIT_REMOVED, LM_SPLIT_PREVIOUS, LM_SPLIT_NEXT, LM_SPLIT_CONTIGUOUS } lm_split_how;
-typedef enum { LM_PRE_KNOWN, LM_PRE_REGEX, LM_PRE_STRING, LM_PRE_BYTES, LM_PRE_DIGITS, LM_PRE_PUNCT, LM_PRE_SPACE, LM_PRE_WORDS, LM_PRE_META } lm_pre_kind;
+typedef enum {
+    LM_PRE_KNOWN,
+    LM_PRE_REGEX,
+    LM_PRE_STRING,
+    LM_PRE_BYTES,
+    LM_PRE_DIGITS,
+    LM_PRE_PUNCT,
+    LM_PRE_SPACE,
+    LM_PRE_WORDS,
+    LM_PRE_META
+} lm_pre_kind;
 typedef struct {
     lm_pre_kind kind;
     lm_split_how how;
@@ -92,10 +103,12 @@ lm_err lm_tok_grow(lm_ctx *ctx, void **p, int64_t need, int64_t *cap, size_t siz
 
 /* ---- building (build.c, finish.c, derive.c) ---- */
 lm_err lm_tok_new(lm_ctx *ctx, const char *name, lm_tok **out);
-lm_err lm_tok_put(lm_tok *t, int64_t id, const char *text, size_t n, lm_tok_type type, bool model);   /* LM_E_FORMAT if the id is taken or out of range */
+/* LM_E_FORMAT if the id is taken or out of range */
+lm_err lm_tok_put(lm_tok *t, int64_t id, const char *text, size_t n, lm_tok_type type, bool model);
 lm_err lm_tok_put_added(lm_tok *t, int64_t id, const char *text, size_t n, uint32_t flags);     /* makes the token if the id is free */
 lm_err lm_tok_put_merge(lm_tok *t, int32_t left, int32_t right, int32_t id, uint32_t rank);
-lm_err lm_tok_put_merge_text(lm_tok *t, const char *l, size_t ln, const char *r, size_t rn, uint32_t rank, size_t index);   /* after lm_tok_index_text */
+/* after lm_tok_index_text */
+lm_err lm_tok_put_merge_text(lm_tok *t, const char *l, size_t ln, const char *r, size_t rn, uint32_t rank, size_t index);
 lm_err lm_tok_set_pipeline(lm_tok *t, const char *norm, const char *pre, const char *post, const char *dec);   /* JSON; NULL = "null" */
 lm_err lm_tok_set_chat(lm_tok *t, const char *s, size_t n);
 lm_err lm_tok_add_eos(lm_tok *t, int32_t id);
@@ -103,7 +116,8 @@ lm_err lm_tok_index_text(lm_tok *t);
 lm_err lm_tok_index_key(lm_tok *t);
 int32_t lm_tok_find_text(const lm_tok *t, const void *s, size_t n);
 int32_t lm_tok_find_key(const lm_tok *t, const void *s, size_t n);
-lm_err lm_tok_finish(lm_tok *t, const lm_tok_opts *opts, bool derive);    /* derive: merges from the scores (higher first), or ranks given as scores */
+/* derive: merges from the scores (higher first), or ranks given as scores */
+lm_err lm_tok_finish(lm_tok *t, const lm_tok_opts *opts, bool derive);
 lm_err lm_tok_derive(lm_tok *t);
 lm_err lm_tok_table(lm_tok *t);
 static inline uint64_t lm_pair_hash(uint64_t key) { uint64_t h = key * 0x9e3779b97f4a7c15u; return h ^ h >> 32; }
@@ -126,15 +140,18 @@ void lm_tok_pipeline_free(lm_tok *t);
 lm_err lm_tok_added_build(lm_tok *t);
 typedef struct { size_t s, e; int32_t id; } lm_tok_hit;                   /* id = -1: text between */
 /* Cut s[0..n) at added tokens: appends hits that cover it. */
-lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *trie, lm_ctx *ctx, const uint8_t *s, size_t n, bool special, lm_tok_hit **hit, int64_t *n_hit, int64_t *cap);
+lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *trie, lm_ctx *ctx, const uint8_t *s, size_t n, bool special, lm_tok_hit **hit,
+                        int64_t *n_hit, int64_t *cap);
 
 /* ---- work space of one encoding thread (scratch.c, word.c) ---- */
 enum { LM_WORD_SETS = 1 << 15, LM_LONG_SLOTS = 1 << 12, LM_LONG_BYTES = 72, LM_LONG_IDS = 12 };     /* sizes at most: the caches grow as words come */
-typedef struct { uint64_t lo, hi; int32_t id[3]; uint32_t n; } lm_word_slot;                       /* up to 15 bytes, length in the top byte of hi; n = 0: empty */
+/* up to 15 bytes, length in the top byte of hi; n = 0: empty */
+typedef struct { uint64_t lo, hi; int32_t id[3]; uint32_t n; } lm_word_slot;
 typedef struct { uint64_t hash; uint16_t len, n; int32_t id[LM_LONG_IDS]; uint8_t byte[LM_LONG_BYTES]; } lm_long_slot;
 typedef struct { size_t s, e; } lm_tok_span;
 typedef struct { int32_t id, prev, next; uint32_t at, len; } lm_tok_sym;
-typedef struct { uint32_t rank; int32_t pos, left, right; } lm_tok_cand;  /* heap entry: merge symbols at pos (was `left`) and its next (was `right`) */
+/* heap entry: merge symbols at pos (was `left`) and its next (was `right`) */
+typedef struct { uint32_t rank; int32_t pos, left, right; } lm_tok_cand;
 typedef struct lm_tok_scratch {
     lm_ctx *ctx;
     struct lm_tok_scratch *next;
@@ -157,15 +174,19 @@ lm_err lm_tok_word(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_
 /* Room for `more` ids. */
 lm_err lm_tok_room(lm_tok_buf *b, size_t more);
 
-/* Where a piece of text stands: at the start of the whole, behind an added token, or behind bytes that are no text (then no space is put in front). */
+/* Where a piece of text stands: at the start of the whole, behind an added token, or behind bytes that are no text (then no space is put in
+ * front). */
 typedef enum { LM_AT_START, LM_AT_PIECE, LM_AT_REST } lm_tok_place;
-lm_err lm_norm_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, bool prepend, lm_str *out);   /* out: rewritten; uses s->raw */
+/* out: rewritten; uses s->raw */
+lm_err lm_norm_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, bool prepend, lm_str *out);
 /* Split one text: spans in s->span[*which], bytes in *base. */
-lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_place at, const uint8_t **base, size_t *base_n, int *which);
+lm_err lm_pre_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_place at, const uint8_t **base,
+                  size_t *base_n, int *which);
 
 /* ---- loaders and writer ---- */
 lm_err lm_tok_load_json(lm_tok *t, json_t *root, const char *name);                       /* tokenizer.json */
-lm_err lm_tok_load_config(lm_tok *t, const char *dir);                                    /* tokenizer_config.json, special_tokens_map.json, generation_config.json… */
+/* tokenizer_config.json, special_tokens_map.json, generation_config.json… */
+lm_err lm_tok_load_config(lm_tok *t, const char *dir);
 lm_err lm_tok_read_config(lm_tok *t, const char *dir, const char *file, char **path, json_t **out);   /* *out NULL: no such file; else free both */
 lm_err lm_tok_load_pair(lm_tok *t, const char *dir, const lm_tok_opts *opts);             /* vocab.json + merges.txt */
 bool lm_tok_is_ranks(const uint8_t *p, size_t n);

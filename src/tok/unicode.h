@@ -21,7 +21,8 @@ extern const uint16_t lm_uc_index[0x110000 / LM_UC_BLOCK];
 extern const uint8_t lm_uc_blocks[][LM_UC_BLOCK];
 extern const lm_uc_range lm_uc_since14[];       /* categories given after Unicode 14, the version of PCRE2 10.42 */
 extern const int lm_uc_n_since14;
-extern const lm_uc_range lm_uc_after9[];        /* ascending: normalization properties given after Unicode 9; the normalizers of record do not know them */
+/* ascending: normalization properties given after Unicode 9; the normalizers of record do not know them */
+extern const lm_uc_range lm_uc_after9[];
 extern const int lm_uc_n_after9;
 
 static inline unsigned lm_uc(uint32_t c) { return c < 0x110000 ? lm_uc_blocks[lm_uc_index[c / LM_UC_BLOCK]][c % LM_UC_BLOCK] : LM_UC_CN; }
@@ -47,7 +48,10 @@ static inline int lm_utf8_put(uint32_t c, uint8_t *p) {
     if (c < 0x80) { p[0] = (uint8_t)c; return 1; }
     if (c < 0x800) { p[0] = (uint8_t)(0xc0 | c >> 6); p[1] = (uint8_t)(0x80 | (c & 0x3f)); return 2; }
     if (c < 0x10000) { p[0] = (uint8_t)(0xe0 | c >> 12); p[1] = (uint8_t)(0x80 | (c >> 6 & 0x3f)); p[2] = (uint8_t)(0x80 | (c & 0x3f)); return 3; }
-    p[0] = (uint8_t)(0xf0 | c >> 18); p[1] = (uint8_t)(0x80 | (c >> 12 & 0x3f)); p[2] = (uint8_t)(0x80 | (c >> 6 & 0x3f)); p[3] = (uint8_t)(0x80 | (c & 0x3f));
+    p[0] = (uint8_t)(0xf0 | c >> 18);
+    p[1] = (uint8_t)(0x80 | (c >> 12 & 0x3f));
+    p[2] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
+    p[3] = (uint8_t)(0x80 | (c & 0x3f));
     return 4; }
 /* Start of the character that ends just before p (text well-formed, p > begin). */
 static inline const uint8_t *lm_utf8_prev(const uint8_t *begin, const uint8_t *p) {

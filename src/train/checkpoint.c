@@ -4,8 +4,8 @@
  *                       optimizer.safetensors             moments and the like, by state name
  *                       manifest.json                     written last: step, position in the data, hashes of every file, of tokenizer, configuration and data, the kernels' name
  *   DIR/latest                                            name of the newest, by write-and-rename
- * Written as step-….tmp, every file fsynced, then renamed, parent fsynced, then `latest`. A crash at any point leaves the old checkpoint whole and at most a .tmp folder,
- * which the next save removes. Reading goes from the newest to the oldest until one verifies. */
+ * Written as step-….tmp, every file fsynced, then renamed, parent fsynced, then `latest`. A crash at any point leaves the old checkpoint
+ * whole and at most a .tmp folder, which the next save removes. Reading goes from the newest to the oldest until one verifies. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
@@ -42,7 +42,9 @@ static bool saved_state(const lm_trainer *t, const char *name) {
     return strncmp(name, "grad.", 5) && strncmp(name, "kv.", 3) && !is_param(t, name);
 }
 static bool leader(const lm_trainer *t) { return t->o.comm->rank == 0; }
-static lm_err agree(const lm_trainer *t, lm_err e, const char *what) { return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, e, what) : e; }
+static lm_err agree(const lm_trainer *t, lm_err e, const char *what) {
+    return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, e, what) : e;
+}
 static lm_err declare(lm_trainer *t, lm_st_writer *w) {
     for (int i = 0; i < lm_store_count(t->store); i++) {
         lm_tensor s; lm_logical l;
@@ -79,7 +81,8 @@ static lm_err save_manifest(lm_trainer *t, const char *dir, const lm_ckpt_state 
     lm_str s = { .ctx = ctx };
     char hex[33], *path = NULL;
     lm_err err = LM_OK;
-    lm_str_printf(&s, "{\n  \"format\": \"loam-checkpoint-1\",\n  \"step\": %lld,\n  \"sequences\": %lld,\n  \"best_val\": %.17g,\n", (long long)st->step, (long long)st->seqs, st->best_val);
+    lm_str_printf(&s, "{\n  \"format\": \"loam-checkpoint-1\",\n  \"step\": %lld,\n  \"sequences\": %lld,\n  \"best_val\": %.17g,\n",
+                  (long long)st->step, (long long)st->seqs, st->best_val);
     lm_hash_hex(st->tok_hash, hex); lm_str_printf(&s, "  \"tokenizer_hash\": \"%s\",\n", hex);
     lm_hash_hex(st->config_hash, hex); lm_str_printf(&s, "  \"config_hash\": \"%s\",\n", hex);
     lm_hash_hex(st->data_hash, hex); lm_str_printf(&s, "  \"data_hash\": \"%s\",\n", hex);
@@ -206,7 +209,10 @@ static lm_err read_manifest(lm_ctx *ctx, const char *path, bool hash, lm_ckpt_st
     lm_jv root = lm_json_root(ctx, mpath, j), list, item;
     const char *format;
     LM_GOTO(lm_json_str(&root, "format", LM_JSON_NEED, NULL, &format, NULL), done);
-    if (strcmp(format, "loam-checkpoint-1")) { err = lm_json_fail(&root, LM_E_UNSUPPORTED, "the format is \"%s\", this program reads loam-checkpoint-1", format); goto done; }
+    if (strcmp(format, "loam-checkpoint-1")) {
+        err = lm_json_fail(&root, LM_E_UNSUPPORTED, "the format is \"%s\", this program reads loam-checkpoint-1", format);
+        goto done;
+    }
     memset(st, 0, sizeof *st);
     LM_GOTO(lm_json_int(&root, "step", LM_JSON_NEED, 0, 0, INT64_MAX / 2, &st->step), done);
     LM_GOTO(lm_json_int(&root, "sequences", LM_JSON_NEED, 0, 0, INT64_MAX / 2, &st->seqs), done);
@@ -217,7 +223,10 @@ static lm_err read_manifest(lm_ctx *ctx, const char *path, bool hash, lm_ckpt_st
     LM_GOTO(hex_field(&root, "weights_hash", weights), done);
     LM_GOTO(kernels_field(&root, &st->isa), done);
     LM_GOTO(lm_json_arr(&root, "files", LM_JSON_NEED, &list), done);
-    if (lm_json_len(&list) != (size_t)LM_COUNT(files)) { err = lm_json_fail(&list, LM_E_FORMAT, "%zu files are listed, a checkpoint has %d", lm_json_len(&list), LM_COUNT(files)); goto done; }
+    if (lm_json_len(&list) != (size_t)LM_COUNT(files)) {
+        err = lm_json_fail(&list, LM_E_FORMAT, "%zu files are listed, a checkpoint has %d", lm_json_len(&list), LM_COUNT(files));
+        goto done;
+    }
     for (size_t i = 0; i < lm_json_len(&list); i++) {
         const char *name; int64_t bytes, got_bytes; lm_hash128_t want, got;
         LM_GOTO(lm_json_item(&list, i, &item), done);
@@ -228,8 +237,14 @@ static lm_err read_manifest(lm_ctx *ctx, const char *path, bool hash, lm_ckpt_st
         LM_GOTO(lm_path_join(ctx, &fpath, path, name), done);
         if (hash) {
             LM_GOTO(file_hash(ctx, fpath, &got, &got_bytes), done);
-            if (got_bytes != bytes) { err = lm_fail(ctx, LM_E_FORMAT, "%s has %lld bytes, its manifest says %lld", fpath, (long long)got_bytes, (long long)bytes); goto done; }
-            if (got.lo != want.lo || got.hi != want.hi) { err = lm_fail(ctx, LM_E_FORMAT, "%s does not have the hash its manifest states: the file was changed or is damaged", fpath); goto done; }
+            if (got_bytes != bytes) {
+                err = lm_fail(ctx, LM_E_FORMAT, "%s has %lld bytes, its manifest says %lld", fpath, (long long)got_bytes, (long long)bytes);
+                goto done;
+            }
+            if (got.lo != want.lo || got.hi != want.hi) {
+                err = lm_fail(ctx, LM_E_FORMAT, "%s does not have the hash its manifest states: the file was changed or is damaged", fpath);
+                goto done;
+            }
         }
         lm_free(ctx, fpath); fpath = NULL;
     }
@@ -278,9 +293,12 @@ static lm_err read_into(lm_trainer *t, lm_st *f, const char *name, const lm_tens
     for (int k = 0; same && k < x->rank; k++) same = x->dim[k] == (k ? dst->dim[k] : l.rows);
     if (!same) {
         char got[96] = "", want[96] = "";
-        for (int k = 0; k < x->rank && k < 4; k++) snprintf(got + strlen(got), sizeof got - strlen(got), "%s%lld", k ? ", " : "", (long long)x->dim[k]);
-        for (int k = 0; k < dst->rank && k < 4; k++) snprintf(want + strlen(want), sizeof want - strlen(want), "%s%lld", k ? ", " : "", (long long)(k ? dst->dim[k] : l.rows));
-        return lm_fail(t->ctx, LM_E_MISMATCH, "%s: %s: got %s (%s), this run's configuration wants %s (%s)", lm_st_path(f), l.name, lm_dtype_name(x->dtype), got, lm_dtype_name((lm_dtype)dst->dtype), want);
+        for (int k = 0; k < x->rank && k < 4; k++)
+            snprintf(got + strlen(got), sizeof got - strlen(got), "%s%lld", k ? ", " : "", (long long)x->dim[k]);
+        for (int k = 0; k < dst->rank && k < 4; k++)
+            snprintf(want + strlen(want), sizeof want - strlen(want), "%s%lld", k ? ", " : "", (long long)(k ? dst->dim[k] : l.rows));
+        return lm_fail(t->ctx, LM_E_MISMATCH, "%s: %s: got %s (%s), this run's configuration wants %s (%s)", lm_st_path(f), l.name,
+                       lm_dtype_name(x->dtype), got, lm_dtype_name((lm_dtype)dst->dtype), want);
     }
     const int64_t bytes = lm_numel(dst) * (int64_t)lm_dtype_size((lm_dtype)dst->dtype), row = l.part ? bytes / dst->dim[0] : 0;
     if (!l.part) return lm_st_read(f, x, dst->data, 0, x->bytes);
@@ -292,7 +310,8 @@ static lm_err read_all(lm_trainer *t, const char *path, lm_ckpt_state *st, lm_ha
     lm_st *model = NULL, *opt = NULL;
     char *mp = NULL, *op = NULL;
     lm_err err;
-    LM_TRY(read_manifest(ctx, path, leader(t), st, want));            /* one rank hashes the files; the weights' hash below covers what all of them read */
+    /* one rank hashes the files; the weights' hash below covers what all of them read */
+    LM_TRY(read_manifest(ctx, path, leader(t), st, want));
     LM_GOTO(lm_path_join(ctx, &mp, path, "model.safetensors"), done);
     LM_GOTO(lm_path_join(ctx, &op, path, "optimizer.safetensors"), done);
     LM_GOTO(lm_st_open(&model, ctx, mp), done);
@@ -314,6 +333,7 @@ lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st) {
     LM_TRY(agree(t, read_all(t, path, st, &want), "reading the checkpoint"));
     if (t->o.dev) LM_TRY(lm_store_push(t->store));
     got = lm_trainer_hash(t);
-    if (got.lo != want.lo || got.hi != want.hi) return lm_fail(t->ctx, LM_E_MISMATCH, "%s: the loaded weights do not have the hash the manifest states", path);
+    if (got.lo != want.lo || got.hi != want.hi)
+        return lm_fail(t->ctx, LM_E_MISMATCH, "%s: the loaded weights do not have the hash the manifest states", path);
     return LM_OK;
 }

@@ -20,7 +20,11 @@ double lm_cost_work(const lm_call *c, const char *kernel, double *flops, double 
         by_flops = true;
     }
     const lm_tensor *w = c->op->mm_at && c->n_in > 1 ? &c->in[1] : NULL;
-    const char *lies = !w ? "" : w->dtype == LM_QUANT && w->quant ? w->quant->name : w->layout != LM_PLAIN ? "panels" : w->dtype == LM_BF16 ? "bf16" : "";
+    const char *lies = !w                                 ? ""
+                       : w->dtype == LM_QUANT && w->quant ? w->quant->name
+                       : w->layout != LM_PLAIN            ? "panels"
+                       : w->dtype == LM_BF16              ? "bf16"
+                                                          : "";
     snprintf(key, LM_MACHINE_KEY, "%s%s%s%s", kernel, by_flops ? " flops" : "", *lies ? " " : "", lies);
     return by_flops ? work : bytes;
 }
@@ -38,7 +42,8 @@ lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t 
         const double work = lm_cost_work(k, kernel, &flops, bytes, seqs, seq, key);
         const double rate = strstr(kernel, ".bf16") ? m->mm_bf16 : m->mm_f32, compute = k->op->mm_at ? flops / rate : 0;
         if (!lm_machine_price(m, key, work, &t)) t = compute + bytes / bw;
-        const double travel = bytes / (bytes > m->last_cache || bw > m->mid_n ? bw : m->mid_n);      /* what fits into the cache may be there already */
+        /* what fits into the cache may be there already */
+        const double travel = bytes / (bytes > m->last_cache || bw > m->mid_n ? bw : m->mid_n);
         c.roofline += compute > travel ? compute : travel;
         c.seconds += t; c.flops += flops;
         if (k->op->mm_at) c.matrix_s += t;
@@ -47,11 +52,14 @@ lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t 
 }
 lm_cost lm_cost_step(const lm_machine *m, lm_trainer *t, int64_t accum) {
     lm_cost a = lm_cost_of(m, t->acc, t->o.batch, t->o.seq), u = lm_cost_of(m, t->upd, 0, 0);
-    return (lm_cost){ (double)accum * a.seconds + u.seconds, (double)accum * a.roofline + u.roofline, (double)accum * a.flops + u.flops, (double)accum * a.matrix_s + u.matrix_s };
+    return (lm_cost){ (double)accum * a.seconds + u.seconds, (double)accum * a.roofline + u.roofline, (double)accum * a.flops + u.flops,
+                      (double)accum * a.matrix_s + u.matrix_s };
 }
 size_t lm_cost_memory(const lm_trainer_plan *p, const lm_batch *b, size_t now, size_t peak, size_t largest) {
-    size_t save = 8 * largest;                                                /* rows on their way to a file: f32 and as written, a megabyte of numbers at most */
+    /* rows on their way to a file: f32 and as written, a megabyte of numbers at most */
+    size_t save = 8 * largest;
     if (save > (size_t)8 << 20) save = (size_t)8 << 20;
-    size_t total = now + p->total + (b ? (size_t)b->n * 4 * sizeof(int32_t) : 0) + save + ((size_t)1 << 20);      /* the last: buffer of metrics.jsonl */
+    /* the last: buffer of metrics.jsonl */
+    size_t total = now + p->total + (b ? (size_t)b->n * 4 * sizeof(int32_t) : 0) + save + ((size_t)1 << 20);
     return total > peak ? total : peak;
 }

@@ -50,7 +50,8 @@ lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
     LM_TRY(lm_ctx_new(&one, &(lm_ctx_opts){ .n_threads = 1, .isa_mask = lm_ctx_isa_mask(ctx) }));
     m.read_1 = lm_probe_read(one, big / 2, 0.1);
     lm_ctx_free(one);
-    if (!(m.fma_f32 > 0 && m.mm_f32 > 0 && m.mm_bf16 > 0 && m.read_n > 0 && m.read_1 > 0 && m.cache_n > 0 && m.mid_n > 0)) return lm_fail(ctx, LM_E_NOMEM, "there is no memory to measure this machine with");
+    if (!(m.fma_f32 > 0 && m.mm_f32 > 0 && m.mm_bf16 > 0 && m.read_n > 0 && m.read_1 > 0 && m.cache_n > 0 && m.mid_n > 0))
+        return lm_fail(ctx, LM_E_NOMEM, "there is no memory to measure this machine with");
     LM_TRY(lm_machine_kernels(ctx, &m));
     for (int i = 0; i < m.n_point; i++) {                                     /* a ceiling is not below what a kernel was seen to reach */
         const double rate = m.point[i].work / m.point[i].seconds;
@@ -70,7 +71,8 @@ bool lm_machine_price(const lm_machine *m, const char *key, double work, double 
     while (a + 1 < n && p[a + 1].work <= work) a++;                           /* p[a] is the last that is not larger */
     if (work <= p[a].work || a + 1 == n) {
         *seconds = p[a].seconds * work / p[a].work;
-        if (work < p[a].work && *seconds < 0.25 * p[a].seconds) *seconds = p[a].seconds * (0.125 + 0.5 * work / p[a].work);       /* handing a step out has a price of its own */
+        /* handing a step out has a price of its own */
+        if (work < p[a].work && *seconds < 0.25 * p[a].seconds) *seconds = p[a].seconds * (0.125 + 0.5 * work / p[a].work);
         return true;
     }
     const double f = (work - p[a].work) / (p[a + 1].work - p[a].work);

@@ -1,8 +1,9 @@
 /* machine.h — this machine in numbers, measured once: what plans are priced with and utilization is stated against.
  *
- * Ceilings are a dozen rates: what cores, caches and memory reach. Beside them stand the kernels: for each, how long a step of it took at a few sizes, seen in small models of both
- * families as they train, update and serve (machine_kernels.c). A step of another size is priced between the nearest two, so predictions follow the kernels as they are in this
- * program on this machine; nothing is fitted by hand. A step's size is its operations where those decide, else its bytes; its key is the kernel's name and how its weights lie.
+ * Ceilings are a dozen rates: what cores, caches and memory reach. Beside them stand the kernels: for each, how long a step of it took at
+ * a few sizes, seen in small models of both families as they train, update and serve (machine_kernels.c). A step of another size is priced
+ * between the nearest two, so predictions follow the kernels as they are in this program on this machine; nothing is fitted by hand. A
+ * step's size is its operations where those decide, else its bytes; its key is the kernel's name and how its weights lie.
  *
  * Lifetime: a value.  Threads: one caller; the measuring uses the context's pool.
  * Errors:   LM_E_NOMEM. */
@@ -27,6 +28,7 @@ lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *m);
 lm_err lm_machine_kernels(lm_ctx *ctx, lm_machine *m);
 /* Seconds of a step of this key and work, between its points; beyond them time goes with the work. False: the key is not known. */
 bool lm_machine_price(const lm_machine *m, const char *key, double work, double *seconds);
-/* flop/s of one product C (m,n) = A (m,k) W (n,k)ᵀ in dtype mm (F32, BF16); best of the runs that fit into the time. panels: W as inference keeps it. */
+/* flop/s of one product C (m,n) = A (m,k) W (n,k)ᵀ in dtype mm (F32, BF16); best of the runs that fit into the time. panels: W as inference
+ * keeps it. */
 lm_err lm_machine_matmul(lm_ctx *ctx, lm_dtype mm, int64_t m, int64_t n, int64_t k, bool panels, double seconds, double *flops);
 #endif

@@ -1,8 +1,9 @@
 /* machine_kernels.c — how long each kernel's steps take here: small models of both families train, update and serve under the profiler.
  *
- * Models are chosen for their sizes, not for their sense: narrow ones that live in the caches, one whose states do not, one layer each, since layers repeat. Every node is one
- * observation of (key, work, seconds), the best of a few runs; observations of a key with nearly equal work become one point. Serving is the graph that the engine plans
- * (docs/rooms/infer.md), for one row and for many, with weights as they are loaded: f32 and bf16 panels, Q8_0, Q4_0. */
+ * Models are chosen for their sizes, not for their sense: narrow ones that live in the caches, one whose states do not, one layer each,
+ * since layers repeat. Every node is one observation of (key, work, seconds), the best of a few runs; observations of a key with nearly
+ * equal work become one point. Serving is the graph that the engine plans (docs/rooms/infer.md), for one row and for many, with weights as
+ * they are loaded: f32 and bf16 panels, Q8_0, Q4_0. */
 #include <stdlib.h>
 #include <string.h>
 #include "device/probe.h"
@@ -15,8 +16,21 @@ static const double SAME = 1.3;                              /* works within thi
 typedef struct { lm_ctx *ctx; lm_machine_point *seen; int n, round; double *best, *once; int cap; float noise[NOISE]; } watch;
 
 static lm_cfg shape(const char *family, int64_t d, int64_t heads, int64_t ff, int64_t vocab, int64_t seq) {
-    lm_cfg c = { .model = lm_model_by_name(family), .vocab = vocab, .d = d, .n_layer = 1, .n_head = heads, .n_kv = heads, .d_head = d / heads, .d_ff = ff, .max_pos = seq, .eps = 1e-5,
-                 .init_std = 0.02, .tie = true, .bos = -1, .hf_type = family, .act = strcmp(family, "gpt2") ? LM_ACT_SILU : LM_ACT_GELU_TANH };
+    lm_cfg c = { .model = lm_model_by_name(family),
+                 .vocab = vocab,
+                 .d = d,
+                 .n_layer = 1,
+                 .n_head = heads,
+                 .n_kv = heads,
+                 .d_head = d / heads,
+                 .d_ff = ff,
+                 .max_pos = seq,
+                 .eps = 1e-5,
+                 .init_std = 0.02,
+                 .tie = true,
+                 .bos = -1,
+                 .hf_type = family,
+                 .act = strcmp(family, "gpt2") ? LM_ACT_SILU : LM_ACT_GELU_TANH };
     c.rope.d_head = (int)c.d_head; c.rope.base = 10000; c.rope.max_pos = seq;
     return c;
 }
@@ -66,8 +80,19 @@ static lm_err training(watch *w, const lm_cfg *c, int64_t batch, int64_t seq, lm
     lm_err err;
     LM_GOTO(lm_store_new(&store, w->ctx), done);
     LM_GOTO(lm_model_params(w->ctx, c, make, &(maker){ w, store, LM_F32, NULL, false }), done);
-    const lm_trainer_opts o = { .batch = batch, .seq = seq, .mm = mm, .recompute = 1, .optim = { .name = optim, .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0, .muon_lr = 1e-4,
-        .muon_momentum = 0.95, .muon_steps = 2 } };
+    const lm_trainer_opts o = { .batch = batch,
+                                .seq = seq,
+                                .mm = mm,
+                                .recompute = 1,
+                                .optim = { .name = optim,
+                                           .lr = 1e-4,
+                                           .beta1 = 0.9,
+                                           .beta2 = 0.95,
+                                           .eps = 1e-8,
+                                           .clip = 1.0,
+                                           .muon_lr = 1e-4,
+                                           .muon_momentum = 0.95,
+                                           .muon_steps = 2 } };
     LM_GOTO(lm_trainer_new(&t, w->ctx, c, store, &o), done);
     LM_GOTO(lm_batch_alloc(w->ctx, &b, batch, seq), done);
     b.n = b.n_target = batch * seq;
@@ -77,7 +102,8 @@ static lm_err training(watch *w, const lm_cfg *c, int64_t batch, int64_t seq, lm
     }
     double loss = 0;
     LM_GOTO(lm_trainer_accumulate(t, &b, 0, 0, &loss), done);
-    LM_GOTO(observe(w, lm_trainer_accumulate_plan(t), runs, batch, seq), done);              /* before the update, which shares its arena: the inputs are still there */
+    /* before the update, which shares its arena: the inputs are still there */
+    LM_GOTO(observe(w, lm_trainer_accumulate_plan(t), runs, batch, seq), done);
     LM_GOTO(lm_trainer_update(t, 1, 1.0, (double)b.n, NULL), done);
     err = observe(w, lm_trainer_update_plan(t), runs, 0, 0);
 done:
@@ -93,7 +119,12 @@ static lm_err serving_plan(watch *w, const lm_cfg *c, lm_store *store, lm_store 
     lm_err err = c->model->build(g, c, &in, &o);
     if (!err) {
         lm_graph_output(g, "logits", lm_linear(g, lm_gather(g, o.hidden, lm_input(g, "rows", &one)), o.head, NULL));
-        lm_paged pg = { .kv_dtype = LM_F32, .n_pages = CONTEXT / LM_KV_PAGE, .table = lm_input(g, "table", &tab), .seq = lm_input(g, "seq", &n), .pos = in.pos, .slot = lm_input(g, "slot", &n) };
+        lm_paged pg = { .kv_dtype = LM_F32,
+                        .n_pages = CONTEXT / LM_KV_PAGE,
+                        .table = lm_input(g, "table", &tab),
+                        .seq = lm_input(g, "seq", &n),
+                        .pos = in.pos,
+                        .slot = lm_input(g, "slot", &n) };
         err = lm_pass_session(g, &pg, NULL);
     }
     if (!err) err = lm_pass_precision(g, mm);
@@ -112,9 +143,10 @@ static lm_err serving(watch *w, const lm_cfg *c, int64_t rows, lm_dtype dtype, c
     for (int pass = 0; pass < 2; pass++) {                        /* one row, then many */
         const int64_t n = pass ? rows : 1;
         LM_GOTO(serving_plan(w, c, store, kv, n, q && !strcmp(quant, "Q8_0") ? LM_I8 : dtype, &p), done);
-        int32_t *tok = lm_plan_input(p, "tokens", NULL), *pos = lm_plan_input(p, "pos", NULL), *seq = lm_plan_input(p, "seq", NULL), *slot = lm_plan_input(p, "slot", NULL),
-                *table = lm_plan_input(p, "table", NULL), *row = lm_plan_input(p, "rows", NULL);
-        for (int64_t i = 0; i < n; i++) { tok[i] = (int32_t)(i * 7919 % c->vocab); pos[i] = CONTEXT - 1; seq[i] = 0; slot[i] = (int32_t)i; }     /* every row sees the whole context, as a plan assumes */
+        int32_t *tok = lm_plan_input(p, "tokens", NULL), *pos = lm_plan_input(p, "pos", NULL), *seq = lm_plan_input(p, "seq", NULL),
+                *slot = lm_plan_input(p, "slot", NULL), *table = lm_plan_input(p, "table", NULL), *row = lm_plan_input(p, "rows", NULL);
+        /* every row sees the whole context, as a plan assumes */
+        for (int64_t i = 0; i < n; i++) { tok[i] = (int32_t)(i * 7919 % c->vocab); pos[i] = CONTEXT - 1; seq[i] = 0; slot[i] = (int32_t)i; }
         for (int i = 0; i < CONTEXT / LM_KV_PAGE; i++) table[i] = i;
         row[0] = 0;
         LM_GOTO(observe(w, p, pass ? runs : 4 * runs, 0, 0), done);
@@ -136,7 +168,10 @@ static void settle(watch *w, lm_machine *m) {
     for (int i = 0, k; i < w->n && m->n_point < LM_MACHINE_POINTS; i = k) {
         lm_machine_point p = w->seen[i];
         p.work = p.seconds = 0;
-        for (k = i; k < w->n && !strcmp(w->seen[k].key, w->seen[i].key) && w->seen[k].work <= SAME * w->seen[i].work; k++) { p.work += w->seen[k].work; p.seconds += w->seen[k].seconds; }
+        for (k = i; k < w->n && !strcmp(w->seen[k].key, w->seen[i].key) && w->seen[k].work <= SAME * w->seen[i].work; k++) {
+            p.work += w->seen[k].work;
+            p.seconds += w->seen[k].seconds;
+        }
         p.work /= k - i; p.seconds /= k - i;
         m->point[m->n_point++] = p;
     }
@@ -151,8 +186,10 @@ lm_err lm_machine_kernels(lm_ctx *ctx, lm_machine *m) {
     w->best = lm_calloc(ctx, LM_MEM_SCRATCH, STEPS, sizeof(double)); w->once = lm_calloc(ctx, LM_MEM_SCRATCH, STEPS, sizeof(double));
     lm_err err = w->seen && w->best && w->once ? LM_OK : LM_E_NOMEM;
     for (int i = 0; i < NOISE; i++) w->noise[i] = 1e-3f * (float)(i * 37 % 101 - 50);
-    const lm_cfg small = shape("llama", 128, 4, 384, 1024, CONTEXT), mid = shape("llama", 384, 6, 1024, 4096, CONTEXT), wide = shape("llama", 1024, 16, 2816, 8192, CONTEXT);
-    const lm_cfg gsmall = shape("gpt2", 128, 2, 512, 1024, CONTEXT), gmid = shape("gpt2", 384, 6, 1536, 4096, CONTEXT), gwide = shape("gpt2", 768, 12, 3072, 8192, CONTEXT);
+    const lm_cfg small = shape("llama", 128, 4, 384, 1024, CONTEXT), mid = shape("llama", 384, 6, 1024, 4096, CONTEXT),
+                 wide = shape("llama", 1024, 16, 2816, 8192, CONTEXT);
+    const lm_cfg gsmall = shape("gpt2", 128, 2, 512, 1024, CONTEXT), gmid = shape("gpt2", 384, 6, 1536, 4096, CONTEXT),
+                 gwide = shape("gpt2", 768, 12, 3072, 8192, CONTEXT);
     const lm_cfg serve_small = shape("llama", 128, 4, 384, 2048, CONTEXT), serve = roomy ? shape("llama", 1536, 24, 4096, 4096, CONTEXT) : mid;
     const struct { lm_dtype dtype; const char *quant; } as[] = { { LM_F32, NULL }, { LM_BF16, NULL }, { LM_F32, "Q8_0" }, { LM_F32, "Q4_0" } };
     for (int k = 0; k < 2 * ROUNDS && !err; k++) {                  /* rounds are seconds apart: what disturbs one may spare the other */

@@ -1,9 +1,11 @@
 /* mesh.c — several ranks as passes over the same two graphs (Li et al. 2020, data parallel; Rajbhandari et al. 2020 and Zhao et al. 2023, sharded).
  *
- * dp: every rank holds all states. The update graph first replaces each gradient state by its sum over ranks; from there on all ranks compute the same bits.
+ * dp: every rank holds all states. The update graph first replaces each gradient state by its sum over ranks; from there on all ranks
+ * compute the same bits.
  *
- * fsdp: a matrix of R rows is held as state "NAME#shard" of s = ceil(R/P) rows: rank k has rows [k·s, k·s + s), zeros below row R. Its gradient and moments are parts too
- * ("grad.NAME#shard"), so the update is the single-rank update on smaller tensors; only the squared norm is summed over ranks. Vectors stay whole, with summed gradients.
+ * fsdp: a matrix of R rows is held as state "NAME#shard" of s = ceil(R/P) rows: rank k has rows [k·s, k·s + s), zeros below row R. Its
+ * gradient and moments are parts too ("grad.NAME#shard"), so the update is the single-rank update on smaller tensors; only the squared
+ * norm is summed over ranks. Vectors stay whole, with summed gradients.
  *   accumulate, eval   a use of the matrix reads an all_gather placed just before it; uses that lie close share one, later ones gather again, so that a matrix is whole only
  *                      while its layer runs, forward and backward, recomputed or not. The pass goes over the final order, after recomputation: it sees plain uses.
  *   gradients          go through a reduce_scatter placed right behind their producer, which adds into the part.
@@ -19,7 +21,8 @@
 #include "train/train_int.h"
 
 static const char SHARD[] = "#shard";
-enum { NEAR = 16 };                          /* uses of sharded matrices between two uses of one for which it is kept: about a layer forward and back */
+/* uses of sharded matrices between two uses of one for which it is kept: about a layer forward and back */
+enum { NEAR = 16 };
 
 static bool is_part(const char *name) {
     size_t n = strlen(name), k = sizeof SHARD - 1;
@@ -42,7 +45,8 @@ static int64_t own_rows(int64_t rows, int64_t part, int rank, int64_t *from) {
     return lm_min64(part, rows - *from);
 }
 
-/* ---- hooks of the update graph --------------------------------------------------------------------------------------------------------------------- */
+/* ---- hooks of the update graph
+ * --------------------------------------------------------------------------------------------------------------------- */
 static lm_value *sum_grad(void *ud, lm_graph *g, const char *param, lm_value *grad) {
     (void)ud;
     return is_part(param) ? grad : lm_assign(g, grad, lm_all_reduce(g, grad));      /* through the state: the sum needs no second set of gradients */
@@ -51,7 +55,8 @@ static lm_value *sum_norm(void *ud, lm_graph *g, lm_value *norm2) { (void)ud; re
 static lm_value *whole(void *ud, lm_graph *g, lm_value *v, int64_t rows) { return lm_all_gather(g, v, rows, lm_trainer_ranks(ud)); }
 static lm_value *part(void *ud, lm_graph *g, lm_value *v) { return lm_shard(g, v, lm_trainer_ranks(ud)); }
 
-/* ---- setting up -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- setting up
+ * -------------------------------------------------------------------------------------------------------------------------------------- */
 /* A whole parameter that is in the store (loaded) becomes this rank's part. */
 static lm_err take_part(lm_trainer *t, int i) {
     const lm_optim_param *w = &t->param[i], *h = &t->held[i];
@@ -98,7 +103,8 @@ static lm_err init_part(void *ud, const char *name, const lm_type *t, lm_role ro
     const init_arg *a = ud;
     char held[300];
     const bool cut = sharded(LM_MESH_FSDP, a->comm->size, t);
-    if (snprintf(held, sizeof held, "%s%s", name, cut ? SHARD : "") >= (int)sizeof held) return lm_fail(a->ctx, LM_E_RANGE, "%.40s…: the name is too long", name);
+    if (snprintf(held, sizeof held, "%s%s", name, cut ? SHARD : "") >= (int)sizeof held)
+        return lm_fail(a->ctx, LM_E_RANGE, "%.40s…: the name is too long", name);
     lm_type own = cut ? part_type(t, a->comm->size) : *t;
     lm_tensor w;
     LM_TRY(lm_store_add(a->store, held, &own, LM_PLAIN, LM_MEM_WEIGHTS, &w));
@@ -112,11 +118,14 @@ lm_err lm_trainer_init(lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, uint64_t
     return lm_model_params(ctx, cfg, init_part, &a);
 }
 
-/* ---- passes over the accumulate and eval graphs --------------------------------------------------------------------------------------------------------- */
-/* The reduce_scatter of v, behind v's producer. A sum that autodiff made of two uses far apart (a tied embedding) goes as two: the first need not wait for the second. */
+/* ---- passes over the accumulate and eval graphs
+ * --------------------------------------------------------------------------------------------------------- */
+/* The reduce_scatter of v, behind v's producer. A sum that autodiff made of two uses far apart (a tied embedding) goes as two: the first
+ * need not wait for the second. */
 static lm_err scatter(lm_trainer *t, lm_graph *g, lm_value *state, lm_value *v, bool root) {
     lm_node *n = v->node;
-    if (root && n && n->backward && !n->acc && !strcmp(n->op->name, "add") && n->in[0]->type.dim[0] == v->type.dim[0] && n->in[1]->type.rank == v->type.rank) {
+    if (root && n && n->backward && !n->acc && !strcmp(n->op->name, "add") && n->in[0]->type.dim[0] == v->type.dim[0] &&
+        n->in[1]->type.rank == v->type.rank) {
         int uses = 0;
         for (int i = 0; i < lm_graph_n_nodes(g); i++) for (int k = 0; k < lm_graph_node(g, i)->n_in; k++) uses += lm_graph_node(g, i)->in[k] == v;
         if (!uses) { LM_TRY(scatter(t, g, state, n->in[0], true)); return scatter(t, g, state, n->in[1], true); }
@@ -152,7 +161,8 @@ lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
             while (i < t->n_param && full[i] != list[k]->in[q]) i++;
             if (i == t->n_param) continue;
             if (!now[i] || ++tick - last[i] > NEAR) {
-                if (!(now[i] = lm_all_gather(g, lm_state(g, t->held[i].name, &t->held[i].type), t->held[i].rows, lm_trainer_ranks(t)))) return lm_graph_err(g);
+                if (!(now[i] = lm_all_gather(g, lm_state(g, t->held[i].name, &t->held[i].type), t->held[i].rows, lm_trainer_ranks(t))))
+                    return lm_graph_err(g);
                 now[i]->node->order = list[k]->order - 1e-5; now[i]->node->block = list[k]->block; now[i]->node->backward = list[k]->backward;
             }
             list[k]->in[q] = now[i]; last[i] = tick;
@@ -160,14 +170,18 @@ lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
     return lm_graph_err(g);
 }
 
-/* ---- whole tensors, one at a time ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- whole tensors, one at a time
+ * ------------------------------------------------------------------------------------------------------------------------- */
 void lm_mesh_logical(const lm_trainer *t, const char *name, const lm_tensor *s, lm_logical *out) {
     *out = (lm_logical){ .rows = s->rank ? s->dim[0] : 1, .part = is_part(name) };
     snprintf(out->name, sizeof out->name, "%.*s", (int)(strlen(name) - (out->part ? sizeof SHARD - 1 : 0)), name);
     size_t best = 0, n = strlen(out->name);
     for (int i = 0; out->part && i < t->n_param; i++) {                     /* "adamw.m.NAME" belongs to NAME */
         size_t k = strlen(t->param[i].name);
-        if (k > best && k <= n && !strcmp(out->name + n - k, t->param[i].name) && (k == n || out->name[n - k - 1] == '.')) { best = k; out->rows = t->param[i].type.dim[0]; }
+        if (k > best && k <= n && !strcmp(out->name + n - k, t->param[i].name) && (k == n || out->name[n - k - 1] == '.')) {
+            best = k;
+            out->rows = t->param[i].type.dim[0];
+        }
     }
     int64_t from = 0;
     out->own = out->part ? own_rows(out->rows, s->dim[0], t->o.comm->rank, &from) : out->rows;
@@ -227,7 +241,8 @@ static lm_err gather_next(stream *s, lm_tensor *out) {
 }
 static lm_err fetch(void *ud, const char *name, lm_tensor *out) {
     stream *s = ud;
-    if (s->next >= s->t->n_param || strcmp(name, s->t->param[s->next].name)) return lm_fail(s->t->ctx, LM_E_INTERNAL, "%s is written out of order", name);
+    if (s->next >= s->t->n_param || strcmp(name, s->t->param[s->next].name))
+        return lm_fail(s->t->ctx, LM_E_INTERNAL, "%s is written out of order", name);
     return gather_next(s, out);
 }
 static lm_err save_parts(lm_trainer *t, const char *dir) {

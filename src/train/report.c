@@ -94,13 +94,19 @@ lm_err lm_run_sweep(lm_ctx *ctx, const char *dir) {
         const char *t = strstr(names[i], ".tmp-");
         char *path, *end;
         const size_t len = strlen(names[i]);
-        if (!strncmp(names[i], "step-", 5) && len > 4 && !strcmp(names[i] + len - 4, ".tmp")) {      /* a checkpoint on its way in or out; the folder is locked, so nobody is at it */
+        /* a checkpoint on its way in or out; the folder is locked, so nobody is at it */
+        if (!strncmp(names[i], "step-", 5) && len > 4 && !strcmp(names[i] + len - 4, ".tmp")) {
             if (!(err = lm_path_join(ctx, &path, dir, names[i]))) { (void)lm_dir_remove(ctx, path); lm_free(ctx, path); }
             continue;
         }
         const long pid = t ? strtol(t + 5, &end, 10) : 0;
         if (pid <= 0 || *end || !kill((pid_t)pid, 0) || errno != ESRCH) continue;      /* alive, or not for us to say */
-        if (!(err = lm_path_join(ctx, &path, dir, names[i]))) { if (lm_is_dir(path)) (void)lm_dir_remove(ctx, path); else unlink(path); lm_free(ctx, path); }       /* litter that stays does no harm */
+        /* litter that stays does no harm */
+        if (!(err = lm_path_join(ctx, &path, dir, names[i]))) {
+            if (lm_is_dir(path)) (void)lm_dir_remove(ctx, path);
+            else unlink(path);
+            lm_free(ctx, path);
+        }
     }
     lm_free(ctx, names);
     return err;
@@ -108,7 +114,8 @@ lm_err lm_run_sweep(lm_ctx *ctx, const char *dir) {
 static lm_run_cfg identity(const lm_run_cfg *c) {
     lm_run_cfg k = *c;
     k.out = ""; k.threads = 0; k.mesh = ""; k.device = NULL;
-    k.train.checkpoint_every = k.train.keep = k.train.val_every = k.train.val_batches = k.train.sample_every = k.train.sample_tokens = k.train.log_every = 1;
+    k.train.checkpoint_every = k.train.keep = k.train.val_every = k.train.val_batches = k.train.sample_every = k.train.sample_tokens =
+        k.train.log_every = 1;
     k.train.memory_budget = k.train.recompute = 0; k.train.sample_prompt = ""; k.train.steps = 0;
     return k;
 }

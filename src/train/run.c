@@ -12,8 +12,23 @@
 
 typedef struct {
     lm_ctx *ctx; const lm_run_cfg *c; const lm_run_opts *o; lm_comm *comm;
-    lm_arena *a; lm_tok *tok; lm_shards *data, *val_data, **mix; lm_source *source; lm_cfg model; lm_store *store; lm_trainer *t; lm_loader *loader, *val; lm_batch b;
-    lm_sched sched; int64_t micro, accum; lm_ckpt_state st; lm_hash128_t cfg_hash, data_hash; lm_out *metrics; lm_lock *lock; bool begun; int64_t val_bytes, val_first, val_count;
+    lm_arena *a;
+    lm_tok *tok;
+    lm_shards *data, *val_data, **mix;
+    lm_source *source;
+    lm_cfg model;
+    lm_store *store;
+    lm_trainer *t;
+    lm_loader *loader, *val;
+    lm_batch b;
+    lm_sched sched;
+    int64_t micro, accum;
+    lm_ckpt_state st;
+    lm_hash128_t cfg_hash, data_hash;
+    lm_out *metrics;
+    lm_lock *lock;
+    bool begun;
+    int64_t val_bytes, val_first, val_count;
     double nats_to_bits; double t0; char *ckpt_dir; lm_mesh_kind mesh; lm_dev *dev;
 } run;
 
@@ -29,18 +44,32 @@ lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) 
         const char *names[64]; int n = 0;
         for (; lm_models[n] && n < 64; n++) names[n] = lm_models[n]->name;
         const char *near = lm_nearest(c->model.family, names, n);
-        return lm_fail(ctx, LM_E_CONFIG, "model.family: no architecture is called \"%s\"%s%s", c->model.family, near ? "; did you mean " : "", near ? near : "");
+        return lm_fail(ctx, LM_E_CONFIG, "model.family: no architecture is called \"%s\"%s%s", c->model.family,
+                       near ? "; did you mean " : "", near ? near : "");
     }
-    *m = (lm_cfg){ .model = row, .vocab = vocab, .d = c->model.d, .n_layer = c->model.n_layer, .n_head = c->model.n_head, .n_kv = c->model.n_kv ? c->model.n_kv : c->model.n_head,
-                   .d_head = c->model.d_head ? c->model.d_head : c->model.d / c->model.n_head, .max_pos = c->model.max_pos ? c->model.max_pos : c->data.seq, .eps = 1e-5,
-                   .init_std = c->model.init_std, .tie = c->model.tie, .bos = -1, .hf_type = row->name };
+    *m = (lm_cfg){ .model = row,
+                   .vocab = vocab,
+                   .d = c->model.d,
+                   .n_layer = c->model.n_layer,
+                   .n_head = c->model.n_head,
+                   .n_kv = c->model.n_kv ? c->model.n_kv : c->model.n_head,
+                   .d_head = c->model.d_head ? c->model.d_head : c->model.d / c->model.n_head,
+                   .max_pos = c->model.max_pos ? c->model.max_pos : c->data.seq,
+                   .eps = 1e-5,
+                   .init_std = c->model.init_std,
+                   .tie = c->model.tie,
+                   .bos = -1,
+                   .hf_type = row->name };
     m->d_ff = c->model.d_ff;
     row->usual(m);
     if (!c->model.d_head && c->model.d % c->model.n_head)
-        return lm_fail(ctx, LM_E_CONFIG, "model.d is %lld: it does not divide among model.n_head = %lld heads (model.d_head sets their size)", (long long)c->model.d, (long long)c->model.n_head);
+        return lm_fail(ctx, LM_E_CONFIG,
+                       "model.d is %lld: it does not divide among model.n_head = %lld heads (model.d_head sets their size)",
+                       (long long)c->model.d, (long long)c->model.n_head);
     m->rope.d_head = (int)m->d_head; m->rope.base = c->model.rope_theta; m->rope.max_pos = m->max_pos;
     if (row->pos_table && m->max_pos < c->data.seq)
-        return lm_fail(ctx, LM_E_CONFIG, "model.max_pos is %lld, data.seq %lld: %s has no position beyond its table", (long long)m->max_pos, (long long)c->data.seq, row->name);
+        return lm_fail(ctx, LM_E_CONFIG, "model.max_pos is %lld, data.seq %lld: %s has no position beyond its table", (long long)m->max_pos,
+                       (long long)c->data.seq, row->name);
     return lm_cfg_check(ctx, m);
 }
 /* A file that is not there may have been named by any of several keys. */
@@ -67,7 +96,10 @@ static lm_err open_data(run *r, const char *path, lm_shards **out) {
     LM_TRY(open_text(r, path, out));
     const lm_hash128_t t = lm_tok_hash(r->tok), d = lm_shards_tok_hash(*out);
     if (t.lo == d.lo && t.hi == d.hi) return LM_OK;
-    return lm_fail(r->ctx, LM_E_MISMATCH, "%s was tokenized with another tokenizer than this run's; tokenize it again or set tokenizer.path to the one it was made with", path);
+    return lm_fail(
+        r->ctx, LM_E_MISMATCH,
+        "%s was tokenized with another tokenizer than this run's; tokenize it again or set tokenizer.path to the one it was made with",
+        path);
 }
 /* data.path with weight 1, then the sources of data.mix: "PATH:WEIGHT". */
 static lm_err open_mix(run *r, int64_t n) {
@@ -81,12 +113,15 @@ static lm_err open_mix(run *r, int64_t n) {
         const char *colon = strrchr(m->v[i], ':'), *num = colon ? colon + 1 : "";
         char *end;
         const double w = strtod(num, &end);
-        if (!*num || *end || !(w > 0) || !isfinite(w)) return lm_fail(r->ctx, LM_E_CONFIG, "data.mix: got '%s', wanted PATH:WEIGHT with a positive weight, such as other.txt:0.5", m->v[i]);
+        if (!*num || *end || !(w > 0) || !isfinite(w))
+            return lm_fail(r->ctx, LM_E_CONFIG, "data.mix: got '%s', wanted PATH:WEIGHT with a positive weight, such as other.txt:0.5",
+                           m->v[i]);
         char *path = lm_arena_printf(r->a, "%.*s", (int)(colon - m->v[i]), m->v[i]);
         if (!path) return LM_E_NOMEM;
         LM_TRY(of_key(r, open_data(r, path, &r->mix[i]), "data.mix"));
         if (lm_shards_tokens(r->mix[i]) < r->c->data.seq + 1)
-            return lm_fail(r->ctx, LM_E_DATA, "%s has %lld tokens: not one sequence of data.seq = %lld", path, (long long)lm_shards_tokens(r->mix[i]), (long long)r->c->data.seq);
+            return lm_fail(r->ctx, LM_E_DATA, "%s has %lld tokens: not one sequence of data.seq = %lld", path,
+                           (long long)lm_shards_tokens(r->mix[i]), (long long)r->c->data.seq);
         r->source[i + 1] = (lm_source){ r->mix[i], w, 0, 0 };
         const lm_hash128_t both[] = { r->data_hash, lm_shards_hash(r->mix[i]) };
         r->data_hash = lm_hash128(both, sizeof both);
@@ -98,14 +133,22 @@ static lm_err prepare_data(run *r) {
     LM_TRY(of_key(r, open_data(r, r->c->data.path, &r->data), "data.path"));
     if (r->c->data.val_path) LM_TRY(of_key(r, open_data(r, r->c->data.val_path, &r->val_data), "data.val_path"));
     int64_t n = lm_shards_tokens(r->data), held = 0;
-    if (!r->val_data) held = lm_min64(n, lm_max64(r->c->data.val_fraction > 0 ? r->c->data.seq + 1 : 0, (int64_t)(r->c->data.val_fraction * (double)n)));
+    if (!r->val_data)
+        held = lm_min64(n, lm_max64(r->c->data.val_fraction > 0 ? r->c->data.seq + 1 : 0, (int64_t)(r->c->data.val_fraction * (double)n)));
     if (n - held < r->c->data.seq + 1)
-        return lm_fail(r->ctx, LM_E_DATA, "%s has %lld tokens, %lld of them held out: not one sequence of data.seq = %lld; use more text or a smaller data.seq", r->c->data.path, (long long)n,
-                       (long long)held, (long long)r->c->data.seq);
+        return lm_fail(
+            r->ctx, LM_E_DATA,
+            "%s has %lld tokens, %lld of them held out: not one sequence of data.seq = %lld; use more text or a smaller data.seq",
+            r->c->data.path, (long long)n, (long long)held, (long long)r->c->data.seq);
     LM_TRY(open_mix(r, n - held));
     const lm_hash128_t both[] = { r->data_hash, r->val_data ? lm_shards_hash(r->val_data) : (lm_hash128_t){0} };
     r->data_hash = lm_hash128(both, sizeof both);
-    const lm_loader_opts lo = { .sources = r->source, .n_source = 1 + r->c->data.mix.n, .seq = r->c->data.seq, .seed = (uint64_t)r->c->train.seed, .mask_docs = r->c->data.mask_docs, .shuffle = true };
+    const lm_loader_opts lo = { .sources = r->source,
+                                .n_source = 1 + r->c->data.mix.n,
+                                .seq = r->c->data.seq,
+                                .seed = (uint64_t)r->c->train.seed,
+                                .mask_docs = r->c->data.mask_docs,
+                                .shuffle = true };
     LM_TRY(lm_loader_new(&r->loader, r->ctx, &lo));
     r->val_first = r->val_data ? 0 : n - held;
     r->val_count = r->val_data ? lm_shards_tokens(r->val_data) : held;
@@ -132,7 +175,8 @@ static lm_err load_model(run *r) {
     r->model = *lm_weights_cfg(w);
     lm_err e = LM_OK;
     if (lm_tok_vocab(r->tok) > r->model.vocab)
-        e = lm_fail(ctx, LM_E_MISMATCH, "the tokenizer has %d ids, the model of %s only %lld", lm_tok_vocab(r->tok), r->c->model.from, (long long)r->model.vocab);
+        e = lm_fail(ctx, LM_E_MISMATCH, "the tokenizer has %d ids, the model of %s only %lld", lm_tok_vocab(r->tok), r->c->model.from,
+                    (long long)r->model.vocab);
     if (!e && !r->o->dry) e = lm_weights_load(w, r->store, &(lm_load_opts){ .dtype = LM_F32 });
     lm_weights_close(w);
     return e;
@@ -141,7 +185,12 @@ static lm_err mesh_kind(run *r) {
     const char *m = r->c->mesh;
     lm_mesh_kind *kind = &r->mesh;
     *kind = LM_MESH_SINGLE;
-    if (!m || !*m) { if (r->comm->size > 1) return lm_fail(r->ctx, LM_E_CONFIG, "%d ranks run, but mesh is not set: mesh=dp=%d or mesh=fsdp=%d", r->comm->size, r->comm->size, r->comm->size); return LM_OK; }
+    if (!m || !*m) {
+        if (r->comm->size > 1)
+            return lm_fail(r->ctx, LM_E_CONFIG, "%d ranks run, but mesh is not set: mesh=dp=%d or mesh=fsdp=%d", r->comm->size,
+                           r->comm->size, r->comm->size);
+        return LM_OK;
+    }
     const char *eq = strchr(m, '=');
     long n = eq ? strtol(eq + 1, NULL, 10) : 0;
     if (!strncmp(m, "dp=", 3)) *kind = LM_MESH_DP;
@@ -154,15 +203,39 @@ static lm_err mesh_kind(run *r) {
 static lm_err make_trainer(run *r) {
     const lm_run_cfg *c = r->c;
     int64_t ranks = r->comm->size;
-    if (c->train.batch % ranks) return lm_fail(r->ctx, LM_E_CONFIG, "train.batch is %lld: it does not divide among %lld ranks", (long long)c->train.batch, (long long)ranks);
+    if (c->train.batch % ranks)
+        return lm_fail(r->ctx, LM_E_CONFIG, "train.batch is %lld: it does not divide among %lld ranks", (long long)c->train.batch,
+                       (long long)ranks);
     int64_t mine = c->train.batch / ranks;
     r->micro = c->train.micro_batch ? c->train.micro_batch : mine;
-    if (mine % r->micro) return lm_fail(r->ctx, LM_E_CONFIG, "a rank has %lld sequences a step: train.micro_batch = %lld does not divide them", (long long)mine, (long long)r->micro);
+    if (mine % r->micro)
+        return lm_fail(r->ctx, LM_E_CONFIG, "a rank has %lld sequences a step: train.micro_batch = %lld does not divide them",
+                       (long long)mine, (long long)r->micro);
     r->accum = mine / r->micro;
-    lm_trainer_opts o = { .batch = r->micro, .seq = c->data.seq, .mm = c->train.dtype ? LM_BF16 : LM_F32, .recompute = (int)c->train.recompute, .memory_budget = c->train.memory_budget,
-        .optim = { .name = c->optim.name, .lr = c->optim.lr, .beta1 = c->optim.beta1, .beta2 = c->optim.beta2, .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .clip = c->optim.clip,
-                   .muon_lr = c->optim.muon_lr, .muon_momentum = c->optim.muon_momentum, .muon_weight_decay = c->optim.muon_weight_decay, .muon_steps = (int)c->optim.muon_steps },
-        .label_smoothing = c->train.label_smoothing, .z_loss = c->train.z_loss, .dropout = c->train.dropout, .seed = (uint64_t)c->train.seed, .comm = r->comm, .mesh = r->mesh, .dev = r->dev, .dry = r->o->dry };
+    lm_trainer_opts o = { .batch = r->micro,
+                          .seq = c->data.seq,
+                          .mm = c->train.dtype ? LM_BF16 : LM_F32,
+                          .recompute = (int)c->train.recompute,
+                          .memory_budget = c->train.memory_budget,
+                          .optim = { .name = c->optim.name,
+                                     .lr = c->optim.lr,
+                                     .beta1 = c->optim.beta1,
+                                     .beta2 = c->optim.beta2,
+                                     .eps = c->optim.eps,
+                                     .weight_decay = c->optim.weight_decay,
+                                     .clip = c->optim.clip,
+                                     .muon_lr = c->optim.muon_lr,
+                                     .muon_momentum = c->optim.muon_momentum,
+                                     .muon_weight_decay = c->optim.muon_weight_decay,
+                                     .muon_steps = (int)c->optim.muon_steps },
+                          .label_smoothing = c->train.label_smoothing,
+                          .z_loss = c->train.z_loss,
+                          .dropout = c->train.dropout,
+                          .seed = (uint64_t)c->train.seed,
+                          .comm = r->comm,
+                          .mesh = r->mesh,
+                          .dev = r->dev,
+                          .dry = r->o->dry };
     LM_TRY(lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o));
     r->sched = (lm_sched){ .kind = (lm_sched_kind)c->optim.schedule, .warmup = c->optim.warmup, .steps = c->train.steps,
                            .decay_steps = c->optim.decay_steps ? c->optim.decay_steps : c->train.steps / 5, .floor = c->optim.min_lr };
@@ -172,7 +245,9 @@ static lm_err make_trainer(run *r) {
 static lm_err validate(run *r, double *loss, double *bpb) {
     double sum = 0; int64_t n = 0, bytes = 0;
     const int64_t all = r->micro * r->comm->size;                               /* windows that the ranks do at a time */
-    int64_t windows = lm_loader_epoch_seqs(r->val), want = r->c->train.val_batches * (r->c->train.micro_batch ? r->c->train.micro_batch : r->c->train.batch);       /* on any number of ranks the same */
+    /* on any number of ranks the same */
+    int64_t windows = lm_loader_epoch_seqs(r->val),
+            want = r->c->train.val_batches * (r->c->train.micro_batch ? r->c->train.micro_batch : r->c->train.batch);
     if (want > windows) want = windows;
     for (int64_t base = 0; base < want; base += all) {
         const int64_t s = base + r->comm->rank * r->micro;
@@ -180,7 +255,12 @@ static lm_err validate(run *r, double *loss, double *bpb) {
         int64_t rows = lm_max64(0, lm_min64(r->micro, want - s)) * r->c->data.seq;
         for (int64_t i = rows; i < r->b.n; i++) r->b.target[i] = -1;            /* a last, shorter micro-batch, or none for this rank */
         LM_TRY(lm_trainer_eval(r->t, &r->b, &sum));
-        for (int64_t i = 0; i < rows; i++) if (r->b.target[i] >= 0) { size_t len; n++; if (lm_tok_piece(r->tok, r->b.target[i], &len)) bytes += (int64_t)len; }
+        for (int64_t i = 0; i < rows; i++)
+            if (r->b.target[i] >= 0) {
+                size_t len;
+                n++;
+                if (lm_tok_piece(r->tok, r->b.target[i], &len)) bytes += (int64_t)len;
+            }
     }
     double v[3] = { sum, (double)n, (double)bytes };
     LM_TRY(lm_comm_sum(r->comm, v, 3));
@@ -193,7 +273,8 @@ static lm_err save_weights(run *r, const char *dir) {
     LM_TRY(lm_trainer_save_hf(r->t, dir));
     return agree(r, leader(r) ? lm_tok_save(r->ctx, r->tok, dir) : LM_OK, "writing the tokenizer");
 }
-/* A full disk is no reason to throw a run away while its last checkpoint is whole: said aloud, and tried again at the next occasion. Where there is none (must), it is an error. */
+/* A full disk is no reason to throw a run away while its last checkpoint is whole: said aloud, and tried again at the next occasion. Where
+ * there is none (must), it is an error. */
 static lm_err unless_full(run *r, lm_err e, int64_t step, bool must) {
     double full[1] = { leader(r) && e == LM_E_NOSPACE };
     char why[1200];
@@ -206,7 +287,10 @@ static lm_err unless_full(run *r, lm_err e, int64_t step, bool must) {
 }
 static lm_err checkpoint(run *r, int64_t step, bool must) {
     r->st.step = step; r->st.seqs = step * r->c->train.batch;
-    r->st.tok_hash = lm_tok_hash(r->tok); r->st.config_hash = r->cfg_hash; r->st.data_hash = r->data_hash; r->st.isa = r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
+    r->st.tok_hash = lm_tok_hash(r->tok);
+    r->st.config_hash = r->cfg_hash;
+    r->st.data_hash = r->data_hash;
+    r->st.isa = r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
     LM_TRY(agree(r, r->metrics ? lm_out_flush(r->metrics) : LM_OK, "writing metrics.jsonl"));
     LM_TRY(lm_trainer_pull(r->t));
     const lm_err err = lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep);
@@ -240,7 +324,8 @@ static lm_err validation_point(run *r, int64_t step, lm_run_event *last) {
 static lm_err sample_point(run *r, int64_t step) {
     if (!r->o->sample) return LM_OK;
     LM_TRY(lm_trainer_pull(r->t));
-    lm_store *whole = NULL;                                                      /* the engine wants whole matrices: rank 0 holds them for the moment of the sample */
+    /* the engine wants whole matrices: rank 0 holds them for the moment of the sample */
+    lm_store *whole = NULL;
     lm_err err = LM_OK;
     if (r->mesh == LM_MESH_FSDP) {
         if (leader(r)) err = lm_store_new(&whole, r->ctx);
@@ -248,7 +333,9 @@ static lm_err sample_point(run *r, int64_t step) {
         if (!err) err = lm_trainer_whole(r->t, whole);
     }
     lm_str s = { .ctx = r->ctx };
-    if (!err && leader(r)) err = r->o->sample(r->o->ud, r->ctx, &r->model, whole ? whole : r->store, r->tok, r->c->train.sample_prompt, r->c->train.sample_tokens, &s);
+    if (!err && leader(r))
+        err = r->o->sample(r->o->ud, r->ctx, &r->model, whole ? whole : r->store, r->tok, r->c->train.sample_prompt,
+                           r->c->train.sample_tokens, &s);
     lm_run_event e = { .kind = LM_RUN_SAMPLE, .step = step, .text = s.p ? s.p : "" };
     if (!err) emit(r, &e);
     lm_str_free(&s);
@@ -257,7 +344,8 @@ static lm_err sample_point(run *r, int64_t step) {
 }
 static lm_err one_step(run *r, int64_t step, lm_run_event *e, bool *stop) {
     double loss = 0, tokens = 0, norm, t = lm_now();
-    lm_err failed = LM_OK;                                                       /* go on to the end of the accumulation: other ranks wait in the gathers of each micro-batch */
+    /* go on to the end of the accumulation: other ranks wait in the gathers of each micro-batch */
+    lm_err failed = LM_OK;
     for (int64_t m = 0; m < r->accum && (!failed || r->comm->size > 1); m++) {
         uint64_t first = (uint64_t)(step * r->c->train.batch + (m * r->comm->size + r->comm->rank) * r->micro);
         lm_err err = lm_loader_fill(r->loader, &r->b, first);
@@ -266,21 +354,29 @@ static lm_err one_step(run *r, int64_t step, lm_run_event *e, bool *stop) {
         tokens += (double)r->b.n_target;
     }
     LM_TRY(agree(r, failed, "a step"));
-    double v[3] = { loss, tokens, r->o->stop && *r->o->stop ? 1 : 0 };          /* ranks hear a signal at different moments: they stop after the same step */
+    /* ranks hear a signal at different moments: they stop after the same step */
+    double v[3] = { loss, tokens, r->o->stop && *r->o->stop ? 1 : 0 };
     LM_TRY(lm_comm_sum(r->comm, v, 3));
     loss = v[0]; tokens = v[1]; *stop = v[2] > 0;
     double f = lm_sched_at(&r->sched, step);
     LM_TRY(lm_trainer_update(r->t, step + 1, f, tokens, &norm));
     double dt = lm_now() - t;
-    e->kind = LM_RUN_STEP; e->step = step + 1; e->steps = r->c->train.steps; e->loss = loss / (tokens > 0 ? tokens : 1); e->lr = r->c->optim.lr * f; e->grad_norm = norm;
+    e->kind = LM_RUN_STEP;
+    e->step = step + 1;
+    e->steps = r->c->train.steps;
+    e->loss = loss / (tokens > 0 ? tokens : 1);
+    e->lr = r->c->optim.lr * f;
+    e->grad_norm = norm;
     e->tokens = (int64_t)tokens; e->seen += (int64_t)tokens; e->step_s = dt; e->tok_s = tokens / dt;
     e->eta_s = e->eta_s > 0 ? 0.9 * e->eta_s + 0.1 * dt * (double)(r->c->train.steps - step - 1) : dt * (double)(r->c->train.steps - step - 1);
     e->rss = lm_rss_now();
     if ((step + 1) % r->c->train.log_every) return LM_OK;
     if (!leader(r)) return agree(r, LM_OK, "writing metrics.jsonl");
     lm_str s = { .ctx = r->ctx };
-    lm_str_printf(&s, "{\"step\": %lld, \"loss\": %.9g, \"lr\": %.6g, \"grad_norm\": %.6g, \"tokens\": %lld, \"tok_s\": %.1f, \"step_ms\": %.3f, \"rss\": %zu}\n", (long long)e->step, e->loss, e->lr,
-                  e->grad_norm, (long long)e->seen, e->tok_s, dt * 1e3, e->rss);
+    lm_str_printf(&s,
+                  "{\"step\": %lld, \"loss\": %.9g, \"lr\": %.6g, \"grad_norm\": %.6g, \"tokens\": %lld, \"tok_s\": %.1f, \"step_ms\": "
+                  "%.3f, \"rss\": %zu}\n",
+                  (long long)e->step, e->loss, e->lr, e->grad_norm, (long long)e->seen, e->tok_s, dt * 1e3, e->rss);
     lm_err err = lm_str_err(&s) ? LM_E_NOMEM : lm_out_write(r->metrics, s.p, s.n);
     if (!err) err = lm_out_flush(r->metrics);
     lm_str_free(&s);
@@ -290,7 +386,11 @@ static lm_err loop(run *r) {
     int64_t steps = r->c->train.steps, from = r->st.step;
     lm_run_event e = { .steps = steps, .seen = 0 };
     lm_trainer_plan plan; lm_trainer_plan_of(r->t, &plan);
-    lm_run_event start = { .kind = LM_RUN_START, .step = from, .steps = steps, .plan = &plan, .flops = plan.accumulate.flops * (double)(r->accum) + plan.update.flops };
+    lm_run_event start = { .kind = LM_RUN_START,
+                           .step = from,
+                           .steps = steps,
+                           .plan = &plan,
+                           .flops = plan.accumulate.flops * (double)(r->accum) + plan.update.flops };
     emit(r, &start);
     e.flops = start.flops;
     for (int64_t s = from; s < steps; s++) {
@@ -300,11 +400,20 @@ static lm_err loop(run *r) {
         if (last || (r->c->train.val_every && (s + 1) % r->c->train.val_every == 0)) LM_TRY(validation_point(r, s + 1, &e));
         if (r->c->train.sample_every && ((s + 1) % r->c->train.sample_every == 0 || last)) LM_TRY(sample_point(r, s + 1));
         if (last || stop || (r->c->train.checkpoint_every && (s + 1) % r->c->train.checkpoint_every == 0)) LM_TRY(checkpoint(r, s + 1, last || stop));
-        if (stop && !last) return lm_fail(r->ctx, LM_E_CANCELLED, "stopped at step %lld; the checkpoint is written, --resume continues", (long long)(s + 1));
+        if (stop && !last)
+            return lm_fail(r->ctx, LM_E_CANCELLED, "stopped at step %lld; the checkpoint is written, --resume continues",
+                           (long long)(s + 1));
     }
     LM_TRY(save_weights(r, r->c->out));
     LM_TRY(agree(r, leader(r) ? lm_run_curves(r->ctx, r->c->out) : LM_OK, "drawing the curves"));
-    lm_run_event end = { .kind = LM_RUN_END, .step = steps, .steps = steps, .loss = e.loss, .val_loss = e.val_loss, .val_bpb = e.val_bpb, .hash = lm_trainer_hash(r->t), .rss = lm_rss_peak() };
+    lm_run_event end = { .kind = LM_RUN_END,
+                         .step = steps,
+                         .steps = steps,
+                         .loss = e.loss,
+                         .val_loss = e.val_loss,
+                         .val_bpb = e.val_bpb,
+                         .hash = lm_trainer_hash(r->t),
+                         .rss = lm_rss_peak() };
     emit(r, &end);
     return LM_OK;
 }
@@ -343,15 +452,26 @@ static lm_err same_run(run *r, const char *found, const char *config) {
     if (!found || !same(r->st.config_hash, r->cfg_hash)) LM_TRY(lm_run_cfg_differs(ctx, r->a, config, r->c, &what));
     if (!found) return *what ? lm_fail(ctx, LM_E_MISMATCH, "%s was begun with another configuration: %s", r->c->out, what) : LM_OK;
     if (!same(r->st.config_hash, r->cfg_hash)) {
-        return lm_fail(ctx, LM_E_MISMATCH, "%s was written under another configuration%s%s (%s holds it; model, data, optimizer and batch keys must be equal to resume)", found, *what ? ": " : "", what, config);
+        return lm_fail(
+            ctx, LM_E_MISMATCH,
+            "%s was written under another configuration%s%s (%s holds it; model, data, optimizer and batch keys must be equal to resume)",
+            found, *what ? ": " : "", what, config);
     }
     if (!same(r->st.tok_hash, lm_tok_hash(r->tok)))
-        return lm_fail(ctx, LM_E_MISMATCH, "%s was written with another tokenizer than %s/tokenizer.json: put the old one back, or start a new run", found, r->c->out);
+        return lm_fail(ctx, LM_E_MISMATCH,
+                       "%s was written with another tokenizer than %s/tokenizer.json: put the old one back, or start a new run", found,
+                       r->c->out);
     if (!same(r->st.data_hash, r->data_hash))
-        return lm_fail(ctx, LM_E_MISMATCH, "%s was written while training on other data than %s%s%s hold%s now: put the old data back, or start a new run from these weights (model.from)", found, r->c->data.path,
-                       r->c->data.val_path ? " and " : "", r->c->data.val_path ? r->c->data.val_path : "", r->c->data.val_path ? "" : "s");
+        return lm_fail(ctx, LM_E_MISMATCH,
+                       "%s was written while training on other data than %s%s%s hold%s now: put the old data back, or start a new run from "
+                       "these weights (model.from)",
+                       found, r->c->data.path, r->c->data.val_path ? " and " : "", r->c->data.val_path ? r->c->data.val_path : "",
+                       r->c->data.val_path ? "" : "s");
     const char *isa = lm_cpu_isa_of(lm_cpu_features_of(ctx));
-    if (leader(r) && strcmp(r->st.isa, isa)) lm_log(ctx, LM_LOG_WARN, "train", "%s was written with %s kernels, this run has %s: it goes on, but not to the bit as it would have there", found, *r->st.isa ? r->st.isa : "unknown", isa);
+    if (leader(r) && strcmp(r->st.isa, isa))
+        lm_log(ctx, LM_LOG_WARN, "train",
+               "%s was written with %s kernels, this run has %s: it goes on, but not to the bit as it would have there", found,
+               *r->st.isa ? r->st.isa : "unknown", isa);
     return LM_OK;
 }
 static lm_err lock(run *r) {
@@ -359,7 +479,9 @@ static lm_err lock(run *r) {
     return path ? lm_lock_take(&r->lock, r->ctx, path, r->c->out) : LM_E_NOMEM;
 }
 /* Rank 0's part of beginning: a folder of one's own. */
-static lm_err taken(run *r) { return lm_fail(r->ctx, LM_E_CONFIG, "%s already holds a run: add --resume to continue it, or choose another out", r->c->out); }
+static lm_err taken(run *r) {
+    return lm_fail(r->ctx, LM_E_CONFIG, "%s already holds a run: add --resume to continue it, or choose another out", r->c->out);
+}
 static lm_err fresh_folder(run *r, const char *metrics) {
     if (lm_exists(r->ckpt_dir) || lm_exists(metrics)) return taken(r);
     LM_TRY(lm_dir_make(r->ctx, r->c->out));
@@ -413,13 +535,22 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
     if (c->device && strcmp(c->device, "cpu")) LM_GOTO(lm_dev_open(&r.dev, ctx, c->device), done);
     LM_GOTO(agree(&r, prepare_data(&r), "opening the data"), done);
     LM_GOTO(not_stopped(&r), done);
-    lm_run_event d = { .kind = LM_RUN_DATA, .data_tokens = lm_shards_tokens(r.data), .data_bytes = lm_shards_bytes(r.data), .val_tokens = r.val_count, .vocab = lm_tok_vocab(r.tok) };
+    lm_run_event d = { .kind = LM_RUN_DATA,
+                       .data_tokens = lm_shards_tokens(r.data),
+                       .data_bytes = lm_shards_bytes(r.data),
+                       .val_tokens = r.val_count,
+                       .vocab = lm_tok_vocab(r.tok) };
     emit(&r, &d);
     LM_GOTO(agree(&r, load_model(&r), "making the model"), done);
     LM_GOTO(make_trainer(&r), done);
     LM_GOTO(agree(&r, lm_batch_alloc(ctx, &r.b, r.micro, c->data.seq), "making room for a batch"), done);
     lm_trainer_plan plan; lm_trainer_plan_of(r.t, &plan);
-    lm_run_event p = { .kind = LM_RUN_PLAN, .plan = &plan, .trainer = r.t, .accum = r.accum, .steps = c->train.steps, .flops = plan.accumulate.flops * (double)r.accum + plan.update.flops };
+    lm_run_event p = { .kind = LM_RUN_PLAN,
+                       .plan = &plan,
+                       .trainer = r.t,
+                       .accum = r.accum,
+                       .steps = c->train.steps,
+                       .flops = plan.accumulate.flops * (double)r.accum + plan.update.flops };
     emit(&r, &p);
     if (o->dry) goto done;
     LM_GOTO(not_stopped(&r), done);

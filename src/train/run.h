@@ -19,9 +19,19 @@ typedef struct {
     struct { const char *path, *val_path; lm_strlist mix; int64_t seq; double val_fraction; bool mask_docs; } data;
     struct { const char *path; int64_t vocab; } tokenizer;
     struct { const char *family, *from; int64_t d, n_layer, n_head, n_kv, d_head, d_ff, max_pos; double rope_theta, init_std; bool tie; } model;
-    struct { int64_t steps, batch, micro_batch, seed, checkpoint_every, keep, val_every, val_batches, sample_every, sample_tokens, log_every, memory_budget, recompute; int dtype;
-             double dropout, label_smoothing, z_loss; const char *sample_prompt; } train;
-    struct { const char *name; double lr, beta1, beta2, eps, weight_decay, clip, min_lr, muon_lr, muon_momentum, muon_weight_decay; int64_t warmup, decay_steps, muon_steps; int schedule; } optim;
+    struct {
+        int64_t steps, batch, micro_batch, seed, checkpoint_every, keep, val_every, val_batches, sample_every, sample_tokens, log_every,
+            memory_budget, recompute;
+        int dtype;
+        double dropout, label_smoothing, z_loss;
+        const char *sample_prompt;
+    } train;
+    struct {
+        const char *name;
+        double lr, beta1, beta2, eps, weight_decay, clip, min_lr, muon_lr, muon_momentum, muon_weight_decay;
+        int64_t warmup, decay_steps, muon_steps;
+        int schedule;
+    } optim;
 } lm_run_cfg;
 extern const lm_opt lm_run_options[];                       /* the keys of a training configuration */
 
@@ -46,5 +56,6 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *cfg, const lm_run_opts *o);
 /* The model a configuration describes (vocab from the tokenizer). */
 lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *cfg, int64_t vocab, lm_cfg *out);
 /* Re-execute steps a..b from the checkpoint of step a and compare the weights' hash with the checkpoint of step b. */
-lm_err lm_train_verify(lm_ctx *ctx, const char *out_dir, int64_t a, int64_t b, lm_hash128_t *want, lm_hash128_t *got, void (*event)(void *, const lm_run_event *), void *ud);
+lm_err lm_train_verify(lm_ctx *ctx, const char *out_dir, int64_t a, int64_t b, lm_hash128_t *want, lm_hash128_t *got,
+                       void (*event)(void *, const lm_run_event *), void *ud);
 #endif

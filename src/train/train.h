@@ -1,12 +1,14 @@
 /* train.h — steps: plan, optimizer, checkpoint, log.
  *
- * A trainer holds two plans over one store of states: `accumulate` (forward, loss, gradients added into grad.*) and `update` (norm, clip, optimizer). A step is some
- * accumulations and one update; the loss and its gradient are sums over target tokens and are divided once, by the count over all micro-batches and ranks,
- * so one batch of eight and eight accumulated batches of one are the same step. A run (lm_train_run) is the loop around it: data order by step number, schedule,
- * validation, samples, metrics.jsonl, checkpoints under the protocol of docs/rooms/train.md, resume to the bit.
+ * A trainer holds two plans over one store of states: `accumulate` (forward, loss, gradients added into grad.*) and `update` (norm, clip,
+ * optimizer). A step is some accumulations and one update; the loss and its gradient are sums over target tokens and are divided once, by
+ * the count over all micro-batches and ranks, so one batch of eight and eight accumulated batches of one are the same step. A run
+ * (lm_train_run) is the loop around it: data order by step number, schedule, validation, samples, metrics.jsonl, checkpoints under the
+ * protocol of docs/rooms/train.md, resume to the bit.
  *
- * On several ranks (docs/rooms/dist.md) each has its own micro-batches; LM_MESH_FSDP keeps only parts of matrices, their gradients and moments ("NAME#shard"). Parameters that are
- * whole in the store when the trainer is made are cut then. Checkpoints always hold whole tensors and are read on any number of ranks.
+ * On several ranks (docs/rooms/dist.md) each has its own micro-batches; LM_MESH_FSDP keeps only parts of matrices, their gradients and
+ * moments ("NAME#shard"). Parameters that are whole in the store when the trainer is made are cut then. Checkpoints always hold whole
+ * tensors and are read on any number of ranks.
  *
  * Lifetime: the trainer owns plans and graphs, borrows store and comm.  Threads: one driver.
  * Errors:   a non-finite loss stops with the step's number; a checkpoint that is not whole is never read. */
@@ -38,7 +40,8 @@ typedef struct lm_trainer lm_trainer;
 lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_trainer_opts *o);
 void lm_trainer_free(lm_trainer *t);
 void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p);
-/* Parameters and states as they are now, in the store's host memory; what reads them there (hash, saving, sampling) asks for it. Nothing without a device. */
+/* Parameters and states as they are now, in the store's host memory; what reads them there (hash, saving, sampling) asks for it. Nothing
+ * without a device. */
 lm_err lm_trainer_pull(lm_trainer *t);
 lm_plan *lm_trainer_accumulate_plan(lm_trainer *t);
 lm_plan *lm_trainer_eval_plan(lm_trainer *t);
@@ -47,7 +50,8 @@ lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int
 lm_err lm_trainer_update(lm_trainer *t, int64_t step /* 1-based */, double lr_scale, double n_tokens, double *grad_norm);
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum);                                            /* forward only; adds */
 /* ---- on several ranks these are asked of every rank together; alone they are plain ----------------------------------------------------------- */
-lm_hash128_t lm_trainer_hash(const lm_trainer *t);       /* of all parameters, whole, by name order: equal on all ranks and on any mesh; zero after an error */
+/* of all parameters, whole, by name order: equal on all ranks and on any mesh; zero after an error */
+lm_hash128_t lm_trainer_hash(const lm_trainer *t);
 lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir);       /* lm_model_save_hf of whole parameters, by rank 0, one parameter at a time */
 lm_err lm_trainer_whole(lm_trainer *t, lm_store *out);           /* whole parameters into a store; out NULL: on this rank only take part */
 /* Random initial weights of what a rank holds: lm_model_init's numbers, under LM_MESH_FSDP only its rows of them. comm NULL: alone. */
@@ -56,8 +60,14 @@ int lm_trainer_n_params(const lm_trainer *t);
 const lm_optim_param *lm_trainer_param(const lm_trainer *t, int i);
 
 /* ---- checkpoints: DIR/step-N/{config.json, model.safetensors, optimizer.safetensors, manifest.json}, DIR/latest ------------------------------ */
-typedef struct { int64_t step, seqs; double best_val; lm_hash128_t tok_hash, config_hash, data_hash; const char *isa; /* of lm_cpu_isa_names(); "" if it was read and is none of them */ } lm_ckpt_state;
-lm_err lm_ckpt_save(lm_trainer *t, const char *dir, const lm_ckpt_state *st, int keep_last);     /* atomic; keeps the last k and `best`; written by rank 0 */
+typedef struct {
+    int64_t step, seqs;
+    double best_val;
+    lm_hash128_t tok_hash, config_hash, data_hash;
+    const char *isa; /* of lm_cpu_isa_names(); "" if it was read and is none of them */
+} lm_ckpt_state;
+/* atomic; keeps the last k and `best`; written by rank 0 */
+lm_err lm_ckpt_save(lm_trainer *t, const char *dir, const lm_ckpt_state *st, int keep_last);
 lm_err lm_ckpt_find(lm_ctx *ctx, const char *dir, char **path);                                /* newest whole one; LM_E_NOTFOUND if none; lm_free */
 lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st);                       /* checks every hash; the store is filled */
 lm_err lm_ckpt_peek(lm_ctx *ctx, const char *path, lm_ckpt_state *st);                         /* what its manifest says; no file is hashed */

@@ -29,7 +29,8 @@ static lm_err forward(lm_trainer *t, lm_graph *g, bool training, lm_value **loss
     if (training && t->o.dropout > 0) { in.rng = lm_input(g, "rng", &rng); in.dropout = t->o.dropout; }
     lm_model_out out;
     LM_TRY(t->cfg.model->build(g, &t->cfg, &in, &out));
-    *loss = lm_xent(g, out.hidden, out.head, lm_input(g, "target", &ids), NULL, training ? (float)t->o.label_smoothing : 0.0f, training ? (float)t->o.z_loss : 0.0f);
+    *loss = lm_xent(g, out.hidden, out.head, lm_input(g, "target", &ids), NULL, training ? (float)t->o.label_smoothing : 0.0f,
+                    training ? (float)t->o.z_loss : 0.0f);
     lm_graph_output(g, "loss", *loss);
     for (int i = 0; params && i < t->n_param; i++) {
         params[i] = lm_graph_find(g, LM_V_STATE, t->param[i].name);
@@ -40,7 +41,8 @@ static lm_err forward(lm_trainer *t, lm_graph *g, bool training, lm_value **loss
 static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     lm_graph *g;
     LM_TRY(lm_graph_new(&g, t->ctx, NULL));
-    lm_value *loss, **p = lm_arena_alloc(lm_graph_arena(g), (size_t)(t->n_param + 1) * sizeof *p), **d = lm_arena_alloc(lm_graph_arena(g), (size_t)(t->n_param + 1) * sizeof *d);
+    lm_value *loss, **p = lm_arena_alloc(lm_graph_arena(g), (size_t)(t->n_param + 1) * sizeof *p),
+                    **d = lm_arena_alloc(lm_graph_arena(g), (size_t)(t->n_param + 1) * sizeof *d);
     lm_err err = p && d ? LM_OK : LM_E_NOMEM;
     if (err) goto fail;
     LM_GOTO(forward(t, g, true, &loss, p), fail);
@@ -66,7 +68,14 @@ static lm_err update_graph(lm_trainer *t, lm_graph **out) {
     *out = g; return LM_OK;
 }
 static lm_err plan_of(lm_trainer *t, lm_graph *g, lm_mem_tag tag, bool dry, lm_plan *share, lm_plan **out) {
-    const lm_plan_opts po = { .store = t->store, .create_states = true, .state_tag = tag, .comm = t->o.comm, .features = t->o.features, .dry = dry, .share = share, .dev = t->o.dev };
+    const lm_plan_opts po = { .store = t->store,
+                              .create_states = true,
+                              .state_tag = tag,
+                              .comm = t->o.comm,
+                              .features = t->o.features,
+                              .dry = dry,
+                              .share = share,
+                              .dev = t->o.dev };
     return lm_plan_new(out, t->ctx, g, &po);
 }
 static size_t states_total(const lm_trainer *t, size_t *params, size_t *optim) {
@@ -103,8 +112,11 @@ static lm_err choose_recompute(lm_trainer *t, int *level) {
     }
     *level = best_level;
     if (best > (size_t)t->o.memory_budget)
-        return lm_fail(t->ctx, LM_E_NOMEM, "training does not fit the memory budget: %.2f GB at the least (parameters %.2f, gradients %.2f, optimizer %.2f, activations %.2f), the budget is %.2f GB; "
-                       "a smaller train.batch or data.seq, or fewer parameters, would", (double)best / 1e9, (double)p / 1e9, (double)p / 1e9, (double)o / 1e9, (double)(best - states) / 1e9,
+        return lm_fail(t->ctx, LM_E_NOMEM,
+                       "training does not fit the memory budget: %.2f GB at the least (parameters %.2f, gradients %.2f, optimizer %.2f, "
+                       "activations %.2f), the budget is %.2f GB; "
+                       "a smaller train.batch or data.seq, or fewer parameters, would",
+                       (double)best / 1e9, (double)p / 1e9, (double)p / 1e9, (double)o / 1e9, (double)(best - states) / 1e9,
                        (double)t->o.memory_budget / 1e9);
     return LM_OK;
 }
@@ -153,7 +165,11 @@ lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store
     t->ctx = ctx; t->a = a; t->cfg = *cfg; t->store = store; t->o = *o;
     if (!t->o.comm) t->o.comm = lm_comm_self();
     lm_err err;
-    if (t->o.dev && lm_trainer_ranks(t) > 1) { err = lm_fail(ctx, LM_E_UNSUPPORTED, "training on %s by several ranks is not there yet: collectives have no kernels for it", t->o.dev->kind); goto fail; }
+    if (t->o.dev && lm_trainer_ranks(t) > 1) {
+        err = lm_fail(ctx, LM_E_UNSUPPORTED, "training on %s by several ranks is not there yet: collectives have no kernels for it",
+                      t->o.dev->kind);
+        goto fail;
+    }
     LM_GOTO(agree(t, shares(t), "sharing out the parameters"), fail);
     LM_GOTO(agree(t, choose_recompute(t, &t->recompute), "planning"), fail);
     LM_GOTO(same_level(t), fail);
@@ -188,7 +204,10 @@ lm_plan *lm_trainer_eval_plan(lm_trainer *t) { return t->eval; }
 lm_plan *lm_trainer_update_plan(lm_trainer *t) { return t->upd; }
 
 static lm_err feed(lm_plan *p, const lm_batch *b) {
-    const struct { const char *name; const int32_t *v; } in[] = { { "tokens", b->tokens }, { "pos", b->pos }, { "start", b->start }, { "target", b->target } };
+    const struct {
+        const char *name;
+        const int32_t *v;
+    } in[] = { { "tokens", b->tokens }, { "pos", b->pos }, { "start", b->start }, { "target", b->target } };
     LM_TRY(lm_plan_extent(p, "N", b->n));
     for (int i = 0; i < LM_COUNT(in); i++) {
         void *dst = lm_plan_input(p, in[i].name, NULL);
@@ -208,7 +227,11 @@ lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int
     if (rng) { rng[0] = (int64_t)t->o.seed; rng[1] = (step << 20) + (micro * t->o.comm->size + t->o.comm->rank); }
     LM_TRY(lm_plan_run(t->acc));
     double s = sum_loss(t->acc, b->n);
-    if (!isfinite(s)) return lm_fail(t->ctx, LM_E_RANGE, "the loss is not finite at step %lld; the last checkpoint is untouched. A lower optim.lr, optim.clip 1.0 or a longer warm-up usually helps", (long long)step);
+    if (!isfinite(s))
+        return lm_fail(t->ctx, LM_E_RANGE,
+                       "the loss is not finite at step %lld; the last checkpoint is untouched. A lower optim.lr, optim.clip 1.0 or a "
+                       "longer warm-up usually helps",
+                       (long long)step);
     *loss_sum += s;
     return LM_OK;
 }
@@ -232,7 +255,9 @@ lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum) {
     *loss_sum += sum_loss(t->eval, b->n);
     return LM_OK;
 }
-static int by_name(const void *a, const void *b) { return strcmp((*(const lm_optim_param *const *)a)->name, (*(const lm_optim_param *const *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(const lm_optim_param *const *)a)->name, (*(const lm_optim_param *const *)b)->name);
+}
 lm_hash128_t lm_trainer_hash(const lm_trainer *t) {
     lm_hash128_t h = {0};
     lm_hasher *s = lm_hasher_new();

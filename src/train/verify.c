@@ -1,7 +1,8 @@
 /* verify.c — a stretch of a run done again: do the recorded weights come out?
  *
- * The checkpoint of step a is put (by hard links) into a scratch folder inside the run's, the run is resumed there with the run's own configuration, and stops at step b. So what is verified is
- * the very path that resuming takes: the same loader, trainer, optimizer and checkpoint code. The scratch folder goes in any case. */
+ * The checkpoint of step a is put (by hard links) into a scratch folder inside the run's, the run is resumed there with the run's own
+ * configuration, and stops at step b. So what is verified is the very path that resuming takes: the same loader, trainer, optimizer and
+ * checkpoint code. The scratch folder goes in any case. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +15,8 @@
 typedef struct { int64_t until; volatile int stop; void (*event)(void *, const lm_run_event *); void *ud; } watch;
 static void on_event(void *ud, const lm_run_event *e) {
     watch *w = ud;
-    if ((e->kind == LM_RUN_START || e->kind == LM_RUN_STEP) && e->step >= w->until - 1) w->stop = 1;      /* heard within the step that follows, which is the last */
+    /* heard within the step that follows, which is the last */
+    if ((e->kind == LM_RUN_START || e->kind == LM_RUN_STEP) && e->step >= w->until - 1) w->stop = 1;
     if (w->event) w->event(w->ud, e);
 }
 static lm_err weights_hash(lm_ctx *ctx, const char *ckpt, lm_hash128_t *h) {
@@ -24,7 +26,8 @@ static lm_err weights_hash(lm_ctx *ctx, const char *ckpt, lm_hash128_t *h) {
     lm_jv root = lm_json_root(ctx, path, j);
     if (!err) err = lm_json_str(&root, "weights_hash", LM_JSON_NEED, NULL, &hex, NULL);
     unsigned long long hi, lo;
-    if (!err && (strlen(hex) != 32 || strspn(hex, "0123456789abcdef") != 32 || sscanf(hex, "%16llx%16llx", &hi, &lo) != 2)) err = lm_json_fail(&root, LM_E_FORMAT, "weights_hash is not 32 hexadecimal digits");
+    if (!err && (strlen(hex) != 32 || strspn(hex, "0123456789abcdef") != 32 || sscanf(hex, "%16llx%16llx", &hi, &lo) != 2))
+        err = lm_json_fail(&root, LM_E_FORMAT, "weights_hash is not 32 hexadecimal digits");
     if (!err) { h->hi = hi; h->lo = lo; }
     lm_json_free(j); lm_free(ctx, path);
     return err;
@@ -57,8 +60,11 @@ static lm_err need_step(lm_ctx *ctx, lm_arena *a, const char *out, int64_t step,
     if (!lm_is_dir(dir)) return lm_fail(ctx, LM_E_NOTFOUND, "%s holds no training run: there is no folder \"checkpoints\" in it", out);
     LM_TRY(lm_dir_list(ctx, dir, &names, &n));
     lm_str have = { .ctx = ctx };
-    for (int i = 0; i < n; i++) if (!strncmp(names[i], "step-", 5) && !strstr(names[i], ".tmp")) lm_str_printf(&have, "%s%lld", have.n ? ", " : "", strtoll(names[i] + 5, NULL, 10));
-    lm_err err = lm_fail(ctx, LM_E_NOTFOUND, "%s keeps no checkpoint of step %lld; it has %s (train.keep says how many are kept)", out, (long long)step, have.p ? have.p : "none");
+    for (int i = 0; i < n; i++)
+        if (!strncmp(names[i], "step-", 5) && !strstr(names[i], ".tmp"))
+            lm_str_printf(&have, "%s%lld", have.n ? ", " : "", strtoll(names[i] + 5, NULL, 10));
+    lm_err err = lm_fail(ctx, LM_E_NOTFOUND, "%s keeps no checkpoint of step %lld; it has %s (train.keep says how many are kept)", out,
+                         (long long)step, have.p ? have.p : "none");
     lm_str_free(&have); lm_free(ctx, names);
     return err;
 }
@@ -78,23 +84,31 @@ static lm_err config(lm_ctx *ctx, lm_arena *a, const char *out, const char *from
     LM_TRY(lm_opt_defaults(ctx, a, lm_run_options, c));
     LM_TRY(lm_yaml_load(ctx, a, path, &y));
     LM_TRY(lm_yaml_apply(ctx, a, path, &y, "", lm_run_options, c));
-    if (c->mesh && *c->mesh) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s was trained by several ranks (mesh=%s): its steps are re-executed by one here", out, c->mesh);
+    if (c->mesh && *c->mesh)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s was trained by several ranks (mesh=%s): its steps are re-executed by one here", out,
+                       c->mesh);
     lm_ckpt_state st;
     LM_TRY(lm_ckpt_peek(ctx, from, &st));
     const lm_hash128_t h = lm_run_cfg_hash(c);
     if (h.lo != st.config_hash.lo || h.hi != st.config_hash.hi)
-        return lm_fail(ctx, LM_E_MISMATCH, "%s is not the configuration that %s was written under: it was changed since (model, data, optimizer, seed or batch keys)", path, from);
+        return lm_fail(
+            ctx, LM_E_MISMATCH,
+            "%s is not the configuration that %s was written under: it was changed since (model, data, optimizer, seed or batch keys)",
+            path, from);
     LM_TRY(whole_data(ctx, c->data.path));
     LM_TRY(whole_data(ctx, c->data.val_path));
     c->out = scratch; c->train.val_every = c->train.sample_every = c->train.checkpoint_every = 0; c->train.keep = 1000;
     return LM_OK;
 }
-lm_err lm_train_verify(lm_ctx *ctx, const char *out, int64_t a, int64_t b, lm_hash128_t *want, lm_hash128_t *got, void (*event)(void *, const lm_run_event *), void *ud) {
+lm_err lm_train_verify(lm_ctx *ctx, const char *out, int64_t a, int64_t b, lm_hash128_t *want, lm_hash128_t *got,
+                       void (*event)(void *, const lm_run_event *), void *ud) {
     lm_arena *m;
     if (a < 0 || b <= a) return lm_fail(ctx, LM_E_CONFIG, "steps %lld:%lld: the second must be greater than the first", (long long)a, (long long)b);
     LM_TRY(lm_arena_new(&m, ctx, LM_MEM_MISC, 0));
-    char *from, *to, *scratch = lm_arena_printf(m, "%s/verify.tmp-%d", out, (int)getpid()), *dir = lm_arena_printf(m, "%s/checkpoints/step-%08lld", scratch ? scratch : "", (long long)a);
-    char *tok = lm_arena_printf(m, "%s/tokenizer.json", out), *tok2 = lm_arena_printf(m, "%s/tokenizer.json", scratch ? scratch : ""), *after = lm_arena_printf(m, "%s/checkpoints/step-%08lld", scratch ? scratch : "", (long long)b);
+    char *from, *to, *scratch = lm_arena_printf(m, "%s/verify.tmp-%d", out, (int)getpid()),
+                     *dir = lm_arena_printf(m, "%s/checkpoints/step-%08lld", scratch ? scratch : "", (long long)a);
+    char *tok = lm_arena_printf(m, "%s/tokenizer.json", out), *tok2 = lm_arena_printf(m, "%s/tokenizer.json", scratch ? scratch : ""),
+         *after = lm_arena_printf(m, "%s/checkpoints/step-%08lld", scratch ? scratch : "", (long long)b);
     char *tc = lm_arena_printf(m, "%s/tokenizer_config.json", out), *tc2 = lm_arena_printf(m, "%s/tokenizer_config.json", scratch ? scratch : "");
     lm_run_cfg cfg;
     lm_err err = scratch && dir && tok && tok2 && after && tc && tc2 ? LM_OK : LM_E_NOMEM;
@@ -103,7 +117,10 @@ lm_err lm_train_verify(lm_ctx *ctx, const char *out, int64_t a, int64_t b, lm_ha
     LM_GOTO(need_step(ctx, m, out, b, &to), done);
     LM_GOTO(weights_hash(ctx, to, want), done);
     LM_GOTO(config(ctx, m, out, from, scratch, &cfg), done);
-    if (b > cfg.train.steps) { err = lm_fail(ctx, LM_E_RANGE, "the run has %lld steps, %lld were asked for", (long long)cfg.train.steps, (long long)b); goto done; }
+    if (b > cfg.train.steps) {
+        err = lm_fail(ctx, LM_E_RANGE, "the run has %lld steps, %lld were asked for", (long long)cfg.train.steps, (long long)b);
+        goto done;
+    }
     LM_GOTO(same_folder(ctx, m, from, dir), scrap);
     LM_GOTO(same_file(ctx, tok, tok2), scrap);
     if (lm_exists(tc)) LM_GOTO(same_file(ctx, tc, tc2), scrap);

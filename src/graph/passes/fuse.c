@@ -1,7 +1,7 @@
 /* fuse.c — fused rows replace the subgraphs their pattern describes.
  *
- * A pattern is an expression over row names, "mul(silu(a), b)"; letters are inputs. The root may have any uses; inner nodes must have exactly one, and single outputs.
- * A fused row keeps the rounding points of what it replaces, so fusing changes no bits, only traffic. */
+ * A pattern is an expression over row names, "mul(silu(a), b)"; letters are inputs. The root may have any uses; inner nodes must have
+ * exactly one, and single outputs. A fused row keeps the rounding points of what it replaces, so fusing changes no bits, only traffic. */
 #include <ctype.h>
 #include <string.h>
 #include "graph/graph_int.h"

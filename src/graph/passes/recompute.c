@@ -1,10 +1,13 @@
-/* recompute.c — trade flops for memory (Chen et al. 2016): forward values that only the backward still needs are computed again just before it needs them.
+/* recompute.c — trade flops for memory (Chen et al. 2016): forward values that only the backward still needs are computed again just
+ * before it needs them.
  *
- * Level 1 recomputes what is cheap (rows that cost at most a few flops per byte: norms, activations, rotations); level 1+k also whole blocks 0..k-1, of which only
- * the incoming residual stays. A clone reads the same inputs with the same kernel, so its bits are the original's. Rows with effects are never cloned.
+ * Level 1 recomputes what is cheap (rows that cost at most a few flops per byte: norms, activations, rotations); level 1+k also whole
+ * blocks 0..k-1, of which only the incoming residual stays. A clone reads the same inputs with the same kernel, so its bits are the
+ * original's. Rows with effects are never cloned.
  *
- * A cheap row is recomputed only if that makes less to keep: the inputs that nothing else keeps against the outputs that the backward reads. A norm of a residual and the activation of
- * a matrix product gain; the residual's own sum does not, it would keep both summands. Decided in the order of the schedule, since what one row keeps is free for the next. */
+ * A cheap row is recomputed only if that makes less to keep: the inputs that nothing else keeps against the outputs that the backward
+ * reads. A norm of a residual and the activation of a matrix product gain; the residual's own sum does not, it would keep both summands.
+ * Decided in the order of the schedule, since what one row keeps is free for the next. */
 #include "graph/graph_int.h"
 
 static bool cheap(const lm_node *n) {
@@ -21,7 +24,8 @@ static bool clonable(const lm_node *n, int level) {
 typedef struct { lm_graph *g; lm_node **copy; bool *stay; int level, n_old; double at; } state;      /* stay: by node, cheap but better kept */
 
 /* ---- what a clone would keep ------------------------------------------------------------------------------------------------------- */
-typedef struct { bool *needed, *kept; } ledger;                          /* by value: read by the backward; alive until then (of views: the value they look into) */
+/* by value: read by the backward; alive until then (of views: the value they look into) */
+typedef struct { bool *needed, *kept; } ledger;
 static lm_value *root_of(lm_value *v) {
     while (v && v->node && v->node->op->view) v = v->node->in[0];
     return v;
@@ -100,7 +104,9 @@ lm_err lm_pass_recompute(lm_graph *g, int level) {
     LM_TRY(g->err);
     if (level <= 0) return LM_OK;
     state s = { .g = g, .level = level, .n_old = g->n_node };
-    if (!(s.copy = lm_arena_alloc(g->a, (size_t)(g->n_node + 1) * sizeof *s.copy)) || !(s.stay = lm_arena_alloc(g->a, (size_t)g->n_node + 1))) return g->err = LM_E_NOMEM;
+    if (!(s.copy = lm_arena_alloc(g->a, (size_t)(g->n_node + 1) * sizeof *s.copy)) ||
+        !(s.stay = lm_arena_alloc(g->a, (size_t)g->n_node + 1)))
+        return g->err = LM_E_NOMEM;
     LM_TRY(choose(&s));
     for (int i = 0; i < s.n_old; i++) {
         lm_node *n = g->node[i];

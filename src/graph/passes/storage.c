@@ -1,7 +1,9 @@
-/* storage.c — activations and their gradients kept as bf16 on a device, where every row that makes or reads them has a kernel for it: half the traffic of memory-bound rows.
+/* storage.c — activations and their gradients kept as bf16 on a device, where every row that makes or reads them has a kernel for it: half
+ * the traffic of memory-bound rows.
  *
- * What stays f32: sums (`add`: the residual stream and gradients that meet), rows looked up in a table, statistics and losses, parameters and their gradients, named outputs. Kernels compute
- * in f32 and round once when they write. The last pass: types change under finished nodes. */
+ * What stays f32: sums (`add`: the residual stream and gradients that meet), rows looked up in a table, statistics and losses, parameters
+ * and their gradients, named outputs. Kernels compute in f32 and round once when they write. The last pass: types change under finished
+ * nodes. */
 #include <string.h>
 #include "graph/graph_int.h"
 
@@ -21,7 +23,9 @@ static bool reads(const state *s, const lm_node *n) {
 }
 static bool kept(const state *s, const lm_node *n, int k) {
     const lm_value *v = n->out[k];
-    if (v->type.dtype != LM_F32 || v->type.rank < 2 || n->op->alias[k] || v->state || (n->acc >> k & 1) || n->op->view || !strcmp(n->op->name, "add")) return true;
+    if (v->type.dtype != LM_F32 || v->type.rank < 2 || n->op->alias[k] || v->state || (n->acc >> k & 1) || n->op->view ||
+        !strcmp(n->op->name, "add"))
+        return true;
     if (!n->op->mm_at && n->n_in && n->in[0] && n->in[0]->role == LM_ROLE_EMBED) return true;
     for (int i = 0; i < s->g->n_output; i++) if (s->g->output[i].v == v) return true;
     return false;

@@ -1,5 +1,5 @@
-/* add_rmsnorm.c — no pattern: the sum is used again by the next residual, so it is an output and not an inner value; builders ask for this row by name.
- * Rounds as rmsnorm(add(a, b), w) does. */
+/* add_rmsnorm.c — no pattern: the sum is used again by the next residual, so it is an output and not an inner value; builders ask for this
+ * row by name. Rounds as rmsnorm(add(a, b), w) does. */
 #include "op/add_rmsnorm/add_rmsnorm.h"
 #include "op/add/add.h"
 #include "op/rmsnorm_grad/rmsnorm_grad.h"
@@ -21,7 +21,8 @@ static void ref(const lm_call *c) {
     const lm_rmsnorm_p *p = c->p; const double *w = lm_f64(&c->in[2]);
     int64_t d = lm_cols(&c->in[0]), n = lm_rows(&c->in[0]);
     for (int64_t r = 0; r < n; r++) {
-        const double *a = lm_f64(&c->in[0]) + r * d, *b = lm_f64(&c->in[1]) + r * d; double *s = lm_f64(&c->out[0]) + r * d, *y = lm_f64(&c->out[1]) + r * d, q = 0;
+        const double *a = lm_f64(&c->in[0]) + r * d, *b = lm_f64(&c->in[1]) + r * d;
+        double *s = lm_f64(&c->out[0]) + r * d, *y = lm_f64(&c->out[1]) + r * d, q = 0;
         for (int64_t j = 0; j < d; j++) { s[j] = a[j] + b[j]; q += s[j] * s[j]; }
         double rstd = 1 / sqrt(q / (double)d + (double)p->eps);
         for (int64_t j = 0; j < d; j++) y[j] = s[j] * rstd * (w[j] + (double)p->offset);
@@ -44,10 +45,29 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 5 * (double)lm_numel(&c->in[0]); }
 #define P &(lm_rmsnorm_p){ 1e-5f, 0 }
 #define S(nm, r, d) { .name = nm, .params = P, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } }, { .rank = 1, .dim = { d } } }, .tol = 2e-6 }
-static const lm_sample samples[] = { S("one", 1, 1), S("3x7", 3, 7), S("2x15", 2, 15), S("5x17", 5, 17), S("a tile and more", 33, 257), S("long row", 2, 9001),
-    { .name = "offset, vector", .params = &(lm_rmsnorm_p){ 1e-6f, 1 }, .in = { { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } } }, .tol = 2e-6 }, { 0 } };
-const lm_op lm_op_add_rmsnorm = { .name = "add_rmsnorm", .math = "s = a + b, y = s rstd (w + offset), rstd = (mean s^2 + eps)^-1/2", .n_in = 3, .n_out = 3,
-    .params_bytes = sizeof(lm_rmsnorm_p), .inplace_ok = true, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_add_rmsnorm, .samples = samples };
+static const lm_sample samples[] = { S("one", 1, 1),
+                                     S("3x7", 3, 7),
+                                     S("2x15", 2, 15),
+                                     S("5x17", 5, 17),
+                                     S("a tile and more", 33, 257),
+                                     S("long row", 2, 9001),
+                                     { .name = "offset, vector",
+                                       .params = &(lm_rmsnorm_p){ 1e-6f, 1 },
+                                       .in = { { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } } },
+                                       .tol = 2e-6 },
+                                     { 0 } };
+const lm_op lm_op_add_rmsnorm = { .name = "add_rmsnorm",
+                                  .math = "s = a + b, y = s rstd (w + offset), rstd = (mean s^2 + eps)^-1/2",
+                                  .n_in = 3,
+                                  .n_out = 3,
+                                  .params_bytes = sizeof(lm_rmsnorm_p),
+                                  .inplace_ok = true,
+                                  .shape = shape,
+                                  .ref = ref,
+                                  .grad = grad,
+                                  .cost = cost,
+                                  .kernels = lm_k_add_rmsnorm,
+                                  .samples = samples };
 lm_value *lm_add_rmsnorm(lm_graph *g, lm_value *a, lm_value *b, lm_value *w, float eps) {
     return lm_emit(g, &lm_op_add_rmsnorm, &(lm_rmsnorm_p){ eps, 0 }, 3, (lm_value *const[]){ a, b, w });
 }

@@ -1,4 +1,5 @@
-/* all_gather.h — y = the rows of all ranks one below the other: (s, …) → (rows, …), where s = ceil(rows/size) and the last ranks' shards are padded. One rank: y = x. */
+/* all_gather.h — y = the rows of all ranks one below the other: (s, …) → (rows, …), where s = ceil(rows/size) and the last ranks' shards
+ * are padded. One rank: y = x. */
 #ifndef LM_OP_ALL_GATHER_H
 #define LM_OP_ALL_GATHER_H
 #include "op/op.h"

@@ -1,4 +1,5 @@
-/* assign.h — state := x, converted to the state's dtype and layout: how a compute copy (bf16 panels) of a master weight is written. Output 0 is the state's next version. */
+/* assign.h — state := x, converted to the state's dtype and layout: how a compute copy (bf16 panels) of a master weight is written. Output
+ * 0 is the state's next version. */
 #ifndef LM_OP_ASSIGN_H
 #define LM_OP_ASSIGN_H
 #include "op/op.h"

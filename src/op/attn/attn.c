@@ -127,7 +127,18 @@ static const lm_sample samples[] = {
     { 0 } };
 
 LM_SIMD_CUDA_KERNELS(lm_k_attn);
-const lm_op lm_op_attn = {
-    .name = "attn", .math = "o_i = sum_j softmax_j(scale * <q_i, k_j>) v_j over the keys j that i sees; lse_i = log of the sum", .n_in = 4, .n_out = 2,
-    .params_bytes = sizeof(lm_attn_p), .mm_at = 1 + offsetof(lm_attn_p, mm), .opaque = 8, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_attn, .samples = samples,
-    .session = session, .session_bytes = session_bytes };
+const lm_op lm_op_attn = { .name = "attn",
+                           .math = "o_i = sum_j softmax_j(scale * <q_i, k_j>) v_j over the keys j that i sees; lse_i = log of the sum",
+                           .n_in = 4,
+                           .n_out = 2,
+                           .params_bytes = sizeof(lm_attn_p),
+                           .mm_at = 1 + offsetof(lm_attn_p, mm),
+                           .opaque = 8,
+                           .shape = shape,
+                           .ref = ref,
+                           .grad = grad,
+                           .cost = cost,
+                           .kernels = lm_k_attn,
+                           .samples = samples,
+                           .session = session,
+                           .session_bytes = session_bytes };

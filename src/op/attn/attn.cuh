@@ -1,7 +1,9 @@
-/* attn.cuh — what the attention rows share on a CUDA device: matrix instructions, tiles in shared memory, and what a token sees. For *_cuda.cu files.
+/* attn.cuh — what the attention rows share on a CUDA device: matrix instructions, tiles in shared memory, and what a token sees. For
+ * *_cuda.cu files.
  *
- * Fragments are those of mma.m16n8k16: a thread of a warp has, of a 16×8 result, two neighbours of row lane/4 and two of row lane/4 + 8, so that a result of one product is,
- * packed to bf16, an operand of the next without leaving registers. Tiles have rows of D + 8 numbers: eight rows of 16 bytes never share a bank. */
+ * Fragments are those of mma.m16n8k16: a thread of a warp has, of a 16×8 result, two neighbours of row lane/4 and two of row lane/4 + 8,
+ * so that a result of one product is, packed to bf16, an operand of the next without leaving registers. Tiles have rows of D + 8 numbers:
+ * eight rows of 16 bytes never share a bank. */
 #ifndef LM_ATTN_CUH
 #define LM_ATTN_CUH
 #include "op/cuda.cuh"
@@ -14,7 +16,8 @@ __device__ __forceinline__ int lm_first_key(const int32_t *start, int64_t window
     const int s = start[i], b = s < 0 ? 0 : s > i ? static_cast<int>(i) : s, w = window > 0 ? static_cast<int>(i - window + 1 > 0 ? i - window + 1 : 0) : 0;
     return w > b ? w : b;
 }
-__device__ __forceinline__ float lm_exp2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }      /* 2 ulp; 0 for -inf */
+/* 2 ulp; 0 for -inf */
+__device__ __forceinline__ float lm_exp2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
 __device__ __forceinline__ uint32_t lm_smem(const void *p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 __device__ __forceinline__ void lm_ldsm(uint32_t *r, const void *p) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(lm_smem(p)));
@@ -26,7 +29,8 @@ __device__ __forceinline__ void lm_mma(float *c, const uint32_t *a, uint32_t b0,
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
-/* The three ways to read 16×16 of a tile t (rows of P numbers) at (r, c): as the left operand; as the right one, summed along columns; as the right one, summed along rows. */
+/* The three ways to read 16×16 of a tile t (rows of P numbers) at (r, c): as the left operand; as the right one, summed along columns; as
+ * the right one, summed along rows. */
 template <int P> __device__ __forceinline__ void lm_frag_a(uint32_t *f, const __nv_bfloat16 *t, int r, int c) { const int l = threadIdx.x % 32; lm_ldsm(f, t + (r + l % 16) * P + c + l / 16 * 8); }
 template <int P> __device__ __forceinline__ void lm_frag_bt(uint32_t *f, const __nv_bfloat16 *t, int r, int c) { const int l = threadIdx.x % 32; lm_ldsm(f, t + (r + l % 8 + l / 16 * 8) * P + c + l / 8 % 2 * 8); }
 template <int P> __device__ __forceinline__ void lm_frag_b(uint32_t *f, const __nv_bfloat16 *t, int r, int c) { const int l = threadIdx.x % 32; lm_ldsm_t(f, t + (r + l % 16) * P + c + l / 16 * 8); }

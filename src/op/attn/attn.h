@@ -23,5 +23,7 @@ lm_err lm_attn_check(lm_ctx *ctx, const char *op, const lm_attn_p *p);
 /* Visible pairs (query, key) of one head: exact if start has data, else as if all rows were one document. */
 double lm_attn_pairs(const lm_tensor *start, int64_t window);
 static inline int64_t lm_attn_start(int32_t start, int64_t i) { return start < 0 ? 0 : start > i ? i : start; }
-static inline int64_t lm_attn_first(int64_t start, int64_t i, int64_t window) { return window > 0 && i - window + 1 > start ? i - window + 1 : start; }
+static inline int64_t lm_attn_first(int64_t start, int64_t i, int64_t window) {
+    return window > 0 && i - window + 1 > start ? i - window + 1 : start;
+}
 #endif

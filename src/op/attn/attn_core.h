@@ -8,9 +8,9 @@
  *   l   = l*a + sum_j p_j                                 four vectors pairwise, then the tree of lm_v_sum
  *   o_d = o_d*a, then the chain over visible j of p_j v_jd    lanes are d; V lies as [64][ldv]
  *
- * Keys that a row does not see take no part: their scores are replaced, their V rows are not touched, so stale pages may hold anything. A block of which a
- * row sees nothing leaves the row as it is. The tiles below (MR rows × MG vectors of accumulators in registers) only decide what shares a load: every
- * accumulator lane is a chain of its own, so a row's bits depend on nothing but the row.
+ * Keys that a row does not see take no part: their scores are replaced, their V rows are not touched, so stale pages may hold anything. A
+ * block of which a row sees nothing leaves the row as it is. The tiles below (MR rows × MG vectors of accumulators in registers) only
+ * decide what shares a load: every accumulator lane is a chain of its own, so a row's bits depend on nothing but the row.
  *
  * Products that must be rounded before they are added go through memory and a compiler barrier: otherwise a*b + c*d could contract either way. */
 #ifndef LM_ATTN_CORE_H
@@ -142,7 +142,8 @@ AC_INLINE void ac_nt_(const int R, const int G, const float *a, int64_t lda, con
     AC_EACH(r, R) AC_EACH(w, G * AC_NW) ac_store(s + r * AC_BLK + w * AC_W, acc[r][w] * scale);
 }
 /* c[r][n] += sum over k in [0, kn) of a[r*ars + k*aks] b[k][n], n in G groups of 16. */
-AC_INLINE void ac_nn_(const int R, const int G, const float *a, int64_t ars, int64_t aks, const float *b, int64_t ldb, int64_t kn, float *c, int64_t ldc) {
+AC_INLINE void ac_nn_(const int R, const int G, const float *a, int64_t ars, int64_t aks, const float *b, int64_t ldb, int64_t kn, float *c,
+                      int64_t ldc) {
     ac_w acc[AC_MR][AC_MW];
     AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = ac_load(c + r * ldc + w * AC_W);
     for (int64_t k = 0; k < kn; k++, b += ldb, a += aks) {
@@ -152,8 +153,10 @@ AC_INLINE void ac_nn_(const int R, const int G, const float *a, int64_t ars, int
     }
     AC_EACH(r, R) AC_EACH(w, G * AC_NW) ac_store(c + r * ldc + w * AC_W, acc[r][w]);
 }
-/* c[r][n] += sum over j in [lo_r, hi_r) of p[r][j] v[j][n], j ascending for every row; all rows see [from, to) and look at v nowhere else but in their own range. */
-AC_INLINE void ac_pv_(const int R, const int G, const float *p, const float *v, int64_t ldv, const int *lo, const int *hi, int least, int from, int to, int most, float *c, int64_t ldc) {
+/* c[r][n] += sum over j in [lo_r, hi_r) of p[r][j] v[j][n], j ascending for every row; all rows see [from, to) and look at v nowhere else
+ * but in their own range. */
+AC_INLINE void ac_pv_(const int R, const int G, const float *p, const float *v, int64_t ldv, const int *lo, const int *hi, int least,
+                      int from, int to, int most, float *c, int64_t ldc) {
     ac_w acc[AC_MR][AC_MW];
 #define AC_FRINGE(j) AC_EACH(r, R) if ((j) >= lo[r] && (j) < hi[r]) AC_EACH(w, G * AC_NW) acc[r][w] += ac_set(p[r * AC_BLK + (j)]) * ac_load(v + (j) * ldv + w * AC_W);
     AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = ac_load(c + r * ldc + w * AC_W);
@@ -180,7 +183,8 @@ AC_INLINE void ac_pv_(const int R, const int G, const float *p, const float *v, 
 #define AC_SWITCH(r, g, call) switch ((r) * 8 + (g)) { AC_R_(1, call) AC_R_(2, call) default: break; }
 #endif
 /* Any number of rows, key groups [g0, g1). */
-static __attribute__((noinline)) void ac_nt(int rows, int g0, int g1, const float *a, int64_t lda, const float *kt, int64_t D, float scale, float *s) {
+static __attribute__((noinline)) void ac_nt(int rows, int g0, int g1, const float *a, int64_t lda, const float *kt, int64_t D, float scale,
+                                            float *s) {
     for (int r = 0; r < rows; r += AC_MR)
         for (int g = g0; g < g1; g += AC_MG) {
             int mr = rows - r < AC_MR ? rows - r : AC_MR, mg = g1 - g < AC_MG ? g1 - g : AC_MG;
@@ -190,7 +194,8 @@ static __attribute__((noinline)) void ac_nt(int rows, int g0, int g1, const floa
         }
 }
 /* Any number of rows, nv vectors wide. */
-static __attribute__((noinline)) void ac_nn(int rows, int nv, const float *a, int64_t ars, int64_t aks, const float *b, int64_t ldb, int64_t kn, float *c, int64_t ldc) {
+static __attribute__((noinline)) void ac_nn(int rows, int nv, const float *a, int64_t ars, int64_t aks, const float *b, int64_t ldb,
+                                            int64_t kn, float *c, int64_t ldc) {
     for (int r = 0; r < rows; r += AC_MR)
         for (int g = 0; g < nv; g += AC_MG) {
             int mr = rows - r < AC_MR ? rows - r : AC_MR, mg = nv - g < AC_MG ? nv - g : AC_MG;
@@ -201,8 +206,8 @@ static __attribute__((noinline)) void ac_nn(int rows, int nv, const float *a, in
 }
 
 /* rows ≤ AC_MR; [from, to) is the intersection of the rows' ranges, [least, most) their union; the intersection must not be empty. */
-static __attribute__((noinline)) void ac_pv(int rows, int nv, const float *p, const float *v, int64_t ldv, const int *lo, const int *hi, int least, int from, int to, int most,
-                                            float *c, int64_t ldc) {
+static __attribute__((noinline)) void ac_pv(int rows, int nv, const float *p, const float *v, int64_t ldv, const int *lo, const int *hi,
+                                            int least, int from, int to, int most, float *c, int64_t ldc) {
     for (int g = 0; g < nv; g += AC_MG) {
         int mg = nv - g < AC_MG ? nv - g : AC_MG;
 #define AC_CALL(R, G) ac_pv_(R, G, p, v + g * AC_V, ldv, lo, hi, least, from, to, most, c + g * AC_V, ldc)
@@ -223,7 +228,9 @@ static inline void ac_pack_rows(float *dst, const float *src, int64_t stride, in
 }
 /* Rows ld apart, of which those in [j0, j1) are set -> [4][D][16]; lanes of other rows become 0. Groups outside are left alone.
  * Reads whole fours of each row, so D must be a multiple of 4 or the rows padded. */
-AC_INLINE ac_v8 ac_two(const float *a, const float *b) { return __builtin_shufflevector(*(const ac_v4u *)a, *(const ac_v4u *)b, 0, 1, 2, 3, 4, 5, 6, 7); }
+AC_INLINE ac_v8 ac_two(const float *a, const float *b) {
+    return __builtin_shufflevector(*(const ac_v4u *)a, *(const ac_v4u *)b, 0, 1, 2, 3, 4, 5, 6, 7);
+}
 static inline void ac_interleave(float *kt, const float *rows, int64_t ld, int64_t D, int64_t j0, int64_t j1) {
     for (int64_t j = j0 & ~INT64_C(15); j < lm_round_up(j1, 16); j += 8) {
         float *out = kt + (j >> 4) * D * AC_V + (j & 15);
@@ -254,7 +261,9 @@ typedef struct {                                 /* query rows that walk through
     int64_t *lo, *hi;                            /* (n): the keys a row sees, [lo, hi), counted from the document's start */
     float *s;                                    /* (AC_MR, 64) */
 } ac_rows;
-static inline size_t ac_rows_bytes(int64_t n, int64_t D) { return (size_t)(n * 2 * ac_pad(D) + 2 * lm_round_up(n, 16) + AC_MR * AC_BLK) * 4 + (size_t)lm_round_up(n, 8) * 16; }
+static inline size_t ac_rows_bytes(int64_t n, int64_t D) {
+    return (size_t)(n * 2 * ac_pad(D) + 2 * lm_round_up(n, 16) + AC_MR * AC_BLK) * 4 + (size_t)lm_round_up(n, 8) * 16;
+}
 static inline char *ac_rows_carve(ac_rows *t, char *at, int64_t n, int64_t D) {
     const int64_t Dp = ac_pad(D), np = lm_round_up(n, 16);
     t->D = D; t->Dp = Dp; t->n = 0;
@@ -278,7 +287,9 @@ static inline void ac_softmax(int n, const int *lo, const int *hi, float *s, flo
             AC_EACH(w, AC_BW) ac_store(x + w * AC_W, ac_pick(bits >> (w * AC_W), ac_load(x + w * AC_W), ac_set(-INFINITY)));
         }
         ac_w g[AC_NW];
-        AC_EACH(w, AC_NW) g[w] = ac_max(ac_max(ac_load(x + w * AC_W), ac_load(x + 16 + w * AC_W)), ac_max(ac_load(x + 32 + w * AC_W), ac_load(x + 48 + w * AC_W)));
+        AC_EACH(w, AC_NW)
+        g[w] = ac_max(ac_max(ac_load(x + w * AC_W), ac_load(x + 16 + w * AC_W)),
+                      ac_max(ac_load(x + 32 + w * AC_W), ac_load(x + 48 + w * AC_W)));
         const float mx = ac_hmax(g);
         now[r] = m[r] > mx ? m[r] : mx;
         step[r] = m[r] - now[r];
@@ -291,7 +302,8 @@ static inline void ac_softmax(int n, const int *lo, const int *hi, float *s, flo
         ac_w sum[AC_NW];
         AC_EACH(w, AC_NW) {
             float *y = x + w * AC_W;
-            const ac_w p0 = ac_exp(ac_load(y) - top, true), p1 = ac_exp(ac_load(y + 16) - top, true), p2 = ac_exp(ac_load(y + 32) - top, true), p3 = ac_exp(ac_load(y + 48) - top, true);
+            const ac_w p0 = ac_exp(ac_load(y) - top, true), p1 = ac_exp(ac_load(y + 16) - top, true),
+                       p2 = ac_exp(ac_load(y + 32) - top, true), p3 = ac_exp(ac_load(y + 48) - top, true);
             ac_store(y, p0); ac_store(y + 16, p1); ac_store(y + 32, p2); ac_store(y + 48, p3);
             sum[w] = (p0 + p1) + (p2 + p3);
         }
@@ -336,8 +348,8 @@ static inline float ac_finish(const ac_rows *t, int r, float *y) {
     if (d < t->D) lm_v_storen(y + d, lm_v_load(o + d) / l, t->D - d);
     return (float)((double)t->m[r] + log((double)l));
 }
-/* Query tokens per tile: about 96 rows (tokens × heads of one kv head), a multiple of AC_MR for the usual group sizes; twice that, which halves the packing,
- * where there are tiles enough for many threads. Grows with N. */
+/* Query tokens per tile: about 96 rows (tokens × heads of one kv head), a multiple of AC_MR for the usual group sizes; twice that, which
+ * halves the packing, where there are tiles enough for many threads. Grows with N. */
 static inline int64_t ac_tile_tokens(int64_t n, int64_t n_kv, int64_t heads) {
     const int64_t wide = lm_max64(1, 192 / heads);
     return lm_ceil_div(n, wide) * n_kv >= 64 ? wide : lm_max64(1, 96 / heads);

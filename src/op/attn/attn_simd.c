@@ -4,7 +4,8 @@
  *       interleave K to [4][D][16] in thread scratch, V to [64][Dp] where it cannot be read in place (once per tile: a few percent of its arithmetic)
  *       for 6 rows at a time: S (registers) -> softmax (L1) -> O += P V (registers); see attn_core.h
  *
- * Nothing is shared between tiles, so there is one phase. Tiles go from the last tokens to the first: causal tiles late in a document are the long ones. */
+ * Nothing is shared between tiles, so there is one phase. Tiles go from the last tokens to the first: causal tiles late in a document are
+ * the long ones. */
 #include "op/attn/attn_core.h"
 
 static int64_t chunk(const lm_call *c) { const lm_attn_p *p = c->p; return ac_tile_tokens(c->in[0].dim[0], p->n_kv, p->n_head / p->n_kv); }
@@ -19,8 +20,10 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const lm_attn_p *p = c->p;
     const int64_t N = c->in[0].dim[0], D = p->d_head, Dp = ac_pad(D), G = p->n_head / p->n_kv, C = chunk(c), n_chunk = lm_ceil_div(N, C);
     const int64_t at = n_chunk - 1 - tile / p->n_kv, kh = tile % p->n_kv, end = lm_min64(N, (at + 1) * C);
-    const int64_t qs = lm_row_stride(&c->in[0]), ks = lm_row_stride(&c->in[1]), vs = lm_row_stride(&c->in[2]), os = lm_row_stride(&c->out[0]), ls = lm_row_stride(&c->out[1]);
-    const float *q = (const float *)c->in[0].data + kh * G * D, *k = (const float *)c->in[1].data + kh * D, *v = (const float *)c->in[2].data + kh * D;
+    const int64_t qs = lm_row_stride(&c->in[0]), ks = lm_row_stride(&c->in[1]), vs = lm_row_stride(&c->in[2]),
+                  os = lm_row_stride(&c->out[0]), ls = lm_row_stride(&c->out[1]);
+    const float *q = (const float *)c->in[0].data + kh * G * D, *k = (const float *)c->in[1].data + kh * D,
+                *v = (const float *)c->in[2].data + kh * D;
     const int32_t *start = c->in[3].data;
     float *o = (float *)c->out[0].data + kh * G * D, *lse = (float *)c->out[1].data + kh * G;
     const bool bf16 = p->mm == LM_BF16;
@@ -53,5 +56,11 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 }
 
 extern const lm_kernel LM_ISA_NAME(lm_k_attn)[];
-const lm_kernel LM_ISA_NAME(lm_k_attn)[] = { { .name = "attn.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = AC_ORDER("attn"), .accepts = lm_accepts_rows,
-    .thread_bytes = thread_bytes, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+const lm_kernel LM_ISA_NAME(lm_k_attn)[] = { { .name = "attn.f32." LM_ISA_STR,
+                                               .needs = LM_ISA_NEEDS,
+                                               .order = AC_ORDER("attn"),
+                                               .accepts = lm_accepts_rows,
+                                               .thread_bytes = thread_bytes,
+                                               .n_phase = 1,
+                                               .phase = { { tiles, run } } },
+                                             { 0 } };

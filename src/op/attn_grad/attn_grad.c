@@ -87,5 +87,17 @@ static const lm_sample samples[] = {
 
 LM_SIMD_CUDA_KERNELS(lm_k_attn_grad);
 const lm_op lm_op_attn_grad = {
-    .name = "attn_grad", .math = "dq = dS k, dk = dS' q, dv = P' dO with P = exp(scale q k' - lse), dS = scale P (dO v' - rowsum(dO o) + dlse)", .n_in = 6, .n_opt = 2, .n_out = 3,
-    .params_bytes = sizeof(lm_attn_p), .mm_at = 1 + offsetof(lm_attn_p, mm), .opaque = 8, .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_attn_grad, .samples = samples };
+    .name = "attn_grad",
+    .math = "dq = dS k, dk = dS' q, dv = P' dO with P = exp(scale q k' - lse), dS = scale P (dO v' - rowsum(dO o) + dlse)",
+    .n_in = 6,
+    .n_opt = 2,
+    .n_out = 3,
+    .params_bytes = sizeof(lm_attn_p),
+    .mm_at = 1 + offsetof(lm_attn_p, mm),
+    .opaque = 8,
+    .shape = shape,
+    .ref = ref,
+    .cost = cost,
+    .kernels = lm_k_attn_grad,
+    .samples = samples
+};

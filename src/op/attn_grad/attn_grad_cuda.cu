@@ -1,5 +1,5 @@
-/* attn_grad_cuda.cu — the gradient of attention without float atomics: one kernel has the queries and makes dq, one has the keys and makes dk and dv. Both recompute P from lse, so
- * seven products are done where five with atomics would do; results have one order.
+/* attn_grad_cuda.cu — the gradient of attention without float atomics: one kernel has the queries and makes dq, one has the keys and makes
+ * dk and dv. Both recompute P from lse, so seven products are done where five with atomics would do; results have one order.
  *
  *   prepare: D_i = dO_i·o_i - dlse_i; the least first key of every 64 queries, so that a tile of keys knows which queries can see it
  *   dq:      S = Q Kᵀ, dP = dO Vᵀ, dS = P (dP - D), dq += dS K             (four warps, 64 queries; tiles of keys)
@@ -43,7 +43,8 @@ template <int threads> __device__ __forceinline__ int last_block(const args &a, 
     return last;
 }
 
-/* ---- tensor cores: dq. A warp has 16·MT queries; HELD: their fragments stay in registers. ------------------------------------------------------------ */
+/* ---- tensor cores: dq. A warp has 16·MT queries; HELD: their fragments stay in registers.
+ * ------------------------------------------------------------ */
 template <int D, int MT, int BC> struct dq_tiles { __nv_bfloat16 q[64 * MT * (D + 8)], go[64 * MT * (D + 8)], k[2][BC * (D + 8)], v[2][BC * (D + 8)]; };
 template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kernel(const args a) {
     constexpr int P = D + 8, NT = BC / 8, DT = D / 8, KS = D / 16, R = 64 * MT; constexpr bool HELD = D <= 64;
@@ -137,7 +138,8 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
         }
 }
 
-/* ---- tensor cores: dk and dv. A warp has 16·MT keys. ----------------------------------------------------------------------------------------------------- */
+/* ---- tensor cores: dk and dv. A warp has 16·MT keys.
+ * ----------------------------------------------------------------------------------------------------- */
 template <int D, int MT, int BQ> struct kv_tiles { __nv_bfloat16 k[64 * MT * (D + 8)], v[64 * MT * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)]; float lse[2][BQ], delta[2][BQ]; int first[2][BQ]; };
 template <int D, int MT, int BQ> __device__ __forceinline__ void load_queries(kv_tiles<D, MT, BQ> &t, const args &a, int b, int q, int h) {
     lm_tile_load<D, BQ, 128>(t.q[b], a.f.q, q, a.f.n, static_cast<int64_t>(h) * D);
@@ -244,7 +246,9 @@ template <int D, int MQ, int BC, int MK, int BQ> static lm_err launch(const args
     return lm_cuda_launched();
 }
 
-/* ---- plain ---------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- plain
+ * ----------------------------------------------------------------------------------------------------------------------------------------------
+ * */
 enum { PER = LM_ATTN_MAX_D / 32 };
 static __global__ void __launch_bounds__(128) plain_dq(const args a) {
     __shared__ float sq[4][LM_ATTN_MAX_D], sg[4][LM_ATTN_MAX_D];

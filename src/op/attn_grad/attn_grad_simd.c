@@ -73,13 +73,18 @@ static inline void zero_row(float *y, int64_t D) {
     for (; d + AC_V <= D; d += AC_V) lm_v_store(y + d, (v16){0});
     if (d < D) memset(y + d, 0, (size_t)(D - d) * 4);
 }
-static inline void take_rows(float *tmp, const float *src, int64_t stride, int64_t n, int64_t D) { for (int64_t i = 0, Dp = ac_pad(D); i < n; i++) copy_row(tmp + i * Dp, src + i * stride, D); }
-static inline void put_rows(float *dst, int64_t stride, const float *tmp, int64_t n, int64_t D) { for (int64_t i = 0, Dp = ac_pad(D); i < n; i++) copy_row(dst + i * stride, tmp + i * Dp, D); }
+static inline void take_rows(float *tmp, const float *src, int64_t stride, int64_t n, int64_t D) {
+    for (int64_t i = 0, Dp = ac_pad(D); i < n; i++) copy_row(tmp + i * Dp, src + i * stride, D);
+}
+static inline void put_rows(float *dst, int64_t stride, const float *tmp, int64_t n, int64_t D) {
+    for (int64_t i = 0, Dp = ac_pad(D); i < n; i++) copy_row(dst + i * stride, tmp + i * Dp, D);
+}
 
 /* Query rows [a, b) of head h against the key block [j0, j0 + nk), documents starting at s. */
 static void block(const work *w, int64_t h, int64_t s, int64_t a, int64_t b, int64_t j0, int64_t nk) {
     const lm_call *c = w->c;
-    const int64_t D = w->D, Dp = w->Dp, H = w->p->n_head, qs = lm_row_stride(&c->in[0]), dqs = lm_row_stride(&c->out[0]), ls = lm_row_stride(&c->in[5]);
+    const int64_t D = w->D, Dp = w->Dp, H = w->p->n_head, qs = lm_row_stride(&c->in[0]), dqs = lm_row_stride(&c->out[0]),
+                  ls = lm_row_stride(&c->in[5]);
     const int n = (int)(b - a);
     const bool has_go = lm_has(c, 6), direct = D == Dp;
     const float scale = w->p->scale, *lse = (const float *)c->in[5].data + h, *di = shared_d(c) + h;
@@ -121,7 +126,8 @@ static void block(const work *w, int64_t h, int64_t s, int64_t a, int64_t b, int
     }
     for (int j = 0; j < (int)nk; j += AC_MR) {
         const int m = (int)nk - j < AC_MR ? (int)nk - j : AC_MR;
-        int from = 0, to = n;                                         /* hi grows with the row, lo too: the rows that see any of these keys are a range */
+        /* hi grows with the row, lo too: the rows that see any of these keys are a range */
+        int from = 0, to = n;
         while (from < to && hi[from] <= j) from++;
         while (to > from && lo[to - 1] >= j + m) to--;
         if (from >= to) continue;
@@ -133,14 +139,20 @@ static void block(const work *w, int64_t h, int64_t s, int64_t a, int64_t b, int
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const lm_attn_p *p = c->p;
     const int64_t N = c->in[0].dim[0], D = p->d_head, Dp = ac_pad(D), G = p->n_head / p->n_kv, kh = tile % p->n_kv, seg = tile / p->n_kv;
-    const int64_t ks = lm_row_stride(&c->in[1]), vs = lm_row_stride(&c->in[2]), qo = lm_row_stride(&c->out[0]), ko = lm_row_stride(&c->out[1]), vo = lm_row_stride(&c->out[2]);
+    const int64_t ks = lm_row_stride(&c->in[1]), vs = lm_row_stride(&c->in[2]), qo = lm_row_stride(&c->out[0]),
+                  ko = lm_row_stride(&c->out[1]), vo = lm_row_stride(&c->out[2]);
     const float *k = (const float *)c->in[1].data + kh * D, *v = (const float *)c->in[2].data + kh * D;
     const int32_t *start = c->in[3].data;
     float *dq = (float *)c->out[0].data + kh * G * D, *dk = (float *)c->out[1].data + kh * D, *dv = (float *)c->out[2].data + kh * D;
     const uint8_t *flag = shared_flag(c);
     const bool bf16 = p->mm == LM_BF16;
     work w = { .c = c, .p = p, .D = D, .Dp = Dp, .nv = (int)(Dp / AC_V) };
-    w.kt = scratch; w.vt = w.kt + AC_BLK * D; w.kr = w.vt + AC_BLK * D; w.vr = w.kr + AC_BLK * Dp; w.dk = w.vr + AC_BLK * Dp; w.dv = w.dk + AC_BLK * Dp;
+    w.kt = scratch;
+    w.vt = w.kt + AC_BLK * D;
+    w.kr = w.vt + AC_BLK * D;
+    w.vr = w.kr + AC_BLK * Dp;
+    w.dk = w.vr + AC_BLK * Dp;
+    w.dv = w.dk + AC_BLK * Dp;
     w.q = w.dv + AC_BLK * Dp; w.go = w.q + QB * Dp; w.dq = w.go + QB * Dp; w.s = w.dq + QB * Dp; w.dp = w.s + QB * AC_BLK;
     if (D < Dp) memset(w.dk, 0, (size_t)(2 * AC_BLK * Dp) * 4), memset(w.dq, 0, (size_t)(QB * Dp) * 4);   /* pads stay finite */
     for (int64_t ca = seg * SEG, cb; ca < lm_min64(N, (seg + 1) * SEG); ca = cb) {
@@ -169,5 +181,12 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 }
 
 extern const lm_kernel LM_ISA_NAME(lm_k_attn_grad)[];
-const lm_kernel LM_ISA_NAME(lm_k_attn_grad)[] = { { .name = "attn_grad.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = AC_ORDER("attn_grad"), .accepts = lm_accepts_rows,
-    .shared_bytes = shared_bytes, .thread_bytes = thread_bytes, .n_phase = 2, .phase = { { prep_tiles, prep }, { tiles, run } } }, { 0 } };
+const lm_kernel LM_ISA_NAME(lm_k_attn_grad)[] = { { .name = "attn_grad.f32." LM_ISA_STR,
+                                                    .needs = LM_ISA_NEEDS,
+                                                    .order = AC_ORDER("attn_grad"),
+                                                    .accepts = lm_accepts_rows,
+                                                    .shared_bytes = shared_bytes,
+                                                    .thread_bytes = thread_bytes,
+                                                    .n_phase = 2,
+                                                    .phase = { { prep_tiles, prep }, { tiles, run } } },
+                                                  { 0 } };

@@ -59,7 +59,8 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
     *bytes = 2 * seen * p->n_kv * p->d_head * (double)lm_dtype_size((lm_dtype)c->in[1].dtype) + 8 * (double)lm_numel(&c->in[0]);
 }
 
-lm_value *lm_attn_paged(lm_graph *g, lm_value *q, lm_value *kpages, lm_value *vpages, lm_value *table, lm_value *seq, lm_value *pos, const lm_attn_p *p) {
+lm_value *lm_attn_paged(lm_graph *g, lm_value *q, lm_value *kpages, lm_value *vpages, lm_value *table, lm_value *seq, lm_value *pos,
+                        const lm_attn_p *p) {
     return lm_emit(g, &lm_op_attn_paged, p, 6, (lm_value *[]){ q, kpages, vpages, table, seq, pos });
 }
 
@@ -78,6 +79,15 @@ static const lm_sample samples[] = {
     { 0 } };
 
 LM_SIMD_CUDA_KERNELS(lm_k_attn_paged);
-const lm_op lm_op_attn_paged = {
-    .name = "attn_paged", .math = "o_n = sum_x softmax_x(scale * <q_n, k_x>) v_x over the visible positions x of sequence seq_n", .n_in = 6, .n_out = 1,
-    .params_bytes = sizeof(lm_attn_p), .mm_at = 1 + offsetof(lm_attn_p, mm), .opaque = 8 | 16 | 32, .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_attn_paged, .samples = samples };
+const lm_op lm_op_attn_paged = { .name = "attn_paged",
+                                 .math = "o_n = sum_x softmax_x(scale * <q_n, k_x>) v_x over the visible positions x of sequence seq_n",
+                                 .n_in = 6,
+                                 .n_out = 1,
+                                 .params_bytes = sizeof(lm_attn_p),
+                                 .mm_at = 1 + offsetof(lm_attn_p, mm),
+                                 .opaque = 8 | 16 | 32,
+                                 .shape = shape,
+                                 .ref = ref,
+                                 .cost = cost,
+                                 .kernels = lm_k_attn_paged,
+                                 .samples = samples };

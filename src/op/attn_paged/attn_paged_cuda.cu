@@ -1,8 +1,10 @@
-/* attn_paged_cuda.cu — attention of new tokens over pages: a block has one row, one kv head (up to LM_GROUP of the heads that read it) and `each` pages; a second kernel joins the parts in order.
+/* attn_paged_cuda.cu — attention of new tokens over pages: a block has one row, one kv head (up to LM_GROUP of the heads that read it) and
+ * `each` pages; a second kernel joins the parts in order.
  *
- * Scores: a lane has one token of a page (keys lie sixteen tokens side by side), two lanes share it by halves of the dimensions. Values: a thread has dimensions, tokens in order.
- * A part is one page, or more where a sequence may have over PARTS: fixed by the table's capacity, so a row's bits depend on nothing but its own keys. Few rows are bound by latency
- * (so loads of eight dimensions or tokens are in flight at once), many by reading the pages once per kv head and row. */
+ * Scores: a lane has one token of a page (keys lie sixteen tokens side by side), two lanes share it by halves of the dimensions. Values: a
+ * thread has dimensions, tokens in order. A part is one page, or more where a sequence may have over PARTS: fixed by the table's capacity,
+ * so a row's bits depend on nothing but its own keys. Few rows are bound by latency (so loads of eight dimensions or tokens are in flight
+ * at once), many by reading the pages once per kv head and row. */
 #include "op/attn/attn.cuh"
 extern "C" {
 #include "op/attn_paged/attn_paged.h"
@@ -23,7 +25,8 @@ template <bool bf16> __global__ void __launch_bounds__(128) parts(const args a) 
     if (pos < 0 || p0 * LM_KV_PAGE > pos) return;
     const int64_t s = a.seq[n];
     if (s < 0 || s >= a.seqs || pos >= a.per * LM_KV_PAGE) { if (a.fault) *a.fault = LM_E_RANGE; return; }
-    for (int i = threadIdx.x; i < LM_GROUP * LM_ATTN_MAX_D; i += 128) sq[i / LM_ATTN_MAX_D][i % LM_ATTN_MAX_D] = 0;      /* heads beyond the group take part with zeros */
+    /* heads beyond the group take part with zeros */
+    for (int i = threadIdx.x; i < LM_GROUP * LM_ATTN_MAX_D; i += 128) sq[i / LM_ATTN_MAX_D][i % LM_ATTN_MAX_D] = 0;
     for (int i = threadIdx.x; i < LM_GROUP * LM_KV_PAGE; i += 128) sp[i / LM_KV_PAGE][i % LM_KV_PAGE] = 0;
     __syncthreads();
     for (int i = threadIdx.x; i < G * D; i += 128) sq[i / D][i % D] = lm_in(a.q, n * a.q.rs + static_cast<int64_t>(h0) * D + i, a.round) * a.scale;
@@ -110,7 +113,8 @@ static __global__ void __launch_bounds__(128) join(const args a) {
     for (int e = 0; e < 2; e++) if (const int d = threadIdx.x + e * 128; d < D) lm_st1(a.o, n * a.o.rs + static_cast<int64_t>(h) * D + d, sum > 0 ? o[e] / sum : 0.0f);
 }
 static int each_of(const lm_call *c) { return static_cast<int>(lm_max64(1, lm_ceil_div(c->in[3].dim[1], PARTS))); }
-static int splits_of(const lm_call *c) { return static_cast<int>(lm_ceil_div(c->in[3].dim[1], each_of(c)) + (each_of(c) > 1)); }      /* a window may begin inside a part */
+/* a window may begin inside a part */
+static int splits_of(const lm_call *c) { return static_cast<int>(lm_ceil_div(c->in[3].dim[1], each_of(c)) + (each_of(c) > 1)); }
 static size_t shared(const lm_call *c) {
     const lm_attn_p *p = static_cast<const lm_attn_p *>(c->p);
     return static_cast<size_t>(c->in[0].dim[0] * p->n_head * splits_of(c) * (p->d_head + 2)) * 4;

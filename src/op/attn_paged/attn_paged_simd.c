@@ -1,9 +1,10 @@
 /* attn_paged_simd.c — decode and prefill over pages. A tile is some consecutive rows × one kv head (or a part of its query heads).
  *
- * Inside a tile, runs of rows with the same sequence walk its pages together: a page is read once for all of them and for all query heads of the tile.
- * f32 pages are used where they lie (they have the packed form already); bf16 ones, those to be rounded, and widths that are no multiple of 16 pass through
- * scratch. Tile bounds come from N and the head counts alone; small calls are cut finer, down to single rows and four query heads, so that one token can
- * use many threads. Bits do not depend on the cut. Decode reads each page once per tile: its floor is the bandwidth of memory. */
+ * Inside a tile, runs of rows with the same sequence walk its pages together: a page is read once for all of them and for all query heads
+ * of the tile. f32 pages are used where they lie (they have the packed form already); bf16 ones, those to be rounded, and widths that are
+ * no multiple of 16 pass through scratch. Tile bounds come from N and the head counts alone; small calls are cut finer, down to single
+ * rows and four query heads, so that one token can use many threads. Bits do not depend on the cut. Decode reads each page once per tile:
+ * its floor is the bandwidth of memory. */
 #include "op/attn/attn_core.h"
 #include "op/attn_paged/attn_paged.h"
 
@@ -18,13 +19,20 @@ static cut cut_of(const lm_call *c) {
     return k;
 }
 static int64_t tiles(const lm_call *c) { cut k = cut_of(c); return k.n_chunk * k.n_part * ((const lm_attn_p *)c->p)->n_kv; }
-static int64_t max_rows(const lm_call *c) { const lm_attn_p *p = c->p; int64_t G = p->n_head / p->n_kv; return ac_tile_tokens(c->in[0].dim[0], p->n_kv, G) * G; }   /* for any N up to capacity */
+/* for any N up to capacity */
+static int64_t max_rows(const lm_call *c) {
+    const lm_attn_p *p = c->p;
+    int64_t G = p->n_head / p->n_kv;
+    return ac_tile_tokens(c->in[0].dim[0], p->n_kv, G) * G;
+}
 static size_t thread_bytes(const lm_call *c) {
     const int64_t D = ((const lm_attn_p *)c->p)->d_head;
     return ac_rows_bytes(max_rows(c), D) + (size_t)(AC_BLK * (D + ac_pad(D))) * 4;
 }
 static bool accepts(const lm_call *c) {
-    for (int i = 1; i < 3; i++) if ((c->in[i].dtype != LM_F32 && c->in[i].dtype != LM_BF16) || c->in[i].dtype != c->in[1].dtype || !lm_is_contig(&c->in[i])) return false;
+    for (int i = 1; i < 3; i++)
+        if ((c->in[i].dtype != LM_F32 && c->in[i].dtype != LM_BF16) || c->in[i].dtype != c->in[1].dtype || !lm_is_contig(&c->in[i]))
+            return false;
     for (int i = 3; i < 6; i++) if (!lm_is_contig(&c->in[i])) return false;
     return c->in[0].dtype == LM_F32 && lm_rows_fold(&c->in[0]) && c->out[0].dtype == LM_F32 && lm_rows_fold(&c->out[0]);
 }
@@ -82,5 +90,11 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 }
 
 extern const lm_kernel LM_ISA_NAME(lm_k_attn_paged)[];
-const lm_kernel LM_ISA_NAME(lm_k_attn_paged)[] = { { .name = "attn_paged." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = AC_ORDER("attn"), .accepts = accepts,
-    .thread_bytes = thread_bytes, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+const lm_kernel LM_ISA_NAME(lm_k_attn_paged)[] = { { .name = "attn_paged." LM_ISA_STR,
+                                                     .needs = LM_ISA_NEEDS,
+                                                     .order = AC_ORDER("attn"),
+                                                     .accepts = accepts,
+                                                     .thread_bytes = thread_bytes,
+                                                     .n_phase = 1,
+                                                     .phase = { { tiles, run } } },
+                                                   { 0 } };

@@ -15,6 +15,17 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
     return LM_OK;
 }
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", (&(lm_axpby_p){ 0.75f, -1.5f }), LM_TIMES2, 1e-6), { 0 } };
-const lm_op lm_op_axpby = { .name = "axpby", .math = "y = alpha a + beta b", .n_in = 2, .n_out = 1, .params_bytes = sizeof(lm_axpby_p), .inplace_ok = true,
-    .shape = lm_shape_like_first, .ref = ref, .grad = grad, .kernels = lm_k_axpby, .samples = samples };
-lm_value *lm_axpby(lm_graph *g, lm_value *a, lm_value *b, float alpha, float beta) { return lm_emit(g, &lm_op_axpby, &(lm_axpby_p){ alpha, beta }, 2, (lm_value *const[]){ a, b }); }
+const lm_op lm_op_axpby = { .name = "axpby",
+                            .math = "y = alpha a + beta b",
+                            .n_in = 2,
+                            .n_out = 1,
+                            .params_bytes = sizeof(lm_axpby_p),
+                            .inplace_ok = true,
+                            .shape = lm_shape_like_first,
+                            .ref = ref,
+                            .grad = grad,
+                            .kernels = lm_k_axpby,
+                            .samples = samples };
+lm_value *lm_axpby(lm_graph *g, lm_value *a, lm_value *b, float alpha, float beta) {
+    return lm_emit(g, &lm_op_axpby, &(lm_axpby_p){ alpha, beta }, 2, (lm_value *const[]){ a, b });
+}

@@ -44,7 +44,8 @@ void lm_cast_tile(const lm_tensor *x, const lm_tensor *y, int64_t tile, float *s
     const bool x_plain = x->layout == LM_PLAIN && xd != LM_QUANT;
     if (x_plain && vector_form(y)) {
         int64_t i = tile * TILE;
-        lm_convert((char *)y->data + (size_t)i * lm_dtype_size(yd), yd, (const char *)x->data + (size_t)i * lm_dtype_size(xd), xd, lm_min64(TILE, k - i));
+        lm_convert((char *)y->data + (size_t)i * lm_dtype_size(yd), yd, (const char *)x->data + (size_t)i * lm_dtype_size(xd), xd,
+                   lm_min64(TILE, k - i));
         return;
     }
     if (vector_form(y)) { if (tile == 0) { lm_layout_get_rows(x, 0, 1, scratch); lm_convert(y->data, yd, scratch, LM_F32, k); } return; }
@@ -68,17 +69,34 @@ static bool accepts(const lm_call *c) { return lm_cast_accepts(&c->in[0], &c->ou
 static int64_t tiles(const lm_call *c) { return lm_cast_tiles(&c->out[0]); }
 static size_t scratch_bytes(const lm_call *c) { return lm_cast_scratch(&c->out[0]); }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) { lm_cast_tile(&c->in[0], &c->out[0], tile, scratch); return LM_OK; }
-static const lm_kernel k_cast[] = { { .name = "cast.any", .order = "cast", .accepts = accepts, .thread_bytes = scratch_bytes, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+static const lm_kernel k_cast[] = {
+    { .name = "cast.any", .order = "cast", .accepts = accepts, .thread_bytes = scratch_bytes, .n_phase = 1, .phase = { { tiles, run } } },
+    { 0 }
+};
 LM_CUDA_DECLARE(lm_k_cast);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_cast) k_cast, NULL };
 
 #define TO(d) &(lm_cast_p){ LM_##d }
 static const lm_sample samples[] = {
-    { .name = "f32 to f32", .params = TO(F32), .in = { { .rank = 2, .dim = { 3, 7 } } } }, { .name = "f32 to bf16", .params = TO(BF16), .in = { { .rank = 2, .dim = { 37, 600 } } } }, { .name = "f32 to f16", .params = TO(F16), .in = { { .rank = 2, .dim = { 5, 33 } } } }, { .name = "bf16 to f32", .params = TO(F32), .in = { { .rank = 2, .dim = { 37, 45 }, .dtype = LM_BF16 } } },
-    { .name = "f16 to f32", .params = TO(F32), .in = { { .rank = 1, .dim = { 100 }, .dtype = LM_F16 } } }, { .name = "bf16 to f16", .params = TO(F16), .in = { { .rank = 2, .dim = { 3, 17 }, .dtype = LM_BF16 } } }, { .name = "long vector", .params = TO(BF16), .in = { { .rank = 1, .dim = { 40001 } } } },
-    { .name = "rank 3", .params = TO(BF16), .in = { { .rank = 3, .dim = { 2, 20, 9 } } } }, { .name = "panels to f32", .params = TO(F32), .in = { { .rank = 2, .dim = { 37, 45 }, .layout = LM_PANEL16 } } }, { .name = "panels to bf16, one row", .params = TO(BF16), .in = { { .rank = 2, .dim = { 1, 45 }, .layout = LM_PANEL16 } } },
-    { .name = "bf16 panels to f32", .params = TO(F32), .in = { { .rank = 2, .dim = { 37, 45 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } } },
-    { .name = "Q8_0 to f32 (no gradient check: quantized)", .params = TO(F32), .in = { { .rank = 2, .dim = { 37, 64 }, .dtype = LM_QUANT, .quant = "Q8_0" } }, .grad_tol = -1 }, { 0 } };
+    { .name = "f32 to f32", .params = TO(F32), .in = { { .rank = 2, .dim = { 3, 7 } } } },
+    { .name = "f32 to bf16", .params = TO(BF16), .in = { { .rank = 2, .dim = { 37, 600 } } } },
+    { .name = "f32 to f16", .params = TO(F16), .in = { { .rank = 2, .dim = { 5, 33 } } } },
+    { .name = "bf16 to f32", .params = TO(F32), .in = { { .rank = 2, .dim = { 37, 45 }, .dtype = LM_BF16 } } },
+    { .name = "f16 to f32", .params = TO(F32), .in = { { .rank = 1, .dim = { 100 }, .dtype = LM_F16 } } },
+    { .name = "bf16 to f16", .params = TO(F16), .in = { { .rank = 2, .dim = { 3, 17 }, .dtype = LM_BF16 } } },
+    { .name = "long vector", .params = TO(BF16), .in = { { .rank = 1, .dim = { 40001 } } } },
+    { .name = "rank 3", .params = TO(BF16), .in = { { .rank = 3, .dim = { 2, 20, 9 } } } },
+    { .name = "panels to f32", .params = TO(F32), .in = { { .rank = 2, .dim = { 37, 45 }, .layout = LM_PANEL16 } } },
+    { .name = "panels to bf16, one row", .params = TO(BF16), .in = { { .rank = 2, .dim = { 1, 45 }, .layout = LM_PANEL16 } } },
+    { .name = "bf16 panels to f32",
+      .params = TO(F32),
+      .in = { { .rank = 2, .dim = { 37, 45 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } } },
+    { .name = "Q8_0 to f32 (no gradient check: quantized)",
+      .params = TO(F32),
+      .in = { { .rank = 2, .dim = { 37, 64 }, .dtype = LM_QUANT, .quant = "Q8_0" } },
+      .grad_tol = -1 },
+    { 0 }
+};
 const lm_op lm_op_cast = { .name = "cast", .math = "y = x, rounded to dtype", .n_in = 1, .n_out = 1, .params_bytes = sizeof(lm_cast_p),
     .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = kernels, .samples = samples };
 lm_value *lm_cast(lm_graph *g, lm_value *x, lm_dtype dtype) { return lm_emit(g, &lm_op_cast, &(lm_cast_p){ dtype }, 1, &x); }

@@ -24,9 +24,29 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 static const lm_kernel k_clip[] = { { .name = "clip_scale.f32", .order = "clip_scale", .n_phase = 1, .phase = { { one, run } } }, { 0 } };
 LM_CUDA_DECLARE(lm_k_clip_scale);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_clip_scale) k_clip, NULL };
-static const lm_sample samples[] = { { .name = "clipped or not", .params = NULL, .in = { { .rank = 1, .dim = { 1 }, .fill = LM_FILL_POSITIVE }, { .rank = 1, .dim = { 2 }, .fill = LM_FILL_UNIFORM } }, .tol = 1e-6 },
-    { .name = "no clipping", .params = NULL, .in = { { .rank = 1, .dim = { 1 }, .fill = LM_FILL_POSITIVE }, { .rank = 1, .dim = { 2 }, .fill = LM_FILL_IOTA } }, .tol = 1e-6 },
-    { .name = "zero gradient", .params = NULL, .in = { { .rank = 1, .dim = { 1 }, .fill = LM_FILL_ZERO }, { .rank = 1, .dim = { 2 }, .fill = LM_FILL_ONES } }, .tol = 1e-6 }, { 0 } };
-const lm_op lm_op_clip_scale = { .name = "clip_scale", .math = "scale = min(1, max_norm / (norm + 1e-6)) / tokens, norm = sqrt(gnorm2) / tokens", .n_in = 2, .n_out = 2,
-    .shape = shape, .ref = ref, .kernels = kernels, .samples = samples };
-lm_value *lm_clip_scale(lm_graph *g, lm_value *gnorm2, lm_value *hyper2) { return lm_emit(g, &lm_op_clip_scale, NULL, 2, (lm_value *const[]){ gnorm2, hyper2 }); }
+static const lm_sample samples[] = {
+    { .name = "clipped or not",
+      .params = NULL,
+      .in = { { .rank = 1, .dim = { 1 }, .fill = LM_FILL_POSITIVE }, { .rank = 1, .dim = { 2 }, .fill = LM_FILL_UNIFORM } },
+      .tol = 1e-6 },
+    { .name = "no clipping",
+      .params = NULL,
+      .in = { { .rank = 1, .dim = { 1 }, .fill = LM_FILL_POSITIVE }, { .rank = 1, .dim = { 2 }, .fill = LM_FILL_IOTA } },
+      .tol = 1e-6 },
+    { .name = "zero gradient",
+      .params = NULL,
+      .in = { { .rank = 1, .dim = { 1 }, .fill = LM_FILL_ZERO }, { .rank = 1, .dim = { 2 }, .fill = LM_FILL_ONES } },
+      .tol = 1e-6 },
+    { 0 }
+};
+const lm_op lm_op_clip_scale = { .name = "clip_scale",
+                                 .math = "scale = min(1, max_norm / (norm + 1e-6)) / tokens, norm = sqrt(gnorm2) / tokens",
+                                 .n_in = 2,
+                                 .n_out = 2,
+                                 .shape = shape,
+                                 .ref = ref,
+                                 .kernels = kernels,
+                                 .samples = samples };
+lm_value *lm_clip_scale(lm_graph *g, lm_value *gnorm2, lm_value *hyper2) {
+    return lm_emit(g, &lm_op_clip_scale, NULL, 2, (lm_value *const[]){ gnorm2, hyper2 });
+}

@@ -1,6 +1,7 @@
 /* clip_scale.h — from the squared norm of accumulated gradients to what each is multiplied by.
  *
- * hyper2 is F32 (2): max_norm (0: no clipping), 1/tokens. norm = √gnorm2 / tokens (output 1); scale = 1/tokens · min(1, max_norm / (norm + 1e-6)) (output 0). */
+ * hyper2 is F32 (2): max_norm (0: no clipping), 1/tokens. norm = √gnorm2 / tokens (output 1); scale = 1/tokens · min(1, max_norm / (norm +
+ * 1e-6)) (output 0). */
 #ifndef LM_OP_CLIP_SCALE_H
 #define LM_OP_CLIP_SCALE_H
 #include "op/op.h"

@@ -11,7 +11,9 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
         int64_t dim[LM_MAX_RANK]; memcpy(dim, c->in[0].dim, sizeof dim);
         if (c->in[i].rank == c->in[0].rank) dim[c->in[0].rank - 1] = lm_cols(&c->in[i]);
         LM_TRY(lm_want_dims(ctx, c, i, c->in[0].rank, dim));
-        if (c->in[i].dtype != c->in[0].dtype) return lm_fail(ctx, LM_E_SHAPE, "concat: input %d: got %s, wanted %s as input 0 is", i, lm_dtype_name((lm_dtype)c->in[i].dtype), lm_dtype_name((lm_dtype)c->in[0].dtype));
+        if (c->in[i].dtype != c->in[0].dtype)
+            return lm_fail(ctx, LM_E_SHAPE, "concat: input %d: got %s, wanted %s as input 0 is", i, lm_dtype_name((lm_dtype)c->in[i].dtype),
+                           lm_dtype_name((lm_dtype)c->in[0].dtype));
         if (__builtin_add_overflow(cols, lm_cols(&c->in[i]), &cols)) return lm_fail(ctx, LM_E_SHAPE, "concat: too many columns");
     }
     out[0] = lm_type_like(&c->in[0]);
@@ -21,7 +23,11 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
 static void ref(const lm_call *c) {
     int64_t rows = lm_rows(&c->out[0]); double *y = lm_f64(&c->out[0]);
     for (int64_t r = 0; r < rows; r++)
-        for (int i = 0; i < c->n_in; i++) { int64_t d = lm_cols(&c->in[i]); memcpy(y, lm_f64(&c->in[i]) + r * d, (size_t)d * sizeof(double)); y += d; }
+        for (int i = 0; i < c->n_in; i++) {
+            int64_t d = lm_cols(&c->in[i]);
+            memcpy(y, lm_f64(&c->in[i]) + r * d, (size_t)d * sizeof(double));
+            y += d;
+        }
 }
 static lm_err grad(lm_graph *g, lm_grad *d) {
     int64_t size[LM_MAX_OUT];
@@ -49,11 +55,34 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     }
     return LM_OK;
 }
-static const lm_kernel k_concat[] = { { .name = "concat.any", .order = "copy", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+static const lm_kernel k_concat[] = {
+    { .name = "concat.any", .order = "copy", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 }
+};
 LM_CUDA_DECLARE(lm_k_concat);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_concat) k_concat, NULL };
-static const lm_sample samples[] = { { .name = "two", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 } }, { .rank = 2, .dim = { 3, 2 } } } }, { .name = "three", .params = NULL, .in = { { .rank = 2, .dim = { 40, 300 } }, { .rank = 2, .dim = { 40, 1 } }, { .rank = 2, .dim = { 40, 64 } } } },
-    { .name = "four, vectors", .params = NULL, .in = { { .rank = 1, .dim = { 3 } }, { .rank = 1, .dim = { 4 } }, { .rank = 1, .dim = { 1 } }, { .rank = 1, .dim = { 90 } } } }, { .name = "rank 3", .params = NULL, .in = { { .rank = 3, .dim = { 2, 5, 7 } }, { .rank = 3, .dim = { 2, 5, 9 } } } },
-    { .name = "bf16", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 3, 2 }, .dtype = LM_BF16 } } }, { 0 } };
-const lm_op lm_op_concat = { .name = "concat", .math = "y = [a b c d]", .n_in = 2, .n_opt = 2, .n_out = 1, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = kernels, .samples = samples };
+static const lm_sample samples[] = {
+    { .name = "two", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 } }, { .rank = 2, .dim = { 3, 2 } } } },
+    { .name = "three",
+      .params = NULL,
+      .in = { { .rank = 2, .dim = { 40, 300 } }, { .rank = 2, .dim = { 40, 1 } }, { .rank = 2, .dim = { 40, 64 } } } },
+    { .name = "four, vectors",
+      .params = NULL,
+      .in = { { .rank = 1, .dim = { 3 } }, { .rank = 1, .dim = { 4 } }, { .rank = 1, .dim = { 1 } }, { .rank = 1, .dim = { 90 } } } },
+    { .name = "rank 3", .params = NULL, .in = { { .rank = 3, .dim = { 2, 5, 7 } }, { .rank = 3, .dim = { 2, 5, 9 } } } },
+    { .name = "bf16",
+      .params = NULL,
+      .in = { { .rank = 2, .dim = { 3, 7 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 3, 2 }, .dtype = LM_BF16 } } },
+    { 0 }
+};
+const lm_op lm_op_concat = { .name = "concat",
+                             .math = "y = [a b c d]",
+                             .n_in = 2,
+                             .n_opt = 2,
+                             .n_out = 1,
+                             .shape = shape,
+                             .ref = ref,
+                             .grad = grad,
+                             .cost = cost,
+                             .kernels = kernels,
+                             .samples = samples };
 lm_value *lm_concat(lm_graph *g, int n, lm_value *const *x) { return lm_emit(g, &lm_op_concat, NULL, n, x); }

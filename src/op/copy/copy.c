@@ -17,7 +17,8 @@ static void cost(const lm_call *c, double *flops, double *bytes) { (void)c; (voi
 static bool accepts(const lm_call *c) {
     const lm_tensor *x = &c->in[0];
     if (c->acc && (x->dtype != LM_F32 || !lm_is_contig(x))) return false;      /* adding: f32, contiguous */
-    return x->layout == LM_PLAIN && x->dtype != LM_QUANT && (lm_cols(x) <= 1 || x->stride[x->rank - 1] == 1) && c->out[0].layout == LM_PLAIN && c->out[0].dtype == x->dtype && lm_is_contig(&c->out[0]);
+    return x->layout == LM_PLAIN && x->dtype != LM_QUANT && (lm_cols(x) <= 1 || x->stride[x->rank - 1] == 1) &&
+           c->out[0].layout == LM_PLAIN && c->out[0].dtype == x->dtype && lm_is_contig(&c->out[0]);
 }
 enum { TILE = 16384 };
 static bool flat(const lm_call *c) { return lm_is_contig(&c->in[0]); }
@@ -46,7 +47,21 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 static const lm_kernel k_copy[] = { { .name = "copy.any", .order = "copy", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
 LM_CUDA_DECLARE(lm_k_copy);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_copy) k_copy, NULL };
-static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", NULL, LM_TIMES1, 0), { .name = "integers", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 }, .dtype = LM_I32, .fill = LM_FILL_IOTA } } },
-    { .name = "bf16", .params = NULL, .in = { { .rank = 2, .dim = { 5, 9 }, .dtype = LM_BF16 } } }, { 0 } };
-const lm_op lm_op_copy = { .name = "copy", .math = "y = x", .n_in = 1, .n_out = 1, .acc_ok = 1, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = kernels, .samples = samples };
+static const lm_sample samples[] = {
+    LM_SAMPLES_ALIKE("", NULL, LM_TIMES1, 0),
+    { .name = "integers", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 }, .dtype = LM_I32, .fill = LM_FILL_IOTA } } },
+    { .name = "bf16", .params = NULL, .in = { { .rank = 2, .dim = { 5, 9 }, .dtype = LM_BF16 } } },
+    { 0 }
+};
+const lm_op lm_op_copy = { .name = "copy",
+                           .math = "y = x",
+                           .n_in = 1,
+                           .n_out = 1,
+                           .acc_ok = 1,
+                           .shape = shape,
+                           .ref = ref,
+                           .grad = grad,
+                           .cost = cost,
+                           .kernels = kernels,
+                           .samples = samples };
 lm_value *lm_copy(lm_graph *g, lm_value *x) { return lm_emit(g, &lm_op_copy, NULL, 1, &x); }

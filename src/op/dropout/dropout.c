@@ -25,10 +25,25 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 20 * (double)lm_numel(&c->in[0]); }
 #define RNG { .rank = 1, .dim = { 2 }, .dtype = LM_I64, .fill = LM_FILL_IOTA }
 #define X_RNG(...) { { __VA_ARGS__ }, RNG }
-static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", (&(lm_dropout_p){ 0.3f, 0x1234567890abcdefu }), X_RNG, 1e-6),
-    { .name = "keeps all", .params = &(lm_dropout_p){ 0, 7 }, .in = X_RNG(.rank = 2, .dim = { 3, 50 }), .tol = 1e-6 }, { .name = "keeps little", .params = &(lm_dropout_p){ 0.97f, 7 }, .in = X_RNG(.rank = 2, .dim = { 3, 50 }), .tol = 1e-6 }, { 0 } };
-const lm_op lm_op_dropout = { .name = "dropout", .math = "y_i = x_i / (1-p) if u_i >= p else 0, u_i = uniform(seed, stream, step, i)", .n_in = 2, .n_out = 1,
-    .params_bytes = sizeof(lm_dropout_p), .opaque = 2, .inplace_ok = true, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_dropout, .samples = samples };
+static const lm_sample samples[] = {
+    LM_SAMPLES_ALIKE("", (&(lm_dropout_p){ 0.3f, 0x1234567890abcdefu }), X_RNG, 1e-6),
+    { .name = "keeps all", .params = &(lm_dropout_p){ 0, 7 }, .in = X_RNG(.rank = 2, .dim = { 3, 50 }), .tol = 1e-6 },
+    { .name = "keeps little", .params = &(lm_dropout_p){ 0.97f, 7 }, .in = X_RNG(.rank = 2, .dim = { 3, 50 }), .tol = 1e-6 },
+    { 0 }
+};
+const lm_op lm_op_dropout = { .name = "dropout",
+                              .math = "y_i = x_i / (1-p) if u_i >= p else 0, u_i = uniform(seed, stream, step, i)",
+                              .n_in = 2,
+                              .n_out = 1,
+                              .params_bytes = sizeof(lm_dropout_p),
+                              .opaque = 2,
+                              .inplace_ok = true,
+                              .shape = shape,
+                              .ref = ref,
+                              .grad = grad,
+                              .cost = cost,
+                              .kernels = lm_k_dropout,
+                              .samples = samples };
 lm_value *lm_dropout(lm_graph *g, lm_value *x, lm_value *rng, float p, uint64_t stream) {
     return lm_emit(g, &lm_op_dropout, &(lm_dropout_p){ p, stream }, 2, (lm_value *const[]){ x, rng });
 }

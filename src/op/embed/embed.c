@@ -34,7 +34,8 @@ static bool accepts(const lm_call *c) {
     const lm_tensor *w = &c->in[0];
     bool plain = w->layout == LM_PLAIN && (w->dtype == LM_QUANT || (lm_dtype_is_float((lm_dtype)w->dtype) && lm_rows_fold(w)));
     bool panel = (w->layout == LM_PANEL16 && w->dtype == LM_F32) || (w->layout == LM_PANEL16X2 && w->dtype == LM_BF16);
-    return (plain || panel) && c->in[1].dtype == LM_I32 && lm_is_contig(&c->in[1]) && c->out[0].dtype == LM_F32 && c->out[0].layout == LM_PLAIN && lm_rows_fold(&c->out[0]);
+    return (plain || panel) && c->in[1].dtype == LM_I32 && lm_is_contig(&c->in[1]) && c->out[0].dtype == LM_F32 &&
+           c->out[0].layout == LM_PLAIN && lm_rows_fold(&c->out[0]);
 }
 static int64_t tiles(const lm_call *c) { return lm_ceil_div(c->in[1].dim[0], ROWS); }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
@@ -54,10 +55,20 @@ const lm_kernel *const lm_k_rows[] = { LM_CUDA_ROWS(lm_k_rows) rows, NULL };
 
 #define IDS(n, v) { .rank = 1, .dim = { n }, .dtype = LM_I32, .fill = LM_FILL_IDS, .arg = v }
 static const lm_sample samples[] = {
-    { .name = "one", .params = NULL, .in = { { .rank = 2, .dim = { 1, 1 } }, IDS(1, 1) } }, { .name = "f32", .params = NULL, .in = { { .rank = 2, .dim = { 50, 33 } }, IDS(70, 50) } }, { .name = "bf16", .params = NULL, .in = { { .rank = 2, .dim = { 50, 33 }, .dtype = LM_BF16 }, IDS(21, 50) } },
+    { .name = "one", .params = NULL, .in = { { .rank = 2, .dim = { 1, 1 } }, IDS(1, 1) } },
+    { .name = "f32", .params = NULL, .in = { { .rank = 2, .dim = { 50, 33 } }, IDS(70, 50) } },
+    { .name = "bf16", .params = NULL, .in = { { .rank = 2, .dim = { 50, 33 }, .dtype = LM_BF16 }, IDS(21, 50) } },
     { .name = "f16", .params = NULL, .in = { { .rank = 2, .dim = { 50, 33 }, .dtype = LM_F16 }, IDS(21, 50) } },
-    { .name = "panels", .params = NULL, .in = { { .rank = 2, .dim = { 50, 37 }, .layout = LM_PANEL16 }, IDS(21, 50) } }, { .name = "bf16 panels", .params = NULL, .in = { { .rank = 2, .dim = { 50, 37 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, IDS(21, 50) } },
-    { .name = "Q8_0 (no gradient check: a quantized weight has none)", .params = NULL, .in = { { .rank = 2, .dim = { 20, 64 }, .dtype = LM_QUANT, .quant = "Q8_0" }, IDS(21, 20) }, .grad_tol = -1 }, { 0 } };
+    { .name = "panels", .params = NULL, .in = { { .rank = 2, .dim = { 50, 37 }, .layout = LM_PANEL16 }, IDS(21, 50) } },
+    { .name = "bf16 panels",
+      .params = NULL,
+      .in = { { .rank = 2, .dim = { 50, 37 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, IDS(21, 50) } },
+    { .name = "Q8_0 (no gradient check: a quantized weight has none)",
+      .params = NULL,
+      .in = { { .rank = 2, .dim = { 20, 64 }, .dtype = LM_QUANT, .quant = "Q8_0" }, IDS(21, 20) },
+      .grad_tol = -1 },
+    { 0 }
+};
 const lm_op lm_op_embed = { .name = "embed", .math = "y_i = W[ids_i]", .n_in = 2, .rows_from = 1, .n_out = 1, .opaque = 2,
     .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_rows, .samples = samples };
 lm_value *lm_embed(lm_graph *g, lm_value *w, lm_value *ids) { return lm_emit(g, &lm_op_embed, NULL, 2, (lm_value *const[]){ w, ids }); }

@@ -29,10 +29,27 @@ void lm_rows_add_cost(const lm_call *c, double *flops, double *bytes) {
 }
 #define IDS(n, v) { .rank = 1, .dim = { n }, .dtype = LM_I32, .fill = LM_FILL_IDS, .arg = v }
 static const lm_sample samples[] = {
-    { .name = "one", .params = &(lm_embed_grad_p){ 1 }, .in = { IDS(1, 1), { .rank = 2, .dim = { 1, 1 } } }, .tol = 1e-6 }, { .name = "repeats", .params = &(lm_embed_grad_p){ 5 }, .in = { IDS(40, 5), { .rank = 2, .dim = { 40, 33 } } }, .tol = 2e-6 },
-    { .name = "several tiles", .params = &(lm_embed_grad_p){ 300 }, .in = { IDS(70, 300), { .rank = 2, .dim = { 70, 150 } } }, .tol = 1e-6 }, { .name = "whole tiles", .params = &(lm_embed_grad_p){ 9 }, .in = { IDS(20, 9), { .rank = 2, .dim = { 20, 128 } } }, .tol = 1e-6 }, { 0 } };
-const lm_op lm_op_embed_grad = { .name = "embed_grad", .math = "dW[ids_i] += dy_i", .n_in = 2, .n_out = 1, .params_bytes = sizeof(lm_embed_grad_p), .acc_ok = 1, .opaque = 1,
-    .shape = lm_rows_add_shape, .ref = lm_rows_add_ref, .cost = lm_rows_add_cost, .kernels = lm_k_embed_grad, .samples = samples };
+    { .name = "one", .params = &(lm_embed_grad_p){ 1 }, .in = { IDS(1, 1), { .rank = 2, .dim = { 1, 1 } } }, .tol = 1e-6 },
+    { .name = "repeats", .params = &(lm_embed_grad_p){ 5 }, .in = { IDS(40, 5), { .rank = 2, .dim = { 40, 33 } } }, .tol = 2e-6 },
+    { .name = "several tiles",
+      .params = &(lm_embed_grad_p){ 300 },
+      .in = { IDS(70, 300), { .rank = 2, .dim = { 70, 150 } } },
+      .tol = 1e-6 },
+    { .name = "whole tiles", .params = &(lm_embed_grad_p){ 9 }, .in = { IDS(20, 9), { .rank = 2, .dim = { 20, 128 } } }, .tol = 1e-6 },
+    { 0 }
+};
+const lm_op lm_op_embed_grad = { .name = "embed_grad",
+                                 .math = "dW[ids_i] += dy_i",
+                                 .n_in = 2,
+                                 .n_out = 1,
+                                 .params_bytes = sizeof(lm_embed_grad_p),
+                                 .acc_ok = 1,
+                                 .opaque = 1,
+                                 .shape = lm_rows_add_shape,
+                                 .ref = lm_rows_add_ref,
+                                 .cost = lm_rows_add_cost,
+                                 .kernels = lm_k_embed_grad,
+                                 .samples = samples };
 lm_value *lm_embed_grad(lm_graph *g, lm_value *ids, lm_value *dy, int64_t rows) {
     return lm_emit(g, &lm_op_embed_grad, &(lm_embed_grad_p){ rows }, 2, (lm_value *const[]){ ids, dy });
 }

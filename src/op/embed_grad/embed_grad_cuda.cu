@@ -1,5 +1,6 @@
-/* embed_grad_cuda.cu — dW[ids_i] += dy_i without float atomics: rows are dealt to CLASSES blocks by their number, each block reads all ids in order and adds those that are
- * its own, so a row named often gets its terms in token order. A block keeps the row it is at in registers, so a run of one id costs the reading of dy alone. */
+/* embed_grad_cuda.cu — dW[ids_i] += dy_i without float atomics: rows are dealt to CLASSES blocks by their number, each block reads all ids
+ * in order and adds those that are its own, so a row named often gets its terms in token order. A block keeps the row it is at in
+ * registers, so a run of one id costs the reading of dy alone. */
 #include "op/cuda.cuh"
 extern "C" {
 #include "op/embed_grad/embed_grad.h"

@@ -1,5 +1,6 @@
-/* embed_grad_simd.c — first zeros (unless adding), in flat tiles; then tile t adds the tokens whose id is t mod 64, in token order, whole rows at a time:
- * memory is walked in rows, a row named twice gets its terms in order, and no two tiles share a row. Each tile reads all ids, which are few beside dy. */
+/* embed_grad_simd.c — first zeros (unless adding), in flat tiles; then tile t adds the tokens whose id is t mod 64, in token order, whole
+ * rows at a time: memory is walked in rows, a row named twice gets its terms in order, and no two tiles share a row. Each tile reads all
+ * ids, which are few beside dy. */
 #include "op/elementwise.h"
 enum { CLASSES = 64 };
 static int64_t zero_tiles(const lm_call *c) { return c->acc & 1 ? 0 : lm_ew_tiles(c); }
@@ -22,7 +23,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return err;
 }
 static bool accepts(const lm_call *c) {          /* input 2, where there is one, only lends its shape */
-    return c->in[0].dtype == LM_I32 && lm_is_contig(&c->in[0]) && c->in[1].dtype == LM_F32 && c->in[1].layout == LM_PLAIN && lm_rows_fold(&c->in[1]) && lm_is_f32_vec(&c->out[0]);
+    return c->in[0].dtype == LM_I32 && lm_is_contig(&c->in[0]) && c->in[1].dtype == LM_F32 && c->in[1].layout == LM_PLAIN &&
+           lm_rows_fold(&c->in[1]) && lm_is_f32_vec(&c->out[0]);
 }
 extern const lm_kernel LM_ISA_NAME(lm_k_embed_grad)[];
 const lm_kernel LM_ISA_NAME(lm_k_embed_grad)[] = { { .name = "rows_add.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = "rows_add",

@@ -22,8 +22,12 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { *flops = 0; *bytes = (double)lm_numel(&c->out[0]) * 8; }
 #define IDX(n, r) { .rank = 1, .dim = { n }, .dtype = LM_I32, .fill = LM_FILL_IDS, .arg = r }
-static const lm_sample samples[] = { { .name = "one", .params = NULL, .in = { { .rank = 2, .dim = { 1, 1 } }, IDX(1, 1) } }, { .name = "few of many", .params = NULL, .in = { { .rank = 2, .dim = { 90, 33 } }, IDX(7, 90) } },
-    { .name = "more than there are", .params = NULL, .in = { { .rank = 2, .dim = { 5, 100 } }, IDX(40, 5) } }, { 0 } };
+static const lm_sample samples[] = {
+    { .name = "one", .params = NULL, .in = { { .rank = 2, .dim = { 1, 1 } }, IDX(1, 1) } },
+    { .name = "few of many", .params = NULL, .in = { { .rank = 2, .dim = { 90, 33 } }, IDX(7, 90) } },
+    { .name = "more than there are", .params = NULL, .in = { { .rank = 2, .dim = { 5, 100 } }, IDX(40, 5) } },
+    { 0 }
+};
 const lm_op lm_op_gather = { .name = "gather", .math = "y_i = x[idx_i]", .n_in = 2, .rows_from = 1, .n_out = 1, .opaque = 2,
     .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_rows, .samples = samples };
 lm_value *lm_gather(lm_graph *g, lm_value *x, lm_value *idx) { return lm_emit(g, &lm_op_gather, NULL, 2, (lm_value *const[]){ x, idx }); }

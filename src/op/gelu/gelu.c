@@ -16,6 +16,15 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
 }
 static const lm_sample samples[] = {
     LM_SAMPLES_ALIKE("", (&(lm_gelu_p){ false }), LM_TIMES1, 1e-6), LM_SAMPLES_ALIKE(", tanh", (&(lm_gelu_p){ true }), LM_TIMES1, 1e-6), { 0 } };
-const lm_op lm_op_gelu = { .name = "gelu", .math = "y = x Phi(x); tanh: x (1 + tanh(sqrt(2/pi)(x + 0.044715 x^3))) / 2", .n_in = 1, .n_out = 1,
-    .params_bytes = sizeof(lm_gelu_p), .inplace_ok = true, .shape = lm_shape_like_first, .ref = ref, .grad = grad, .kernels = lm_k_gelu, .samples = samples };
+const lm_op lm_op_gelu = { .name = "gelu",
+                           .math = "y = x Phi(x); tanh: x (1 + tanh(sqrt(2/pi)(x + 0.044715 x^3))) / 2",
+                           .n_in = 1,
+                           .n_out = 1,
+                           .params_bytes = sizeof(lm_gelu_p),
+                           .inplace_ok = true,
+                           .shape = lm_shape_like_first,
+                           .ref = ref,
+                           .grad = grad,
+                           .kernels = lm_k_gelu,
+                           .samples = samples };
 lm_value *lm_gelu(lm_graph *g, lm_value *x, bool tanh_form) { return lm_emit(g, &lm_op_gelu, &(lm_gelu_p){ tanh_form }, 1, &x); }

@@ -15,8 +15,16 @@ static void ref(const lm_call *c) {
 }
 static const lm_sample samples[] = {
     LM_SAMPLES_ALIKE("", (&(lm_gelu_p){ false }), LM_TIMES2, 1e-6), LM_SAMPLES_ALIKE(", tanh", (&(lm_gelu_p){ true }), LM_TIMES2, 1e-6), { 0 } };
-const lm_op lm_op_gelu_grad = { .name = "gelu_grad", .math = "dx = dy gelu'(x)", .n_in = 2, .n_out = 1, .params_bytes = sizeof(lm_gelu_p), .inplace_ok = true,
-    .shape = lm_shape_like_first, .ref = ref, .kernels = lm_k_gelu_grad, .samples = samples };
+const lm_op lm_op_gelu_grad = { .name = "gelu_grad",
+                                .math = "dx = dy gelu'(x)",
+                                .n_in = 2,
+                                .n_out = 1,
+                                .params_bytes = sizeof(lm_gelu_p),
+                                .inplace_ok = true,
+                                .shape = lm_shape_like_first,
+                                .ref = ref,
+                                .kernels = lm_k_gelu_grad,
+                                .samples = samples };
 lm_value *lm_gelu_grad(lm_graph *g, lm_value *dy, lm_value *x, bool tanh_form) {
     return lm_emit(g, &lm_op_gelu_grad, &(lm_gelu_p){ tanh_form }, 2, (lm_value *const[]){ dy, x });
 }

@@ -61,7 +61,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
         const int64_t page = slot[n] / LM_KV_PAGE, t = slot[n] % LM_KV_PAGE;
         if (page >= c->out[0].dim[0]) return LM_E_RANGE;
         const int64_t ka = (page * p->n_kv + h) * LM_KV_PAGE * D + lm_kv_key_at(t, 0, D), va = ((page * p->n_kv + h) * LM_KV_PAGE + t) * D;
-        const float *k = (const float *)c->in[2].data + n * lm_row_stride(&c->in[2]) + h * D, *v = (const float *)c->in[3].data + n * lm_row_stride(&c->in[3]) + h * D;
+        const float *k = (const float *)c->in[2].data + n * lm_row_stride(&c->in[2]) + h * D,
+                    *v = (const float *)c->in[3].data + n * lm_row_stride(&c->in[3]) + h * D;
         if (c->out[0].dtype == LM_F32) {
             float *kp = (float *)c->out[0].data + ka;
             for (int64_t d = 0; d < D; d++) kp[d * 16] = k[d];
@@ -73,7 +74,9 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     }
     return LM_OK;
 }
-static const lm_kernel kernel[] = { { .name = "kv_write.cpu", .order = "kv_write", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+static const lm_kernel kernel[] = {
+    { .name = "kv_write.cpu", .order = "kv_write", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 }
+};
 LM_CUDA_DECLARE(lm_k_kv_write);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_kv_write) kernel, NULL };
 
@@ -84,12 +87,36 @@ lm_value *lm_kv_write(lm_graph *g, lm_value *kpages, lm_value *vpages, lm_value 
 #define PG(pages, h, d, t) { 4, { pages, h, LM_KV_PAGE, d }, t, 0, 0, 0, 0 }
 #define X(n, m) { 2, { n, m }, 0, 0, 0, 0, 0 }
 #define SLOT(n, mod) { 1, { n }, LM_I32, LM_FILL_IOTA, mod, 0, 0 }
-static const lm_sample samples[] = {
-    { "one token", &(const lm_kv_write_p){ 1, 16 }, { PG(1, 1, 16, LM_F32), PG(1, 1, 16, LM_F32), X(1, 16), X(1, 16), SLOT(1, 0) }, 0, 0, -1 },
-    { "over a page", &(const lm_kv_write_p){ 2, 24 }, { PG(3, 2, 24, LM_F32), PG(3, 2, 24, LM_F32), X(150, 48), X(150, 48), SLOT(150, 0) }, 0, 0, -1 },
-    { "bf16 pages", &(const lm_kv_write_p){ 3, 10 }, { PG(2, 3, 10, LM_BF16), PG(2, 3, 10, LM_BF16), X(65, 30), X(65, 30), SLOT(65, 0) }, 4e-3, 0, -1 },
-    { 0 } };
+static const lm_sample samples[] = { { "one token",
+                                       &(const lm_kv_write_p){ 1, 16 },
+                                       { PG(1, 1, 16, LM_F32), PG(1, 1, 16, LM_F32), X(1, 16), X(1, 16), SLOT(1, 0) },
+                                       0,
+                                       0,
+                                       -1 },
+                                     { "over a page",
+                                       &(const lm_kv_write_p){ 2, 24 },
+                                       { PG(3, 2, 24, LM_F32), PG(3, 2, 24, LM_F32), X(150, 48), X(150, 48), SLOT(150, 0) },
+                                       0,
+                                       0,
+                                       -1 },
+                                     { "bf16 pages",
+                                       &(const lm_kv_write_p){ 3, 10 },
+                                       { PG(2, 3, 10, LM_BF16), PG(2, 3, 10, LM_BF16), X(65, 30), X(65, 30), SLOT(65, 0) },
+                                       4e-3,
+                                       0,
+                                       -1 },
+                                     { 0 } };
 
-const lm_op lm_op_kv_write = {
-    .name = "kv_write", .math = "kpages[slot_n] = k_n, vpages[slot_n] = v_n", .n_in = 5, .n_out = 2, .params_bytes = sizeof(lm_kv_write_p), .alias = { 1, 2 },
-    .opaque = 16, .pure_write = true, .shape = shape, .ref = ref, .cost = cost, .kernels = kernels, .samples = samples };
+const lm_op lm_op_kv_write = { .name = "kv_write",
+                               .math = "kpages[slot_n] = k_n, vpages[slot_n] = v_n",
+                               .n_in = 5,
+                               .n_out = 2,
+                               .params_bytes = sizeof(lm_kv_write_p),
+                               .alias = { 1, 2 },
+                               .opaque = 16,
+                               .pure_write = true,
+                               .shape = shape,
+                               .ref = ref,
+                               .cost = cost,
+                               .kernels = kernels,
+                               .samples = samples };

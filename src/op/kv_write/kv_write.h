@@ -5,7 +5,8 @@
  *     keys    [page][kv head][token/16][d][token%16]                      sixteen tokens interleaved: one load is one dimension of 16 keys
  * Row n goes to token slot[n] % 64 of page slot[n] / 64; a slot below 0 is skipped. No two rows of a call may name one slot.
  *
- * Lifetime: values of a graph.  Threads: one builds a graph.  Errors: LM_E_SHAPE from the shape rule; LM_E_RANGE when running if a slot is outside the pool. */
+ * Lifetime: values of a graph.  Threads: one builds a graph.  Errors: LM_E_SHAPE from the shape rule; LM_E_RANGE when running if a slot is
+ *           outside the pool. */
 #ifndef LM_KV_WRITE_H
 #define LM_KV_WRITE_H
 #include "op/op.h"

@@ -40,12 +40,38 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 7 * (double)lm_numel(&c->in[0]); }
 #define P &(lm_layernorm_p){ 1e-5f }
 #define S(nm, r, d) { .name = nm, .params = P, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 1, .dim = { d } }, { .rank = 1, .dim = { d } } }, .tol = 4e-6 }
-static const lm_sample samples[] = { S("3x7", 3, 7), S("2x15", 2, 15), S("5x17", 5, 17), S("a tile and more", 33, 257), S("long row", 2, 9001), S("many rows", 300, 64),
-    { .name = "no bias", .params = P, .in = { { .rank = 2, .dim = { 6, 48 } }, { .rank = 1, .dim = { 48 } } }, .tol = 4e-6 }, { .name = "vector", .params = P, .in = { { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } } }, .tol = 4e-6 },
+static const lm_sample samples[] = {
+    S("3x7", 3, 7),
+    S("2x15", 2, 15),
+    S("5x17", 5, 17),
+    S("a tile and more", 33, 257),
+    S("long row", 2, 9001),
+    S("many rows", 300, 64),
+    { .name = "no bias", .params = P, .in = { { .rank = 2, .dim = { 6, 48 } }, { .rank = 1, .dim = { 48 } } }, .tol = 4e-6 },
+    { .name = "vector",
+      .params = P,
+      .in = { { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } } },
+      .tol = 4e-6 },
     { .name = "rank 3", .params = P, .in = { { .rank = 3, .dim = { 2, 3, 33 } }, { .rank = 1, .dim = { 33 } } }, .tol = 4e-6 },
-    { .name = "one column, zeros", .params = P, .in = { { .rank = 2, .dim = { 3, 1 }, .fill = LM_FILL_ZERO }, { .rank = 1, .dim = { 1 } }, { .rank = 1, .dim = { 1 } } }, .tol = 1e-6 }, { 0 } };
-const lm_op lm_op_layernorm = { .name = "layernorm", .math = "y = (x - mean) rstd w + b, rstd = (var x + eps)^-1/2", .n_in = 2, .n_opt = 1, .n_out = 3,
-    .params_bytes = sizeof(lm_layernorm_p), .inplace_ok = true, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_layernorm, .samples = samples };
+    { .name = "one column, zeros",
+      .params = P,
+      .in = { { .rank = 2, .dim = { 3, 1 }, .fill = LM_FILL_ZERO }, { .rank = 1, .dim = { 1 } }, { .rank = 1, .dim = { 1 } } },
+      .tol = 1e-6 },
+    { 0 }
+};
+const lm_op lm_op_layernorm = { .name = "layernorm",
+                                .math = "y = (x - mean) rstd w + b, rstd = (var x + eps)^-1/2",
+                                .n_in = 2,
+                                .n_opt = 1,
+                                .n_out = 3,
+                                .params_bytes = sizeof(lm_layernorm_p),
+                                .inplace_ok = true,
+                                .shape = shape,
+                                .ref = ref,
+                                .grad = grad,
+                                .cost = cost,
+                                .kernels = lm_k_layernorm,
+                                .samples = samples };
 lm_value *lm_layernorm(lm_graph *g, lm_value *x, lm_value *w, lm_value *b, float eps) {
     return lm_emit(g, &lm_op_layernorm, &(lm_layernorm_p){ eps }, 3, (lm_value *const[]){ x, w, b });
 }

@@ -1,4 +1,5 @@
-/* layernorm.h — y = (x - mean)·rstd·w + b over the last dimension; b may be absent. Outputs 1, 2: mean, rstd (rows); no gradient flows through them. */
+/* layernorm.h — y = (x - mean)·rstd·w + b over the last dimension; b may be absent. Outputs 1, 2: mean, rstd (rows); no gradient flows
+ * through them. */
 #ifndef LM_OP_LAYERNORM_H
 #define LM_OP_LAYERNORM_H
 #include "op/op.h"

@@ -1,4 +1,5 @@
-/* layernorm_simd.c — whole rows, three passes over a row in cache: memory bound, 8 bytes per element. The variance is of x - mean, so nothing cancels. */
+/* layernorm_simd.c — whole rows, three passes over a row in cache: memory bound, 8 bytes per element. The variance is of x - mean, so
+ * nothing cancels. */
 #include "op/elementwise.h"
 #include "op/layernorm/layernorm.h"
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {

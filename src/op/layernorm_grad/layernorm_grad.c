@@ -26,10 +26,30 @@ static void ref(const lm_call *c) {
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 12 * (double)lm_numel(&c->in[0]); }
 #define S(nm, r, d) { .name = nm, .params = NULL, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } }, { .rank = 1, .dim = { d } }, { .rank = 1, .dim = { r } }, { .rank = 1, .dim = { r }, .fill = LM_FILL_UNIFORM } }, .tol = 4e-6 }
-static const lm_sample samples[] = { S("3x7", 3, 7), S("2x15", 2, 15), S("5x17", 5, 17), S("a tile and more", 33, 257), S("long row", 2, 9001),
-    { .name = "vector", .params = NULL, .in = { { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 40 } }, { .rank = 1, .dim = { 1 } }, { .rank = 1, .dim = { 1 } } }, .tol = 4e-6 }, { 0 } };
-const lm_op lm_op_layernorm_grad = { .name = "layernorm_grad", .math = "dx = rstd (g - mean g - h mean(g h)), g = dy w, h = (x - mean) rstd", .n_in = 5, .n_out = 1, .inplace_ok = true,
-    .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_layernorm_grad, .samples = samples };
+static const lm_sample samples[] = { S("3x7", 3, 7),
+                                     S("2x15", 2, 15),
+                                     S("5x17", 5, 17),
+                                     S("a tile and more", 33, 257),
+                                     S("long row", 2, 9001),
+                                     { .name = "vector",
+                                       .params = NULL,
+                                       .in = { { .rank = 1, .dim = { 40 } },
+                                               { .rank = 1, .dim = { 40 } },
+                                               { .rank = 1, .dim = { 40 } },
+                                               { .rank = 1, .dim = { 1 } },
+                                               { .rank = 1, .dim = { 1 } } },
+                                       .tol = 4e-6 },
+                                     { 0 } };
+const lm_op lm_op_layernorm_grad = { .name = "layernorm_grad",
+                                     .math = "dx = rstd (g - mean g - h mean(g h)), g = dy w, h = (x - mean) rstd",
+                                     .n_in = 5,
+                                     .n_out = 1,
+                                     .inplace_ok = true,
+                                     .shape = shape,
+                                     .ref = ref,
+                                     .cost = cost,
+                                     .kernels = lm_k_layernorm_grad,
+                                     .samples = samples };
 lm_value *lm_layernorm_grad(lm_graph *g, lm_value *dy, lm_value *x, lm_value *w, lm_value *mean, lm_value *rstd) {
     return lm_emit(g, &lm_op_layernorm_grad, NULL, 5, (lm_value *const[]){ dy, x, w, mean, rstd });
 }

@@ -22,10 +22,30 @@ static void ref(const lm_call *c) {
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 4 * (double)lm_numel(&c->in[0]); }
 #define S(nm, r, d) { .name = nm, .params = NULL, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } }, { .rank = 1, .dim = { r } }, { .rank = 1, .dim = { r }, .fill = LM_FILL_UNIFORM } }, .tol = 4e-6 }
-static const lm_sample samples[] = { S("one", 1, 1), S("3x7", 3, 7), S("5x17", 5, 17), S("one row", 1, 65), S("several tiles", 70, 257),
-    { .name = "many rows", .params = NULL, .in = { { .rank = 2, .dim = { 1000, 64 } }, { .rank = 2, .dim = { 1000, 64 } }, { .rank = 1, .dim = { 1000 } }, { .rank = 1, .dim = { 1000 }, .fill = LM_FILL_UNIFORM } }, .tol = 1e-5, .tol_norm = 2e-6 }, { 0 } };
-const lm_op lm_op_layernorm_grad_w = { .name = "layernorm_grad_w", .math = "dw_j = sum_r dy_rj (x_rj - mean_r) rstd_r", .n_in = 4, .n_out = 1, .acc_ok = 1,
-    .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_layernorm_grad_w, .samples = samples };
+static const lm_sample samples[] = { S("one", 1, 1),
+                                     S("3x7", 3, 7),
+                                     S("5x17", 5, 17),
+                                     S("one row", 1, 65),
+                                     S("several tiles", 70, 257),
+                                     { .name = "many rows",
+                                       .params = NULL,
+                                       .in = { { .rank = 2, .dim = { 1000, 64 } },
+                                               { .rank = 2, .dim = { 1000, 64 } },
+                                               { .rank = 1, .dim = { 1000 } },
+                                               { .rank = 1, .dim = { 1000 }, .fill = LM_FILL_UNIFORM } },
+                                       .tol = 1e-5,
+                                       .tol_norm = 2e-6 },
+                                     { 0 } };
+const lm_op lm_op_layernorm_grad_w = { .name = "layernorm_grad_w",
+                                       .math = "dw_j = sum_r dy_rj (x_rj - mean_r) rstd_r",
+                                       .n_in = 4,
+                                       .n_out = 1,
+                                       .acc_ok = 1,
+                                       .shape = shape,
+                                       .ref = ref,
+                                       .cost = cost,
+                                       .kernels = lm_k_layernorm_grad_w,
+                                       .samples = samples };
 lm_value *lm_layernorm_grad_w(lm_graph *g, lm_value *dy, lm_value *x, lm_value *mean, lm_value *rstd) {
     return lm_emit(g, &lm_op_layernorm_grad_w, NULL, 4, (lm_value *const[]){ dy, x, mean, rstd });
 }

@@ -1,8 +1,8 @@
 /* amx.h — the AMX micro-kernels that matmul and xent share; only files *_amx.c include this.
  *
  * A micro-kernel holds I x J tiles (16x16) of C. Blocks of A and B are 1 KiB (gemm.h); every step may have its own distance, in bytes:
- * a_k, b_k from one block of k to the next, a_o, b_o from one group of 16 outer to the next. C: c_r bytes from row to row of a tile, c_i and c_j floats from tile to tile.
- * Tiles 0-3 C, 4-5 A, 6-7 B.
+ * a_k, b_k from one block of k to the next, a_o, b_o from one group of 16 outer to the next. C: c_r bytes from row to row of a tile, c_i
+ * and c_j floats from tile to tile. Tiles 0-3 C, 4-5 A, 6-7 B.
  *
  * Lifetime: a configuration lives from lm_amx_begin to lm_amx_end on the calling thread.  Threads: state per thread.  Errors: none. */
 #ifndef LM_AMX_H
@@ -46,7 +46,9 @@ static inline void lm_amx_block(const lm_amx *u, int i, int j) {
     if (i > 1) { if (j > 1) lm_amx_micro(u, 2, 2); else lm_amx_micro(u, 2, 1); }
     else if (j > 1) lm_amx_micro(u, 1, 2); else lm_amx_micro(u, 1, 1);
 }
-static inline void lm_amx_copy(float *d, int64_t ds, const float *s, int64_t ss, int64_t rows, int64_t cols) { for (int64_t r = 0; r < rows; r++) memcpy(d + r * ds, s + r * ss, (size_t)cols * 4); }
+static inline void lm_amx_copy(float *d, int64_t ds, const float *s, int64_t ss, int64_t rows, int64_t cols) {
+    for (int64_t r = 0; r < rows; r++) memcpy(d + r * ds, s + r * ss, (size_t)cols * 4);
+}
 /* Up to 32x32 of a row-major C with stride cs, rows and cols as they come; edge: 4 KiB. */
 static inline void lm_amx_into(lm_amx *u, float *c, int64_t cs, int64_t rows, int64_t cols, float *edge) {
     const bool whole = (rows == 16 || rows == 32) && (cols == 16 || cols == 32);

@@ -1,8 +1,9 @@
 /* few_simd.c — up to 8 rows against bf16 panels (decode): weights are widened in registers on their way from memory, never written out as f32.
  *
- * A line of a PANEL16X2 weight holds 16 outputs of two k: the even one in the low halves. A micro-kernel keeps R rows x P panels of C; per pair of k and panel one
- * load, a shift, a mask and 2 R FMAs, so with one row 512 bytes of weights take 48 vector operations in AVX-512: memory is the limit, not arithmetic.
- * Each output is the chain of gemm.h, "fma.k" or "mad.k", with operands that are bf16 already or rounded here. */
+ * A line of a PANEL16X2 weight holds 16 outputs of two k: the even one in the low halves. A micro-kernel keeps R rows x P panels of C; per
+ * pair of k and panel one load, a shift, a mask and 2 R FMAs, so with one row 512 bytes of weights take 48 vector operations in AVX-512:
+ * memory is the limit, not arithmetic. Each output is the chain of gemm.h, "fma.k" or "mad.k", with operands that are bf16 already or
+ * rounded here. */
 #include "op/lanes.h"
 #include "op/matmul/gemm.h"
 

@@ -17,7 +17,8 @@ lm_mat lm_mat_f32(const float *p, int64_t stride, bool row) {
 }
 
 static int64_t kc_unit(const lm_gemm *g) { return g->b.t && g->b.t->quant->block > 32 ? g->b.t->quant->block : 32; }
-/* Most of k at once: a packed block of B of LM_GEMM_NBP panels takes 60 % of L2, the rest is for A and C passing by. At most LM_GEMM_KC, for 8 rows of A in L1. */
+/* Most of k at once: a packed block of B of LM_GEMM_NBP panels takes 60 % of L2, the rest is for A and C passing by. At most LM_GEMM_KC,
+ * for 8 rows of A in L1. */
 static int64_t kc_most(void) {
     static int64_t known;
     int64_t kc = __atomic_load_n(&known, __ATOMIC_RELAXED);
@@ -38,9 +39,9 @@ int64_t lm_gemm_kc(const lm_gemm *g) {
 
 bool lm_gemm_b_here(const lm_gemm *g) { return g->b.layout == LM_PANEL16 && g->b.row && !g->round; }
 
-/* Few rows: the tile is a stretch of columns. Else the cheapest of some tile sizes, costs being fractions of the work, fitted to measurements: packing A again for
- * every nbp panels; packing B again for every mb rows, or once, and reading it from L3 for every mb rows, if it may be shared (bpack); and the idle time of 2, 4,
- * 8 and 16 threads at the end. Never the number of threads there are. */
+/* Few rows: the tile is a stretch of columns. Else the cheapest of some tile sizes, costs being fractions of the work, fitted to
+ * measurements: packing A again for every nbp panels; packing B again for every mb rows, or once, and reading it from L3 for every mb
+ * rows, if it may be shared (bpack); and the idle time of 2, 4, 8 and 16 threads at the end. Never the number of threads there are. */
 lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
     static const int16_t mbs[] = { 1024, 512, 256, 128, 64, 32 }, nbps[] = { 24, 12, 6, 3 };
     const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1);
@@ -49,7 +50,8 @@ lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
         double best = 1e30;
         for (int j = 0; j < LM_COUNT(nbps); j++)
             for (int i = 0; i < LM_COUNT(mbs); i++) {
-                const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 24), tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
+                const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 24),
+                              tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
                 double cost = (g->apack ? 0.4 : 0.8) / (double)nbps[j];
                 cost += lm_gemm_b_here(g) ? 12 / (double)mb : g->bpack && n_m > 1 ? 48 / (double)M + 24 / (double)mb : 48 / (double)mb;
                 for (int n = 2; n <= 16; n *= 2) cost += 0.5 / n * (double)(lm_ceil_div(tiles, n) * n - tiles) / (double)tiles;
@@ -63,7 +65,8 @@ lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
 }
 
 size_t lm_gemm_f32_scratch(const lm_gemm *g) {
-    const size_t kc = (size_t)lm_min64(lm_max64(LM_GEMM_KC, kc_unit(g)), lm_round_up(lm_max64(g->K, 1), kc_unit(g))), np = (size_t)lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), strip = LM_GEMM_STRIP;
+    const size_t kc = (size_t)lm_min64(lm_max64(LM_GEMM_KC, kc_unit(g)), lm_round_up(lm_max64(g->K, 1), kc_unit(g))),
+                 np = (size_t)lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), strip = LM_GEMM_STRIP;
     return 4 * ((kc + 1) * 16 * np + strip * (kc + 16) + 16 * kc) + 256;
 }
 
@@ -97,7 +100,8 @@ lm_gemm_grid lm_bf16_grid(const lm_gemm *g) {
         for (int j = 0; j < LM_COUNT(nbps); j++)
             for (int i = 0; i < LM_COUNT(mbs); i++) {
                 if (mbs[i] * lm_bf16_kc(g) > 512 * 1024 && i + 1 < LM_COUNT(mbs)) continue;      /* a block of A stays in L2 */
-                const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 32), tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
+                const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 32),
+                              tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
                 double cost = 2.0 / (double)nbps[j] + 32.0 / (double)mb;
                 for (int n = 2; n <= 16; n *= 2) cost += 0.8 / n * (double)(lm_ceil_div(tiles, n) * n - tiles) / (double)tiles;
                 if (cost < best) { best = cost; t.mb = mb; t.nbp = nbps[j]; }

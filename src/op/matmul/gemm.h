@@ -1,7 +1,7 @@
 /* gemm.h — the matrix product shared by matmul and xent: one problem struct, tiles of C, one chain of additions per element.
  *
- * C(m,n) = [C(m,n) +] sum over k, in order, of A(m,k) B(k,n) [+ bias(n)]. Both operands are seen as (outer, reduction): A as (m,k), B as (n,k), and a
- * lm_mat says where element (o,k) lies: strided, in a panel layout, or in a quantized row. Order ids:
+ * C(m,n) = [C(m,n) +] sum over k, in order, of A(m,k) B(k,n) [+ bias(n)]. Both operands are seen as (outer, reduction): A as (m,k), B as
+ * (n,k), and a lm_mat says where element (o,k) lies: strided, in a panel layout, or in a quantized row. Order ids:
  *   "fma.k"     f32: one FMA per k, from 0 or C; bias added last. AVX-512 and AVX2 agree to the bit.
  *   "mad.k"     the same with a rounding between product and sum (no FMA in the instruction set).
  *   "bf16.*"    operands rounded to bf16 (nearest even) while packing; then fma or mad over k, or dp: one vdpbf16ps per pair of k, or
@@ -9,8 +9,9 @@
  *   "q8.k32"    A quantized to int8 per 32 of k (d = max|x|/127), integer dot per block, then acc += d_a * d_b * sum in block order.
  * Nothing else enters: not M, N, the tile, the thread, the layout or the transposition; a GEMV gives the bits of a row of a GEMM.
  *
- * A tile of C is mb rows by nbp panels of 16 columns. For each block of kc the B panels [k][16] are packed into the thread's scratch (or read in place
- * from a PANEL16 weight), stay in L2 and are swept by micro-kernels that hold r rows x p panels of C in registers; A is read in place where k is contiguous.
+ * A tile of C is mb rows by nbp panels of 16 columns. For each block of kc the B panels [k][16] are packed into the thread's scratch (or
+ * read in place from a PANEL16 weight), stay in L2 and are swept by micro-kernels that hold r rows x p panels of C in registers; A is read
+ * in place where k is contiguous.
  *
  * Lifetime: everything is per call.  Threads: tiles are independent.  Errors: none; shapes were checked by the op. */
 #ifndef LM_GEMM_H
@@ -32,7 +33,8 @@ typedef struct lm_gemm {
     void *apack, *bpack;                   /* A, B already packed for all tiles in the kernel's own form, or NULL: every tile sees to it */
     int64_t k_from, k_to;                  /* f32: the blocks of k to add now, bpack holding just those; k_to 0: all */
     bool acc, round;                       /* C +=; operands rounded to bf16 first */
-    int64_t mb, nbp;                       /* f32: the tile, from a caller that knows better (a multiple of 24, or all rows; at most LM_GEMM_NBP); 0: chosen */
+    /* f32: the tile, from a caller that knows better (a multiple of 24, or all rows; at most LM_GEMM_NBP); 0: chosen */
+    int64_t mb, nbp;
 } lm_gemm;
 typedef struct lm_gemm_grid { int64_t mb, nbp, n_m, n_n, tiles; } lm_gemm_grid;
 
@@ -61,15 +63,16 @@ typedef size_t lm_gemm_pack_a_fn(const lm_gemm *g, void *apack, void *scratch);
 lm_gemm_pack_a_fn lm_gemm_f32_pack_a_avx512, lm_gemm_f32_pack_a_avx2, lm_gemm_f32_pack_a_portable;
 
 /* ---- bf16: operands in blocks of 16 outer by 32 of k, 1 KiB each ------------------------------------------------------------------
- * A [group of 16 rows][block of k][16][32], B as PANEL16X2: [panel][block of k][16 pairs][16][2]; zeros fill up. Both are packed once, B only if it is not
- * stored so. Up to 16 rows: the tile packs its A, [block of k][M][32], and blocks of B. */
+ * A [group of 16 rows][block of k][16][32], B as PANEL16X2: [panel][block of k][16 pairs][16][2]; zeros fill up. Both are packed once, B
+ * only if it is not stored so. Up to 16 rows: the tile packs its A, [block of k][M][32], and blocks of B. */
 enum { LM_BF16_NBP = 48, LM_BF16_FEW = 16, LM_BF16_KC = 512 /* few rows, B to pack */ };
 bool lm_bf16_b_here(const lm_gemm *g);
 lm_gemm_grid lm_bf16_grid(const lm_gemm *g);
 int64_t lm_bf16_kc(const lm_gemm *g);                          /* block of k when A is packed for all */
 size_t lm_bf16_shared(const lm_gemm *g);
 size_t lm_bf16_scratch(const lm_gemm *g);
-enum { LM_DP_LOCAL_BYTES = 8192 + LM_BF16_NBP * LM_BF16_KC * 32 };   /* scratch of lm_gemm_dp_tile for more than 16 rows when B is packed by every tile (bpack NULL) */
+/* scratch of lm_gemm_dp_tile for more than 16 rows when B is packed by every tile (bpack NULL) */
+enum { LM_DP_LOCAL_BYTES = 8192 + LM_BF16_NBP * LM_BF16_KC * 32 };
 void lm_bf16_bind(lm_gemm *g, void *shared);                   /* apack, bpack */
 int64_t lm_bf16_packs(const lm_gemm *g);
 void lm_bf16_pack(const lm_gemm *g, int64_t i, void *scratch);  /* AVX512_BF16 */

@@ -1,13 +1,15 @@
 /* gemm_amx.c — the bf16 product on AMX tiles.
  *
- * Order "bf16.amx": C = tdpbf16ps(C, A block, B block) over blocks of 32 of k in order. A micro-kernel holds 2 x 2 tiles of C (32x32); per block of k it loads
- * 2 KiB of A and 2 KiB of B and does four products of 16x16x32. A tile of C keeps mb rows of A (at most 1 MiB) in L2, and sweeps them for every pair
- * of panels of B, which pass once.
- * Up to 16 rows (decode): six panels at a time against one A tile of M rows; B streams from memory, each panel a sequential stream.
- * The tile configuration is loaded at the start of a tile of work and released at its end: no other code sees AMX state. */
+ * Order "bf16.amx": C = tdpbf16ps(C, A block, B block) over blocks of 32 of k in order. A micro-kernel holds 2 x 2 tiles of C (32x32); per
+ * block of k it loads 2 KiB of A and 2 KiB of B and does four products of 16x16x32. A tile of C keeps mb rows of A (at most 1 MiB) in L2,
+ * and sweeps them for every pair of panels of B, which pass once. Up to 16 rows (decode): six panels at a time against one A tile of M
+ * rows; B streams from memory, each panel a sequential stream. The tile configuration is loaded at the start of a tile of work and
+ * released at its end: no other code sees AMX state. */
 #include "op/matmul/amx.h"
 
-static float bias_at(const lm_gemm *g, int64_t n) { return g->bias_dtype == LM_BF16 ? lm_bf16_to_f32(((const uint16_t *)g->bias)[n]) : ((const float *)g->bias)[n]; }
+static float bias_at(const lm_gemm *g, int64_t n) {
+    return g->bias_dtype == LM_BF16 ? lm_bf16_to_f32(((const uint16_t *)g->bias)[n]) : ((const float *)g->bias)[n];
+}
 static void add_bias(float *c, int64_t cs, int64_t rows, const float *bias, int64_t cols) {
     for (int64_t r = 0; r < rows; r++) for (int64_t j = 0; j < cols; j++) c[r * cs + j] += bias[j];
 }
@@ -44,7 +46,8 @@ static void many_rows(const lm_gemm *g, int64_t tile, float *edge) {
 #define ZERO(i) if (P > i) _tile_zero(i);
 #define STORE(i) if (P > i) _tile_stored(i, c + i * 16, cs * 4);
 #define AHEAD(i) if (P > i) for (int q = 0; q < 1024; q += 64) _mm_prefetch(b + i * bs + 4096 + q, _MM_HINT_T0);
-static inline __attribute__((always_inline)) void few(const int P, int64_t nk, const char *a, int64_t ar, const char *b, int64_t bs, float *c, int64_t cs, bool load) {
+static inline __attribute__((always_inline)) void few(const int P, int64_t nk, const char *a, int64_t ar, const char *b, int64_t bs,
+                                                      float *c, int64_t cs, bool load) {
     if (load) { EACH(LOAD) } else { EACH(ZERO) }
     for (int64_t k = 0; k < nk; k++, a += ar, b += 1024) {
         _tile_loadd(6, a, 64);
@@ -65,7 +68,9 @@ static void few_rows(const lm_gemm *g, int64_t tile, char *scratch) {
         const int64_t kn = lm_min64(kc, nk - k);
         if (!here)
             for (int64_t n = n0; n < n1; n += 16)
-                for (int64_t q = 0; q < kn; q++) lm_bf16_block(&g->b, batch, n, lm_min64(16, n1 - n), (k + q) * 32, g->K, false, 16, Bp + ((n - n0) / 16 * kc + q) * 1024, tmp);
+                for (int64_t q = 0; q < kn; q++)
+                    lm_bf16_block(&g->b, batch, n, lm_min64(16, n1 - n), (k + q) * 32, g->K, false, 16,
+                                  Bp + ((n - n0) / 16 * kc + q) * 1024, tmp);
         lm_amx_begin((int)M, 7);
         for (int64_t n = n0; n < n1;) {
             const bool ragged = n1 - n < 16, load = k > 0 || g->acc;
@@ -105,8 +110,12 @@ static int64_t tiles(const lm_call *c) { lm_gemm g = problem(c); return lm_bf16_
 static lm_err run(const lm_call *c, int64_t i, void *scratch) { lm_gemm g = problem(c); lm_gemm_amx_tile(&g, i, scratch); return LM_OK; }
 static size_t shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return lm_bf16_shared(&g); }
 static size_t bytes(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return lm_bf16_scratch(&g); }
-const lm_kernel lm_k_matmul_amx[] = {
-    { .name = "matmul.bf16.amx", .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16, .order = "bf16.amx", .accepts = lm_gemm_accepts_bf16, .shared_bytes = shared,
-      .thread_bytes = bytes, .n_phase = 2, .phase = { { packs, pack }, { tiles, run } } },
-    { 0 }
-};
+const lm_kernel lm_k_matmul_amx[] = { { .name = "matmul.bf16.amx",
+                                        .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16,
+                                        .order = "bf16.amx",
+                                        .accepts = lm_gemm_accepts_bf16,
+                                        .shared_bytes = shared,
+                                        .thread_bytes = bytes,
+                                        .n_phase = 2,
+                                        .phase = { { packs, pack }, { tiles, run } } },
+                                      { 0 } };

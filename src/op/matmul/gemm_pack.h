@@ -1,9 +1,9 @@
 /* gemm_pack.h — the f32 product's operands brought into the order its micro-kernels read: B as panels [k][16], A as groups [k][MR].
  *
- * Every storage the product can read (plain f32 and bf16 either way round, panels both ways, any quantized format) becomes one of these two. Packing costs one
- * pass over memory that no multiplication hides, so it reads whole lines and long runs, and asks for lines some 60 ahead of use: the hardware's prefetcher does
- * not follow short runs from page to page (B of a 3072-wide matrix, 384 columns at a time: 2.0 GB/s without, 5.0 with, Cascade Lake). Included by gemm_simd.c alone, for one
- * instruction set at a time.
+ * Every storage the product can read (plain f32 and bf16 either way round, panels both ways, any quantized format) becomes one of these
+ * two. Packing costs one pass over memory that no multiplication hides, so it reads whole lines and long runs, and asks for lines some 60
+ * ahead of use: the hardware's prefetcher does not follow short runs from page to page (B of a 3072-wide matrix, 384 columns at a time:
+ * 2.0 GB/s without, 5.0 with, Cascade Lake). Included by gemm_simd.c alone, for one instruction set at a time.
  *
  * Lifetime: nothing is kept.  Threads: pure but for the destination.  Errors: none; shapes were checked by the op. */
 #ifndef LM_GEMM_PACK_H
@@ -43,19 +43,22 @@ LM_GEMM_INL void transpose4(float *o, int64_t os, const float *p, int64_t rs) {
     *(v4u *)(o + 3 * os) = __builtin_shufflevector(ab1, ce1, 2, 3, 6, 7);
 }
 #if defined(LM_ISA_IS_avx512)
-/* 4 k of 16 (G = 4) or twice 4 k of 8 rows (G = 2): row G' i + g … of four registers lie one to a 128-bit lane, so 4x4 transposes inside lanes finish the job:
- * lane j of t[i] is column i of the four rows that lane j of r[0 … 3] came from. */
+/* 4 k of 16 (G = 4) or twice 4 k of 8 rows (G = 2): row G' i + g … of four registers lie one to a 128-bit lane, so 4x4 transposes inside
+ * lanes finish the job: lane j of t[i] is column i of the four rows that lane j of r[0 … 3] came from. */
 LM_GEMM_INL void lanes4(const __m512 r[4], __m512d t[4]) {
     const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1])), b = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1]));
     const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3])), e = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
     t[0] = _mm512_unpacklo_pd(a, c); t[1] = _mm512_unpackhi_pd(a, c); t[2] = _mm512_unpacklo_pd(b, e); t[3] = _mm512_unpackhi_pd(b, e);
 }
 LM_GEMM_INL __m512 four(const float *a, const float *b, const float *c, const float *e) {
-    return _mm512_insertf32x4(_mm512_insertf32x4(_mm512_insertf32x4(_mm512_castps128_ps512(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1), _mm_loadu_ps(c), 2), _mm_loadu_ps(e), 3);
+    return _mm512_insertf32x4(
+        _mm512_insertf32x4(_mm512_insertf32x4(_mm512_castps128_ps512(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1), _mm_loadu_ps(c), 2),
+        _mm_loadu_ps(e), 3);
 }
 #endif
 
-/* dst[k][16] = transpose of 16 rows of n numbers. Sixteen k at a time, all of a row's line before the next row: rows a power of two apart share a set of the cache. */
+/* dst[k][16] = transpose of 16 rows of n numbers. Sixteen k at a time, all of a row's line before the next row: rows a power of two apart
+ * share a set of the cache. */
 static inline void transpose16(float *restrict d, const float *restrict s, int64_t rs, int64_t n) {
     int64_t k = 0;
     for (; k + 16 <= n; k += 16) {
@@ -81,7 +84,8 @@ static inline void transpose16(float *restrict d, const float *restrict s, int64
     for (; k < n; k++) for (int j = 0; j < 16; j++) d[k * 16 + j] = s[j * rs + k];
 }
 
-/* Columns o … o+n-1 (n <= 16), reductions k0 … k0+kc-1 of an operand as a panel dst[kc][16]; missing columns are 0. o is a multiple of 16, k0 of 32. */
+/* Columns o … o+n-1 (n <= 16), reductions k0 … k0+kc-1 of an operand as a panel dst[kc][16]; missing columns are 0. o is a multiple of 16,
+ * k0 of 32. */
 static inline void pack_panel(float *restrict d, const lm_mat *m, int64_t batch, int64_t o, int n, int64_t k0, int64_t kc, bool round, float *tmp) {
     if (m->dtype == LM_QUANT) {
         const lm_quant *q = m->t->quant;
@@ -116,14 +120,15 @@ static inline void pack_panel(float *restrict d, const lm_mat *m, int64_t batch,
     } else if (m->row) {                                                                /* PANEL16X2: pairs of k */
         const uint32_t *s = (const uint32_t *)m->p + (o / 16 * (lm_round_up(m->cols, 32) / 2) + k0 / 2) * 16;
         uint32_t *u = (uint32_t *)d;
-        for (int64_t k = 0; k < kc; k += 2, s += 16)                                     /* by vectors: the compiler makes single stores of the plain loop */
+        /* by vectors: the compiler makes single stores of the plain loop */
+        for (int64_t k = 0; k < kc; k += 2, s += 16)
 #pragma GCC unroll 4
             for (int v = 0; v < 16; v += W) {
                 const uvec x = *(const uvec *)(s + v);
                 *(uvec *)(u + k * 16 + v) = x << 16;
                 if (k + 1 < kc) *(uvec *)(u + k * 16 + 16 + v) = x & 0xffff0000u;
             }
-    } else {                                                                            /* PANEL16X2 whose stored rows are the reduction: pairs of columns */
+    } else { /* PANEL16X2 whose stored rows are the reduction: pairs of columns */
         uint32_t *u = (uint32_t *)tmp;
         for (int64_t k = 0; k < kc; k += 16) {
             const uint32_t *s = (const uint32_t *)m->p + ((k0 + k) / 16 * (lm_round_up(m->cols, 32) / 2) + o / 2) * 16;
@@ -139,7 +144,8 @@ static inline void pack_rows(float *restrict d, const float *restrict s, int64_t
     for (int64_t k = 0; k < kc; k++, s += ks, d += 16)
         for (int64_t p = 0; p < np; p++) { __builtin_prefetch(s + 3 * ks + p * 16); lm_v_store(d + p * ps, lm_v_load(s + p * 16)); }
 }
-/* `rows` outer indices of an operand whose columns they are in memory, from element `at`: groups of MR, [k][MR] each, gs apart. Four k at a time fill whole lines. */
+/* `rows` outer indices of an operand whose columns they are in memory, from element `at`: groups of MR, [k][MR] each, gs apart. Four k at a
+ * time fill whole lines. */
 static inline void pack_columns(float *restrict d, const lm_mat *a, int64_t at, int64_t rows, int64_t kc, int64_t gs, bool round) {
     const int64_t whole = a->dtype == LM_F32 && !round ? rows / MR * MR : 0, ks = a->ks;
     const float *s = (const float *)a->p + at;
@@ -164,7 +170,8 @@ static inline void pack_group(float *restrict d, const float *restrict s, int64_
     if (rows == MR)
         for (; k + 16 <= kc; k += 16)
 #pragma GCC unroll 2
-            for (int h = 0; h < 16; h += 8) {                                             /* lanes 0, 1 of t: rows 0-3, 4-7 of one k; 2, 3: of the k four on */
+            /* lanes 0, 1 of t: rows 0-3, 4-7 of one k; 2, 3: of the k four on */
+            for (int h = 0; h < 16; h += 8) {
                 __m512 r[4]; __m512d t[4];
 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) { const float *p = s + i * rs + k + h; r[i] = four(p, p + 4 * rs, p + 4, p + 4 * rs + 4); }
@@ -182,7 +189,8 @@ static inline void pack_group(float *restrict d, const float *restrict s, int64_
         const float *p = s + k; float *o = d + k * MR;
         for (; MR >= 4 && r + 4 <= rows; r += 4, p += 4 * rs, o += 4) transpose4(o, MR, p, rs);
         for (; r + 2 <= rows; r += 2, p += 2 * rs, o += 2) {
-            const v4 a = *(const v4u *)p, b = *(const v4u *)(p + rs), lo = __builtin_shufflevector(a, b, 0, 4, 1, 5), hi = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const v4 a = *(const v4u *)p, b = *(const v4u *)(p + rs), lo = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+                     hi = __builtin_shufflevector(a, b, 2, 6, 3, 7);
             memcpy(o, &lo, 8); memcpy(o + MR, (const char *)&lo + 8, 8); memcpy(o + 2 * MR, &hi, 8); memcpy(o + 3 * MR, (const char *)&hi + 8, 8);
         }
         if (r < rows) for (int i = 0; i < 4; i++) o[i * MR] = p[i];
@@ -191,7 +199,8 @@ static inline void pack_group(float *restrict d, const float *restrict s, int64_
 }
 
 /* ---- packing for all tiles at once: work items of the first phase -------------------------------------------------------------------------- */
-/* A: PACK_M rows over all of k, or, where rows are columns in memory, PACK_COLS of them over PACK_K. B: PACK_P panels, or PACK_COLS columns over PACK_K. */
+/* A: PACK_M rows over all of k, or, where rows are columns in memory, PACK_COLS of them over PACK_K. B: PACK_P panels, or PACK_COLS columns
+ * over PACK_K. */
 enum { PACK_M = LM_GEMM_STRIP / MR * MR, PACK_COLS = 1024 / (MR * 16) * (MR * 16), PACK_K = 64, PACK_P = 6, TMP_K = 512 };
 static inline int64_t group_stride(const lm_gemm *g) { return g->K * MR + 16; }       /* a line apart from a power of two */
 static inline int64_t panel_stride(const lm_gemm *g) { return (g->k_to - g->k_from) * 16 + 16; }
@@ -204,7 +213,8 @@ static inline int64_t a_packs(const lm_gemm *g) {
     return g->batch * (g->a.row ? lm_ceil_div(g->M, PACK_M) : lm_ceil_div(g->M, PACK_COLS) * lm_ceil_div(g->K, PACK_K));
 }
 static inline void a_pack(const lm_gemm *g, int64_t i, float *tmp) {
-    const int64_t n_k = g->a.row ? 1 : lm_ceil_div(g->K, PACK_K), run = g->a.row ? PACK_M : PACK_COLS, n = lm_ceil_div(g->M, run), gs = group_stride(g);
+    const int64_t n_k = g->a.row ? 1 : lm_ceil_div(g->K, PACK_K), run = g->a.row ? PACK_M : PACK_COLS, n = lm_ceil_div(g->M, run),
+                  gs = group_stride(g);
     const int64_t k0 = i % n_k * PACK_K, batch = i / n_k / n, m0 = i / n_k % n * run, m1 = lm_min64(m0 + run, g->M), at = batch * g->a.bs;
     float *d = (float *)g->apack + (batch * lm_ceil_div(g->M, MR) + m0 / MR) * gs;
     if (!g->a.row) { pack_columns(d + k0 * MR, &g->a, at + m0 + k0 * g->a.ks, m1 - m0, lm_min64(PACK_K, g->K - k0), gs, g->round); return; }
@@ -221,9 +231,12 @@ static inline void a_pack(const lm_gemm *g, int64_t i, float *tmp) {
 /* B of the part of k in question (g->k_from, k_to), all its columns. */
 static inline int64_t b_run(const lm_gemm *g) { return plain_columns(g) ? PACK_COLS / 16 : PACK_P; }
 static inline int64_t b_depth(const lm_gemm *g) { return plain_columns(g) ? PACK_K : g->k_to - g->k_from; }
-static inline int64_t b_packs(const lm_gemm *g) { return lm_ceil_div(lm_ceil_div(g->N, 16), b_run(g)) * lm_ceil_div(g->k_to - g->k_from, lm_max64(b_depth(g), 1)); }
+static inline int64_t b_packs(const lm_gemm *g) {
+    return lm_ceil_div(lm_ceil_div(g->N, 16), b_run(g)) * lm_ceil_div(g->k_to - g->k_from, lm_max64(b_depth(g), 1));
+}
 static inline void b_pack(const lm_gemm *g, int64_t i, float *tmp) {
-    const int64_t np = lm_ceil_div(g->N, 16), run = b_run(g), n_p = lm_ceil_div(np, run), p0 = i % n_p * run, p1 = lm_min64(p0 + run, np), ps = panel_stride(g);
+    const int64_t np = lm_ceil_div(g->N, 16), run = b_run(g), n_p = lm_ceil_div(np, run), p0 = i % n_p * run, p1 = lm_min64(p0 + run, np),
+                  ps = panel_stride(g);
     const int64_t k0 = g->k_from + i / n_p * b_depth(g), kn = lm_min64(b_depth(g), g->k_to - k0);
     float *d = (float *)g->bpack + (k0 - g->k_from) * 16;
     int64_t p = p0;

@@ -8,10 +8,12 @@
  *
  * A micro-kernel holds R rows x P panels of C in registers; per k it loads P panels of B, broadcasts R numbers of A and does R*P FMAs:
  *     AVX-512  8 x 3 panels (8x48): 24 accumulators, 11 loads and 24 FMAs per k      AVX2  6 x 1 panel (6x16): 12 accumulators in 16 registers
- * B streams from L2 at 16 bytes a cycle. The rows of A and the block of C that come next are prefetched one line per 16 k, so that only packing B waits for memory.
- * One row (decode) takes 8 panels at once: 8 chains hide the latency of the FMA, and 8 sequential streams feed the prefetcher.
+ * B streams from L2 at 16 bytes a cycle. The rows of A and the block of C that come next are prefetched one line per 16 k, so that only
+ * packing B waits for memory. One row (decode) takes 8 panels at once: 8 chains hide the latency of the FMA, and 8 sequential streams feed
+ * the prefetcher.
  *
- * Reached of the FMA peak of one core (Cascade Lake, 145-152 GFLOP/s AVX-512, 86 AVX2; November 2026): micro-kernel 0.92, products of GPT-2's shapes 0.78-0.87; AVX2 0.75-0.85. */
+ * Reached of the FMA peak of one core (Cascade Lake, 145-152 GFLOP/s AVX-512, 86 AVX2; November 2026): micro-kernel 0.92, products of
+ * GPT-2's shapes 0.78-0.87; AVX2 0.75-0.85. */
 #include "op/matmul/gemm_pack.h"
 
 #if defined(LM_ISA_IS_avx512)
@@ -53,7 +55,8 @@ typedef struct {
     int64_t k; const float *a; int64_t a_ms, a_ks; const float *b; int64_t b_ps;
     float *c; int64_t c_ms; const float *bias; int n_last; bool load;
     int ahead;                                     /* prefetch distance in B */
-    const float *next, *next_a[2]; int64_t next_step;  /* block(): prefetch of the C that comes after, and of what will be packed of A after this group, a line per 16 k */
+    /* block(): prefetch of the C that comes after, and of what will be packed of A after this group, a line per 16 k */
+    const float *next, *next_a[2]; int64_t next_step;
 } ukr_args;
 typedef void ukr_fn(const ukr_args *u);
 
@@ -117,8 +120,8 @@ static ukr_fn *const kernels[MR + 1][PM + 1] = {
 };
 
 /* MR packed rows x P whole panels, no bias: where the time goes. All strides are constants, so that only accumulators need registers. With
- * 48-wide blocks one k is not unrolled with the next: the compiler would gather the prefetches of several k into a burst that fills the line buffers (-6 %); the narrow
- * ones are bound by instructions, and are, with a barrier that keeps each k's prefetch in place. */
+ * 48-wide blocks one k is not unrolled with the next: the compiler would gather the prefetches of several k into a burst that fills the
+ * line buffers (-6 %); the narrow ones are bound by instructions, and are, with a barrier that keeps each k's prefetch in place. */
 INL void one_k(vec acc[MR][PW * NV], const float *a, const float *b, int64_t ps, const int P, const int ahead) {
     vec bv[PW * NV];
 #pragma GCC unroll 8
@@ -181,10 +184,12 @@ typedef struct {
 } tile_t;
 /* Row m of A where it lies, at the block of k; A packed for all tiles, at the group of m. */
 static const float *row_of(const tile_t *t, int64_t m) { return (const float *)t->g->a.p + t->batch * t->g->a.bs + m * t->g->a.os + t->k0; }
-static const float *group_of(const tile_t *t, int64_t m) { return (const float *)t->g->apack + (t->batch * lm_ceil_div(t->g->M, MR) + m / MR) * group_stride(t->g) + t->k0 * MR; }
+static const float *group_of(const tile_t *t, int64_t m) {
+    return (const float *)t->g->apack + (t->batch * lm_ceil_div(t->g->M, MR) + m / MR) * group_stride(t->g) + t->k0 * MR;
+}
 
-/* What of A to prefetch while a group is swept: the rows of the next group, or, of an A whose rows are columns in memory, some of the k of the next strip, four
- * lines of each. p NULL: nothing. */
+/* What of A to prefetch while a group is swept: the rows of the next group, or, of an A whose rows are columns in memory, some of the k of
+ * the next strip, four lines of each. p NULL: nothing. */
 typedef struct { const float *p; int64_t rs; bool columns; } next_t;
 static void prefetch_in(const next_t *n, ukr_args *u, int64_t j, int64_t calls) {
     u->next_a[0] = u->next_a[1] = u->a;
@@ -228,20 +233,24 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
     const bool b_here = lm_gemm_b_here(g), b_packed = g->bpack != NULL, direct = a_direct(g);
     const bool few = !g->apack && (g->M <= 16 || t.np < PW);                             /* A is read where it lies: not worth packing */
     const int64_t kc_max = b_here && few && direct && t.m1 - t.m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
-    float *bp = scratch, *ap = bp + (kc_pack + 1) * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), *tmp = ap + LM_GEMM_STRIP * (kc_pack + 16), bias[LM_GEMM_NBP * 16];
+    float *bp = scratch, *ap = bp + (kc_pack + 1) * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP),
+          *tmp = ap + LM_GEMM_STRIP * (kc_pack + 16), bias[LM_GEMM_NBP * 16];
     t.c = g->c + t.batch * g->c_bs;
     if (g->bias) { fetch(bias, g->bias, g->bias_dtype, t.n0, t.n1 - t.n0, false); t.bias = bias; }
     if (g->M <= LM_FEW_ROWS && lm_bf16_b_here(g) && g->a.row) { LM_ISA_NAME(lm_few_tile)(g, t.batch, t.n0, t.n1, t.bias, scratch); return; }
     const int64_t k_to = g->k_to ? g->k_to : g->K;
     for (t.k0 = g->k_from; t.k0 < k_to || t.k0 == 0; t.k0 += kc_max) {
         const int64_t kc = t.kc = lm_min64(kc_max, k_to - t.k0), k0 = t.k0;
-        ukr_args u = { .k = kc, .b = bp, /* panels a line apart from a power of two */ .b_ps = kc * 16 + 16, .c_ms = g->c_rs, .load = k0 > 0 || g->acc };
+        ukr_args u = {
+            .k = kc, .b = bp, /* panels a line apart from a power of two */ .b_ps = kc * 16 + 16, .c_ms = g->c_rs, .load = k0 > 0 || g->acc
+        };
         if (b_here) { u.b = (const float *)g->b.p + (t.n0 / 16 * g->b.cols + k0) * 16; u.b_ps = g->b.cols * 16; }
         else if (b_packed) { u.b_ps = panel_stride(g); u.b = (const float *)g->bpack + t.n0 / 16 * u.b_ps; }
         else {
             int64_t p = 0;
             if (plain_columns(g)) pack_rows(bp, (const float *)g->b.p + t.batch * g->b.bs + t.n0 + k0 * g->b.ks, g->b.ks, kc, p = whole, u.b_ps);
-            for (; p < t.np; p++) pack_panel(bp + p * u.b_ps, &g->b, t.batch, t.n0 + p * 16, (int)lm_min64(16, t.n1 - t.n0 - p * 16), k0, kc, g->round, tmp);
+            for (; p < t.np; p++)
+                pack_panel(bp + p * u.b_ps, &g->b, t.batch, t.n0 + p * 16, (int)lm_min64(16, t.n1 - t.n0 - p * 16), k0, kc, g->round, tmp);
         }
         /* rows stored as columns are packed several groups at a time, to read whole lines */
         const int64_t strip = g->apack || g->a.row ? MR : LM_GEMM_STRIP / MR * MR;
@@ -255,14 +264,17 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
                 u.a = g->apack ? group_of(&t, m) : ap + (m - s) / MR * gs;
                 if (g->apack) { if (m + MR < t.m1) next = (next_t){ group_of(&t, m + MR), kc, false }; }
                 else if (g->a.row) {
-                    if (!direct) for (int i = 0; i < r; i++) fetch(tmp + i * kc, g->a.p, g->a.dtype, t.batch * g->a.bs + (m + i) * g->a.os + k0, kc, g->round);
+                    if (!direct)
+                        for (int i = 0; i < r; i++)
+                            fetch(tmp + i * kc, g->a.p, g->a.dtype, t.batch * g->a.bs + (m + i) * g->a.os + k0, kc, g->round);
                     const float *rows = direct ? row_of(&t, m) : tmp;
                     const int64_t rs = direct ? g->a.os : kc;
                     if (few) { u.a = rows; u.a_ms = rs; u.a_ks = 1; }
                     else pack_group(ap, rows, rs, r, kc);
                     if (direct && m + 2 * MR <= t.m1) next = (next_t){ row_of(&t, m + MR), rs, false };
                 } else if (g->a.dtype == LM_F32 && s1 + strip <= t.m1)
-                    next = (next_t){ (const float *)g->a.p + t.batch * g->a.bs + s1 + (k0 + (m - s) / MR * kc / (strip / MR)) * g->a.ks, g->a.ks, true };
+                    next = (next_t){ (const float *)g->a.p + t.batch * g->a.bs + s1 + (k0 + (m - s) / MR * kc / (strip / MR)) * g->a.ks,
+                                     g->a.ks, true };
                 sweep(&t, &u, m, r, &next);
             }
         }
@@ -277,9 +289,9 @@ size_t LM_ISA_NAME(lm_gemm_f32_pack_a)(const lm_gemm *g, void *apack, void *scra
 }
 
 /* ---- kernel rows ------------------------------------------------------------------------------------------------------------- */
-/* What is packed once for all tiles: an A of bf16 or to be rounded (f32 is packed by each tile, out of lines that were prefetched); and, block of k by block of
- * k, B, where C is cut into several rows of tiles, which would pack it again and again: the kernel is repeated for each block. A dimension may shrink at run
- * time, so the room is that of any smaller problem: each dimension is cut at its limit. */
+/* What is packed once for all tiles: an A of bf16 or to be rounded (f32 is packed by each tile, out of lines that were prefetched); and,
+ * block of k by block of k, B, where C is cut into several rows of tiles, which would pack it again and again: the kernel is repeated for
+ * each block. A dimension may shrink at run time, so the room is that of any smaller problem: each dimension is cut at its limit. */
 enum { A_ROWS = 16384, B_ROWS = 256 /* least rows of C */, B_COLS = 12288 };
 static bool wants_apack(const lm_gemm *g) { return g->M > 16 && g->M <= A_ROWS && (g->a.dtype != LM_F32 || g->round); }
 static size_t a_room(const lm_gemm *g) {
@@ -312,9 +324,18 @@ static lm_err f32_pack(const lm_call *c, int64_t i, void *scratch) {
     return LM_OK;
 }
 static int64_t f32_tiles(const lm_call *c) { lm_gemm g = problem(c); return lm_gemm_f32_grid(&g).tiles; }
-static lm_err f32_run(const lm_call *c, int64_t tile, void *scratch) { lm_gemm g = problem(c); LM_ISA_NAME(lm_gemm_f32_tile)(&g, tile, scratch); return LM_OK; }
+static lm_err f32_run(const lm_call *c, int64_t tile, void *scratch) {
+    lm_gemm g = problem(c);
+    LM_ISA_NAME(lm_gemm_f32_tile)(&g, tile, scratch);
+    return LM_OK;
+}
 static size_t f32_shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return a_room(&g) + b_room(&g); }
-static size_t f32_bytes(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); const size_t n = lm_gemm_f32_scratch(&g); return n > MR * TMP_K * 4 ? n : MR * TMP_K * 4; }
+static size_t f32_bytes(const lm_call *c) {
+    lm_gemm g;
+    lm_gemm_of(c, &g);
+    const size_t n = lm_gemm_f32_scratch(&g);
+    return n > MR * TMP_K * 4 ? n : MR * TMP_K * 4;
+}
 #if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #define ORDER "fma.k"
 #else

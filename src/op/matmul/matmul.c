@@ -24,19 +24,27 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     const lm_tensor *a = &c->in[0], *b = &c->in[1];
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 2, LM_MAX_RANK));
     if (b->dtype == LM_QUANT) {
-        if (!p->tb || b->rank != 2) return lm_fail(ctx, LM_E_SHAPE, "matmul: input 1 is quantized: wanted a matrix (N, K) and tb, got rank %d%s", b->rank, p->tb ? "" : " without tb");
+        if (!p->tb || b->rank != 2)
+            return lm_fail(ctx, LM_E_SHAPE, "matmul: input 1 is quantized: wanted a matrix (N, K) and tb, got rank %d%s", b->rank,
+                           p->tb ? "" : " without tb");
     } else LM_TRY(lm_want(ctx, c, 1, LM_ANY_FLOAT, 2, LM_MAX_RANK));
-    if (p->fold && (!p->ta || p->tb || a->rank != b->rank)) return lm_fail(ctx, LM_E_SHAPE, "matmul: fold wants ta without tb and inputs of one rank, got ta %d, tb %d, ranks %d and %d", p->ta, p->tb, a->rank, b->rank);
-    if (p->mm != LM_F32 && p->mm != LM_BF16 && p->mm != LM_I8) return lm_fail(ctx, LM_E_CONFIG, "matmul: mm: got %s, wanted F32, BF16 or I8", lm_dtype_name(p->mm));
+    if (p->fold && (!p->ta || p->tb || a->rank != b->rank))
+        return lm_fail(ctx, LM_E_SHAPE, "matmul: fold wants ta without tb and inputs of one rank, got ta %d, tb %d, ranks %d and %d", p->ta,
+                       p->tb, a->rank, b->rank);
+    if (p->mm != LM_F32 && p->mm != LM_BF16 && p->mm != LM_I8)
+        return lm_fail(ctx, LM_E_CONFIG, "matmul: mm: got %s, wanted F32, BF16 or I8", lm_dtype_name(p->mm));
     const bool both3 = a->rank == 3 && b->rank == 3;
     if (!p->fold && !both3 && (b->rank != 2 || (p->ta && a->rank != 2)))
-        return lm_fail(ctx, LM_E_SHAPE, "matmul: got ranks %d%s and %d, wanted a matrix on the right, or rank 3 on both sides", a->rank, p->ta ? " transposed" : "", b->rank);
+        return lm_fail(ctx, LM_E_SHAPE, "matmul: got ranks %d%s and %d, wanted a matrix on the right, or rank 3 on both sides", a->rank,
+                       p->ta ? " transposed" : "", b->rank);
     if (both3 && !p->fold && a->dim[0] != b->dim[0])
         return lm_fail(ctx, LM_E_SHAPE, "matmul: batches differ: %lld and %lld", (long long)a->dim[0], (long long)b->dim[0]);
     if (p->fold) for (int i = 0; i + 2 < a->rank; i++) if (a->dim[i] != b->dim[i])
         return lm_fail(ctx, LM_E_SHAPE, "matmul: fold: dimension %d differs: %lld and %lld", i, (long long)a->dim[i], (long long)b->dim[i]);
     const dims_t d = dims_of(c);
-    if (d.K != d.bk) return lm_fail(ctx, LM_E_SHAPE, "matmul: the summed dimensions differ: %lld in input 0, %lld in input 1 (ta %d, tb %d)", (long long)d.K, (long long)d.bk, p->ta, p->tb);
+    if (d.K != d.bk)
+        return lm_fail(ctx, LM_E_SHAPE, "matmul: the summed dimensions differ: %lld in input 0, %lld in input 1 (ta %d, tb %d)",
+                       (long long)d.K, (long long)d.bk, p->ta, p->tb);
     if (lm_has(c, 2)) { LM_TRY(lm_want(ctx, c, 2, LM_ANY_FLOAT, 1, 1)); LM_TRY(lm_want_dims(ctx, c, 2, LM_DIMS(d.N))); }
     if (p->ta && !d.batched) { out[0] = LM_TYPE(LM_F32, d.M, d.N); out[0].ext[0] = LM_NO_EXTENT; return LM_OK; }
     if (d.batched) out[0] = LM_TYPE(LM_F32, d.batch, d.M, d.N);
@@ -129,8 +137,16 @@ bool lm_gemm_accepts_bf16(const lm_call *c) { return ((const lm_matmul_p *)c->p)
 extern const lm_kernel lm_k_matmul_amx[], lm_k_matmul_dp[], lm_k_matmul_avx512[], lm_k_matmul_avx2[], lm_k_matmul_portable[];
 LM_CUDA_DECLARE(lm_k_matmul);
 extern const lm_kernel lm_k_matmul_q8_vnni[], lm_k_matmul_q8_avx512[], lm_k_matmul_q8_avx2[], lm_k_matmul_q8_portable[];
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul) lm_k_matmul_amx, lm_k_matmul_dp, lm_k_matmul_avx512, lm_k_matmul_avx2, lm_k_matmul_portable,
-    lm_k_matmul_q8_vnni, lm_k_matmul_q8_avx512, lm_k_matmul_q8_avx2, lm_k_matmul_q8_portable, NULL };
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul) lm_k_matmul_amx,
+                                            lm_k_matmul_dp,
+                                            lm_k_matmul_avx512,
+                                            lm_k_matmul_avx2,
+                                            lm_k_matmul_portable,
+                                            lm_k_matmul_q8_vnni,
+                                            lm_k_matmul_q8_avx512,
+                                            lm_k_matmul_q8_avx2,
+                                            lm_k_matmul_q8_portable,
+                                            NULL };
 
 /* ---- samples ------------------------------------------------------------------------------------------------------------------ */
 #define P(...) &(const lm_matmul_p){ __VA_ARGS__ }
@@ -157,11 +173,18 @@ static const lm_sample samples[] = {
     { "batched nt", P(.tb = true), { T3(2, 9, 20), T3(2, 18, 20) }, F32 },
     { "batched tn", P(.ta = true), { T3(2, 20, 19), T3(2, 20, 7) }, F32 },
     { "batched tt", P(.ta = true, .tb = true), { T3(2, 20, 10), T3(2, 33, 20) }, F32 },
-    { "bf16 storage", P(.tb = true), { { .rank = 2, .dim = { 11, 37 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 29, 37 }, .dtype = LM_BF16 } }, F32 },
+    { "bf16 storage",
+      P(.tb = true),
+      { { .rank = 2, .dim = { 11, 37 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 29, 37 }, .dtype = LM_BF16 } },
+      F32 },
     { "panels", P(.tb = true), { T2(5, 37), { .rank = 2, .dim = { 150, 37 }, .layout = LM_PANEL16 } }, F32 },
     { "panels crossed", P(0), { T2(19, 40), { .rank = 2, .dim = { 40, 37 }, .layout = LM_PANEL16 } }, F32 },
     { "bf16 panels in f32", P(.tb = true), { T2(5, 37), { .rank = 2, .dim = { 50, 37 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, F32 },
-    { "q8_0 dequantized", P(.tb = true), { T2(5, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" } }, F32, .grad_tol = -1 },
+    { "q8_0 dequantized",
+      P(.tb = true),
+      { T2(5, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" } },
+      F32,
+      .grad_tol = -1 },
     { "bf16 nt 1x70x50", P(.tb = true, .mm = LM_BF16), { T2(1, 70), T2(50, 70) }, BF },
     { "bf16 nt 33x100x47 bias", P(.tb = true, .mm = LM_BF16), { T2(33, 100), T2(47, 100), V(47) }, BF },
     { "bf16 nn 20x35x65", P(.mm = LM_BF16), { T2(20, 35), T2(35, 65) }, BF },
@@ -174,16 +197,50 @@ static const lm_sample samples[] = {
     { "bf16 tn 128x200x96", P(.ta = true, .mm = LM_BF16), { T2(200, 128), T2(200, 96) }, BF, .grad_tol = -1 },
     { "nt 3x256x64", P(.tb = true), { T2(3, 256), T2(64, 256), V(64) }, F32 },
     { "bf16 nt 4x264x64", P(.tb = true, .mm = LM_BF16), { T2(4, 264), T2(64, 264) }, BF, .grad_tol = -1 },
-    { "bf16 panels", P(.tb = true, .mm = LM_BF16), { T2(7, 70), { .rank = 2, .dim = { 150, 70 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
-    { "bf16 panels, one row, blocks of k", P(.tb = true, .mm = LM_BF16), { T2(1, 1031), { .rank = 2, .dim = { 150, 1031 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, V(150) }, BF },
-    { "bf16 panels, three rows", P(.tb = true, .mm = LM_BF16), { T2(3, 45), { .rank = 2, .dim = { 129, 45 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
-    { "bf16 panels crossed", P(.mm = LM_BF16), { T2(35, 70), { .rank = 2, .dim = { 70, 83 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } }, BF },
+    { "bf16 panels",
+      P(.tb = true, .mm = LM_BF16),
+      { T2(7, 70), { .rank = 2, .dim = { 150, 70 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } },
+      BF },
+    { "bf16 panels, one row, blocks of k",
+      P(.tb = true, .mm = LM_BF16),
+      { T2(1, 1031), { .rank = 2, .dim = { 150, 1031 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, V(150) },
+      BF },
+    { "bf16 panels, three rows",
+      P(.tb = true, .mm = LM_BF16),
+      { T2(3, 45), { .rank = 2, .dim = { 129, 45 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } },
+      BF },
+    { "bf16 panels crossed",
+      P(.mm = LM_BF16),
+      { T2(35, 70), { .rank = 2, .dim = { 70, 83 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } },
+      BF },
     { "bf16 f32 panels", P(.tb = true, .mm = LM_BF16), { T2(7, 70), { .rank = 2, .dim = { 50, 70 }, .layout = LM_PANEL16 } }, BF },
-    { "bf16 from bf16, 300x520x210", P(.tb = true, .mm = LM_BF16), { { .rank = 2, .dim = { 300, 520 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 210, 520 }, .dtype = LM_BF16 } }, F32 },
-    { "bf16 q8_0", P(.tb = true, .mm = LM_BF16), { T2(20, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" } }, BF, .grad_tol = -1 },
-    { "int8 q8_0", P(.tb = true, .mm = LM_I8), { T2(1, 160), { .rank = 2, .dim = { 77, 160 }, .dtype = LM_QUANT, .quant = "Q8_0" } }, .tol = 4e-2, .tol_norm = 1e-2, .grad_tol = -1 },
-    { "int8 q8_0 bias", P(.tb = true, .mm = LM_I8), { T2(11, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" }, V(50) }, .tol = 4e-2, .tol_norm = 1e-2, .grad_tol = -1 },
-    { "q4_k dequantized", P(.tb = true), { T2(5, 1024), { .rank = 2, .dim = { 50, 1024 }, .dtype = LM_QUANT, .quant = "Q4_K" } }, .tol = 1e-5, .tol_norm = 2e-6, .grad_tol = -1 },
+    { "bf16 from bf16, 300x520x210",
+      P(.tb = true, .mm = LM_BF16),
+      { { .rank = 2, .dim = { 300, 520 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 210, 520 }, .dtype = LM_BF16 } },
+      F32 },
+    { "bf16 q8_0",
+      P(.tb = true, .mm = LM_BF16),
+      { T2(20, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" } },
+      BF,
+      .grad_tol = -1 },
+    { "int8 q8_0",
+      P(.tb = true, .mm = LM_I8),
+      { T2(1, 160), { .rank = 2, .dim = { 77, 160 }, .dtype = LM_QUANT, .quant = "Q8_0" } },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "int8 q8_0 bias",
+      P(.tb = true, .mm = LM_I8),
+      { T2(11, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" }, V(50) },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "q4_k dequantized",
+      P(.tb = true),
+      { T2(5, 1024), { .rank = 2, .dim = { 50, 1024 }, .dtype = LM_QUANT, .quant = "Q4_K" } },
+      .tol = 1e-5,
+      .tol_norm = 2e-6,
+      .grad_tol = -1 },
     { NULL }
 };
 

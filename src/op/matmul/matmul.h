@@ -1,10 +1,10 @@
 /* matmul.h — C = op(A) op(B) [+ bias]: the one matrix product.
  *
- * a is (M,K), or (K,M) with ta; b is (K,N), or (N,K) with tb; the result is (M,N) in f32. Leading dimensions of a are folded into M when b is a matrix
- * and ta is not set; when both have rank 3 the product is batched; with `fold` and ta, a (…,K,M) and b (…,K,N) have their leading dimensions
- * folded into K (a weight gradient over all tokens).
- * mm says in what the products are taken: F32 as is; BF16: both operands rounded to bf16, sums in f32; I8: b is Q8_0 and a is quantized to int8 per block of 32.
- * Weights with tb may be stored in panels or quantized in any format (f32 and bf16 then work on the dequantized values).
+ * a is (M,K), or (K,M) with ta; b is (K,N), or (N,K) with tb; the result is (M,N) in f32. Leading dimensions of a are folded into M when b
+ * is a matrix and ta is not set; when both have rank 3 the product is batched; with `fold` and ta, a (…,K,M) and b (…,K,N) have their
+ * leading dimensions folded into K (a weight gradient over all tokens). mm says in what the products are taken: F32 as is; BF16: both
+ * operands rounded to bf16, sums in f32; I8: b is Q8_0 and a is quantized to int8 per block of 32. Weights with tb may be stored in panels
+ * or quantized in any format (f32 and bf16 then work on the dequantized values).
  *
  * Lifetime, Threads: as op.h.  Errors: LM_E_SHAPE. */
 #ifndef LM_MATMUL_H

@@ -9,7 +9,8 @@ enum { ROWS = 16 };
 bool lm_q8_accepts(const lm_call *c) {
     const lm_matmul_p *p = c->p;
     const lm_tensor *w = &c->in[1];
-    return p->mm == LM_I8 && w->dtype == LM_QUANT && w->quant && w->quant->gguf_id == 8 && w->quant->n_comp == 1 && w->quant->comp[0].block_bytes == LM_Q8_BYTES && !p->ta && lm_gemm_accepts(c);
+    return p->mm == LM_I8 && w->dtype == LM_QUANT && w->quant && w->quant->gguf_id == 8 && w->quant->n_comp == 1 &&
+           w->quant->comp[0].block_bytes == LM_Q8_BYTES && !p->ta && lm_gemm_accepts(c);
 }
 lm_q8 lm_q8_of(const lm_call *c) {
     lm_q8 t;

@@ -1,9 +1,9 @@
 /* q8.h — the integer product with Q8_0 weights: order id "q8.k32".
  *
- * Rows of A are quantized per 32 of k: d = max|x| / 127, codes rint(x * 127 / max|x|) (ties to even), 0 where the block is 0. For each block of k, in order,
- * acc = fma(d_a * d_w, sum, acc) where sum is the exact integer dot of the codes (".mad": product rounded before the sum, where there is no FMA).
- * Weights stay as GGUF has them, rows of {f16 d; int8 q[32]}; a work item turns 16 rows into [block][8 quads of k][16 rows][4] in scratch, so that 16 outputs
- * are 16 lanes and nothing is summed across lanes, and then runs all rows of A over them.
+ * Rows of A are quantized per 32 of k: d = max|x| / 127, codes rint(x * 127 / max|x|) (ties to even), 0 where the block is 0. For each
+ * block of k, in order, acc = fma(d_a * d_w, sum, acc) where sum is the exact integer dot of the codes (".mad": product rounded before the
+ * sum, where there is no FMA). Weights stay as GGUF has them, rows of {f16 d; int8 q[32]}; a work item turns 16 rows into [block][8 quads
+ * of k][16 rows][4] in scratch, so that 16 outputs are 16 lanes and nothing is summed across lanes, and then runs all rows of A over them.
  *
  * Lifetime: per call.  Threads: tiles are independent.  Errors: none. */
 #ifndef LM_Q8_H

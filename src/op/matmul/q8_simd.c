@@ -67,8 +67,12 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
     }
     return LM_OK;
 }
-const lm_kernel LM_ISA_NAME(lm_k_matmul_q8)[] = {
-    { .name = "matmul.q8_0." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = ORDER, .accepts = lm_q8_accepts, .shared_bytes = lm_q8_shared, .thread_bytes = lm_q8_scratch,
-      .n_phase = 2, .phase = { { lm_q8_row_tiles, lm_q8_row_run }, { lm_q8_tiles, run } } },
-    { 0 }
-};
+const lm_kernel LM_ISA_NAME(lm_k_matmul_q8)[] = { { .name = "matmul.q8_0." LM_ISA_STR,
+                                                    .needs = LM_ISA_NEEDS,
+                                                    .order = ORDER,
+                                                    .accepts = lm_q8_accepts,
+                                                    .shared_bytes = lm_q8_shared,
+                                                    .thread_bytes = lm_q8_scratch,
+                                                    .n_phase = 2,
+                                                    .phase = { { lm_q8_row_tiles, lm_q8_row_run }, { lm_q8_tiles, run } } },
+                                                  { 0 } };

@@ -20,9 +20,23 @@ static void ref(const lm_call *c) {
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { double n = (double)lm_numel(&c->in[0]); *flops = 7 * n; *bytes = 20 * n; }
 #define ARGS(...) { { __VA_ARGS__ }, { __VA_ARGS__ }, { .rank = 1, .dim = { LM_HYPER_N }, .fill = LM_FILL_UNIFORM }, { .rank = 1, .dim = { 1 }, .fill = LM_FILL_UNIFORM } }
-static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", (&(lm_muon_momentum_p){ true }), ARGS, 2e-6), { .name = "plain momentum", .params = &(lm_muon_momentum_p){ false }, .in = ARGS(.rank = 2, .dim = { 5, 33 }), .tol = 2e-6 }, { 0 } };
-const lm_op lm_op_muon_momentum = { .name = "muon_momentum", .math = "buf += (1-mu)(g - buf); y = nesterov ? g + mu (buf - g) : buf", .n_in = 4, .n_out = 3, .params_bytes = sizeof(lm_muon_momentum_p),
-    .alias = { 0, 1, 2 }, .pure_write = true, .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_muon_momentum, .samples = samples };
+static const lm_sample samples[] = {
+    LM_SAMPLES_ALIKE("", (&(lm_muon_momentum_p){ true }), ARGS, 2e-6),
+    { .name = "plain momentum", .params = &(lm_muon_momentum_p){ false }, .in = ARGS(.rank = 2, .dim = { 5, 33 }), .tol = 2e-6 },
+    { 0 }
+};
+const lm_op lm_op_muon_momentum = { .name = "muon_momentum",
+                                    .math = "buf += (1-mu)(g - buf); y = nesterov ? g + mu (buf - g) : buf",
+                                    .n_in = 4,
+                                    .n_out = 3,
+                                    .params_bytes = sizeof(lm_muon_momentum_p),
+                                    .alias = { 0, 1, 2 },
+                                    .pure_write = true,
+                                    .shape = shape,
+                                    .ref = ref,
+                                    .cost = cost,
+                                    .kernels = lm_k_muon_momentum,
+                                    .samples = samples };
 lm_value *lm_muon_momentum(lm_graph *g, lm_value *grad, lm_value *buf, lm_value *hyper, lm_value *scale, bool nesterov) {
     return lm_emit(g, &lm_op_muon_momentum, &(lm_muon_momentum_p){ nesterov }, 4, (lm_value *const[]){ grad, buf, hyper, scale });
 }

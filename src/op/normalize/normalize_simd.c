@@ -24,5 +24,13 @@ static lm_err apply(const lm_call *c, int64_t tile, void *scratch) {
     return LM_OK;
 }
 extern const lm_kernel LM_ISA_NAME(lm_k_normalize)[];
-const lm_kernel LM_ISA_NAME(lm_k_normalize)[] = { { .name = "normalize.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = LM_ORDER("normalize"), .accepts = lm_accepts_flat, .shared_bytes = shared_bytes,
-    .n_phase = 3, .phase = { { lm_sum_tiles, squares }, { lm_sum_one, factor }, { lm_ew_tiles, apply } } }, { 0 } };
+const lm_kernel LM_ISA_NAME(lm_k_normalize)[] = {
+    { .name = "normalize.f32." LM_ISA_STR,
+      .needs = LM_ISA_NEEDS,
+      .order = LM_ORDER("normalize"),
+      .accepts = lm_accepts_flat,
+      .shared_bytes = shared_bytes,
+      .n_phase = 3,
+      .phase = { { lm_sum_tiles, squares }, { lm_sum_one, factor }, { lm_ew_tiles, apply } } },
+    { 0 }
+};

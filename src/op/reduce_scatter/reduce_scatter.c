@@ -1,4 +1,5 @@
-/* reduce_scatter.c — straight from the input where the ranks divide the rows, else from a padded copy. A run that adds gets the sum in scratch first. */
+/* reduce_scatter.c — straight from the input where the ranks divide the rows, else from a padded copy. A run that adds gets the sum in
+ * scratch first. */
 #include "op/reduce_scatter/reduce_scatter.h"
 #include "op/rule.h"
 #include <string.h>
@@ -36,9 +37,25 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (to != y) for (int64_t i = 0; i < n; i++) y[i] += to[i];
     return LM_OK;
 }
-static const lm_kernel k_reduce_scatter[] = { { .name = "reduce_scatter.comm", .order = "reduce_scatter", .accepts = lm_accepts_flat, .shared_bytes = shared, .n_phase = 1, .phase = { { one, run } } }, { 0 } };
+static const lm_kernel k_reduce_scatter[] = { { .name = "reduce_scatter.comm",
+                                                .order = "reduce_scatter",
+                                                .accepts = lm_accepts_flat,
+                                                .shared_bytes = shared,
+                                                .n_phase = 1,
+                                                .phase = { { one, run } } },
+                                              { 0 } };
 static const lm_kernel *const kernels[] = { k_reduce_scatter, NULL };
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE(" on one rank", (&(const lm_reduce_scatter_p){ 1 }), LM_TIMES1, 0), { 0 } };
-const lm_op lm_op_reduce_scatter = { .name = "reduce_scatter", .math = "y = rows of this rank of the sum over ranks of x", .n_in = 1, .n_out = 1, .params_bytes = sizeof(lm_reduce_scatter_p), .acc_ok = 1,
-    .pure_write = true, .shape = shape, .ref = ref, .cost = cost, .kernels = kernels, .samples = samples };
+const lm_op lm_op_reduce_scatter = { .name = "reduce_scatter",
+                                     .math = "y = rows of this rank of the sum over ranks of x",
+                                     .n_in = 1,
+                                     .n_out = 1,
+                                     .params_bytes = sizeof(lm_reduce_scatter_p),
+                                     .acc_ok = 1,
+                                     .pure_write = true,
+                                     .shape = shape,
+                                     .ref = ref,
+                                     .cost = cost,
+                                     .kernels = kernels,
+                                     .samples = samples };
 lm_value *lm_reduce_scatter(lm_graph *g, lm_value *x, int size) { return lm_emit(g, &lm_op_reduce_scatter, &(lm_reduce_scatter_p){ size }, 1, &x); }

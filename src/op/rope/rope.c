@@ -56,6 +56,16 @@ static const lm_sample samples[] = {
     { 0 } };
 
 LM_SIMD_CUDA_KERNELS(lm_k_rope);
-const lm_op lm_op_rope = {
-    .name = "rope", .math = "y1 = x1 c - x2 s, y2 = x2 c + x1 s for the pairs of every head", .n_in = 2, .n_out = 1, .params_bytes = sizeof(lm_rope_p), .opaque = 2,
-    .inplace_ok = true, .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_rope, .samples = samples };
+const lm_op lm_op_rope = { .name = "rope",
+                           .math = "y1 = x1 c - x2 s, y2 = x2 c + x1 s for the pairs of every head",
+                           .n_in = 2,
+                           .n_out = 1,
+                           .params_bytes = sizeof(lm_rope_p),
+                           .opaque = 2,
+                           .inplace_ok = true,
+                           .shape = shape,
+                           .ref = ref,
+                           .grad = grad,
+                           .cost = cost,
+                           .kernels = lm_k_rope,
+                           .samples = samples };

@@ -1,7 +1,7 @@
 /* rope_simd.c — a tile is some whole rows; each row's cosines serve all its heads from L1. Bound by memory bandwidth.
  *
- * x1 c - x2 s could contract two ways; fma(x1, c, -(x2 s)) says which, in vectors and remainders alike. Both members of a pair are read before either is written,
- * so y may be x. */
+ * x1 c - x2 s could contract two ways; fma(x1, c, -(x2 s)) says which, in vectors and remainders alike. Both members of a pair are read
+ * before either is written, so y may be x. */
 #include "op/rope/rope.h"
 #include "op/rule.h"
 #include "op/simd.h"
@@ -20,10 +20,18 @@ static void halves(const float *x, float *y, const float *cs, const float *sn, i
         float u[16], v[16];
         const int64_t m = lm_min64(16, n - i);
         if (m == 16) {
-            for (int k = 0; k < 16; k++) { float a = x[i + k], b = x[n + i + k], s = sn[i + k] * sign; u[k] = FMA(a, cs[i + k], -(b * s)); v[k] = FMA(b, cs[i + k], a * s); }
+            for (int k = 0; k < 16; k++) {
+                float a = x[i + k], b = x[n + i + k], s = sn[i + k] * sign;
+                u[k] = FMA(a, cs[i + k], -(b * s));
+                v[k] = FMA(b, cs[i + k], a * s);
+            }
             memcpy(y + i, u, 64); memcpy(y + n + i, v, 64);
         } else
-            for (int64_t k = 0; k < m; k++) { float a = x[i + k], b = x[n + i + k], s = sn[i + k] * sign; y[i + k] = FMA(a, cs[i + k], -(b * s)); y[n + i + k] = FMA(b, cs[i + k], a * s); }
+            for (int64_t k = 0; k < m; k++) {
+                float a = x[i + k], b = x[n + i + k], s = sn[i + k] * sign;
+                y[i + k] = FMA(a, cs[i + k], -(b * s));
+                y[n + i + k] = FMA(b, cs[i + k], a * s);
+            }
     }
 }
 static void neighbours(const float *x, float *y, const float *cs, const float *sn, int64_t n, float sign) {
@@ -37,7 +45,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const int64_t W = c->in[0].dim[1], n = p->rotary / 2, end = lm_min64(c->in[0].dim[0], (tile + 1) * per_tile(c));
     (void)scratch;
     for (int64_t r = tile * per_tile(c); r < end; r++) {
-        const float *x = (const float *)c->in[0].data + r * lm_row_stride(&c->in[0]), *t = (const float *)c->in[1].data + r * lm_row_stride(&c->in[1]);
+        const float *x = (const float *)c->in[0].data + r * lm_row_stride(&c->in[0]),
+                    *t = (const float *)c->in[1].data + r * lm_row_stride(&c->in[1]);
         float *y = (float *)c->out[0].data + r * lm_row_stride(&c->out[0]);
         for (int64_t h = 0; h < W; h += p->d_head) {
             if (p->interleaved) neighbours(x + h, y + h, t, t + n, n, p->inverse ? -1.0f : 1.0f);
@@ -48,5 +57,10 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return LM_OK;
 }
 extern const lm_kernel LM_ISA_NAME(lm_k_rope)[];
-const lm_kernel LM_ISA_NAME(lm_k_rope)[] = { { .name = "rope.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = ORDER, .accepts = lm_accepts_rows, .n_phase = 1,
-    .phase = { { tiles, run } } }, { 0 } };
+const lm_kernel LM_ISA_NAME(lm_k_rope)[] = { { .name = "rope.f32." LM_ISA_STR,
+                                               .needs = LM_ISA_NEEDS,
+                                               .order = ORDER,
+                                               .accepts = lm_accepts_rows,
+                                               .n_phase = 1,
+                                               .phase = { { tiles, run } } },
+                                             { 0 } };

@@ -19,8 +19,10 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     if ((p->scaling == LM_ROPE_LLAMA3 || p->scaling == LM_ROPE_YARN) && p->original_max_pos < 1)
         return lm_fail(ctx, LM_E_SHAPE, "rope_table: original_max_pos is %lld, wanted a positive number", (long long)p->original_max_pos);
     if (p->scaling == LM_ROPE_LLAMA3 && !(p->low_freq_factor > 0 && p->high_freq_factor > p->low_freq_factor))
-        return lm_fail(ctx, LM_E_SHAPE, "rope_table: low_freq_factor %g and high_freq_factor %g, wanted 0 < low < high", p->low_freq_factor, p->high_freq_factor);
-    if (p->scaling < LM_ROPE_NONE || p->scaling > LM_ROPE_YARN) return lm_fail(ctx, LM_E_SHAPE, "rope_table: scaling number %d is not known", (int)p->scaling);
+        return lm_fail(ctx, LM_E_SHAPE, "rope_table: low_freq_factor %g and high_freq_factor %g, wanted 0 < low < high", p->low_freq_factor,
+                       p->high_freq_factor);
+    if (p->scaling < LM_ROPE_NONE || p->scaling > LM_ROPE_YARN)
+        return lm_fail(ctx, LM_E_SHAPE, "rope_table: scaling number %d is not known", (int)p->scaling);
     LM_TRY(lm_want(ctx, c, 0, LM_I32, 1, 1));
     out[0] = LM_TYPE(LM_F32, c->in[0].dim[0], p->d_head);
     return LM_OK;
@@ -32,9 +34,11 @@ static void yarn(const lm_rope_table_p *p, const float *pos_freq, float *inv, fl
     const double fast = p->beta_fast > 0 ? p->beta_fast : 32, slow = p->beta_slow > 0 ? p->beta_slow : 1;
     if (p->attention_factor != 0) *attn = (float)p->attention_factor;
     else if (factor <= 1) *attn = 1;
-    else if (p->mscale != 0 && p->mscale_all_dim != 0) *attn = (float)((0.1 * p->mscale * log(factor) + 1) / (0.1 * p->mscale_all_dim * log(factor) + 1));
+    else if (p->mscale != 0 && p->mscale_all_dim != 0)
+        *attn = (float)((0.1 * p->mscale * log(factor) + 1) / (0.1 * p->mscale_all_dim * log(factor) + 1));
     else *attn = (float)(0.1 * log(factor) + 1);
-    double low = d * log((double)p->original_max_pos / (fast * 2 * pi)) / (2 * log(p->base)), high = d * log((double)p->original_max_pos / (slow * 2 * pi)) / (2 * log(p->base));
+    double low = d * log((double)p->original_max_pos / (fast * 2 * pi)) / (2 * log(p->base)),
+           high = d * log((double)p->original_max_pos / (slow * 2 * pi)) / (2 * log(p->base));
     if (!p->no_truncate) { low = floor(low); high = ceil(high); }
     low = fmax(low, 0); high = fmin(high, d - 1);
     if (low == high) high += 0.001;
@@ -68,7 +72,8 @@ void lm_rope_inv_freq(const lm_rope_table_p *p, int64_t seq_len, float *inv, flo
         const float factor = (float)p->factor, lo = (float)p->low_freq_factor, band = (float)(p->high_freq_factor - p->low_freq_factor);
         const float long_wave = (float)(old / p->low_freq_factor), short_wave = (float)(old / p->high_freq_factor);
         for (int i = 0; i < n; i++) {
-            float wave = 1.0f / inv[i] * (float)(2 * 3.14159265358979323846);       /* a number over a tensor is its reciprocal times the number there */
+            /* a number over a tensor is its reciprocal times the number there */
+            float wave = 1.0f / inv[i] * (float)(2 * 3.14159265358979323846);
             float scaled = wave > long_wave ? inv[i] / factor : inv[i];
             float smooth = (1.0f / wave * (float)old - lo) / band;
             float a = (1.0f - smooth) * scaled / factor, b = smooth * scaled;
@@ -97,7 +102,10 @@ static void ref(const lm_call *c) {
         y[r * 2 * n + n + i] = sin((double)angle) * (double)attn;
     }
 }
-static void cost(const lm_call *c, double *flops, double *bytes) { *flops = 30.0 * (double)lm_numel(&c->out[0]); *bytes = 4.0 * (double)lm_numel(&c->out[0]); }
+static void cost(const lm_call *c, double *flops, double *bytes) {
+    *flops = 30.0 * (double)lm_numel(&c->out[0]);
+    *bytes = 4.0 * (double)lm_numel(&c->out[0]);
+}
 
 lm_value *lm_rope_table(lm_graph *g, lm_value *pos, const lm_rope_table_p *p) { return lm_emit(g, &lm_op_rope_table, p, 1, &pos); }
 
@@ -109,16 +117,32 @@ static const lm_sample samples[] = {
     { "far positions", P(.d_head = 128, .base = 500000), POS(40, LM_FILL_IDS, 1 << 20), 2e-7, 0, -1 },
     { "positions beyond exact multiples of pi/2", P(.d_head = 20, .base = 10000), POS(9, LM_FILL_IDS, 2000000000), 2e-7, 0, -1 },
     { "linear", P(.d_head = 32, .scaling = LM_ROPE_LINEAR, .base = 10000, .factor = 4), POS(33, LM_FILL_IDS, 9000), 2e-7, 0, -1 },
-    { "dynamic, inside", P(.d_head = 48, .scaling = LM_ROPE_DYNAMIC, .base = 10000, .factor = 2, .max_pos = 2048), POS(17, LM_FILL_IDS, 2000), 2e-7, 0, -1 },
-    { "dynamic, beyond", P(.d_head = 48, .scaling = LM_ROPE_DYNAMIC, .base = 10000, .factor = 2, .max_pos = 2048), POS(50, LM_FILL_IDS, 9000), 2e-7, 0, -1 },
-    { "llama3", P(.d_head = 128, .scaling = LM_ROPE_LLAMA3, .base = 500000, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_pos = 8192),
+    { "dynamic, inside", P(.d_head = 48, .scaling = LM_ROPE_DYNAMIC, .base = 10000, .factor = 2, .max_pos = 2048),
+      POS(17, LM_FILL_IDS, 2000), 2e-7, 0, -1 },
+    { "dynamic, beyond", P(.d_head = 48, .scaling = LM_ROPE_DYNAMIC, .base = 10000, .factor = 2, .max_pos = 2048),
+      POS(50, LM_FILL_IDS, 9000), 2e-7, 0, -1 },
+    { "llama3",
+      P(.d_head = 128, .scaling = LM_ROPE_LLAMA3, .base = 500000, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4,
+        .original_max_pos = 8192),
       POS(33, LM_FILL_IDS, 100000), 2e-7, 0, -1 },
-    { "yarn", P(.d_head = 64, .scaling = LM_ROPE_YARN, .base = 10000, .factor = 16, .original_max_pos = 4096), POS(31, LM_FILL_IDS, 60000), 2e-7, 0, -1 },
-    { "yarn, mscale", P(.d_head = 64, .scaling = LM_ROPE_YARN, .base = 10000, .factor = 40, .original_max_pos = 4096, .mscale = 1, .mscale_all_dim = 0.8, .no_truncate = true),
+    { "yarn", P(.d_head = 64, .scaling = LM_ROPE_YARN, .base = 10000, .factor = 16, .original_max_pos = 4096), POS(31, LM_FILL_IDS, 60000),
+      2e-7, 0, -1 },
+    { "yarn, mscale",
+      P(.d_head = 64, .scaling = LM_ROPE_YARN, .base = 10000, .factor = 40, .original_max_pos = 4096, .mscale = 1, .mscale_all_dim = 0.8,
+        .no_truncate = true),
       POS(31, LM_FILL_IDS, 60000), 2e-7, 0, -1 },
-    { 0 } };
+    { 0 }
+};
 
 LM_SIMD_CUDA_KERNELS(lm_k_rope_table);
-const lm_op lm_op_rope_table = {
-    .name = "rope_table", .math = "t_n = a * [cos(pos_n f), sin(pos_n f)]", .n_in = 1, .n_out = 1, .params_bytes = sizeof(lm_rope_table_p), .opaque = 1,
-    .shape = shape, .ref = ref, .cost = cost, .kernels = lm_k_rope_table, .samples = samples };
+const lm_op lm_op_rope_table = { .name = "rope_table",
+                                 .math = "t_n = a * [cos(pos_n f), sin(pos_n f)]",
+                                 .n_in = 1,
+                                 .n_out = 1,
+                                 .params_bytes = sizeof(lm_rope_table_p),
+                                 .opaque = 1,
+                                 .shape = shape,
+                                 .ref = ref,
+                                 .cost = cost,
+                                 .kernels = lm_k_rope_table,
+                                 .samples = samples };

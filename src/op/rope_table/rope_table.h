@@ -1,8 +1,9 @@
 /* rope_table.h — cosines and sines of rotary positions (Su et al. 2021), with the context extensions that checkpoints name.
  *
- * Rounding points are those of the Hugging Face implementation, because at position 100000 the rounding of a frequency is a visible angle: frequencies are
- * f32, made by the same f32 steps; angle = pos * freq rounded to f32; cosine and sine of that angle rounded to f32; times the attention factor in f32.
- * DYNAMIC depends on the longest position of the call (seq_len = max(pos) + 1 where it exceeds max_pos); all others on nothing but the row.
+ * Rounding points are those of the Hugging Face implementation, because at position 100000 the rounding of a frequency is a visible angle:
+ * frequencies are f32, made by the same f32 steps; angle = pos * freq rounded to f32; cosine and sine of that angle rounded to f32; times
+ * the attention factor in f32. DYNAMIC depends on the longest position of the call (seq_len = max(pos) + 1 where it exceeds max_pos); all
+ * others on nothing but the row.
  *
  * Lifetime: values of a graph.  Threads: pure.  Errors: LM_E_SHAPE from the shape rule (which checks the params). */
 #ifndef LM_ROPE_TABLE_H
@@ -25,6 +26,7 @@ typedef struct lm_rope_table_p {
 extern const lm_op lm_op_rope_table;
 /* pos I32 (N) -> (N, d_head): [cos(pos * f_0) … cos(pos * f_{d/2-1}), sin …] * attention factor. */
 lm_value *lm_rope_table(lm_graph *g, lm_value *pos, const lm_rope_table_p *p);
-/* d_head/2 frequencies and the factor that cosines and sines are multiplied with. seq_len matters to DYNAMIC only. p passes the shape rule's checks. */
+/* d_head/2 frequencies and the factor that cosines and sines are multiplied with. seq_len matters to DYNAMIC only. p passes the shape
+ * rule's checks. */
 void lm_rope_inv_freq(const lm_rope_table_p *p, int64_t seq_len, float *inv, float *attn_factor);
 #endif

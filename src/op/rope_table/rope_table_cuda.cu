@@ -1,5 +1,6 @@
-/* rope_table_cuda.cu — frequencies are made on the host (they are constants of the row) and passed by value; the angle is rounded to f32 as the contract says, its cosine
- * and sine taken in double and rounded once. DYNAMIC's depend on the longest position: one block finds it and makes them, by the f32 steps of lm_rope_inv_freq. */
+/* rope_table_cuda.cu — frequencies are made on the host (they are constants of the row) and passed by value; the angle is rounded to f32
+ * as the contract says, its cosine and sine taken in double and rounded once. DYNAMIC's depend on the longest position: one block finds it
+ * and makes them, by the f32 steps of lm_rope_inv_freq. */
 #include "op/cuda.cuh"
 extern "C" {
 #include "op/rope_table/rope_table.h"

@@ -28,10 +28,16 @@ static inline void sincos8(v8d x, v8d *s, v8d *c) {
     v8d r = x - n * 1.57079632673412561417e+00; r = r - n * 6.07710050630396597660e-11; r = r - n * 2.02226624871116645580e-21;
     const v8d z = r * r;
     v8d a = z * -7.6471637318198164759e-13 + 1.6059043836821614599e-10;
-    a = a * z - 2.5052108385441718775e-08; a = a * z + 2.7557319223985890653e-06; a = a * z - 1.9841269841269841270e-04; a = a * z + 8.3333333333333333333e-03;
+    a = a * z - 2.5052108385441718775e-08;
+    a = a * z + 2.7557319223985890653e-06;
+    a = a * z - 1.9841269841269841270e-04;
+    a = a * z + 8.3333333333333333333e-03;
     a = a * z - 1.6666666666666666667e-01; a = a * z * r + r;
     v8d b = z * 4.7794773323873852974e-14 - 1.1470745597729724714e-11;
-    b = b * z + 2.0876756987868098979e-09; b = b * z - 2.7557319223985890653e-07; b = b * z + 2.4801587301587301587e-05; b = b * z - 1.3888888888888888889e-03;
+    b = b * z + 2.0876756987868098979e-09;
+    b = b * z - 2.7557319223985890653e-07;
+    b = b * z + 2.4801587301587301587e-05;
+    b = b * z - 1.3888888888888888889e-03;
     b = b * z + 4.1666666666666666667e-02; b = b * z - 0.5; b = b * z + 1.0;
     const v8q odd = -(k & 1), sneg = (k & 2) << 62, cneg = ((k + 1) & 2) << 62;
     *s = (v8d)((v8q)sel(odd, b, a) ^ sneg);
@@ -58,12 +64,19 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     }
     return LM_OK;
 }
-/* Results are rounded from an error of 1e-16, but that does not make them equal where contraction differs: sets with FMA are an order of their own. */
+/* Results are rounded from an error of 1e-16, but that does not make them equal where contraction differs: sets with FMA are an order of
+ * their own. */
 #if defined(__FMA__)
 #define ORDER "rope_table/fma"
 #else
 #define ORDER "rope_table"
 #endif
 extern const lm_kernel LM_ISA_NAME(lm_k_rope_table)[];
-const lm_kernel LM_ISA_NAME(lm_k_rope_table)[] = { { .name = "rope_table.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = ORDER, .accepts = lm_accepts_flat,
-    .shared_bytes = shared_bytes, .n_phase = 2, .phase = { { one, prep }, { tiles, run } } }, { 0 } };
+const lm_kernel LM_ISA_NAME(lm_k_rope_table)[] = { { .name = "rope_table.f32." LM_ISA_STR,
+                                                     .needs = LM_ISA_NEEDS,
+                                                     .order = ORDER,
+                                                     .accepts = lm_accepts_flat,
+                                                     .shared_bytes = shared_bytes,
+                                                     .n_phase = 2,
+                                                     .phase = { { one, prep }, { tiles, run } } },
+                                                   { 0 } };

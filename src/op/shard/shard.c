@@ -25,7 +25,9 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     memset(y + have, 0, (size_t)(n - have) * sizeof(float));
     return LM_OK;
 }
-static const lm_kernel k_shard[] = { { .name = "shard.comm", .order = "copy", .accepts = lm_accepts_flat, .n_phase = 1, .phase = { { one, run } } }, { 0 } };
+static const lm_kernel k_shard[] = {
+    { .name = "shard.comm", .order = "copy", .accepts = lm_accepts_flat, .n_phase = 1, .phase = { { one, run } } }, { 0 }
+};
 static const lm_kernel *const kernels[] = { k_shard, NULL };
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE(" on one rank", (&(const lm_shard_p){ 1 }), LM_TIMES1, 0), { 0 } };
 const lm_op lm_op_shard = { .name = "shard", .math = "y = rows of this rank of x", .n_in = 1, .n_out = 1, .params_bytes = sizeof(lm_shard_p),

@@ -1,4 +1,5 @@
-/* shard.h — y = this rank's rows of x, which every rank has: (rows, …) → (s, …), s = ceil(rows/size), zeros below the last row. Moves no bytes between ranks. One rank: y = x. */
+/* shard.h — y = this rank's rows of x, which every rank has: (rows, …) → (s, …), s = ceil(rows/size), zeros below the last row. Moves no
+ * bytes between ranks. One rank: y = x. */
 #ifndef LM_OP_SHARD_H
 #define LM_OP_SHARD_H
 #include "op/op.h"

@@ -25,9 +25,23 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
     return LM_OK;
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 5 * (double)lm_numel(&c->in[0]); }
-static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", (&(lm_softmax_p){ 1.0f }), LM_TIMES1, 1e-6),
-    { .name = "scaled", .params = &(lm_softmax_p){ 0.125f }, .in = { { .rank = 2, .dim = { 5, 65 } } }, .tol = 1e-6 }, { .name = "sharp", .params = &(lm_softmax_p){ 30.0f }, .in = { { .rank = 2, .dim = { 5, 100 } } }, .tol = 4e-6 },
-    { .name = "zeros", .params = &(lm_softmax_p){ 1.0f }, .in = { { .rank = 2, .dim = { 2, 48 }, .fill = LM_FILL_ZERO } }, .tol = 1e-6 }, { 0 } };
-const lm_op lm_op_softmax = { .name = "softmax", .math = "y_j = exp(s x_j) / sum_k exp(s x_k)", .n_in = 1, .n_out = 1, .params_bytes = sizeof(lm_softmax_p), .inplace_ok = true,
-    .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_softmax, .samples = samples };
+static const lm_sample samples[] = {
+    LM_SAMPLES_ALIKE("", (&(lm_softmax_p){ 1.0f }), LM_TIMES1, 1e-6),
+    { .name = "scaled", .params = &(lm_softmax_p){ 0.125f }, .in = { { .rank = 2, .dim = { 5, 65 } } }, .tol = 1e-6 },
+    { .name = "sharp", .params = &(lm_softmax_p){ 30.0f }, .in = { { .rank = 2, .dim = { 5, 100 } } }, .tol = 4e-6 },
+    { .name = "zeros", .params = &(lm_softmax_p){ 1.0f }, .in = { { .rank = 2, .dim = { 2, 48 }, .fill = LM_FILL_ZERO } }, .tol = 1e-6 },
+    { 0 }
+};
+const lm_op lm_op_softmax = { .name = "softmax",
+                              .math = "y_j = exp(s x_j) / sum_k exp(s x_k)",
+                              .n_in = 1,
+                              .n_out = 1,
+                              .params_bytes = sizeof(lm_softmax_p),
+                              .inplace_ok = true,
+                              .shape = shape,
+                              .ref = ref,
+                              .grad = grad,
+                              .cost = cost,
+                              .kernels = lm_k_softmax,
+                              .samples = samples };
 lm_value *lm_softmax(lm_graph *g, lm_value *x, float scale) { return lm_emit(g, &lm_op_softmax, &(lm_softmax_p){ scale }, 1, &x); }

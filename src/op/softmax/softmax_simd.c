@@ -1,5 +1,5 @@
-/* softmax_simd.c — a tile is some whole rows; a row is read for its maximum, then for the sum (exponentials stored), then scaled: one pass over memory
- * as long as a row stays in cache. */
+/* softmax_simd.c — a tile is some whole rows; a row is read for its maximum, then for the sum (exponentials stored), then scaled: one pass
+ * over memory as long as a row stays in cache. */
 #include "op/elementwise.h"
 #include "op/softmax/softmax.h"
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {

@@ -15,8 +15,17 @@ static void ref(const lm_call *c) {
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 5 * (double)lm_numel(&c->in[0]); }
 #define DY_Y(...) { { __VA_ARGS__ }, { __VA_ARGS__, .fill = LM_FILL_UNIFORM } }
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", (&(lm_softmax_p){ 0.5f }), DY_Y, 4e-6), { 0 } };
-const lm_op lm_op_softmax_grad = { .name = "softmax_grad", .math = "dx_j = s y_j (dy_j - sum_k dy_k y_k)", .n_in = 2, .n_out = 1, .params_bytes = sizeof(lm_softmax_p), .inplace_ok = true,
-    .shape = lm_shape_like_first, .ref = ref, .cost = cost, .kernels = lm_k_softmax_grad, .samples = samples };
+const lm_op lm_op_softmax_grad = { .name = "softmax_grad",
+                                   .math = "dx_j = s y_j (dy_j - sum_k dy_k y_k)",
+                                   .n_in = 2,
+                                   .n_out = 1,
+                                   .params_bytes = sizeof(lm_softmax_p),
+                                   .inplace_ok = true,
+                                   .shape = lm_shape_like_first,
+                                   .ref = ref,
+                                   .cost = cost,
+                                   .kernels = lm_k_softmax_grad,
+                                   .samples = samples };
 lm_value *lm_softmax_grad(lm_graph *g, lm_value *dy, lm_value *y, float scale) {
     return lm_emit(g, &lm_op_softmax_grad, &(lm_softmax_p){ scale }, 2, (lm_value *const[]){ dy, y });
 }

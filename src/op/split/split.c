@@ -10,10 +10,14 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, LM_MAX_RANK));
     if (p->n < 1 || p->n > LM_MAX_OUT) return lm_fail(ctx, LM_E_SHAPE, "split: got %d pieces, wanted 1 to %d", p->n, LM_MAX_OUT);
     for (int i = 0; i < p->n; i++) {
-        if (p->size[i] < 1 || p->size[i] > cols) return lm_fail(ctx, LM_E_SHAPE, "split: piece %d: got %lld columns, wanted 1 to %lld", i, (long long)p->size[i], (long long)cols);
+        if (p->size[i] < 1 || p->size[i] > cols)
+            return lm_fail(ctx, LM_E_SHAPE, "split: piece %d: got %lld columns, wanted 1 to %lld", i, (long long)p->size[i],
+                           (long long)cols);
         sum += p->size[i];
     }
-    if (sum != cols) return lm_fail(ctx, LM_E_SHAPE, "split: got pieces of %lld columns in all, wanted the %lld of input 0", (long long)sum, (long long)cols);
+    if (sum != cols)
+        return lm_fail(ctx, LM_E_SHAPE, "split: got pieces of %lld columns in all, wanted the %lld of input 0", (long long)sum,
+                       (long long)cols);
     for (int i = 0; i < LM_MAX_OUT; i++) {
         if (i >= p->n) { out[i] = (lm_type){ .dtype = (lm_dtype)c->in[0].dtype }; continue; }
         out[i] = lm_type_like(&c->in[0]);
@@ -44,8 +48,11 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
     return LM_OK;
 }
 #define SIZES(...) &(lm_split_p){ sizeof((int[]){ __VA_ARGS__ }) / sizeof(int), { __VA_ARGS__ } }
-static const lm_sample samples[] = { { .name = "one", .params = SIZES(7), .in = { { .rank = 2, .dim = { 3, 7 } } } }, { .name = "two", .params = SIZES(3, 30), .in = { { .rank = 2, .dim = { 5, 33 } } } }, { .name = "three, rank 3", .params = SIZES(8, 2, 2), .in = { { .rank = 3, .dim = { 2, 5, 12 } } } },
-    { .name = "four, vector", .params = SIZES(1, 2, 3, 4), .in = { { .rank = 1, .dim = { 10 } } } }, { 0 } };
+static const lm_sample samples[] = { { .name = "one", .params = SIZES(7), .in = { { .rank = 2, .dim = { 3, 7 } } } },
+                                     { .name = "two", .params = SIZES(3, 30), .in = { { .rank = 2, .dim = { 5, 33 } } } },
+                                     { .name = "three, rank 3", .params = SIZES(8, 2, 2), .in = { { .rank = 3, .dim = { 2, 5, 12 } } } },
+                                     { .name = "four, vector", .params = SIZES(1, 2, 3, 4), .in = { { .rank = 1, .dim = { 10 } } } },
+                                     { 0 } };
 const lm_op lm_op_split = { .name = "split", .math = "y_i = columns of x", .n_in = 1, .n_out = LM_MAX_OUT, .params_bytes = sizeof(lm_split_p),
     .view = view, .shape = shape, .ref = ref, .grad = grad, .samples = samples };
 lm_value *lm_split(lm_graph *g, lm_value *x, int n, const int64_t *size) {

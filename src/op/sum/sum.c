@@ -21,8 +21,11 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = (double)lm_numel(&c->in[0]); }
 #define POS(...) { { __VA_ARGS__, .fill = LM_FILL_POSITIVE } }
-static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", NULL, POS, 1e-6), { .name = "zeros", .params = NULL, .in = { { .rank = 2, .dim = { 7, 19 }, .fill = LM_FILL_ZERO } } },
-    { .name = "block edge", .params = NULL, .in = POS(.rank = 1, .dim = { 4096 }), .tol = 1e-6 }, { .name = "signs", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 } } }, .tol = 5e-6 }, { 0 } };
+static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", NULL, POS, 1e-6),
+                                     { .name = "zeros", .params = NULL, .in = { { .rank = 2, .dim = { 7, 19 }, .fill = LM_FILL_ZERO } } },
+                                     { .name = "block edge", .params = NULL, .in = POS(.rank = 1, .dim = { 4096 }), .tol = 1e-6 },
+                                     { .name = "signs", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 } } }, .tol = 5e-6 },
+                                     { 0 } };
 const lm_op lm_op_sum = { .name = "sum", .math = "y = sum x", .n_in = 1, .n_out = 1, .acc_ok = 1,
     .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_sum, .samples = samples };
 lm_value *lm_sum(lm_graph *g, lm_value *x) { return lm_emit(g, &lm_op_sum, NULL, 1, &x); }

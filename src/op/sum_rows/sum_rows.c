@@ -20,8 +20,12 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
     return LM_OK;
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = (double)lm_numel(&c->in[0]); }
-static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", NULL, LM_TIMES1, 2e-6), { .name = "many rows", .params = NULL, .in = { { .rank = 2, .dim = { 1000, 70 } } }, .tol = 1e-5, .tol_norm = 2e-6 },
-    { .name = "one row", .params = NULL, .in = { { .rank = 2, .dim = { 1, 65 } } }, .tol = 1e-6 }, { 0 } };
+static const lm_sample samples[] = {
+    LM_SAMPLES_ALIKE("", NULL, LM_TIMES1, 2e-6),
+    { .name = "many rows", .params = NULL, .in = { { .rank = 2, .dim = { 1000, 70 } } }, .tol = 1e-5, .tol_norm = 2e-6 },
+    { .name = "one row", .params = NULL, .in = { { .rank = 2, .dim = { 1, 65 } } }, .tol = 1e-6 },
+    { 0 }
+};
 const lm_op lm_op_sum_rows = { .name = "sum_rows", .math = "y_j = sum_r x_rj", .n_in = 1, .n_out = 1, .acc_ok = 1,
     .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_sum_rows, .samples = samples };
 lm_value *lm_sum_rows(lm_graph *g, lm_value *x) { return lm_emit(g, &lm_op_sum_rows, NULL, 1, &x); }

@@ -1,5 +1,5 @@
-/* sum_rows_simd.c — a tile is LM_COL_TILE columns of all rows: one accumulator per column, rows in order. Rows ahead are asked for by hand: their stride
- * hides them from the hardware. */
+/* sum_rows_simd.c — a tile is LM_COL_TILE columns of all rows: one accumulator per column, rows in order. Rows ahead are asked for by
+ * hand: their stride hides them from the hardware. */
 #include "op/elementwise.h"
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)scratch;

@@ -21,8 +21,10 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
     return LM_OK;
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 2 * (double)lm_numel(&c->in[0]); }
-static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", NULL, LM_TIMES1, 1e-6), { .name = "zeros", .params = NULL, .in = { { .rank = 2, .dim = { 7, 19 }, .fill = LM_FILL_ZERO } } },
-    { .name = "block edge", .params = NULL, .in = { { .rank = 1, .dim = { 4096 } } }, .tol = 1e-6 }, { 0 } };
+static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", NULL, LM_TIMES1, 1e-6),
+                                     { .name = "zeros", .params = NULL, .in = { { .rank = 2, .dim = { 7, 19 }, .fill = LM_FILL_ZERO } } },
+                                     { .name = "block edge", .params = NULL, .in = { { .rank = 1, .dim = { 4096 } } }, .tol = 1e-6 },
+                                     { 0 } };
 const lm_op lm_op_sumsq = { .name = "sumsq", .math = "y = sum x^2", .n_in = 1, .n_out = 1, .acc_ok = 1,
     .shape = shape, .ref = ref, .grad = grad, .cost = cost, .kernels = lm_k_sumsq, .samples = samples };
 lm_value *lm_sumsq(lm_graph *g, lm_value *x) { return lm_emit(g, &lm_op_sumsq, NULL, 1, &x); }

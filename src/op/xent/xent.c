@@ -37,7 +37,8 @@ static bool accepts(const lm_call *c) {
     for (int i = 2; i < c->n_in; i++) if (lm_has(c, i) && (c->in[i].layout != LM_PLAIN || !lm_is_contig(&c->in[i]))) return false;
     if (lm_has(c, 3) && c->in[3].dtype != LM_F32) return false;
     if ((x->dtype != LM_F32 && x->dtype != LM_BF16) || x->layout != LM_PLAIN || !lm_rows_fold(x)) return false;
-    if (w->dtype == LM_QUANT) return c->n_out == 2 && w->layout == LM_PLAIN && w->quant && lm_cols(w) % w->quant->block == 0 && w->quant->block <= LM_GEMM_KC;
+    if (w->dtype == LM_QUANT)
+        return c->n_out == 2 && w->layout == LM_PLAIN && w->quant && lm_cols(w) % w->quant->block == 0 && w->quant->block <= LM_GEMM_KC;
     if (w->layout != LM_PLAIN) return w->layout == (w->dtype == LM_F32 ? LM_PANEL16 : LM_PANEL16X2);
     return (w->dtype == LM_F32 || w->dtype == LM_BF16) && lm_rows_fold(w);
 }
@@ -97,14 +98,19 @@ lm_err lm_xent_row(const lm_call *c, const lm_xent_vec *f, int64_t row, float *z
 float lm_xent_slope(const lm_xent_p *p, float weight, float lse) { return (float)(weight * (1 + 2 * (double)p->z_loss * lse)); }
 float lm_row_lse(const float *logits, int64_t V) {
     const uint64_t have = lm_cpu_features();
-    return lm_xent_lse(have & LM_CPU_AVX512 ? &lm_xent_vec_avx512 : have & LM_CPU_AVX2 ? &lm_xent_vec_avx2 : &lm_xent_vec_portable, (float *)(uintptr_t)logits, V);   /* not written */
+    /* not written */
+    return lm_xent_lse(have & LM_CPU_AVX512 ? &lm_xent_vec_avx512
+                       : have & LM_CPU_AVX2 ? &lm_xent_vec_avx2
+                                            : &lm_xent_vec_portable,
+                       (float *)(uintptr_t)logits, V);
 }
 
 /* ---- truth -------------------------------------------------------------------------------------------------------------------- */
 void lm_xent_ref(const lm_call *c, double *loss, double *lse, double *dx, double *dw) {
     const lm_xent_p *p = c->p;
     const int64_t N = c->in[0].dim[0], d = c->in[0].dim[1], V = c->in[1].dim[0];
-    const double *x = lm_f64(&c->in[0]), *w = lm_f64(&c->in[1]), *wt = lm_has(c, 3) ? lm_f64(&c->in[3]) : NULL, ls = p->label_smoothing, zl = p->z_loss;
+    const double *x = lm_f64(&c->in[0]), *w = lm_f64(&c->in[1]), *wt = lm_has(c, 3) ? lm_f64(&c->in[3]) : NULL, ls = p->label_smoothing,
+                 zl = p->z_loss;
     const int32_t *target = c->in[2].data;
     #define DOT_(i, v, t) double t = 0; for (int64_t k_ = 0; k_ < d; k_++) t += x[(i) * d + k_] * w[(v) * d + k_]
     for (int64_t i = 0; i < N; i++) {
@@ -133,7 +139,8 @@ lm_err lm_xent_shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want_dims(ctx, c, 2, LM_DIMS(c->in[0].dim[0])));
     if (lm_has(c, 3)) { LM_TRY(lm_want(ctx, c, 3, LM_ANY_FLOAT, 1, 1)); LM_TRY(lm_want_dims(ctx, c, 3, LM_DIMS(c->in[0].dim[0]))); }
     if (c->in[1].dim[0] < 1) return lm_fail(ctx, LM_E_SHAPE, "%s: input 1: a vocabulary of none", c->op->name);
-    if (!(p->label_smoothing >= 0 && p->label_smoothing <= 1)) return lm_fail(ctx, LM_E_RANGE, "%s: label_smoothing: got %g, wanted 0 to 1", c->op->name, p->label_smoothing);
+    if (!(p->label_smoothing >= 0 && p->label_smoothing <= 1))
+        return lm_fail(ctx, LM_E_RANGE, "%s: label_smoothing: got %g, wanted 0 to 1", c->op->name, p->label_smoothing);
     if (!(p->z_loss >= 0)) return lm_fail(ctx, LM_E_RANGE, "%s: z_loss: got %g, wanted >= 0", c->op->name, p->z_loss);
     if (p->chunk < 0) return lm_fail(ctx, LM_E_RANGE, "%s: chunk: got %d, wanted >= 0", c->op->name, p->chunk);
     out[0] = out[1] = LM_TYPE(LM_F32, c->in[0].dim[0]);
@@ -161,9 +168,18 @@ lm_value *lm_xent(lm_graph *g, lm_value *x, lm_value *w, lm_value *target, lm_va
     return lm_emit(g, &lm_op_xent, &p, weight ? 4 : 3, (lm_value *[]){ x, w, target, weight });
 }
 
-extern const lm_kernel lm_k_xent_amx[], lm_k_xent_dp[], lm_k_xent_avx512[], lm_k_xent_avx2[], lm_k_xent_portable[], lm_k_xent_rows_avx512[], lm_k_xent_rows_avx2[], lm_k_xent_rows_portable[];
+extern const lm_kernel lm_k_xent_amx[], lm_k_xent_dp[], lm_k_xent_avx512[], lm_k_xent_avx2[], lm_k_xent_portable[], lm_k_xent_rows_avx512[],
+    lm_k_xent_rows_avx2[], lm_k_xent_rows_portable[];
 LM_CUDA_DECLARE(lm_k_xent);
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_xent) lm_k_xent_amx, lm_k_xent_dp, lm_k_xent_avx512, lm_k_xent_rows_avx512, lm_k_xent_avx2, lm_k_xent_rows_avx2, lm_k_xent_portable, lm_k_xent_rows_portable, NULL };
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_xent) lm_k_xent_amx,
+                                            lm_k_xent_dp,
+                                            lm_k_xent_avx512,
+                                            lm_k_xent_rows_avx512,
+                                            lm_k_xent_avx2,
+                                            lm_k_xent_rows_avx2,
+                                            lm_k_xent_portable,
+                                            lm_k_xent_rows_portable,
+                                            NULL };
 
 #define P(...) &(const lm_xent_p){ __VA_ARGS__ }
 #define T2(r, c) { .rank = 2, .dim = { r, c } }
@@ -173,14 +189,33 @@ static const lm_sample samples[] = {
     { "1x1x1", P(0), { T2(1, 1), T2(1, 1), IDS(1, 1) }, .tol = 2e-6 },
     { "5 rows of 33", P(0), { T2(5, 7), T2(33, 7), IDS(5, 33) }, .tol = 2e-6 },
     { "no rows", P(0), { T2(0, 7), T2(33, 7), IDS(0, 33) }, .tol = 2e-6 },
-    { "weights, smoothing, z loss", P(.label_smoothing = 0.1f, .z_loss = 1e-2f), { T2(9, 16), T2(100, 16), IDS(9, 100), WT(9) }, .tol = 3e-6 },
+    { "weights, smoothing, z loss",
+      P(.label_smoothing = 0.1f, .z_loss = 1e-2f),
+      { T2(9, 16), T2(100, 16), IDS(9, 100), WT(9) },
+      .tol = 3e-6 },
     { "chunks", P(.z_loss = 1e-3f, .chunk = 8), { T2(19, 24), T2(1500, 24), IDS(19, 1500) }, .tol = 3e-6 },
     { "bf16", P(.mm = LM_BF16), { T2(37, 40), T2(130, 40), IDS(37, 130) }, .tol = 2e-2, .tol_norm = 5e-3 },
     { "panels", P(0), { T2(5, 24), { .rank = 2, .dim = { 70, 24 }, .layout = LM_PANEL16 }, IDS(5, 70) }, .tol = 2e-6 },
-    { "bf16 panels", P(.mm = LM_BF16), { T2(5, 24), { .rank = 2, .dim = { 70, 24 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, IDS(5, 70) }, .tol = 2e-2, .tol_norm = 5e-3 },
+    { "bf16 panels",
+      P(.mm = LM_BF16),
+      { T2(5, 24), { .rank = 2, .dim = { 70, 24 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 }, IDS(5, 70) },
+      .tol = 2e-2,
+      .tol_norm = 5e-3 },
     { NULL }
 };
 const lm_op lm_op_xent = {
-    .name = "xent", .math = "loss = weight * (logsumexp(x W^T) - (x W^T)[target]), smoothed; lse", .n_in = 3, .n_opt = 1, .n_out = 2, .params_bytes = sizeof(lm_xent_p),
-    .opaque = 1u << 2 | 1u << 3, .mm_at = 1 + (int16_t)offsetof(lm_xent_p, mm), .shape = lm_xent_shape, .ref = ref, .grad = grad, .cost = cost, .kernels = kernels, .samples = samples,
+    .name = "xent",
+    .math = "loss = weight * (logsumexp(x W^T) - (x W^T)[target]), smoothed; lse",
+    .n_in = 3,
+    .n_opt = 1,
+    .n_out = 2,
+    .params_bytes = sizeof(lm_xent_p),
+    .opaque = 1u << 2 | 1u << 3,
+    .mm_at = 1 + (int16_t)offsetof(lm_xent_p, mm),
+    .shape = lm_xent_shape,
+    .ref = ref,
+    .grad = grad,
+    .cost = cost,
+    .kernels = kernels,
+    .samples = samples,
 };

@@ -1,7 +1,8 @@
 /* xent.cuh — the loss of a head on a CUDA device: logits in chunks of rows, one pass over each row. For the *_cuda.cu files of xent and xent_step.
  *
- * A block has a row: the maximum and the sum of exponentials in one reading (each thread its own, joined by a tree), then, for the gradient, d loss / d logits in a second reading,
- * written as bf16 to a buffer of its own where the products take bf16, else over the logits. */
+ * A block has a row: the maximum and the sum of exponentials in one reading (each thread its own, joined by a tree), then, for the
+ * gradient, d loss / d logits in a second reading, written as bf16 to a buffer of its own where the products take bf16, else over the
+ * logits. */
 #ifndef LM_XENT_CUH
 #define LM_XENT_CUH
 #include "op/matmul/matmul.cuh"
@@ -13,8 +14,9 @@ static inline int64_t lm_xent_cuda_rows(const lm_call *c, const lm_xent_p *p) { 
 static inline int64_t lm_xent_cuda_stride(const lm_call *c) { return lm_round_up(c->in[1].dim[0], 64); }
 typedef struct { const float *z; void *dz; int64_t zs, dzs, V, pad; const int32_t *target; const float *weight; float *loss, *lse; float ls, zl; int grad, dz_bf16; int32_t *fault; } lm_xent_args;
 static inline size_t lm_xent_up(size_t n) { return (n + 255) & ~static_cast<size_t>(255); }
-/* W as the products take it: rounded once for all chunks where it is f32 and they take bf16. The copy has rows of zeros up to a multiple of 64: odd vocabularies cost the products
- * up to four times as much. So there are lm_xent_cuda_n columns of logits, of which those from V on are looked at by no one and have no gradient. */
+/* W as the products take it: rounded once for all chunks where it is f32 and they take bf16. The copy has rows of zeros up to a multiple
+ * of 64: odd vocabularies cost the products up to four times as much. So there are lm_xent_cuda_n columns of logits, of which those from V
+ * on are looked at by no one and have no gradient. */
 static inline bool lm_xent_copies(const lm_call *c, const lm_xent_p *p) { return p->mm == LM_BF16 && c->in[1].dtype == LM_F32; }
 static inline int64_t lm_xent_cuda_n(const lm_call *c, const lm_xent_p *p) { return lm_xent_copies(c, p) ? lm_xent_cuda_stride(c) : c->in[1].dim[0]; }
 static inline size_t lm_xent_w_bytes(const lm_call *c, const lm_xent_p *p) {

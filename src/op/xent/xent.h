@@ -20,7 +20,8 @@ typedef struct {
 enum { LM_XENT_COLS_BYTES = 40 << 20, LM_XENT_CHUNK_BYTES = 64 << 20 /* kernels that pack W in every chunk */ };
 /* x (N,d), W (V,d), target I32 (N), weight (N) or NULL -> loss (N); lm_output(loss, 1) is lse (N). mm = F32; a pass sets it later. */
 lm_value *lm_xent(lm_graph *g, lm_value *x, lm_value *w, lm_value *target, lm_value *weight, float label_smoothing, float z_loss);
-/* log sum exp of a row, in one order on every machine: blocks of 512, in each the maximum, then exp(z - max) in 16 lanes (lane v % 16, in order) without
- * contraction, lanes added by halves; blocks joined in order in double. Rows of -inf give -inf, +inf gives +inf, NaN gives NaN. */
+/* log sum exp of a row, in one order on every machine: blocks of 512, in each the maximum, then exp(z - max) in 16 lanes (lane v % 16, in
+ * order) without contraction, lanes added by halves; blocks joined in order in double. Rows of -inf give -inf, +inf gives +inf, NaN gives
+ * NaN. */
 float lm_row_lse(const float *logits, int64_t V);
 #endif

@@ -21,7 +21,8 @@ static void stats(const lm_xent_amx *t, float *z, int64_t step, int64_t row, int
     }
 }
 void lm_xent_amx_logits(const lm_xent_amx *t, int64_t i, char *scratch) {
-    const int64_t block = i / t->n_m, m0 = i % t->n_m * t->mb, m1 = lm_min64(m0 + t->mb, t->N), v0 = block * LM_XENT_BLOCK, cols = lm_min64(LM_XENT_BLOCK, t->V - v0), nt = lm_ceil_div(cols, 16);
+    const int64_t block = i / t->n_m, m0 = i % t->n_m * t->mb, m1 = lm_min64(m0 + t->mb, t->N), v0 = block * LM_XENT_BLOCK,
+                  cols = lm_min64(LM_XENT_BLOCK, t->V - v0), nt = lm_ceil_div(cols, 16);
     const lm_mat w = lm_mat_of(&t->c->in[1], true);
     const bool here = w_here(t->c);
     float *tmp = (float *)scratch, *own = tmp + 1024;
@@ -29,7 +30,8 @@ void lm_xent_amx_logits(const lm_xent_amx *t, int64_t i, char *scratch) {
     const int64_t nk = t->nk, step = t->z ? lm_round_up(lm_ceil_div(t->V, 16), 2) * 256 : NT * 256;
     if (!here)
         for (int64_t n = 0; n < nt; n++)
-            for (int64_t k = 0; k < nk; k++) lm_bf16_block(&w, 0, v0 + n * 16, lm_min64(16, cols - n * 16), k * 32, t->d, false, 16, pack + (n * nk + k) * 1024, tmp);
+            for (int64_t k = 0; k < nk; k++)
+                lm_bf16_block(&w, 0, v0 + n * 16, lm_min64(16, cols - n * 16), k * 32, t->d, false, 16, pack + (n * nk + k) * 1024, tmp);
     lm_amx u = { .nk = nk, .a_k = 1024, .a_o = nk * 1024, .b_k = 1024, .b_o = nk * 1024, .c_r = 64, .c_i = step, .c_j = 256 };
     lm_amx_begin(16, 8);
     for (int64_t r = m0; r < m1; r += 32) {
@@ -59,12 +61,16 @@ static lm_xent_amx bind(const lm_call *c) {
     t.zt = (float *)(t.part + t.n_b * t.N);
     return t;
 }
-static size_t shared(const lm_call *c) { lm_xent_amx t = bind(c); return packed(t.N, t.nk) + (size_t)(t.n_b * t.N) * sizeof(lm_xent_part) + (size_t)t.N * 4; }
+static size_t shared(const lm_call *c) {
+    lm_xent_amx t = bind(c);
+    return packed(t.N, t.nk) + (size_t)(t.n_b * t.N) * sizeof(lm_xent_part) + (size_t)t.N * 4;
+}
 static int64_t x_tiles(const lm_call *c) { return lm_ceil_div(c->in[0].dim[0], 16); }
 static lm_err x_run(const lm_call *c, int64_t i, void *scratch) {
     const lm_xent_amx t = bind(c);
     const lm_mat x = lm_mat_of(&c->in[0], true);
-    for (int64_t k = 0; k < t.nk; k++) lm_bf16_block(&x, 0, i * 16, lm_min64(16, t.N - i * 16), k * 32, t.d, true, 16, t.x + (i * t.nk + k) * 1024, scratch);
+    for (int64_t k = 0; k < t.nk; k++)
+        lm_bf16_block(&x, 0, i * 16, lm_min64(16, t.N - i * 16), k * 32, t.d, true, 16, t.x + (i * t.nk + k) * 1024, scratch);
     return LM_OK;
 }
 static int64_t z_tiles(const lm_call *c) { lm_xent_amx t = bind(c); return lm_xent_amx_items(&t); }
@@ -86,8 +92,12 @@ static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
     }
     return err;
 }
-const lm_kernel lm_k_xent_amx[] = {
-    { .name = "xent.bf16.amx", .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16, .order = "bf16.amx", .accepts = lm_xent_accepts_bf16, .shared_bytes = shared,
-      .thread_bytes = lm_xent_amx_scratch, .n_phase = 3, .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { row_tiles, row_run } } },
-    { 0 }
-};
+const lm_kernel lm_k_xent_amx[] = { { .name = "xent.bf16.amx",
+                                      .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16,
+                                      .order = "bf16.amx",
+                                      .accepts = lm_xent_accepts_bf16,
+                                      .shared_bytes = shared,
+                                      .thread_bytes = lm_xent_amx_scratch,
+                                      .n_phase = 3,
+                                      .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { row_tiles, row_run } } },
+                                    { 0 } };

@@ -51,8 +51,17 @@ void lm_xent_cols_pack(const lm_xent_cols *t, int64_t i) {
 /* ---- items ------------------------------------------------------------------------------------------------------------------------ */
 int64_t lm_xent_cols_items(const lm_xent_cols *t) { return t->n_b * t->n_g; }
 lm_gemm lm_xent_cols_gemm(const lm_xent_cols *t, int64_t v0, int64_t cols, int64_t r0, int64_t rows, float *z, int64_t zs) {
-    lm_gemm g = { .batch = 1, .M = cols, .N = rows, .K = t->d, .a = lm_mat_of(&t->c->in[1], true), .b = { .p = t->x + r0 * t->d, .dtype = LM_F32, .layout = LM_PANEL16, .row = true, .cols = t->d },
-                  .c = z, .c_rs = zs, .round = t->p->mm == LM_BF16, .mb = cols, .nbp = LM_GEMM_NBP };
+    lm_gemm g = { .batch = 1,
+                  .M = cols,
+                  .N = rows,
+                  .K = t->d,
+                  .a = lm_mat_of(&t->c->in[1], true),
+                  .b = { .p = t->x + r0 * t->d, .dtype = LM_F32, .layout = LM_PANEL16, .row = true, .cols = t->d },
+                  .c = z,
+                  .c_rs = zs,
+                  .round = t->p->mm == LM_BF16,
+                  .mb = cols,
+                  .nbp = LM_GEMM_NBP };
     if (g.a.p) g.a.p = (const char *)g.a.p + (size_t)(v0 * g.a.os) * lm_dtype_size(g.a.dtype);
     return g;
 }
@@ -69,14 +78,20 @@ lm_err lm_xent_cols_end(const lm_xent_cols *t, int64_t i) {
         if (r >= t->N) continue;
         lm_xent_sum s = LM_XENT_SUM;
         double mean = 0;
-        for (int64_t b = 0; b < t->n_b; b++) { lm_xent_add(&s, (lm_xent_stat){ t->top[b * t->Np + r], t->sum[b * t->Np + r] }); mean += (double)t->mean[b * t->Np + r]; }
+        for (int64_t b = 0; b < t->n_b; b++) {
+            lm_xent_add(&s, (lm_xent_stat){ t->top[b * t->Np + r], t->sum[b * t->Np + r] });
+            mean += (double)t->mean[b * t->Np + r];
+        }
         const float lse = lm_xent_end(&s), w = lm_has(c, 3) ? ((const float *)c->in[3].data)[row] : 1.0f;
         const int32_t v = ((const int32_t *)c->in[2].data)[row];
         ((float *)c->out[1].data)[row] = lse;
         ((float *)c->out[0].data)[row] = v < 0 ? 0.0f : v >= t->V ? NAN : lm_xent_loss(t->p, w, lse, t->zt[r], mean / (double)t->V);
         if (v >= t->V) err = LM_E_RANGE;
         if (v < 0 || v >= t->V) continue;
-        t->live[r] = -1; t->lse[r] = lse; t->slope[r] = lm_xent_slope(t->p, w, lse); t->less[r] = (float)((double)w * (double)t->p->label_smoothing / (double)t->V);
+        t->live[r] = -1;
+        t->lse[r] = lse;
+        t->slope[r] = lm_xent_slope(t->p, w, lse);
+        t->less[r] = (float)((double)w * (double)t->p->label_smoothing / (double)t->V);
     }
     return err;
 }

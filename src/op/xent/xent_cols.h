@@ -1,18 +1,20 @@
 /* xent_cols.h — the logits of a chunk with its rows side by side, z[v][row]: shared by xent and xent_step for plain weights.
  *
- * z = W xᵀ instead of x Wᵀ: the same sums to the bit, but the large matrix is the operand that is read in place, once per chunk and in long runs, and the small one, x, is packed
- * once. A work item is LM_XENT_BLOCK rows of W for COLS_N rows of x; it takes the statistics of its logits while they are in L2. A vector register is one logit
- * of several rows, so the sixteen lanes of the row form are sixteen registers here, added in the same order.
- * In xent_step the items of dW find dz in L2 too (they make it there), and W in place serves dx.
+ * z = W xᵀ instead of x Wᵀ: the same sums to the bit, but the large matrix is the operand that is read in place, once per chunk and in
+ * long runs, and the small one, x, is packed once. A work item is LM_XENT_BLOCK rows of W for COLS_N rows of x; it takes the statistics of
+ * its logits while they are in L2. A vector register is one logit of several rows, so the sixteen lanes of the row form are sixteen
+ * registers here, added in the same order. In xent_step the items of dW find dz in L2 too (they make it there), and W in place serves dx.
  *
  * Lifetime: of a call.  Threads: items are independent.  Errors: as xent_core.h. */
 #ifndef LM_XENT_COLS_H
 #define LM_XENT_COLS_H
 #include "op/xent/xent_core.h"
-enum { LM_XENT_COLS_N = 192, LM_XENT_COLS_FEW = 48 };      /* most rows of x in an item, and for a small vocabulary: multiples of the 48 of a micro-kernel */
+/* most rows of x in an item, and for a small vocabulary: multiples of the 48 of a micro-kernel */
+enum { LM_XENT_COLS_N = 192, LM_XENT_COLS_FEW = 48 };
 typedef struct {
     const lm_call *c; const lm_xent_p *p;
-    int64_t row0, N, Np, V, d, n_b, nr, n_g, zs;           /* first row, rows, rounded to 16; blocks of v, rows of a group, groups; floats from one v to the next */
+    /* first row, rows, rounded to 16; blocks of v, rows of a group, groups; floats from one v to the next */
+    int64_t row0, N, Np, V, d, n_b, nr, n_g, zs;
     float *x, *xt;                                         /* PANEL16 of the chunk's rows, and of their transpose (xent_step) */
     float *top, *sum, *mean;                               /* [block][Np]: the statistics of a block, the sum of its logits */
     float *zt;                                             /* [Np]: logit of the target */

@@ -1,8 +1,10 @@
-/* xent_cols_simd.c — statistics and dz of logits whose rows lie side by side, and the kernels of xent for plain weights: no logits are kept, a block of them exists per thread. */
+/* xent_cols_simd.c — statistics and dz of logits whose rows lie side by side, and the kernels of xent for plain weights: no logits are
+ * kept, a block of them exists per thread. */
 #include "op/xent/xent_vec.h"
 #include "op/xent/xent_cols.h"
 
-/* A block of n <= LM_XENT_BLOCK logits of W rows: maximum, sum exp(z - max), plain sum if wanted. Register v % 16 adds in order, registers are added by halves, as the lanes of xent_simd.c. */
+/* A block of n <= LM_XENT_BLOCK logits of W rows: maximum, sum exp(z - max), plain sum if wanted. Register v % 16 adds in order, registers
+ * are added by halves, as the lanes of xent_simd.c. */
 INL void halves(vec *s) {
     for (int h = 8; h; h /= 2) for (int i = 0; i < h; i++) s[i] += s[i + h];
 }
@@ -25,7 +27,8 @@ static void stats(const float *z, int64_t zs, int64_t n, float *top_, float *sum
     ST(mean_, s[0]);
 }
 void LM_ISA_NAME(lm_xent_cols_logits)(const lm_xent_cols *t, int64_t item, float *scratch) {
-    const int64_t b = item / t->n_g, v0 = b * LM_XENT_BLOCK, n = lm_min64(LM_XENT_BLOCK, t->V - v0), r0 = item % t->n_g * t->nr, rows = lm_min64(t->nr, t->Np - r0);
+    const int64_t b = item / t->n_g, v0 = b * LM_XENT_BLOCK, n = lm_min64(LM_XENT_BLOCK, t->V - v0), r0 = item % t->n_g * t->nr,
+                  rows = lm_min64(t->nr, t->Np - r0);
     const int64_t zs = t->z ? t->zs : rows + 16;
     float *z = t->z ? t->z + v0 * zs + r0 : scratch, *part[3] = { t->top, t->sum, t->mean };
     const lm_gemm g = lm_xent_cols_gemm(t, v0, n, r0, rows, z, zs);
@@ -49,7 +52,9 @@ void LM_ISA_NAME(lm_xent_cols_grad)(const lm_xent_cols *t, int64_t v0, int64_t n
             ST(q, sel((veci)LD((const float *)t->live + r), mul(exp_neg(x), LD(t->slope + r)) - LD(t->less + r), zero));
         }
     for (int64_t r = 0; r < t->N; r++)
-        if (target[r] >= v0 && target[r] < v0 + n) z[(target[r] - v0) * t->zs + r] -= (float)((lm_has(t->c, 3) ? ((const float *)t->c->in[3].data)[t->row0 + r] : 1.0f) * (1 - ls));
+        if (target[r] >= v0 && target[r] < v0 + n)
+            z[(target[r] - v0) * t->zs + r] -=
+                (float)((lm_has(t->c, 3) ? ((const float *)t->c->in[3].data)[t->row0 + r] : 1.0f) * (1 - ls));
 }
 
 /* ---- kernels ------------------------------------------------------------------------------------------------------------------------ */
@@ -57,11 +62,24 @@ static lm_xent_cols all_rows(const lm_call *c) { return lm_xent_cols_of(c, 0, c-
 static size_t shared(const lm_call *c) { size_t n; lm_xent_cols_of(c, 0, c->in[0].dim[0], false, &n); return n; }
 static size_t bytes(const lm_call *c) { const lm_xent_cols t = all_rows(c); return lm_xent_cols_scratch(&t); }
 static int64_t x_tiles(const lm_call *c) { const lm_xent_cols t = all_rows(c); return lm_xent_cols_packs(&t); }
-static lm_err x_run(const lm_call *c, int64_t i, void *scratch) { (void)scratch; const lm_xent_cols t = all_rows(c); lm_xent_cols_pack(&t, i); return LM_OK; }
+static lm_err x_run(const lm_call *c, int64_t i, void *scratch) {
+    (void)scratch;
+    const lm_xent_cols t = all_rows(c);
+    lm_xent_cols_pack(&t, i);
+    return LM_OK;
+}
 static int64_t z_tiles(const lm_call *c) { const lm_xent_cols t = all_rows(c); return lm_xent_cols_items(&t); }
-static lm_err z_run(const lm_call *c, int64_t i, void *scratch) { const lm_xent_cols t = all_rows(c); LM_ISA_NAME(lm_xent_cols_logits)(&t, i, scratch); return LM_OK; }
+static lm_err z_run(const lm_call *c, int64_t i, void *scratch) {
+    const lm_xent_cols t = all_rows(c);
+    LM_ISA_NAME(lm_xent_cols_logits)(&t, i, scratch);
+    return LM_OK;
+}
 static int64_t row_tiles(const lm_call *c) { const lm_xent_cols t = all_rows(c); return t.Np / 16; }
-static lm_err row_run(const lm_call *c, int64_t i, void *scratch) { (void)scratch; const lm_xent_cols t = all_rows(c); return lm_xent_cols_end(&t, i); }
+static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
+    (void)scratch;
+    const lm_xent_cols t = all_rows(c);
+    return lm_xent_cols_end(&t, i);
+}
 #if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #define ORDER "fma.k"
 #else

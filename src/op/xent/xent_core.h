@@ -35,7 +35,8 @@ typedef struct {                                          /* per instruction set
 extern const lm_xent_vec lm_xent_vec_avx512, lm_xent_vec_avx2, lm_xent_vec_portable;
 /* One row of the chunk: loss and lse; with grad the logits become d sum(loss) / d logits. */
 float lm_xent_lse(const lm_xent_vec *f, float *z, int64_t V);
-/* Loss of a row from its lse, the logit of the target and the mean logit (used with label smoothing alone); d loss / d z_v = exp(z_v - lse) * slope - … */
+/* Loss of a row from its lse, the logit of the target and the mean logit (used with label smoothing alone); d loss / d z_v = exp(z_v - lse)
+ * * slope - … */
 float lm_xent_loss(const lm_xent_p *p, float weight, float lse, float zt, double mean);
 float lm_xent_slope(const lm_xent_p *p, float weight, float lse);
 lm_err lm_xent_row(const lm_call *c, const lm_xent_vec *f, int64_t row, float *z, bool grad);

@@ -26,8 +26,13 @@ static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
     int64_t r0; lm_xent_chunk(c, &r0);
     return lm_xent_row(c, &lm_xent_vec_avx512, r0 + i, (float *)c->shared + i * lm_xent_stride(c), false);
 }
-const lm_kernel lm_k_xent_dp[] = {
-    { .name = "xent.bf16.avx512bf16", .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16, .order = "bf16.dp", .accepts = lm_xent_accepts_bf16, .shared_bytes = shared,
-      .thread_bytes = bytes, .n_phase = 3, .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { row_tiles, row_run } }, .repeat = lm_xent_repeat },
-    { 0 }
-};
+const lm_kernel lm_k_xent_dp[] = { { .name = "xent.bf16.avx512bf16",
+                                     .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16,
+                                     .order = "bf16.dp",
+                                     .accepts = lm_xent_accepts_bf16,
+                                     .shared_bytes = shared,
+                                     .thread_bytes = bytes,
+                                     .n_phase = 3,
+                                     .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { row_tiles, row_run } },
+                                     .repeat = lm_xent_repeat },
+                                   { 0 } };

@@ -1,10 +1,11 @@
-/* xent_simd.c — rows of logits per instruction set, and the kernels of xent for weights in panels and in quantized blocks (plain ones: xent_cols_simd.c).
+/* xent_simd.c — rows of logits per instruction set, and the kernels of xent for weights in panels and in quantized blocks (plain ones:
+ * xent_cols_simd.c).
  *
  * Cost: two sweeps of a block that lies in L1, about 20 operations per 16 logits; the logits themselves cost 2 d flops each. */
 #include "op/xent/xent_vec.h"
 
-/* A block of at most LM_XENT_BLOCK logits in runs of 16, `step` apart: its maximum, sum exp(z - max), and the plain sum if wanted. Lane v % 16 adds in order,
- * lanes are added by halves. keep: exp(z - max) is left in place of z (0 beyond n). */
+/* A block of at most LM_XENT_BLOCK logits in runs of 16, `step` apart: its maximum, sum exp(z - max), and the plain sum if wanted. Lane v
+ * % 16 adds in order, lanes are added by halves. keep: exp(z - max) is left in place of z (0 beyond n). */
 static void block(float *z, int64_t step, int64_t n, bool keep, lm_xent_stat *out) {
     vec top[NV], s[NV];
     const vec low = all(-INFINITY);

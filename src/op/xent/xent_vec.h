@@ -1,4 +1,5 @@
-/* xent_vec.h — vectors of each instruction set and their exp, for rows of logits as they lie in memory (xent_simd.c) and for rows side by side (xent_cols_simd.c).
+/* xent_vec.h — vectors of each instruction set and their exp, for rows of logits as they lie in memory (xent_simd.c) and for rows side by
+ * side (xent_cols_simd.c).
  *
  * lse must have the same bits everywhere, so exp is written without FMA: the product is hidden from the compiler's contraction by an empty asm.
  *

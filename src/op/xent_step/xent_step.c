@@ -5,9 +5,13 @@
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     if (((const lm_xent_step_p *)c->p)->refuse)
-        return lm_fail(ctx, LM_E_UNSUPPORTED, "xent: a gradient exists for the sum of the losses alone (seed of ones on loss, none on lse); put means and masks into its weight input");
+        return lm_fail(ctx, LM_E_UNSUPPORTED,
+                       "xent: a gradient exists for the sum of the losses alone (seed of ones on loss, none on lse); put means and masks "
+                       "into its weight input");
     LM_TRY(lm_xent_shape(ctx, c, out));
-    if (c->in[1].dtype == LM_QUANT) return lm_fail(ctx, LM_E_UNSUPPORTED, "xent_step: input 1 is quantized (%s): it has no gradient", c->in[1].quant ? c->in[1].quant->name : "?");
+    if (c->in[1].dtype == LM_QUANT)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "xent_step: input 1 is quantized (%s): it has no gradient",
+                       c->in[1].quant ? c->in[1].quant->name : "?");
     out[2] = LM_TYPE(LM_F32, c->in[0].dim[0], c->in[0].dim[1]);
     out[3] = LM_TYPE(LM_F32, c->in[1].dim[0], c->in[1].dim[1]);
     out[3].ext[0] = LM_NO_EXTENT;
@@ -29,7 +33,12 @@ lm_value *lm_xent_step_of(lm_graph *g, const lm_xent_p *p, int n_in, lm_value *c
 
 extern const lm_kernel lm_k_xent_step_amx[], lm_k_xent_step_dp[], lm_k_xent_step_avx512[], lm_k_xent_step_avx2[], lm_k_xent_step_portable[];
 LM_CUDA_DECLARE(lm_k_xent_step);
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_xent_step) lm_k_xent_step_amx, lm_k_xent_step_dp, lm_k_xent_step_avx512, lm_k_xent_step_avx2, lm_k_xent_step_portable, NULL };
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_xent_step) lm_k_xent_step_amx,
+                                            lm_k_xent_step_dp,
+                                            lm_k_xent_step_avx512,
+                                            lm_k_xent_step_avx2,
+                                            lm_k_xent_step_portable,
+                                            NULL };
 
 #define P(...) &(const lm_xent_step_p){ .xent = { __VA_ARGS__ } }
 #define T2(r, c) { .rank = 2, .dim = { r, c } }

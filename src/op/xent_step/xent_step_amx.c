@@ -36,7 +36,8 @@ static step_t now(const lm_call *c) { int64_t r0, rows = lm_xent_chunk(c, &r0); 
 static size_t shared(const lm_call *c) {
     const int64_t rows = lm_min64(lm_xent_rows(c), c->in[0].dim[0]);
     const step_t s = bind(c, rows, 0);
-    return (size_t)(s.nr * 2 * s.nvt) * 1024 + x_bytes(rows, s.t.nk) + xb_bytes(rows, s.t.d) + (size_t)(s.t.n_b * rows) * sizeof(lm_xent_part) + (size_t)rows * 4 + 64;
+    return (size_t)(s.nr * 2 * s.nvt) * 1024 + x_bytes(rows, s.t.nk) + xb_bytes(rows, s.t.d) +
+           (size_t)(s.t.n_b * rows) * sizeof(lm_xent_part) + (size_t)rows * 4 + 64;
 }
 static size_t bytes(const lm_call *c) {
     const size_t z = lm_xent_amx_scratch(c), x = 8192 + DX_P * DX_KC * 1024;
@@ -51,8 +52,10 @@ static lm_err x_run(const lm_call *c, int64_t i, void *scratch) {
     lm_mat a = lm_mat_of(&c->in[0], true), b = lm_mat_of(&c->in[0], false);
     a.p = b.p = (const char *)a.p + (size_t)(t->row0 * a.os) * lm_dtype_size(a.dtype);
     for (int64_t g = 2 * i; g < 2 * i + 2 && g * 16 < t->N; g++)
-        for (int64_t k = 0; k < t->nk; k++) lm_bf16_block(&a, 0, g * 16, lm_min64(16, t->N - g * 16), k * 32, t->d, true, 16, t->x + (g * t->nk + k) * 1024, scratch);
-    for (int64_t p = 0; p * 16 < t->d; p++) lm_bf16_block(&b, 0, p * 16, lm_min64(16, t->d - p * 16), i * 32, t->N, false, 16, s.xb + (p * s.nr + i) * 1024, scratch);
+        for (int64_t k = 0; k < t->nk; k++)
+            lm_bf16_block(&a, 0, g * 16, lm_min64(16, t->N - g * 16), k * 32, t->d, true, 16, t->x + (g * t->nk + k) * 1024, scratch);
+    for (int64_t p = 0; p * 16 < t->d; p++)
+        lm_bf16_block(&b, 0, p * 16, lm_min64(16, t->d - p * 16), i * 32, t->N, false, 16, s.xb + (p * s.nr + i) * 1024, scratch);
     return LM_OK;
 }
 
@@ -85,7 +88,8 @@ static lm_err g_run(const lm_call *c, int64_t i, void *scratch) {
         if (v < 0 || v >= t->V) continue;
         target[r] = v; slope[r] = lm_xent_slope(t->p, weight[r], lse[r]); less[r] = (float)((double)weight[r] * ls / (double)t->V);
     }
-    const __m512i zip = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i zip = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+                                         18, 2, 17, 1, 16, 0);
     float *z0 = t->z + i * 2 * s.nvt * 256, *z1 = z0 + s.nvt * 256;
     for (int64_t v = 0; v < s.nvt; v += 2) {
         if (v * 16 % LM_XENT_BLOCK == 0)
@@ -103,7 +107,8 @@ static lm_err g_run(const lm_call *c, int64_t i, void *scratch) {
                 const __mmask16 some = factor[r] != 0 ? in : 0;
                 g[r][h] = _mm512_maskz_sub_ps(in, _mm512_mul_ps(_mm512_maskz_loadu_ps(some, p), _mm512_set1_ps(factor[r])), _mm512_set1_ps(less[r]));
                 if (target[r] >= (v + h) * 16 && target[r] < (v + h) * 16 + 16)
-                    g[r][h] = _mm512_mask_sub_ps(g[r][h], (__mmask16)(1u << (target[r] - (v + h) * 16)), g[r][h], _mm512_set1_ps((float)(weight[r] * (1 - (double)ls))));
+                    g[r][h] = _mm512_mask_sub_ps(g[r][h], (__mmask16)(1u << (target[r] - (v + h) * 16)), g[r][h],
+                                                 _mm512_set1_ps((float)(weight[r] * (1 - (double)ls))));
             }
         }
         /* dz of rows 0-15 and 16-31, then the transposes of columns v and v+1: each takes one of the four KiB that were logits */
@@ -129,7 +134,9 @@ static void dx_item(const step_t *s, int64_t i, char *scratch) {
     for (int64_t k = 0; k < nv; k += DX_KC) {
         const int64_t kn = lm_min64(DX_KC, nv - k);
         for (int64_t q = 0; q < kn; q++)
-            for (int64_t p = p0; p < p1; p++) lm_bf16_block(&w, 0, p * 16, lm_min64(16, t->d - p * 16), (k + q) * 32, t->V, false, 16, pack + ((p - p0) * DX_KC + q) * 1024, tmp);
+            for (int64_t p = p0; p < p1; p++)
+                lm_bf16_block(&w, 0, p * 16, lm_min64(16, t->d - p * 16), (k + q) * 32, t->V, false, 16,
+                              pack + ((p - p0) * DX_KC + q) * 1024, tmp);
         lm_amx u = { .nk = kn, .a_k = 2048, .a_o = s->nvt * 1024, .b_k = 1024, .b_o = DX_KC * 1024, .load = k > 0 };
         lm_amx_begin(16, 8);
         for (int64_t m = 0; m < t->N; m += 32)
@@ -145,7 +152,12 @@ static void dw_item(const step_t *s, int64_t i, char *scratch) {
     const lm_call *c = t->c;
     const int64_t v0 = i * DW_ROWS, v1 = lm_min64(v0 + DW_ROWS, t->V), cs = c->out[3].stride[0], np = lm_ceil_div(t->d, 16);
     float *edge = (float *)scratch + 1024, *dw = c->out[3].data;
-    lm_amx u = { .nk = s->nr, .a_k = 2 * s->nvt * 1024, .a_o = s->nvt * 1024, .b_k = 1024, .b_o = s->nr * 1024, .load = c->iter > 0 || (c->acc >> 3 & 1) };
+    lm_amx u = { .nk = s->nr,
+                 .a_k = 2 * s->nvt * 1024,
+                 .a_o = s->nvt * 1024,
+                 .b_k = 1024,
+                 .b_o = s->nr * 1024,
+                 .load = c->iter > 0 || (c->acc >> 3 & 1) };
     lm_amx_begin(16, 8);
     for (int64_t q = 0; q < np; q += DW_P)
         for (int64_t v = v0; v < v1; v += 32)
@@ -165,8 +177,13 @@ static lm_err d_run(const lm_call *c, int64_t i, void *scratch) {
     if (i < n) dx_item(&s, i, scratch); else dw_item(&s, i - n, scratch);
     return LM_OK;
 }
-const lm_kernel lm_k_xent_step_amx[] = {
-    { .name = "xent_step.bf16.amx", .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16, .order = "bf16.amx", .accepts = lm_xent_cols_bf16, .shared_bytes = shared,
-      .thread_bytes = bytes, .n_phase = 4, .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { g_tiles, g_run }, { d_tiles, d_run } }, .repeat = lm_xent_repeat },
-    { 0 }
-};
+const lm_kernel lm_k_xent_step_amx[] = { { .name = "xent_step.bf16.amx",
+                                           .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16,
+                                           .order = "bf16.amx",
+                                           .accepts = lm_xent_cols_bf16,
+                                           .shared_bytes = shared,
+                                           .thread_bytes = bytes,
+                                           .n_phase = 4,
+                                           .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { g_tiles, g_run }, { d_tiles, d_run } },
+                                           .repeat = lm_xent_repeat },
+                                         { 0 } };

@@ -1,4 +1,5 @@
-/* xent_step_cuda.cu — per chunk of rows: logits, d loss / d logits, dx = dz W, dW += dzᵀ x. With bf16 products dz is stored as bf16 in a buffer of its own. */
+/* xent_step_cuda.cu — per chunk of rows: logits, d loss / d logits, dx = dz W, dW += dzᵀ x. With bf16 products dz is stored as bf16 in a
+ * buffer of its own. */
 #include "op/cast/cast.cuh"
 #include "op/xent/xent.cuh"
 extern "C" {

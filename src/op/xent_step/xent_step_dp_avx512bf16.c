@@ -44,7 +44,9 @@ static lm_err x_run(const lm_call *c, int64_t i, void *scratch) {
     const int64_t n = lm_bf16_packs(&s.z);
     if (i < n) { lm_bf16_pack(&s.z, i, scratch); return LM_OK; }
     for (int64_t p = (i - n) * X_P; p < lm_min64((i - n + 1) * X_P, lm_ceil_div(s.dw.N, 16)); p++)
-        for (int64_t k = 0; k < s.nr; k++) lm_bf16_block(&s.dw.b, 0, p * 16, lm_min64(16, s.dw.N - p * 16), k * 32, s.rows, false, 16, (char *)s.dw.bpack + (p * s.nr + k) * 1024, scratch);
+        for (int64_t k = 0; k < s.nr; k++)
+            lm_bf16_block(&s.dw.b, 0, p * 16, lm_min64(16, s.dw.N - p * 16), k * 32, s.rows, false, 16,
+                          (char *)s.dw.bpack + (p * s.nr + k) * 1024, scratch);
     return LM_OK;
 }
 static int64_t z_tiles(const lm_call *c) { const step_t s = bind(c); return lm_bf16_grid(&s.z).tiles; }
@@ -59,8 +61,12 @@ static lm_err g_run(const lm_call *c, int64_t i, void *scratch) {
         if (e) err = e;
     }
     for (int64_t g = 2 * i; g < 2 * i + 2 && g * 16 < s.rows; g++)
-        for (int64_t k = 0; k < s.nv; k++) lm_bf16_block(&s.dx.a, 0, g * 16, lm_min64(16, s.rows - g * 16), k * 32, V, true, 16, (char *)s.dx.apack + (g * s.nv + k) * 1024, scratch);
-    for (int64_t v = 0; v * 16 < V; v++) lm_bf16_block(&s.dw.a, 0, v * 16, lm_min64(16, V - v * 16), i * 32, s.rows, true, 16, (char *)s.dw.apack + (v * s.nr + i) * 1024, scratch);
+        for (int64_t k = 0; k < s.nv; k++)
+            lm_bf16_block(&s.dx.a, 0, g * 16, lm_min64(16, s.rows - g * 16), k * 32, V, true, 16,
+                          (char *)s.dx.apack + (g * s.nv + k) * 1024, scratch);
+    for (int64_t v = 0; v * 16 < V; v++)
+        lm_bf16_block(&s.dw.a, 0, v * 16, lm_min64(16, V - v * 16), i * 32, s.rows, true, 16, (char *)s.dw.apack + (v * s.nr + i) * 1024,
+                      scratch);
     return err;
 }
 static int64_t d_tiles(const lm_call *c) { const step_t s = bind(c); return lm_bf16_grid(&s.dx).tiles + lm_bf16_grid(&s.dw).tiles; }
@@ -70,8 +76,13 @@ static lm_err d_run(const lm_call *c, int64_t i, void *scratch) {
     if (i < n) lm_gemm_dp_tile(&s.dx, i, scratch); else lm_gemm_dp_tile(&s.dw, i - n, scratch);
     return LM_OK;
 }
-const lm_kernel lm_k_xent_step_dp[] = {
-    { .name = "xent_step.bf16.avx512bf16", .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16, .order = "bf16.dp", .accepts = lm_xent_cols_bf16, .shared_bytes = shared,
-      .thread_bytes = bytes, .n_phase = 4, .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { g_tiles, g_run }, { d_tiles, d_run } }, .repeat = lm_xent_repeat },
-    { 0 }
-};
+const lm_kernel lm_k_xent_step_dp[] = { { .name = "xent_step.bf16.avx512bf16",
+                                          .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16,
+                                          .order = "bf16.dp",
+                                          .accepts = lm_xent_cols_bf16,
+                                          .shared_bytes = shared,
+                                          .thread_bytes = bytes,
+                                          .n_phase = 4,
+                                          .phase = { { x_tiles, x_run }, { z_tiles, z_run }, { g_tiles, g_run }, { d_tiles, d_run } },
+                                          .repeat = lm_xent_repeat },
+                                        { 0 } };

@@ -27,23 +27,52 @@ static size_t shared(const lm_call *c) { size_t n; lm_xent_cols_of(c, 0, lm_min6
 static int64_t dw_rows(const lm_xent_cols *t) { return t->V >= 16 * LM_XENT_BLOCK ? LM_XENT_BLOCK : 96; }
 static lm_gemm dw_of(const lm_xent_cols *t, int64_t v0, int64_t n) {
     const lm_call *c = t->c;
-    return (lm_gemm){ .batch = 1, .M = n, .N = t->d, .K = t->N, .a = lm_mat_f32(t->z + v0 * t->zs, t->zs, true), .b = { .p = t->xt, .dtype = LM_F32, .layout = LM_PANEL16, .row = true, .cols = t->N },
-                      .c = (float *)c->out[3].data + v0 * c->out[3].stride[0], .c_rs = c->out[3].stride[0], .acc = c->iter > 0 || (c->acc >> 3 & 1), .round = t->p->mm == LM_BF16, .mb = n, .nbp = LM_GEMM_NBP };
+    return (lm_gemm){ .batch = 1,
+                      .M = n,
+                      .N = t->d,
+                      .K = t->N,
+                      .a = lm_mat_f32(t->z + v0 * t->zs, t->zs, true),
+                      .b = { .p = t->xt, .dtype = LM_F32, .layout = LM_PANEL16, .row = true, .cols = t->N },
+                      .c = (float *)c->out[3].data + v0 * c->out[3].stride[0],
+                      .c_rs = c->out[3].stride[0],
+                      .acc = c->iter > 0 || (c->acc >> 3 & 1),
+                      .round = t->p->mm == LM_BF16,
+                      .mb = n,
+                      .nbp = LM_GEMM_NBP };
 }
 /* dx = dz W over the block of v that an item of dW left packed; columns n0 … n0 + n - 1 of dx. */
 static lm_gemm dx_of(const lm_xent_cols *t, int64_t v0, int64_t rows, int64_t n0, int64_t n) {
     const lm_call *c = t->c;
-    lm_gemm g = { .batch = 1, .M = t->N, .N = n, .K = rows, .a = lm_mat_f32(t->z + v0 * t->zs, t->zs, false), .b = lm_mat_of(&c->in[1], false),
-                  .c = (float *)c->out[2].data + t->row0 * c->out[2].stride[0] + n0, .c_rs = c->out[2].stride[0], .round = t->p->mm == LM_BF16, .acc = v0 > 0, .mb = t->N, .nbp = LM_GEMM_NBP };
+    lm_gemm g = { .batch = 1,
+                  .M = t->N,
+                  .N = n,
+                  .K = rows,
+                  .a = lm_mat_f32(t->z + v0 * t->zs, t->zs, false),
+                  .b = lm_mat_of(&c->in[1], false),
+                  .c = (float *)c->out[2].data + t->row0 * c->out[2].stride[0] + n0,
+                  .c_rs = c->out[2].stride[0],
+                  .round = t->p->mm == LM_BF16,
+                  .acc = v0 > 0,
+                  .mb = t->N,
+                  .nbp = LM_GEMM_NBP };
     if (g.b.p) g.b.p = (const char *)g.b.p + (size_t)(v0 * g.b.ks + n0) * lm_dtype_size(g.b.dtype);
     return g;
 }
 /* Floats of dz packed for dx; at most those of n rows of logits, but for the last block, which has room behind it. */
 static int64_t room(const lm_xent_cols *t, int64_t n) { return (t->N + 8) * n + 16 * t->N; }
 static int64_t x_tiles(const lm_call *c) { const lm_xent_cols t = now(c); return lm_xent_cols_packs(&t); }
-static lm_err x_run(const lm_call *c, int64_t i, void *scratch) { (void)scratch; const lm_xent_cols t = now(c); lm_xent_cols_pack(&t, i); return LM_OK; }
+static lm_err x_run(const lm_call *c, int64_t i, void *scratch) {
+    (void)scratch;
+    const lm_xent_cols t = now(c);
+    lm_xent_cols_pack(&t, i);
+    return LM_OK;
+}
 static int64_t z_tiles(const lm_call *c) { const lm_xent_cols t = now(c); return lm_xent_cols_items(&t); }
-static lm_err z_run(const lm_call *c, int64_t i, void *scratch) { const lm_xent_cols t = now(c); LM_ISA_NAME(lm_xent_cols_logits)(&t, i, scratch); return LM_OK; }
+static lm_err z_run(const lm_call *c, int64_t i, void *scratch) {
+    const lm_xent_cols t = now(c);
+    LM_ISA_NAME(lm_xent_cols_logits)(&t, i, scratch);
+    return LM_OK;
+}
 static int64_t row_tiles(const lm_call *c) { const lm_xent_cols t = now(c); return t.Np / 16; }
 static lm_err row_run(const lm_call *c, int64_t i, void *scratch) { (void)scratch; const lm_xent_cols t = now(c); return lm_xent_cols_end(&t, i); }
 static int64_t dw_tiles(const lm_call *c) { const lm_xent_cols t = now(c); return lm_ceil_div(t.V, dw_rows(&t)); }
