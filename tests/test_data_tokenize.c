@@ -241,6 +241,9 @@ static void test_what_is_kept(void) {
     lm_free(NULL, p);
     LM_CHECK_OK(ctx, tokenize(ctx, t_path("out2")));
     LM_CHECK(lm_hash_same(t_tree(t_path("out2"), &files), want));
+    t_write(t_path("out/.lock"), "1\n", 2);                             /* of one that was killed at its very end */
+    LM_CHECK_OK(ctx, tokenize(ctx, out));
+    LM_CHECK(lm_hash_same(t_tree(out, &files), want));
     uint64_t calls = lm_file_calls();
     LM_CHECK_OK(ctx, tokenize(ctx, out));                              /* finished: nothing to do */
     LM_CHECK(lm_file_calls() - calls < 40 && lm_hash_same(t_tree(out, &files), want));

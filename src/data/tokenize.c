@@ -154,13 +154,25 @@ static lm_err lock(lm_tokenizing *t) {
     lm_free(t->ctx, path);
     return err;
 }
+/* A run that was killed between its last file and its end left its lock's file in a finished folder. Held by another process, or not to be
+ * removed, it hinders nobody. */
+static void sweep_lock(lm_tokenizing *t) {
+    char *path;
+    if (t->lock || lm_path_join(t->ctx, &path, t->o->out, ".lock")) return;
+    if (lm_exists(path)) (void)lm_lock_take(&t->lock, t->ctx, path, t->o->out);
+    lm_free(t->ctx, path);
+}
 static lm_err run(lm_tokenizing *t, bool *made_dir) {
     bool done;
     LM_TRY(set_up(t));
     const bool begun = lm_is_dir(t->o->out) && !lm_exists(t->index);
     if (begun) LM_TRY(lock(t));                             /* before its journal is read; a finished folder may be read-only and is not written to */
     LM_TRY(lm_journal_read(t, &done));
-    if (done) { report(t, t->in.bytes); return LM_OK; }
+    if (done) {
+        sweep_lock(t);
+        report(t, t->in.bytes);
+        return LM_OK;
+    }
     LM_TRY(check_folder(t));
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < t->side[k].n; i++) t->side[k].tokens += t->side[k].made[i].sum.tokens;
