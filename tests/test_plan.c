@@ -419,7 +419,7 @@ static void test_measure(void) {
     LM_CHECK(!lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
     LM_NEED_OK(ctx, lm_machine_kernels(ctx, &m));
     m.mm_f32 = m.mm_bf16 = m.read_n = m.mid_n = 1e3;                              /* so slow that a step priced by them would stand out */
-    LM_CHECK(m.n_point > 50 && m.n_point <= LM_MACHINE_POINTS);
+    LM_CHECK(m.n_point > 20 && m.n_point <= LM_MACHINE_POINTS);          /* more where there was time */
     for (int i = 0; i < m.n_point; i++)
         LM_CHECK(m.point[i].seconds > 0 && m.point[i].work > 0 && (!i || strcmp(m.point[i - 1].key, m.point[i].key) <= 0));
     static const struct {
