@@ -20,6 +20,9 @@ lm_err lm_cmd_train_config(lm_ctx *ctx, lm_arena *a, const lm_strlist *pos, lm_r
 /* Ranks if the program was started under mpirun or the like, else *comm = NULL. */
 lm_err lm_cmd_comm(lm_cli *cli, lm_comm **comm);
 /* This machine's ceilings with the context's threads: from the user's cache, or measured (again: always). */
+/* `loam --measure-machine FD THREADS MASK`: what lm_cmd_machine starts in a process of its own; the answer goes to FD. Exit status. */
+#define LM_CMD_MEASURE "--measure-machine"
+int lm_cmd_machine_child(int argc, char **argv);
 lm_err lm_cmd_machine(lm_cli *cli, bool again, lm_machine *m);
 void lm_cmd_machine_json(lm_str *s, const lm_machine *m);
 /* Matrix flop/s that this machine reaches with all its threads, measured once and kept in the user's cache. */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "cmd/cmd.h"
+#include "cmd/cmd_common.h"
 #include "device/cpu.h"
 #include "format/yaml.h"
 
@@ -127,6 +127,7 @@ static lm_err options(lm_cli *cli, lm_ctx *ctx, const lm_cmd *cmd, void *opts, i
     return LM_OK;
 }
 int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], LM_CMD_MEASURE)) return lm_cmd_machine_child(argc, argv);
     lm_cli cli = { .stop = &stop, .program = argv[0], .tty = isatty(2), .json = flag(argc, argv, "--json") };
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help")) {
         if (argc > 2 && !strcmp(argv[1], "help") && lm_cmd_by_name(argv[2])) { help(lm_cmd_by_name(argv[2])); return 0; }
