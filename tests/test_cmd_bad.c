@@ -58,8 +58,7 @@ static void refuse(int line, ran r, int rc, const char *phrases, const char *bef
 }
 #define REFUSE(r, rc, phrases) do { char *b_ = listing(); refuse(__LINE__, r, rc, phrases, b_); free(b_); } while (0)
 
-/* ---- files of models, each damaged in one way
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- files of models, each damaged in one way ---- */
 static void good(void) {
     if (!there(at("good"))) {
         ran r = run("convert %s %s --to hf --dtype f32 --quiet", MODEL, at("good"));
@@ -286,8 +285,7 @@ static void test_settings(void) {
     unlink(at("y.yaml"));
 }
 
-/* ---- runs and checkpoints
- * ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- runs and checkpoints ---- */
 static void test_checkpoints(void) {
     NEED_PROGRAM();
     text();

@@ -344,8 +344,7 @@ static int child(int argc, char **argv) {
     lm_ctx_free(ctx);
     return bad || e ? 1 : 0;
 }
-/* ---- the parent
- * ------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the parent ---- */
 static char scratch[300];
 static bool have_mpirun(void) { return !system("command -v mpirun >/dev/null 2>&1"); }
 static int launch(int n, const char *keys) {

@@ -533,8 +533,7 @@ static int run_op(const lm_op *op) {
     return st.fails - before;
 }
 
-/* ---- gradients
- * -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- gradients ---- */
 typedef struct {
     lm_graph *g;
     lm_ref *r;
@@ -676,8 +675,7 @@ static int grad_op(const lm_op *op) {
     return st.fails - before;
 }
 
-/* ---- rows with planted bugs: each must be caught
- * --------------------------------------------------------------------------------------------------- */
+/* ---- rows with planted bugs: each must be caught ---- */
 static lm_err fake_shape(lm_ctx *x, const lm_call *c, lm_type *out) {
     (void)x;
     out[0] = lm_type_make((lm_dtype)c->in[0].dtype, c->in[0].rank, c->in[0].dim);

@@ -16,8 +16,7 @@
 #include "train/cost.h"
 #include "train/train.h"
 
-/* ---- placement: random buffers, every pair looked at
- * --------------------------------------------------------------------------------------------- */
+/* ---- placement: random buffers, every pair looked at ---- */
 static void test_placement(void) {
     enum { N = 300, STEPS = 90 };
     const lm_rng r = lm_rng_of(3, "placement");
@@ -56,8 +55,7 @@ static void test_placement(void) {
     LM_CHECK(worst < 1.5);
 }
 
-/* ---- random graphs: plan, check every pair of steps, run, compare with the double interpreter
- * --------------------------------------------------------- */
+/* ---- random graphs: plan, check every pair of steps, run, compare with the double interpreter ---- */
 enum { ROWS = 6, MAXV = 80 };
 static lm_value *random_graph(lm_graph *g, uint64_t seed, int n_op) {
     const lm_rng r = lm_rng_of(seed, "graph");
@@ -331,8 +329,7 @@ static void test_budget(void) {
     lm_store_free(s); lm_ctx_free(ctx);
 }
 
-/* ---- passes, order, extents
- * ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- passes, order, extents ---- */
 static int steps_of(const lm_plan *p, const char *op) { int n = 0; for (int i = 0; i < p->n_step; i++) n += !strcmp(p->step[i].op, op); return n; }
 static void test_dead_code_and_fusion(void) {
     lm_ctx *ctx; lm_graph *g = NULL; lm_plan *p = NULL;

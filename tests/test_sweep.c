@@ -271,8 +271,7 @@ static void test_resume(void) {
     sweep(&(scenario){ "verify", verify, at_end, whole_run });
     end();
 }
-/* ---- a disk that is full for a while
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- a disk that is full for a while ---- */
 typedef struct { uint64_t n; bool told, whole; } full;
 static full disk;
 static void on_log(void *ud, lm_level level, const char *room, const char *msg) {

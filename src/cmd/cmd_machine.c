@@ -63,7 +63,7 @@ static bool read_points(const lm_jv *root, lm_machine *m) {
         if (lm_json_item(&item, 1, &x) || lm_json_as_num(&x, 1e-3, 1e18, &p->work) || lm_json_item(&item, 2, &x) ||
             lm_json_as_num(&x, 1e-12, 1e6, &p->seconds))
             return false;
-        if ( i && strcmp(p[-1].key, key) > 0) return false;
+        if (i && strcmp(p[-1].key, key) > 0) return false;
     }
     m->n_point = (int)n;
     return true;

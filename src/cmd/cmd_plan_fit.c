@@ -3,8 +3,7 @@
 #include "cmd/cmd_plan_fit.h"
 #include "quant/quant.h"
 
-/* ---- ranks that are not there: enough of a communicator to plan with
- * ---------------------------------------------------------------------------- */
+/* ---- ranks that are not there: enough of a communicator to plan with ---- */
 static lm_err same_all_reduce(lm_comm *c, float *buf, int64_t n) { (void)c; (void)buf; (void)n; return LM_OK; }
 static lm_err same_all_gather(lm_comm *c, const void *mine, size_t bytes, void *all) {
     for (int r = 0; r < c->size; r++) memcpy((char *)all + (size_t)r * bytes, mine, bytes);
@@ -120,8 +119,7 @@ lm_err lm_fit_train(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
     return LM_OK;
 }
 
-/* ---- serving: weights and pages in fewer bits, most faithful first; then a shorter context
- * ---------------------------------------------------------- */
+/* ---- serving: weights and pages in fewer bits, most faithful first; then a shorter context ---- */
 static double bits_of(lm_dtype d, const lm_quant *q) { return q ? 8.0 * (double)q->comp[0].block_bytes / (double)q->block : d == LM_BF16 ? 16 : 32; }
 lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, size_t have,
                     lm_changes *out) {

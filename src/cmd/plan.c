@@ -88,28 +88,6 @@ static void on_event(void *ud, const lm_run_event *e) {
         lm_plan_print(lm_trainer_update_plan(e->trainer), &d->steps);
     }
 }
-static lm_trainer_opts trainer_opts(const lm_run_cfg *c, int64_t micro) {
-    return (lm_trainer_opts){ .batch = micro,
-                              .seq = c->data.seq,
-                              .mm = c->train.dtype ? LM_BF16 : LM_F32,
-                              .recompute = (int)c->train.recompute,
-                              .memory_budget = c->train.memory_budget,
-                              .optim = { .name = c->optim.name,
-                                         .lr = c->optim.lr,
-                                         .beta1 = c->optim.beta1,
-                                         .beta2 = c->optim.beta2,
-                                         .eps = c->optim.eps,
-                                         .weight_decay = c->optim.weight_decay,
-                                         .clip = c->optim.clip,
-                                         .muon_lr = c->optim.muon_lr,
-                                         .muon_momentum = c->optim.muon_momentum,
-                                         .muon_weight_decay = c->optim.muon_weight_decay,
-                                         .muon_steps = (int)c->optim.muon_steps },
-                              .label_smoothing = c->train.label_smoothing,
-                              .z_loss = c->train.z_loss,
-                              .dropout = c->train.dropout,
-                              .seed = (uint64_t)c->train.seed };
-}
 static lm_err model_of(job *j, const lm_run_cfg *c, lm_cfg *m) {
     lm_ctx *ctx = j->cli->ctx;
     if (c->model.from) {
@@ -144,7 +122,7 @@ static lm_err plan_train(job *j) {
         if (c.train.batch % micro)
             return lm_fail(cli->ctx, LM_E_CONFIG, "train.micro_batch = %lld does not divide train.batch = %lld", (long long)micro,
                            (long long)c.train.batch);
-        lm_trainer_opts o = trainer_opts(&c, micro);
+        lm_trainer_opts o = lm_run_trainer_opts(&c, micro);
         d.base = lm_rss_now();
         lm_err e = lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, d.base, &d.n);
         if (e == LM_E_NOMEM && o.memory_budget) {
@@ -159,7 +137,7 @@ static lm_err plan_train(job *j) {
     lm_err err = LM_OK;
     if (d.n.peak > j->have) {
         if (c.data.path) err = model_of(j, &c, &model);
-        const lm_trainer_opts o = trainer_opts(&c, micro);
+        const lm_trainer_opts o = lm_run_trainer_opts(&c, micro);
         lm_changes f;
         if (!err) err = lm_fit_train(cli->ctx, cli->a, &j->m, &model, &o, c.train.batch / micro, d.base, j->have, &f);
         if (!err) changes(j, &f, "a step", "step_s", d.n.seconds);

@@ -114,8 +114,7 @@ template <int threads> __device__ __forceinline__ float lm_cuda_block_max(float 
     return v;
 }
 
-/* ---- elementwise rows: F(const float *in, float *out) of one element
- * ---------------------------------------------------------------------------- */
+/* ---- elementwise rows: F(const float *in, float *out) of one element ---- */
 template <int NI, int NO> struct lm_ew_args { lm_cv v[NI + NO]; int64_t n, cols; int flat; };
 template <int V, int NI, int NO, class F> __global__ void __launch_bounds__(256) lm_ew_kernel(const lm_ew_args<NI, NO> a, const F f) {
     const int64_t i = (static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x) * V;

@@ -45,8 +45,7 @@ static int64_t own_rows(int64_t rows, int64_t part, int rank, int64_t *from) {
     return lm_min64(part, rows - *from);
 }
 
-/* ---- hooks of the update graph
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- hooks of the update graph ---- */
 static lm_value *sum_grad(void *ud, lm_graph *g, const char *param, lm_value *grad) {
     (void)ud;
     return is_part(param) ? grad : lm_assign(g, grad, lm_all_reduce(g, grad));      /* through the state: the sum needs no second set of gradients */
@@ -55,8 +54,7 @@ static lm_value *sum_norm(void *ud, lm_graph *g, lm_value *norm2) { (void)ud; re
 static lm_value *whole(void *ud, lm_graph *g, lm_value *v, int64_t rows) { return lm_all_gather(g, v, rows, lm_trainer_ranks(ud)); }
 static lm_value *part(void *ud, lm_graph *g, lm_value *v) { return lm_shard(g, v, lm_trainer_ranks(ud)); }
 
-/* ---- setting up
- * -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- setting up ---- */
 /* A whole parameter that is in the store (loaded) becomes this rank's part. */
 static lm_err take_part(lm_trainer *t, int i) {
     const lm_optim_param *w = &t->param[i], *h = &t->held[i];
@@ -118,8 +116,7 @@ lm_err lm_trainer_init(lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, uint64_t
     return lm_model_params(ctx, cfg, init_part, &a);
 }
 
-/* ---- passes over the accumulate and eval graphs
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- passes over the accumulate and eval graphs ---- */
 /* The reduce_scatter of v, behind v's producer. A sum that autodiff made of two uses far apart (a tied embedding) goes as two: the first
  * need not wait for the second. */
 static lm_err scatter(lm_trainer *t, lm_graph *g, lm_value *state, lm_value *v, bool root) {
@@ -170,8 +167,7 @@ lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
     return lm_graph_err(g);
 }
 
-/* ---- whole tensors, one at a time
- * ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- whole tensors, one at a time ---- */
 void lm_mesh_logical(const lm_trainer *t, const char *name, const lm_tensor *s, lm_logical *out) {
     *out = (lm_logical){ .rows = s->rank ? s->dim[0] : 1, .part = is_part(name) };
     snprintf(out->name, sizeof out->name, "%.*s", (int)(strlen(name) - (out->part ? sizeof SHARD - 1 : 0)), name);

@@ -72,6 +72,28 @@ lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) 
                        (long long)c->data.seq, row->name);
     return lm_cfg_check(ctx, m);
 }
+lm_trainer_opts lm_run_trainer_opts(const lm_run_cfg *c, int64_t micro) {
+    return (lm_trainer_opts){ .batch = micro,
+                              .seq = c->data.seq,
+                              .mm = c->train.dtype ? LM_BF16 : LM_F32,
+                              .recompute = (int)c->train.recompute,
+                              .memory_budget = c->train.memory_budget,
+                              .optim = { .name = c->optim.name,
+                                         .lr = c->optim.lr,
+                                         .beta1 = c->optim.beta1,
+                                         .beta2 = c->optim.beta2,
+                                         .eps = c->optim.eps,
+                                         .weight_decay = c->optim.weight_decay,
+                                         .clip = c->optim.clip,
+                                         .muon_lr = c->optim.muon_lr,
+                                         .muon_momentum = c->optim.muon_momentum,
+                                         .muon_weight_decay = c->optim.muon_weight_decay,
+                                         .muon_steps = (int)c->optim.muon_steps },
+                              .label_smoothing = c->train.label_smoothing,
+                              .z_loss = c->train.z_loss,
+                              .dropout = c->train.dropout,
+                              .seed = (uint64_t)c->train.seed };
+}
 /* A file that is not there may have been named by any of several keys. */
 static lm_err of_key(run *r, lm_err e, const char *key) { return e == LM_E_NOTFOUND ? lm_fail_in(r->ctx, e, "%s", key) : e; }
 static lm_err open_text(run *r, const char *path, lm_shards **out) {
@@ -212,30 +234,8 @@ static lm_err make_trainer(run *r) {
         return lm_fail(r->ctx, LM_E_CONFIG, "a rank has %lld sequences a step: train.micro_batch = %lld does not divide them",
                        (long long)mine, (long long)r->micro);
     r->accum = mine / r->micro;
-    lm_trainer_opts o = { .batch = r->micro,
-                          .seq = c->data.seq,
-                          .mm = c->train.dtype ? LM_BF16 : LM_F32,
-                          .recompute = (int)c->train.recompute,
-                          .memory_budget = c->train.memory_budget,
-                          .optim = { .name = c->optim.name,
-                                     .lr = c->optim.lr,
-                                     .beta1 = c->optim.beta1,
-                                     .beta2 = c->optim.beta2,
-                                     .eps = c->optim.eps,
-                                     .weight_decay = c->optim.weight_decay,
-                                     .clip = c->optim.clip,
-                                     .muon_lr = c->optim.muon_lr,
-                                     .muon_momentum = c->optim.muon_momentum,
-                                     .muon_weight_decay = c->optim.muon_weight_decay,
-                                     .muon_steps = (int)c->optim.muon_steps },
-                          .label_smoothing = c->train.label_smoothing,
-                          .z_loss = c->train.z_loss,
-                          .dropout = c->train.dropout,
-                          .seed = (uint64_t)c->train.seed,
-                          .comm = r->comm,
-                          .mesh = r->mesh,
-                          .dev = r->dev,
-                          .dry = r->o->dry };
+    lm_trainer_opts o = lm_run_trainer_opts(c, r->micro);
+    o.comm = r->comm; o.mesh = r->mesh; o.dev = r->dev; o.dry = r->o->dry;
     LM_TRY(lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o));
     r->sched = (lm_sched){ .kind = (lm_sched_kind)c->optim.schedule, .warmup = c->optim.warmup, .steps = c->train.steps,
                            .decay_steps = c->optim.decay_steps ? c->optim.decay_steps : c->train.steps / 5, .floor = c->optim.min_lr };

@@ -53,6 +53,8 @@ typedef struct {
     lm_comm *comm;                                           /* NULL: alone */
 } lm_run_opts;
 lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *cfg, const lm_run_opts *o);
+/* The trainer it describes, for micro-batches of `micro` sequences, alone on this machine: ranks and device are the caller's to set. */
+lm_trainer_opts lm_run_trainer_opts(const lm_run_cfg *c, int64_t micro);
 /* The model a configuration describes (vocab from the tokenizer). */
 lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *cfg, int64_t vocab, lm_cfg *out);
 /* Re-execute steps a..b from the checkpoint of step a and compare the weights' hash with the checkpoint of step b. */

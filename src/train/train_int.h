@@ -11,8 +11,7 @@ struct lm_trainer {
 };
 static inline int lm_trainer_ranks(const lm_trainer *t) { return t->o.mesh == LM_MESH_SINGLE ? 1 : t->o.comm->size; }
 
-/* ---- mesh.c: what several ranks change. Each is a plain no-op or pass-through alone.
- * ------------------------------------------------------------- */
+/* ---- mesh.c: what several ranks change. Each is a plain no-op or pass-through alone. ---- */
 lm_err lm_mesh_setup(lm_trainer *t);
 /* lm_accumulate for parameter i, summed over ranks where held in parts */
 lm_err lm_mesh_accumulate(lm_trainer *t, lm_graph *g, int i, lm_value *grad);

@@ -130,8 +130,7 @@ template <int D, int MT, int BC> static lm_err launch(const lm_attn_args &a, cud
     return lm_cuda_launched();
 }
 
-/* ---- the plain kernel: a warp per (query, head); scores of 32 keys at a time
- * ------------------------------------------------------------------------ */
+/* ---- the plain kernel: a warp per (query, head); scores of 32 keys at a time ---- */
 static __global__ void __launch_bounds__(128) plain(const lm_attn_args a) {
     __shared__ float sq[4][LM_ATTN_MAX_D];
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;

@@ -43,8 +43,7 @@ template <int threads> __device__ __forceinline__ int last_block(const args &a, 
     return last;
 }
 
-/* ---- tensor cores: dq. A warp has 16·MT queries; HELD: their fragments stay in registers.
- * ------------------------------------------------------------ */
+/* ---- tensor cores: dq. A warp has 16·MT queries; HELD: their fragments stay in registers. ---- */
 template <int D, int MT, int BC> struct dq_tiles { __nv_bfloat16 q[64 * MT * (D + 8)], go[64 * MT * (D + 8)], k[2][BC * (D + 8)], v[2][BC * (D + 8)]; };
 template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kernel(const args a) {
     constexpr int P = D + 8, NT = BC / 8, DT = D / 8, KS = D / 16, R = 64 * MT; constexpr bool HELD = D <= 64;
@@ -138,8 +137,7 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
         }
 }
 
-/* ---- tensor cores: dk and dv. A warp has 16·MT keys.
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- tensor cores: dk and dv. A warp has 16·MT keys. ---- */
 template <int D, int MT, int BQ> struct kv_tiles { __nv_bfloat16 k[64 * MT * (D + 8)], v[64 * MT * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)]; float lse[2][BQ], delta[2][BQ]; int first[2][BQ]; };
 template <int D, int MT, int BQ> __device__ __forceinline__ void load_queries(kv_tiles<D, MT, BQ> &t, const args &a, int b, int q, int h) {
     lm_tile_load<D, BQ, 128>(t.q[b], a.f.q, q, a.f.n, static_cast<int64_t>(h) * D);

@@ -13,7 +13,7 @@
  * the prefetcher.
  *
  * Reached of the FMA peak of one core (Cascade Lake, 145-152 GFLOP/s AVX-512, 86 AVX2; November 2026): micro-kernel 0.92, products of
- * GPT-2's shapes 0.78-0.87; AVX2 0.75-0.85. */
+ * GPT-2's shapes 0.78-0.87; AVX2 0.65-0.86. */
 #include "op/matmul/gemm_pack.h"
 
 #if defined(LM_ISA_IS_avx512)

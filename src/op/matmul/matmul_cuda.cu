@@ -54,8 +54,7 @@ static lm_err any(const lm_cuda_gemm *g, cudaStream_t s) {
     return lm_cuda_launched();
 }
 
-/* ---- one to four rows against W (N,K): decode
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- one to four rows against W (N,K): decode ---- */
 enum { FEW = 4 };
 /* The weights' dtype is known when this is compiled and four loads of them are in flight before the first is used: a branch between would
  * make each wait for the last. */
@@ -117,8 +116,7 @@ template <bool half> static lm_err few(const lm_cuda_gemm *g, cudaStream_t s) {
     return lm_cuda_launched();
 }
 
-/* ---- cuBLASLt
- * ------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- cuBLASLt ---- */
 static size_t up256(size_t n) { return (n + 255) & ~static_cast<size_t>(255); }
 static int64_t rows_a(const lm_cuda_gemm *g) { return g->ta ? g->K : g->M; }
 static int64_t cols_a(const lm_cuda_gemm *g) { return g->ta ? g->M : g->K; }
@@ -165,8 +163,7 @@ lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream
     return e == LM_E_UNSUPPORTED ? any(o, s) : e;                         /* a shape that the library has no algorithm for: odd and small ones */
 }
 
-/* ---- the row
- * -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the row ---- */
 static lm_cm operand(const lm_tensor *t, bool batched) { const lm_cm m = { t->data, lm_row_stride(t), batched ? t->stride[0] : 0, t->dtype == LM_BF16 }; return m; }
 static lm_cuda_gemm problem(const lm_call *c) {
     const lm_matmul_p *p = static_cast<const lm_matmul_p *>(c->p);
