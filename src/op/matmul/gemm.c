@@ -67,7 +67,7 @@ lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
 size_t lm_gemm_f32_scratch(const lm_gemm *g) {
     const size_t kc = (size_t)lm_min64(lm_max64(LM_GEMM_KC, kc_unit(g)), lm_round_up(lm_max64(g->K, 1), kc_unit(g))),
                  np = (size_t)lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), strip = LM_GEMM_STRIP;
-    return 4 * ((kc + 1) * 16 * np + strip * (kc + 16) + 16 * kc) + 256;
+    return 4 * ((kc + 1) * 16 * np + 2 * strip * (kc + 16) + 16 * kc) + 256;
 }
 
 /* ---- bf16 --------------------------------------------------------------------------------------------------------------------- */

@@ -144,12 +144,25 @@ static inline void pack_rows(float *restrict d, const float *restrict s, int64_t
     for (int64_t k = 0; k < kc; k++, s += ks, d += 16)
         for (int64_t p = 0; p < np; p++) { __builtin_prefetch(s + 3 * ks + p * 16); lm_v_store(d + p * ps, lm_v_load(s + p * 16)); }
 }
-/* `rows` outer indices of an operand whose columns they are in memory, from element `at`: groups of MR, [k][MR] each, gs apart. Four k at a
- * time fill whole lines. */
+/* `rows` outer indices of an operand whose columns they are in memory, from element `at`: groups of MR, [k][MR] each, gs apart. Several k at
+ * a time fill whole lines. */
 static inline void pack_columns(float *restrict d, const lm_mat *a, int64_t at, int64_t rows, int64_t kc, int64_t gs, bool round) {
     const int64_t whole = a->dtype == LM_F32 && !round ? rows / MR * MR : 0, ks = a->ks;
     const float *s = (const float *)a->p + at;
     int64_t k = 0;
+#if defined(LM_ISA_IS_avx512)
+    for (; whole && k + 2 <= kc; k += 2, s += 2 * ks) {
+        int64_t m = 0;
+        float *o = d + k * MR;
+        for (; m + 16 <= whole; m += 16, o += 2 * gs) {
+            const __m512d x = _mm512_loadu_pd(s + m), y = _mm512_loadu_pd(s + ks + m);
+            __builtin_prefetch(s + 8 * ks + m); __builtin_prefetch(s + 9 * ks + m);
+            _mm512_storeu_pd(o, _mm512_shuffle_f64x2(x, y, 0x44));
+            _mm512_storeu_pd(o + gs, _mm512_shuffle_f64x2(x, y, 0xee));
+        }
+        if (m < whole) { memcpy(o, s + m, MR * 4); memcpy(o + MR, s + ks + m, MR * 4); }
+    }
+#else
     for (; whole && k + 4 <= kc; k += 4, s += 4 * ks)
         for (int64_t m = 0; m < whole; m += MR) {
             float *o = d + m / MR * gs + k * MR;
@@ -159,6 +172,7 @@ static inline void pack_columns(float *restrict d, const lm_mat *a, int64_t at, 
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) memcpy(o + i * MR, s + i * ks + m, MR * 4);
         }
+#endif
     for (; whole && k < kc; k++, s += ks) for (int64_t m = 0; m < whole; m += MR) memcpy(d + m / MR * gs + k * MR, s + m, MR * 4);
     for (k = 0; whole < rows && k < kc; k++)
         for (int64_t m = whole; m < rows; m += MR) fetch(d + m / MR * gs + k * MR, a->p, a->dtype, at + m + k * ks, lm_min64(MR, rows - m), round);

@@ -188,14 +188,21 @@ static const float *group_of(const tile_t *t, int64_t m) {
     return (const float *)t->g->apack + (t->batch * lm_ceil_div(t->g->M, MR) + m / MR) * group_stride(t->g) + t->k0 * MR;
 }
 
-/* What of A to prefetch while a group is swept: the rows of the next group, or, of an A whose rows are columns in memory, some of the k of
- * the next strip, four lines of each. p NULL: nothing. */
-typedef struct { const float *p; int64_t rs; bool columns; } next_t;
+/* What of A to prefetch while a group is swept: the rows of the next group; or, of an A whose rows are columns in memory, those k of the next
+ * strip that are packed after the group that follows, four lines of each. p NULL: nothing. */
+typedef struct { const float *p; int64_t rs, columns; } next_t;
 static void prefetch_in(const next_t *n, ukr_args *u, int64_t j, int64_t calls) {
     u->next_a[0] = u->next_a[1] = u->a;
     u->next_step = 0;
     if (!n->p) return;
-    if (n->columns) { u->next_step = n->rs; u->next_a[0] = n->p + j % 4 * 16 + j / 4 * (u->k / 16) * n->rs; u->next_a[1] = u->next_a[0]; return; }
+    if (n->columns) {                                   /* a call has time for one line of k/16 of them, or two lines */
+        const int64_t each = u->k / 16, two = calls < 8 ? 2 : 1, at = j / 4 * each * two;
+        if (at >= n->columns) return;
+        u->next_step = n->rs;
+        u->next_a[0] = n->p + j % 4 * 16 + at * n->rs;
+        u->next_a[1] = u->next_a[0] + (two - 1) * each * n->rs;
+        return;
+    }
     u->next_step = 16;
     u->next_a[0] = n->p + (j < MR ? j : 0) * n->rs;
     u->next_a[1] = n->p + (j + calls < MR ? j + calls : 0) * n->rs;
@@ -234,7 +241,7 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
     const bool few = !g->apack && (g->M <= 16 || t.np < PW);                             /* A is read where it lies: not worth packing */
     const int64_t kc_max = b_here && few && direct && t.m1 - t.m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
     float *bp = scratch, *ap = bp + (kc_pack + 1) * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP),
-          *tmp = ap + LM_GEMM_STRIP * (kc_pack + 16), bias[LM_GEMM_NBP * 16];
+          *ap2 = ap + LM_GEMM_STRIP * (kc_pack + 16), *tmp = ap2 + LM_GEMM_STRIP * (kc_pack + 16), bias[LM_GEMM_NBP * 16];
     t.c = g->c + t.batch * g->c_bs;
     if (g->bias) { fetch(bias, g->bias, g->bias_dtype, t.n0, t.n1 - t.n0, false); t.bias = bias; }
     if (g->M <= LM_FEW_ROWS && lm_bf16_b_here(g) && g->a.row) { LM_ISA_NAME(lm_few_tile)(g, t.batch, t.n0, t.n1, t.bias, scratch); return; }
@@ -250,17 +257,20 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
             for (; p < t.np; p++)
                 pack_panel(bp + p * u.b_ps, &g->b, t.batch, t.n0 + p * 16, (int)lm_min64(16, t.n1 - t.n0 - p * 16), k0, kc, g->round, tmp);
         }
-        /* rows stored as columns are packed several groups at a time, to read whole lines */
-        const int64_t strip = g->apack || g->a.row ? MR : LM_GEMM_STRIP / MR * MR;
+        /* Rows stored as columns are packed a strip at a time, to read whole lines, and the next strip piece by piece between the sweeps of
+         * this one: the lines of a piece, a power of two apart at worst, share few sets of the caches, which would lose those of a strip. */
+        const bool columns = !g->apack && !g->a.row;
+        const int64_t strip = columns ? PACK_M : MR, piece = lm_round_up(lm_ceil_div(kc, PACK_M / MR), 4);
+        const int64_t at = t.batch * g->a.bs + k0 * g->a.ks;                              /* of the columns */
+        if (columns) pack_columns(ap, &g->a, at + t.m0, lm_min64(strip, t.m1 - t.m0), kc, gs, g->round);
         for (int64_t s = t.m0; s < t.m1; s += strip) {
-            const int64_t s1 = lm_min64(s + strip, t.m1);
+            const int64_t s1 = lm_min64(s + strip, t.m1), more = columns ? lm_min64(strip, t.m1 - s1) : 0;
             u.a_ms = 1; u.a_ks = MR;
-            if (!g->apack && !g->a.row) pack_columns(ap, &g->a, t.batch * g->a.bs + s + k0 * g->a.ks, s1 - s, kc, gs, g->round);
             for (int64_t m = s; m < s1; m += MR) {
                 const int r = (int)lm_min64(MR, s1 - m);
                 next_t next = { 0 };
                 u.a = g->apack ? group_of(&t, m) : ap + (m - s) / MR * gs;
-                if (g->apack) { if (m + MR < t.m1) next = (next_t){ group_of(&t, m + MR), kc, false }; }
+                if (g->apack) { if (m + MR < t.m1) next = (next_t){ group_of(&t, m + MR), kc, 0 }; }
                 else if (g->a.row) {
                     if (!direct)
                         for (int i = 0; i < r; i++)
@@ -269,12 +279,17 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
                     const int64_t rs = direct ? g->a.os : kc;
                     if (few) { u.a = rows; u.a_ms = rs; u.a_ks = 1; }
                     else pack_group(ap, rows, rs, r, kc);
-                    if (direct && m + 2 * MR <= t.m1) next = (next_t){ row_of(&t, m + MR), rs, false };
-                } else if (g->a.dtype == LM_F32 && s1 + strip <= t.m1)
-                    next = (next_t){ (const float *)g->a.p + t.batch * g->a.bs + s1 + (k0 + (m - s) / MR * kc / (strip / MR)) * g->a.ks,
-                                     g->a.ks, true };
+                    if (direct && m + 2 * MR <= t.m1) next = (next_t){ row_of(&t, m + MR), rs, 0 };
+                } else if (g->a.dtype == LM_F32) {
+                    const int64_t j = (m - s) / MR + 1, p0 = j * piece < kc && m + MR < s1 ? j * piece : 0, s2 = p0 ? s1 : s1 + strip;
+                    if (s2 + strip <= t.m1) next = (next_t){ (const float *)g->a.p + at + s2 + p0 * g->a.ks, g->a.ks, lm_min64(piece, kc - p0) };
+                }
                 sweep(&t, &u, m, r, &next);
+                const int64_t p0 = (m - s) / MR * piece;
+                if (more > 0 && p0 < kc)
+                    pack_columns(ap2 + p0 * MR, &g->a, at + s1 + p0 * g->a.ks, more, lm_min64(piece, kc - p0), gs, g->round);
             }
+            if (columns) { float *p = ap; ap = ap2; ap2 = p; }
         }
     }
 }
