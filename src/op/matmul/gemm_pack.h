@@ -9,18 +9,16 @@
 #ifndef LM_GEMM_PACK_H
 #define LM_GEMM_PACK_H
 #include "op/simd.h"
+#include "op/lanes.h"
 #include "op/matmul/gemm.h"
-#if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
-#include <immintrin.h>
-#endif
 #if defined(LM_ISA_IS_avx512)
-enum { W = 16, MR = 8 };                          /* floats of a vector; rows of a group */
+enum { W = VN, MR = 8 };                          /* floats of a vector; rows of a group */
 #elif defined(LM_ISA_IS_avx2)
-enum { W = 8, MR = 6 };
+enum { W = VN, MR = 6 };
 #else
-enum { W = 4, MR = 2 };
+enum { W = VN, MR = 2 };
 #endif
-#define LM_GEMM_INL static inline __attribute__((always_inline))
+#define LM_GEMM_INL LM_INL
 LM_GEMM_INL float rnd(float x, bool round) { return round ? lm_bf16_to_f32(lm_f32_to_bf16(x)) : x; }
 
 /* n numbers of a float dtype as f32, rounded to bf16 if asked. */

@@ -35,20 +35,10 @@ enum { PM = 2, PW = 1, UNROLL = 4 };
 static const int8_t pmax[MR + 1] = { 0, 2, 1 };
 #endif
 enum { NV = 16 / W, NEAR = 64, FAR = 512 };                 /* prefetch, in floats of a panel: from L2 and from further away */
-typedef float vec __attribute__((vector_size(4 * W)));
-typedef float vecu __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef vn vec;
+typedef vnu vecu;
 #define LD(p) (*(const vecu *)(p))
-#define INL static inline __attribute__((always_inline))
-/* An FMA by name: contraction is the compiler's choice (gcc -O1 makes none), the order id is a promise. */
-INL vec madd(vec a, vec b, vec c) {
-#if defined(LM_ISA_IS_avx512)
-    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(LM_ISA_IS_avx2)
-    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    return a * b + c;
-#endif
-}
+#define INL LM_INL
 
 /* ---- micro-kernels ------------------------------------------------------------------------------------------------------ */
 typedef struct {
@@ -89,7 +79,7 @@ INL void ukr(const ukr_args *u, const int R, const int P) {
         for (int r = 0; r < R; r++) {
             const vec x = (r < 3 ? a0 : r < 6 ? a1 : a2)[(r % 3) * ms] - (vec){ 0 };
 #pragma GCC unroll 32
-            for (int j = 0; j < P * NV; j++) acc[r][j] = madd(x, bv[j], acc[r][j]);
+            for (int j = 0; j < P * NV; j++) acc[r][j] = vn_fma(x, bv[j], acc[r][j]);
         }
         a0 += ks; a1 += ks; a2 += ks; b += 16;
     }
@@ -132,7 +122,7 @@ INL void one_k(vec acc[MR][PW * NV], const float *a, const float *b, int64_t ps,
     for (int r = 0; r < MR; r++) {
         const vec x = a[r] - (vec){ 0 };
 #pragma GCC unroll 8
-        for (int j = 0; j < P * NV; j++) acc[r][j] = madd(x, bv[j], acc[r][j]);
+        for (int j = 0; j < P * NV; j++) acc[r][j] = vn_fma(x, bv[j], acc[r][j]);
     }
 }
 INL void block(const ukr_args *u, const int P, const int ahead) {
