@@ -1,7 +1,7 @@
 """Attention on one GPU: loam's rows beside torch's SDPA (cuDNN, FlashAttention-2) in one process, right first, then timed.
 
     nvcc -shared -Xcompiler -fPIC -Isrc -o attn_gpu.so bench/peers/attn_gpu.cu build-cuda/libloam.a
-    python bench/peers/torch_attn_gpu.py [--lib ./attn_gpu.so] [--shapes B,H,Hk,T,D[,window]:...] [--no-grad] [--no-check] [--row attn.hopper]
+    python bench/peers/torch_attn_gpu.py [--lib ./attn_gpu.so] [--shapes B,H,Hk,T,D[,window]:...] [--no-grad] [--no-check] [--row hopper|cuda] [--kernels]
 
 Right: ‖got - want‖ / ‖want‖ of o, dq, dk, dv against torch in float32 on the same bf16 inputs (heads in slices), and the same bits from a second run.
 Timed: medians of CUDA events, causal FLOPs (4, 10 and 14 · B H T²/2 D); q, k, v are columns of one joined matrix, as a model has them.
@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 a = argparse.ArgumentParser()
 a.add_argument("--lib", default="./attn_gpu.so"), a.add_argument("--row", default="hopper"), a.add_argument("--reps", type=int, default=15)
 a.add_argument("--shapes", default="64,12,12,1024,64:16,12,12,1024,64:4,16,16,4096,64:1,16,16,16384,64:8,16,16,1024,128:4,16,16,4096,128:1,16,16,16384,128:4,32,8,2048,64")
-a.add_argument("--no-grad", action="store_true"), a.add_argument("--no-check", action="store_true"), a.add_argument("--no-peer", action="store_true")
+a.add_argument("--no-grad", action="store_true"), a.add_argument("--no-check", action="store_true"), a.add_argument("--no-peer", action="store_true"), a.add_argument("--kernels", action="store_true")
 a = a.parse_args()
 lib = ctypes.CDLL(a.lib)
 
@@ -118,5 +118,11 @@ for shape in a.shapes.split(":"):
     for name, tf, tb in line:
         print(f"{shape:24s} {name:6s} fwd {tf:8.3f} ms {fl / tf / 1e9:6.1f} TFLOP/s" + ("" if tb is None else f"  bwd {tb:8.3f} ms {2.5 * fl / tb / 1e9:6.1f}  both {3.5 * fl / (tf + tb) / 1e9:6.1f}")
               + (f"  {note}" if name == "loam" else f"  loam {tf / line[0][1]:.2f} x" + ("" if tb is None else f", {(tf + tb) / (line[0][1] + line[0][2]):.2f} x both")), flush=True)
+    if a.kernels:
+        from torch.profiler import ProfilerActivity, profile
+        with profile(activities=[ProfilerActivity.CUDA]) as pf:
+            for _ in range(5): fwd(); None if a.no_grad else bwd()
+            torch.cuda.synchronize()
+        for e in pf.key_averages(): print(f"    {e.key[:70]:70s} {e.device_time_total / 5e3:8.3f} ms", flush=True)
     del qkv, q, k, v, o, lse, go, grads, dq, dk, dv
     torch.cuda.empty_cache()
