@@ -155,6 +155,11 @@ __device__ __forceinline__ void lm_stsm(uint32_t at, const uint32_t *r) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
 }
 __device__ __forceinline__ void lm_sts4(uint32_t at, const float *v) { asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(at), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory"); }
+__device__ __forceinline__ void lm_lds4_add(float *v, uint32_t at) {
+    float x, y, z, w;
+    asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(x), "=f"(y), "=f"(z), "=f"(w) : "r"(at) : "memory");
+    v[0] += x; v[1] += y; v[2] += z; v[3] += w;
+}
 __device__ __forceinline__ float2 lm_lds2(uint32_t at) { float2 v; asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(at)); return v; }
 __device__ __forceinline__ int4 lm_ldsi4(uint32_t at) { int4 v; asm volatile("ld.shared.v4.s32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at) : "memory"); return v; }
 __device__ __forceinline__ void lm_stsi4(uint32_t at, int x, int y, int z, int w) { asm volatile("st.shared.v4.s32 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(x), "r"(y), "r"(z), "r"(w) : "memory"); }

@@ -7,27 +7,27 @@
  *              Sᵀ = K Qᵀ, dPᵀ = V dOᵀ;  Pᵀ and dSᵀ stay in registers as left operands of dv += Pᵀ dO, dk += dSᵀ Q;
  *              dSᵀ also goes to shared memory, where both halves meet for dQ = dS K, which is added to f32 sums in memory by the copy engine.
  *            Sᵀ of the next block is issued before this block's last products are waited for.
- *   finish:  dq = scale · sum, rounded.
  *
  * Order of dq's sums: queries of block m get the part of their last keys first and then one block of keys after the other downwards; a word
- * per (head, m) says whose turn it is, a turn is passed on when the addition is in memory, and the first one stores. So there is one order,
- * whoever computes what, and no waiting to speak of: the CTA of the block of keys behind this one came to m a step earlier. Items only wait
- * for items taken before them, so nothing waits for ever. */
+ * per (head, m) says whose turn it is, a turn is passed on when the addition is in memory; the first one stores, the last one takes the sum
+ * back, adds its part in registers and writes dq. So there is one order, whoever computes what, and no waiting to speak of: the CTA of the
+ * block of keys behind this one came to m a step earlier. Items only wait for items taken before them, so nothing waits for ever.
+ * Heads are walked so many at a time as leave q, dO and the sums of what is under way in the second-level cache. */
 #include "device/hopper.cuh"
 #include "op/attn/attn.cuh"
 
 namespace {
-enum { BN = 128 };
+enum { BN = 128, NEAR = 12 << 20 /* bytes of q, dO and sums that CTAs of one time should share: a part of the second-level cache */ };
 struct args {
     lm_cv o, go, dq, dk, dv; const int32_t *start; const float *lse, *glse;
-    float *sums, *lse2, *delta; int *first, *least, *most, *reach, *turn, *counter;
+    float *sums, *lse2, *delta; int *first, *least, *most, *reach, *turn, *counter, *span;
     int64_t window; int n, pad, heads, kv, group, m_blocks, k_blocks; float scale;
 };
 template <int D, int BM, int KS, int DSS> struct shape {
     enum {
         CH = (D + 63) / 64, KV = CH * BN * 128, Q = CH * BM * 128, DS = BM * BN * 2, DQ = BM * D * 4,
         AT_Q = KS * 2 * KV, AT_G = AT_Q + 2 * Q, AT_DS = AT_G + 2 * Q, AT_DQ = AT_DS + DSS * DS, AT_LSE = AT_DQ + DQ, AT_DELTA = AT_LSE + 2 * BM * 4,
-        AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + (KS + 2) * 16, BYTES = AT_BAR + 8 * (2 * KS + 8 + 2 + 1)
+        AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + (KS + 2) * 16, BYTES = AT_BAR + 8 * (2 * KS + 8 + 4)
     };
 };
 
@@ -55,7 +55,7 @@ template <int D, int BM> __global__ void __launch_bounds__(256) prepare(const ar
             a.delta[to] = r < a.n ? s - (a.glse ? a.glse[from] : 0.0f) : 0.0f;
         }
     }
-    if (threadIdx.x == 0) { a.turn[h * a.m_blocks + m] = 0; if (m == 0 && h == 0) *a.counter = 0; }
+    if (threadIdx.x == 0) { a.turn[h * a.m_blocks + m] = 0; if (m == 0 && h == 0) *a.counter = *a.span = 0; }
     if (h) return;
     if (threadIdx.x < BM) {
         const int r = m * BM + static_cast<int>(threadIdx.x), f = r < a.n ? lm_first_key(a.start, a.window, r) : 0;
@@ -76,20 +76,8 @@ template <int BM> __global__ void __launch_bounds__(128) find_reach(const args a
     int last = from;
     for (int m = from + static_cast<int>(threadIdx.x) % 32; m < a.m_blocks; m += 32) if (a.least[m] < (j + 1) * BN) last = max(last, m);
     last = __reduce_max_sync(0xffffffffu, last);
-    if (threadIdx.x % 32 == 0) a.reach[j] = last;
+    if (threadIdx.x % 32 == 0) { a.reach[j] = last; atomicMax(a.span, (last + 1) * BM - j * BN); }
 }
-/* ---- after ---- */
-template <int D, int BM> __global__ void __launch_bounds__(512) finish(const args a) {
-    const int m = blockIdx.x, h = blockIdx.y, t = threadIdx.x % 128, half = threadIdx.x / 128 % 2, w = threadIdx.x / 256;
-    const float4 *from = reinterpret_cast<const float4 *>(a.sums + (static_cast<int64_t>(h) * a.m_blocks + m) * (BM * D)) + w * 1024 + half * 512 + t;
-    float c[16];
-#pragma unroll
-    for (int i = 0; i < 4; i++) { const float4 v = from[i * 128]; c[4 * i] = v.x; c[4 * i + 1] = v.y; c[4 * i + 2] = v.z; c[4 * i + 3] = v.w; }
-    const int row = m * BM + (BM == 128 ? w * 64 : 0) + t / 32 * 16 + t % 32 / 4; const int64_t col = static_cast<int64_t>(h) * D + (BM == 128 ? 0 : w * 64) + half * 32;
-#pragma unroll
-    for (int e = 0; e < 2; e++) lm_store_rows<32>(a.dq, row + 8 * e, row + 8 * e < a.n, col, c + 2 * e, a.scale);
-}
-
 template <int D, int BM, int KS, int DSS> __global__ void __launch_bounds__(384, 1)
 hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk, const __grid_constant__ CUtensorMap mv, const __grid_constant__ CUtensorMap mg, const args a) {
 #ifdef LM_HOPPER_CODE
@@ -97,22 +85,24 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
     extern __shared__ __align__(1024) char mem[];
     const uint32_t base = lm_smem(mem), at_q = base + S::AT_Q, at_g = base + S::AT_G, at_ds = base + S::AT_DS, at_dq = base + S::AT_DQ, at_kinfo = base + S::AT_INFO, at_info = at_kinfo + KS * 16;
     const uint32_t kv_full = base + S::AT_BAR, kv_empty = kv_full + 8 * KS, q_full = kv_empty + 8 * KS, q_empty = q_full + 16, g_full = q_empty + 16, g_empty = g_full + 16, dq_full = g_empty + 16,
-                   dq_empty = dq_full + 8, ds_empty = dq_empty + 8;
+                   dq_empty = dq_full + 8, ds_empty = dq_empty + 8, dq_was = ds_empty + 8;
     const int wg = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     if (threadIdx.x == 0) {
         for (int i = 0; i < KS; i++) { lm_mbar_init(kv_full + 8 * i, 1); lm_mbar_init(kv_empty + 8 * i, 9); }
         for (int i = 0; i < 2; i++) { lm_mbar_init(q_full + 8 * i, 1); lm_mbar_init(q_empty + 8 * i, 8); lm_mbar_init(g_full + 8 * i, 1); lm_mbar_init(g_empty + 8 * i, 8); }
-        lm_mbar_init(dq_full, 8); lm_mbar_init(dq_empty, 1); lm_mbar_init(ds_empty, 8);
+        lm_mbar_init(dq_full, 8); lm_mbar_init(dq_empty, 1); lm_mbar_init(ds_empty, 8); lm_mbar_init(dq_was, 1);
         lm_mbar_inited();
     }
     __syncthreads();
     if (wg == 0) {
-        lm_regs_less<24>();
+        lm_regs_less<D == 64 ? 40 : 24>();
         if (warp == 0 && lane == 0) {                                      /* ---- brings tiles ---- */
             lm_tma_prefetch_map(&mq); lm_tma_prefetch_map(&mk); lm_tma_prefetch_map(&mv); lm_tma_prefetch_map(&mg);
+            const int64_t most = NEAR / (static_cast<int64_t>(*a.span) * a.group * D * 8); const int wide = most < 1 ? 1 : most < a.kv ? static_cast<int>(most) : a.kv;     /* heads that are walked together */
             int use = 0;
             for (int it = 0;; it++) {
-                const int item = atomicAdd(a.counter, 1), slot = it % KS, j = a.k_blocks - 1 - item / a.kv, hk = item % a.kv;
+                const int item = atomicAdd(a.counter, 1), slot = it % KS, h0 = item / (wide * a.k_blocks) * wide, in = item - h0 * a.k_blocks;
+                const int across = min(wide, a.kv - h0), j = h0 < a.kv ? a.k_blocks - 1 - in / across : -1, hk = h0 + in % max(across, 1);
                 const uint32_t at_k = base + slot * 2 * S::KV;
                 lm_mbar_wait(kv_empty + 8 * slot, (it / KS & 1) ^ 1);
                 if (j < 0) { lm_stsi4(at_kinfo + 16 * slot, -1, 0, 0, 0); lm_mbar_arrive(kv_full + 8 * slot); break; }
@@ -126,7 +116,7 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
                     const int st = use & 1, par = (use >> 1 & 1) ^ 1, h = hk * a.group + g;
                     const int64_t at = static_cast<int64_t>(h) * a.pad + static_cast<int64_t>(m) * BM;
                     lm_mbar_wait(q_empty + 8 * st, par);
-                    lm_stsi4(at_info + 16 * st, m, a.most[m] > j * BN, m == m1 && g == a.group - 1, 0);
+                    lm_stsi4(at_info + 16 * st, m, a.most[m] > j * BN, m == m1 && g == a.group - 1, g * 4 + (m * BM / BN != j) * 2 + (a.least[m] / BN == j));
                     lm_mbar_expect(q_full + 8 * st, S::Q + BM * 4);
                     for (int c = 0; c < S::CH; c++) lm_tma_get(at_q + st * S::Q + c * BM * 128, &mq, h * D + 64 * c, m * BM, q_full + 8 * st);
                     lm_bulk_get(base + S::AT_LSE + st * BM * 4, a.lse2 + at, BM * 4, q_full + 8 * st);
@@ -150,20 +140,22 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
                     if (a.least[m] >= (j + 1) * BN) continue;
                     const int at = (info.y * a.group + g) * a.m_blocks + m, mine = m * BM / BN - j;
                     float *to = a.sums + static_cast<int64_t>(at) * (BM * D);
+                    const bool end = a.least[m] / BN == j;                 /* the consumers finish dq: they get what is there */
                     if (mine) { while (lm_turn_now(a.turn + at) != mine) {} asm volatile("fence.proxy.async.global;" ::: "memory"); }
-                    lm_mbar_wait(dq_full, use & 1);
+                    if (mine && end) { lm_mbar_expect(dq_was, S::DQ); lm_bulk_get(at_dq, to, S::DQ, dq_was); }
+                    lm_mbar_wait(dq_full, use++ & 1);
+                    if (end) { lm_mbar_arrive(dq_empty); continue; }
                     if (mine) lm_bulk_add(to, at_dq, S::DQ); else lm_bulk_put(to, at_dq, S::DQ);
                     lm_bulk_commit();
                     lm_bulk_wait_read();
                     lm_mbar_arrive(dq_empty);
                     lm_bulk_wait();
                     lm_turn_set(a.turn + at, mine + 1);
-                    use++;
                 }
             }
         }
     } else {                                                               /* ---- multiply ---- */
-        lm_regs_more<240>();
+        lm_regs_more<D == 64 ? 232 : 240>();
         const int w = wg - 1, t = threadIdx.x % 128, key_in = w * 64 + t / 32 * 16 + lane / 4;
         const float s2 = a.scale * 1.4426950408889634f;
         const uint64_t d_k = lm_desc_rows(base + w * 8192), d_v = lm_desc_rows(base + S::KV + w * 8192), d_kc = lm_desc_cols(base + (BM == 64 ? w * BN * 128 : 0), BN * 128);
@@ -180,7 +172,7 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
                 lm_wgmma<BM>::template ss<0, 0>(s, d_k + (slot * 2 * S::KV + k / 4 * BN * 128 + k % 4 * 32) / 16, d_q + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16, k > 0);
             lm_wgmma_commit();
         };
-        int it = 0, slot = 0, use = 0;
+        int it = 0, slot = 0, use = 0, was = 0;
         lm_mbar_wait(kv_full, 0);
         int4 item = lm_ldsi4(at_kinfo);
         if (item.x < 0) return;
@@ -250,10 +242,26 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             leave(g_empty + 8 * st);
             if (DSS == 1) leave(ds_empty);
             lm_mbar_wait(dq_empty, (use & 1) ^ 1);
+            const uint32_t at_mine = at_dq + (w * 1024 + t) * 16;
+            if (info.w & 1) {                                              /* the last turn of these queries */
+                float c[32];
 #pragma unroll
-            for (int i = 0; i < 8; i++) lm_sts4(at_dq + ((w * 8 + i) * 128 + t) * 16, dq + 4 * i);
-            lm_fence_async();
-            leave(dq_full);
+                for (int i = 0; i < 32; i++) c[i] = dq[i];
+                if (info.w & 2) {
+                    lm_mbar_wait(dq_was, was++ & 1);
+#pragma unroll
+                    for (int i = 0; i < 8; i++) lm_lds4_add(c + 4 * i, at_mine + i * 2048);
+                }
+                leave(dq_full);
+                const int row = q0 + (BM == 128 ? w * 64 : 0) + t / 32 * 16 + lane / 4; const int64_t col = static_cast<int64_t>(item.y * a.group + (info.w >> 2)) * D + (BM == 128 ? 0 : w * 64);
+#pragma unroll
+                for (int e = 0; e < 2; e++) lm_store_rows<64>(a.dq, row + 8 * e, row + 8 * e < a.n, col, c + 2 * e, a.scale);
+            } else {
+#pragma unroll
+                for (int i = 0; i < 8; i++) lm_sts4(at_mine + i * 2048, dq + 4 * i);
+                lm_fence_async();
+                leave(dq_full);
+            }
             int4 next = item; int next_slot = slot;
             if (last) {
                 if (KS == 1) leave(kv_empty);
@@ -292,7 +300,7 @@ size_t lay(args *a, int64_t n, int64_t heads, int64_t d, char *at) {
     a->pad = static_cast<int>(pad); a->k_blocks = static_cast<int>(pad / BN);
     a->sums = static_cast<float *>(take(heads * pad * d)); a->lse2 = static_cast<float *>(take(heads * pad)); a->delta = static_cast<float *>(take(heads * pad));
     a->first = static_cast<int *>(take(pad)); a->least = static_cast<int *>(take(blocks)); a->most = static_cast<int *>(take(blocks)); a->reach = static_cast<int *>(take(blocks));
-    a->turn = static_cast<int *>(take(heads * blocks)); a->counter = static_cast<int *>(take(1));
+    a->turn = static_cast<int *>(take(heads * blocks)); a->counter = static_cast<int *>(take(1)); a->span = static_cast<int *>(take(1));
     return to;
 }
 size_t shared(const lm_call *c) {
@@ -314,7 +322,6 @@ template <int D, int BM, int KS, int DSS> lm_err launch(const lm_call *c, const 
     prepare<D, BM><<<each, 256, 0, s>>>(a);
     find_reach<BM><<<LM_CUDA_GRID(a.k_blocks, 4), 128, 0, s>>>(a);
     hopper_bwd<D, BM, KS, DSS><<<items < units ? items : units, 384, S::BYTES, s>>>(q, k, v, g, a);
-    finish<D, BM><<<each, 512, 0, s>>>(a);
     return lm_cuda_launched();
 }
 lm_err run(const lm_call *c, int64_t tile, void *scratch) {
