@@ -542,8 +542,11 @@ static void run_sample(const lm_op *op, const lm_sample *s) {
         const uint32_t mask = out == 2 ? ~0u : out;
         if (out) run_case(op, s, &(form){ .name = "bf16 outputs", .half_out = mask });
         if (floats) run_case(op, s, &(form){ .name = "bf16 inputs", .half_in = floats, .half_out = mask, .threads = true });
+        uint32_t taken = 0;
         for (int i = 0; i < n && floats & (floats - 1); i++)
-            if (floats >> i & 1) run_case(op, s, &(form){ .name = "one bf16 input", .half_in = 1u << i, .half_out = mask });
+            if (floats >> i & 1 && run_case(op, s, &(form){ .name = "one bf16 input", .half_in = 1u << i, .half_out = mask }) > 0) taken |= 1u << i;
+        if (taken != floats && taken & (taken - 1))
+            run_case(op, s, &(form){ .name = "each bf16 input it takes", .half_in = taken, .half_out = mask, .threads = true });
         if (floats && op->acc_ok && !out) run_case(op, s, &(form){ .name = "bf16 inputs, added to", .half_in = floats, .acc = true });
     }
 }

@@ -12,7 +12,8 @@
 #define LM_DEVICE_H
 #include "base/base.h"
 /* Features of a device that rows may need (lm_kernel.needs of LM_DEV_CUDA rows). */
-enum { LM_CUDA_SM80 = 1 << 0, LM_CUDA_SM90 = 1 << 1, LM_CUDA_BLASLT = 1 << 2 /* cuBLASLt was found at run time */ };
+enum { LM_CUDA_SM80 = 1 << 0, LM_CUDA_SM90 = 1 << 1, LM_CUDA_BLASLT = 1 << 2 /* cuBLASLt was found at run time */,
+       LM_CUDA_WGMMA = 1 << 3 /* compute capability 9.0, and this program has code for sm_90a: device/hopper.cuh */ };
 typedef struct lm_dev lm_dev;
 struct lm_dev {
     const char *kind;                        /* "cuda" */
