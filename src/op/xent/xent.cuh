@@ -10,7 +10,7 @@
 extern "C" {
 #include "op/xent/xent.h"
 }
-enum { LM_XENT_CUDA_ROWS = 8192 };                                     /* rows of logits that exist at a time */
+enum { LM_XENT_CUDA_ROWS = 4096 };                                     /* rows of logits that exist at a time */
 static inline int64_t lm_xent_cuda_rows(const lm_call *c, const lm_xent_p *p) { return p->chunk > 0 ? p->chunk : lm_min64(LM_XENT_CUDA_ROWS, lm_max64(1, c->in[0].dim[0])); }
 static inline int64_t lm_xent_cuda_stride(const lm_call *c) { return lm_round_up(c->in[1].dim[0], 64); }
 /* z: rows of zs numbers of which V are logits; those after them up to zs are written as zeros with the gradient */

@@ -72,70 +72,65 @@ static __global__ void __launch_bounds__(ROW) lm_xent_rows_f32(const lm_xent_arg
 }
 
 /* bf16: a thread has every HALF-th group of eight and copies its own into shared memory without waiting, the first `held` groups of the row;
- * what is behind them is read twice. Exponentials by base two. */
+ * what is behind them is read from memory each time. Numbers after the last logit are made -inf there, so no loop asks about them.
+ * Exponentials by base two. */
 enum { HALF = 512, HELD = 112 << 10 };
 static __device__ __forceinline__ float lm_xent_exp2(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-static __device__ __forceinline__ void lm_xent_mask(float *f, int64_t k, int64_t V) {
+static __device__ __forceinline__ uint4 lm_xent_mask(uint4 u, int k, int64_t V) {
+    uint32_t w[4] = { u.x, u.y, u.z, u.w };
 #pragma unroll
-    for (int e = 0; e < 8; e++) if (k * 8 + e >= V) f[e] = -INFINITY;
+    for (int e = 0; e < 8; e++) if (static_cast<int64_t>(k) * 8 + e >= V) w[e / 2] = e % 2 ? (w[e / 2] & 0xffffu) | 0xff800000u : (w[e / 2] & 0xffff0000u) | 0xff80u;
+    return make_uint4(w[0], w[1], w[2], w[3]);
 }
-static __global__ void __launch_bounds__(HALF) lm_xent_rows_bf16(const lm_xent_args a, int held) {
+static __device__ __forceinline__ __nv_bfloat162 lm_xent_pair(uint32_t u) { return *reinterpret_cast<const __nv_bfloat162 *>(&u); }
+/* f(group, its numbers) for all groups of this thread */
+template <class F> static __device__ __forceinline__ void lm_xent_each(const uint4 *row, const uint4 *z, int held, int n, int64_t V, const F &f) {
+    int k = threadIdx.x;
+#pragma unroll 4
+    for (; k < held; k += HALF) f(k, row[k]);
+    for (; k < n; k += HALF) f(k, k == n - 1 ? lm_xent_mask(z[k], k, V) : z[k]);
+}
+static __global__ void __launch_bounds__(HALF, 2) lm_xent_rows_bf16(const lm_xent_args a, int held) {
     extern __shared__ uint4 row[];
-    const int64_t r = blockIdx.x; uint4 *z = reinterpret_cast<uint4 *>(static_cast<__nv_bfloat16 *>(a.z) + r * a.zs);
+    const int64_t r = blockIdx.x; __nv_bfloat16 *flat = static_cast<__nv_bfloat16 *>(a.z) + r * a.zs; uint4 *z = reinterpret_cast<uint4 *>(flat);
     const int n = static_cast<int>((a.V + 7) / 8), pad = static_cast<int>(a.zs / 8);
     for (int k = threadIdx.x; k < held; k += HALF) {
         const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(row + k));
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(z + k) : "memory");
     }
-    const float zt = threadIdx.x ? 0.0f : lm_xent_target(a, r);
+    const float zt = lm_xent_target(a, r);
     asm volatile("cp.async.wait_all;" ::: "memory");
+    if (held == n && (n - 1) % HALF == static_cast<int>(threadIdx.x)) row[n - 1] = lm_xent_mask(row[n - 1], n - 1, a.V);
     constexpr float L2E = 1.4426950408889634f;
-    float top = -INFINITY, s = 0, plain = 0;
-#pragma unroll 2
-    for (int k = threadIdx.x; k < n; k += HALF) {
+    __nv_bfloat162 most = lm_xent_pair(0xff80ff80u);
+    lm_xent_each(row, z, held, n, a.V, [&](int, uint4 u) { most = __hmax2_nan(most, __hmax2_nan(__hmax2_nan(lm_xent_pair(u.x), lm_xent_pair(u.y)), __hmax2_nan(lm_xent_pair(u.z), lm_xent_pair(u.w)))); });
+    const float top = fmaxf(__low2float(most), __high2float(most)), base = top == -INFINITY ? 0.0f : top * L2E;
+    float s[2] = {}, plain = 0;
+    lm_xent_each(row, z, held, n, a.V, [&](int, uint4 u) {
         float f[8];
-        lm_unpack8(k < held ? row[k] : z[k], f);
-        if (k == n - 1) lm_xent_mask(f, k, a.V);
+        lm_unpack8(u, f);
 #pragma unroll
-        for (int e = 0; e < 8; e++) top = fmaxf(top, f[e]);
-    }
-    const float base = top == -INFINITY ? 0.0f : top * L2E;
-#pragma unroll 2
-    for (int k = threadIdx.x; k < n; k += HALF) {
-        float f[8], q = 0;
-        lm_unpack8(k < held ? row[k] : z[k], f);
-        if (a.ls != 0) {
-#pragma unroll
-            for (int e = 0; e < 8; e++) plain += k * 8 + e < a.V ? f[e] : 0.0f;
-        }
-        if (k == n - 1) lm_xent_mask(f, k, a.V);
-#pragma unroll
-        for (int e = 0; e < 8; e++) q += lm_xent_exp2(fmaf(f[e], L2E, -base));
-        s += q;
-    }
-    const lm_xent_row x = lm_xent_finish<HALF>(a, r, top, s, plain, zt);
+        for (int e = 0; e < 8; e++) s[e % 2] += lm_xent_exp2(fmaf(f[e], L2E, -base));
+    });
+    if (a.ls != 0) for (int64_t k = threadIdx.x; k < a.V; k += HALF) plain += __bfloat162float(flat[k]);
+    const lm_xent_row x = lm_xent_finish<HALF>(a, r, top, s[0] + s[1], plain, zt);
     if (!a.grad) return;
     const float down = x.lse * L2E;
-#pragma unroll 2
-    for (int k = threadIdx.x; k < n; k += HALF) {
+    lm_xent_each(row, z, held, n, a.V, [&](int k, uint4 u) {
         float f[8];
-        lm_unpack8(k < held ? row[k] : z[k], f);
+        lm_unpack8(u, f);
 #pragma unroll
         for (int e = 0; e < 8; e++) f[e] = fmaf(lm_xent_exp2(fmaf(f[e], L2E, -down)), x.slope, -x.even);
-        if (x.t >> 3 == k) {
-#pragma unroll
-            for (int e = 0; e < 8; e++) f[e] -= (x.t & 7) == e ? x.hit : 0.0f;
-        }
-        if (k == n - 1) {
-#pragma unroll
-            for (int e = 0; e < 8; e++) if (k * 8 + e >= a.V) f[e] = 0;
-        }
         z[k] = make_uint4(lm_pack2(f[0], f[1]), lm_pack2(f[2], f[3]), lm_pack2(f[4], f[5]), lm_pack2(f[6], f[7]));
-    }
+    });
+    /* by the threads that wrote these groups: the target's own part, and zeros after the last logit */
+    if (x.t >= 0 && x.t < a.V && x.t / 8 % HALF == static_cast<int>(threadIdx.x))
+        flat[x.t] = __float2bfloat16_rn(fmaf(lm_xent_exp2(fmaf(zt, L2E, -down)), x.slope, -x.even) - x.hit);
+    if ((n - 1) % HALF == static_cast<int>(threadIdx.x)) for (int64_t k = a.V; k < static_cast<int64_t>(n) * 8; k++) flat[k] = __float2bfloat16_rn(0);
     for (int k = n + threadIdx.x; k < pad; k += HALF) z[k] = make_uint4(0, 0, 0, 0);
 }
 lm_err lm_xent_cuda_w(const lm_call *c, const lm_xent_p *p, char **room, lm_cm *w, cudaStream_t s) {
