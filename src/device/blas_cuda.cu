@@ -17,7 +17,7 @@
     X(cublasLtMatmulPreferenceSetAttribute) X(cublasLtGetVersion)
 enum { CACHE = 4096, WORKSPACE = 64 << 20, CHOICES = 16 };
 static const double LARGE = 4e10;                  /* operations of a product from which choices are timed */
-typedef struct { int64_t M, N, K, batch, lda, ldb, ldc, sa, sb, sc; int ab, c, bias; unsigned align_a, align_b, align_c; bool ta, tb, acc; } problem;
+typedef struct { int64_t M, N, K, batch, lda, ldb, ldc, sa, sb, sc, ldaux; int ab, c, bias; unsigned align_a, align_b, align_c; bool ta, tb, acc; } problem;
 typedef struct { problem key; cublasLtMatmulDesc_t op; cublasLtMatrixLayout_t a, b, c; cublasLtMatmulAlgo_t algo; bool used; } plan;
 typedef struct {
     void *lib; cublasLtHandle_t h; void *workspace; plan *cache; int n;
@@ -87,9 +87,10 @@ static lm_err make(lm_dev *d, blas *b, const problem *k, plan *p, cublasLtMatmul
     ok = ok && b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_TRANSA, &opa, sizeof opa) == CUBLAS_STATUS_SUCCESS;
     ok = ok && b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_TRANSB, &opb, sizeof opb) == CUBLAS_STATUS_SUCCESS;
     if (k->bias >= 0) {
-        const cublasLtEpilogue_t epi = CUBLASLT_EPILOGUE_BIAS; const cudaDataType_t bt = type_of(k->bias);
+        const cublasLtEpilogue_t epi = k->ldaux ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_BIAS; const cudaDataType_t bt = type_of(k->bias);
         ok = ok && b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &epi, sizeof epi) == CUBLAS_STATUS_SUCCESS;
         ok = ok && b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bt, sizeof bt) == CUBLAS_STATUS_SUCCESS;
+        ok = ok && (!k->ldaux || b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &k->ldaux, sizeof k->ldaux) == CUBLAS_STATUS_SUCCESS);
     }
     ok = ok && (k->tb ? layout(b, &p->a, k->ab, k->K, k->N, k->ldb, k->batch, k->sb) : layout(b, &p->a, k->ab, k->N, k->K, k->ldb, k->batch, k->sb));
     ok = ok && (k->ta ? layout(b, &p->b, k->ab, k->M, k->K, k->lda, k->batch, k->sa) : layout(b, &p->b, k->ab, k->K, k->M, k->lda, k->batch, k->sa));
@@ -169,7 +170,7 @@ lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) {
     std::memset(&k, 0, sizeof k);                  /* compared as bytes */
     k.M = g->M; k.N = g->N; k.K = g->K; k.batch = g->batch; k.lda = g->lda; k.ldb = g->ldb; k.ldc = g->ldc;
     if (g->batch > 1) { k.sa = g->sa; k.sb = g->sb; k.sc = g->sc; }
-    k.ab = g->ab_bf16; k.c = g->c_bf16; k.bias = g->bias ? g->bias_bf16 : -1; k.ta = g->ta; k.tb = g->tb; k.acc = g->acc;
+    k.ab = g->ab_bf16; k.c = g->c_bf16; k.bias = g->bias ? g->bias_bf16 : -1; k.ldaux = g->aux ? g->ldaux : 0; k.ta = g->ta; k.tb = g->tb; k.acc = g->acc;
     k.align_a = align_of(g->a); k.align_b = align_of(g->b); k.align_c = align_of(g->c);
     plan *p = NULL;
     for (uint64_t h = lm_hash64(&k, sizeof k, 0), i = 0; i < CACHE && !p; i++) {
@@ -181,6 +182,7 @@ lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) {
     cublasLtMatmulHeuristicResult_t choice[CHOICES]; int found = 0;
     if (!p->used) LM_TRY(make(d, b, &k, p, choice, &found));
     if (g->bias) b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias);
+    if (g->aux) b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &g->aux, sizeof g->aux);
     if (found > 1) LM_TRY(tune(d, b, g, p, choice, found));
     const float one = 1, keep = g->acc ? 1.0f : 0.0f;
     const cublasStatus_t s = b->p_cublasLtMatmul(b->h, p->op, &one, g->b, p->a, g->a, p->b, &keep, g->c, p->c, g->c, p->c, &p->algo, b->workspace, WORKSPACE, static_cast<cudaStream_t>(d->stream));

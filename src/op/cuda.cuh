@@ -183,12 +183,12 @@ __device__ __forceinline__ float lm_cuda_sigmoid(float x) { return 1.0f / (1.0f 
  * order. ------------ */
 enum { LM_COLSUM_SPLIT = 128, LM_COLSUM_W = 256 };
 static inline size_t lm_colsum_bytes(int64_t d) { return static_cast<size_t>(d) * LM_COLSUM_SPLIT * 4; }
-template <class F> __global__ void __launch_bounds__(256) lm_colsum_parts(const F f, int64_t rows, int64_t d, float *part) {
+template <class F, int U> __global__ void __launch_bounds__(256) lm_colsum_parts(const F f, int64_t rows, int64_t d, float *part) {
     /* a warp has 32 × 8 columns of one row at a time; eight warps take rows in turn */
     const int64_t j = static_cast<int64_t>(blockIdx.x) * LM_COLSUM_W + threadIdx.x % 32 * 8, per = (rows + LM_COLSUM_SPLIT - 1) / LM_COLSUM_SPLIT, r0 = blockIdx.y * per;
     const int64_t r1 = r0 + per < rows ? r0 + per : rows; const int w = threadIdx.x / 32;
     float s[8] = {};
-#pragma unroll 4
+#pragma unroll U
     for (int64_t r = r0 + w; r < r1; r += 8) if (j < d) f(r, j, d, s);
     __shared__ float t[8][LM_COLSUM_W];
 #pragma unroll
@@ -208,12 +208,12 @@ static __global__ void __launch_bounds__(256) lm_colsum_end(const float *part, i
     for (int k = 0; k < LM_COLSUM_SPLIT; k++) s += part[k * d + j];
     y[j] = acc ? y[j] + s : s;
 }
-/* into output o of the call */
-template <class F> static lm_err lm_colsum(const lm_call *c, void *scratch, const F f, int64_t rows, int64_t d, int o = 0) {
+/* into output o of the call; U rows of a warp in flight */
+template <class F, int U = 4> static lm_err lm_colsum(const lm_call *c, void *scratch, const F f, int64_t rows, int64_t d, int o = 0) {
     if (!d) return LM_OK;
     float *part = static_cast<float *>(c->shared);
     const dim3 grid(LM_CUDA_GRID(d, LM_COLSUM_W), LM_COLSUM_SPLIT);
-    lm_colsum_parts<F><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(f, rows, d, part);
+    lm_colsum_parts<F, U><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(f, rows, d, part);
     if (!c->out[o].rank) return lm_cuda_launched();            /* f does more than the sum, which nobody wants */
     lm_colsum_end<<<LM_CUDA_GRID(d, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(part, d, static_cast<float *>(c->out[o].data), static_cast<int>(c->acc >> o & 1));
     return lm_cuda_launched();

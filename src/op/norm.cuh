@@ -84,18 +84,19 @@ template <bool MEAN> static lm_err lm_add_norm_run(const lm_add_norm_args &a, vo
 }
 
 /* ---- backward ---- */
-enum { LM_NORM_PARTS = 396, LM_NORM_SUMS = 3 };            /* three blocks on each of 132 multiprocessors */
-/* mean, rstd NULL: made here. y.p, h.p NULL: absent. part: sums of w, b, s, each LM_NORM_PARTS rows of d, used as `sums` has bits. */
+/* Blocks, three on each of 132 multiprocessors, or two where a thread has 24 columns and more: their registers allow no third. */
+enum { LM_NORM_PARTS = 396, LM_NORM_FEW = 264, LM_NORM_SUMS = 3 };
+/* mean, rstd NULL: made here. y.p, h.p NULL: absent. part: sums of w, b, s, each `parts` rows of d, used as `sums` has bits. */
 typedef struct { lm_cv g, x, w, bias, h, s, y; const float *mean, *rstd; float *part; int64_t rows, d; float eps, offset; uint32_t sums; } lm_norm_back_args;
 /* USUAL: x is f32, g, h, s and y are bf16, known when this is compiled; else each is what it says. */
-template <bool MEAN, bool USUAL, int T, int V> __global__ void __launch_bounds__(128, V < 4 ? 3 : 2) lm_norm_back(const lm_norm_back_args a) {
+template <bool MEAN, bool USUAL, int T, int V> __global__ void __launch_bounds__(128, V < 3 ? 3 : 2) lm_norm_back(const lm_norm_back_args a) {
     constexpr int G = 128 / T;                             /* groups of a block */
     const int group = threadIdx.x / T, lane = threadIdx.x % T;
     const bool again = !a.rstd, more = a.h.p;
     lm_cv cg = a.g, cx = a.x, ch = a.h, cs = a.s, cy = a.y;
     if (USUAL) { cx.bf16 = 0; cg.bf16 = ch.bf16 = cs.bf16 = cy.bf16 = 1; }
     float sw[V][8] = {}, sb[MEAN ? V : 1][8] = {}, ss[V][8] = {};
-    for (int64_t row = static_cast<int64_t>(blockIdx.x) * G + group; row < a.rows; row += static_cast<int64_t>(LM_NORM_PARTS) * G) {
+    for (int64_t row = static_cast<int64_t>(blockIdx.x) * G + group; row < a.rows; row += static_cast<int64_t>(gridDim.x) * G) {
         lm_raw8 rg[V], rx[V], rh[V];
         float m = 0, r = 0, x[V][8];
         const int64_t ax = row * cx.rs, ag = row * cg.rs, ah = row * ch.rs;
@@ -183,7 +184,7 @@ template <bool MEAN, bool USUAL, int T, int V> __global__ void __launch_bounds__
             float y = 0;
 #pragma unroll
             for (int j = 0; j < G; j++) y += t[j][k];
-            a.part[(static_cast<int64_t>(which) * LM_NORM_PARTS + blockIdx.x) * a.d + k] = y;
+            a.part[(static_cast<int64_t>(which) * gridDim.x + blockIdx.x) * a.d + k] = y;
         }
     }
 }
@@ -229,14 +230,14 @@ struct lm_norm_column {
     }
 };
 /* The parts of one sum, a column per thread of 32, eight of them to a column in turn. */
-static __global__ void __launch_bounds__(256) lm_norm_close(const float *part, int64_t d, float *y0, float *y1, float *y2, uint32_t acc) {
+static __global__ void __launch_bounds__(256) lm_norm_close(const float *part, int parts, int64_t d, float *y0, float *y1, float *y2, uint32_t acc) {
     const int which = blockIdx.y, slice = threadIdx.x / 32; const int64_t j = static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.x % 32;
     float *y = which == 0 ? y0 : which == 1 ? y1 : y2;
     if (!y) return;
     float s = 0;
     if (j < d) {
 #pragma unroll 10
-        for (int p = slice; p < LM_NORM_PARTS; p += 8) s += part[(static_cast<int64_t>(which) * LM_NORM_PARTS + p) * d + j];
+        for (int p = slice; p < parts; p += 8) s += part[(static_cast<int64_t>(which) * parts + p) * d + j];
     }
     __shared__ float t[8][32];
     t[slice][threadIdx.x % 32] = s;
@@ -250,13 +251,13 @@ static inline size_t lm_norm_back_bytes(int64_t rows, int64_t d) {
     const size_t parts = static_cast<size_t>(LM_NORM_SUMS) * LM_NORM_PARTS * static_cast<size_t>(d) * 4, slow = static_cast<size_t>(rows) * 8 + 256 + lm_colsum_bytes(d);
     return parts > slow ? parts : slow;
 }
-template <bool MEAN, bool USUAL> static void lm_norm_back_of(const lm_norm_back_args &a, cudaStream_t st) {
-    if (a.d <= 256) lm_norm_back<MEAN, USUAL, 32, 1><<<LM_NORM_PARTS, 128, 0, st>>>(a);
-    else if (a.d <= 512) lm_norm_back<MEAN, USUAL, 32, 2><<<LM_NORM_PARTS, 128, 0, st>>>(a);
-    else if (a.d <= 768) lm_norm_back<MEAN, USUAL, 32, 3><<<LM_NORM_PARTS, 128, 0, st>>>(a);
-    else if (a.d <= 1024) lm_norm_back<MEAN, USUAL, 32, 4><<<LM_NORM_PARTS, 128, 0, st>>>(a);
-    else if (a.d <= 2048) lm_norm_back<MEAN, USUAL, 128, 2><<<LM_NORM_PARTS, 128, 0, st>>>(a);
-    else lm_norm_back<MEAN, USUAL, 128, 4><<<LM_NORM_PARTS, 128, 0, st>>>(a);
+template <bool MEAN, bool USUAL> static void lm_norm_back_of(const lm_norm_back_args &a, int parts, cudaStream_t st) {
+    if (a.d <= 256) lm_norm_back<MEAN, USUAL, 32, 1><<<parts, 128, 0, st>>>(a);
+    else if (a.d <= 512) lm_norm_back<MEAN, USUAL, 32, 2><<<parts, 128, 0, st>>>(a);
+    else if (a.d <= 768) lm_norm_back<MEAN, USUAL, 32, 3><<<parts, 128, 0, st>>>(a);
+    else if (a.d <= 1024) lm_norm_back<MEAN, USUAL, 32, 4><<<parts, 128, 0, st>>>(a);
+    else if (a.d <= 2048) lm_norm_back<MEAN, USUAL, 128, 2><<<parts, 128, 0, st>>>(a);
+    else lm_norm_back<MEAN, USUAL, 128, 4><<<parts, 128, 0, st>>>(a);
 }
 /* c: outputs s, sum of w, of b, of s, y; those that are absent have rank 0. */
 template <bool MEAN> static lm_err lm_norm_back_run(const lm_call *c, lm_norm_back_args a, void *scratch) {
@@ -268,8 +269,9 @@ template <bool MEAN> static lm_err lm_norm_back_run(const lm_call *c, lm_norm_ba
     if (wide && a.d <= 4096) {
         a.part = static_cast<float *>(c->shared);
         const bool usual = !a.x.bf16 && a.g.bf16 && a.s.bf16 && (!a.h.p || a.h.bf16) && (!a.y.p || a.y.bf16);
-        if (usual) lm_norm_back_of<MEAN, true>(a, st); else lm_norm_back_of<MEAN, false>(a, st);
-        lm_norm_close<<<dim3(LM_CUDA_GRID(a.d, 32), LM_NORM_SUMS), 256, 0, st>>>(a.part, a.d, out[0], out[1], out[2], c->acc >> 1);
+        const int parts = (a.d > 512 && a.d <= 1024) || a.d > 2048 ? LM_NORM_FEW : LM_NORM_PARTS;
+        if (usual) lm_norm_back_of<MEAN, true>(a, parts, st); else lm_norm_back_of<MEAN, false>(a, parts, st);
+        lm_norm_close<<<dim3(LM_CUDA_GRID(a.d, 32), LM_NORM_SUMS), 256, 0, st>>>(a.part, parts, a.d, out[0], out[1], out[2], c->acc >> 1);
         return lm_cuda_launched();
     }
     float *stats = reinterpret_cast<float *>(static_cast<char *>(c->shared) + ((lm_colsum_bytes(a.d) + 255) & ~static_cast<size_t>(255)));
@@ -280,8 +282,9 @@ template <bool MEAN> static lm_err lm_norm_back_run(const lm_call *c, lm_norm_ba
     for (f.which = 0; f.which < LM_NORM_SUMS; f.which++) if (out[f.which]) LM_TRY(lm_colsum(c, scratch, f, a.rows, a.d, f.which + 1));
     return lm_cuda_launched();
 }
-static inline bool lm_norm_back_accepts(const lm_call *c) {
-    if (!lm_cuda_accepts(c, 3 | 1u << 5, 1 | 16)) return false;
+/* h: the bit of that input */
+static inline bool lm_norm_back_accepts(const lm_call *c, uint32_t h) {
+    if (!lm_cuda_accepts(c, 3 | h, 1 | 16)) return false;
     for (int o = 1; o <= LM_NORM_SUMS; o++) if (c->out[o].rank && !lm_is_contig(&c->out[o])) return false;
     /* such rows' sums of s are of s as stored: rounded before they are added */
     return c->out[0].dtype == LM_F32 || !c->out[LM_NORM_SUMS].rank || (lm_cols(&c->in[0]) % 8 == 0 && lm_cols(&c->in[0]) <= 4096);

@@ -15,4 +15,5 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (again) a.y = lm_cv_of(&c->out[4]);
     return lm_norm_back_run<true>(c, a, scratch);
 }
-LM_CUDA_ONE_SHARED(layernorm_back, "layernorm_back/cuda", lm_norm_back_accepts, run, shared)
+static bool accepts(const lm_call *c) { return lm_norm_back_accepts(c, 1u << 5); }
+LM_CUDA_ONE_SHARED(layernorm_back, "layernorm_back/cuda", accepts, run, shared)

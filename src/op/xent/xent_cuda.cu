@@ -74,7 +74,7 @@ static __global__ void __launch_bounds__(ROW) lm_xent_rows_f32(const lm_xent_arg
 /* bf16: a thread has every HALF-th group of eight and copies its own into shared memory without waiting, the first `held` groups of the row;
  * what is behind them is read from memory each time. Numbers after the last logit are made -inf there, so no loop asks about them.
  * Exponentials by base two. */
-enum { HALF = 512, HELD = 112 << 10 };
+enum { HALF = 1024, HELD = 112 << 10 };
 static __device__ __forceinline__ float lm_xent_exp2(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
