@@ -301,7 +301,7 @@ static void bind(planner *s, const int *scratch_of) {
         for (int k = 0; k < n->n_in; k++) if (n->in[k]) {
             const int r = root_of(s, n->in[k]->id);
             st->call.in[k] = s->pl[n->in[k]->id].t; add_range(st, &st->call.in[k], false);
-            if (s->g->value[r]->kind == LM_V_STATE && s->used[r]) st->call.fixed |= 1u << k;
+            if (s->g->value[r]->kind == LM_V_INPUT || (s->g->value[r]->kind == LM_V_STATE && s->used[r])) st->call.fixed |= 1u << k;
         }
         for (int k = 0; k < n->n_out; k++) {
             st->call.out[k] = s->pl[n->out[k]->id].t;

@@ -1,21 +1,34 @@
 /* skinny_cuda.cu — see skinny.cuh. Bound by reading the weights.
  *
- *   a unit is 8·NT rows of W and all of K; eight warps have an eighth of K each. A lane reads 16 bytes: eight neighbours along k of one row, so
- *   that a warp has 8 rows × 32 k, which is the right operand of two mma.m16n8k16 when k is counted in an order that both operands share.
- *   Two groups of eight such loads are in flight in registers; the first two are asked for before the kernel before this one is over.
- *   The rows of x lie in shared memory as bf16. The warps' sums meet there, and a few threads do what follows the product.
- *   More rows than fit (M K over 128 KB): a cluster of blocks has parts of K, and its sums meet in shared memory of the cluster. */
+ *   a unit is 8·NT rows of W and all of K (of the block's part of it); it comes in chunks of up to 2048/NT columns, row by row with the copy
+ *   engine, into a ring in shared memory. One warp only asks for chunks: the ring's first ones before the kernel before this one is over.
+ *   Eight warps have an eighth of each chunk's columns: a lane reads eight neighbours of one row at a time, so that a warp has 8 rows ×
+ *   32 k, the right operand of two mma.m16n8k16 when k is counted in an order that both operands share. The rows of x lie in shared memory
+ *   as bf16. The warps' sums meet there, and a few threads do what follows the product.
+ *   Rows of x that do not fit: a cluster of blocks has parts of K, and its sums meet in the shared memory of the cluster. */
 #include "op/matmul/skinny.cuh"
 #include "op/overlap.cuh"
 
-enum { WARPS = 8, THREADS = 256, X_MOST = 132 << 10 };
-struct args { lm_skinny p; int64_t tiles; int units, kw, ks, pitch, buffers; unsigned red_at, part_at; };
+enum { WARPS = 8, THREADS = WARPS * 32, ALL = THREADS + 32 /* one warp more asks for the weights */, MOST_STAGES = 6, CHUNK = 2048, RING = 100 << 10, SHARED = 225 << 10, X_MOST = 132 << 10, PAD = 32 /* numbers */ };
+/* span: columns that a block has; chunk: of them at a time; kw: a warp's of a chunk; pitch: of the rows of x */
+struct args { lm_skinny p; int64_t tiles; int units, span, chunk, chunks, kw, ks, pitch, buffers, stages; unsigned ring_at, red_at, part_at; };
 
-__device__ __forceinline__ uint4 read_once(const void *p) {
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
-    return v;
+__device__ __forceinline__ unsigned at_shared(const void *p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
+__device__ __forceinline__ void bar_init(uint64_t *b, unsigned n) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at_shared(b)), "r"(n) : "memory"); }
+__device__ __forceinline__ void bar_arrive(uint64_t *b) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at_shared(b)) : "memory"); }
+__device__ __forceinline__ void bar_expect(uint64_t *b, unsigned bytes) { asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at_shared(b)), "r"(bytes) : "memory"); }
+__device__ __forceinline__ void bar_wait(uint64_t *b, unsigned parity) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{\n.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra DONE;\nbra AGAIN;\nDONE:\n}" ::"r"(at_shared(b)), "r"(parity) : "memory");
+#endif
 }
+__device__ __forceinline__ void bulk(void *to, const void *from, unsigned bytes, uint64_t *b) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(at_shared(to)), "l"(from), "r"(bytes), "r"(at_shared(b)) : "memory");
+#endif
+}
+/* the eight warps alone */
+__device__ __forceinline__ void meet() { asm volatile("bar.sync 1, 256;" ::: "memory"); }
 __device__ __forceinline__ void mma(float *c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
@@ -24,6 +37,19 @@ __device__ __forceinline__ unsigned cluster_rank() { unsigned r; asm volatile("m
 __device__ __forceinline__ void cluster_sync() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+/* one arrival at a barrier of block `rank` of the cluster; what was written before it is seen by who waits there */
+__device__ __forceinline__ void bar_arrive_at(uint64_t *b, unsigned rank) {
+#if __CUDA_ARCH__ >= 900
+    unsigned there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(at_shared(b)), "r"(rank));
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(there) : "memory");
+#endif
+}
+__device__ __forceinline__ void bar_wait_cluster(uint64_t *b, unsigned parity) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{\n.reg .pred p;\nAGAIN: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n@p bra DONE;\nbra AGAIN;\nDONE:\n}" ::"r"(at_shared(b)), "r"(parity) : "memory");
 #endif
 }
 __device__ __forceinline__ float read_peer(const float *p, unsigned rank) {
@@ -104,7 +130,7 @@ __device__ __forceinline__ float squares(const lm_skinny &p, int m, int vt) {
 /* Piece lv of this block's part of row m goes to shared memory, times r and the norm's weights where there is a norm. */
 __device__ __forceinline__ void put_x(const args &a, __nv_bfloat16 *sx, int m, int lv, int rank, float r) {
     const lm_skinny &p = a.p;
-    const int64_t k = (static_cast<int64_t>(rank) * a.kw + lv) * 8;
+    const int64_t k = static_cast<int64_t>(rank) * a.span + lv * 8;
     float f[8] = {};
     if (k < p.K) {
         lm_ld8(p.x, m * p.x.rs + k, f);
@@ -127,13 +153,13 @@ __device__ __forceinline__ void rows_in(const args &a, __nv_bfloat16 *sx, int ra
         if (p.norm.p) {
             const float s = lm_cuda_warp_sum(squares(p, 0, threadIdx.x));
             if (lane == 0) part[warp] = s;
-            __syncthreads();
+            meet();
             float all = 0;
 #pragma unroll
             for (int w = 0; w < WARPS; w++) all += part[w];
             r = 1.0f / sqrtf(all / static_cast<float>(p.K) + p.eps);
         }
-        for (int lv = threadIdx.x; lv < a.kw; lv += THREADS) put_x(a, sx, 0, lv, rank, r);
+        for (int lv = threadIdx.x; lv < a.span / 8; lv += THREADS) put_x(a, sx, 0, lv, rank, r);
         return;
     }
     for (int m = warp; m < p.M; m += WARPS) {
@@ -144,102 +170,113 @@ __device__ __forceinline__ void rows_in(const args &a, __nv_bfloat16 *sx, int ra
             r = 1.0f / sqrtf(all / static_cast<float>(p.K) + p.eps);
         }
 #pragma unroll 4
-        for (int lv = lane; lv < a.kw; lv += 32) put_x(a, sx, m, lv, rank, r);
+        for (int lv = lane; lv < a.span / 8; lv += 32) put_x(a, sx, m, lv, rank, r);
     }
 }
-template <int MT, int NT, int KIND> __global__ void __launch_bounds__(THREADS, MT == 1 ? 2 : 1) stream(const __grid_constant__ args a) {
-    constexpr int S = 8 / NT;                                           /* steps of 32 k in a group of loads */
+template <int MT, int NT, int KIND> __global__ void __launch_bounds__(ALL, MT == 1 ? 2 : 1) stream(const __grid_constant__ args a) {
+    constexpr int ROWS = 8 * NT;
     extern __shared__ __align__(128) char mem[];
-    __nv_bfloat16 *sx = reinterpret_cast<__nv_bfloat16 *>(mem);
+    __shared__ __align__(8) uint64_t full[MOST_STAGES], empty[MOST_STAGES], met;
+    __nv_bfloat16 *sx = reinterpret_cast<__nv_bfloat16 *>(mem), *ring = reinterpret_cast<__nv_bfloat16 *>(mem + a.ring_at);
     float *red = reinterpret_cast<float *>(mem + a.red_at), *part = reinterpret_cast<float *>(mem + a.part_at);
     const lm_skinny &p = a.p;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4, M = p.M, steps = a.kw / 32;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4, M = p.M, wp = a.chunk + PAD;
     const int rank = a.ks > 1 ? static_cast<int>(cluster_rank()) : 0, blocks = static_cast<int>(gridDim.x) / a.ks, first = static_cast<int>(blockIdx.x) / a.ks;
-    const int64_t k0 = (static_cast<int64_t>(rank) * WARPS + warp) * a.kw + 8 * t;
+    const int64_t k0 = static_cast<int64_t>(rank) * a.span, k1 = k0 + a.span < p.K ? k0 + a.span : p.K;       /* the block's columns */
     lm_let_next_begin();
-    if (!p.fixed) lm_wait_before();
-    /* the reading side runs ahead by two groups */
-    int ru = first, rs = 0;
-    const __nv_bfloat16 *row[NT];
-    auto aim = [&]() {
-#pragma unroll
-        for (int j = 0; j < NT; j++) { const int64_t tile = static_cast<int64_t>(ru) * NT + j; row[j] = row_of<KIND>(p, tile < a.tiles ? tile : a.tiles - 1, g) + k0; }
-    };
-    auto fetch = [&](uint4 (&b)[8]) {
-        if (ru >= a.units) return;
-#pragma unroll
-        for (int s = 0; s < S; s++)
-#pragma unroll
-            for (int j = 0; j < NT; j++) b[s * NT + j] = rs + s < steps && k0 + 32 * (rs + s) < p.K ? read_once(row[j] + 32 * (rs + s)) : make_uint4(0, 0, 0, 0);
-        if ((rs += S) < steps) return;
-        rs = 0; ru += blocks;
-        if (ru < a.units) aim();
-    };
-    uint4 b0[8], b1[8];
-    if (ru < a.units) aim();
-    fetch(b0); fetch(b1);
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < a.stages; i++) { bar_init(&full[i], 1); bar_init(&empty[i], WARPS); }
+        bar_init(&met, static_cast<unsigned>(a.ks));
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    if (a.ks > 1) cluster_sync(); else __syncthreads();
+    if (warp == WARPS) {
+        if (!p.fixed) lm_wait_before();
+        int stage = 0; unsigned parity = 1;
+        for (int u = first; u < a.units; u += blocks)
+            for (int64_t k = k0; k < k1; k += a.chunk) {
+                const unsigned bytes = static_cast<unsigned>((k + a.chunk < k1 ? a.chunk : k1 - k) * 2);
+                bar_wait(&empty[stage], parity);
+                if (lane == 0) bar_expect(&full[stage], bytes * ROWS);
+                __syncwarp();
+                if (lane < ROWS) {
+                    const int64_t tile = static_cast<int64_t>(u) * NT + lane / 8;
+                    bulk(ring + (stage * ROWS + lane) * wp, row_of<KIND>(p, tile < a.tiles ? tile : a.tiles - 1, lane % 8) + k, bytes, &full[stage]);
+                }
+                if (++stage == a.stages) { stage = 0; parity ^= 1; }
+            }
+        if (a.ks > 1) cluster_sync();
+        return;
+    }
     lm_wait_before();
     rows_in(a, sx, rank);
-    __syncthreads();
-    int uu = first, us = 0, turn = 0;
-    float acc[MT][NT][4] = {};
-    const __nv_bfloat16 *mine = sx + warp * a.kw + 8 * t;
-    auto use = [&](uint4 (&b)[8]) {
-        if (uu >= a.units) return;
-#pragma unroll
-        for (int s = 0; s < S; s++) {
-            if (us + s >= steps) break;
-#pragma unroll
-            for (int m = 0; m < MT; m++) {
-                uint4 lo = make_uint4(0, 0, 0, 0), hi = lo;
-                if (m * 16 + g < M) lo = *reinterpret_cast<const uint4 *>(mine + (m * 16 + g) * a.pitch + 32 * (us + s));
-                if (m * 16 + 8 < M && m * 16 + 8 + g < M) hi = *reinterpret_cast<const uint4 *>(mine + (m * 16 + 8 + g) * a.pitch + 32 * (us + s));
+    meet();
+    int stage = 0, turn = 0; unsigned parity = 0;
+    const __nv_bfloat16 *w0 = ring + g * wp + warp * a.kw + 8 * t, *x0 = sx + warp * a.kw + 8 * t;
+    for (int u = first; u < a.units; u += blocks, turn++) {
+        float acc[MT][NT][2][4] = {};
+        for (int64_t k = k0; k < k1; k += a.chunk) {
+            const int steps = static_cast<int>(k1 - k - warp * a.kw < a.kw ? (k1 - k - warp * a.kw + 31) / 32 : a.kw / 32), left = static_cast<int>(k1 - k) - warp * a.kw - 8 * t;
+            const __nv_bfloat16 *w = w0 + stage * ROWS * wp, *x = x0 + (k - k0);
+            bar_wait(&full[stage], parity);
+#pragma unroll 4
+            for (int s = 0; s < steps; s++) {
+                uint4 b[NT];
 #pragma unroll
                 for (int j = 0; j < NT; j++) {
-                    const uint4 w = b[s * NT + j];
-                    mma(acc[m][j], lo.x, hi.x, lo.y, hi.y, w.x, w.y);
-                    mma(acc[m][j], lo.z, hi.z, lo.w, hi.w, w.z, w.w);
+                    b[j] = *reinterpret_cast<const uint4 *>(w + j * 8 * wp + 32 * s);
+                    if (32 * s >= left) b[j] = make_uint4(0, 0, 0, 0);
+                }
+#pragma unroll
+                for (int m = 0; m < MT; m++) {                              /* rows beyond M are any row: what they give is not kept */
+                    const int r0 = m * 16 + g < M ? m * 16 + g : M - 1, r1 = m * 16 + 8 + g < M ? m * 16 + 8 + g : M - 1;
+                    const uint4 lo = *reinterpret_cast<const uint4 *>(x + r0 * a.pitch + 32 * s), hi = *reinterpret_cast<const uint4 *>(x + r1 * a.pitch + 32 * s);
+#pragma unroll
+                    for (int j = 0; j < NT; j++) {
+                        mma(acc[m][j][0], lo.x, hi.x, lo.y, hi.y, b[j].x, b[j].y);
+                        mma(acc[m][j][1], lo.z, hi.z, lo.w, hi.w, b[j].z, b[j].w);
+                    }
                 }
             }
+            __syncwarp();
+            if (lane == 0) bar_arrive(&empty[stage]);
+            if (++stage == a.stages) { stage = 0; parity ^= 1; }
         }
-        if ((us += S) < steps) return;
-        us = 0;
-        float *mid = red + (turn % a.buffers) * WARPS * M * 8 * NT, *to = mid + warp * M * 8 * NT;
+        float *mid = red + (turn % a.buffers) * WARPS * M * ROWS, *to = mid + warp * M * ROWS;
 #pragma unroll
         for (int m = 0; m < MT; m++)
 #pragma unroll
             for (int j = 0; j < NT; j++) {
-                if (m * 16 + g < M) *reinterpret_cast<float2 *>(to + (m * 16 + g) * 8 * NT + j * 8 + 2 * t) = make_float2(acc[m][j][0], acc[m][j][1]);
-                if (m * 16 + 8 + g < M) *reinterpret_cast<float2 *>(to + (m * 16 + 8 + g) * 8 * NT + j * 8 + 2 * t) = make_float2(acc[m][j][2], acc[m][j][3]);
-#pragma unroll
-                for (int e = 0; e < 4; e++) acc[m][j][e] = 0;
+                const float *c = acc[m][j][0], *d = acc[m][j][1];
+                if (m * 16 + g < M) *reinterpret_cast<float2 *>(to + (m * 16 + g) * ROWS + j * 8 + 2 * t) = make_float2(c[0] + d[0], c[1] + d[1]);
+                if (m * 16 + 8 + g < M) *reinterpret_cast<float2 *>(to + (m * 16 + 8 + g) * ROWS + j * 8 + 2 * t) = make_float2(c[2] + d[2], c[3] + d[3]);
             }
-        __syncthreads();
+        meet();
         /* pairs of columns: another warp begins each time */
-        float *sum = part + (turn & 1) * M * 8 * NT;
+        float *sum = part + (turn & 1) * M * ROWS;
         for (int e = (threadIdx.x + 32 * (WARPS - turn % WARPS)) % THREADS; e < M * 4 * NT; e += THREADS) {
-            const int m = e / (4 * NT), j = e % (4 * NT) / 4, n = e % 4, at = m * 8 * NT + j * 8 + n;
-            float u = 0, v = 0;
+            const int m = e / (4 * NT), j = e % (4 * NT) / 4, n = e % 4, at = m * ROWS + j * 8 + n;
+            float y = 0, z = 0;
 #pragma unroll
-            for (int w = 0; w < WARPS; w++) { u += mid[w * M * 8 * NT + at]; v += mid[w * M * 8 * NT + at + 4]; }
-            if (a.ks > 1) { sum[at] = u; sum[at + 4] = v; continue; }
-            const int64_t tile = static_cast<int64_t>(uu) * NT + j;
-            if (tile < a.tiles) finish<KIND>(p, m, tile, n, u, v);
+            for (int q = 0; q < WARPS; q++) { y += mid[q * M * ROWS + at]; z += mid[q * M * ROWS + at + 4]; }
+            if (a.ks > 1) { sum[at] = y; sum[at + 4] = z; continue; }
+            const int64_t tile = static_cast<int64_t>(u) * NT + j;
+            if (tile < a.tiles) finish<KIND>(p, m, tile, n, y, z);
         }
         if (a.ks > 1) {
-            cluster_sync();
+            meet();
+            if (threadIdx.x < static_cast<unsigned>(a.ks)) bar_arrive_at(&met, threadIdx.x);
+            bar_wait_cluster(&met, turn & 1);
             for (int e = threadIdx.x * a.ks + rank; e < M * 4 * NT; e += THREADS * a.ks) {
-                const int m = e / (4 * NT), j = e % (4 * NT) / 4, n = e % 4, at = m * 8 * NT + j * 8 + n;
-                float u = 0, v = 0;
-                for (int r = 0; r < a.ks; r++) { u += read_peer(sum + at, static_cast<unsigned>(r)); v += read_peer(sum + at + 4, static_cast<unsigned>(r)); }
-                const int64_t tile = static_cast<int64_t>(uu) * NT + j;
-                if (tile < a.tiles) finish<KIND>(p, m, tile, n, u, v);
+                const int m = e / (4 * NT), j = e % (4 * NT) / 4, n = e % 4, at = m * ROWS + j * 8 + n;
+                float y = 0, z = 0;
+                for (int r = 0; r < a.ks; r++) { y += read_peer(sum + at, static_cast<unsigned>(r)); z += read_peer(sum + at + 4, static_cast<unsigned>(r)); }
+                const int64_t tile = static_cast<int64_t>(u) * NT + j;
+                if (tile < a.tiles) finish<KIND>(p, m, tile, n, y, z);
             }
-        } else if (a.buffers == 1) __syncthreads();
-        uu += blocks; turn++;
-    };
-    while (uu < a.units) { use(b0); fetch(b0); use(b1); fetch(b1); }
-    if (a.ks > 1) cluster_sync();
+        } else if (a.buffers == 1) meet();
+    }
+    if (a.ks > 1) cluster_sync();                                      /* nobody leaves while its sums are read */
 }
 bool lm_skinny_takes(const lm_dev *d, const lm_cv *x, int64_t M, int64_t K, const lm_cv *w) {
     const lm_cv v[2] = { *x, *w };
@@ -248,25 +285,35 @@ bool lm_skinny_takes(const lm_dev *d, const lm_cv *x, int64_t M, int64_t K, cons
 template <int MT, int NT> static lm_err launch(const args &a, unsigned grid, size_t shared, cudaStream_t s) {
     const unsigned c = static_cast<unsigned>(a.ks);
     switch (a.p.kind) {
-    case LM_SKINNY_ADD: return lm_launch_early(stream<MT, NT, LM_SKINNY_ADD>, a, dim3(grid), THREADS, shared, c, true, s);
-    case LM_SKINNY_GATED: return lm_launch_early(stream<MT, NT, LM_SKINNY_GATED>, a, dim3(grid), THREADS, shared, c, true, s);
-    case LM_SKINNY_QKV: return lm_launch_early(stream<MT, NT, LM_SKINNY_QKV>, a, dim3(grid), THREADS, shared, c, true, s);
-    default: return lm_launch_early(stream<MT, NT, LM_SKINNY_PLAIN>, a, dim3(grid), THREADS, shared, c, true, s);
+    case LM_SKINNY_ADD: return lm_launch_early(stream<MT, NT, LM_SKINNY_ADD>, a, dim3(grid), ALL, shared, c, true, s);
+    case LM_SKINNY_GATED: return lm_launch_early(stream<MT, NT, LM_SKINNY_GATED>, a, dim3(grid), ALL, shared, c, true, s);
+    case LM_SKINNY_QKV: return lm_launch_early(stream<MT, NT, LM_SKINNY_QKV>, a, dim3(grid), ALL, shared, c, true, s);
+    default: return lm_launch_early(stream<MT, NT, LM_SKINNY_PLAIN>, a, dim3(grid), ALL, shared, c, true, s);
     }
 }
 lm_err lm_skinny_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
     args a = {};
     a.p = *p;
     const int MT = p->M <= 16 ? 1 : p->M <= 32 ? 2 : 4, NT = MT == 1 ? 1 : 2, rows = MT == 1 && p->M <= 8 ? 8 : MT * 16;
-    a.ks = 1;                                                           /* by the class of M alone, so that its bits have no other cause */
-    do a.kw = static_cast<int>(lm_round_up(lm_ceil_div(p->K, WARPS * a.ks), 32)); while (static_cast<int64_t>(rows) * a.kw * WARPS * 2 > X_MOST && (a.ks *= 2) <= 8);
-    if (a.ks > 8) return LM_E_UNSUPPORTED;
-    a.pitch = a.kw * WARPS + 32; a.buffers = MT == 4 ? 1 : 2;
+    const size_t rest = static_cast<size_t>((MT == 4 ? 1 : 2) * WARPS + 2) * p->M * 8 * NT * 4;
+    /* parts of K and the size of a chunk go by the class of M and by K alone, so that bits have no other cause */
+    for (a.ks = 1; a.ks <= 8; a.ks *= 2) {
+        a.span = static_cast<int>(lm_round_up(lm_ceil_div(p->K, a.ks), 256));
+        a.pitch = a.span + PAD;
+        if (static_cast<size_t>(rows * a.pitch) * 2 <= X_MOST) break;
+    }
+    if (a.ks > 8 || static_cast<int64_t>(a.ks - 1) * a.span >= p->K) return LM_E_UNSUPPORTED;
+    a.chunk = a.span < CHUNK / NT ? a.span : CHUNK / NT; if (MT == 4 && a.chunk > 512) a.chunk = 512; a.chunks = static_cast<int>(lm_ceil_div(a.span, a.chunk)); a.kw = a.chunk / WARPS; a.buffers = MT == 4 ? 1 : 2;
+    const size_t stage = static_cast<size_t>(8 * NT * (a.chunk + PAD)) * 2, x = static_cast<size_t>(p->M) * a.pitch * 2;
+    const size_t ring = x + RING + rest <= SHARED ? RING : x + rest < SHARED ? SHARED - x - rest : 0;
+    a.stages = static_cast<int>(ring / stage < MOST_STAGES ? ring / stage : MOST_STAGES);
+    if (a.stages < 1) return LM_E_UNSUPPORTED;
     int64_t n = 0;
     for (int i = 0; i < p->n_part; i++) n += p->part[i].rows;
     a.tiles = p->kind == LM_SKINNY_GATED ? p->part[0].rows / 4 : lm_ceil_div(n, 8);
     a.units = static_cast<int>(lm_ceil_div(a.tiles, NT));
-    a.red_at = static_cast<unsigned>(p->M * a.pitch * 2);
+    a.ring_at = static_cast<unsigned>(lm_round_up(static_cast<int64_t>(x), 128));
+    a.red_at = static_cast<unsigned>(lm_round_up(static_cast<int64_t>(a.ring_at + a.stages * stage), 128));
     a.part_at = a.red_at + static_cast<unsigned>(a.buffers * WARPS * p->M * 8 * NT * 4);
     const size_t shared = a.part_at + (a.ks > 1 ? static_cast<size_t>(2 * p->M * 8 * NT * 4) : 0);
     const int64_t most = lm_max64(1, d->units / a.ks), each = lm_ceil_div(a.units, most);
