@@ -22,7 +22,7 @@ struct lm_dev {
     uint64_t features; size_t memory, used, peak; int units;      /* bytes of the card; held by us now and at most; multiprocessors */
     lm_err (*alloc)(lm_dev *d, size_t bytes, void **p);            /* 256-byte aligned */
     void (*free)(lm_dev *d, void *p);                              /* NULL is fine */
-    lm_err (*pin)(lm_dev *d, size_t bytes, void **p);              /* host memory that copies run to and from without waiting; zeroed */
+    lm_err (*pin)(lm_dev *d, size_t bytes, void **p);              /* host memory that copies run to and from without waiting, and that kernels can write; zeroed */
     void (*unpin)(lm_dev *d, void *p);
     lm_err (*zero)(lm_dev *d, void *p, size_t bytes);
     lm_err (*put)(lm_dev *d, void *dst, const void *host, size_t bytes);

@@ -275,6 +275,20 @@ static lm_err assign_buffers(planner *s) {
         for (int k = 0; k < n->n_in; k++) if (n->in[k]) touch(s, n->in[k], i);
     }
     for (int i = 0; i < s->g->n_output; i++) touch(s, s->g->output[i].v, end);
+    for (int i = 0; i < p->n_joined; i++) {                              /* one kernel: everything it touches lives throughout */
+        const lm_joined *x = &p->joined[i];
+        for (int k = x->first; k < x->first + x->n; k++) {
+            const lm_node *n = p->step[k].node;
+            for (int q = 0; q < n->n_in + n->n_out; q++) {
+                lm_value *v = q < n->n_in ? n->in[q] : n->out[q - n->n_in];
+                place *r = v ? &s->pl[root_of(s, v->id)] : NULL;
+                if (!r || r->at != AT_BUF) continue;
+                lm_buf *b = &s->b[r->buf];
+                if (q >= n->n_in && b->first > x->first) b->first = x->first;
+                if (b->last < x->first + x->n - 1) b->last = x->first + x->n - 1;
+            }
+        }
+    }
     return LM_OK;
 }
 static lm_err place_buffers(planner *s, int *scratch_of) {
@@ -314,6 +328,8 @@ bool lm_step_conflict(const lm_step *a, const lm_step *b) {
 }
 static void bind(planner *s, const int *scratch_of) {
     lm_plan *p = s->p;
+    for (int i = 0; i < p->n_step; i++)                                  /* marked in `used`, which is needed no more */
+        for (int k = 0; k < p->step[i].node->n_out; k++) s->used[root_of(s, p->step[i].node->out[k]->id)] = false;
     uintptr_t arena = s->o->dry ? ARENA_FAKE : (uintptr_t)p->arena;
     for (int i = 0; i < s->g->n_value; i++) {
         place *r = &s->pl[root_of(s, i)];
@@ -323,7 +339,11 @@ static void bind(planner *s, const int *scratch_of) {
     for (int i = 0; i < p->n_step; i++) {
         lm_step *st = &p->step[i];
         const lm_node *n = st->node;
-        for (int k = 0; k < n->n_in; k++) if (n->in[k]) { st->call.in[k] = s->pl[n->in[k]->id].t; add_range(st, &st->call.in[k], false); }
+        for (int k = 0; k < n->n_in; k++) if (n->in[k]) {
+            const int r = root_of(s, n->in[k]->id);
+            st->call.in[k] = s->pl[n->in[k]->id].t; add_range(st, &st->call.in[k], false);
+            if (s->g->value[r]->kind == LM_V_INPUT || (s->g->value[r]->kind == LM_V_STATE && s->used[r])) st->call.fixed |= 1u << k;
+        }
         for (int k = 0; k < n->n_out; k++) {
             st->call.out[k] = s->pl[n->out[k]->id].t;
             add_range(st, &st->call.out[k], true);
@@ -403,6 +423,7 @@ static lm_err make(planner *s) {
     LM_TRY(materialise(s));
     LM_TRY(lay(s));
     LM_TRY(make_steps(s));
+    if (p->dev) LM_TRY(lm_plan_join(s->g, p, s->list, s->n, LM_DEV_CUDA, s->feat));
     int *scratch_of = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 1) * sizeof *scratch_of);
     if (!scratch_of) return LM_E_NOMEM;
     LM_TRY(uses(s));
@@ -489,7 +510,7 @@ void lm_plan_apply_extents(lm_plan *p) {
     p->ext_dirty = false;
 }
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes) {
-    *op = p->step[i].op; *kernel = p->step[i].k->name; *flops = p->step[i].flops; *bytes = p->step[i].bytes;
+    *op = p->step[i].joined ? p->step[i].joined : p->step[i].op; *kernel = p->step[i].k->name; *flops = p->step[i].flops; *bytes = p->step[i].bytes;
 }
 void lm_plan_reprice(lm_plan *p) {
     lm_plan_apply_extents(p);

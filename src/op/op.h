@@ -39,6 +39,7 @@ typedef struct lm_call {                       /* one node, bound to memory: wha
     lm_comm *comm; lm_ctx *ctx;
     /* rows of LM_DEV_CUDA: the device, and a word on it that is 0; LM_E_RANGE there = an index was outside */
     lm_dev *dev; int32_t *fault;
+    uint32_t fixed;                            /* bit i: no step of the plan writes what input i is: an input of the plan, or a state such as weights when generating */
     int64_t iter;                              /* running number of the repetition of the phase list (lm_kernel.repeat); 0 where there is none */
 } lm_call;
 

@@ -1,6 +1,7 @@
 /* matmul_cuda.cu — see matmul.cuh. Each output of the own kernels adds over k in one fixed order; cuBLASLt's order belongs to the shape. */
 #include "op/cast/cast.cuh"
 #include "op/matmul/matmul.cuh"
+#include "op/matmul/skinny.cuh"
 extern "C" {
 #include "op/matmul/matmul.h"
 }
@@ -116,6 +117,20 @@ template <bool half> static lm_err few(const lm_cuda_gemm *g, cudaStream_t s) {
     return lm_cuda_launched();
 }
 
+/* ---- up to 64 rows against bf16 weights ---- */
+static bool skinny_ok(const lm_dev *d, const lm_cuda_gemm *g) {
+    const lm_cv x = { const_cast<void *>(g->a.p), g->a.ld, g->a.bf16 }, w = { const_cast<void *>(g->b.p), g->b.ld, g->b.bf16 };
+    return g->round && g->batch == 1 && g->tb && !g->ta && lm_skinny_takes(d, &x, g->M, g->K, &w);
+}
+static lm_err skinny(const lm_dev *d, const lm_cuda_gemm *g, cudaStream_t s) {
+    lm_skinny k = {};
+    k.kind = g->acc ? LM_SKINNY_ADD : LM_SKINNY_PLAIN; k.M = static_cast<int>(g->M); k.K = g->K;
+    k.x.p = const_cast<void *>(g->a.p); k.x.rs = g->a.ld; k.x.bf16 = g->a.bf16; k.out.p = g->c; k.out.rs = g->ldc; k.out.bf16 = g->c_bf16; k.res = k.out;
+    k.n_part = 1; k.part[0].w = g->b.p; k.part[0].ld = g->b.ld; k.part[0].rows = g->N; k.part[0].bias = g->bias; k.part[0].bias_bf16 = g->bias_bf16;
+    k.fixed = g->b_fixed;
+    return lm_skinny_run(d, &k, s);
+}
+
 /* ---- cuBLASLt ---- */
 static size_t up256(size_t n) { return (n + 255) & ~static_cast<size_t>(255); }
 static int64_t rows_a(const lm_cuda_gemm *g) { return g->ta ? g->K : g->M; }
@@ -146,9 +161,10 @@ lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream
     lm_cuda_gemm g = *o;
     char *at = static_cast<char *>(room);
     if (!g.M || !g.N || !g.batch) return LM_OK;
-    if (g.aux && (few_ok(&g) || !g.K || !d || !(d->features & LM_CUDA_BLASLT) || !g.round || !g.c_bf16 || !g.bias || g.batch != 1 || g.acc || g.ldaux % 8 ||
+    if (g.aux && (few_ok(&g) || skinny_ok(d, &g) || !g.K || !d || !(d->features & LM_CUDA_BLASLT) || !g.round || !g.c_bf16 || !g.bias || g.batch != 1 || g.acc || g.ldaux % 8 ||
                   reinterpret_cast<uintptr_t>(g.aux) % 16))
         return LM_E_UNSUPPORTED;
+    if (skinny_ok(d, &g)) return skinny(d, &g, s);
     if (few_ok(&g)) return g.b.bf16 ? few<true>(&g, s) : few<false>(&g, s);
     if (!g.K || !d || !(d->features & LM_CUDA_BLASLT) || (!g.round && g.a.bf16 != g.b.bf16) || (g.c_bf16 && !g.round && !g.a.bf16)) return any(&g, s);
     if (g.round && !g.a.bf16) LM_TRY(round_to(&g.a, g.batch, rows_a(&g), cols_a(&g), &at, s));
@@ -177,6 +193,7 @@ lm_cuda_gemm lm_matmul_cuda_problem(const lm_call *c) {
     g.batch = batched ? a->dim[0] : 1; g.M = p->ta ? lm_cols(a) : ar; g.K = p->ta ? ar : lm_cols(a); g.N = p->tb ? br : lm_cols(b);
     g.a = operand(a, batched); g.b = operand(b, batched); g.ta = p->ta; g.tb = p->tb; g.acc = c->acc & 1; g.round = p->mm == LM_BF16;
     if (lm_has(c, 2)) { g.bias = c->in[2].data; g.bias_bf16 = c->in[2].dtype == LM_BF16; if (!g.bias) g.bias = &g; }
+    g.b_fixed = c->fixed >> 1 & 1;
     g.c = o->data; g.ldc = lm_row_stride(o); g.sc = batched ? o->stride[0] : 0; g.c_bf16 = o->dtype == LM_BF16;
     return g;
 }
