@@ -25,12 +25,11 @@ static lm_skinny_part part(const lm_call *c) {
 static bool fixed(const lm_call *c) { return c->fixed >> 1 & 1; }
 static bool norm_ok(const lm_call *c) {
     const lm_cv v[2] = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]) };
-    return c->in[0].rank == 2 && c->in[1].rank == 1 && c->in[0].dim[1] <= LM_SKINNY_NORM && c->in[1].dim[0] == c->in[0].dim[1] && lm_cuda_float(&c->in[0]) && lm_cuda_float(&c->in[1]) && lm_cuda_vec8(v, 2, c->in[0].dim[1]);
+    return c->in[0].rank == 2 && c->in[1].rank == 1 && c->in[1].dim[0] == c->in[0].dim[1] && lm_cuda_float(&c->in[0]) && lm_cuda_float(&c->in[1]) && lm_cuda_vec8(v, 2, c->in[0].dim[1]);
 }
 static void with_norm(lm_skinny *s, const lm_call *n) {
     const lm_rmsnorm_p *p = static_cast<const lm_rmsnorm_p *>(n->p);
     s->M = static_cast<int>(n->in[0].dim[0]); s->K = n->in[0].dim[1]; s->x = lm_cv_of(&n->in[0]); s->norm = lm_cv_of(&n->in[1]); s->eps = p->eps; s->offset = p->offset;
-    s->room = n->out[0].data;                                            /* nobody else reads it; f32 or bf16, it is large enough */
 }
 
 /* ---- 0 y=rmsnorm(x,w) 1 q=matmul(y,a) 2 k=matmul(y,b) 3 v=matmul(y,c) 4 s=rope(k,t) 5 r=rope(q,t) 6 kv_write(m,n,s,v,i) ---- */
