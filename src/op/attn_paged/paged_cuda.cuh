@@ -207,7 +207,7 @@ template <int D, int MT> __global__ void __launch_bounds__(128) many(const __gri
     }
     __syncthreads();
     uint32_t q[MT][KS][4];
-    int pos[MT][2], from[MT][2], seq[MT][2];
+    int pos[MT][2], from[MT][2];
     float o[MT][DT][4] = {}, top[MT][2], sum[MT][2] = {};
 #pragma unroll
     for (int i = 0; i < MT; i++) {
@@ -216,7 +216,7 @@ template <int D, int MT> __global__ void __launch_bounds__(128) many(const __gri
 #pragma unroll
         for (int ks = 0; ks < KS; ks++) query_frag(q[i][ks], a.q, at, at + 8 * a.q.rs, r < rows, r + 8 < rows, ks);
 #pragma unroll
-        for (int e = 0; e < 2; e++) { pos[i][e] = row_pos[r + 8 * e]; seq[i][e] = row_seq[r + 8 * e]; from[i][e] = static_cast<int>(pos[i][e] < 0 ? 0 : first_seen(a, pos[i][e])); top[i][e] = -INFINITY; }
+        for (int e = 0; e < 2; e++) { pos[i][e] = row_pos[r + 8 * e]; from[i][e] = static_cast<int>(pos[i][e] < 0 ? 0 : first_seen(a, pos[i][e])); top[i][e] = -INFINITY; }
     }
     const float s2 = a.scale * 1.4426950408889634f;
     for (int r0 = 0, r1; r0 < rows; r0 = r1) {                            /* rows [r0, r1) are of one sequence */
@@ -243,7 +243,8 @@ template <int D, int MT> __global__ void __launch_bounds__(128) many(const __gri
 #pragma unroll
             for (int i = 0; i < MT; i++) {
                 const int x0 = p * LM_KV_PAGE;
-                const bool on0 = seq[i][0] == s && pos[i][0] >= x0, on1 = seq[i][1] == s && pos[i][1] >= x0;
+                const int r = (w * MT + i) * 16 + g;
+                const bool on0 = r >= r0 && r < r1 && pos[i][0] >= x0, on1 = r + 8 >= r0 && r + 8 < r1 && pos[i][1] >= x0;
                 if (!__any_sync(0xffffffffu, on0 || on1)) continue;        /* nobody of these rows sees this page */
                 float c[8][4] = {};
 #pragma unroll

@@ -302,7 +302,7 @@ lm_err lm_skinny_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
         a.pitch = a.span + PAD;
         if (static_cast<size_t>(rows * a.pitch) * 2 <= X_MOST) break;
     }
-    if (a.ks > 8 || static_cast<int64_t>(a.ks - 1) * a.span >= p->K) return LM_E_UNSUPPORTED;
+    if (a.ks > 8) return LM_E_UNSUPPORTED;
     a.chunk = a.span < CHUNK / NT ? a.span : CHUNK / NT; if (MT == 4 && a.chunk > 512) a.chunk = 512; a.chunks = static_cast<int>(lm_ceil_div(a.span, a.chunk)); a.kw = a.chunk / WARPS; a.buffers = MT == 4 ? 1 : 2;
     const size_t stage = static_cast<size_t>(8 * NT * (a.chunk + PAD)) * 2, x = static_cast<size_t>(p->M) * a.pitch * 2;
     const size_t ring = x + RING + rest <= SHARED ? RING : x + rest < SHARED ? SHARED - x - rest : 0;
