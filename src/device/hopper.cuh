@@ -103,8 +103,9 @@ template <int n> __device__ __forceinline__ void lm_wgmma_pin(uint32_t *c) {
 #pragma unroll
     for (int i = 0; i < n; i++) asm volatile("" : "+r"(c[i])::"memory");
 }
-/* lm_wgmma<N>::ss<ta, tb>(c, a, b, add): c (64×N) = [c +] a b, both described in shared memory; ta, tb: 0 lm_desc_rows, 1 lm_desc_cols.
- * rs: a is four registers of bf16 pairs. 16 of K each. Between fence and commit; results count after wait. */
+/* lm_wgmma<N>, 16 of K each: ss<ta, tb>(c, a, b): c (64×N) += a b, both described in shared memory; ta, tb: 0 lm_desc_rows, 1 lm_desc_cols.
+ * first: c = a b, and what c was is not read (so its registers were free till now). rs: a is four registers of bf16 pairs, c = [c +] a b.
+ * Between fence and commit; results count after wait. */
 template <int N> struct lm_wgmma;
 #define LM_W8_0 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define LM_W8_1 ",%8,%9,%10,%11,%12,%13,%14,%15"
@@ -128,6 +129,12 @@ template <int N> struct lm_wgmma;
 #define LM_W64 LM_W48 LM_W8_6 LM_W8_7
 #define LM_W128 LM_W64 LM_W8_8 LM_W8_9 LM_W8_10 LM_W8_11 LM_W8_12 LM_W8_13 LM_W8_14 LM_W8_15
 #define LM_C8(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), "+f"(c[i + 7])
+#define LM_N8(i) "=f"(c[i]), "=f"(c[i + 1]), "=f"(c[i + 2]), "=f"(c[i + 3]), "=f"(c[i + 4]), "=f"(c[i + 5]), "=f"(c[i + 6]), "=f"(c[i + 7])
+#define LM_N16 LM_N8(0), LM_N8(8)
+#define LM_N32 LM_N16, LM_N8(16), LM_N8(24)
+#define LM_N48 LM_N32, LM_N8(32), LM_N8(40)
+#define LM_N64 LM_N48, LM_N8(48), LM_N8(56)
+#define LM_N128 LM_N64, LM_N8(64), LM_N8(72), LM_N8(80), LM_N8(88), LM_N8(96), LM_N8(104), LM_N8(112), LM_N8(120)
 #define LM_C16 LM_C8(0), LM_C8(8)
 #define LM_C32 LM_C16, LM_C8(16), LM_C8(24)
 #define LM_C48 LM_C32, LM_C8(32), LM_C8(40)
@@ -136,9 +143,13 @@ template <int N> struct lm_wgmma;
 /* N columns, R = N/2 registers, then the numbers of the operands behind them */
 #define LM_WGMMA(N, R, o0, o1, o2, o3, o4, o5, o6)                                                                                                                          \
     template <> struct lm_wgmma<N> {                                                                                                                                        \
-        template <int ta, int tb> static __device__ __forceinline__ void ss(float *c, uint64_t a, uint64_t b, int add) {                                                    \
-            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o2 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, %" #o0 ", %" #o1             \
-                         ", p, 1, 1, %" #o3 ", %" #o4 ";\n}" : LM_C##R : "l"(a), "l"(b), "r"(add), "n"(ta), "n"(tb));                                                      \
+        template <int ta, int tb> static __device__ __forceinline__ void ss(float *c, uint64_t a, uint64_t b) {                                                             \
+            asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, %" #o0 ", %" #o1                  \
+                         ", p, 1, 1, %" #o2 ", %" #o3 ";\n}" : LM_C##R : "l"(a), "l"(b), "n"(ta), "n"(tb));                                                                 \
+        }                                                                                                                                                                   \
+        template <int ta, int tb> static __device__ __forceinline__ void first(float *c, uint64_t a, uint64_t b) {                                                          \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 0, 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, %" #o0 ", %" #o1                  \
+                         ", p, 1, 1, %" #o2 ", %" #o3 ";\n}" : LM_N##R : "l"(a), "l"(b), "n"(ta), "n"(tb));                                                                 \
         }                                                                                                                                                                   \
         template <int tb> static __device__ __forceinline__ void rs(float *c, const uint32_t *a, uint64_t b, int add) {                                                     \
             asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o5 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, {%" #o0 ",%" #o1 ",%" #o2   \
@@ -162,6 +173,7 @@ __device__ __forceinline__ void lm_lds4_add(float *v, uint32_t at) {
 }
 __device__ __forceinline__ float2 lm_lds2(uint32_t at) { float2 v; asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(at)); return v; }
 __device__ __forceinline__ int4 lm_ldsi4(uint32_t at) { int4 v; asm volatile("ld.shared.v4.s32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at) : "memory"); return v; }
+__device__ __forceinline__ int lm_ldsi(uint32_t at) { int v; asm volatile("ld.shared.s32 %0, [%1];" : "=r"(v) : "r"(at) : "memory"); return v; }
 __device__ __forceinline__ void lm_stsi4(uint32_t at, int x, int y, int z, int w) { asm volatile("st.shared.v4.s32 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(x), "r"(y), "r"(z), "r"(w) : "memory"); }
 /* words between CTAs: a turn is waited for with acquire and passed on with release */
 __device__ __forceinline__ int lm_turn_now(const int *p) { int v; asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); return v; }

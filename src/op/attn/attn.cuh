@@ -67,26 +67,24 @@ static inline lm_attn_args lm_attn_args_of(const lm_call *c) {
     a.n = c->in[0].dim[0]; a.window = p->window; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.scale = p->scale; a.round = p->mm == LM_BF16;
     return a;
 }
-/* One row's part of an accumulator of 64×D (device/hopper.cuh), y = c·times, c at the row's first number: neighbours make 16 bytes of bf16. */
-template <int D> __device__ __forceinline__ void lm_store_rows(const lm_cv &to, int64_t row, bool in, int64_t col, const float *c, float times) {
-    const int q = threadIdx.x % 4; const int64_t at = row * to.rs + col;
-    if (to.bf16)
+/* One row's part of an accumulator of 64×D (device/hopper.cuh) to bf16, y = c·times, c at the row's first number: neighbours make 16 bytes. */
+template <int D> __device__ __forceinline__ void lm_store_row(const lm_cv &to, int64_t row, bool in, int64_t col, const float *c, float times) {
+    __nv_bfloat16 *at = static_cast<__nv_bfloat16 *>(to.p) + row * to.rs + col + threadIdx.x % 4 * 8;
 #pragma unroll
-        for (int x = 0; x < D / 8; x += 4) {
-            uint32_t w[4];
+    for (int x = 0; x < D / 8; x += 4) {
+        uint32_t w[4];
 #pragma unroll
-            for (int i = 0; i < 4; i++) w[i] = lm_pack2(c[4 * (x + i)] * times, c[4 * (x + i) + 1] * times);
-            lm_quad_transpose(w);
-            if (in) *reinterpret_cast<uint4 *>(static_cast<__nv_bfloat16 *>(to.p) + at + (x + q) * 8) = make_uint4(w[0], w[1], w[2], w[3]);
-        }
-    else if (in)
-#pragma unroll
-        for (int x = 0; x < D / 8; x++) lm_st2(to, at + x * 8 + q * 2, c[4 * x] * times, c[4 * x + 1] * times);
+        for (int i = 0; i < 4; i++) w[i] = lm_pack2(c[4 * (x + i)] * times, c[4 * (x + i) + 1] * times);
+        lm_quad_transpose(w);
+        if (in) *reinterpret_cast<uint4 *>(at + x * 8) = make_uint4(w[0], w[1], w[2], w[3]);
+    }
 }
-/* What the Hopper rows take of the inputs: those of `stored` (a bit each) are bf16 with rows of whole 16 bytes; a head size they have. */
-static inline bool lm_attn_hopper(const lm_call *c, uint32_t stored) {
+/* What the Hopper rows take: inputs and outputs with a bit set are bf16 with rows of whole 16 bytes; a head size they have. */
+static inline bool lm_attn_hopper(const lm_call *c, uint32_t in, uint32_t out) {
     const lm_attn_p *p = static_cast<const lm_attn_p *>(c->p);
-    for (int i = 0; i < c->n_in; i++) if (stored >> i & 1 && (!lm_has(c, i) || c->in[i].dtype != LM_BF16 || lm_row_stride(&c->in[i]) % 8)) return false;
+    if (!lm_cuda_accepts(c, in, out)) return false;
+    for (int i = 0; i < c->n_in; i++) if (in >> i & 1 && (!lm_has(c, i) || c->in[i].dtype != LM_BF16 || lm_row_stride(&c->in[i]) % 8)) return false;
+    for (int i = 0; i < c->n_out; i++) if (out >> i & 1 && (c->out[i].dtype != LM_BF16 || lm_row_stride(&c->out[i]) % 8)) return false;
     return p->mm == LM_BF16 && p->scale > 0 && c->in[3].dtype == LM_I32 && (p->d_head == 64 || p->d_head == 96 || p->d_head == 128 || p->d_head == 256);
 }
 #define LM_HOPPER_ONE(op, order_id, accept, run_fn, shared)                                                                                \
