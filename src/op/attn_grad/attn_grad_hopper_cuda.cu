@@ -6,7 +6,7 @@
  *            keys each and walk over blocks of BM queries from the diagonal on, of every head that reads these keys:
  *              Sᵀ = K Qᵀ, dPᵀ = V dOᵀ;  Pᵀ and dSᵀ stay in registers as left operands of dv += Pᵀ dO, dk += dSᵀ Q;
  *              dSᵀ also goes to shared memory, where both halves meet for dQ = dS K, which is added to f32 sums in memory by the copy engine.
- *            Sᵀ of the next block (of the next item at the end of one) is issued with dQ and dk, and its softmax taken while those are multiplied.
+ *            Sᵀ of the next block (of the next item at the end of one) is issued while dk is multiplied: nothing drains between items.
  *
  * Order of dq's sums: queries of block m get the part of their last keys first and then one block of keys after the other downwards; a word
  * per (head, m) says whose turn it is, a turn is passed on when the addition is in memory; the first one stores, the last one takes the sum
@@ -23,11 +23,11 @@ struct args {
     float *sums, *lse2, *delta; int *first, *least, *most, *reach, *turn, *counter, *span;
     int64_t window; int n, pad, heads, kv, group, m_blocks, k_blocks; float scale;
 };
-template <int D, int BM, int DSS> struct shape {
+template <int D, int BM> struct shape {
     enum {
         CH = (D + 63) / 64, KV = CH * BN * 128, Q = CH * BM * 128, DS = BM * BN * 2, DQ = BM * D * 4,
-        AT_V = 2 * KV, AT_Q = AT_V + KV, AT_G = AT_Q + 2 * Q, AT_DS = AT_G + 2 * Q, AT_DQ = AT_DS + DSS * DS, AT_LSE = AT_DQ + DQ, AT_DELTA = AT_LSE + 2 * BM * 4,
-        AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + 4 * 16, BYTES = AT_BAR + 8 * 18
+        AT_V = 2 * KV, AT_Q = AT_V + KV, AT_G = AT_Q + 2 * Q, AT_DS = AT_G + 2 * Q, AT_DQ = AT_DS + 2 * DS, AT_LSE = AT_DQ + DQ, AT_DELTA = AT_LSE + 2 * BM * 4,
+        AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + 4 * 16, BYTES = AT_BAR + 8 * 17
     };
 };
 
@@ -78,20 +78,20 @@ template <int BM> __global__ void __launch_bounds__(128) find_reach(const args a
     last = __reduce_max_sync(0xffffffffu, last);
     if (threadIdx.x % 32 == 0) { a.reach[j] = last; atomicMax(a.span, (last + 1) * BM - j * BN); }
 }
-template <int D, int BM, int DSS, bool AHEAD> __global__ void __launch_bounds__(384, 1)
+template <int D, int BM> __global__ void __launch_bounds__(384, 1)
 hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk, const __grid_constant__ CUtensorMap mv, const __grid_constant__ CUtensorMap mg, const args a) {
 #ifdef LM_HOPPER_CODE
-    using S = shape<D, BM, DSS>;
+    using S = shape<D, BM>;
     extern __shared__ __align__(1024) char mem[];
     const uint32_t base = lm_smem(mem), at_v = base + S::AT_V, at_q = base + S::AT_Q, at_g = base + S::AT_G, at_ds = base + S::AT_DS, at_dq = base + S::AT_DQ, at_kinfo = base + S::AT_INFO, at_info = at_kinfo + 32;
     const uint32_t k_full = base + S::AT_BAR, k_empty = k_full + 16, q_full = k_empty + 16, q_empty = q_full + 16, g_full = q_empty + 16, g_empty = g_full + 16, v_full = g_empty + 16, v_empty = v_full + 8,
-                   dq_full = v_empty + 8, dq_empty = dq_full + 8, ds_empty = dq_empty + 8, dq_was = ds_empty + 8;
+                   dq_full = v_empty + 8, dq_empty = dq_full + 8, dq_was = dq_empty + 8;
     const int wg = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     if (threadIdx.x == 0) {
         for (int i = 0; i < 2; i++) {
             lm_mbar_init(k_full + 8 * i, 1); lm_mbar_init(k_empty + 8 * i, 9); lm_mbar_init(q_full + 8 * i, 1); lm_mbar_init(q_empty + 8 * i, 8); lm_mbar_init(g_full + 8 * i, 1); lm_mbar_init(g_empty + 8 * i, 8);
         }
-        lm_mbar_init(v_full, 1); lm_mbar_init(v_empty, 8); lm_mbar_init(dq_full, 8); lm_mbar_init(dq_empty, 1); lm_mbar_init(ds_empty, 8); lm_mbar_init(dq_was, 1);
+        lm_mbar_init(v_full, 1); lm_mbar_init(v_empty, 8); lm_mbar_init(dq_full, 8); lm_mbar_init(dq_empty, 1); lm_mbar_init(dq_was, 1);
         lm_mbar_inited();
     }
     __syncthreads();
@@ -209,9 +209,8 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
         scores(0, 0);
         lm_wgmma_wait<0>();
         lm_wgmma_pin<BM / 2>(s);
-        if (AHEAD) weigh(block, 0);
-        for (bool first = true; block >= 0; use++) {                       /* AHEAD: pf is this block's P, else s its scores */
-            const int st = use & 1, ds_at = use % DSS * S::DS, slot = it & 1;
+        for (bool first = true; block >= 0; use++) {                       /* s has this block's scores */
+            const int st = use & 1, ds_at = st * S::DS, slot = it & 1;
             const bool last = lm_ldsi(at_info + 16 * st + 8);
             if (first) lm_mbar_wait(v_full, it & 1);
             lm_mbar_wait(g_full + 8 * st, use >> 1 & 1);
@@ -220,7 +219,7 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
 #pragma unroll
             for (int k = 1; k < D / 16; k++) lm_wgmma<BM>::template ss<0, 0>(dp, d_v + (k / 4 * BN * 128 + k % 4 * 32) / 16, d_g + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
             lm_wgmma_commit();
-            if (!AHEAD) weigh(block, st);
+            weigh(block, st);
             lm_wgmma_fence();
 #pragma unroll
             for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dv, pf[k], d_gc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
@@ -241,22 +240,10 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             }
 #pragma unroll
             for (int k = 0; k < BM / 16; k++) lm_frag_of(df[k], dp + 8 * k, dp + 8 * k + 4);
-            if (DSS == 1) lm_mbar_wait(ds_empty, (use & 1) ^ 1);
 #pragma unroll
             for (int k = 0; k < BM / 16; k++) lm_stsm(at_ds + ds_at + k / 4 * BN * 128 + ds_row + ((k % 4 * 2 + ds_unit) ^ ds_x) * 16, df[k]);
             lm_fence_async();
-            if (AHEAD) lm_wgmma_wait<0>();                                 /* dv is done by now; its operand's registers are needed */
             lm_bar_sync(1, 256);
-            const auto meet = [&] {                                        /* the next block of scores; of nothing where there is none */
-                if (last) {
-                    it++;
-                    lm_mbar_wait(k_full + 8 * (it & 1), it >> 1 & 1);
-                    block = lm_ldsi(at_kinfo + 16 * (it & 1));
-                }
-                if (block >= 0) lm_mbar_wait(q_full + 8 * (st ^ 1), (use + 1) >> 1 & 1);
-                scores(it & 1, st ^ 1);
-            };
-            if (AHEAD) meet();
             lm_wgmma_fence();
             lm_wgmma<64>::first<1, 1>(dq, d_ds + ds_at / 16, d_kc + slot * S::KV / 16);
 #pragma unroll
@@ -266,19 +253,9 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
 #pragma unroll
             for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dk, df[k], d_qc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
             lm_wgmma_commit();
-            if (AHEAD) {
-                lm_wgmma_wait<2>();
-                lm_wgmma_pin<BM / 2>(s);
-                weigh(block, st ^ 1);
-                uint32_t signs = 0;
-#pragma unroll
-                for (int k = 0; k < BM / 16; k++) signs |= pf[k][0] | pf[k][1] | pf[k][2] | pf[k][3];
-                if (signs & 0x80008000u) __trap();                         /* never; else the weights would be moved behind the wait */
-            }
             lm_wgmma_wait<1>();
             lm_wgmma_pin<32>(dq);
             leave(g_empty + 8 * st);
-            if (DSS == 1) leave(ds_empty);
             lm_mbar_wait(dq_empty, (use & 1) ^ 1);
             const uint32_t at_mine = at_dq + (w * 1024 + t) * 16;
             const int turns = lm_ldsi(at_info + 16 * st + 12);
@@ -302,9 +279,15 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
                 lm_fence_async();
                 leave(dq_full);
             }
-            if (!AHEAD) meet();
+            if (last) {
+                it++;
+                lm_mbar_wait(k_full + 8 * (it & 1), it >> 1 & 1);
+                block = lm_ldsi(at_kinfo + 16 * (it & 1));
+            }
+            if (block >= 0) lm_mbar_wait(q_full + 8 * (st ^ 1), (use + 1) >> 1 & 1);
+            scores(it & 1, st ^ 1);                                        /* of the next block; of nothing where there is none */
             lm_wgmma_wait<0>();
-            if (!AHEAD) lm_wgmma_pin<BM / 2>(s);
+            lm_wgmma_pin<BM / 2>(s);
             leave(q_empty + 8 * st);
             if (last) {
                 const int r = lm_ldsi(at_kinfo + 16 * slot) * BN + key_in; const int64_t col = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * D;
@@ -338,20 +321,21 @@ size_t shared(const lm_call *c) {
     args a;
     return lay(&a, c->in[0].dim[0], p->n_head, p->d_head, NULL);
 }
-template <int D, int BM, int DSS, bool AHEAD> lm_err launch(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
-    using S = shape<D, BM, DSS>;
+template <int D, int BM> lm_err launch(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
+    using S = shape<D, BM>;
     CUtensorMap q, k, v, g;
     LM_TRY(lm_tma_map(&q, f.q.p, f.n, static_cast<int64_t>(f.heads) * D, f.q.rs, BM));
     LM_TRY(lm_tma_map(&k, f.k.p, f.n, static_cast<int64_t>(f.kv) * D, f.k.rs, BN));
     LM_TRY(lm_tma_map(&v, f.v.p, f.n, static_cast<int64_t>(f.kv) * D, f.v.rs, BN));
     LM_TRY(lm_tma_map(&g, a.go.p, f.n, static_cast<int64_t>(f.heads) * D, a.go.rs, BM));
-    if (cudaFuncSetAttribute(hopper_bwd<D, BM, DSS, AHEAD>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
+    static_assert(S::BYTES <= 227 * 1024, "shared memory of a block");
+    if (cudaFuncSetAttribute(hopper_bwd<D, BM>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
     a.m_blocks = static_cast<int>(lm_ceil_div(f.n, static_cast<int64_t>(BM)));
     const unsigned items = static_cast<unsigned>(a.k_blocks * a.kv), units = static_cast<unsigned>(c->dev->units);
     const dim3 each(static_cast<unsigned>(a.m_blocks), static_cast<unsigned>(a.heads));
     prepare<D, BM><<<each, 256, 0, s>>>(a);
     find_reach<BM><<<LM_CUDA_GRID(a.k_blocks, 4), 128, 0, s>>>(a);
-    hopper_bwd<D, BM, DSS, AHEAD><<<items < units ? items : units, 384, S::BYTES, s>>>(q, k, v, g, a);
+    hopper_bwd<D, BM><<<items < units ? items : units, 384, S::BYTES, s>>>(q, k, v, g, a);
     return lm_cuda_launched();
 }
 lm_err run(const lm_call *c, int64_t tile, void *scratch) {
@@ -365,7 +349,7 @@ lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     a.o = lm_cv_of(&c->in[4]); a.lse = static_cast<const float *>(c->in[5].data); a.go = lm_cv_of(&c->in[6]); a.glse = lm_has(c, 7) ? static_cast<const float *>(c->in[7].data) : NULL;
     a.dq = lm_cv_of(&c->out[0]); a.dk = lm_cv_of(&c->out[1]); a.dv = lm_cv_of(&c->out[2]);
     a.start = f.start; a.window = f.window; a.n = static_cast<int>(f.n); a.heads = f.heads; a.kv = f.kv; a.group = f.heads / f.kv; a.scale = f.scale;
-    return f.d == 64 ? launch<64, 128, 1, false>(c, f, a, s) : launch<128, 64, 2, false>(c, f, a, s);
+    return f.d == 64 ? launch<64, 128>(c, f, a, s) : launch<128, 64>(c, f, a, s);
 }
 bool accepts(const lm_call *c) {
     const int d = static_cast<const lm_attn_p *>(c->p)->d_head;
