@@ -56,6 +56,66 @@ __device__ __forceinline__ void lm_st2(const lm_cv &v, int64_t at, float a, floa
     else *reinterpret_cast<float2 *>(static_cast<float *>(v.p) + at) = make_float2(a, b);
 }
 __device__ __forceinline__ float lm_in(const lm_cv &v, int64_t at, bool round) { const float f = lm_ld1(v, at); return round ? __bfloat162float(__float2bfloat16_rn(f)) : f; }
+/* ---- what the mma.sync rows of attn and attn_grad do alike; a warp has 16·MT rows --------------------------------------------------------------- */
+/* Two tiles of the same rows, as one group of copies. */
+template <int D, int R, int threads> __device__ __forceinline__ void lm_tiles_load(__nv_bfloat16 *t, __nv_bfloat16 *u, const lm_cv &x, const lm_cv &y, int64_t r0, int64_t n, int64_t c0) {
+    lm_tile_load<D, R, threads>(t, x, r0, n, c0);
+    lm_tile_load<D, R, threads>(u, y, r0, n, c0);
+}
+/* The left operands of 16·MT rows from `row` on, all 16·KS of their numbers. */
+template <int P, int MT, int KS> __device__ __forceinline__ void lm_hold(uint32_t (*held)[MT][4], const __nv_bfloat16 *t, int row) {
+#pragma unroll
+    for (int k = 0; k < KS; k++)
+#pragma unroll
+        for (int m = 0; m < MT; m++) lm_frag_a<P>(held[k][m], t, row + m * 16, k * 16);
+}
+/* s += A Bᵀ over 16 of K: A held or from tile a, rows from `row` on; b has 8·NT rows. */
+template <int P, int MT, int NT, bool HELD> __device__ __forceinline__ void lm_scores(float (*s)[NT][4], uint32_t (*held)[4], const __nv_bfloat16 *a, int row, const __nv_bfloat16 *b, int k) {
+    uint32_t here[MT][4], (*fa)[4] = HELD ? held : here;
+#pragma unroll
+    for (int m = 0; m < MT; m++) if (!HELD) lm_frag_a<P>(here[m], a, row + m * 16, k * 16);
+#pragma unroll
+    for (int x = 0; x < NT; x += 2) {
+        uint32_t f[4];
+        lm_frag_bt<P>(f, b, x * 8, k * 16);
+#pragma unroll
+        for (int m = 0; m < MT; m++) { lm_mma(s[m][x], fa[m], f[0], f[1]); lm_mma(s[m][x + 1], fa[m], f[2], f[3]); }
+    }
+}
+/* o += S B over rows 16k … 16k+15 of b, S rounded to bf16. */
+template <int P, int MT, int NT, int DT> __device__ __forceinline__ void lm_weighted(float (*o)[DT][4], const float (*s)[NT][4], const __nv_bfloat16 *b, int k) {
+    uint32_t fa[MT][4];
+#pragma unroll
+    for (int m = 0; m < MT; m++) lm_frag_of(fa[m], s[m][2 * k], s[m][2 * k + 1]);
+#pragma unroll
+    for (int x = 0; x < DT; x += 2) {
+        uint32_t f[4];
+        lm_frag_b<P>(f, b, k * 16, x * 8);
+#pragma unroll
+        for (int m = 0; m < MT; m++) { lm_mma(o[m][x], fa[m], f[0], f[1]); lm_mma(o[m][x + 1], fa[m], f[2], f[3]); }
+    }
+}
+/* One row of results, from column `at` of the tensor on; e: the thread's first or second row of 16. */
+template <int DT> __device__ __forceinline__ void lm_put_row(const lm_cv &to, int64_t at, const float (*c)[4], int e, float times) {
+#pragma unroll
+    for (int x = 0; x < DT; x++) lm_st2(to, at + x * 8 + threadIdx.x % 4 * 2, c[x][e * 2] * times, c[x][e * 2 + 1] * times);
+}
+/* The plain rows: a lane's dot product with one row of x; p_i times rows 0 … m-1 of x added up, lane l having dimensions l, l+32, … */
+__device__ __forceinline__ float lm_plain_dot(const float *q, const lm_cv &x, int64_t at, int d, bool round) {
+    float s = 0;
+    for (int i = 0; i < d; i++) s = fmaf(q[i], lm_in(x, at + i, round), s);
+    return s;
+}
+__device__ __forceinline__ void lm_plain_add(float *o, float p, const lm_cv &x, int64_t at, int d, bool round) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int e = 0; e < LM_ATTN_MAX_D / 32; e++) if (lane + 32 * e < d) o[e] = fmaf(p, lm_in(x, at + lane + 32 * e, round), o[e]);
+}
+__device__ __forceinline__ void lm_plain_put(const lm_cv &to, int64_t at, const float *o, int d, float over) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int e = 0; e < LM_ATTN_MAX_D / 32; e++) if (lane + 32 * e < d) lm_st1(to, at + lane + 32 * e, o[e] / over);
+}
 static inline bool lm_attn_wide(const lm_attn_args *a) {
     const lm_cv v[4] = { a->q, a->k, a->v, a->o };
     return a->round && lm_cuda_vec8(v, 4, a->d);
