@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
 # reference, runs one under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses train infer peer (default: all)
+#   PARTS: driver sanitizer parity losses train infer peer peer_decode (default: all)
 #   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
-[ $# = 0 ] && set -- driver sanitizer parity losses train infer peer
+[ $# = 0 ] && set -- driver sanitizer parity losses train infer peer peer_decode
 fix=${LM_FIX:-tests/fixtures/models}
 table=$out/table.txt; : >"$table"
 say() { printf '%s\n' "$*" | tee -a "$table"; }
@@ -28,7 +28,9 @@ sanitizer() {
     grep -A3 -E '^========= (Invalid|Error|Program)' "$out/memcheck.log" | head -12
 }
 parity() {
-    LM_DEVICE=cuda LOAM_PARITY=1 timeout 120 "$bin/tests/test_model_parity" test_transformers >"$out/parity.log" 2>&1; local rc=$?
+    LM_DEVICE=cuda LOAM_PARITY=1 timeout 160 "$bin/tests/test_model_parity" test_transformers >"$out/parity.log" 2>&1; local rc=$?
+    LM_DEVICE=cuda LOAM_PARITY=1 timeout 100 "$bin/tests/test_model_parity" test_bf16_on_device >"$out/bf16.log" 2>&1 || rc=$?
+    cat "$out/bf16.log"
     grep '^|' "$out/parity.log"
     say "parity: rc $rc; $(grep -c '^|' "$out/parity.log") checkpoints against transformers: logits, losses, every gradient, 256 greedy tokens; $(tail -n 1 "$out/parity.log")"
     grep -vE '^\||^ok' "$out/parity.log" | head -12
@@ -71,15 +73,20 @@ for r in json.load(open(sys.argv[1])):
     done <<<"${TRAIN:-gpt2-124m 64 1024 -1}"
 }
 infer() {
-    while read -r shape dt; do
-        timeout 120 "$bin/loam" bench infer --device cuda --shape "$shape" --dtype "$dt" --kv bf16 --prompt 512 --depth 448 --gen 64 --repeat 3 --ops --json >"$out/infer.$shape.$dt.json" 2>"$out/infer.err" \
+    while read -r shape dt seqs prompt; do
+        local f=$out/infer.$shape.$dt.$seqs.json
+        timeout 120 "$bin/loam" bench infer --device cuda --shape "$shape" --dtype "$dt" --kv bf16 --prompt "$prompt" --depth 448 --gen 64 --seqs "$seqs" --chunk $((seqs * prompt)) --repeat 3 --ops --json >"$f" 2>"$out/infer.err" \
             || { say "infer $shape $dt: $(tail -n 1 "$out/infer.err" | cut -c1-300)"; continue; }
-        say "loam $shape $dt: prefill $(field "$out/infer.$shape.$dt.json" prefill) tok/s, decode $(field "$out/infer.$shape.$dt.json" decode) tok/s, weights $(field "$out/infer.$shape.$dt.json" weights) MB"
+        say "loam $shape $dt, $seqs sequences: prefill $seqs x $prompt $(field "$f" prefill) tok/s, decode $(field "$f" decode) tok/s, weights $(field "$f" weights) MB"
         python3 -c 'import json,sys
 for r in json.load(open(sys.argv[1])):
-    if r["name"].startswith("decode.") and r["value"] > 0.01: print("  %-34s %8.3f ms  %s" % (r["name"], r["value"], r["note"]))' "$out/infer.$shape.$dt.json" | tee -a "$table"
-    done <<<"${INFER:-llama-1b bf16}"
+    if r["name"].startswith(("decode.", "prefill.")) and r["value"] > 0.01: print("  %-34s %8.3f ms  %s" % (r["name"], r["value"], r["note"]))' "$f" | tee -a "$table"
+    done <<<"${INFER:-llama-1b bf16 1 512
+llama-1b bf16 16 512
+llama-1b bf16 64 128
+llama-1b bf16 8 2048}"
 }
 peer() { while read -r shape b t; do say "$(timeout 240 python3 bench/peers/torch_train_gpu.py --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer.err" | tail -n 1)"; done <<<"${PEER:-gpt2-124m 64 1024}"; }
+peer_decode() { timeout 300 python3 bench/peers/torch_decode_gpu.py --prefill 8 2048 2>"$out/peer_decode.err" | while read -r l; do say "$l"; done; }
 for p in "$@"; do s=$SECONDS; echo "--- $p"; $p; echo "    ($p took $((SECONDS - s)) s)"; done
 echo; echo "=== table"; cat "$table"

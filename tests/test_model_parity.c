@@ -500,8 +500,48 @@ static void test_folder(void) {                              /* first: a place t
     if (t_dir[0]) { LM_CHECK_OK(c, lm_dir_remove(c, t_dir)); t_dir[0] = 0; }
     lm_ctx_free(c);
 }
+/* ---- generation in bf16 on a device: joined steps and their kernels against the processor's ------------------------------------------------ */
+enum { SIDE = 5 };
+/* Logits of ids[PROMPT …] after the prompt, one token a run, of `n` sessions side by side (all alike); the first's are kept. */
+static lm_err one_by_one(const rig *r, lm_store *store, lm_dev *dev, int n, const int32_t *ids, int64_t upto, float *logits) {
+    lm_engine *e; lm_session *s[SIDE] = {0}; lm_request q[SIDE];
+    LM_TRY(lm_engine_new(&e, r->ctx, r->cfg, store, &(lm_engine_opts){ .context = ALL, .chunk = 64, .max_seqs = n, .mm = LM_BF16, .kv = LM_BF16, .dev = dev }));
+    rows_to c = { logits, r->cfg->vocab };
+    lm_err err = LM_OK;
+    for (int i = 0; i < n && !err; i++) err = lm_session_new(&s[i], e);
+    for (int64_t t = PROMPT - 1; t < upto && !err; t++) {
+        for (int i = 0; i < n; i++) q[i] = (lm_request){ s[i], t < PROMPT ? ids : ids + t, t < PROMPT ? PROMPT : 1, i ? LM_WANT_NONE : LM_WANT_LAST };
+        c.to = logits + (t - PROMPT + 1) * r->cfg->vocab - (t < PROMPT ? PROMPT - 1 : 0) * r->cfg->vocab;
+        if (t >= PROMPT) err = lm_engine_run(e, q, n, copy_row, &c);
+        else for (int i = 0; i < n && !err; i++) err = lm_engine_run(e, &q[i], 1, copy_row, &c);          /* alone: many rows have another order of sums */
+    }
+    for (int i = 0; i < n; i++) lm_session_free(s[i]);
+    lm_engine_free(e);
+    return err;
+}
+static void on_device(rig *r) {
+    lm_weights *w; lm_store *s;
+    int32_t ids[ALL];
+    enum { UPTO = 48 };
+    const int64_t n = (UPTO - PROMPT + 1) * r->cfg->vocab;
+    float *a = calloc((size_t)n, 4), *b = calloc((size_t)n, 4), *c = calloc((size_t)n, 4);
+    text_of(r, ids);
+    LM_NEED_OK(r->ctx, load(r->ctx, r->dir, &(lm_load_opts){ .dtype = LM_BF16 }, &w, &s));
+    LM_CHECK_OK(r->ctx, one_by_one(r, s, NULL, 1, ids, UPTO, a));
+    LM_CHECK_OK(r->ctx, one_by_one(r, s, r->dev, 1, ids, UPTO, b));
+    double e = rel(b, a, n);
+    if (!(e <= 2e-2)) { lm_t_fail++; printf("%s: bf16 logits on the device are off by %.3g of their norm\n", r->name, e); }
+    if (table()) printf("| %s | bf16 decode: logits within %.1e of the processor's |\n", r->name, e);
+    LM_CHECK_OK(r->ctx, one_by_one(r, s, r->dev, 1, ids, UPTO, c));
+    compare(r, "decode on the device, again", LM_BF16, b, c, n);
+    LM_CHECK_OK(r->ctx, one_by_one(r, s, r->dev, SIDE, ids, UPTO, c));
+    compare(r, "decode on the device, five sessions side by side", LM_BF16, b + r->cfg->vocab, c + r->cfg->vocab, n - r->cfg->vocab);
+    lm_weights_close(w); lm_store_free(s);
+    free(a); free(b); free(c);
+}
+static void test_bf16_on_device(void) { if (getenv("LM_DEVICE")) each(on_device); }
 int main(int argc, char **argv) {
-    static const lm_t_case cases[] = { LM_T1(test_transformers), LM_T1(test_chunks_and_panels_keep_bits), LM_T1(test_trainer_is_engine),
+    static const lm_t_case cases[] = { LM_T1(test_transformers), LM_T1(test_bf16_on_device), LM_T1(test_chunks_and_panels_keep_bits), LM_T1(test_trainer_is_engine),
                                        LM_T1(test_saving), LM_T1(test_quantized) };
     const char *tmp = getenv("TMPDIR");
     snprintf(t_dir, sizeof t_dir, "%s/loam-test-XXXXXX", tmp ? tmp : "/tmp");

@@ -7,7 +7,7 @@
 typedef struct {
     lm_cli_common common;
     const char *model, *shape, *dtype, *kv, *data, *device;
-    int64_t prompt, gen, chunk, batch, seq, repeat, depth, recompute;
+    int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, recompute;
     bool again, ops;
 } lm_bench_opts;
 typedef struct lm_bench { lm_cli *cli; const lm_bench_opts *o; lm_machine m; lm_str json; int n; const char *suite; } lm_bench;

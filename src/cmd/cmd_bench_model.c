@@ -89,6 +89,7 @@ static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model 
     lm_load_opts lo = { .dtype = LM_BF16, .panels = !m->dev };
     lm_engine_opts eo = { .dev = m->dev,
                           .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen),
+                          .max_seqs = b->o->seqs,
                           .chunk = b->o->chunk,
                           .mm = LM_F32,
                           .kv = !strcmp(b->o->kv, "bf16") ? LM_BF16 : LM_F32 };
@@ -137,35 +138,40 @@ static lm_err infer(lm_bench *b) {
         LM_TRY(lm_cmd_model_open(
             cli, o->model,
             &(lm_cmd_model_opts){
-                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .device = o->device },
+                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .max_seqs = o->seqs, .device = o->device },
             &m));
         c = *m.cfg;
     } else LM_TRY(open_shape(b, o->shape ? o->shape : "smollm-135m", &c, &m));
     double pre[1000], dec[1000], first[1000];
     int32_t *ids = lm_alloc(cli->ctx, LM_MEM_MISC, (size_t)lm_max64(o->prompt, o->depth + o->gen) * sizeof *ids);
-    lm_session *s = NULL;
-    if (!ids) { err = LM_E_NOMEM; goto done; }
+    lm_session **s = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *s);
+    lm_request *q = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *q);
+    if (!ids || !s || !q) { err = LM_E_NOMEM; goto done; }
     for (int64_t i = 0; i < lm_max64(o->prompt, o->depth + o->gen); i++) ids[i] = (int32_t)(i * 7919 % c.vocab);
     for (int64_t r = 0; r < o->repeat; r++) {
         if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
         lm_cli_progress(cli, "infer: run %lld of %lld", (long long)r + 1, (long long)o->repeat);
-        LM_GOTO(lm_session_new(&s, m.e), done);
-        lm_request q = { s, ids, o->prompt, LM_WANT_LAST };
+        for (int64_t i = 0; i < o->seqs; i++) LM_GOTO(lm_session_new(&s[i], m.e), done);
+        for (int64_t i = 0; i < o->seqs; i++) q[i] = (lm_request){ s[i], ids, o->prompt, LM_WANT_LAST };
         double t = lm_now();
-        LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done);
+        LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
         first[r] = lm_now() - t;
-        pre[r] = (double)o->prompt / first[r];
-        LM_GOTO(lm_session_truncate(s, 0), done);
-        if (o->depth) { q = (lm_request){ s, ids, o->depth, LM_WANT_NONE }; LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done); }
-        q = (lm_request){ s, ids + o->depth, 1, LM_WANT_LAST };
-        if (!r) { LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done); LM_GOTO(lm_session_truncate(s, o->depth), done); }
-        t = lm_now();
-        for (int64_t i = 0; i < o->gen && !lm_cli_stopped(cli); i++) {
-            q.ids = ids + o->depth + i;
-            LM_GOTO(lm_engine_run(m.e, &q, 1, drop, NULL), done);
+        pre[r] = (double)(o->prompt * o->seqs) / first[r];
+        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op(b, lm_engine_plan(m.e), "prefill"), done);
+        for (int64_t i = 0; i < o->seqs; i++) { LM_GOTO(lm_session_truncate(s[i], 0), done); q[i] = (lm_request){ s[i], ids, o->depth, LM_WANT_NONE }; }
+        if (o->depth) LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
+        for (int64_t k = 0; k < 3 && !r; k++) {                              /* what is prepared at the first runs of a size: not timed */
+            for (int64_t i = 0; i < o->seqs; i++) q[i] = (lm_request){ s[i], ids + o->depth, 1, LM_WANT_LAST };
+            LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
+            for (int64_t i = 0; i < o->seqs; i++) LM_GOTO(lm_session_truncate(s[i], o->depth), done);
         }
-        dec[r] = (double)o->gen / (lm_now() - t);
-        lm_session_free(s); s = NULL;
+        t = lm_now();
+        for (int64_t k = 0; k < o->gen && !lm_cli_stopped(cli); k++) {
+            for (int64_t i = 0; i < o->seqs; i++) q[i] = (lm_request){ s[i], ids + o->depth + k, 1, LM_WANT_LAST };
+            LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
+        }
+        dec[r] = (double)(o->gen * o->seqs) / (lm_now() - t);
+        for (int64_t i = 0; i < o->seqs; i++) { lm_session_free(s[i]); s[i] = NULL; }
     }
     const cost k = per_token(&c, m.store);
     lm_plan_stats st; lm_plan_stats_of(lm_engine_plan(m.e), &st);
@@ -177,14 +183,15 @@ static lm_err infer(lm_bench *b) {
         mm = st.mm_flops_bf16 > st.mm_flops_f32 ? top.bf16 : 0; read = top.copy;
     }
     lm_bench_put(b, "prefill", lm_bench_median(pre, (int)o->repeat), "tokens/s", mm / k.flops, 0, "limit: operations over the matrix rate");
-    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", read / k.weights, 0,
+    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", read / k.weights * (double)o->seqs, 0,
                  m.dev ? "limit: weights over the copy bandwidth" : "limit: weights over the read bandwidth");
     lm_bench_put(b, "first_token", 1e3 * lm_bench_median(first, (int)o->repeat), "ms", 0, 0, "the prompt's logits");
     lm_bench_put(b, "weights", k.weights / 1e6, "MB", 0, 0, "read for each token");
     lm_bench_put(b, "peak_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, NULL);
     if (m.dev) lm_bench_put(b, "device_memory", (double)m.dev->peak / 1e6, "MB", 0, 0, m.dev->name);
 done:
-    lm_session_free(s); lm_free(cli->ctx, ids); lm_cmd_model_close(&m);
+    for (int64_t i = 0; s && i < o->seqs; i++) lm_session_free(s[i]);
+    lm_free(cli->ctx, ids); lm_cmd_model_close(&m);
     return err;
 }
 
@@ -240,6 +247,7 @@ static lm_err train(lm_bench *b) {
         LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate"), done);
         LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update"), done);
     }
+    const size_t peak = dev ? dev->peak : 0;                         /* before the ceilings' own buffers */
     if (dev) LM_GOTO(ceilings(dev, &top), done);
     const double limit = dev ? (bf16 && top.bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.bf16 : 0)
                              : p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16,
@@ -253,7 +261,7 @@ static lm_err train(lm_bench *b) {
     lm_bench_put(b, "train_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, "peak of the process");
     lm_bench_put(b, "train_loss", loss1, "nats", 0, 0, lm_arena_printf(cli->a, "of the last step, %.4f of the first; random tokens", loss0));
     if (dev) {
-        lm_bench_put(b, "device_memory", (double)dev->peak / 1e6, "MB", 0, 0, dev->name);
+        lm_bench_put(b, "device_memory", (double)peak / 1e6, "MB", 0, 0, dev->name);
         lm_bench_put(b, "device_copy", top.copy, "B/s", 0, 0, "2 GB, read and written");
         lm_bench_put(b, "device_bf16", top.bf16, "FLOP/s", 0, 0, dev->libs);
     }

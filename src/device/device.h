@@ -22,7 +22,7 @@ struct lm_dev {
     uint64_t features; size_t memory, used, peak; int units;      /* bytes of the card; held by us now and at most; multiprocessors */
     lm_err (*alloc)(lm_dev *d, size_t bytes, void **p);            /* 256-byte aligned */
     void (*free)(lm_dev *d, void *p);                              /* NULL is fine */
-    lm_err (*pin)(lm_dev *d, size_t bytes, void **p);              /* host memory that copies run to and from without waiting; zeroed */
+    lm_err (*pin)(lm_dev *d, size_t bytes, void **p);              /* host memory that copies run to and from without waiting, and that kernels can write; zeroed */
     void (*unpin)(lm_dev *d, void *p);
     lm_err (*zero)(lm_dev *d, void *p, size_t bytes);
     lm_err (*put)(lm_dev *d, void *dst, const void *host, size_t bytes);
@@ -45,10 +45,10 @@ bool lm_dev_built(void);                                           /* whether th
 
 /* ---- matrix products by the vendor's library, for rows that need LM_CUDA_BLASLT --------------------------------------------------------------- */
 /* Row-major C (M,N) = op(A) op(B) [+ bias] [+ C], f32 sums, no atomics: the same bits each time. Each is f32, or bf16 where its flag says
- * so (a and b alike). */
+ * so (a and b alike). aux: it gets op(A) op(B) + bias, as C is stored, and C the gelu of that (tanh form). */
 typedef struct {
     int64_t M, N, K, batch, lda, ldb, ldc, sa, sb, sc;             /* leading dimensions and batch strides in elements */
-    const void *a, *b, *bias; void *c; bool ab_bf16, c_bf16, bias_bf16, ta, tb, acc;
+    const void *a, *b, *bias; void *c, *aux; int64_t ldaux; bool ab_bf16, c_bf16, bias_bf16, ta, tb, acc;
 } lm_dev_gemm;
 lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g);            /* LM_E_UNSUPPORTED: the library has no algorithm for this shape */
 #endif

@@ -4,15 +4,18 @@
 #include <stdatomic.h>
 #include "base/pool.h"
 #include "graph/plan.h"
+#include "op/join.h"
 typedef struct { uintptr_t lo, hi; bool write; } lm_range;
 enum { LM_MAX_RANGE = LM_MAX_IN + 2 * LM_MAX_OUT + 1 };
 typedef struct {
     lm_call call; const lm_kernel *k; const lm_node *node;      /* node: only while planning */
-    const char *op; int wait_for, n_range; bool effect;         /* wait for steps 0..wait_for; -1 none */
+    const char *op, *joined; int wait_for, n_range; bool effect;         /* joined: the join that runs it, at the extents in force; wait for steps 0..wait_for; -1 none */
     lm_range range[LM_MAX_RANGE];
     double flops, bytes;
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
+/* steps [first, first + n) that one kernel may do; calls in the order of its pattern */
+typedef struct { const lm_join *row; int first, n; const lm_call *call[LM_JOIN_STEPS]; } lm_joined;
 typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
 /* on_dev: where it is on the device, t then its host mirror */
 typedef struct { const char *name; lm_tensor t; int ext; bool input; void *on_dev; } lm_port;
@@ -21,12 +24,13 @@ enum { LM_MAX_RECORDED = 64 };
 typedef struct { void *work; uint64_t key; int runs; } lm_recorded;              /* a run of one set of extents */
 struct lm_plan {
     lm_ctx *ctx; lm_arena *a; lm_comm *comm; lm_dev *dev; bool dry;
+    lm_joined *joined; int n_joined;
     lm_step *step; int n_step; lm_counter *counter;
     char *arena, *threads, *consts; size_t thread_stride, arena_cap; bool borrowed_arena, borrowed_threads;
     lm_port *port; int n_port;
     lm_patch *patch; int n_patch; int64_t *ext, *cap; const char **ext_name; int n_ext; bool ext_dirty;
     _Atomic int err;
-    char *mirror; int32_t *fault, *faults; lm_recorded *recorded; int n_recorded; bool checked;      /* device plans: exec_dev.c */
+    char *mirror; void *in_at; size_t in_bytes; int32_t *fault; lm_recorded *recorded; int n_recorded; bool checked;      /* device plans: exec_dev.c */
     lm_plan_stats stats;
 };
 /* A stretch of the arena and the steps, first to last, that it is held for. */
@@ -39,6 +43,8 @@ size_t lm_place_least(const lm_buf *b, int n, int n_step, size_t *at);
 lm_err lm_plan_waits(lm_graph *g, lm_plan *p);
 /* Do steps a and b touch the same bytes, one of them writing? */
 bool lm_step_conflict(const lm_step *a, const lm_step *b);
+/* join.c: set p->joined from the steps, whose nodes are still there; live: the schedule, views included. */
+lm_err lm_plan_join(lm_graph *g, lm_plan *p, lm_node *const *live, int n_live, lm_dev_kind kind, uint64_t features);
 void lm_plan_apply_extents(lm_plan *p);
 /* exec_dev.c: the same on a device. */
 lm_err lm_plan_run_dev(lm_plan *p);

@@ -24,6 +24,7 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     LM_TRY(lm_pass_session(g, &pg, &e->n_kv_layer));
     LM_TRY(lm_pass_precision(g, e->o.mm));
     LM_TRY(lm_pass_fuse(g, NULL));
+    if (e->o.dev && e->o.mm == LM_BF16) LM_TRY(lm_pass_storage(g, e->o.dev));
     return lm_graph_err(g);
 }
 lm_dtype lm_engine_mm_for(const lm_store *weights) {

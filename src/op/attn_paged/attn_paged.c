@@ -76,6 +76,12 @@ static const lm_sample samples[] = {
     { "bf16 pages, d_head 80", P(4, 2, 80, 0, 0.11f, LM_F32), IN(9, 4, 2, 80, 5, 3, 3, LM_BF16), 1e-5, 0, -1 },
     { "one kv head, 32 query heads", P(32, 1, 128, 0, 0.0884f, LM_F32), IN(2, 32, 1, 128, 5, 2, 4, LM_F32), 1e-5, 0, -1 },
     { "bf16 inputs, d_head 256", P(2, 1, 256, 0, 0.0625f, LM_BF16), IN(5, 2, 1, 256, 4, 2, 3, LM_BF16), 2e-2, 6e-3, -1 },
+    { "bf16 pages and inputs, d_head 64", P(8, 2, 64, 0, 0.125f, LM_BF16), IN(5, 8, 2, 64, 9, 3, 11, LM_BF16), 2e-2, 6e-3, -1 },
+    { "bf16 pages and inputs, d_head 128, 16 query heads", P(16, 1, 128, 100, 0.0884f, LM_BF16), IN(4, 16, 1, 128, 5, 2, 4, LM_BF16), 2e-2, 6e-3, -1 },
+    { "bf16 pages and inputs, a prompt", P(2, 1, 64, 0, 0.125f, LM_BF16), IN(190, 2, 1, 64, 5, 1, 3, LM_BF16), 2e-2, 6e-3, -1 },
+    { "bf16 pages and inputs, a prompt, window", P(2, 2, 32, 70, 0.2f, LM_BF16), IN(140, 2, 2, 32, 7, 2, 4, LM_BF16), 2e-2, 6e-3, -1 },
+    { "bf16 pages and inputs, many sequences", P(2, 1, 64, 0, 0.125f, LM_BF16), IN(90, 2, 1, 64, 9, 90, 2, LM_BF16), 2e-2, 6e-3, -1 },
+    { "bf16 pages and inputs, many rows", P(1, 1, 128, 0, 0.0884f, LM_BF16), IN(530, 1, 1, 128, 4, 3, 2, LM_BF16), 2e-2, 6e-3, -1 },
     { 0 } };
 
 LM_SIMD_CUDA_KERNELS(lm_k_attn_paged);

@@ -1,11 +1,11 @@
-/* attn_paged_cuda.cu — attention of new tokens over pages: a block has one row, one kv head (up to LM_GROUP of the heads that read it) and
+/* attn_paged_cuda.cu — attention of new tokens over pages. In bf16 on Hopper: paged_cuda.cuh. Here the rest: a block has one row, one kv head (up to LM_GROUP of the heads that read it) and
  * `each` pages; a second kernel joins the parts in order.
  *
  * Scores: a lane has one token of a page (keys lie sixteen tokens side by side), two lanes share it by halves of the dimensions. Values: a
  * thread has dimensions, tokens in order. A part is one page, or more where a sequence may have over PARTS: fixed by the table's capacity,
  * so a row's bits depend on nothing but its own keys. Few rows are bound by latency (so loads of eight dimensions or tokens are in flight
  * at once), many by reading the pages once per kv head and row. */
-#include "op/attn/attn.cuh"
+#include "op/attn_paged/paged_cuda.cuh"
 extern "C" {
 #include "op/attn_paged/attn_paged.h"
 }
@@ -127,6 +127,10 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     a.pos = static_cast<const int32_t *>(c->in[5].data); a.part = static_cast<float *>(c->shared); a.n = c->in[0].dim[0]; a.per = c->in[3].dim[1]; a.pages = c->in[1].dim[0]; a.window = p->window;
     a.seqs = c->in[3].dim[0]; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.bf16 = c->in[1].dtype == LM_BF16; a.splits = splits_of(c); a.each = each_of(c); a.scale = p->scale; a.round = p->mm == LM_BF16; a.fault = c->fault;
     if (!a.n) return LM_OK;
+    if (paged_takes(c)) {
+        const paged x = { a.q, a.o, static_cast<const __nv_bfloat16 *>(a.k), static_cast<const __nv_bfloat16 *>(a.v), a.table, a.seq, a.pos, a.n, a.per, a.pages, a.window, a.seqs, a.heads, a.kv, 0, 1, a.scale, a.fault, (c->fixed >> 3 & 7) == 7 };
+        return a.d == 32 ? paged_run<32>(x, LM_CUDA_STREAM(scratch)) : a.d == 64 ? paged_run<64>(x, LM_CUDA_STREAM(scratch)) : paged_run<128>(x, LM_CUDA_STREAM(scratch));
+    }
     const int packs = (a.heads / a.kv + LM_GROUP - 1) / LM_GROUP;
     if (a.splits > 65535 || a.kv * packs > 65535) return LM_E_RANGE;
     const dim3 grid(static_cast<unsigned>(a.n), static_cast<unsigned>(a.kv * packs), static_cast<unsigned>(a.splits));

@@ -151,6 +151,7 @@ static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul) lm_k_matmu
 /* ---- samples ------------------------------------------------------------------------------------------------------------------ */
 #define P(...) &(const lm_matmul_p){ __VA_ARGS__ }
 #define T2(r, c) { .rank = 2, .dim = { r, c } }
+#define B2(r, c) { .rank = 2, .dim = { r, c }, .dtype = LM_BF16 }
 #define T3(b, r, c) { .rank = 3, .dim = { b, r, c } }
 #define V(n) { .rank = 1, .dim = { n } }
 #define F32 .tol = 3e-6, .tol_norm = 1e-6
@@ -197,6 +198,11 @@ static const lm_sample samples[] = {
     { "bf16 tn 128x200x96", P(.ta = true, .mm = LM_BF16), { T2(200, 128), T2(200, 96) }, BF, .grad_tol = -1 },
     { "nt 3x256x64", P(.tb = true), { T2(3, 256), T2(64, 256), V(64) }, F32 },
     { "bf16 nt 4x264x64", P(.tb = true, .mm = LM_BF16), { T2(4, 264), T2(64, 264) }, BF, .grad_tol = -1 },
+    { "bf16 weights, one row", P(.tb = true, .mm = LM_BF16), { T2(1, 520), B2(53, 520), V(53) }, BF, .grad_tol = -1 },
+    { "bf16 weights, 7 rows", P(.tb = true, .mm = LM_BF16), { T2(7, 2320), B2(40, 2320) }, BF, .grad_tol = -1 },
+    { "bf16 weights, 16 rows", P(.tb = true, .mm = LM_BF16), { T2(16, 4608), B2(24, 4608), V(24) }, BF, .grad_tol = -1 },
+    { "bf16 weights, 21 rows", P(.tb = true, .mm = LM_BF16), { T2(21, 264), B2(75, 264) }, BF, .grad_tol = -1 },
+    { "bf16 weights, 61 rows", P(.tb = true, .mm = LM_BF16), { T2(61, 2304), B2(31, 2304), V(31) }, BF, .grad_tol = -1 },
     { "bf16 panels",
       P(.tb = true, .mm = LM_BF16),
       { T2(7, 70), { .rank = 2, .dim = { 150, 70 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } },

@@ -1,0 +1,22 @@
+/* join.h — several steps of a plan that one kernel does, where a device has it.
+ *
+ * A join is a pattern over ops, one statement per step, "y=rmsnorm(x,w); q=matmul(y,a)": names are values, matched by who made whom; the
+ * steps must follow each other in the plan. It is not a row of the graph: the graph, its rounding points and the memory of the steps stay
+ * as they are, and whether a join runs is decided before each run from the sizes then (a decode step is joined, a prefill of the same
+ * plan is not). Values that only steps of the join read need not be written. Statements whose outputs others may read are `keeps`. What a
+ * join computes is its steps' meaning; where products are taken in bf16 the order of additions is its own.
+ *
+ * Lifetime: rows are static const.  Threads: as op.h.  Errors: as run() of a kernel. */
+#ifndef LM_JOIN_H
+#define LM_JOIN_H
+#include "op/op.h"
+enum { LM_JOIN_STEPS = 8 };
+typedef struct lm_join {
+    const char *name, *pattern;
+    lm_dev_kind device; uint64_t needs;
+    uint32_t keeps;                                      /* bit k: outputs of statement k are written */
+    bool (*accepts)(const lm_call *const *c);            /* calls in the pattern's order, with the sizes of this run */
+    lm_err (*run)(const lm_call *const *c, void *scratch);
+} lm_join;
+extern const lm_join *const lm_joins[];                  /* NULL-terminated, tried in order */
+#endif
