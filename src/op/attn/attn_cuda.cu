@@ -1,4 +1,5 @@
-/* attn_cuda.cu — attention without a score matrix (Dao et al. 2022, 2023) on tensor cores for bf16, and a plain kernel for f32 and other head sizes.
+/* attn_cuda.cu — attention without a score matrix (Dao et al. 2022, 2023) on tensor cores for bf16, and a plain kernel for f32 and other
+ * head sizes.
  *
  *   tensor cores: four warps have 64·MT queries of one head; tiles of BC keys and values come into two buffers while the last is used;
  *                 S = Q Kᵀ (16×BC per warp in registers), online softmax in base 2, O += P V with P rounded to bf16.
@@ -102,7 +103,8 @@ template <int D, int MT, int BC> static lm_err launch(const lm_attn_args &a, cud
 static __global__ void __launch_bounds__(128) plain(const lm_attn_args a) {
     __shared__ float sq[4][LM_ATTN_MAX_D];
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
-    const int64_t id = static_cast<int64_t>(blockIdx.x) * 4 + w, i = id / a.heads; const int h = static_cast<int>(id % a.heads), hk = h / (a.heads / a.kv);
+    const int64_t id = static_cast<int64_t>(blockIdx.x) * 4 + w, i = id / a.heads;
+    const int h = static_cast<int>(id % a.heads), hk = h / (a.heads / a.kv);
     if (i >= a.n) return;
     for (int d = lane; d < a.d; d += 32) sq[w][d] = lm_in(a.q, i * a.q.rs + static_cast<int64_t>(h) * a.d + d, a.round);
     __syncwarp();
@@ -116,7 +118,8 @@ static __global__ void __launch_bounds__(128) plain(const lm_attn_args a) {
 #pragma unroll
         for (int x = 0; x < LM_ATTN_MAX_D / 32; x++) o[x] *= keep;
         const int m = static_cast<int>(i - j + 1 < 32 ? i - j + 1 : 32);
-        for (int q = 0; q < m; q++) lm_plain_add(o, __shfl_sync(0xffffffffu, p, q), a.v, (j + q) * a.v.rs + static_cast<int64_t>(hk) * a.d, a.d, a.round);
+        for (int q = 0; q < m; q++)
+            lm_plain_add(o, __shfl_sync(0xffffffffu, p, q), a.v, (j + q) * a.v.rs + static_cast<int64_t>(hk) * a.d, a.d, a.round);
     }
     lm_plain_put(a.o, i * a.o.rs + static_cast<int64_t>(h) * a.d, o, a.d, sum);
     if (lane == 0) a.lse[i * a.heads + h] = top + logf(sum);

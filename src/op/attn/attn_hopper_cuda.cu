@@ -50,12 +50,16 @@ hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
     using S = shape<D, BN>;
     constexpr int CH = S::CH, KS = D / 16;
     extern __shared__ __align__(1024) char mem[];
-    const uint32_t base = lm_smem(mem), at_q = base, at_k = base + S::AT_K, at_v = base + S::AT_V, bar = base + S::AT_BAR, at_info = base + S::AT_INFO;
-    const uint32_t q_full = bar, q_empty = bar + 8, k_full = bar + 16, k_empty = k_full + 8 * ST, v_full = k_empty + 8 * ST, v_empty = v_full + 8 * ST;
+    const uint32_t base = lm_smem(mem), at_q = base, at_k = base + S::AT_K, at_v = base + S::AT_V, bar = base + S::AT_BAR,
+                   at_info = base + S::AT_INFO;
+    const uint32_t q_full = bar, q_empty = bar + 8, k_full = bar + 16, k_empty = k_full + 8 * ST, v_full = k_empty + 8 * ST,
+                   v_empty = v_full + 8 * ST;
     const int wg = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0), lane = threadIdx.x % 32;
     if (threadIdx.x == 0) {
         lm_mbar_init(q_full, 1); lm_mbar_init(q_empty, 8);
-        for (int i = 0; i < ST; i++) { lm_mbar_init(k_full + 8 * i, 1); lm_mbar_init(k_empty + 8 * i, 8); lm_mbar_init(v_full + 8 * i, 1); lm_mbar_init(v_empty + 8 * i, 8); }
+        for (int i = 0; i < ST; i++) {
+            lm_mbar_init(k_full + 8 * i, 1); lm_mbar_init(k_empty + 8 * i, 8); lm_mbar_init(v_full + 8 * i, 1); lm_mbar_init(v_empty + 8 * i, 8);
+        }
         lm_mbar_inited();
     }
     __syncthreads();
@@ -115,7 +119,9 @@ hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             lm_wgmma_fence();
             lm_wgmma<BN>::template first<0, 0>(s, dq, dk + st * S::KV_BYTES / 16);
 #pragma unroll
-            for (int k = 1; k < KS; k++) lm_wgmma<BN>::template ss<0, 0>(s, dq + (k / 4 * BM * 128 + k % 4 * 32) / 16, dk + (st * S::KV_BYTES + k / 4 * BN * 128 + k % 4 * 32) / 16);
+            for (int k = 1; k < KS; k++)
+                lm_wgmma<BN>::template ss<0, 0>(s, dq + (k / 4 * BM * 128 + k % 4 * 32) / 16,
+                                                dk + (st * S::KV_BYTES + k / 4 * BN * 128 + k % 4 * 32) / 16);
             lm_wgmma_commit();
         };
         const auto values = [&](int st) {
@@ -216,7 +222,11 @@ lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!f.n) return LM_OK;
     if (f.n * f.heads > INT32_MAX / 2) return LM_E_RANGE;
     a.o = lm_cv_of(&c->out[0]); a.lse = static_cast<float *>(c->out[1].data); a.start = f.start; a.counter = static_cast<int *>(c->shared);
-    a.n = static_cast<int>(f.n); a.window = static_cast<int>(f.window < f.n ? f.window : 0); a.heads = f.heads; a.group = f.heads / f.kv; a.scale = f.scale;
+    a.n = static_cast<int>(f.n);
+    a.window = static_cast<int>(f.window < f.n ? f.window : 0);
+    a.heads = f.heads;
+    a.group = f.heads / f.kv;
+    a.scale = f.scale;
     if (cudaMemsetAsync(a.counter, 0, sizeof *a.counter, s) != cudaSuccess) return LM_E_DEVICE;
     switch (f.d) {
         case 64: return launch<64, 128>(c, f, a, s);

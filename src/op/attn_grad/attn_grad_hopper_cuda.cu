@@ -1,4 +1,5 @@
-/* attn_grad_hopper_cuda.cu — the gradient of attention for compute capability 9.0 in one pass of five products (Dao 2023; Shah et al. 2024), bf16.
+/* attn_grad_hopper_cuda.cu — the gradient of attention for compute capability 9.0 in one pass of five products (Dao 2023; Shah et al.
+ * 2024), bf16.
  *
  *   prepare: D_i = dO_i·o_i - dlse_i and lse_i in base 2, a row per head; the least and greatest first key of each BM queries
  *   reach:   the last block of queries that sees a block of keys
@@ -26,8 +27,8 @@ struct args {
 template <int D, int BM> struct shape {
     enum {
         CH = (D + 63) / 64, KV = CH * BN * 128, Q = CH * BM * 128, DS = BM * BN * 2, DQ = BM * D * 4,
-        AT_V = 2 * KV, AT_Q = AT_V + KV, AT_G = AT_Q + 2 * Q, AT_DS = AT_G + 2 * Q, AT_DQ = AT_DS + 2 * DS, AT_LSE = AT_DQ + DQ, AT_DELTA = AT_LSE + 2 * BM * 4,
-        AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + 4 * 16, BYTES = AT_BAR + 8 * 17
+        AT_V = 2 * KV, AT_Q = AT_V + KV, AT_G = AT_Q + 2 * Q, AT_DS = AT_G + 2 * Q, AT_DQ = AT_DS + 2 * DS, AT_LSE = AT_DQ + DQ,
+        AT_DELTA = AT_LSE + 2 * BM * 4, AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + 4 * 16, BYTES = AT_BAR + 8 * 17
     };
 };
 
@@ -78,18 +79,22 @@ template <int BM> __global__ void __launch_bounds__(128) find_reach(const args a
     last = __reduce_max_sync(0xffffffffu, last);
     if (threadIdx.x % 32 == 0) { a.reach[j] = last; atomicMax(a.span, (last + 1) * BM - j * BN); }
 }
-template <int D, int BM> __global__ void __launch_bounds__(384, 1)
-hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk, const __grid_constant__ CUtensorMap mv, const __grid_constant__ CUtensorMap mg, const args a) {
+template <int D, int BM>
+__global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk,
+                                                     const __grid_constant__ CUtensorMap mv, const __grid_constant__ CUtensorMap mg, const args a) {
 #ifdef LM_HOPPER_CODE
     using S = shape<D, BM>;
     extern __shared__ __align__(1024) char mem[];
-    const uint32_t base = lm_smem(mem), at_v = base + S::AT_V, at_q = base + S::AT_Q, at_g = base + S::AT_G, at_ds = base + S::AT_DS, at_dq = base + S::AT_DQ, at_kinfo = base + S::AT_INFO, at_info = at_kinfo + 32;
-    const uint32_t k_full = base + S::AT_BAR, k_empty = k_full + 16, q_full = k_empty + 16, q_empty = q_full + 16, g_full = q_empty + 16, g_empty = g_full + 16, v_full = g_empty + 16, v_empty = v_full + 8,
-                   dq_full = v_empty + 8, dq_empty = dq_full + 8, dq_was = dq_empty + 8;
+    const uint32_t base = lm_smem(mem), at_v = base + S::AT_V, at_q = base + S::AT_Q, at_g = base + S::AT_G, at_ds = base + S::AT_DS,
+                   at_dq = base + S::AT_DQ, at_kinfo = base + S::AT_INFO, at_info = at_kinfo + 32;
+    const uint32_t k_full = base + S::AT_BAR, k_empty = k_full + 16, q_full = k_empty + 16, q_empty = q_full + 16, g_full = q_empty + 16,
+                   g_empty = g_full + 16, v_full = g_empty + 16, v_empty = v_full + 8, dq_full = v_empty + 8, dq_empty = dq_full + 8,
+                   dq_was = dq_empty + 8;
     const int wg = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     if (threadIdx.x == 0) {
         for (int i = 0; i < 2; i++) {
-            lm_mbar_init(k_full + 8 * i, 1); lm_mbar_init(k_empty + 8 * i, 9); lm_mbar_init(q_full + 8 * i, 1); lm_mbar_init(q_empty + 8 * i, 8); lm_mbar_init(g_full + 8 * i, 1); lm_mbar_init(g_empty + 8 * i, 8);
+            lm_mbar_init(k_full + 8 * i, 1); lm_mbar_init(k_empty + 8 * i, 9); lm_mbar_init(q_full + 8 * i, 1);
+            lm_mbar_init(q_empty + 8 * i, 8); lm_mbar_init(g_full + 8 * i, 1); lm_mbar_init(g_empty + 8 * i, 8);
         }
         lm_mbar_init(v_full, 1); lm_mbar_init(v_empty, 8); lm_mbar_init(dq_full, 8); lm_mbar_init(dq_empty, 1); lm_mbar_init(dq_was, 1);
         lm_mbar_inited();
@@ -99,7 +104,8 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
         lm_regs_less<D == 64 ? 40 : 24>();
         if (warp == 0 && lane == 0) {                                      /* ---- brings tiles ---- */
             lm_tma_prefetch_map(&mq); lm_tma_prefetch_map(&mk); lm_tma_prefetch_map(&mv); lm_tma_prefetch_map(&mg);
-            const int64_t most = NEAR / (static_cast<int64_t>(*a.span) * a.group * D * 8); const int wide = most < 1 ? 1 : most < a.kv ? static_cast<int>(most) : a.kv;     /* heads that are walked together */
+            const int64_t most = NEAR / (static_cast<int64_t>(*a.span) * a.group * D * 8);
+            const int wide = most < 1 ? 1 : most < a.kv ? static_cast<int>(most) : a.kv; /* heads that are walked together */
             int use = 0;
             for (int it = 0;; it++) {
                 const int item = atomicAdd(a.counter, 1), slot = it & 1, h0 = item / (wide * a.k_blocks) * wide, in = item - h0 * a.k_blocks;
@@ -115,7 +121,8 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
                     const int st = use & 1, par = (use >> 1 & 1) ^ 1, h = hk * a.group + g;
                     const int64_t at = static_cast<int64_t>(h) * a.pad + static_cast<int64_t>(m) * BM;
                     lm_mbar_wait(q_empty + 8 * st, par);
-                    lm_stsi4(at_info + 16 * st, m, a.most[m] > j * BN, m == m1 && g == a.group - 1, g * 4 + (m * BM / BN != j) * 2 + (a.least[m] / BN == j));
+                    lm_stsi4(at_info + 16 * st, m, a.most[m] > j * BN, m == m1 && g == a.group - 1,
+                             g * 4 + (m * BM / BN != j) * 2 + (a.least[m] / BN == j));
                     lm_mbar_expect(q_full + 8 * st, S::Q + BM * 4);
                     for (int c = 0; c < S::CH; c++) lm_tma_get(at_q + st * S::Q + c * BM * 128, &mq, h * D + 64 * c, m * BM, q_full + 8 * st);
                     lm_bulk_get(base + S::AT_LSE + st * BM * 4, a.lse2 + at, BM * 4, q_full + 8 * st);
@@ -162,10 +169,12 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
         lm_regs_more<D == 64 ? 232 : 240>();
         const int w = wg - 1, t = threadIdx.x % 128, key_in = w * 64 + t / 32 * 16 + lane / 4;
         const float s2 = a.scale * 1.4426950408889634f;
-        const uint64_t d_k = lm_desc_rows(base + w * 8192), d_v = lm_desc_rows(at_v + w * 8192), d_kc = lm_desc_cols(base + (BM == 64 ? w * BN * 128 : 0), BN * 128);
+        const uint64_t d_k = lm_desc_rows(base + w * 8192), d_v = lm_desc_rows(at_v + w * 8192),
+                       d_kc = lm_desc_cols(base + (BM == 64 ? w * BN * 128 : 0), BN * 128);
         const uint64_t d_q = lm_desc_rows(at_q), d_g = lm_desc_rows(at_g), d_qc = lm_desc_cols(at_q, BM * 128), d_gc = lm_desc_cols(at_g, BM * 128);
         const uint64_t d_ds = lm_desc_cols(at_ds + (BM == 128 ? w * BN * 128 : 0), BN * 128);
-        const uint32_t ds_row = static_cast<uint32_t>(w * 64 + t / 32 * 16 + (lane / 8 & 1) * 8 + lane % 8) * 128, ds_unit = lane / 16, ds_x = lane % 8;
+        const uint32_t ds_row = static_cast<uint32_t>(w * 64 + t / 32 * 16 + (lane / 8 & 1) * 8 + lane % 8) * 128, ds_unit = lane / 16,
+                       ds_x = lane % 8;
         float s[BM / 2], dp[BM / 2], dk[D / 2], dv[D / 2], dq[32];
         uint32_t pf[BM / 16][4], df[BM / 16][4];
         const auto leave = [&](uint32_t b) { __syncwarp(); if (lane == 0) lm_mbar_arrive(b); };
@@ -174,11 +183,13 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             lm_wgmma<BM>::template first<0, 0>(s, d_k + slot * S::KV / 16, d_q + st * S::Q / 16);
 #pragma unroll
             for (int k = 1; k < D / 16; k++)
-                lm_wgmma<BM>::template ss<0, 0>(s, d_k + (slot * S::KV + k / 4 * BN * 128 + k % 4 * 32) / 16, d_q + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
+                lm_wgmma<BM>::template ss<0, 0>(s, d_k + (slot * S::KV + k / 4 * BN * 128 + k % 4 * 32) / 16,
+                                                d_q + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
             lm_wgmma_commit();
         };
         const auto weigh = [&](int block, int st) {                        /* Pᵀ of it as a left operand */
-            const uint32_t at_lse = base + S::AT_LSE + (st * BM + lane % 4 * 2) * 4; const int key0 = block * BN + key_in, q0 = lm_ldsi(at_info + 16 * st) * BM;
+            const uint32_t at_lse = base + S::AT_LSE + (st * BM + lane % 4 * 2) * 4;
+            const int key0 = block * BN + key_in, q0 = lm_ldsi(at_info + 16 * st) * BM;
             const bool odd = lm_ldsi(at_info + 16 * st + 4) && block >= 0;                              /* some first key lies in this block */
 #pragma unroll
             for (int x = 0; x < BM / 8; x++) {
@@ -194,7 +205,10 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
 #pragma unroll
                 for (int x = 0; x < BM / 8; x++) {
                     int f0, f1;
-                    asm volatile("ld.global.v2.s32 {%0,%1}, [%2];" : "=r"(f0), "=r"(f1) : "l"(a.first + q + x * 8) : "memory");   /* in order: few registers */
+                    asm volatile("ld.global.v2.s32 {%0,%1}, [%2];"
+                                 : "=r"(f0), "=r"(f1)
+                                 : "l"(a.first + q + x * 8)
+                                 : "memory"); /* in order: few registers */
 #pragma unroll
                     for (int e = 0; e < 4; e++) if (key0 + e / 2 * 8 < (e % 2 ? f1 : f0)) s[4 * x + e] = 0;
                 }
@@ -217,7 +231,9 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             lm_wgmma_fence();
             lm_wgmma<BM>::template first<0, 0>(dp, d_v, d_g + st * S::Q / 16);
 #pragma unroll
-            for (int k = 1; k < D / 16; k++) lm_wgmma<BM>::template ss<0, 0>(dp, d_v + (k / 4 * BN * 128 + k % 4 * 32) / 16, d_g + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
+            for (int k = 1; k < D / 16; k++)
+                lm_wgmma<BM>::template ss<0, 0>(dp, d_v + (k / 4 * BN * 128 + k % 4 * 32) / 16,
+                                                d_g + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
             lm_wgmma_commit();
             weigh(block, st);
             lm_wgmma_fence();
@@ -234,7 +250,7 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
                     const uint32_t two = pf[x / 2][x % 2 * 2 + e / 2];
-                    const float p = __uint_as_float(e % 2 ? two & 0xffff0000u : two << 16);          /* as dv got it; the f32 one would need 64 registers */
+                    const float p = __uint_as_float(e % 2 ? two & 0xffff0000u : two << 16); /* as dv got it; the f32 one would need 64 registers */
                     dp[4 * x + e] = p * (dp[4 * x + e] - (e % 2 ? d.y : d.x));
                 }
             }
@@ -290,7 +306,8 @@ hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             lm_wgmma_pin<BM / 2>(s);
             leave(q_empty + 8 * st);
             if (last) {
-                const int r = lm_ldsi(at_kinfo + 16 * slot) * BN + key_in; const int64_t col = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * D;
+                const int r = lm_ldsi(at_kinfo + 16 * slot) * BN + key_in;
+                const int64_t col = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * D;
                 leave(k_empty + 8 * slot);
                 lm_wgmma_pin<D / 2>(dk); lm_wgmma_pin<D / 2>(dv);
 #pragma unroll
@@ -311,8 +328,13 @@ size_t lay(args *a, int64_t n, int64_t heads, int64_t d, char *at) {
     const int64_t pad = lm_round_up(n, BN), blocks = pad / 64; size_t to = 0;
     const auto take = [&](int64_t words) { char *p = at + to; to += up(static_cast<size_t>(words) * 4); return reinterpret_cast<void *>(p); };
     a->pad = static_cast<int>(pad); a->k_blocks = static_cast<int>(pad / BN);
-    a->sums = static_cast<float *>(take(heads * pad * d)); a->lse2 = static_cast<float *>(take(heads * pad)); a->delta = static_cast<float *>(take(heads * pad));
-    a->first = static_cast<int *>(take(pad)); a->least = static_cast<int *>(take(blocks)); a->most = static_cast<int *>(take(blocks)); a->reach = static_cast<int *>(take(blocks));
+    a->sums = static_cast<float *>(take(heads * pad * d));
+    a->lse2 = static_cast<float *>(take(heads * pad));
+    a->delta = static_cast<float *>(take(heads * pad));
+    a->first = static_cast<int *>(take(pad));
+    a->least = static_cast<int *>(take(blocks));
+    a->most = static_cast<int *>(take(blocks));
+    a->reach = static_cast<int *>(take(blocks));
     a->turn = static_cast<int *>(take(heads * blocks)); a->counter = static_cast<int *>(take(1)); a->span = static_cast<int *>(take(1));
     return to;
 }
@@ -346,14 +368,18 @@ lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!f.n) return LM_OK;
     if (f.n * f.heads > INT32_MAX / 2) return LM_E_RANGE;
     lay(&a, f.n, f.heads, f.d, static_cast<char *>(c->shared));
-    a.o = lm_cv_of(&c->in[4]); a.lse = static_cast<const float *>(c->in[5].data); a.go = lm_cv_of(&c->in[6]); a.glse = lm_has(c, 7) ? static_cast<const float *>(c->in[7].data) : NULL;
+    a.o = lm_cv_of(&c->in[4]);
+    a.lse = static_cast<const float *>(c->in[5].data);
+    a.go = lm_cv_of(&c->in[6]);
+    a.glse = lm_has(c, 7) ? static_cast<const float *>(c->in[7].data) : NULL;
     a.dq = lm_cv_of(&c->out[0]); a.dk = lm_cv_of(&c->out[1]); a.dv = lm_cv_of(&c->out[2]);
     a.start = f.start; a.window = f.window; a.n = static_cast<int>(f.n); a.heads = f.heads; a.kv = f.kv; a.group = f.heads / f.kv; a.scale = f.scale;
     return f.d == 64 ? launch<64, 128>(c, f, a, s) : launch<128, 64>(c, f, a, s);
 }
 bool accepts(const lm_call *c) {
     const int d = static_cast<const lm_attn_p *>(c->p)->d_head;
-    return (d == 64 || d == 128) && lm_attn_hopper(c, 1 | 2 | 4 | 16 | 64, 7) && lm_is_contig(&c->in[5]) && (!lm_has(c, 7) || lm_is_contig(&c->in[7]));
+    return (d == 64 || d == 128) && lm_attn_hopper(c, 1 | 2 | 4 | 16 | 64, 7) && lm_is_contig(&c->in[5]) &&
+           (!lm_has(c, 7) || lm_is_contig(&c->in[7]));
 }
 }
 LM_HOPPER_ONE(attn_grad, "attn_grad/hopper", accepts, run, shared)
