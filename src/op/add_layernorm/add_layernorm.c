@@ -1,4 +1,4 @@
-/* add_layernorm.c — made by the pass that joins (join.c): the sum is used again by the next residual. Rounds as layernorm(add(a, b), w, bias)
+/* add_layernorm.c — made by the pass that unites (unite.c): the sum is used again by the next residual. Rounds as layernorm(add(a, b), w, bias)
  * does. */
 #include "op/add_layernorm/add_layernorm.h"
 #include "op/rmsnorm/rmsnorm.h"
@@ -31,12 +31,12 @@ static void ref(const lm_call *c) {
     }
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 8 * (double)lm_numel(&c->in[0]); }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     (void)outs;
     memcpy(out, params[1], sizeof(lm_layernorm_p));
     return in[0]->rank == in[1]->rank;                            /* not a broadcast */
 }
-static const char *const joins[] = { "S=add(a,b) Y,M,R=layernorm(S,w,c)", NULL };
+static const char *const unites[] = { "S=add(a,b) Y,M,R=layernorm(S,w,c)", NULL };
 #define P &(lm_layernorm_p){ 1e-5f }
 #define V(d) { .rank = 1, .dim = { d } }
 #define S(nm, r, d) { .name = nm, .params = P, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } }, V(d), V(d) }, .tol = 4e-6 }
@@ -64,7 +64,7 @@ const lm_op lm_op_add_layernorm = { .name = "add_layernorm",
                                     .cost = cost,
                                     .kernels = lm_k_add_layernorm,
                                     .samples = samples,
-                                    .join_in = "abwc",
-                                    .join_out = "SYMR",
-                                    .joins = joins,
-                                    .join = join };
+                                    .unite_in = "abwc",
+                                    .unite_out = "SYMR",
+                                    .unites = unites,
+                                    .unite = unite };

@@ -44,13 +44,13 @@ static void ref(const lm_call *c) {
     }
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 20 * (double)lm_numel(&c->in[0]); }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     lm_layernorm_back_p *p = out;
     p->outs = outs;
     if (outs & LM_NORM_BACK_Y) p->eps = ((const lm_layernorm_p *)params[0])->eps;
     return in[0]->rank > 1 && (!in[5] || in[5]->rank == in[0]->rank);
 }
-static const char *const joins[] = { "Y,M,R=layernorm(x,w,b) X=layernorm_grad(g,x,w,M,R) S=add(h,X) W=layernorm_grad_w(g,x,M,R) ?B=sum_rows(g) ?C=sum_rows(S)",
+static const char *const unites[] = { "Y,M,R=layernorm(x,w,b) X=layernorm_grad(g,x,w,M,R) S=add(h,X) W=layernorm_grad_w(g,x,M,R) ?B=sum_rows(g) ?C=sum_rows(S)",
                                      "Y,M,R=layernorm(x,w,b) S=layernorm_grad(g,x,w,M,R) W=layernorm_grad_w(g,x,M,R) ?B=sum_rows(g) ?C=sum_rows(S)",
                                      "X=layernorm_grad(g,x,w,m,r) S=add(h,X) W=layernorm_grad_w(g,x,m,r) ?B=sum_rows(g) ?C=sum_rows(S)",
                                      "S=layernorm_grad(g,x,w,m,r) W=layernorm_grad_w(g,x,m,r) ?B=sum_rows(g) ?C=sum_rows(S)",
@@ -86,7 +86,7 @@ const lm_op lm_op_layernorm_back = { .name = "layernorm_back",
                                      .cost = cost,
                                      .kernels = lm_k_layernorm_back,
                                      .samples = samples,
-                                     .join_in = "gxwmrhb",
-                                     .join_out = "SWBCY",
-                                     .joins = joins,
-                                     .join = join };
+                                     .unite_in = "gxwmrhb",
+                                     .unite_out = "SWBCY",
+                                     .unites = unites,
+                                     .unite = unite };

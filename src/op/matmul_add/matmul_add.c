@@ -28,13 +28,13 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
     (void)bytes;
     *flops = 2.0 * (double)lm_numel(&c->out[0]) * (double)lm_cols(&c->in[1]);
 }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     const lm_matmul_p *p = params[0];
     (void)outs;
     memcpy(out, p, sizeof *p);
     return p->mm == LM_BF16 && !p->ta && !p->fold && in[2]->rank == 2 && in[2]->dtype != LM_QUANT && in[0]->rank == in[1]->rank;
 }
-static const char *const joins[] = { "X=matmul(x,w) S=add(h,X)", NULL };
+static const char *const unites[] = { "X=matmul(x,w) S=add(h,X)", NULL };
 
 static int64_t rows(const lm_call *c) { return lm_rows(&c->out[0]); }
 static float rounded(float x, bool half) { return half ? lm_bf16_to_f32(lm_f32_to_bf16(x)) : x; }
@@ -83,7 +83,7 @@ const lm_op lm_op_matmul_add = { .name = "matmul_add",
                                  .cost = cost,
                                  .kernels = kernels,
                                  .samples = samples,
-                                 .join_in = "hxw",
-                                 .join_out = "S",
-                                 .joins = joins,
-                                 .join = join };
+                                 .unite_in = "hxw",
+                                 .unite_out = "S",
+                                 .unites = unites,
+                                 .unite = unite };

@@ -22,13 +22,13 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
     (void)bytes;
     *flops = 2.0 * (double)lm_numel(&c->out[0]) * (double)lm_cols(&c->in[0]);
 }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     const lm_matmul_p *p = params[0];
     (void)outs;
     ((lm_matmul_gelu_p *)out)->mm = *p;
     return ((const lm_gelu_p *)params[1])->tanh && p->mm == LM_BF16 && !p->ta && !p->fold && in[1]->rank == 2 && in[1]->dtype != LM_QUANT && in[2];
 }
-static const char *const joins[] = { "H=matmul(x,w,b) Y=gelu(H)", NULL };
+static const char *const unites[] = { "H=matmul(x,w,b) Y=gelu(H)", NULL };
 
 static int64_t rows(const lm_call *c) { return lm_rows(&c->out[0]); }
 static float rounded(float x, bool half) { return half ? lm_bf16_to_f32(lm_f32_to_bf16(x)) : x; }
@@ -80,7 +80,7 @@ const lm_op lm_op_matmul_gelu = { .name = "matmul_gelu",
                                   .cost = cost,
                                   .kernels = kernels,
                                   .samples = samples,
-                                  .join_in = "xwb",
-                                  .join_out = "HY",
-                                  .joins = joins,
-                                  .join = join };
+                                  .unite_in = "xwb",
+                                  .unite_out = "HY",
+                                  .unites = unites,
+                                  .unite = unite };

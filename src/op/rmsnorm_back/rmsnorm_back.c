@@ -41,7 +41,7 @@ static void ref(const lm_call *c) {
     }
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 16 * (double)lm_numel(&c->in[0]); }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     lm_rmsnorm_back_p *p = out;
     const bool again = outs & LM_RMSNORM_BACK_Y;
     p->outs = outs; p->offset = ((const lm_rmsnorm_grad_p *)params[again])->offset;
@@ -49,7 +49,7 @@ static bool join(const void *const *params, const lm_type *const *in, uint32_t o
     const int n = in[0]->rank;
     return n > 1 && (!in[4] || in[4]->rank == n) && in[2]->dim[0] == in[0]->dim[n - 1];      /* not a norm of groups */
 }
-static const char *const joins[] = { "Y,R=rmsnorm(x,w) X=rmsnorm_grad(g,x,w,R) S=add(h,X) W=rmsnorm_grad_w(g,x,R) ?C=sum_rows(S)",
+static const char *const unites[] = { "Y,R=rmsnorm(x,w) X=rmsnorm_grad(g,x,w,R) S=add(h,X) W=rmsnorm_grad_w(g,x,R) ?C=sum_rows(S)",
                                      "Y,R=rmsnorm(x,w) S=rmsnorm_grad(g,x,w,R) W=rmsnorm_grad_w(g,x,R) ?C=sum_rows(S)",
                                      "X=rmsnorm_grad(g,x,w,r) S=add(h,X) W=rmsnorm_grad_w(g,x,r) ?C=sum_rows(S)",
                                      "S=rmsnorm_grad(g,x,w,r) W=rmsnorm_grad_w(g,x,r) ?C=sum_rows(S)",
@@ -85,7 +85,7 @@ const lm_op lm_op_rmsnorm_back = { .name = "rmsnorm_back",
                                    .cost = cost,
                                    .kernels = lm_k_rmsnorm_back,
                                    .samples = samples,
-                                   .join_in = "gxwrh",
-                                   .join_out = "SW_CY",
-                                   .joins = joins,
-                                   .join = join };
+                                   .unite_in = "gxwrh",
+                                   .unite_out = "SW_CY",
+                                   .unites = unites,
+                                   .unite = unite };
