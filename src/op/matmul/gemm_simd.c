@@ -221,66 +221,82 @@ static void sweep(const tile_t *t, ukr_args *u, int64_t m, int r, const next_t *
     u->b = b;
 }
 
+/* B of the block of k and the columns of t: packed into bp, or where it lies. */
+static void take_b(const tile_t *t, ukr_args *u, float *bp, float *tmp) {
+    const lm_gemm *g = t->g;
+    if (lm_gemm_b_here(g)) { u->b = (const float *)g->b.p + (t->n0 / 16 * g->b.cols + t->k0) * 16; u->b_ps = g->b.cols * 16; return; }
+    u->b = bp; u->b_ps = t->kc * 16 + 16;                   /* panels a line apart from a power of two */
+    int64_t p = 0;
+    if (plain_columns(g)) {
+        p = (t->n1 - t->n0) / 16;
+        pack_rows(bp, (const float *)g->b.p + t->batch * g->b.bs + t->n0 + t->k0 * g->b.ks, g->b.ks, t->kc, p, u->b_ps);
+    }
+    for (; p < t->np; p++)
+        pack_panel(bp + p * u->b_ps, &g->b, t->batch, t->n0 + p * 16, (int)lm_min64(16, t->n1 - t->n0 - p * 16), t->k0, t->kc, g->round, tmp);
+}
+/* A packed for all tiles, or its rows where they lie together: packed a group at a time right before use, or (few) read in place. */
+static void by_rows(const tile_t *t, ukr_args *u, float *ap, float *tmp, bool few) {
+    const lm_gemm *g = t->g;
+    const bool direct = a_direct(g);
+    for (int64_t m = t->m0; m < t->m1; m += MR) {
+        const int r = (int)lm_min64(MR, t->m1 - m);
+        next_t next = { 0 };
+        u->a_ms = 1; u->a_ks = MR;
+        if (g->apack) {
+            u->a = group_of(t, m);
+            if (m + MR < t->m1) next = (next_t){ group_of(t, m + MR), t->kc, 0 };
+        } else {
+            if (!direct)
+                for (int i = 0; i < r; i++)
+                    fetch(tmp + i * t->kc, g->a.p, g->a.dtype, t->batch * g->a.bs + (m + i) * g->a.os + t->k0, t->kc, g->round);
+            const float *rows = direct ? row_of(t, m) : tmp;
+            const int64_t rs = direct ? g->a.os : t->kc;
+            if (few) { u->a = rows; u->a_ms = rs; u->a_ks = 1; } else { u->a = ap; pack_group(ap, rows, rs, r, t->kc); }
+            if (direct && m + 2 * MR <= t->m1) next = (next_t){ row_of(t, m + MR), rs, 0 };
+        }
+        sweep(t, u, m, r, &next);
+    }
+}
+/* A whose rows are columns in memory: packed a strip at a time, to read whole lines, and the next strip piece by piece between the sweeps of
+ * this one, as the lines of a piece, a power of two apart at worst, share few sets of the caches, which would lose those of a strip. gs floats
+ * a group. */
+static void by_columns(const tile_t *t, ukr_args *u, float *ap, int64_t gs) {
+    const lm_gemm *g = t->g;
+    const int64_t strip = PACK_M, kc = t->kc, ks = g->a.ks, piece = lm_round_up(lm_ceil_div(kc, PACK_M / MR), 4), at = t->batch * g->a.bs + t->k0 * ks;
+    u->a_ms = 1; u->a_ks = MR;
+    pack_columns(ap, &g->a, at + t->m0, lm_min64(strip, t->m1 - t->m0), kc, gs, g->round);
+    for (int64_t s = t->m0, i = 0; s < t->m1; s += strip, i++) {
+        const int64_t s1 = lm_min64(s + strip, t->m1), more = lm_min64(strip, t->m1 - s1);
+        float *now = ap + i % 2 * (strip / MR) * gs, *then = ap + (i + 1) % 2 * (strip / MR) * gs;
+        for (int64_t m = s; m < s1; m += MR) {
+            next_t next = { 0 };
+            u->a = now + (m - s) / MR * gs;
+            if (g->a.dtype == LM_F32) {
+                const int64_t j = (m - s) / MR + 1, p0 = j * piece < kc && m + MR < s1 ? j * piece : 0, s2 = p0 ? s1 : s1 + strip;
+                if (s2 + strip <= t->m1) next = (next_t){ (const float *)g->a.p + at + s2 + p0 * ks, ks, lm_min64(piece, kc - p0) };
+            }
+            sweep(t, u, m, (int)lm_min64(MR, s1 - m), &next);
+            const int64_t p0 = (m - s) / MR * piece;
+            if (more > 0 && p0 < kc) pack_columns(then + p0 * MR, &g->a, at + s1 + p0 * ks, more, lm_min64(piece, kc - p0), gs, g->round);
+        }
+    }
+}
 void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch) {
     const lm_gemm_grid d = lm_gemm_f32_grid(g);
     const int64_t mn = tile % (d.n_m * d.n_n), kc_pack = lm_gemm_kc(g);
     tile_t t = { .g = g, .batch = tile / (d.n_m * d.n_n), .m0 = mn % d.n_m * d.mb, .n0 = mn / d.n_m * d.nbp * 16 };
     t.m1 = lm_min64(t.m0 + d.mb, g->M); t.n1 = lm_min64(t.n0 + d.nbp * 16, g->N); t.np = lm_ceil_div(t.n1 - t.n0, 16);
-    const int64_t whole = (t.n1 - t.n0) / 16, gs = kc_pack * MR + 16;                   /* groups of rows of a packed A */
-    const bool b_here = lm_gemm_b_here(g), direct = a_direct(g);
-    const bool few = !g->apack && (g->M <= 16 || t.np < PW);                             /* A is read where it lies: not worth packing */
-    const int64_t kc_max = b_here && few && direct && t.m1 - t.m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
-    float *bp = scratch, *ap = bp + (kc_pack + 1) * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP),
-          *ap2 = ap + LM_GEMM_STRIP * (kc_pack + 16), *tmp = ap2 + LM_GEMM_STRIP * (kc_pack + 16), bias[LM_GEMM_NBP * 16];
+    float *bp = scratch, *tmp = bp + (kc_pack + 1) * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), *ap = tmp + 16 * kc_pack, bias[LM_GEMM_NBP * 16];
     t.c = g->c + t.batch * g->c_bs;
     if (g->bias) { fetch(bias, g->bias, g->bias_dtype, t.n0, t.n1 - t.n0, false); t.bias = bias; }
     if (g->M <= LM_FEW_ROWS && lm_bf16_b_here(g) && g->a.row) { LM_ISA_NAME(lm_few_tile)(g, t.batch, t.n0, t.n1, t.bias, scratch); return; }
+    const bool few = !g->apack && (g->M <= 16 || t.np < PW);                             /* A is read where it lies: not worth packing */
+    const int64_t kc_max = lm_gemm_b_here(g) && few && a_direct(g) && t.m1 - t.m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
     for (t.k0 = 0; t.k0 < g->K || t.k0 == 0; t.k0 += kc_max) {
-        const int64_t kc = t.kc = lm_min64(kc_max, g->K - t.k0), k0 = t.k0;
-        ukr_args u = {
-            .k = kc, .b = bp, /* panels a line apart from a power of two */ .b_ps = kc * 16 + 16, .c_ms = g->c_rs, .load = k0 > 0 || g->acc
-        };
-        if (b_here) { u.b = (const float *)g->b.p + (t.n0 / 16 * g->b.cols + k0) * 16; u.b_ps = g->b.cols * 16; }
-        else {
-            int64_t p = 0;
-            if (plain_columns(g)) pack_rows(bp, (const float *)g->b.p + t.batch * g->b.bs + t.n0 + k0 * g->b.ks, g->b.ks, kc, p = whole, u.b_ps);
-            for (; p < t.np; p++)
-                pack_panel(bp + p * u.b_ps, &g->b, t.batch, t.n0 + p * 16, (int)lm_min64(16, t.n1 - t.n0 - p * 16), k0, kc, g->round, tmp);
-        }
-        /* Rows stored as columns are packed a strip at a time, to read whole lines, and the next strip piece by piece between the sweeps of
-         * this one: the lines of a piece, a power of two apart at worst, share few sets of the caches, which would lose those of a strip. */
-        const bool columns = !g->apack && !g->a.row;
-        const int64_t strip = columns ? PACK_M : MR, piece = lm_round_up(lm_ceil_div(kc, PACK_M / MR), 4);
-        const int64_t at = t.batch * g->a.bs + k0 * g->a.ks;                              /* of the columns */
-        if (columns) pack_columns(ap, &g->a, at + t.m0, lm_min64(strip, t.m1 - t.m0), kc, gs, g->round);
-        for (int64_t s = t.m0; s < t.m1; s += strip) {
-            const int64_t s1 = lm_min64(s + strip, t.m1), more = columns ? lm_min64(strip, t.m1 - s1) : 0;
-            u.a_ms = 1; u.a_ks = MR;
-            for (int64_t m = s; m < s1; m += MR) {
-                const int r = (int)lm_min64(MR, s1 - m);
-                next_t next = { 0 };
-                u.a = g->apack ? group_of(&t, m) : ap + (m - s) / MR * gs;
-                if (g->apack) { if (m + MR < t.m1) next = (next_t){ group_of(&t, m + MR), kc, 0 }; }
-                else if (g->a.row) {
-                    if (!direct)
-                        for (int i = 0; i < r; i++)
-                            fetch(tmp + i * kc, g->a.p, g->a.dtype, t.batch * g->a.bs + (m + i) * g->a.os + k0, kc, g->round);
-                    const float *rows = direct ? row_of(&t, m) : tmp;
-                    const int64_t rs = direct ? g->a.os : kc;
-                    if (few) { u.a = rows; u.a_ms = rs; u.a_ks = 1; }
-                    else pack_group(ap, rows, rs, r, kc);
-                    if (direct && m + 2 * MR <= t.m1) next = (next_t){ row_of(&t, m + MR), rs, 0 };
-                } else if (g->a.dtype == LM_F32) {
-                    const int64_t j = (m - s) / MR + 1, p0 = j * piece < kc && m + MR < s1 ? j * piece : 0, s2 = p0 ? s1 : s1 + strip;
-                    if (s2 + strip <= t.m1) next = (next_t){ (const float *)g->a.p + at + s2 + p0 * g->a.ks, g->a.ks, lm_min64(piece, kc - p0) };
-                }
-                sweep(&t, &u, m, r, &next);
-                const int64_t p0 = (m - s) / MR * piece;
-                if (more > 0 && p0 < kc)
-                    pack_columns(ap2 + p0 * MR, &g->a, at + s1 + p0 * g->a.ks, more, lm_min64(piece, kc - p0), gs, g->round);
-            }
-            if (columns) { float *p = ap; ap = ap2; ap2 = p; }
-        }
+        t.kc = lm_min64(kc_max, g->K - t.k0);
+        ukr_args u = { .k = t.kc, .c_ms = g->c_rs, .load = t.k0 > 0 || g->acc };
+        take_b(&t, &u, bp, tmp);
+        if (g->apack || g->a.row) by_rows(&t, &u, ap, tmp, few); else by_columns(&t, &u, ap, kc_pack * MR + 16);
     }
 }
 
