@@ -20,19 +20,7 @@ typedef int32_t v16i __attribute__((vector_size(64)));
 typedef float v16u __attribute__((vector_size(64), aligned(4), may_alias));
 static inline v16 lm_v_load(const float *p) { return *(const v16u *)p; }
 static inline void lm_v_store(float *p, v16 v) { *(v16u *)p = v; }
-static inline v16 lm_v_set(float x) { return x - (v16){0}; }
 static inline v16 lm_v_loadn(const float *p, int64_t n) { v16 v = {0}; memcpy(&v, p, (size_t)n * 4); return v; }          /* n < 16: the rest is 0 */
 static inline void lm_v_storen(float *p, v16 v, int64_t n) { memcpy(p, &v, (size_t)n * 4); }
 static inline v16 lm_v_sel(v16i m, v16 a, v16 b) { return (v16)(((v16i)a & m) | ((v16i)b & ~m)); }   /* m lanes are 0 or -1 */
-static inline v16 lm_v_max(v16 a, v16 b) { return lm_v_sel(a > b, a, b); }
-static inline v16 lm_v_min(v16 a, v16 b) { return lm_v_sel(a < b, a, b); }
-/* Lanes added pairwise by halves: (i, i+8), (i, i+4), (i, i+2), (i, i+1): one fixed tree. */
-static inline float lm_v_sum(v16 v) {
-    float t[16]; memcpy(t, &v, 64);
-    for (int h = 8; h; h /= 2) for (int i = 0; i < h; i++) t[i] += t[i + h];
-    return t[0]; }
-static inline float lm_v_hmax(v16 v) {
-    float t[16]; memcpy(t, &v, 64);
-    for (int h = 8; h; h /= 2) for (int i = 0; i < h; i++) t[i] = t[i] > t[i + h] ? t[i] : t[i + h];
-    return t[0]; }
 #endif

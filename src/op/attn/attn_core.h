@@ -5,13 +5,12 @@
  *
  *   s_j = scale * (chain over d of q_d k_jd)             lanes are keys; K lies as [4][D][16]: element (j, d) at (j/16 * D + d) * 16 + j%16
  *   m'  = max(m, max_j s_j);  p_j = exp(s_j - m');  a = exp(m - m')
- *   l   = l*a + sum_j p_j                                 four vectors pairwise, then the tree of lm_v_sum
+ *   l   = l*a + sum_j p_j                                 four vectors pairwise, then ac_sum's tree
  *   o_d = o_d*a, then the chain over visible j of p_j v_jd    lanes are d; V lies as [64][ldv]
  *
  * Keys that a row does not see take no part: their scores are replaced, their V rows are not touched, so stale pages may hold anything. A
  * block of which a row sees nothing leaves the row as it is. The tiles below (MR rows × MG vectors of accumulators in registers) only
- * decide what shares a load: every accumulator lane is a chain of its own, so a row's bits depend on nothing but the row.
- */
+ * decide what shares a load: every accumulator lane is a chain of its own, so a row's bits depend on nothing but the row. */
 #ifndef LM_ATTN_CORE_H
 #define LM_ATTN_CORE_H
 #include "op/attn/attn.h"
@@ -52,13 +51,12 @@ AC_INLINE uint64_t ac_bits(int lo, int hi) { return lo >= hi ? 0 : (~UINT64_C(0)
 AC_INLINE vn ac_pick(uint64_t bits, vn x, vn other) { return (vn)_mm512_mask_mov_ps((__m512)other, (__mmask16)bits, (__m512)x); }
 AC_INLINE vn ac_max(vn a, vn b) { return (vn)_mm512_max_ps((__m512)a, (__m512)b); }
 #else
-AC_INLINE vn ac_sel(vni m, vn a, vn b) { return (vn)(((vni)a & m) | ((vni)b & ~m)); }
 AC_INLINE vn ac_pick(uint64_t bits, vn x, vn other) {
     vni lane;
     AC_EACH(i, VN) lane[i] = 1 << i;
-    return ac_sel((((int32_t)(bits & 0xffff) - (vni){0}) & lane) != 0, x, other);
+    return vn_sel((((int32_t)(bits & 0xffff) - (vni){0}) & lane) != 0, x, other);
 }
-AC_INLINE vn ac_max(vn a, vn b) { return ac_sel(a > b, a, b); }
+AC_INLINE vn ac_max(vn a, vn b) { return vn_max(a, b); }
 #endif
 /* vn_exp, lane for lane; not_above_0 promises that of x (NaN is fine) and saves the upper clamp. */
 AC_INLINE vn ac_exp(vn x, bool not_above_0) {
@@ -68,7 +66,7 @@ AC_INLINE vn ac_exp(vn x, bool not_above_0) {
     if (!not_above_0) c = (vn)_mm512_min_ps((__m512)hi, (__m512)c);
 #else
     vn c = ac_max(x, lo);
-    if (!not_above_0) c = ac_sel(c < hi, c, hi);
+    if (!not_above_0) c = vn_sel(c < hi, c, hi);
 #endif
     const vn t = vn_fma(c, vn_set(1.44269504088896341f), vn_set(12582912.0f)), f = t - 12582912.0f;
     const vn p = vn_exp_poly(vn_fma(f, vn_set(2.12194440e-4f), vn_fma(f, vn_set(-0.693359375f), c)));
@@ -78,11 +76,11 @@ AC_INLINE vn ac_exp(vn x, bool not_above_0) {
 #else
     vn y = p * (vn)(((vni)t - 0x4b400000 + 127) << 23);
     y = (vn)((vni)y & ~(x < lo));
-    if (!not_above_0) y = ac_sel(x > hi, vn_set(INFINITY), y);
-    return ac_sel(x != x, x, y);
+    if (!not_above_0) y = vn_sel(x > hi, vn_set(INFINITY), y);
+    return vn_sel(x != x, x, y);
 #endif
 }
-/* Sixteen lanes in AC_NW registers -> 4, by halves; then one. The sum is lm_v_sum's tree. */
+/* Sixteen lanes in AC_NW registers -> 4, by halves; then one. The sum is a tree: (i, i+8), (i, i+4), (i, i+2), (i, i+1). */
 #if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #if defined(LM_ISA_IS_avx512)
 #define AC_HALVES(v) ac_v8 a = __builtin_shufflevector((v)[0], (v)[0], 0, 1, 2, 3, 4, 5, 6, 7), b = __builtin_shufflevector((v)[0], (v)[0], 8, 9, 10, 11, 12, 13, 14, 15)

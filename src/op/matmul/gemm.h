@@ -10,8 +10,8 @@
  * Nothing else enters: not M, N, the tile, the thread, the layout or the transposition; a GEMV gives the bits of a row of a GEMM.
  *
  * A tile of C is mb rows by nbp panels of 16 columns. For each block of kc the B panels [k][16] are packed into the thread's scratch (or
- * read in place from a PANEL16 weight), stay in L2 and are swept by micro-kernels that hold r rows x p panels of C in registers; A is read
- * in place where k is contiguous.
+ * read in place from a PANEL16 weight), stay in L2 and are swept by micro-kernels that hold r rows x p panels of C in registers; A is packed a
+ * group of rows at a time, right before it is used; few rows are read in place.
  *
  * Lifetime: everything is per call.  Threads: tiles are independent.  Errors: none; shapes were checked by the op. */
 #ifndef LM_GEMM_H
