@@ -3,7 +3,7 @@
  *
  *   add_norm: s = a + b and y = norm(s), one row in a group's registers.
  *   norm_back: s = [h +] d norm(x)/dx · g, the sums over rows for w, b and of s itself, and y = norm(x) once more, where asked for. Groups of T
- *     threads take rows in turn, a fixed number of blocks in all; a thread has the same columns of each, so its column sums stay in registers until
+ *     threads take rows in turn, LM_NORM_PARTS blocks in all; a thread has the same columns of each, so its column sums stay in registers until
  *     the end; groups of a block, then blocks, are added in a fixed order.
  * Rows that are longer than 4096 or not aligned go to kernels of their own: a block to a row, columns summed by blocks of columns. */
 #ifndef LM_NORM_CUH
@@ -64,7 +64,8 @@ template <bool MEAN> __global__ void __launch_bounds__(256) lm_add_norm_plain(co
     const float r = 1.0f / sqrtf(s + a.eps);
     for (int64_t k = threadIdx.x; k < a.d; k += 256) {
         const float v = lm_ld1(a.s, row * a.s.rs + k);
-        lm_st1(a.y, row * a.y.rs + k, MEAN ? (v - m) * r * lm_ld1(a.w, k) + (a.bias.p ? lm_ld1(a.bias, k) : 0.0f) : v * r * (lm_ld1(a.w, k) + a.offset));
+        lm_st1(a.y, row * a.y.rs + k,
+               MEAN ? (v - m) * r * lm_ld1(a.w, k) + (a.bias.p ? lm_ld1(a.bias, k) : 0.0f) : v * r * (lm_ld1(a.w, k) + a.offset));
     }
     if (threadIdx.x == 0) { if (MEAN) a.mean[row] = m; a.rstd[row] = r; }
 }
@@ -88,9 +89,17 @@ template <bool MEAN> static lm_err lm_add_norm_run(const lm_add_norm_args &a, vo
 /* Blocks: 384 threads on each of 132 multiprocessors, or 256 where a thread has 24 columns and more: registers allow no more. */
 enum { LM_NORM_PARTS = 396, LM_NORM_FEW = 264, LM_NORM_MOST = 528, LM_NORM_SUMS = 3 };
 /* mean, rstd NULL: made here. y.p, h.p NULL: absent. part: sums of w, b, s, each `parts` rows of d, used as `sums` has bits. */
-typedef struct { lm_cv g, x, w, bias, h, s, y; const float *mean, *rstd; float *part; int64_t rows, d; float eps, offset; uint32_t sums; } lm_norm_back_args;
+typedef struct {
+    lm_cv g, x, w, bias, h, s, y;
+    const float *mean, *rstd;
+    float *part;
+    int64_t rows, d;
+    float eps, offset;
+    uint32_t sums;
+} lm_norm_back_args;
 /* USUAL: x is f32, g, h, s and y are bf16, known when this is compiled; else each is what it says. */
-template <bool MEAN, bool USUAL, int T, int V> __global__ void __launch_bounds__(T == 32 ? 128 : T, (V < 3 ? 384 : 256) / (T == 32 ? 128 : T)) lm_norm_back(const lm_norm_back_args a) {
+template <bool MEAN, bool USUAL, int T, int V>
+__global__ void __launch_bounds__(T == 32 ? 128 : T, (V < 3 ? 384 : 256) / (T == 32 ? 128 : T)) lm_norm_back(const lm_norm_back_args a) {
     constexpr int B = T == 32 ? 128 : T, G = B / T;        /* threads and groups of a block */
     const int group = threadIdx.x / T, lane = threadIdx.x % T;
     const bool again = !a.rstd, more = a.h.p;
@@ -206,7 +215,10 @@ template <bool MEAN> __global__ void __launch_bounds__(256) lm_norm_back_plain(c
     }
     if (threadIdx.x == 0) { stats[2 * row] = m; stats[2 * row + 1] = r; }
     for (int64_t k = threadIdx.x; k < a.d; k += 256) {
-        const float g = lm_ld1(a.g, row * a.g.rs + k) * (lm_ld1(a.w, k) + (MEAN ? 0.0f : a.offset)); p += g; q += g * ((lm_ld1(a.x, row * a.x.rs + k) - m) * r); }
+        const float g = lm_ld1(a.g, row * a.g.rs + k) * (lm_ld1(a.w, k) + (MEAN ? 0.0f : a.offset));
+        p += g;
+        q += g * ((lm_ld1(a.x, row * a.x.rs + k) - m) * r);
+    }
     const float pg = MEAN ? lm_cuda_block_sum<256>(p) / static_cast<float>(a.d) : 0.0f, pq = lm_cuda_block_sum<256>(q) / static_cast<float>(a.d);
     for (int64_t k = threadIdx.x; k < a.d; k += 256) {
         const float w = lm_ld1(a.w, k) + (MEAN ? 0.0f : a.offset), hat = (lm_ld1(a.x, row * a.x.rs + k) - m) * r;
@@ -249,7 +261,8 @@ static __global__ void __launch_bounds__(256) lm_norm_close(const float *part, i
     y[j] = acc >> which & 1 ? y[j] + s : s;
 }
 static inline size_t lm_norm_back_bytes(int64_t rows, int64_t d) {
-    const size_t parts = static_cast<size_t>(LM_NORM_SUMS) * LM_NORM_MOST * static_cast<size_t>(d) * 4, slow = static_cast<size_t>(rows) * 8 + 256 + lm_colsum_bytes(d);
+    const size_t parts = static_cast<size_t>(LM_NORM_SUMS) * LM_NORM_MOST * static_cast<size_t>(d) * 4,
+                 slow = static_cast<size_t>(rows) * 8 + 256 + lm_colsum_bytes(d);
     return parts > slow ? parts : slow;
 }
 template <bool MEAN, bool USUAL> static void lm_norm_back_of(const lm_norm_back_args &a, int parts, cudaStream_t st) {
@@ -264,7 +277,10 @@ template <bool MEAN, bool USUAL> static void lm_norm_back_of(const lm_norm_back_
 /* c: outputs s, sum of w, of b, of s, y; those that are absent have rank 0. */
 template <bool MEAN> static lm_err lm_norm_back_run(const lm_call *c, lm_norm_back_args a, void *scratch) {
     float *out[LM_NORM_SUMS]; const cudaStream_t st = LM_CUDA_STREAM(scratch);
-    for (int o = 0; o < LM_NORM_SUMS; o++) { out[o] = c->out[o + 1].rank ? static_cast<float *>(c->out[o + 1].data) : NULL; if (out[o]) a.sums |= 1u << o; }
+    for (int o = 0; o < LM_NORM_SUMS; o++) {
+        out[o] = c->out[o + 1].rank ? static_cast<float *>(c->out[o + 1].data) : NULL;
+        if (out[o]) a.sums |= 1u << o;
+    }
     lm_cv v[7] = { a.g, a.x, a.w, a.s, a.y, a.h, a.bias };
     const bool wide = lm_cuda_vec8(v, 7, a.d);
     if (a.rows > INT32_MAX) return LM_E_RANGE;

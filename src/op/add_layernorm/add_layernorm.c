@@ -40,18 +40,20 @@ static const char *const unites[] = { "S=add(a,b) Y,M,R=layernorm(S,w,c)", NULL 
 #define P &(lm_layernorm_p){ 1e-5f }
 #define V(d) { .rank = 1, .dim = { d } }
 #define S(nm, r, d) { .name = nm, .params = P, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } }, V(d), V(d) }, .tol = 4e-6 }
-static const lm_sample samples[] = { S("3x7", 3, 7),
-                                     S("2x15", 2, 15),
-                                     S("5x24", 5, 24),
-                                     S("a tile and more", 33, 257),
-                                     S("long row", 2, 9001),
-                                     S("many rows", 300, 64),
-                                     S("a warp's row", 9, 768),
-                                     S("1280 columns", 5, 1280),
+static const lm_sample samples[] = {
+    S("3x7", 3, 7),
+    S("2x15", 2, 15),
+    S("5x24", 5, 24),
+    S("a tile and more", 33, 257),
+    S("long row", 2, 9001),
+    S("many rows", 300, 64),
+    S("a warp's row", 9, 768),
+    S("1280 columns", 5, 1280),
                                      S("a block's row", 3, 1600),
-                                     { .name = "no bias", .params = P, .in = { { .rank = 2, .dim = { 6, 48 } }, { .rank = 2, .dim = { 6, 48 } }, V(48) }, .tol = 4e-6 },
-                                     { .name = "vector", .params = P, .in = { V(40), V(40), V(40), V(40) }, .tol = 4e-6 },
-                                     { 0 } };
+    { .name = "no bias", .params = P, .in = { { .rank = 2, .dim = { 6, 48 } }, { .rank = 2, .dim = { 6, 48 } }, V(48) }, .tol = 4e-6 },
+    { .name = "vector", .params = P, .in = { V(40), V(40), V(40), V(40) }, .tol = 4e-6 },
+    { 0 }
+};
 const lm_op lm_op_add_layernorm = { .name = "add_layernorm",
                                     .math = "s = a + b, y = (s - mean) rstd w + bias, rstd = (var s + eps)^-1/2",
                                     .n_in = 3,

@@ -39,7 +39,8 @@ static lm_err rows(const lm_call *c, int64_t tile, void *scratch) {
         LM_V_SUM(sg, d, k, LM_LD(dy + k) * LM_LD(w + k));
         LM_V_SUM(sgh, d, k, LM_LD(dy + k) * LM_LD(w + k) * ((LM_LD(x + k) - m) * rs));
         sg /= (float)d; sgh /= (float)d;
-        LM_V_WALK(d, k, vn v = ((LM_LD(dy + k) * LM_LD(w + k) - sg - (LM_LD(x + k) - m) * rs * sgh) * rs); if (h) v = LM_LD(h + k) + v; LM_ST(s + k, v));
+        LM_V_WALK(d, k, vn v = ((LM_LD(dy + k) * LM_LD(w + k) - sg - (LM_LD(x + k) - m) * rs * sgh) * rs); if (h) v = LM_LD(h + k) + v;
+                  LM_ST(s + k, v));
         if (!y) continue;
         if (bias) LM_V_WALK(d, k, LM_ST(y + k, (LM_LD(x + k) - m) * rs * LM_LD(w + k) + LM_LD(bias + k)));
         else LM_V_WALK(d, k, LM_ST(y + k, (LM_LD(x + k) - m) * rs * LM_LD(w + k)));
@@ -55,5 +56,12 @@ static lm_err sum_s(const lm_call *c, int64_t tile, void *scratch) {
 }
 extern const lm_kernel LM_ISA_NAME(lm_k_layernorm_back)[];
 const lm_kernel LM_ISA_NAME(lm_k_layernorm_back)[] = {
-    { .name = "layernorm_back.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = LM_ORDER("layernorm_back"), .accepts = lm_accepts_rows, .shared_bytes = shared, .n_phase = 4,
-      .phase = { { stat_tiles, stats }, { columns, sums }, { lm_row_tiles, rows }, { columns_of_s, sum_s } } }, { 0 } };
+    { .name = "layernorm_back.f32." LM_ISA_STR,
+      .needs = LM_ISA_NEEDS,
+      .order = LM_ORDER("layernorm_back"),
+      .accepts = lm_accepts_rows,
+      .shared_bytes = shared,
+      .n_phase = 4,
+      .phase = { { stat_tiles, stats }, { columns, sums }, { lm_row_tiles, rows }, { columns_of_s, sum_s } } },
+    { 0 }
+};

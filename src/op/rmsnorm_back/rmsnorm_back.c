@@ -57,8 +57,12 @@ static const char *const unites[] = { "Y,R=rmsnorm(x,w) X=rmsnorm_grad(g,x,w,R) 
 #define T(r, d) { .rank = 2, .dim = { r, d } }
 #define V(d) { .rank = 1, .dim = { d } }
 #define P(off, o) &(lm_rmsnorm_back_p){ 1e-5f, off, o }
-#define S(nm, r, d, o, ...) { .name = nm, .params = P(0, o), .in = { T(r, d), T(r, d), V(d), { .rank = 1, .dim = { r }, .fill = LM_FILL_UNIFORM }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
-#define Y(nm, r, d, off, o, ...) { .name = nm, .params = P(off, o), .in = { T(r, d), T(r, d), V(d), { 0 }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
+#define S(nm, r, d, o, ...) \
+    { .name = nm, .params = P(0, o), \
+      .in = { T(r, d), T(r, d), V(d), { .rank = 1, .dim = { r }, .fill = LM_FILL_UNIFORM }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
+#define Y(nm, r, d, off, o, ...) \
+    { .name = nm, .params = P(off, o), \
+      .in = { T(r, d), T(r, d), V(d), { 0 }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
 static const lm_sample samples[] = { S("3x7", 3, 7, 3, { 0 }),
                                      S("2x15, all sums", 2, 15, 11, T(2, 15)),
                                      S("5x24", 5, 24, 11, T(5, 24)),
