@@ -10,6 +10,11 @@
 enum { ONE_COPY = 64 << 10 };       /* bytes of inputs, and of what lies between them */
 
 static lm_err step(lm_plan *p, lm_step *s) {
+    if (s->many) {
+        const lm_call *c[LM_MANY];
+        for (int i = 0; i < s->many; i++) c[i] = &s[i].call;
+        return s->many < 0 ? LM_OK : s->k->run_many(c, s->many, p->dev->stream);
+    }
     const int64_t times = s->k->repeat ? s->k->repeat(&s->call) : 1;
     lm_err err = LM_OK;
     for (s->call.iter = 0; s->call.iter < times && !err; s->call.iter++)

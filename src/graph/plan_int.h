@@ -12,6 +12,7 @@ typedef struct {
     const char *op, *joined; int wait_for, n_range; bool effect;         /* joined: the join that runs it, at the extents in force; wait for steps 0..wait_for; -1 none */
     lm_range range[LM_MAX_RANGE];
     double flops, bytes;
+    int many;                                                    /* on a device: > 1 so many from here run at once; -1 in an earlier one's */
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
 /* steps [first, first + n) that one kernel may do; calls in the order of its pattern */

@@ -31,14 +31,18 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
         return lm_fail(ctx, LM_E_CONFIG, "optim.name: no optimizer is called \"%s\"%s%s", c->name, near ? "; did you mean " : "", near ? near : "");
     }
     lm_value **grad = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *grad), *norm2 = NULL, *parts = NULL;
-    if (!grad) return LM_E_NOMEM;
+    lm_value **square = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *square);
+    if (!grad || !square) return LM_E_NOMEM;
     char name[300];
     for (int i = 0; i < n; i++) {
         snprintf(name, sizeof name, "grad.%s", p[i].name);
         grad[i] = lm_state(g, name, &p[i].type);
         if (hooks && hooks->grad) grad[i] = hooks->grad(hooks->ud, g, p[i].name, grad[i]);
-        lm_value *s = lm_sumsq(g, grad[i]), **to = p[i].rows ? &parts : &norm2;
-        *to = *to ? lm_add(g, *to, s) : s;
+        square[i] = lm_sumsq(g, grad[i]);                            /* all squares first: a device takes neighbours at once */
+    }
+    for (int i = 0; i < n; i++) {
+        lm_value **to = p[i].rows ? &parts : &norm2;
+        *to = *to ? lm_add(g, *to, square[i]) : square[i];
     }
     if (parts && hooks && hooks->norm) parts = hooks->norm(hooks->ud, g, parts);
     if (parts) norm2 = norm2 ? lm_add(g, norm2, parts) : parts;
