@@ -1,9 +1,10 @@
-# Instruction sets by file name. Plain files are compiled for the base machine, strictly (-ffp-contract=off).
+# Instruction sets by file name. Plain files are compiled for the base machine.
 #   name_simd.c        three times: avx512, avx2, portable (-DLM_ISA=…)
 #   name_avx2.c, name_avx512.c, name_avx512bf16.c, name_vnni.c, name_amx.c    once, with that set
-# Kernels may contract a*b+c to an FMA; never -ffast-math, so NaN and infinity keep their meaning.
+# -ffp-contract=off everywhere: which of two products joins a sum would be each compiler's choice, so kernels name their FMAs (vn_fma). Never
+# -ffast-math, so NaN and infinity keep their meaning.
 # LM_AS selects kernel flags; -O3 only where the build is an optimized one (sanitizers and debug keep their own level).
-set(kernel_flags -ffp-contract=fast -fno-math-errno -fno-trapping-math)
+set(kernel_flags -ffp-contract=off -fno-math-errno -fno-trapping-math)
 if(CMAKE_BUILD_TYPE STREQUAL RelWithDebInfo AND NOT LM_SANITIZE)
     list(PREPEND kernel_flags -O3)
 endif()

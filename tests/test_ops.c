@@ -9,8 +9,13 @@
  * interpreter, one input at a time, against a fourth-order central difference. Rows for a GPU run where LM_DEVICE in the environment names
  * one (cuda): all buffers, guards and poison included, are copied there and back, so every check is the same; their activations are also
  * stored as bf16 where the row takes that. Four runs must give the same bits. The driver is itself checked on rows with planted bugs. The
- * seed is printed with a failure; LM_OPS=name,name in the environment runs those alone. */
+ * seed is printed with a failure; LM_OPS=name,name in the environment runs those alone.
+ *
+ * The bits of each order id over all samples and forms are hashed and compared with tests/golden/bits.txt: an order id is a promise that no
+ * compiler, flag or machine changes. After a change that is meant, `build/tests/test_ops rewrite` writes it anew; lines of orders that this
+ * machine has no instructions for are kept. */
 #include "test.h"
+#include <inttypes.h>
 #include "base/pool.h"
 #include "graph/graph.h"
 
@@ -279,6 +284,27 @@ static lm_err run_kernel(const lm_kernel *k, lm_call *c, lm_pool *pool, bool rev
     return t.err;
 }
 
+/* ---- bits of the order ids ------------------------------------------------------------------------------------------------------------ */
+#define BITS LM_ROOT "/tests/golden/bits.txt"
+static struct { char op[40], order[40]; uint64_t hash; bool seen; } bits[512];
+static int n_bits;
+static int bits_of(const char *op, const char *order) {
+    int i = 0;
+    while (i < n_bits && (strcmp(bits[i].op, op) || strcmp(bits[i].order, order))) i++;
+    if (i == LM_COUNT(bits)) abort();
+    if (i == n_bits) { snprintf(bits[i].op, sizeof bits[i].op, "%s", op); snprintf(bits[i].order, sizeof bits[i].order, "%s", order); n_bits++; }
+    return i;
+}
+/* One NaN stands for all: which one an instruction gives depends on the order of its operands. */
+static void bits_add(const char *op, const char *order, const lm_tensor *t, const buf *b) {
+    const int i = bits_of(op, order);
+    uint32_t *w = malloc(b->n + 4);
+    memcpy(w, b->p, b->n);
+    if (t->dtype == LM_F32) for (size_t k = 0; k < b->n / 4; k++) if ((w[k] & 0x7fffffff) > 0x7f800000) w[k] = 0x7fc00000;
+    bits[i].hash = lm_hash64(w, b->n, bits[i].hash); bits[i].seen = true;
+    free(w);
+}
+
 /* ---- a case: a sample in one form ------------------------------------------------------------------------------------------------------------ */
 /* from != 0: runtime rows of dimensions equal to it */
 typedef struct {
@@ -433,6 +459,7 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
                 for (int o = 0; o < op->n_out; o++) {
                     same[n_same].out[o] = buf_new(first[o].n);
                     if (first[o].n) memcpy(same[n_same].out[o].p, first[o].p, first[o].n);
+                    if (k->device == LM_DEV_CPU && first[o].n) bits_add(op->name, k->order, &c.out[o], &first[o]);
                 }
                 n_same++;
             }
@@ -515,8 +542,11 @@ static void run_sample(const lm_op *op, const lm_sample *s) {
         const uint32_t mask = out == 2 ? ~0u : out;
         if (out) run_case(op, s, &(form){ .name = "bf16 outputs", .half_out = mask });
         if (floats) run_case(op, s, &(form){ .name = "bf16 inputs", .half_in = floats, .half_out = mask, .threads = true });
+        uint32_t taken = 0;
         for (int i = 0; i < n && floats & (floats - 1); i++)
-            if (floats >> i & 1) run_case(op, s, &(form){ .name = "one bf16 input", .half_in = 1u << i, .half_out = mask });
+            if (floats >> i & 1 && run_case(op, s, &(form){ .name = "one bf16 input", .half_in = 1u << i, .half_out = mask }) > 0) taken |= 1u << i;
+        if (taken != floats && taken & (taken - 1))
+            run_case(op, s, &(form){ .name = "each bf16 input it takes", .half_in = taken, .half_out = mask, .threads = true });
         if (floats && op->acc_ok && !out) run_case(op, s, &(form){ .name = "bf16 inputs, added to", .half_in = floats, .acc = true });
     }
 }
@@ -748,6 +778,8 @@ static void test_planted(void) {
     LM_CHECK(order > 0);
     LM_CHECK(grad > 0);
     memset(&st, 0, sizeof st);
+    n_bits = 0;
+    memset(bits, 0, sizeof bits);
 }
 
 static bool chosen(const char *name) {
@@ -758,6 +790,36 @@ static bool chosen(const char *name) {
 }
 static void test_kernels(void) {
     for (int i = 0; lm_ops[i]; i++) if (chosen(lm_ops[i]->name)) run_op(lm_ops[i]);
+}
+static bool rewrite;
+static void test_bits(void) {
+    static int n_known; static struct { char op[40], order[40]; uint64_t hash; } known[512];
+    if (dev || !n_bits) return;                                            /* test_kernels was not asked for, or ran on a device */
+    FILE *f = fopen(BITS, "r");
+    while (f && n_known < LM_COUNT(known) && fscanf(f, "%39s %39s %" SCNx64, known[n_known].op, known[n_known].order, &known[n_known].hash) == 3) n_known++;
+    if (f) fclose(f);
+    if (rewrite) {
+        for (int k = 0; k < n_known; k++) {
+            const int i = bits_of(known[k].op, known[k].order);
+            if (!bits[i].seen && lm_op_by_name(known[k].op)) { bits[i].hash = known[k].hash; bits[i].seen = true; }
+        }
+        if (!(f = fopen(BITS, "w"))) { lm_t_fail++; return; }
+        for (int o = 0; lm_ops[o]; o++)
+            for (int i = 0; i < n_bits; i++)
+                if (!strcmp(bits[i].op, lm_ops[o]->name) && bits[i].seen) fprintf(f, "%s %s %016" PRIx64 "\n", bits[i].op, bits[i].order, bits[i].hash);
+        fclose(f);
+        return;
+    }
+    int met = 0;
+    for (int i = 0; i < n_bits; i++) {
+        if (!bits[i].seen || !strcmp(bits[i].op, "fake")) continue;
+        int k = 0;
+        while (k < n_known && (strcmp(known[k].op, bits[i].op) || strcmp(known[k].order, bits[i].order))) k++;
+        if (k == n_known) { lm_t_fail++; printf("%s: order \"%s\" is not in tests/golden/bits.txt (build/tests/test_ops rewrite adds it)\n", bits[i].op, bits[i].order); continue; }
+        met++;
+        if (known[k].hash != bits[i].hash) { lm_t_fail++; printf("%s: order \"%s\" gives bits %016" PRIx64 ", promised %016" PRIx64 "\n", bits[i].op, bits[i].order, bits[i].hash, known[k].hash); }
+    }
+    LM_CHECK(met > 0);
 }
 static void test_gradients(void) {
     for (int i = 0; lm_ops[i]; i++) if (chosen(lm_ops[i]->name)) grad_op(lm_ops[i]);
@@ -803,7 +865,8 @@ int main(int argc, char **argv) {
     }
     static const int sizes[3] = { 1, 2, 7 };
     for (int i = 0; i < 3; i++) if (lm_pool_new(&pools[i], ctx, sizes[i])) return 1;
-    static const lm_t_case cases[] = { LM_T1(test_planted), LM_T1(test_table), LM_T1(test_kernels), LM_T1(test_gradients) };
+    static const lm_t_case cases[] = { LM_T1(test_planted), LM_T1(test_table), LM_T1(test_kernels), LM_T1(test_bits), LM_T1(test_gradients) };
+    if (argc > 1 && !strcmp(argv[1], "rewrite")) { rewrite = true; argc = 1; }
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     if (dev) printf("%d runs on %s\n", st.device_runs, dev->name);
     lm_dev_close(dev);

@@ -247,6 +247,7 @@ static lm_err train(lm_bench *b) {
         LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate"), done);
         LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update"), done);
     }
+    const size_t peak = dev ? dev->peak : 0;                         /* before the ceilings' own buffers */
     if (dev) LM_GOTO(ceilings(dev, &top), done);
     const double limit = dev ? (bf16 && top.bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.bf16 : 0)
                              : p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16,
@@ -260,7 +261,7 @@ static lm_err train(lm_bench *b) {
     lm_bench_put(b, "train_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, "peak of the process");
     lm_bench_put(b, "train_loss", loss1, "nats", 0, 0, lm_arena_printf(cli->a, "of the last step, %.4f of the first; random tokens", loss0));
     if (dev) {
-        lm_bench_put(b, "device_memory", (double)dev->peak / 1e6, "MB", 0, 0, dev->name);
+        lm_bench_put(b, "device_memory", (double)peak / 1e6, "MB", 0, 0, dev->name);
         lm_bench_put(b, "device_copy", top.copy, "B/s", 0, 0, "2 GB, read and written");
         lm_bench_put(b, "device_bf16", top.bf16, "FLOP/s", 0, 0, dev->libs);
     }

@@ -9,8 +9,10 @@ const lm_shape lm_shapes[] = {
     { "tiny-1m",     "1 M parameters",                "llama",  2048,  128,  4,  4,  4, 32,   384,   512,   10000, true },
     { "llama-30m",   "30 M parameters",               "llama",  8192,  512,  8,  8,  8, 64,  1408,  1024,   10000, true },
     { "gpt2-124m",   "GPT-2 small",                   "gpt2",  50257,  768, 12, 12, 12, 64,  3072,  1024,   10000, true },
+    { "gpt2-774m",   "GPT-2 large",                   "gpt2",  50257, 1280, 36, 20, 20, 64,  5120,  1024,   10000, true },
     { "smollm-135m", "SmolLM2-135M",                  "llama", 49152,  576, 30,  9,  3, 64,  1536,  2048,  100000, true },
     { "llama-1b",    "Llama-3.2-1B",                  "llama", 128256, 2048, 16, 32, 8, 64,  8192,  4096,  500000, true },
+    { "llama-1.1b",  "1.1 B parameters",              "llama", 32768, 2048, 20, 16, 8, 128,  5632,  4096,   10000, true },
     { "llama-7b",    "Llama-2-7B",                    "llama", 32000, 4096, 32, 32, 32, 128, 11008, 4096,   10000, false },
     { NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, false } };
 
@@ -40,7 +42,8 @@ lm_err lm_shape_cfg(lm_ctx *ctx, const char *name, lm_cfg *c) {
         return lm_cfg_check(ctx, c);
     }
     const char *near = lm_nearest(name, names, n);
-    return lm_fail(ctx, LM_E_CONFIG, "no shape is called \"%s\"%s%s; known: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b",
+    return lm_fail(ctx, LM_E_CONFIG,
+                   "no shape is called \"%s\"%s%s; known: tiny-1m, llama-30m, gpt2-124m, gpt2-774m, smollm-135m, llama-1b, llama-1.1b, llama-7b",
                    name, near ? "; did you mean " : "", near ? near : "");
 }
 typedef struct { lm_ctx *ctx; const lm_cfg *c; const lm_load_opts *o; lm_store *store; bool fill; float *noise; } maker;

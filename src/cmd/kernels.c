@@ -46,7 +46,7 @@ static lm_err one(lm_cli *cli, const opts *o, const lm_op *op, const lm_kernel *
     chosen(op, k, f, &n, &of);
     lm_str needs = { .ctx = cli->ctx }, why = { .ctx = cli->ctx };
     const bool cuda = k->device == LM_DEV_CUDA;
-    if (cuda) lm_str_puts(&needs, k->needs & LM_CUDA_SM90 ? "sm_90" : "sm_80");
+    if (cuda) lm_str_puts(&needs, k->needs & LM_CUDA_WGMMA ? "sm_90a" : k->needs & LM_CUDA_SM90 ? "sm_90" : "sm_80");
     else missing(&needs, k->needs & ~(uint64_t)LM_CPU_PORTABLE);
     const bool has = !cuda && (f & k->needs) == k->needs;
     if (cuda) lm_str_puts(&why, "for a GPU, chosen there");

@@ -250,7 +250,7 @@ const lm_cmd lm_cmd_plan = {
     .details = "Nothing is allocated for the model: headers and configuration are enough. Times come from how fast this machine runs this "
                "program's kernels, measured once; the roofline beside them from its ceilings (docs/benchmarks/plan.md). What does not fit "
                "is told with the cheapest change that does, and the others tried.\n"
-               "Shapes: tiny-1m, llama-30m, gpt2-124m, smollm-135m, llama-1b, llama-7b.",
+               "Shapes: tiny-1m, llama-30m, gpt2-124m, gpt2-774m, smollm-135m, llama-1b, llama-1.1b, llama-7b.",
     .opts = rows,
     .opts_bytes = sizeof(opts),
     .settings = true,

@@ -117,6 +117,9 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
     d->kind = "cuda"; d->ctx = ctx; d->impl = c; d->memory = p.totalGlobalMem; d->units = p.multiProcessorCount;
     std::snprintf(d->name, sizeof d->name, "%.100s", p.name);
     d->features = LM_CUDA_SM80 | (p.major >= 9 ? LM_CUDA_SM90 : 0);
+#ifdef LM_CUDA_90A
+    if (p.major == 9 && p.minor == 0) d->features |= LM_CUDA_WGMMA;
+#endif
     d->alloc = dev_alloc; d->free = dev_free; d->pin = dev_pin; d->unpin = dev_unpin; d->zero = dev_zero; d->put = dev_put; d->get = dev_get; d->move = dev_move; d->sync = dev_sync;
     d->record = dev_record; d->recorded = dev_recorded; d->launch = dev_launch; d->forget = dev_forget; d->mark = dev_mark; d->between = dev_between; d->close = dev_close;
     cudaStream_t s = NULL;

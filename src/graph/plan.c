@@ -19,7 +19,7 @@ typedef struct {
     lm_node **list;
     int n;
     place *pl;
-    bool *used;
+    bool *used, *laid;                /* laid: by node, its inputs are made where its output is: no step */
     lm_buf *b;
     int n_buf, cap_buf;
     uint64_t feat;
@@ -100,12 +100,46 @@ static lm_err materialise(planner *s) {
     describe(s);
     return LM_OK;
 }
+/* Rows that only put their inputs side by side (op->part): on a device the inputs are made there, if nobody else reads them and the rows that make
+ * them can write with the strides it takes. */
+static lm_err lay(planner *s) {
+    int *uses;
+    if (!(s->laid = lm_arena_alloc(s->g->a, (size_t)s->g->n_node + 1))) return LM_E_NOMEM;
+    if (!s->p->dev) return LM_OK;
+    LM_TRY(lm_graph_uses(s->g, &uses));
+    for (int i = 0; i < s->n; i++) {
+        lm_node *n = s->list[i];
+        if (!n->op->part || n->acc || s->pl[n->out[0]->id].root != n->out[0]->id) continue;
+        lm_call c;
+        bool ok = true;
+        call_at(s, n, &c);
+        for (int k = 0; k < n->n_in && ok; k++) {
+            const lm_value *v = n->in[k];
+            ok = v && v->kind == LM_V_NODE && uses[v->id] == 1 && s->pl[v->id].root == v->id && v->type.dtype == n->out[0]->type.dtype &&
+                 !v->node->op->view && !v->node->op->part && !(v->node->acc >> v->out & 1) && !v->node->op->alias[v->out];
+        }
+        if (!ok) continue;
+        for (int k = 0; k < n->n_in; k++) {
+            place *p = &s->pl[n->in[k]->id];
+            c.out[0].data = (char *)4096;
+            n->op->part(&c, k, &p->t);
+            p->t.data = (void *)((uintptr_t)p->t.data - 4096);
+        }
+        for (int k = 0; k < n->n_in && ok; k++) ok = choose(s, n->in[k]->node) != NULL;
+        for (int k = 0; k < n->n_in; k++) {
+            place *p = &s->pl[n->in[k]->id];
+            if (ok) p->root = n->out[0]->id; else p->t = desc(n->in[k]);
+        }
+        s->laid[n->id] = ok;
+    }
+    return LM_OK;
+}
 static lm_err make_steps(planner *s) {
     lm_plan *p = s->p;
     if (!(p->step = lm_arena_alloc(p->a, (size_t)(s->n + 1) * sizeof *p->step))) return LM_E_NOMEM;
     for (int i = 0; i < s->n; i++) {
         lm_node *n = s->list[i];
-        if (n->op->view) continue;
+        if (n->op->view || s->laid[n->id]) continue;
         lm_step *st = &p->step[p->n_step];
         call_at(s, n, &st->call);
         if (!(st->k = choose(s, n))) {
@@ -213,7 +247,14 @@ static lm_err assign_buffers(planner *s) {
         const lm_node *n = p->step[i].node;
         for (int k = 0; k < n->n_out; k++) {
             int id = n->out[k]->id;
-            if (s->pl[id].root != id) continue;                              /* alias or accumulation: storage is elsewhere */
+            if (s->pl[id].root != id) {                                      /* alias or accumulation: storage is elsewhere */
+                const lm_value *r = s->g->value[s->pl[id].root];
+                if (r->kind == LM_V_NODE && s->laid[r->node->id] && s->pl[r->id].at == AT_NONE) {      /* and begins with its first part */
+                    s->pl[r->id].at = AT_BUF;
+                    if ((s->pl[r->id].buf = buf_new(s, type_bytes(&r->type), i, i, false)) < 0) return LM_E_NOMEM;
+                } else if (r->kind == LM_V_NODE && s->laid[r->node->id]) touch(s, r, i);
+                continue;
+            }
             lm_value *a = n->in[0];
             if (k == 0 && n->op->inplace_ok && a && a->kind == LM_V_NODE && !a->state) {
                 int r = root_of(s, a->id);
@@ -380,6 +421,7 @@ static lm_err make(planner *s) {
     if (!(s->pl = lm_arena_alloc(s->g->a, (size_t)(s->g->n_value + 1) * sizeof *s->pl))) return LM_E_NOMEM;
     describe(s);
     LM_TRY(materialise(s));
+    LM_TRY(lay(s));
     LM_TRY(make_steps(s));
     if (p->dev) LM_TRY(lm_plan_join(s->g, p, s->list, s->n, LM_DEV_CUDA, s->feat));
     int *scratch_of = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 1) * sizeof *scratch_of);

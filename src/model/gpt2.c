@@ -3,32 +3,39 @@
  *   x = wte[token] + wpe[pos];  x += attention(ln_1(x));  x += mlp(ln_2(x));  n_layer times; then ln_f.
  * Its matrices are stored (in, out), "Conv1D": y = x W + b, no transpose. */
 #include "model/model_int.h"
-#define P(role, d0, d1, name) lm_param(g, role, d0, d1, "transformer.h.%d." name, l)
-#define CONV(x, role, in, out, name) lm_matmul_mm(g, x, P(role, in, out, name ".weight"), P(LM_ROLE_BIAS, out, 0, name ".bias"), false, false, LM_F32)
 
+/* Values are made one statement at a time: arguments are evaluated in an order that every compiler chooses for itself, and the order of
+ * values is part of a plan. */
+static lm_value *conv(lm_graph *g, lm_value *x, lm_role role, int64_t in, int64_t out, const char *name, int l) {
+    lm_value *w = lm_param(g, role, in, out, "transformer.h.%d.%s.weight", l, name);
+    lm_value *b = lm_param(g, LM_ROLE_BIAS, out, 0, "transformer.h.%d.%s.bias", l, name);
+    return lm_matmul_mm(g, x, w, b, false, false, LM_F32);                        /* (N, out) */
+}
 static lm_value *norm(lm_graph *g, const lm_cfg *c, lm_value *x, const char *name) {
-    return lm_layernorm(g, x, lm_param(g, LM_ROLE_NORM, c->d, 0, "%s.weight", name), lm_param(g, LM_ROLE_BIAS, c->d, 0, "%s.bias", name),
-                        (float)c->eps);
+    lm_value *w = lm_param(g, LM_ROLE_NORM, c->d, 0, "%s.weight", name);
+    lm_value *b = lm_param(g, LM_ROLE_BIAS, c->d, 0, "%s.bias", name);
+    return lm_layernorm(g, x, w, b, (float)c->eps);
 }
 static lm_value *attention(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_value *x, int l) {
     const lm_attn_p ap = {
         .n_head = (int)c->n_head, .n_kv = (int)c->n_head, .d_head = (int)c->d_head, .scale = (float)(1.0 / sqrt((double)c->d_head))
     };
-    lm_value *qkv = CONV(x, LM_ROLE_COL, c->d, 3 * c->d, "attn.c_attn");         /* (N, 3d) */
+    lm_value *qkv = conv(g, x, LM_ROLE_COL, c->d, 3 * c->d, "attn.c_attn", l);     /* (N, 3d) */
     lm_value *q = lm_split(g, qkv, 3, (const int64_t[]){ c->d, c->d, c->d });
-    return CONV(lm_attn(g, q, lm_output(q, 1), lm_output(q, 2), in->start, &ap), LM_ROLE_ROW, c->d, c->d, "attn.c_proj");
+    return conv(g, lm_attn(g, q, lm_output(q, 1), lm_output(q, 2), in->start, &ap), LM_ROLE_ROW, c->d, c->d, "attn.c_proj", l);
 }
 static lm_value *mlp(lm_graph *g, const lm_cfg *c, lm_value *x, int l) {
-    lm_value *h = lm_gelu(g, CONV(x, LM_ROLE_COL, c->d, c->d_ff, "mlp.c_fc"), c->act == LM_ACT_GELU_TANH);     /* (N, 4d) */
-    return CONV(h, LM_ROLE_ROW, c->d_ff, c->d, "mlp.c_proj");
+    lm_value *h = conv(g, x, LM_ROLE_COL, c->d, c->d_ff, "mlp.c_fc", l);           /* (N, 4d) */
+    return conv(g, lm_gelu(g, h, c->act == LM_ACT_GELU_TANH), LM_ROLE_ROW, c->d_ff, c->d, "mlp.c_proj", l);
 }
 static lm_err build(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out) {
     if (c->n_head * c->d_head != c->d || c->n_kv != c->n_head)
         return lm_graph_fail(g, LM_E_CONFIG, "gpt2: %lld heads of %lld (%lld of keys) do not make up the width %lld", (long long)c->n_head,
                              (long long)c->d_head, (long long)c->n_kv, (long long)c->d);
-    lm_value *wte = lm_param(g, LM_ROLE_EMBED, c->vocab, c->d, "transformer.wte.weight"),
-             *wpe = lm_param(g, LM_ROLE_EMBED, c->max_pos, c->d, "transformer.wpe.weight");
-    lm_value *x = lm_add(g, lm_embed(g, wte, in->tokens), lm_embed(g, wpe, in->pos));      /* (N, d) */
+    lm_value *wte = lm_param(g, LM_ROLE_EMBED, c->vocab, c->d, "transformer.wte.weight");
+    lm_value *wpe = lm_param(g, LM_ROLE_EMBED, c->max_pos, c->d, "transformer.wpe.weight");
+    lm_value *tokens = lm_embed(g, wte, in->tokens), *pos = lm_embed(g, wpe, in->pos);
+    lm_value *x = lm_add(g, tokens, pos);                                         /* (N, d) */
     char name[64];
     for (int l = 0; l < (int)c->n_layer; l++) {
         lm_block(g, l);

@@ -5,24 +5,33 @@
  *   mlp: SwiGLU, down(silu(gate x) * up x).
  * This file is the whole architecture. */
 #include "model/model_int.h"
-#define W(role, out, in, name) lm_param(g, role, out, in, "model.layers.%d." name ".weight", l)
-#define B(on, n, name) ((on) ? lm_param(g, LM_ROLE_BIAS, n, 0, "model.layers.%d." name ".bias", l) : NULL)
-
+/* Values are made one statement at a time: arguments are evaluated in an order that every compiler chooses for itself, and the order of
+ * values is part of a plan. */
+static lm_value *linear(lm_graph *g, lm_value *x, lm_role role, int64_t out, int64_t in, bool bias, const char *name, int l) {
+    lm_value *w = lm_param(g, role, out, in, "model.layers.%d.%s.weight", l, name);
+    lm_value *b = bias ? lm_param(g, LM_ROLE_BIAS, out, 0, "model.layers.%d.%s.bias", l, name) : NULL;
+    return lm_linear(g, x, w, b);                                                                       /* (N, out) */
+}
+static lm_value *norm(lm_graph *g, const lm_cfg *c, lm_value *x, const char *name, int l) {
+    return lm_rmsnorm(g, x, lm_param(g, LM_ROLE_NORM, c->d, 0, "model.layers.%d.%s.weight", l, name), (float)c->eps);
+}
 static lm_value *attention(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_value *rope, lm_value *x, int l) {
     const int64_t dq = c->n_head * c->d_head, dkv = c->n_kv * c->d_head;
     const lm_rope_p rp = { .d_head = (int)c->d_head, .rotary = (int)c->rope.d_head };
     const lm_attn_p ap = { .n_head = (int)c->n_head, .n_kv = (int)c->n_kv, .d_head = (int)c->d_head, .window = c->window,
                            .scale = (float)(1.0 / sqrt((double)c->d_head)) };
-    lm_value *q = lm_linear(g, x, W(LM_ROLE_COL, dq, c->d, "self_attn.q_proj"), B(c->attn_bias, dq, "self_attn.q_proj"));      /* (N, H*D) */
-    lm_value *k = lm_linear(g, x, W(LM_ROLE_COL, dkv, c->d, "self_attn.k_proj"), B(c->attn_bias, dkv, "self_attn.k_proj"));    /* (N, Hk*D) */
-    lm_value *v = lm_linear(g, x, W(LM_ROLE_COL, dkv, c->d, "self_attn.v_proj"), B(c->attn_bias, dkv, "self_attn.v_proj"));
-    lm_value *o = lm_attn(g, lm_rope(g, q, rope, &rp), lm_rope(g, k, rope, &rp), v, in->start, &ap);                              /* (N, H*D) */
-    return lm_linear(g, o, W(LM_ROLE_ROW, c->d, dq, "self_attn.o_proj"), B(c->attn_bias, c->d, "self_attn.o_proj"));
+    lm_value *q = linear(g, x, LM_ROLE_COL, dq, c->d, c->attn_bias, "self_attn.q_proj", l);             /* (N, H*D) */
+    lm_value *k = linear(g, x, LM_ROLE_COL, dkv, c->d, c->attn_bias, "self_attn.k_proj", l);            /* (N, Hk*D) */
+    lm_value *v = linear(g, x, LM_ROLE_COL, dkv, c->d, c->attn_bias, "self_attn.v_proj", l);
+    q = lm_rope(g, q, rope, &rp);
+    k = lm_rope(g, k, rope, &rp);
+    lm_value *o = lm_attn(g, q, k, v, in->start, &ap);                                                  /* (N, H*D) */
+    return linear(g, o, LM_ROLE_ROW, c->d, dq, c->attn_bias, "self_attn.o_proj", l);
 }
 static lm_value *mlp(lm_graph *g, const lm_cfg *c, lm_value *x, int l) {
-    lm_value *gate = lm_linear(g, x, W(LM_ROLE_COL, c->d_ff, c->d, "mlp.gate_proj"), B(c->mlp_bias, c->d_ff, "mlp.gate_proj"));  /* (N, F) */
-    lm_value *up = lm_linear(g, x, W(LM_ROLE_COL, c->d_ff, c->d, "mlp.up_proj"), B(c->mlp_bias, c->d_ff, "mlp.up_proj"));
-    return lm_linear(g, lm_mul(g, lm_silu(g, gate), up), W(LM_ROLE_ROW, c->d, c->d_ff, "mlp.down_proj"), B(c->mlp_bias, c->d, "mlp.down_proj"));
+    lm_value *gate = linear(g, x, LM_ROLE_COL, c->d_ff, c->d, c->mlp_bias, "mlp.gate_proj", l);         /* (N, F) */
+    lm_value *up = linear(g, x, LM_ROLE_COL, c->d_ff, c->d, c->mlp_bias, "mlp.up_proj", l);
+    return linear(g, lm_mul(g, lm_silu(g, gate), up), LM_ROLE_ROW, c->d, c->d_ff, c->mlp_bias, "mlp.down_proj", l);
 }
 static lm_err build(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out) {
     lm_value *emb = lm_param(g, LM_ROLE_EMBED, c->vocab, c->d, "model.embed_tokens.weight");
@@ -30,13 +39,10 @@ static lm_err build(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_mode
     lm_value *x = lm_embed(g, emb, in->tokens);                                 /* (N, d) */
     for (int l = 0; l < (int)c->n_layer; l++) {
         lm_block(g, l);
-        x = lm_add(g, x,
-                   lm_model_drop(g, in,
-                                 attention(g, c, in, rope, lm_rmsnorm(g, x, W(LM_ROLE_NORM, c->d, 0, "input_layernorm"), (float)c->eps), l),
-                                 2 * l));
-        x = lm_add(g, x,
-                   lm_model_drop(g, in, mlp(g, c, lm_rmsnorm(g, x, W(LM_ROLE_NORM, c->d, 0, "post_attention_layernorm"), (float)c->eps), l),
-                                 2 * l + 1));
+        lm_value *h = attention(g, c, in, rope, norm(g, c, x, "input_layernorm", l), l);
+        x = lm_add(g, x, lm_model_drop(g, in, h, 2 * l));
+        h = mlp(g, c, norm(g, c, x, "post_attention_layernorm", l), l);
+        x = lm_add(g, x, lm_model_drop(g, in, h, 2 * l + 1));
     }
     lm_block(g, -1);
     out->hidden = lm_rmsnorm(g, x, lm_param(g, LM_ROLE_NORM, c->d, 0, "model.norm.weight"), (float)c->eps);

@@ -75,6 +75,19 @@ __device__ __forceinline__ void lm_st8(const lm_cv &v, int64_t at, const float *
     float4 *p = reinterpret_cast<float4 *>(static_cast<float *>(v.p) + at);
     p[0] = make_float4(f[0], f[1], f[2], f[3]); p[1] = make_float4(f[4], f[5], f[6], f[7]);
 }
+/* Eight numbers as they lie in memory: many such loads can be in flight, since nothing is done with them before they are unpacked. */
+typedef struct { uint4 a, b; } lm_raw8;
+__device__ __forceinline__ lm_raw8 lm_ldraw(const lm_cv &v, int64_t at) {
+    lm_raw8 r;
+    if (v.bf16) { r.a = *reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(v.p) + at); r.b = r.a; }
+    else { const uint4 *p = reinterpret_cast<const uint4 *>(static_cast<const float *>(v.p) + at); r.a = p[0]; r.b = p[1]; }
+    return r;
+}
+__device__ __forceinline__ void lm_unraw(const lm_cv &v, const lm_raw8 &r, float *f) {
+    if (v.bf16) { lm_unpack8(r.a, f); return; }
+    f[0] = __uint_as_float(r.a.x); f[1] = __uint_as_float(r.a.y); f[2] = __uint_as_float(r.a.z); f[3] = __uint_as_float(r.a.w);
+    f[4] = __uint_as_float(r.b.x); f[5] = __uint_as_float(r.b.y); f[6] = __uint_as_float(r.b.z); f[7] = __uint_as_float(r.b.w);
+}
 template <int V> __device__ __forceinline__ void lm_ldv(const lm_cv &v, int64_t at, float *f) { if (V == 8) lm_ld8(v, at, f); else f[0] = lm_ld1(v, at); }
 template <int V> __device__ __forceinline__ void lm_stv(const lm_cv &v, int64_t at, const float *f) { if (V == 8) lm_st8(v, at, f); else lm_st1(v, at, f[0]); }
 
@@ -99,6 +112,20 @@ template <int threads> __device__ __forceinline__ float lm_cuda_block_sum(float 
     v = part[threadIdx.x % (threads / 32)];
 #pragma unroll
     for (int h = threads / 64; h; h /= 2) v += __shfl_xor_sync(0xffffffffu, v, h);
+    return v;
+}
+/* Two at once. */
+template <int threads> __device__ __forceinline__ float2 lm_cuda_block_sum2(float2 v) {
+    __shared__ float2 part[threads / 32];
+#pragma unroll
+    for (int h = 16; h; h /= 2) { v.x += __shfl_xor_sync(0xffffffffu, v.x, h); v.y += __shfl_xor_sync(0xffffffffu, v.y, h); }
+    if (threads == 32) return v;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
+    __syncthreads();
+    v = part[threadIdx.x % (threads / 32)];
+#pragma unroll
+    for (int h = threads / 64; h; h /= 2) { v.x += __shfl_xor_sync(0xffffffffu, v.x, h); v.y += __shfl_xor_sync(0xffffffffu, v.y, h); }
     return v;
 }
 template <int threads> __device__ __forceinline__ float lm_cuda_block_max(float v) {
@@ -156,12 +183,12 @@ __device__ __forceinline__ float lm_cuda_sigmoid(float x) { return 1.0f / (1.0f 
  * order. ------------ */
 enum { LM_COLSUM_SPLIT = 128, LM_COLSUM_W = 256 };
 static inline size_t lm_colsum_bytes(int64_t d) { return static_cast<size_t>(d) * LM_COLSUM_SPLIT * 4; }
-template <class F> __global__ void __launch_bounds__(256) lm_colsum_parts(const F f, int64_t rows, int64_t d, float *part) {
+template <class F, int U> __global__ void __launch_bounds__(256) lm_colsum_parts(const F f, int64_t rows, int64_t d, float *part) {
     /* a warp has 32 × 8 columns of one row at a time; eight warps take rows in turn */
     const int64_t j = static_cast<int64_t>(blockIdx.x) * LM_COLSUM_W + threadIdx.x % 32 * 8, per = (rows + LM_COLSUM_SPLIT - 1) / LM_COLSUM_SPLIT, r0 = blockIdx.y * per;
     const int64_t r1 = r0 + per < rows ? r0 + per : rows; const int w = threadIdx.x / 32;
     float s[8] = {};
-#pragma unroll 4
+#pragma unroll U
     for (int64_t r = r0 + w; r < r1; r += 8) if (j < d) f(r, j, d, s);
     __shared__ float t[8][LM_COLSUM_W];
 #pragma unroll
@@ -181,12 +208,14 @@ static __global__ void __launch_bounds__(256) lm_colsum_end(const float *part, i
     for (int k = 0; k < LM_COLSUM_SPLIT; k++) s += part[k * d + j];
     y[j] = acc ? y[j] + s : s;
 }
-template <class F> static lm_err lm_colsum(const lm_call *c, void *scratch, const F f, int64_t rows, int64_t d) {
+/* into output o of the call; U rows of a warp in flight */
+template <class F, int U = 4> static lm_err lm_colsum(const lm_call *c, void *scratch, const F f, int64_t rows, int64_t d, int o = 0) {
     if (!d) return LM_OK;
     float *part = static_cast<float *>(c->shared);
     const dim3 grid(LM_CUDA_GRID(d, LM_COLSUM_W), LM_COLSUM_SPLIT);
-    lm_colsum_parts<F><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(f, rows, d, part);
-    lm_colsum_end<<<LM_CUDA_GRID(d, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(part, d, static_cast<float *>(c->out[0].data), static_cast<int>(c->acc & 1));
+    lm_colsum_parts<F, U><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(f, rows, d, part);
+    if (!c->out[o].rank) return lm_cuda_launched();            /* f does more than the sum, which nobody wants */
+    lm_colsum_end<<<LM_CUDA_GRID(d, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(part, d, static_cast<float *>(c->out[o].data), static_cast<int>(c->acc >> o & 1));
     return lm_cuda_launched();
 }
 /* Eight neighbours from column j where the row has them, else those there are. */

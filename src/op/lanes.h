@@ -3,7 +3,8 @@
  * simd.h's v16 means sixteen lanes everywhere, and a compiler that has no 64-byte registers keeps it in memory (ten times slower or worse
  * where lanes are compared). Elementwise work does not care how many lanes there are, and sums that do are written so that element i
  * always goes to accumulator i mod 64 and the accumulators are added by one tree (LM_V_SUM in elementwise.h): so bits are the same for
- * every VN where contraction is. vn_exp is lm_v_exp with fewer lanes. Functions that need no order are the compiler's or one instruction.
+ * every VN. Products and sums round separately (-ffp-contract=off); vn_fma is an FMA where the set has one. Functions that need no order are
+ * the compiler's or one instruction.
  * Include in *_simd.c only.
  *
  * Lifetime, Threads, Errors: none, all inline. */
@@ -49,13 +50,17 @@ LM_INL vn vn_min(vn a, vn b) { return vn_sel(a < b, a, b); }
 LM_INL vn vn_abs(vn x) { return (vn)((vni)x & 0x7fffffff); }
 LM_INL vn vn_sign_of(vn mag, vn s) { return (vn)((vni)mag | ((vni)s & (int32_t)0x80000000)); }     /* mag >= 0 */
 LM_INL float vn_hmax(vn v) { float m = v[0]; for (int i = 1; i < VN; i++) m = v[i] > m ? v[i] : m; return m; }
-/* x rounded here: a product that has several uses is contracted or not as the compiler likes, which would make bits differ between sets. */
-LM_INL vn vn_round_here(vn x) {
-#if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
-    __asm__("" : "+v"(x));
+/* a b + c, rounded once where the set has FMA, else twice: order ids tell the two apart. */
+LM_INL vn vn_fma(vn a, vn b, vn c) {
+#if defined(LM_ISA_IS_avx512)
+    return (vn)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(LM_ISA_IS_avx2)
+    return (vn)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
 #endif
-    return x;
 }
+LM_INL vn vn_poly(vn p, vn x, float c) { return vn_fma(p, x, vn_set(c)); }              /* a step of Horner's rule */
 LM_INL vn vn_sqrt(vn x) {
 #if defined(LM_ISA_IS_avx512)
     return (vn)_mm512_sqrt_ps((__m512)x);
@@ -68,19 +73,22 @@ LM_INL vn vn_sqrt(vn x) {
     return x;
 #endif
 }
+/* exp(r) for |r| <= ln 2 / 2. */
+LM_INL vn vn_exp_poly(vn r) {
+    vn p = vn_poly(vn_poly(vn_poly(vn_set(1.9875691500e-4f), r, 1.3981999507e-3f), r, 8.3334519073e-3f), r, 4.1665795894e-2f);
+    p = vn_poly(vn_poly(p, r, 1.6666665459e-1f), r, 5.0000001201e-1f);
+    return vn_fma(p * r, r, r) + 1.0f;
+}
 /* Cephes-style range reduction, degree-6 polynomial: <= 2 ulp on [-87, 88], 0 below, +inf above, NaN stays. */
 LM_INL vn vn_exp(vn x) {
     const vn lo = vn_set(-87.3365447505f), hi = vn_set(88.3762626647f);
     vni under = x < lo, over = x > hi;
     vn c = vn_min(vn_max(x, lo), hi);
-    vn t = c * 1.44269504088896341f + 12582912.0f;                  /* round to nearest: 1.5 * 2^23 */
+    vn t = vn_fma(c, vn_set(1.44269504088896341f), vn_set(12582912.0f));                            /* round to nearest: 1.5 * 2^23 */
     vni n = (vni)t - 0x4b400000;
     vn f = t - 12582912.0f;
-    vn r = c - f * 0.693359375f; r = r + f * 2.12194440e-4f;
-    vn p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f; p = p * r + 4.1665795894e-2f; p = p * r + 1.6666665459e-1f; p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    vn y = p * (vn)((n + 127) << 23);
+    vn r = vn_fma(f, vn_set(2.12194440e-4f), vn_fma(f, vn_set(-0.693359375f), c));
+    vn y = vn_exp_poly(r) * (vn)((n + 127) << 23);
     y = vn_sel(under, (vn){ 0 }, y);
     return vn_sel(over, vn_set(INFINITY), vn_sel(x != x, x, y));
 }
@@ -88,18 +96,17 @@ LM_INL vn vn_sigmoid(vn x) { return 1.0f / (1.0f + vn_exp(-x)); }
 LM_INL vn vn_tanh(vn x) {
     vn a = vn_abs(x), z = x * x;
     /* tanh x = x + x^3 p(x^2) near 0 (a fit of ours, 5e-9), where 1 - 2/(e^2x + 1) cancels */
-    vn p = z * -5.67964593e-3f + 2.06184346e-2f;
-    p = p * z - 5.37340971e-2f; p = p * z + 0.133313848f; p = p * z - 0.333332803f;
-    vn near = p * z * x + x, far = vn_sign_of(1.0f - 2.0f / (vn_exp(a * 2.0f) + 1.0f), x);
+    vn p = vn_poly(vn_poly(vn_poly(vn_poly(vn_set(-5.67964593e-3f), z, 2.06184346e-2f), z, -5.37340971e-2f), z, 0.133313848f), z, -0.333332803f);
+    vn near = vn_fma(p * z, x, x), far = vn_sign_of(1.0f - 2.0f / (vn_exp(a * 2.0f) + 1.0f), x);
     return vn_sel(a < 0.625f, near, vn_sel(x != x, x, far));
 }
 /* erfc(t) for t >= 0 given e = exp(-t*t): a degree-9 fit of ours (weighted least squares driven to minimax) of e^(t*t) erfc(t) in
  * 1/(1+0.4t), relative error 8e-9 on [0, 10] before rounding. */
 LM_INL vn vn_erfc_pos(vn t, vn e) {
-    vn u = 1.0f / (t * 0.4f + 1.0f);
-    vn p = u * -0.029600031f + 0.198043207f;
-    p = p * u - 0.498879768f; p = p * u + 0.547523405f; p = p * u - 0.28443723f; p = p * u + 0.272102691f; p = p * u + 0.129667476f;
-    p = p * u + 0.214921602f; p = p * u + 0.224951731f; p = p * u + 0.225706924f;
+    vn u = 1.0f / vn_poly(t, vn_set(0.4f), 1.0f);
+    vn p = vn_poly(vn_poly(vn_poly(vn_set(-0.029600031f), u, 0.198043207f), u, -0.498879768f), u, 0.547523405f);
+    p = vn_poly(vn_poly(vn_poly(p, u, -0.28443723f), u, 0.272102691f), u, 0.129667476f);
+    p = vn_poly(vn_poly(vn_poly(p, u, 0.214921602f), u, 0.224951731f), u, 0.225706924f);
     return p * u * e;
 }
 /* The normal distribution function; *e = exp(-x*x/2). */

@@ -18,7 +18,7 @@
 #include "device/comm.h"
 #include "device/cpu.h"
 #include "device/device.h"
-enum { LM_MAX_IN = 12, LM_MAX_OUT = 4, LM_MAX_PHASE = 5 };
+enum { LM_MAX_IN = 12, LM_MAX_OUT = 5, LM_MAX_PHASE = 5 };
 
 typedef struct lm_type {                       /* the static type of a value */
     lm_dtype dtype; const lm_quant *quant;
@@ -125,6 +125,8 @@ struct lm_op {
     bool pure_write;                           /* has effects besides its outputs' values (collectives, state): never removed, never cloned */
     /* set: outputs are views of input 0 (no kernel runs): fill data, dim, stride */
     void (*view)(const lm_call *c, int i, lm_tensor *out);
+    /* set: output 0 is nothing but its inputs, input i where `part` says (its data and strides): they may be made there, and no kernel runs */
+    void (*part)(const lm_call *c, int i, lm_tensor *t);
     bool inplace_ok;                           /* output 0 may share storage with input 0 (elementwise) */
     /* types->in[i].dim/rank/dtype/quant set, data NULL where absent → see lm_has() */
     lm_err (*shape)(lm_ctx *ctx, const lm_call *types, lm_type *out);
@@ -136,6 +138,12 @@ struct lm_op {
     const char *pattern;                       /* fused rows: "mul(silu(a), b)" over rows' names; variables become inputs in order of first use */
     /* params of the matched nodes in the pattern's reading order; NULL: all equal/none */
     lm_err (*fuse)(lm_ctx *ctx, const void *const *params, int n, void *out);
+    /* rows that do at once what several do, for a finished graph (join.c): letters of their inputs and outputs, and statements that describe
+     * what they replace, best first. join: params of the matched nodes by statement (NULL: an optional one that is not there), types by input
+     * (NULL: absent), a bit per output there is; false: not these */
+    const char *join_in, *join_out, *const *joins;
+    bool (*join)(const void *const *params, const lm_type *const *in, uint32_t outs, void *out);
+    uint32_t sums;                             /* bit i: output i is a sum that goes on growing (the residual stream): stored as f32 in the forward */
     lm_value *(*session)(lm_graph *g, const lm_paged *pg, const void *p, lm_value *const *in);   /* rows that keep tokens: their paged form */
     int64_t (*session_bytes)(const void *p, lm_dtype kv);              /* bytes kept per token and node */
 };

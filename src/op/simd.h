@@ -1,9 +1,8 @@
 /* simd.h — sixteen lanes, one meaning on every instruction set: what *_simd.c files are written in.
  *
  * v16 is a GCC vector of 16 floats. The compiler lowers it to one zmm, two ymm or four xmm; lanes, order of additions and reductions are
- * the same everywhere (bits differ only where a set has no FMA). LM_ISA_NEEDS is the feature mask for kernel rows of the file being
- * compiled. lm_v_exp: Cephes-style range reduction with a degree-6 polynomial, <= 2 ulp on [-87, 88], 0 below, +inf above; lm_v_tanh,
- * lm_v_erf, lm_v_log build on the same means. */
+ * the same everywhere. LM_ISA_NEEDS is the feature mask for kernel rows of the file being compiled. Arithmetic that is worth an FMA is in
+ * lanes.h. */
 #ifndef LM_SIMD_H
 #define LM_SIMD_H
 #include <string.h>
@@ -36,19 +35,4 @@ static inline float lm_v_hmax(v16 v) {
     float t[16]; memcpy(t, &v, 64);
     for (int h = 8; h; h /= 2) for (int i = 0; i < h; i++) t[i] = t[i] > t[i + h] ? t[i] : t[i + h];
     return t[0]; }
-static inline v16 lm_v_exp(v16 x) {
-    const v16 lo = lm_v_set(-87.3365447505f), hi = lm_v_set(88.3762626647f);
-    v16i under = x < lo, over = x > hi;
-    v16 c = lm_v_min(lm_v_max(x, lo), hi);
-    v16 t = c * 1.44269504088896341f + 12582912.0f;                 /* round to nearest: 1.5 * 2^23 */
-    v16i n = (v16i)t - 0x4b400000;
-    v16 f = t - 12582912.0f;
-    v16 r = c - f * 0.693359375f; r = r + f * 2.12194440e-4f;
-    v16 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f; p = p * r + 4.1665795894e-2f; p = p * r + 1.6666665459e-1f; p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    v16 y = p * (v16)((n + 127) << 23);
-    y = lm_v_sel(under, lm_v_set(0.0f), y);
-    return lm_v_sel(over, lm_v_set(INFINITY), lm_v_sel(x != x, x, y)); }
-/* Sum of f(row[i]) helpers work on four accumulators, i mod 64, then a fixed tree; written out where used. */
 #endif

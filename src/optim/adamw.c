@@ -6,10 +6,12 @@
 #include "op/adamw/adamw.h"
 #include "optim/optim.h"
 static lm_err build(lm_graph *g, const lm_optim_arg *a) {
-    char m[300], v[300];
-    snprintf(m, sizeof m, "adamw.m.%s", a->param_name);
-    snprintf(v, sizeof v, "adamw.v.%s", a->param_name);
-    lm_adamw(g, a->param, a->grad, lm_state(g, m, lm_type_of(a->param)), lm_state(g, v, lm_type_of(a->param)), a->hyper, a->scale);
+    char name[300];
+    snprintf(name, sizeof name, "adamw.m.%s", a->param_name);
+    lm_value *m = lm_state(g, name, lm_type_of(a->param));
+    snprintf(name, sizeof name, "adamw.v.%s", a->param_name);
+    lm_value *v = lm_state(g, name, lm_type_of(a->param));
+    lm_adamw(g, a->param, a->grad, m, v, a->hyper, a->scale);
     return lm_graph_err(g);
 }
 static void hyper(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]) {

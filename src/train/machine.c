@@ -7,8 +7,9 @@
 #include "train/machine.h"
 
 static lm_err product(lm_graph *g, lm_dtype mm, int64_t m, int64_t n, int64_t k) {
-    lm_type x = LM_TYPE(LM_F32, m, k), w = LM_TYPE(mm == LM_BF16 ? LM_BF16 : LM_F32, n, k);
-    lm_graph_output(g, "c", lm_matmul_mm(g, lm_input(g, "x", &x), lm_state(g, "w", &w), NULL, false, true, mm));
+    lm_type tx = LM_TYPE(LM_F32, m, k), tw = LM_TYPE(mm == LM_BF16 ? LM_BF16 : LM_F32, n, k);
+    lm_value *x = lm_input(g, "x", &tx), *w = lm_state(g, "w", &tw);
+    lm_graph_output(g, "c", lm_matmul_mm(g, x, w, NULL, false, true, mm));
     return lm_graph_err(g);
 }
 lm_err lm_machine_matmul(lm_ctx *ctx, lm_dtype mm, int64_t m, int64_t n, int64_t k, bool panels, double seconds, double *flops) {

@@ -1,7 +1,7 @@
 /* storage.c — activations and their gradients kept as bf16 on a device, where every row that makes or reads them has a kernel for it: half
  * the traffic of memory-bound rows.
  *
- * What stays f32: sums (`add`: the residual stream and gradients that meet), rows looked up in a table, statistics and losses, parameters
+ * What stays f32: growing sums of the forward (op->sums: the residual stream), rows looked up in a table, statistics and losses, parameters
  * and their gradients, named outputs. Kernels compute in f32 and round once when they write. The last pass: types change under finished
  * nodes. */
 #include <string.h>
@@ -24,7 +24,7 @@ static bool reads(const state *s, const lm_node *n) {
 static bool kept(const state *s, const lm_node *n, int k) {
     const lm_value *v = n->out[k];
     if (v->type.dtype != LM_F32 || v->type.rank < 2 || n->op->alias[k] || v->state || (n->acc >> k & 1) || n->op->view ||
-        !strcmp(n->op->name, "add"))
+        (!n->backward && n->op->sums >> k & 1))
         return true;
     if (!n->op->mm_at && n->n_in && n->in[0] && n->in[0]->role == LM_ROLE_EMBED) return true;
     for (int i = 0; i < s->g->n_output; i++) if (s->g->output[i].v == v) return true;

@@ -16,8 +16,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const float sb2 = (float)sqrt((double)h[LM_HYPER_BIAS2]), eps = h[LM_HYPER_EPS];
     LM_UPD_WALK(&c->out[0], &c->out[1], tile, p, i, n, float *g = (float *)c->out[1].data + i; float *m = (float *)c->out[2].data + i;
                 float *v = (float *)c->out[3].data + i; LM_V_WALK(
-                    n, k, vn gr = vn_round_here(LM_LD(g + k) * s); vn m0 = LM_LD(m + k); vn m1 = m0 + (gr - m0) * ob1;
-                    vn v1 = LM_LD(v + k) * b2 + vn_round_here(gr * gr) * ob2; vn den = vn_sqrt(v1) / sb2 + eps;
+                    n, k, vn gr = LM_LD(g + k) * s; vn m0 = LM_LD(m + k); vn m1 = m0 + (gr - m0) * ob1;
+                    vn v1 = LM_LD(v + k) * b2 + gr * gr * ob2; vn den = vn_sqrt(v1) / sb2 + eps;
                     LM_ST(p + k, LM_LD(p + k) * keep - m1 / den * step); LM_ST(g + k, (vn){ 0 }); LM_ST(m + k, m1); LM_ST(v + k, v1)));
     return LM_OK;
 }

@@ -21,6 +21,6 @@ static const lm_sample samples[] = {
     { .name = "number", .params = NULL, .in = { { .rank = 2, .dim = { 4, 19 } }, { .rank = 1, .dim = { 1 } } }, .tol = 1e-6 },
     { .name = "number on a vector", .params = NULL, .in = { { .rank = 1, .dim = { 9001 } }, { .rank = 1, .dim = { 1 } } }, .tol = 1e-6 },
     { 0 } };
-const lm_op lm_op_add = { .name = "add", .math = "y = a + b; b like a, a row vector, or one number", .n_in = 2, .n_out = 1, .inplace_ok = true,
+const lm_op lm_op_add = { .name = "add", .math = "y = a + b; b like a, a row vector, or one number", .n_in = 2, .n_out = 1, .inplace_ok = true, .sums = 1,
     .shape = lm_broadcast_shape, .ref = ref, .grad = grad, .kernels = lm_k_add, .samples = samples };
 lm_value *lm_add(lm_graph *g, lm_value *a, lm_value *b) { return lm_emit(g, &lm_op_add, NULL, 2, (lm_value *const[]){ a, b }); }

@@ -126,7 +126,9 @@ static const lm_sample samples[] = {
     { "bf16, d_head 256", P(2, 1, 256, 0, 0.0625f, LM_BF16), IN(130, 2, 1, 256, 120), 4e-2, 8e-3, -1 },
     { 0 } };
 
-LM_SIMD_CUDA_KERNELS(lm_k_attn);
+extern const lm_kernel lm_k_attn_avx512[], lm_k_attn_avx2[], lm_k_attn_portable[];
+LM_CUDA_DECLARE(lm_k_attn_hopper); LM_CUDA_DECLARE(lm_k_attn);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_attn_hopper) LM_CUDA_ROWS(lm_k_attn) lm_k_attn_avx512, lm_k_attn_avx2, lm_k_attn_portable, NULL };
 const lm_op lm_op_attn = { .name = "attn",
                            .math = "o_i = sum_j softmax_j(scale * <q_i, k_j>) v_j over the keys j that i sees; lse_i = log of the sum",
                            .n_in = 4,
@@ -138,7 +140,7 @@ const lm_op lm_op_attn = { .name = "attn",
                            .ref = ref,
                            .grad = grad,
                            .cost = cost,
-                           .kernels = lm_k_attn,
+                           .kernels = kernels,
                            .samples = samples,
                            .session = session,
                            .session_bytes = session_bytes };

@@ -6,6 +6,7 @@
  * eight rows of 16 bytes never share a bank. */
 #ifndef LM_ATTN_CUH
 #define LM_ATTN_CUH
+#include "device/hopper.cuh"
 #include "op/cuda.cuh"
 extern "C" {
 #include "op/attn/attn.h"
@@ -18,7 +19,6 @@ __device__ __forceinline__ int lm_first_key(const int32_t *start, int64_t window
 }
 /* 2 ulp; 0 for -inf */
 __device__ __forceinline__ float lm_exp2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
-__device__ __forceinline__ uint32_t lm_smem(const void *p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 __device__ __forceinline__ void lm_ldsm(uint32_t *r, const void *p) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(lm_smem(p)));
 }
@@ -67,4 +67,29 @@ static inline lm_attn_args lm_attn_args_of(const lm_call *c) {
     a.n = c->in[0].dim[0]; a.window = p->window; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.scale = p->scale; a.round = p->mm == LM_BF16;
     return a;
 }
+/* One row's part of an accumulator of 64×D (device/hopper.cuh), y = c·times, c at the row's first number: neighbours make 16 bytes of bf16. */
+template <int D> __device__ __forceinline__ void lm_store_rows(const lm_cv &to, int64_t row, bool in, int64_t col, const float *c, float times) {
+    const int q = threadIdx.x % 4; const int64_t at = row * to.rs + col;
+    if (to.bf16)
+#pragma unroll
+        for (int x = 0; x < D / 8; x += 4) {
+            uint32_t w[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) w[i] = lm_pack2(c[4 * (x + i)] * times, c[4 * (x + i) + 1] * times);
+            lm_quad_transpose(w);
+            if (in) *reinterpret_cast<uint4 *>(static_cast<__nv_bfloat16 *>(to.p) + at + (x + q) * 8) = make_uint4(w[0], w[1], w[2], w[3]);
+        }
+    else if (in)
+#pragma unroll
+        for (int x = 0; x < D / 8; x++) lm_st2(to, at + x * 8 + q * 2, c[4 * x] * times, c[4 * x + 1] * times);
+}
+/* What the Hopper rows take of the inputs: those of `stored` (a bit each) are bf16 with rows of whole 16 bytes; a head size they have. */
+static inline bool lm_attn_hopper(const lm_call *c, uint32_t stored) {
+    const lm_attn_p *p = static_cast<const lm_attn_p *>(c->p);
+    for (int i = 0; i < c->n_in; i++) if (stored >> i & 1 && (!lm_has(c, i) || c->in[i].dtype != LM_BF16 || lm_row_stride(&c->in[i]) % 8)) return false;
+    return p->mm == LM_BF16 && p->scale > 0 && c->in[3].dtype == LM_I32 && (p->d_head == 64 || p->d_head == 96 || p->d_head == 128 || p->d_head == 256);
+}
+#define LM_HOPPER_ONE(op, order_id, accept, run_fn, shared)                                                                                \
+    extern "C" { extern const lm_kernel lm_k_##op##_hopper_cuda[];                                                                         \
+    const lm_kernel lm_k_##op##_hopper_cuda[] = { { #op ".hopper", LM_DEV_CUDA, LM_CUDA_WGMMA, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL }, {} }; }
 #endif

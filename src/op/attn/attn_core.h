@@ -11,22 +11,22 @@
  * Keys that a row does not see take no part: their scores are replaced, their V rows are not touched, so stale pages may hold anything. A
  * block of which a row sees nothing leaves the row as it is. The tiles below (MR rows × MG vectors of accumulators in registers) only
  * decide what shares a load: every accumulator lane is a chain of its own, so a row's bits depend on nothing but the row.
- *
- * Products that must be rounded before they are added go through memory and a compiler barrier: otherwise a*b + c*d could contract either way. */
+ */
 #ifndef LM_ATTN_CORE_H
 #define LM_ATTN_CORE_H
 #include "op/attn/attn.h"
 #include "op/simd.h"
+#include "op/lanes.h"
 #include "op/rule.h"
 #if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #include <immintrin.h>
 #endif
 #if defined(LM_ISA_IS_avx512)
-enum { AC_MR = 6, AC_MG = 4, AC_W = 16 };    /* 24 of 32 registers */
+enum { AC_MR = 6, AC_MG = 4 };    /* 24 of 32 registers */
 #elif defined(LM_ISA_IS_avx2)
-enum { AC_MR = 6, AC_MG = 1, AC_W = 8 };     /* 12 of 16 */
+enum { AC_MR = 6, AC_MG = 1 };     /* 12 of 16 */
 #else
-enum { AC_MR = 2, AC_MG = 1, AC_W = 4 };     /* 8 of 16 xmm */
+enum { AC_MR = 2, AC_MG = 1 };     /* 8 of 16 xmm */
 #endif
 #if defined(__FMA__)
 #define AC_ORDER(id) id "/fma"
@@ -35,60 +35,50 @@ enum { AC_MR = 2, AC_MG = 1, AC_W = 4 };     /* 8 of 16 xmm */
 #endif
 enum { AC_BLK = LM_KV_PAGE, AC_V = 16 };
 #define AC_INLINE static inline __attribute__((always_inline))
-#define AC_BARRIER() __asm__ volatile("" ::: "memory")
 typedef float ac_v8 __attribute__((vector_size(32)));
 typedef float ac_v4 __attribute__((vector_size(16)));
 typedef float ac_v8u __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float ac_v4u __attribute__((vector_size(16), aligned(4), may_alias));
 typedef uint32_t ac_v16w __attribute__((vector_size(64)));
 
-/* Vectors here are as wide as the registers (AC_W lanes): of wider ones GCC makes a mess in memory. Sixteen lanes are AC_NW of them. */
-typedef float ac_w __attribute__((vector_size(4 * AC_W)));
-typedef int32_t ac_wi __attribute__((vector_size(4 * AC_W)));
-typedef float ac_wu __attribute__((vector_size(4 * AC_W), aligned(4), may_alias));
-enum { AC_NW = AC_V / AC_W, AC_MW = AC_MG * AC_NW, AC_BW = AC_BLK / AC_W };        /* registers per 16 lanes, per row of a tile, per row of a block */
+/* Vectors here are as wide as the registers (vn): of wider ones GCC makes a mess in memory. Sixteen lanes are AC_NW of them. */
+enum { AC_NW = AC_V / VN, AC_MW = AC_MG * AC_NW, AC_BW = AC_BLK / VN };        /* registers per 16 lanes, per row of a tile, per row of a block */
 #define AC_EACH(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
-AC_INLINE ac_w ac_load(const float *p) { return *(const ac_wu *)p; }
-AC_INLINE void ac_store(float *p, ac_w v) { *(ac_wu *)p = v; }
-AC_INLINE ac_w ac_set(float x) { return x - (ac_w){0}; }
 static inline int64_t ac_pad(int64_t d) { return lm_round_up(d, AC_V); }
 /* Bits [lo, hi) of 64: the keys of a block that a row sees. */
 AC_INLINE uint64_t ac_bits(int lo, int hi) { return lo >= hi ? 0 : (~UINT64_C(0) >> (64 - (hi - lo))) << lo; }
 #if defined(LM_ISA_IS_avx512)
 /* What the compiler makes of vector comparisons is twice as long. Same results as the generic forms below, bit for bit. */
-AC_INLINE ac_w ac_pick(uint64_t bits, ac_w x, ac_w other) { return (ac_w)_mm512_mask_mov_ps((__m512)other, (__mmask16)bits, (__m512)x); }
-AC_INLINE ac_w ac_max(ac_w a, ac_w b) { return (ac_w)_mm512_max_ps((__m512)a, (__m512)b); }
+AC_INLINE vn ac_pick(uint64_t bits, vn x, vn other) { return (vn)_mm512_mask_mov_ps((__m512)other, (__mmask16)bits, (__m512)x); }
+AC_INLINE vn ac_max(vn a, vn b) { return (vn)_mm512_max_ps((__m512)a, (__m512)b); }
 #else
-AC_INLINE ac_w ac_sel(ac_wi m, ac_w a, ac_w b) { return (ac_w)(((ac_wi)a & m) | ((ac_wi)b & ~m)); }
-AC_INLINE ac_w ac_pick(uint64_t bits, ac_w x, ac_w other) {
-    ac_wi lane;
-    AC_EACH(i, AC_W) lane[i] = 1 << i;
-    return ac_sel((((int32_t)(bits & 0xffff) - (ac_wi){0}) & lane) != 0, x, other);
+AC_INLINE vn ac_sel(vni m, vn a, vn b) { return (vn)(((vni)a & m) | ((vni)b & ~m)); }
+AC_INLINE vn ac_pick(uint64_t bits, vn x, vn other) {
+    vni lane;
+    AC_EACH(i, VN) lane[i] = 1 << i;
+    return ac_sel((((int32_t)(bits & 0xffff) - (vni){0}) & lane) != 0, x, other);
 }
-AC_INLINE ac_w ac_max(ac_w a, ac_w b) { return ac_sel(a > b, a, b); }
+AC_INLINE vn ac_max(vn a, vn b) { return ac_sel(a > b, a, b); }
 #endif
-/* lm_v_exp, lane for lane; not_above_0 promises that of x (NaN is fine) and saves the upper clamp. */
-AC_INLINE ac_w ac_exp(ac_w x, bool not_above_0) {
-    const ac_w lo = ac_set(-87.3365447505f), hi = ac_set(88.3762626647f);
+/* vn_exp, lane for lane; not_above_0 promises that of x (NaN is fine) and saves the upper clamp. */
+AC_INLINE vn ac_exp(vn x, bool not_above_0) {
+    const vn lo = vn_set(-87.3365447505f), hi = vn_set(88.3762626647f);
 #if defined(LM_ISA_IS_avx512)
-    ac_w c = (ac_w)_mm512_max_ps((__m512)lo, (__m512)x);                 /* NaN passes */
-    if (!not_above_0) c = (ac_w)_mm512_min_ps((__m512)hi, (__m512)c);
+    vn c = (vn)_mm512_max_ps((__m512)lo, (__m512)x);                 /* NaN passes */
+    if (!not_above_0) c = (vn)_mm512_min_ps((__m512)hi, (__m512)c);
 #else
-    ac_w c = ac_max(x, lo);
+    vn c = ac_max(x, lo);
     if (!not_above_0) c = ac_sel(c < hi, c, hi);
 #endif
-    const ac_w t = c * 1.44269504088896341f + 12582912.0f, f = t - 12582912.0f;
-    ac_w r = c - f * 0.693359375f; r = r + f * 2.12194440e-4f;
-    ac_w p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f; p = p * r + 4.1665795894e-2f; p = p * r + 1.6666665459e-1f; p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
+    const vn t = vn_fma(c, vn_set(1.44269504088896341f), vn_set(12582912.0f)), f = t - 12582912.0f;
+    const vn p = vn_exp_poly(vn_fma(f, vn_set(2.12194440e-4f), vn_fma(f, vn_set(-0.693359375f), c)));
 #if defined(LM_ISA_IS_avx512)
     const __m512 y = _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, (__m512)lo, _CMP_NLT_UQ), (__m512)p, (__m512)f);
-    return (ac_w)(not_above_0 ? y : _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask((__m512)x, (__m512)hi, _CMP_GT_OQ), _mm512_set1_ps(INFINITY)));
+    return (vn)(not_above_0 ? y : _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask((__m512)x, (__m512)hi, _CMP_GT_OQ), _mm512_set1_ps(INFINITY)));
 #else
-    ac_w y = p * (ac_w)(((ac_wi)t - 0x4b400000 + 127) << 23);
-    y = (ac_w)((ac_wi)y & ~(x < lo));
-    if (!not_above_0) y = ac_sel(x > hi, ac_set(INFINITY), y);
+    vn y = p * (vn)(((vni)t - 0x4b400000 + 127) << 23);
+    y = (vn)((vni)y & ~(x < lo));
+    if (!not_above_0) y = ac_sel(x > hi, vn_set(INFINITY), y);
     return ac_sel(x != x, x, y);
 #endif
 }
@@ -99,13 +89,13 @@ AC_INLINE ac_w ac_exp(ac_w x, bool not_above_0) {
 #else
 #define AC_HALVES(v) ac_v8 a = (v)[0], b = (v)[1]
 #endif
-AC_INLINE float ac_sum(const ac_w *v) {
+AC_INLINE float ac_sum(const vn *v) {
     AC_HALVES(v);
     a += b;
     ac_v4 c = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
     return (c[0] + c[2]) + (c[1] + c[3]);
 }
-AC_INLINE float ac_hmax(const ac_w *v) {
+AC_INLINE float ac_hmax(const vn *v) {
     AC_HALVES(v);
     a = (ac_v8)_mm256_max_ps((__m256)a, (__m256)b);
     ac_v4 c = (ac_v4)_mm_max_ps((__m128)__builtin_shufflevector(a, a, 0, 1, 2, 3), (__m128)__builtin_shufflevector(a, a, 4, 5, 6, 7));
@@ -113,9 +103,9 @@ AC_INLINE float ac_hmax(const ac_w *v) {
     return x > y ? x : y;
 }
 #else
-AC_INLINE float ac_sum(const ac_w *v) { ac_w c = (v[0] + v[2]) + (v[1] + v[3]); return (c[0] + c[2]) + (c[1] + c[3]); }
-AC_INLINE float ac_hmax(const ac_w *v) {
-    ac_w c = ac_max(ac_max(v[0], v[2]), ac_max(v[1], v[3]));
+AC_INLINE float ac_sum(const vn *v) { vn c = (v[0] + v[2]) + (v[1] + v[3]); return (c[0] + c[2]) + (c[1] + c[3]); }
+AC_INLINE float ac_hmax(const vn *v) {
+    vn c = ac_max(ac_max(v[0], v[2]), ac_max(v[1], v[3]));
     float x = c[0] > c[2] ? c[0] : c[2], y = c[1] > c[3] ? c[1] : c[3];
     return x > y ? x : y;
 }
@@ -132,44 +122,44 @@ static inline v16 ac_round_bf16(v16 v) {
 /* ---- two micro-kernels ------------------------------------------------------------------------------------------------ */
 /* s[r][j] = scale * sum_d a[r][d] kt[j/16][d][j%16] for R rows and G groups of 16 keys. */
 AC_INLINE void ac_nt_(const int R, const int G, const float *a, int64_t lda, const float *kt, int64_t D, float scale, float *s) {
-    ac_w acc[AC_MR][AC_MW];
-    AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = (ac_w){0};
+    vn acc[AC_MR][AC_MW];
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = (vn){0};
     for (int64_t d = 0; d < D; d++) {
-        ac_w k[AC_MW];
-        AC_EACH(w, G * AC_NW) k[w] = ac_load(kt + (w / AC_NW * D + d) * AC_V + w % AC_NW * AC_W);
-        AC_EACH(r, R) { ac_w x = ac_set(a[r * lda + d]); AC_EACH(w, G * AC_NW) acc[r][w] += x * k[w]; }
+        vn k[AC_MW];
+        AC_EACH(w, G * AC_NW) k[w] = vn_load(kt + (w / AC_NW * D + d) * AC_V + w % AC_NW * VN);
+        AC_EACH(r, R) { vn x = vn_set(a[r * lda + d]); AC_EACH(w, G * AC_NW) acc[r][w] = vn_fma(x, k[w], acc[r][w]); }
     }
-    AC_EACH(r, R) AC_EACH(w, G * AC_NW) ac_store(s + r * AC_BLK + w * AC_W, acc[r][w] * scale);
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) vn_store(s + r * AC_BLK + w * VN, acc[r][w] * scale);
 }
 /* c[r][n] += sum over k in [0, kn) of a[r*ars + k*aks] b[k][n], n in G groups of 16. */
 AC_INLINE void ac_nn_(const int R, const int G, const float *a, int64_t ars, int64_t aks, const float *b, int64_t ldb, int64_t kn, float *c,
                       int64_t ldc) {
-    ac_w acc[AC_MR][AC_MW];
-    AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = ac_load(c + r * ldc + w * AC_W);
+    vn acc[AC_MR][AC_MW];
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = vn_load(c + r * ldc + w * VN);
     for (int64_t k = 0; k < kn; k++, b += ldb, a += aks) {
-        ac_w v[AC_MW];
-        AC_EACH(w, G * AC_NW) v[w] = ac_load(b + w * AC_W);
-        AC_EACH(r, R) { ac_w x = ac_set(a[r * ars]); AC_EACH(w, G * AC_NW) acc[r][w] += x * v[w]; }
+        vn v[AC_MW];
+        AC_EACH(w, G * AC_NW) v[w] = vn_load(b + w * VN);
+        AC_EACH(r, R) { vn x = vn_set(a[r * ars]); AC_EACH(w, G * AC_NW) acc[r][w] = vn_fma(x, v[w], acc[r][w]); }
     }
-    AC_EACH(r, R) AC_EACH(w, G * AC_NW) ac_store(c + r * ldc + w * AC_W, acc[r][w]);
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) vn_store(c + r * ldc + w * VN, acc[r][w]);
 }
 /* c[r][n] += sum over j in [lo_r, hi_r) of p[r][j] v[j][n], j ascending for every row; all rows see [from, to) and look at v nowhere else
  * but in their own range. */
 AC_INLINE void ac_pv_(const int R, const int G, const float *p, const float *v, int64_t ldv, const int *lo, const int *hi, int least,
                       int from, int to, int most, float *c, int64_t ldc) {
-    ac_w acc[AC_MR][AC_MW];
-#define AC_FRINGE(j) AC_EACH(r, R) if ((j) >= lo[r] && (j) < hi[r]) AC_EACH(w, G * AC_NW) acc[r][w] += ac_set(p[r * AC_BLK + (j)]) * ac_load(v + (j) * ldv + w * AC_W);
-    AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = ac_load(c + r * ldc + w * AC_W);
+    vn acc[AC_MR][AC_MW];
+#define AC_FRINGE(j) AC_EACH(r, R) if ((j) >= lo[r] && (j) < hi[r]) AC_EACH(w, G * AC_NW) acc[r][w] = vn_fma(vn_set(p[r * AC_BLK + (j)]), vn_load(v + (j) * ldv + w * VN), acc[r][w]);
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = vn_load(c + r * ldc + w * VN);
     for (int64_t j = least; j < from; j++) { AC_FRINGE(j) }
     const float *b = v + from * ldv;
     for (int64_t j = from; j < to; j++, b += ldv) {
-        ac_w k[AC_MW];
-        AC_EACH(w, G * AC_NW) k[w] = ac_load(b + w * AC_W);
-        AC_EACH(r, R) { ac_w x = ac_set(p[r * AC_BLK + j]); AC_EACH(w, G * AC_NW) acc[r][w] += x * k[w]; }
+        vn k[AC_MW];
+        AC_EACH(w, G * AC_NW) k[w] = vn_load(b + w * VN);
+        AC_EACH(r, R) { vn x = vn_set(p[r * AC_BLK + j]); AC_EACH(w, G * AC_NW) acc[r][w] = vn_fma(x, k[w], acc[r][w]); }
     }
     for (int64_t j = to; j < most; j++) { AC_FRINGE(j) }
 #undef AC_FRINGE
-    AC_EACH(r, R) AC_EACH(w, G * AC_NW) ac_store(c + r * ldc + w * AC_W, acc[r][w]);
+    AC_EACH(r, R) AC_EACH(w, G * AC_NW) vn_store(c + r * ldc + w * VN, acc[r][w]);
 }
 #define AC_G_(R, G, call) case (R) * 8 + (G): call(R, G); break;
 #if defined(LM_ISA_IS_avx512)
@@ -284,32 +274,32 @@ static inline void ac_softmax(int n, const int *lo, const int *hi, float *s, flo
         float *x = s + r * AC_BLK;
         if (hi[r] - lo[r] < AC_BLK) {
             const uint64_t bits = ac_bits(lo[r], hi[r]);
-            AC_EACH(w, AC_BW) ac_store(x + w * AC_W, ac_pick(bits >> (w * AC_W), ac_load(x + w * AC_W), ac_set(-INFINITY)));
+            AC_EACH(w, AC_BW) vn_store(x + w * VN, ac_pick(bits >> (w * VN), vn_load(x + w * VN), vn_set(-INFINITY)));
         }
-        ac_w g[AC_NW];
+        vn g[AC_NW];
         AC_EACH(w, AC_NW)
-        g[w] = ac_max(ac_max(ac_load(x + w * AC_W), ac_load(x + 16 + w * AC_W)),
-                      ac_max(ac_load(x + 32 + w * AC_W), ac_load(x + 48 + w * AC_W)));
+        g[w] = ac_max(ac_max(vn_load(x + w * VN), vn_load(x + 16 + w * VN)),
+                      ac_max(vn_load(x + 32 + w * VN), vn_load(x + 48 + w * VN)));
         const float mx = ac_hmax(g);
         now[r] = m[r] > mx ? m[r] : mx;
         step[r] = m[r] - now[r];
     }
-    for (int w = 0; w < n; w += AC_W) ac_store(a + w, ac_exp(ac_load(step + w), true));
+    for (int w = 0; w < n; w += VN) vn_store(a + w, ac_exp(vn_load(step + w), true));
     for (int r = 0; r < n; r++) {
         if (lo[r] >= hi[r]) continue;
         float *x = s + r * AC_BLK;
-        const ac_w top = ac_set(now[r]);
-        ac_w sum[AC_NW];
+        const vn top = vn_set(now[r]);
+        vn sum[AC_NW];
         AC_EACH(w, AC_NW) {
-            float *y = x + w * AC_W;
-            const ac_w p0 = ac_exp(ac_load(y) - top, true), p1 = ac_exp(ac_load(y + 16) - top, true),
-                       p2 = ac_exp(ac_load(y + 32) - top, true), p3 = ac_exp(ac_load(y + 48) - top, true);
-            ac_store(y, p0); ac_store(y + 16, p1); ac_store(y + 32, p2); ac_store(y + 48, p3);
+            float *y = x + w * VN;
+            const vn p0 = ac_exp(vn_load(y) - top, true), p1 = ac_exp(vn_load(y + 16) - top, true),
+                       p2 = ac_exp(vn_load(y + 32) - top, true), p3 = ac_exp(vn_load(y + 48) - top, true);
+            vn_store(y, p0); vn_store(y + 16, p1); vn_store(y + 32, p2); vn_store(y + 48, p3);
             sum[w] = (p0 + p1) + (p2 + p3);
         }
         l[r] = l[r] * a[r] + ac_sum(sum);
         m[r] = now[r];
-        if (a[r] != 1.0f) for (int64_t d = 0; d < Dp; d += AC_W) ac_store(o + r * Dp + d, ac_load(o + r * Dp + d) * a[r]);
+        if (a[r] != 1.0f) for (int64_t d = 0; d < Dp; d += VN) vn_store(o + r * Dp + d, vn_load(o + r * Dp + d) * a[r]);
     }
 }
 /* One key block, whose first key is number kb of the document, for all rows. v rows are ldv apart and Dp wide. */
@@ -328,9 +318,7 @@ static inline void ac_step(const ac_rows *t, int64_t kb, const float *kt, const 
         if (from >= to) continue;
         float *o = t->o + r * t->Dp, *s = t->s;
         ac_nt(n, from / AC_V, (to + AC_V - 1) / AC_V, t->q + r * t->Dp, t->Dp, kt, t->D, t->scale, s);
-        AC_BARRIER();
         ac_softmax(n, lo, hi, s, t->m + r, t->l + r, o, t->Dp);
-        AC_BARRIER();
         if (all_from >= all_to) {                                      /* nothing in common: row by row */
             for (int i = 0; i < n; i++)
                 if (lo[i] < hi[i]) ac_nn(1, nv, s + i * AC_BLK + lo[i], AC_BLK, 1, v + lo[i] * ldv, ldv, hi[i] - lo[i], o + i * t->Dp, t->Dp);

@@ -85,7 +85,10 @@ static const lm_sample samples[] = {
     { "bf16, d_head 128", P(4, 1, 128, 100, 0.0884f, LM_BF16), IN(200, 4, 1, 128, 180), 1e-1, 1e-2, -1 },
     { 0 } };
 
-LM_SIMD_CUDA_KERNELS(lm_k_attn_grad);
+extern const lm_kernel lm_k_attn_grad_avx512[], lm_k_attn_grad_avx2[], lm_k_attn_grad_portable[];
+LM_CUDA_DECLARE(lm_k_attn_grad_hopper); LM_CUDA_DECLARE(lm_k_attn_grad);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_attn_grad_hopper) LM_CUDA_ROWS(lm_k_attn_grad) lm_k_attn_grad_avx512, lm_k_attn_grad_avx2,
+                                            lm_k_attn_grad_portable, NULL };
 const lm_op lm_op_attn_grad = {
     .name = "attn_grad",
     .math = "dq = dS k, dk = dS' q, dv = P' dO with P = exp(scale q k' - lse), dS = scale P (dO v' - rowsum(dO o) + dlse)",
@@ -98,6 +101,6 @@ const lm_op lm_op_attn_grad = {
     .shape = shape,
     .ref = ref,
     .cost = cost,
-    .kernels = lm_k_attn_grad,
+    .kernels = kernels,
     .samples = samples
 };

@@ -35,13 +35,13 @@ static lm_err prep(const lm_call *c, int64_t tile, void *scratch) {
             float sum = 0;
             if (go) {
                 const float *x = (const float *)c->in[6].data + i * gs + h * D, *y = (const float *)c->in[4].data + i * os + h * D;
-                ac_w acc[AC_NW] = {{0}};
+                vn acc[AC_NW] = {{0}};
                 int64_t d = 0;
-                for (; d + AC_V <= D; d += AC_V) AC_EACH(w, AC_NW) acc[w] += ac_load(x + d + w * AC_W) * ac_load(y + d + w * AC_W);
+                for (; d + AC_V <= D; d += AC_V) AC_EACH(w, AC_NW) acc[w] = vn_fma(vn_load(x + d + w * VN), vn_load(y + d + w * VN), acc[w]);
                 if (d < D) {
                     float tx[AC_V] = {0}, ty[AC_V] = {0};
                     memcpy(tx, x + d, (size_t)(D - d) * 4); memcpy(ty, y + d, (size_t)(D - d) * 4);
-                    AC_EACH(w, AC_NW) acc[w] += ac_load(tx + w * AC_W) * ac_load(ty + w * AC_W);
+                    AC_EACH(w, AC_NW) acc[w] = vn_fma(vn_load(tx + w * VN), vn_load(ty + w * VN), acc[w]);
                 }
                 sum = ac_sum(acc);
             }
@@ -104,21 +104,19 @@ static void block(const work *w, int64_t h, int64_t s, int64_t a, int64_t b, int
         const int g0 = from / AC_V, g1 = (to + AC_V - 1) / AC_V;
         ac_nt(m, g0, g1, w->q + r * Dp, Dp, w->kt, D, scale, w->s + r * AC_BLK);
         if (has_go) ac_nt(m, g0, g1, w->go + r * Dp, Dp, w->vt, D, 1.0f, w->dp + r * AC_BLK);
-        AC_BARRIER();
         for (int i = r; i < r + m; i++) {
             float *x = w->s + i * AC_BLK, *y = w->dp + i * AC_BLK;
             const float e = lse[(a + i) * ls], dd = di[(a + i) * H];
             const uint64_t bits = ac_bits(lo[i], hi[i]);
-            for (int g = 0; g < AC_BLK; g += AC_W) {
-                if (g < g0 * AC_V || g >= g1 * AC_V) { ac_store(x + g, (ac_w){0}); ac_store(y + g, (ac_w){0}); continue; }
-                ac_w sc = ac_load(x + g), dp = has_go ? ac_load(y + g) : (ac_w){0};
-                if (bits != ~UINT64_C(0)) sc = ac_pick(bits >> g, sc, ac_set(-INFINITY));
-                ac_w pr = ac_exp(sc - e, false), ds = (dp - dd) * scale * pr;
-                if (bits != ~UINT64_C(0)) ds = ac_pick(bits >> g, ds, (ac_w){0});             /* dp of keys not seen is anything */
-                ac_store(x + g, pr); ac_store(y + g, ds);
+            for (int g = 0; g < AC_BLK; g += VN) {
+                if (g < g0 * AC_V || g >= g1 * AC_V) { vn_store(x + g, (vn){0}); vn_store(y + g, (vn){0}); continue; }
+                vn sc = vn_load(x + g), dp = has_go ? vn_load(y + g) : (vn){0};
+                if (bits != ~UINT64_C(0)) sc = ac_pick(bits >> g, sc, vn_set(-INFINITY));
+                vn pr = ac_exp(sc - e, false), ds = (dp - dd) * scale * pr;
+                if (bits != ~UINT64_C(0)) ds = ac_pick(bits >> g, ds, (vn){0});             /* dp of keys not seen is anything */
+                vn_store(x + g, pr); vn_store(y + g, ds);
             }
         }
-        AC_BARRIER();
         float *acc = direct ? dq + r * dqs : w->dq;
         if (!direct) take_rows(acc, dq + r * dqs, dqs, m, D);
         ac_nn(m, w->nv, w->dp + r * AC_BLK + from, AC_BLK, 1, w->kr + from * Dp, Dp, to - from, acc, direct ? dqs : Dp);

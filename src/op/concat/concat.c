@@ -30,11 +30,18 @@ static void ref(const lm_call *c) {
         }
 }
 static lm_err grad(lm_graph *g, lm_grad *d) {
-    int64_t size[LM_MAX_OUT];
+    int64_t size[LM_MAX_SPLIT];
     for (int i = 0; i < d->n_in; i++) { const lm_type *t = lm_type_of(d->in[i]); size[i] = t->dim[t->rank - 1]; }
     lm_value *v = lm_split(g, d->gout[0], d->n_in, size);
     for (int i = 0; i < d->n_in; i++) if (d->want[i]) d->gin[i] = lm_output(v, i);
     return LM_OK;
+}
+static void part(const lm_call *c, int i, lm_tensor *t) {
+    int64_t at = 0;
+    for (int k = 0; k < i; k++) at += lm_cols(&c->in[k]);
+    *t = c->out[0];
+    t->dim[t->rank - 1] = lm_cols(&c->in[i]);
+    t->data = (char *)c->out[0].data + (size_t)at * lm_dtype_size((lm_dtype)t->dtype);
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)c; (void)bytes; *flops = 0; }
 static bool accepts(const lm_call *c) {
@@ -79,6 +86,7 @@ const lm_op lm_op_concat = { .name = "concat",
                              .n_in = 2,
                              .n_opt = 2,
                              .n_out = 1,
+                             .part = part,
                              .shape = shape,
                              .ref = ref,
                              .grad = grad,

@@ -26,15 +26,6 @@ typedef struct {
 } few_args;
 typedef void few_fn(const few_args *u);
 
-LM_INL vn madd(vn a, vn b, vn c) {
-#if defined(LM_ISA_IS_avx512)
-    return (vn)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(LM_ISA_IS_avx2)
-    return (vn)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    return a * b + c;
-#endif
-}
 LM_INL void few(const few_args *u, const int R, const int P) {
     vn acc[4][8 * NV];
     const int64_t ps = u->b_ps;
@@ -59,10 +50,10 @@ LM_INL void few(const few_args *u, const int R, const int P) {
             const vni w = *(const vniu *)(b + j / NV * ps + j % NV * VN);
             const vn lo = (vn)(w << 16), hi = (vn)(w & (int32_t)0xffff0000);
 #pragma GCC unroll 4
-            for (int r = 0; r < R; r++) acc[r][j] = madd(vn_set(a[r * u->a_ms]), lo, acc[r][j]);
+            for (int r = 0; r < R; r++) acc[r][j] = vn_fma(vn_set(a[r * u->a_ms]), lo, acc[r][j]);
             if (both)
 #pragma GCC unroll 4
-                for (int r = 0; r < R; r++) acc[r][j] = madd(vn_set(a[r * u->a_ms + 1]), hi, acc[r][j]);
+                for (int r = 0; r < R; r++) acc[r][j] = vn_fma(vn_set(a[r * u->a_ms + 1]), hi, acc[r][j]);
         }
     }
 #pragma GCC unroll 4

@@ -40,8 +40,8 @@ int64_t lm_gemm_kc(const lm_gemm *g) {
 bool lm_gemm_b_here(const lm_gemm *g) { return g->b.layout == LM_PANEL16 && g->b.row && !g->round; }
 
 /* Few rows: the tile is a stretch of columns. Else the cheapest of some tile sizes, costs being fractions of the work, fitted to
- * measurements: packing A again for every nbp panels; packing B again for every mb rows, or once, and reading it from L3 for every mb
- * rows, if it may be shared (bpack); and the idle time of 2, 4, 8 and 16 threads at the end. Never the number of threads there are. */
+ * measurements: packing A again for every nbp panels; packing B again for every mb rows; and the idle time of 2, 4, 8 and 16 threads at the
+ * end. Never the number of threads there are. */
 lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
     static const int16_t mbs[] = { 1024, 512, 256, 128, 64, 32 }, nbps[] = { 24, 12, 6, 3 };
     const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1);
@@ -53,7 +53,7 @@ lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
                 const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 24),
                               tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
                 double cost = (g->apack ? 0.4 : 0.8) / (double)nbps[j];
-                cost += lm_gemm_b_here(g) ? 12 / (double)mb : g->bpack && n_m > 1 ? 48 / (double)M + 24 / (double)mb : 48 / (double)mb;
+                cost += (lm_gemm_b_here(g) ? 12 : 48) / (double)mb;
                 for (int n = 2; n <= 16; n *= 2) cost += 0.5 / n * (double)(lm_ceil_div(tiles, n) * n - tiles) / (double)tiles;
                 if (cost < best) { best = cost; t.mb = mb; t.nbp = nbps[j]; }
             }
@@ -67,7 +67,7 @@ lm_gemm_grid lm_gemm_f32_grid(const lm_gemm *g) {
 size_t lm_gemm_f32_scratch(const lm_gemm *g) {
     const size_t kc = (size_t)lm_min64(lm_max64(LM_GEMM_KC, kc_unit(g)), lm_round_up(lm_max64(g->K, 1), kc_unit(g))),
                  np = (size_t)lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP), strip = LM_GEMM_STRIP;
-    return 4 * ((kc + 1) * 16 * np + strip * (kc + 16) + 16 * kc) + 256;
+    return 4 * ((kc + 1) * 16 * np + 2 * strip * (kc + 16) + 16 * kc) + 256;
 }
 
 /* ---- bf16 --------------------------------------------------------------------------------------------------------------------- */

@@ -30,8 +30,7 @@ typedef struct lm_gemm {
     lm_mat a, b;
     float *c; int64_t c_rs, c_bs;
     const void *bias; lm_dtype bias_dtype;  /* F32 or BF16, N numbers, or NULL */
-    void *apack, *bpack;                   /* A, B already packed for all tiles in the kernel's own form, or NULL: every tile sees to it */
-    int64_t k_from, k_to;                  /* f32: the blocks of k to add now, bpack holding just those; k_to 0: all */
+    void *apack, *bpack;                   /* A, or (bf16) B, already packed for all tiles in the kernel's own form, or NULL: every tile sees to it */
     bool acc, round;                       /* C +=; operands rounded to bf16 first */
     /* f32: the tile, from a caller that knows better (a multiple of 24, or all rows; at most LM_GEMM_NBP); 0: chosen */
     int64_t mb, nbp;

@@ -9,18 +9,16 @@
 #ifndef LM_GEMM_PACK_H
 #define LM_GEMM_PACK_H
 #include "op/simd.h"
+#include "op/lanes.h"
 #include "op/matmul/gemm.h"
-#if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
-#include <immintrin.h>
-#endif
 #if defined(LM_ISA_IS_avx512)
-enum { W = 16, MR = 8 };                          /* floats of a vector; rows of a group */
+enum { W = VN, MR = 8 };                          /* floats of a vector; rows of a group */
 #elif defined(LM_ISA_IS_avx2)
-enum { W = 8, MR = 6 };
+enum { W = VN, MR = 6 };
 #else
-enum { W = 4, MR = 2 };
+enum { W = VN, MR = 2 };
 #endif
-#define LM_GEMM_INL static inline __attribute__((always_inline))
+#define LM_GEMM_INL LM_INL
 LM_GEMM_INL float rnd(float x, bool round) { return round ? lm_bf16_to_f32(lm_f32_to_bf16(x)) : x; }
 
 /* n numbers of a float dtype as f32, rounded to bf16 if asked. */
@@ -144,12 +142,25 @@ static inline void pack_rows(float *restrict d, const float *restrict s, int64_t
     for (int64_t k = 0; k < kc; k++, s += ks, d += 16)
         for (int64_t p = 0; p < np; p++) { __builtin_prefetch(s + 3 * ks + p * 16); lm_v_store(d + p * ps, lm_v_load(s + p * 16)); }
 }
-/* `rows` outer indices of an operand whose columns they are in memory, from element `at`: groups of MR, [k][MR] each, gs apart. Four k at a
- * time fill whole lines. */
+/* `rows` outer indices of an operand whose columns they are in memory, from element `at`: groups of MR, [k][MR] each, gs apart. Several k at
+ * a time fill whole lines. */
 static inline void pack_columns(float *restrict d, const lm_mat *a, int64_t at, int64_t rows, int64_t kc, int64_t gs, bool round) {
     const int64_t whole = a->dtype == LM_F32 && !round ? rows / MR * MR : 0, ks = a->ks;
     const float *s = (const float *)a->p + at;
     int64_t k = 0;
+#if defined(LM_ISA_IS_avx512)
+    for (; whole && k + 2 <= kc; k += 2, s += 2 * ks) {
+        int64_t m = 0;
+        float *o = d + k * MR;
+        for (; m + 16 <= whole; m += 16, o += 2 * gs) {
+            const __m512d x = _mm512_loadu_pd(s + m), y = _mm512_loadu_pd(s + ks + m);
+            __builtin_prefetch(s + 8 * ks + m); __builtin_prefetch(s + 9 * ks + m);
+            _mm512_storeu_pd(o, _mm512_shuffle_f64x2(x, y, 0x44));
+            _mm512_storeu_pd(o + gs, _mm512_shuffle_f64x2(x, y, 0xee));
+        }
+        if (m < whole) { memcpy(o, s + m, MR * 4); memcpy(o + MR, s + ks + m, MR * 4); }
+    }
+#else
     for (; whole && k + 4 <= kc; k += 4, s += 4 * ks)
         for (int64_t m = 0; m < whole; m += MR) {
             float *o = d + m / MR * gs + k * MR;
@@ -159,6 +170,7 @@ static inline void pack_columns(float *restrict d, const lm_mat *a, int64_t at, 
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) memcpy(o + i * MR, s + i * ks + m, MR * 4);
         }
+#endif
     for (; whole && k < kc; k++, s += ks) for (int64_t m = 0; m < whole; m += MR) memcpy(d + m / MR * gs + k * MR, s + m, MR * 4);
     for (k = 0; whole < rows && k < kc; k++)
         for (int64_t m = whole; m < rows; m += MR) fetch(d + m / MR * gs + k * MR, a->p, a->dtype, at + m + k * ks, lm_min64(MR, rows - m), round);
@@ -199,11 +211,9 @@ static inline void pack_group(float *restrict d, const float *restrict s, int64_
 }
 
 /* ---- packing for all tiles at once: work items of the first phase -------------------------------------------------------------------------- */
-/* A: PACK_M rows over all of k, or, where rows are columns in memory, PACK_COLS of them over PACK_K. B: PACK_P panels, or PACK_COLS columns
- * over PACK_K. */
-enum { PACK_M = LM_GEMM_STRIP / MR * MR, PACK_COLS = 1024 / (MR * 16) * (MR * 16), PACK_K = 64, PACK_P = 6, TMP_K = 512 };
+/* A: PACK_M rows over all of k, or, where rows are columns in memory, PACK_COLS of them over PACK_K. */
+enum { PACK_M = LM_GEMM_STRIP / MR * MR, PACK_COLS = 1024 / (MR * 16) * (MR * 16), PACK_K = 64, TMP_K = 512 };
 static inline int64_t group_stride(const lm_gemm *g) { return g->K * MR + 16; }       /* a line apart from a power of two */
-static inline int64_t panel_stride(const lm_gemm *g) { return (g->k_to - g->k_from) * 16 + 16; }
 static inline size_t a_bytes(const lm_gemm *g) { return (size_t)(g->batch * lm_ceil_div(g->M, MR) * group_stride(g)) * 4; }
 static inline bool a_direct(const lm_gemm *g) { return g->a.dtype == LM_F32 && g->a.row && !g->round; }
 static inline bool plain_columns(const lm_gemm *g) { return g->b.layout == LM_PLAIN && g->b.dtype == LM_F32 && !g->b.row && !g->round; }
@@ -227,23 +237,5 @@ static inline void a_pack(const lm_gemm *g, int64_t i, float *tmp) {
             pack_group(d + k * MR, tmp, TMP_K, rows, kn);
         }
     }
-}
-/* B of the part of k in question (g->k_from, k_to), all its columns. */
-static inline int64_t b_run(const lm_gemm *g) { return plain_columns(g) ? PACK_COLS / 16 : PACK_P; }
-static inline int64_t b_depth(const lm_gemm *g) { return plain_columns(g) ? PACK_K : g->k_to - g->k_from; }
-static inline int64_t b_packs(const lm_gemm *g) {
-    return lm_ceil_div(lm_ceil_div(g->N, 16), b_run(g)) * lm_ceil_div(g->k_to - g->k_from, lm_max64(b_depth(g), 1));
-}
-static inline void b_pack(const lm_gemm *g, int64_t i, float *tmp) {
-    const int64_t np = lm_ceil_div(g->N, 16), run = b_run(g), n_p = lm_ceil_div(np, run), p0 = i % n_p * run, p1 = lm_min64(p0 + run, np),
-                  ps = panel_stride(g);
-    const int64_t k0 = g->k_from + i / n_p * b_depth(g), kn = lm_min64(b_depth(g), g->k_to - k0);
-    float *d = (float *)g->bpack + (k0 - g->k_from) * 16;
-    int64_t p = p0;
-    if (plain_columns(g)) {
-        p = lm_max64(p0, lm_min64(p1, g->N / 16));
-        pack_rows(d + p0 * ps, (const float *)g->b.p + p0 * 16 + k0 * g->b.ks, g->b.ks, kn, p - p0, ps);
-    }
-    for (; p < p1; p++) pack_panel(d + p * ps, &g->b, 0, p * 16, (int)lm_min64(16, g->N - p * 16), k0, kn, g->round, tmp);
 }
 #endif

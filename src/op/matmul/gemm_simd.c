@@ -35,20 +35,10 @@ enum { PM = 2, PW = 1, UNROLL = 4 };
 static const int8_t pmax[MR + 1] = { 0, 2, 1 };
 #endif
 enum { NV = 16 / W, NEAR = 64, FAR = 512 };                 /* prefetch, in floats of a panel: from L2 and from further away */
-typedef float vec __attribute__((vector_size(4 * W)));
-typedef float vecu __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef vn vec;
+typedef vnu vecu;
 #define LD(p) (*(const vecu *)(p))
-#define INL static inline __attribute__((always_inline))
-/* An FMA by name: contraction is the compiler's choice (gcc -O1 makes none), the order id is a promise. */
-INL vec madd(vec a, vec b, vec c) {
-#if defined(LM_ISA_IS_avx512)
-    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(LM_ISA_IS_avx2)
-    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    return a * b + c;
-#endif
-}
+#define INL LM_INL
 
 /* ---- micro-kernels ------------------------------------------------------------------------------------------------------ */
 typedef struct {
@@ -89,7 +79,7 @@ INL void ukr(const ukr_args *u, const int R, const int P) {
         for (int r = 0; r < R; r++) {
             const vec x = (r < 3 ? a0 : r < 6 ? a1 : a2)[(r % 3) * ms] - (vec){ 0 };
 #pragma GCC unroll 32
-            for (int j = 0; j < P * NV; j++) acc[r][j] = madd(x, bv[j], acc[r][j]);
+            for (int j = 0; j < P * NV; j++) acc[r][j] = vn_fma(x, bv[j], acc[r][j]);
         }
         a0 += ks; a1 += ks; a2 += ks; b += 16;
     }
@@ -132,7 +122,7 @@ INL void one_k(vec acc[MR][PW * NV], const float *a, const float *b, int64_t ps,
     for (int r = 0; r < MR; r++) {
         const vec x = a[r] - (vec){ 0 };
 #pragma GCC unroll 8
-        for (int j = 0; j < P * NV; j++) acc[r][j] = madd(x, bv[j], acc[r][j]);
+        for (int j = 0; j < P * NV; j++) acc[r][j] = vn_fma(x, bv[j], acc[r][j]);
     }
 }
 INL void block(const ukr_args *u, const int P, const int ahead) {
@@ -188,14 +178,21 @@ static const float *group_of(const tile_t *t, int64_t m) {
     return (const float *)t->g->apack + (t->batch * lm_ceil_div(t->g->M, MR) + m / MR) * group_stride(t->g) + t->k0 * MR;
 }
 
-/* What of A to prefetch while a group is swept: the rows of the next group, or, of an A whose rows are columns in memory, some of the k of
- * the next strip, four lines of each. p NULL: nothing. */
-typedef struct { const float *p; int64_t rs; bool columns; } next_t;
+/* What of A to prefetch while a group is swept: the rows of the next group; or, of an A whose rows are columns in memory, those k of the next
+ * strip that are packed after the group that follows, four lines of each. p NULL: nothing. */
+typedef struct { const float *p; int64_t rs, columns; } next_t;
 static void prefetch_in(const next_t *n, ukr_args *u, int64_t j, int64_t calls) {
     u->next_a[0] = u->next_a[1] = u->a;
     u->next_step = 0;
     if (!n->p) return;
-    if (n->columns) { u->next_step = n->rs; u->next_a[0] = n->p + j % 4 * 16 + j / 4 * (u->k / 16) * n->rs; u->next_a[1] = u->next_a[0]; return; }
+    if (n->columns) {                                   /* a call has time for one line of k/16 of them, or two lines */
+        const int64_t each = u->k / 16, two = calls < 8 ? 2 : 1, at = j / 4 * each * two;
+        if (at >= n->columns) return;
+        u->next_step = n->rs;
+        u->next_a[0] = n->p + j % 4 * 16 + at * n->rs;
+        u->next_a[1] = u->next_a[0] + (two - 1) * each * n->rs;
+        return;
+    }
     u->next_step = 16;
     u->next_a[0] = n->p + (j < MR ? j : 0) * n->rs;
     u->next_a[1] = n->p + (j + calls < MR ? j + calls : 0) * n->rs;
@@ -230,39 +227,40 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
     tile_t t = { .g = g, .batch = tile / (d.n_m * d.n_n), .m0 = mn % d.n_m * d.mb, .n0 = mn / d.n_m * d.nbp * 16 };
     t.m1 = lm_min64(t.m0 + d.mb, g->M); t.n1 = lm_min64(t.n0 + d.nbp * 16, g->N); t.np = lm_ceil_div(t.n1 - t.n0, 16);
     const int64_t whole = (t.n1 - t.n0) / 16, gs = kc_pack * MR + 16;                   /* groups of rows of a packed A */
-    const bool b_here = lm_gemm_b_here(g), b_packed = g->bpack != NULL, direct = a_direct(g);
+    const bool b_here = lm_gemm_b_here(g), direct = a_direct(g);
     const bool few = !g->apack && (g->M <= 16 || t.np < PW);                             /* A is read where it lies: not worth packing */
     const int64_t kc_max = b_here && few && direct && t.m1 - t.m0 <= MR ? lm_max64(g->K, 1) : kc_pack;
     float *bp = scratch, *ap = bp + (kc_pack + 1) * 16 * lm_min64(lm_ceil_div(g->N, 16), LM_GEMM_NBP),
-          *tmp = ap + LM_GEMM_STRIP * (kc_pack + 16), bias[LM_GEMM_NBP * 16];
+          *ap2 = ap + LM_GEMM_STRIP * (kc_pack + 16), *tmp = ap2 + LM_GEMM_STRIP * (kc_pack + 16), bias[LM_GEMM_NBP * 16];
     t.c = g->c + t.batch * g->c_bs;
     if (g->bias) { fetch(bias, g->bias, g->bias_dtype, t.n0, t.n1 - t.n0, false); t.bias = bias; }
     if (g->M <= LM_FEW_ROWS && lm_bf16_b_here(g) && g->a.row) { LM_ISA_NAME(lm_few_tile)(g, t.batch, t.n0, t.n1, t.bias, scratch); return; }
-    const int64_t k_to = g->k_to ? g->k_to : g->K;
-    for (t.k0 = g->k_from; t.k0 < k_to || t.k0 == 0; t.k0 += kc_max) {
-        const int64_t kc = t.kc = lm_min64(kc_max, k_to - t.k0), k0 = t.k0;
+    for (t.k0 = 0; t.k0 < g->K || t.k0 == 0; t.k0 += kc_max) {
+        const int64_t kc = t.kc = lm_min64(kc_max, g->K - t.k0), k0 = t.k0;
         ukr_args u = {
             .k = kc, .b = bp, /* panels a line apart from a power of two */ .b_ps = kc * 16 + 16, .c_ms = g->c_rs, .load = k0 > 0 || g->acc
         };
         if (b_here) { u.b = (const float *)g->b.p + (t.n0 / 16 * g->b.cols + k0) * 16; u.b_ps = g->b.cols * 16; }
-        else if (b_packed) { u.b_ps = panel_stride(g); u.b = (const float *)g->bpack + t.n0 / 16 * u.b_ps; }
         else {
             int64_t p = 0;
             if (plain_columns(g)) pack_rows(bp, (const float *)g->b.p + t.batch * g->b.bs + t.n0 + k0 * g->b.ks, g->b.ks, kc, p = whole, u.b_ps);
             for (; p < t.np; p++)
                 pack_panel(bp + p * u.b_ps, &g->b, t.batch, t.n0 + p * 16, (int)lm_min64(16, t.n1 - t.n0 - p * 16), k0, kc, g->round, tmp);
         }
-        /* rows stored as columns are packed several groups at a time, to read whole lines */
-        const int64_t strip = g->apack || g->a.row ? MR : LM_GEMM_STRIP / MR * MR;
+        /* Rows stored as columns are packed a strip at a time, to read whole lines, and the next strip piece by piece between the sweeps of
+         * this one: the lines of a piece, a power of two apart at worst, share few sets of the caches, which would lose those of a strip. */
+        const bool columns = !g->apack && !g->a.row;
+        const int64_t strip = columns ? PACK_M : MR, piece = lm_round_up(lm_ceil_div(kc, PACK_M / MR), 4);
+        const int64_t at = t.batch * g->a.bs + k0 * g->a.ks;                              /* of the columns */
+        if (columns) pack_columns(ap, &g->a, at + t.m0, lm_min64(strip, t.m1 - t.m0), kc, gs, g->round);
         for (int64_t s = t.m0; s < t.m1; s += strip) {
-            const int64_t s1 = lm_min64(s + strip, t.m1);
+            const int64_t s1 = lm_min64(s + strip, t.m1), more = columns ? lm_min64(strip, t.m1 - s1) : 0;
             u.a_ms = 1; u.a_ks = MR;
-            if (!g->apack && !g->a.row) pack_columns(ap, &g->a, t.batch * g->a.bs + s + k0 * g->a.ks, s1 - s, kc, gs, g->round);
             for (int64_t m = s; m < s1; m += MR) {
                 const int r = (int)lm_min64(MR, s1 - m);
                 next_t next = { 0 };
                 u.a = g->apack ? group_of(&t, m) : ap + (m - s) / MR * gs;
-                if (g->apack) { if (m + MR < t.m1) next = (next_t){ group_of(&t, m + MR), kc, false }; }
+                if (g->apack) { if (m + MR < t.m1) next = (next_t){ group_of(&t, m + MR), kc, 0 }; }
                 else if (g->a.row) {
                     if (!direct)
                         for (int i = 0; i < r; i++)
@@ -271,12 +269,17 @@ void LM_ISA_NAME(lm_gemm_f32_tile)(const lm_gemm *g, int64_t tile, void *scratch
                     const int64_t rs = direct ? g->a.os : kc;
                     if (few) { u.a = rows; u.a_ms = rs; u.a_ks = 1; }
                     else pack_group(ap, rows, rs, r, kc);
-                    if (direct && m + 2 * MR <= t.m1) next = (next_t){ row_of(&t, m + MR), rs, false };
-                } else if (g->a.dtype == LM_F32 && s1 + strip <= t.m1)
-                    next = (next_t){ (const float *)g->a.p + t.batch * g->a.bs + s1 + (k0 + (m - s) / MR * kc / (strip / MR)) * g->a.ks,
-                                     g->a.ks, true };
+                    if (direct && m + 2 * MR <= t.m1) next = (next_t){ row_of(&t, m + MR), rs, 0 };
+                } else if (g->a.dtype == LM_F32) {
+                    const int64_t j = (m - s) / MR + 1, p0 = j * piece < kc && m + MR < s1 ? j * piece : 0, s2 = p0 ? s1 : s1 + strip;
+                    if (s2 + strip <= t.m1) next = (next_t){ (const float *)g->a.p + at + s2 + p0 * g->a.ks, g->a.ks, lm_min64(piece, kc - p0) };
+                }
                 sweep(&t, &u, m, r, &next);
+                const int64_t p0 = (m - s) / MR * piece;
+                if (more > 0 && p0 < kc)
+                    pack_columns(ap2 + p0 * MR, &g->a, at + s1 + p0 * g->a.ks, more, lm_min64(piece, kc - p0), gs, g->round);
             }
+            if (columns) { float *p = ap; ap = ap2; ap2 = p; }
         }
     }
 }
@@ -289,47 +292,29 @@ size_t LM_ISA_NAME(lm_gemm_f32_pack_a)(const lm_gemm *g, void *apack, void *scra
 }
 
 /* ---- kernel rows ------------------------------------------------------------------------------------------------------------- */
-/* What is packed once for all tiles: an A of bf16 or to be rounded (f32 is packed by each tile, out of lines that were prefetched); and,
- * block of k by block of k, B, where C is cut into several rows of tiles, which would pack it again and again: the kernel is repeated for
- * each block. A dimension may shrink at run time, so the room is that of any smaller problem: each dimension is cut at its limit. */
-enum { A_ROWS = 16384, B_ROWS = 256 /* least rows of C */, B_COLS = 12288 };
+/* What is packed once for all tiles: an A of bf16 or to be rounded; f32 is packed by each tile, out of lines that were prefetched. B is packed
+ * by each tile too: panels that two cores read at once are slower to read than to pack again (2048 cubed, two threads: 206 against 251
+ * GFLOP/s; copies of shared panels 233). A dimension may shrink at run time, so the room is that of any smaller problem: M is cut at its limit. */
+enum { A_ROWS = 16384 };
 static bool wants_apack(const lm_gemm *g) { return g->M > 16 && g->M <= A_ROWS && (g->a.dtype != LM_F32 || g->round); }
-static size_t a_room(const lm_gemm *g) {
-    lm_gemm t = *g;
-    t.M = lm_min64(g->M, A_ROWS);
-    return wants_apack(&t) ? (a_bytes(&t) + 63) / 64 * 64 : 0;
-}
-static bool may_share_b(const lm_gemm *g) { return g->M >= B_ROWS && !lm_gemm_b_here(g); }
-static size_t b_room(const lm_gemm *g) {
-    const int64_t kc = lm_min64(g->K, lm_max64(LM_GEMM_KC, lm_gemm_kc(g))), np = lm_ceil_div(lm_min64(g->N, B_COLS), 16);
-    return may_share_b(g) ? (size_t)(np * (kc * 16 + 16)) * 4 : 0;
+static size_t f32_shared(const lm_call *c) {
+    lm_gemm g; lm_gemm_of(c, &g);
+    g.M = lm_min64(g.M, A_ROWS);
+    return wants_apack(&g) ? (a_bytes(&g) + 63) / 64 * 64 : 0;
 }
 static lm_gemm problem(const lm_call *c) {
     lm_gemm g; lm_gemm_of(c, &g);
     if (wants_apack(&g)) g.apack = c->shared;
-    g.bpack = may_share_b(&g) && g.batch == 1 && g.N <= B_COLS && g.K > 0 ? (char *)c->shared + (g.apack ? a_room(&g) : 0) : NULL;
-    if (g.bpack && lm_gemm_f32_grid(&g).n_m == 1) g.bpack = NULL;
-    if (g.bpack) {
-        g.k_from = c->iter * lm_gemm_kc(&g);
-        g.k_to = lm_min64(g.k_from + lm_gemm_kc(&g), g.K);
-    }
     return g;
 }
-static int64_t f32_repeat(const lm_call *c) { const lm_gemm g = problem(c); return g.bpack ? lm_ceil_div(g.K, lm_gemm_kc(&g)) : 1; }
-static int64_t f32_packs(const lm_call *c) { const lm_gemm g = problem(c); return (c->iter ? 0 : a_packs(&g)) + (g.bpack ? b_packs(&g) : 0); }
-static lm_err f32_pack(const lm_call *c, int64_t i, void *scratch) {
-    lm_gemm g = problem(c);
-    const int64_t n = c->iter ? 0 : a_packs(&g);
-    if (i < n) a_pack(&g, i, scratch); else b_pack(&g, i - n, scratch);
-    return LM_OK;
-}
+static int64_t f32_packs(const lm_call *c) { const lm_gemm g = problem(c); return a_packs(&g); }
+static lm_err f32_pack(const lm_call *c, int64_t i, void *scratch) { const lm_gemm g = problem(c); a_pack(&g, i, scratch); return LM_OK; }
 static int64_t f32_tiles(const lm_call *c) { lm_gemm g = problem(c); return lm_gemm_f32_grid(&g).tiles; }
 static lm_err f32_run(const lm_call *c, int64_t tile, void *scratch) {
     lm_gemm g = problem(c);
     LM_ISA_NAME(lm_gemm_f32_tile)(&g, tile, scratch);
     return LM_OK;
 }
-static size_t f32_shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return a_room(&g) + b_room(&g); }
 static size_t f32_bytes(const lm_call *c) {
     lm_gemm g;
     lm_gemm_of(c, &g);
@@ -343,8 +328,8 @@ static size_t f32_bytes(const lm_call *c) {
 #endif
 const lm_kernel LM_ISA_NAME(lm_k_matmul)[] = {
     { .name = "matmul.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = ORDER, .accepts = lm_gemm_accepts_f32, .shared_bytes = f32_shared,
-      .thread_bytes = f32_bytes, .n_phase = 2, .phase = { { f32_packs, f32_pack }, { f32_tiles, f32_run } }, .repeat = f32_repeat },
+      .thread_bytes = f32_bytes, .n_phase = 2, .phase = { { f32_packs, f32_pack }, { f32_tiles, f32_run } } },
     { .name = "matmul.bf16." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = "bf16." ORDER, .accepts = lm_gemm_accepts_bf16, .shared_bytes = f32_shared,
-      .thread_bytes = f32_bytes, .n_phase = 2, .phase = { { f32_packs, f32_pack }, { f32_tiles, f32_run } }, .repeat = f32_repeat },
+      .thread_bytes = f32_bytes, .n_phase = 2, .phase = { { f32_packs, f32_pack }, { f32_tiles, f32_run } } },
     { 0 }
 };

@@ -7,6 +7,7 @@
  *   one to four rows against any W (N,K): own kernel, a warp per output column;
  *   operands of one dtype, and cuBLASLt is there: cuBLASLt;
  *   else: own tiled f32 kernel (64×64 tiles, no tensor cores), which takes everything and adds over k in order.
+ * With `aux`, that gets the product and C its gelu (tanh form): cuBLASLt's alone, LM_E_UNSUPPORTED before anything is done where it does not.
  *
  * Lifetime: none.  Threads: as CUDA's.  Errors: LM_E_DEVICE. */
 #ifndef LM_MATMUL_CUH
@@ -14,7 +15,13 @@
 #include "op/cuda.cuh"
 /* an operand as stored: rows × columns with a leading dimension; bs between batches */
 typedef struct { const void *p; int64_t ld, bs; bool bf16; } lm_cm;
-typedef struct { int64_t batch, M, N, K; lm_cm a, b; bool ta, tb, acc, round; const void *bias; bool bias_bf16; void *c; int64_t ldc, sc; bool c_bf16, b_fixed; } lm_cuda_gemm;
+typedef struct {
+    int64_t batch, M, N, K; lm_cm a, b; bool ta, tb, acc, round; const void *bias; bool bias_bf16;
+    void *c, *aux; int64_t ldc, sc, ldaux; bool c_bf16, b_fixed;
+} lm_cuda_gemm;
 size_t lm_cuda_gemm_room(const lm_cuda_gemm *g);                           /* bytes that lm_cuda_gemm_run wants as room, 256-byte aligned */
+/* matmul's call as a problem, and whether it is one: of any row that has its inputs, output 0 and lm_matmul_p in front */
+lm_cuda_gemm lm_matmul_cuda_problem(const lm_call *c);
+bool lm_matmul_cuda_accepts(const lm_call *c);
 lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *g, void *room, cudaStream_t s);
 #endif

@@ -161,6 +161,9 @@ lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream
     lm_cuda_gemm g = *o;
     char *at = static_cast<char *>(room);
     if (!g.M || !g.N || !g.batch) return LM_OK;
+    if (g.aux && (few_ok(&g) || skinny_ok(d, &g) || !g.K || !d || !(d->features & LM_CUDA_BLASLT) || !g.round || !g.c_bf16 || !g.bias || g.batch != 1 || g.acc || g.ldaux % 8 ||
+                  reinterpret_cast<uintptr_t>(g.aux) % 16))
+        return LM_E_UNSUPPORTED;
     if (skinny_ok(d, &g)) return skinny(d, &g, s);
     if (few_ok(&g)) return g.b.bf16 ? few<true>(&g, s) : few<false>(&g, s);
     if (!g.K || !d || !(d->features & LM_CUDA_BLASLT) || (!g.round && g.a.bf16 != g.b.bf16) || (g.c_bf16 && !g.round && !g.a.bf16)) return any(&g, s);
@@ -174,14 +177,14 @@ lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream
     }
     lm_dev_gemm t = {};
     t.M = g.M; t.N = g.N; t.K = g.K; t.batch = g.batch; t.lda = g.a.ld; t.ldb = g.b.ld; t.ldc = g.ldc; t.sa = g.a.bs; t.sb = g.b.bs; t.sc = g.sc;
-    t.a = g.a.p; t.b = g.b.p; t.bias = g.bias; t.c = g.c; t.ab_bf16 = g.a.bf16; t.c_bf16 = g.c_bf16; t.bias_bf16 = g.bias_bf16; t.ta = g.ta; t.tb = g.tb; t.acc = g.acc;
+    t.a = g.a.p; t.b = g.b.p; t.bias = g.bias; t.c = g.c; t.ab_bf16 = g.a.bf16; t.c_bf16 = g.c_bf16; t.bias_bf16 = g.bias_bf16; t.ta = g.ta; t.tb = g.tb; t.acc = g.acc; t.aux = g.aux; t.ldaux = g.ldaux;
     const lm_err e = lm_dev_matmul(d, &t);
-    return e == LM_E_UNSUPPORTED ? any(o, s) : e;                         /* a shape that the library has no algorithm for: odd and small ones */
+    return e == LM_E_UNSUPPORTED && !g.aux ? any(o, s) : e;                         /* a shape that the library has no algorithm for: odd and small ones */
 }
 
 /* ---- the row ---- */
 static lm_cm operand(const lm_tensor *t, bool batched) { const lm_cm m = { t->data, lm_row_stride(t), batched ? t->stride[0] : 0, t->dtype == LM_BF16 }; return m; }
-static lm_cuda_gemm problem(const lm_call *c) {
+lm_cuda_gemm lm_matmul_cuda_problem(const lm_call *c) {
     const lm_matmul_p *p = static_cast<const lm_matmul_p *>(c->p);
     const lm_tensor *a = &c->in[0], *b = &c->in[1], *o = &c->out[0];
     const bool batched = a->rank == 3 && b->rank == 3 && !p->fold;
@@ -198,7 +201,7 @@ static bool rows_ok(const lm_tensor *t, bool batched) {
     if ((t->dtype != LM_F32 && t->dtype != LM_BF16) || t->layout != LM_PLAIN) return false;
     return batched ? lm_cols(t) <= 1 || t->stride[t->rank - 1] == 1 : lm_rows_fold(t);
 }
-static bool accepts(const lm_call *c) {
+bool lm_matmul_cuda_accepts(const lm_call *c) {
     const lm_matmul_p *p = static_cast<const lm_matmul_p *>(c->p);
     const bool batched = c->in[0].rank == 3 && c->in[1].rank == 3 && !p->fold;
     if (p->mm != LM_F32 && p->mm != LM_BF16) return false;
@@ -206,10 +209,10 @@ static bool accepts(const lm_call *c) {
     if (lm_has(c, 2) && (!rows_ok(&c->in[2], false) || !lm_is_contig(&c->in[2]))) return false;
     return rows_ok(&c->in[0], batched) && rows_ok(&c->in[1], batched) && rows_ok(&c->out[0], batched);
 }
-static size_t shared(const lm_call *c) { const lm_cuda_gemm g = problem(c); return lm_cuda_gemm_room(&g); }
+static size_t shared(const lm_call *c) { const lm_cuda_gemm g = lm_matmul_cuda_problem(c); return lm_cuda_gemm_room(&g); }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
-    const lm_cuda_gemm g = problem(c);
+    const lm_cuda_gemm g = lm_matmul_cuda_problem(c);
     return lm_cuda_gemm_run(c->dev, &g, c->shared, LM_CUDA_STREAM(scratch));
 }
-LM_CUDA_ONE_SHARED(matmul, "matmul/cuda", accepts, run, shared)
+LM_CUDA_ONE_SHARED(matmul, "matmul/cuda", lm_matmul_cuda_accepts, run, shared)

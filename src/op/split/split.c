@@ -8,7 +8,7 @@
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     const lm_split_p *p = c->p; int64_t sum = 0, cols = lm_cols(&c->in[0]);
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, LM_MAX_RANK));
-    if (p->n < 1 || p->n > LM_MAX_OUT) return lm_fail(ctx, LM_E_SHAPE, "split: got %d pieces, wanted 1 to %d", p->n, LM_MAX_OUT);
+    if (p->n < 1 || p->n > LM_MAX_SPLIT) return lm_fail(ctx, LM_E_SHAPE, "split: got %d pieces, wanted 1 to %d", p->n, LM_MAX_SPLIT);
     for (int i = 0; i < p->n; i++) {
         if (p->size[i] < 1 || p->size[i] > cols)
             return lm_fail(ctx, LM_E_SHAPE, "split: piece %d: got %lld columns, wanted 1 to %lld", i, (long long)p->size[i],
@@ -18,7 +18,7 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     if (sum != cols)
         return lm_fail(ctx, LM_E_SHAPE, "split: got pieces of %lld columns in all, wanted the %lld of input 0", (long long)sum,
                        (long long)cols);
-    for (int i = 0; i < LM_MAX_OUT; i++) {
+    for (int i = 0; i < LM_MAX_SPLIT; i++) {
         if (i >= p->n) { out[i] = (lm_type){ .dtype = (lm_dtype)c->in[0].dtype }; continue; }
         out[i] = lm_type_like(&c->in[0]);
         out[i].dim[out[i].rank - 1] = p->size[i];
@@ -41,7 +41,7 @@ static void ref(const lm_call *c) {
     }
 }
 static lm_err grad(lm_graph *g, lm_grad *d) {
-    const lm_split_p *p = d->p; lm_value *piece[LM_MAX_OUT];
+    const lm_split_p *p = d->p; lm_value *piece[LM_MAX_SPLIT];
     if (!d->want[0]) return LM_OK;
     for (int i = 0; i < p->n; i++) piece[i] = d->gout[i] ? d->gout[i] : lm_scale(g, lm_ones(g, lm_type_of(lm_output(d->out[0], i))), 0.0f);
     d->gin[0] = p->n == 1 ? piece[0] : lm_concat(g, p->n, piece);
@@ -53,10 +53,10 @@ static const lm_sample samples[] = { { .name = "one", .params = SIZES(7), .in = 
                                      { .name = "three, rank 3", .params = SIZES(8, 2, 2), .in = { { .rank = 3, .dim = { 2, 5, 12 } } } },
                                      { .name = "four, vector", .params = SIZES(1, 2, 3, 4), .in = { { .rank = 1, .dim = { 10 } } } },
                                      { 0 } };
-const lm_op lm_op_split = { .name = "split", .math = "y_i = columns of x", .n_in = 1, .n_out = LM_MAX_OUT, .params_bytes = sizeof(lm_split_p),
+const lm_op lm_op_split = { .name = "split", .math = "y_i = columns of x", .n_in = 1, .n_out = LM_MAX_SPLIT, .params_bytes = sizeof(lm_split_p),
     .view = view, .shape = shape, .ref = ref, .grad = grad, .samples = samples };
 lm_value *lm_split(lm_graph *g, lm_value *x, int n, const int64_t *size) {
     lm_split_p p = { .n = n };
-    for (int i = 0; i < n && i < LM_MAX_OUT; i++) p.size[i] = size[i];
+    for (int i = 0; i < n && i < LM_MAX_SPLIT; i++) p.size[i] = size[i];
     return lm_emit(g, &lm_op_split, &p, 1, &x);
 }

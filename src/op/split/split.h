@@ -2,7 +2,8 @@
 #ifndef LM_OP_SPLIT_H
 #define LM_OP_SPLIT_H
 #include "op/op.h"
-typedef struct { int n; int64_t size[LM_MAX_OUT]; } lm_split_p;
+enum { LM_MAX_SPLIT = 4 };
+typedef struct { int n; int64_t size[LM_MAX_SPLIT]; } lm_split_p;
 extern const lm_op lm_op_split;
 lm_value *lm_split(lm_graph *g, lm_value *x, int n, const int64_t *size);   /* piece 0; lm_output(v, i) is piece i */
 #endif

@@ -1,8 +1,9 @@
 /* xent.cuh — the loss of a head on a CUDA device: logits in chunks of rows, one pass over each row. For the *_cuda.cu files of xent and xent_step.
  *
  * A block has a row: the maximum and the sum of exponentials in one reading (each thread its own, joined by a tree), then, for the
- * gradient, d loss / d logits in a second reading, written as bf16 to a buffer of its own where the products take bf16, else over the
- * logits. */
+ * gradient, d loss / d logits in a second one, written over the logits. Logits are f32; in xent_step with bf16 products they are bf16, as
+ * their gradient is: a row then waits in shared memory (as much of it as fits) between its two readings, so memory is read and written
+ * once. */
 #ifndef LM_XENT_CUH
 #define LM_XENT_CUH
 #include "op/matmul/matmul.cuh"
@@ -12,7 +13,8 @@ extern "C" {
 enum { LM_XENT_CUDA_ROWS = 4096 };                                     /* rows of logits that exist at a time */
 static inline int64_t lm_xent_cuda_rows(const lm_call *c, const lm_xent_p *p) { return p->chunk > 0 ? p->chunk : lm_min64(LM_XENT_CUDA_ROWS, lm_max64(1, c->in[0].dim[0])); }
 static inline int64_t lm_xent_cuda_stride(const lm_call *c) { return lm_round_up(c->in[1].dim[0], 64); }
-typedef struct { const float *z; void *dz; int64_t zs, dzs, V, pad; const int32_t *target; const float *weight; float *loss, *lse; float ls, zl; int grad, dz_bf16; int32_t *fault; } lm_xent_args;
+/* z: rows of zs numbers of which V are logits; those after them up to zs are written as zeros with the gradient */
+typedef struct { void *z; int64_t zs, V; const int32_t *target; const float *weight; float *loss, *lse; float ls, zl; int grad, half; int32_t *fault; } lm_xent_args;
 static inline size_t lm_xent_up(size_t n) { return (n + 255) & ~static_cast<size_t>(255); }
 /* W as the products take it: rounded once for all chunks where it is f32 and they take bf16. The copy has rows of zeros up to a multiple
  * of 64: odd vocabularies cost the products up to four times as much. So there are lm_xent_cuda_n columns of logits, of which those from V
@@ -27,10 +29,10 @@ static inline lm_cm lm_xent_operand(const lm_tensor *t, int64_t row0) {
     return m;
 }
 /* logits (rows, V) = x[row0 …] Wᵀ */
-static inline lm_cuda_gemm lm_xent_cuda_logits(const lm_call *c, const lm_xent_p *p, int64_t row0, int64_t rows, const lm_cm &w, float *z) {
+static inline lm_cuda_gemm lm_xent_cuda_logits(const lm_call *c, const lm_xent_p *p, int64_t row0, int64_t rows, const lm_cm &w, void *z, bool half) {
     lm_cuda_gemm g = {};
     g.batch = 1; g.M = rows; g.N = lm_xent_cuda_n(c, p); g.K = c->in[0].dim[1]; g.a = lm_xent_operand(&c->in[0], row0); g.b = w; g.tb = true; g.round = p->mm == LM_BF16;
-    g.c = z; g.ldc = lm_xent_cuda_stride(c);
+    g.c = z; g.ldc = lm_xent_cuda_stride(c); g.c_bf16 = half;
     return g;
 }
 static inline bool lm_xent_cuda_accepts(const lm_call *c, const lm_xent_p *p) {

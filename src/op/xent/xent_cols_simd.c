@@ -49,7 +49,7 @@ void LM_ISA_NAME(lm_xent_cols_grad)(const lm_xent_cols *t, int64_t v0, int64_t n
             float *q = z + v * t->zs + r;
             vec x = LD(q) - LD(t->lse + r);
             x = sel(x > zero, zero, x);
-            ST(q, sel((veci)LD((const float *)t->live + r), mul(exp_neg(x), LD(t->slope + r)) - LD(t->less + r), zero));
+            ST(q, sel((veci)LD((const float *)t->live + r), exp_neg(x) * LD(t->slope + r) - LD(t->less + r), zero));
         }
     for (int64_t r = 0; r < t->N; r++)
         if (target[r] >= v0 && target[r] < v0 + n)

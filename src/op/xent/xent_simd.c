@@ -49,11 +49,11 @@ static double plain_sum(const float *z, int64_t step, int64_t n) {
 static void row_grad(float *z, int64_t V, float lse, float a, float b) {
     const vec L = all(lse), A = all(a), B = all(b), zero = all(0.0f);
     int64_t v = 0;
-    for (; v + W <= V; v += W) { vec x = LD(z + v) - L; x = sel(x > zero, zero, x); ST(z + v, mul(exp_neg(x), A) - B); }
+    for (; v + W <= V; v += W) { vec x = LD(z + v) - L; x = sel(x > zero, zero, x); ST(z + v, exp_neg(x) * A - B); }
     if (v < V) {
         float t[W];
         for (int i = 0; i < W; i++) t[i] = v + i < V ? z[v + i] : 0;
-        vec x = LD(t) - L; x = sel(x > zero, zero, x); ST(t, mul(exp_neg(x), A) - B);
+        vec x = LD(t) - L; x = sel(x > zero, zero, x); ST(t, exp_neg(x) * A - B);
         memcpy(z + v, t, (size_t)(V - v) * 4);
     }
 }

@@ -1,31 +1,29 @@
-/* xent_step_cuda.cu — per chunk of rows: logits, d loss / d logits, dx = dz W, dW += dzᵀ x. With bf16 products dz is stored as bf16 in a
- * buffer of its own. */
+/* xent_step_cuda.cu — per chunk of rows: logits, d loss / d logits, dx = dz W, dW += dzᵀ x. With bf16 products the logits are
+ * bf16 too: 2 bytes written, read, written and read twice by the products, per logit. */
 #include "op/cast/cast.cuh"
 #include "op/xent/xent.cuh"
 extern "C" {
 #include "op/xent_step/xent_step.h"
 }
 static const lm_xent_p *params(const lm_call *c) { return &static_cast<const lm_xent_step_p *>(c->p)->xent; }
-typedef struct { int64_t per, n, V, N, d, zs; bool half; size_t z, dz, x; } plan;
+typedef struct { int64_t per, n, V, N, d, zs; bool half; size_t z, x; } plan;
 static plan plan_of(const lm_call *c) {
     plan q = {};
     q.n = c->in[0].dim[0]; q.V = c->in[1].dim[0]; q.N = lm_xent_cuda_n(c, params(c)); q.d = c->in[0].dim[1]; q.zs = lm_xent_cuda_stride(c); q.half = params(c)->mm == LM_BF16;
     q.per = lm_min64(lm_xent_cuda_rows(c, params(c)), lm_max64(1, q.n));
-    q.z = lm_xent_up(static_cast<size_t>(q.per * q.zs) * 4);
-    q.dz = q.half ? lm_xent_up(static_cast<size_t>(q.per * q.zs) * 2) : 0;
+    q.z = lm_xent_up(static_cast<size_t>(q.per * q.zs) * (q.half ? 2 : 4));
     q.x = q.half && c->in[0].dtype == LM_F32 ? lm_xent_up(static_cast<size_t>(q.per * lm_round_up(q.d, 8)) * 2) : 0;
     return q;
 }
-static size_t shared(const lm_call *c) { const plan q = plan_of(c); return lm_xent_w_bytes(c, params(c)) + q.z + q.dz + q.x; }
+static size_t shared(const lm_call *c) { const plan q = plan_of(c); return lm_xent_w_bytes(c, params(c)) + q.z + q.x; }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const cudaStream_t s = LM_CUDA_STREAM(scratch); const lm_xent_p *p = params(c); const plan q = plan_of(c);
     char *at = static_cast<char *>(c->shared);
     lm_cm w;
     LM_TRY(lm_xent_cuda_w(c, p, &at, &w, s));
-    float *z = reinterpret_cast<float *>(at);
-    void *dz = q.half ? static_cast<void *>(at + q.z) : static_cast<void *>(z);
-    char *xroom = at + q.z + q.dz;
+    void *z = at;
+    char *xroom = at + q.z;
     float *dw = static_cast<float *>(c->out[3].data);
     bool acc = c->acc >> 3 & 1;
     if (!acc && !q.n && cudaMemsetAsync(dw, 0, static_cast<size_t>(q.V * q.d) * 4, s) != cudaSuccess) return LM_E_DEVICE;
@@ -39,13 +37,13 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             LM_TRY(lm_cast_cuda(&from, &to, s));
             x.p = xroom; x.ld = to.stride[0]; x.bf16 = true;
         }
-        lm_cuda_gemm g = lm_xent_cuda_logits(c, p, r, rows, w, z);
+        lm_cuda_gemm g = lm_xent_cuda_logits(c, p, r, rows, w, z, q.half);
         g.a = x;
         LM_TRY(lm_cuda_gemm_run(c->dev, &g, NULL, s));
-        const lm_xent_args a = { z, dz, q.zs, q.zs, q.V, q.N, static_cast<const int32_t *>(c->in[2].data) + r, lm_has(c, 3) ? static_cast<const float *>(c->in[3].data) + r : NULL,
+        const lm_xent_args a = { z, q.zs, q.V, static_cast<const int32_t *>(c->in[2].data) + r, lm_has(c, 3) ? static_cast<const float *>(c->in[3].data) + r : NULL,
                                  static_cast<float *>(c->out[0].data) + r, static_cast<float *>(c->out[1].data) + r, p->label_smoothing, p->z_loss, 1, q.half, c->fault };
         LM_TRY(lm_xent_cuda_chunk(&a, rows, s));
-        const lm_cm dzm = { dz, q.zs, 0, q.half };
+        const lm_cm dzm = { z, q.zs, 0, q.half };
         lm_cuda_gemm gx = {};
         gx.batch = 1; gx.M = rows; gx.N = q.d; gx.K = q.N; gx.a = dzm; gx.b = w; gx.round = q.half; gx.c_bf16 = c->out[2].dtype == LM_BF16; gx.ldc = lm_row_stride(&c->out[2]);
         gx.c = static_cast<char *>(c->out[2].data) + static_cast<size_t>(r * gx.ldc) * (gx.c_bf16 ? 2 : 4);

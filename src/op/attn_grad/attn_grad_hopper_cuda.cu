@@ -1,0 +1,347 @@
+/* attn_grad_hopper_cuda.cu — the gradient of attention for compute capability 9.0 in one pass of five products (Dao 2023; Shah et al. 2024), bf16.
+ *
+ *   prepare: D_i = dO_i·o_i - dlse_i and lse_i in base 2, a row per head; the least and greatest first key of each BM queries
+ *   reach:   the last block of queries that sees a block of keys
+ *   main:    one CTA per multiprocessor takes items (128 keys of one kv head) from a counter, the last keys first. Two warpgroups have 64
+ *            keys each and walk over blocks of BM queries from the diagonal on, of every head that reads these keys:
+ *              Sᵀ = K Qᵀ, dPᵀ = V dOᵀ;  Pᵀ and dSᵀ stay in registers as left operands of dv += Pᵀ dO, dk += dSᵀ Q;
+ *              dSᵀ also goes to shared memory, where both halves meet for dQ = dS K, which is added to f32 sums in memory by the copy engine.
+ *            Sᵀ of the next block is issued before this block's last products are waited for.
+ *
+ * Order of dq's sums: queries of block m get the part of their last keys first and then one block of keys after the other downwards; a word
+ * per (head, m) says whose turn it is, a turn is passed on when the addition is in memory; the first one stores, the last one takes the sum
+ * back, adds its part in registers and writes dq. So there is one order, whoever computes what, and no waiting to speak of: the CTA of the
+ * block of keys behind this one came to m a step earlier. Items only wait for items taken before them, so nothing waits for ever.
+ * Heads are walked so many at a time as leave q, dO and the sums of what is under way in the second-level cache. */
+#include "device/hopper.cuh"
+#include "op/attn/attn.cuh"
+
+namespace {
+enum { BN = 128, NEAR = 12 << 20 /* bytes of q, dO and sums that CTAs of one time should share: a part of the second-level cache */ };
+struct args {
+    lm_cv o, go, dq, dk, dv; const int32_t *start; const float *lse, *glse;
+    float *sums, *lse2, *delta; int *first, *least, *most, *reach, *turn, *counter, *span;
+    int64_t window; int n, pad, heads, kv, group, m_blocks, k_blocks; float scale;
+};
+template <int D, int BM, int KS, int DSS> struct shape {
+    enum {
+        CH = (D + 63) / 64, KV = CH * BN * 128, Q = CH * BM * 128, DS = BM * BN * 2, DQ = BM * D * 4,
+        AT_Q = KS * 2 * KV, AT_G = AT_Q + 2 * Q, AT_DS = AT_G + 2 * Q, AT_DQ = AT_DS + DSS * DS, AT_LSE = AT_DQ + DQ, AT_DELTA = AT_LSE + 2 * BM * 4,
+        AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + (KS + 2) * 16, BYTES = AT_BAR + 8 * (2 * KS + 8 + 4)
+    };
+};
+
+/* ---- before ---- */
+template <int D, int BM> __global__ void __launch_bounds__(256) prepare(const args a) {
+    constexpr int G = D <= 64 ? 8 : D <= 128 ? 16 : 32, R = 32 / G;                                     /* lanes of a row, rows of a warp at a time */
+    __shared__ int lo[BM / 32], hi[BM / 32];
+    const int m = blockIdx.x, h = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = lane % G * 8;
+#pragma unroll
+    for (int i = 0; i < BM / 8; i += R) {
+        const int r = m * BM + warp * (BM / 8) + i + lane / G;
+        float s = 0;
+        if (r < a.n && c < D) {
+            float x[8], y[8];
+            lm_ld8(a.go, r * a.go.rs + static_cast<int64_t>(h) * D + c, x);
+            lm_ld8(a.o, r * a.o.rs + static_cast<int64_t>(h) * D + c, y);
+#pragma unroll
+            for (int e = 0; e < 8; e++) s = fmaf(x[e], y[e], s);
+        }
+#pragma unroll
+        for (int k = G / 2; k; k /= 2) s += __shfl_xor_sync(0xffffffffu, s, k);
+        if (lane % G == 0) {
+            const int64_t to = static_cast<int64_t>(h) * a.pad + r, from = static_cast<int64_t>(r) * a.heads + h;
+            a.lse2[to] = r < a.n ? a.lse[from] * 1.4426950408889634f : INFINITY;                       /* P = 0 beyond the end */
+            a.delta[to] = r < a.n ? s - (a.glse ? a.glse[from] : 0.0f) : 0.0f;
+        }
+    }
+    if (threadIdx.x == 0) { a.turn[h * a.m_blocks + m] = 0; if (m == 0 && h == 0) *a.counter = *a.span = 0; }
+    if (h) return;
+    if (threadIdx.x < BM) {
+        const int r = m * BM + static_cast<int>(threadIdx.x), f = r < a.n ? lm_first_key(a.start, a.window, r) : 0;
+        a.first[r] = f;
+        const int least = __reduce_min_sync(0xffffffffu, r < a.n ? f : INT32_MAX), most = __reduce_max_sync(0xffffffffu, f);
+        if (lane == 0) { lo[warp] = least; hi[warp] = most; }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        int least = lo[0], most = hi[0];
+        for (int i = 1; i < BM / 32; i++) { least = min(least, lo[i]); most = max(most, hi[i]); }
+        a.least[m] = least; a.most[m] = most;
+    }
+}
+template <int BM> __global__ void __launch_bounds__(128) find_reach(const args a) {
+    const int j = static_cast<int>(blockIdx.x) * 4 + static_cast<int>(threadIdx.x) / 32, from = j * (BN / BM);
+    if (j >= a.k_blocks) return;
+    int last = from;
+    for (int m = from + static_cast<int>(threadIdx.x) % 32; m < a.m_blocks; m += 32) if (a.least[m] < (j + 1) * BN) last = max(last, m);
+    last = __reduce_max_sync(0xffffffffu, last);
+    if (threadIdx.x % 32 == 0) { a.reach[j] = last; atomicMax(a.span, (last + 1) * BM - j * BN); }
+}
+template <int D, int BM, int KS, int DSS> __global__ void __launch_bounds__(384, 1)
+hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk, const __grid_constant__ CUtensorMap mv, const __grid_constant__ CUtensorMap mg, const args a) {
+#ifdef LM_HOPPER_CODE
+    using S = shape<D, BM, KS, DSS>;
+    extern __shared__ __align__(1024) char mem[];
+    const uint32_t base = lm_smem(mem), at_q = base + S::AT_Q, at_g = base + S::AT_G, at_ds = base + S::AT_DS, at_dq = base + S::AT_DQ, at_kinfo = base + S::AT_INFO, at_info = at_kinfo + KS * 16;
+    const uint32_t kv_full = base + S::AT_BAR, kv_empty = kv_full + 8 * KS, q_full = kv_empty + 8 * KS, q_empty = q_full + 16, g_full = q_empty + 16, g_empty = g_full + 16, dq_full = g_empty + 16,
+                   dq_empty = dq_full + 8, ds_empty = dq_empty + 8, dq_was = ds_empty + 8;
+    const int wg = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < KS; i++) { lm_mbar_init(kv_full + 8 * i, 1); lm_mbar_init(kv_empty + 8 * i, 9); }
+        for (int i = 0; i < 2; i++) { lm_mbar_init(q_full + 8 * i, 1); lm_mbar_init(q_empty + 8 * i, 8); lm_mbar_init(g_full + 8 * i, 1); lm_mbar_init(g_empty + 8 * i, 8); }
+        lm_mbar_init(dq_full, 8); lm_mbar_init(dq_empty, 1); lm_mbar_init(ds_empty, 8); lm_mbar_init(dq_was, 1);
+        lm_mbar_inited();
+    }
+    __syncthreads();
+    if (wg == 0) {
+        lm_regs_less<D == 64 ? 40 : 24>();
+        if (warp == 0 && lane == 0) {                                      /* ---- brings tiles ---- */
+            lm_tma_prefetch_map(&mq); lm_tma_prefetch_map(&mk); lm_tma_prefetch_map(&mv); lm_tma_prefetch_map(&mg);
+            const int64_t most = NEAR / (static_cast<int64_t>(*a.span) * a.group * D * 8); const int wide = most < 1 ? 1 : most < a.kv ? static_cast<int>(most) : a.kv;     /* heads that are walked together */
+            int use = 0;
+            for (int it = 0;; it++) {
+                const int item = atomicAdd(a.counter, 1), slot = it % KS, h0 = item / (wide * a.k_blocks) * wide, in = item - h0 * a.k_blocks;
+                const int across = min(wide, a.kv - h0), j = h0 < a.kv ? a.k_blocks - 1 - in / across : -1, hk = h0 + in % max(across, 1);
+                const uint32_t at_k = base + slot * 2 * S::KV;
+                lm_mbar_wait(kv_empty + 8 * slot, (it / KS & 1) ^ 1);
+                if (j < 0) { lm_stsi4(at_kinfo + 16 * slot, -1, 0, 0, 0); lm_mbar_arrive(kv_full + 8 * slot); break; }
+                const int m0 = j * (BN / BM), m1 = a.reach[j];
+                lm_stsi4(at_kinfo + 16 * slot, j, hk, m0, m1);
+                lm_mbar_expect(kv_full + 8 * slot, 2 * S::KV);
+                for (int c = 0; c < S::CH; c++) lm_tma_get(at_k + c * BN * 128, &mk, hk * D + 64 * c, j * BN, kv_full + 8 * slot);
+                for (int c = 0; c < S::CH; c++) lm_tma_get(at_k + S::KV + c * BN * 128, &mv, hk * D + 64 * c, j * BN, kv_full + 8 * slot);
+                for (int g = 0; g < a.group; g++) for (int m = m0; m <= m1; m++) {
+                    if (a.least[m] >= (j + 1) * BN) continue;
+                    const int st = use & 1, par = (use >> 1 & 1) ^ 1, h = hk * a.group + g;
+                    const int64_t at = static_cast<int64_t>(h) * a.pad + static_cast<int64_t>(m) * BM;
+                    lm_mbar_wait(q_empty + 8 * st, par);
+                    lm_stsi4(at_info + 16 * st, m, a.most[m] > j * BN, m == m1 && g == a.group - 1, g * 4 + (m * BM / BN != j) * 2 + (a.least[m] / BN == j));
+                    lm_mbar_expect(q_full + 8 * st, S::Q + BM * 4);
+                    for (int c = 0; c < S::CH; c++) lm_tma_get(at_q + st * S::Q + c * BM * 128, &mq, h * D + 64 * c, m * BM, q_full + 8 * st);
+                    lm_bulk_get(base + S::AT_LSE + st * BM * 4, a.lse2 + at, BM * 4, q_full + 8 * st);
+                    lm_mbar_wait(g_empty + 8 * st, par);
+                    lm_mbar_expect(g_full + 8 * st, S::Q + BM * 4);
+                    for (int c = 0; c < S::CH; c++) lm_tma_get(at_g + st * S::Q + c * BM * 128, &mg, h * D + 64 * c, m * BM, g_full + 8 * st);
+                    lm_bulk_get(base + S::AT_DELTA + st * BM * 4, a.delta + at, BM * 4, g_full + 8 * st);
+                    use++;
+                }
+            }
+        } else if (warp == 1 && lane == 0) {                               /* ---- adds dQ in its turn ---- */
+            int use = 0;
+            for (int it = 0;; it++) {
+                const int slot = it % KS;
+                lm_mbar_wait(kv_full + 8 * slot, it / KS & 1);
+                const int4 info = lm_ldsi4(at_kinfo + 16 * slot);
+                lm_mbar_arrive(kv_empty + 8 * slot);
+                if (info.x < 0) break;
+                const int j = info.x;
+                for (int g = 0; g < a.group; g++) for (int m = info.z; m <= info.w; m++) {
+                    if (a.least[m] >= (j + 1) * BN) continue;
+                    const int at = (info.y * a.group + g) * a.m_blocks + m, mine = m * BM / BN - j;
+                    float *to = a.sums + static_cast<int64_t>(at) * (BM * D);
+                    const bool end = a.least[m] / BN == j;                 /* the consumers finish dq: they get what is there */
+                    if (mine) { while (lm_turn_now(a.turn + at) != mine) {} asm volatile("fence.proxy.async.global;" ::: "memory"); }
+                    if (mine && end) { lm_mbar_expect(dq_was, S::DQ); lm_bulk_get(at_dq, to, S::DQ, dq_was); }
+                    lm_mbar_wait(dq_full, use++ & 1);
+                    if (end) { lm_mbar_arrive(dq_empty); continue; }
+                    if (mine) lm_bulk_add(to, at_dq, S::DQ); else lm_bulk_put(to, at_dq, S::DQ);
+                    lm_bulk_commit();
+                    lm_bulk_wait_read();
+                    lm_mbar_arrive(dq_empty);
+                    lm_bulk_wait();
+                    lm_turn_set(a.turn + at, mine + 1);
+                }
+            }
+        }
+    } else {                                                               /* ---- multiply ---- */
+        lm_regs_more<D == 64 ? 232 : 240>();
+        const int w = wg - 1, t = threadIdx.x % 128, key_in = w * 64 + t / 32 * 16 + lane / 4;
+        const float s2 = a.scale * 1.4426950408889634f;
+        const uint64_t d_k = lm_desc_rows(base + w * 8192), d_v = lm_desc_rows(base + S::KV + w * 8192), d_kc = lm_desc_cols(base + (BM == 64 ? w * BN * 128 : 0), BN * 128);
+        const uint64_t d_q = lm_desc_rows(at_q), d_g = lm_desc_rows(at_g), d_qc = lm_desc_cols(at_q, BM * 128), d_gc = lm_desc_cols(at_g, BM * 128);
+        const uint64_t d_ds = lm_desc_cols(at_ds + (BM == 128 ? w * BN * 128 : 0), BN * 128);
+        const uint32_t ds_row = static_cast<uint32_t>(w * 64 + t / 32 * 16 + (lane / 8 & 1) * 8 + lane % 8) * 128, ds_unit = lane / 16, ds_x = lane % 8;
+        float s[BM / 2], dp[BM / 2], dk[D / 2], dv[D / 2], dq[32];
+        uint32_t pf[BM / 16][4], df[BM / 16][4];
+        const auto leave = [&](uint32_t b) { __syncwarp(); if (lane == 0) lm_mbar_arrive(b); };
+        const auto scores = [&](int slot, int st) {
+            lm_wgmma_fence();
+#pragma unroll
+            for (int k = 0; k < D / 16; k++)
+                lm_wgmma<BM>::template ss<0, 0>(s, d_k + (slot * 2 * S::KV + k / 4 * BN * 128 + k % 4 * 32) / 16, d_q + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16, k > 0);
+            lm_wgmma_commit();
+        };
+        int it = 0, slot = 0, use = 0, was = 0;
+        lm_mbar_wait(kv_full, 0);
+        int4 item = lm_ldsi4(at_kinfo);
+        if (item.x < 0) return;
+        lm_mbar_wait(q_full, 0);
+        scores(0, 0);
+        for (bool first = true, done = false; !done; use++) {              /* Sᵀ of this block is under way */
+            const int st = use & 1, par = use >> 1 & 1, ds_at = use % DSS * S::DS, key0 = item.x * BN + key_in, kv_at = slot * 2 * S::KV;
+            const int4 info = lm_ldsi4(at_info + 16 * st);
+            const int q0 = info.x * BM;
+            const bool last = info.z;
+            lm_mbar_wait(g_full + 8 * st, par);
+            lm_wgmma_fence();
+#pragma unroll
+            for (int k = 0; k < D / 16; k++) lm_wgmma<BM>::template ss<0, 0>(dp, d_v + (kv_at + k / 4 * BN * 128 + k % 4 * 32) / 16, d_g + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16, k > 0);
+            lm_wgmma_commit();
+            lm_wgmma_wait<1>();
+            lm_wgmma_pin<BM / 2>(s);
+            const uint32_t at_lse = base + S::AT_LSE + (st * BM + lane % 4 * 2) * 4, at_delta = base + S::AT_DELTA + (st * BM + lane % 4 * 2) * 4;
+#pragma unroll
+            for (int x = 0; x < BM / 8; x++) {
+                const float2 l = lm_lds2(at_lse + x * 32);
+#pragma unroll
+                for (int e = 0; e < 4; e++) s[4 * x + e] = lm_exp2(fmaf(s[4 * x + e], s2, -(e % 2 ? l.y : l.x)));
+            }
+            if (q0 < item.x * BN + w * 64 + 63 || info.y)
+#pragma unroll
+                for (int x = 0; x < BM / 8; x++) {
+                    const int q = q0 + x * 8 + lane % 4 * 2;
+                    const int2 from = info.y ? *reinterpret_cast<const int2 *>(a.first + q) : make_int2(0, 0);
+#pragma unroll
+                    for (int e = 0; e < 4; e++) { const int key = key0 + e / 2 * 8; if (key > q + e % 2 || key < (e % 2 ? from.y : from.x)) s[4 * x + e] = 0; }
+                }
+#pragma unroll
+            for (int k = 0; k < BM / 16; k++) lm_frag_of(pf[k], s + 8 * k, s + 8 * k + 4);
+            lm_wgmma_fence();
+#pragma unroll
+            for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dv, pf[k], d_gc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
+            lm_wgmma_commit();
+            lm_wgmma_wait<1>();
+            lm_wgmma_pin<BM / 2>(dp);
+#pragma unroll
+            for (int x = 0; x < BM / 8; x++) {
+                const float2 d = lm_lds2(at_delta + x * 32);
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    const uint32_t two = pf[x / 2][x % 2 * 2 + e / 2];
+                    const float p = __uint_as_float(e % 2 ? two & 0xffff0000u : two << 16);          /* as dv got it; the f32 one would need 64 registers */
+                    dp[4 * x + e] = p * (dp[4 * x + e] - (e % 2 ? d.y : d.x));
+                }
+            }
+#pragma unroll
+            for (int k = 0; k < BM / 16; k++) lm_frag_of(df[k], dp + 8 * k, dp + 8 * k + 4);
+            if (DSS == 1) lm_mbar_wait(ds_empty, (use & 1) ^ 1);
+#pragma unroll
+            for (int k = 0; k < BM / 16; k++) lm_stsm(at_ds + ds_at + k / 4 * BN * 128 + ds_row + ((k % 4 * 2 + ds_unit) ^ ds_x) * 16, df[k]);
+            lm_fence_async();
+            lm_bar_sync(1, 256);
+            lm_wgmma_fence();
+#pragma unroll
+            for (int k = 0; k < BN / 16; k++) lm_wgmma<64>::template ss<1, 1>(dq, d_ds + (ds_at + k * 2048) / 16, d_kc + (kv_at + k * 2048) / 16, k > 0);
+            lm_wgmma_commit();
+#pragma unroll
+            for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dk, df[k], d_qc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
+            lm_wgmma_commit();
+            lm_wgmma_wait<1>();
+            lm_wgmma_pin<32>(dq);
+            leave(g_empty + 8 * st);
+            if (DSS == 1) leave(ds_empty);
+            lm_mbar_wait(dq_empty, (use & 1) ^ 1);
+            const uint32_t at_mine = at_dq + (w * 1024 + t) * 16;
+            if (info.w & 1) {                                              /* the last turn of these queries */
+                float c[32];
+#pragma unroll
+                for (int i = 0; i < 32; i++) c[i] = dq[i];
+                if (info.w & 2) {
+                    lm_mbar_wait(dq_was, was++ & 1);
+#pragma unroll
+                    for (int i = 0; i < 8; i++) lm_lds4_add(c + 4 * i, at_mine + i * 2048);
+                }
+                leave(dq_full);
+                const int row = q0 + (BM == 128 ? w * 64 : 0) + t / 32 * 16 + lane / 4; const int64_t col = static_cast<int64_t>(item.y * a.group + (info.w >> 2)) * D + (BM == 128 ? 0 : w * 64);
+#pragma unroll
+                for (int e = 0; e < 2; e++) lm_store_rows<64>(a.dq, row + 8 * e, row + 8 * e < a.n, col, c + 2 * e, a.scale);
+            } else {
+#pragma unroll
+                for (int i = 0; i < 8; i++) lm_sts4(at_mine + i * 2048, dq + 4 * i);
+                lm_fence_async();
+                leave(dq_full);
+            }
+            int4 next = item; int next_slot = slot;
+            if (last) {
+                if (KS == 1) leave(kv_empty);
+                it++;
+                next_slot = it % KS;
+                lm_mbar_wait(kv_full + 8 * next_slot, it / KS & 1);
+                next = lm_ldsi4(at_kinfo + 16 * next_slot);
+                done = next.x < 0;
+            }
+            if (!done) lm_mbar_wait(q_full + 8 * (st ^ 1), (use + 1) >> 1 & 1);
+            scores(next_slot, st ^ 1);                                     /* of nothing where there is no next block */
+            lm_wgmma_wait<0>();
+            leave(q_empty + 8 * st);
+            if (last) {
+                if (KS > 1) leave(kv_empty + 8 * slot);
+                lm_wgmma_pin<D / 2>(dk); lm_wgmma_pin<D / 2>(dv);
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    const int r = key0 + 8 * e; const int64_t col = static_cast<int64_t>(item.y) * D;
+                    lm_store_rows<D>(a.dv, r, r < a.n, col, dv + 2 * e, 1.0f);
+                    lm_store_rows<D>(a.dk, r, r < a.n, col, dk + 2 * e, a.scale);
+                }
+            }
+            first = last; item = next; slot = next_slot;
+        }
+        lm_wgmma_wait<0>();
+    }
+#endif
+}
+
+size_t up(size_t n) { return (n + 255) & ~static_cast<size_t>(255); }
+/* Scratch, from `at` on (NULL: how much). Blocks of queries are counted as if of 64. */
+size_t lay(args *a, int64_t n, int64_t heads, int64_t d, char *at) {
+    const int64_t pad = lm_round_up(n, BN), blocks = pad / 64; size_t to = 0;
+    const auto take = [&](int64_t words) { char *p = at + to; to += up(static_cast<size_t>(words) * 4); return reinterpret_cast<void *>(p); };
+    a->pad = static_cast<int>(pad); a->k_blocks = static_cast<int>(pad / BN);
+    a->sums = static_cast<float *>(take(heads * pad * d)); a->lse2 = static_cast<float *>(take(heads * pad)); a->delta = static_cast<float *>(take(heads * pad));
+    a->first = static_cast<int *>(take(pad)); a->least = static_cast<int *>(take(blocks)); a->most = static_cast<int *>(take(blocks)); a->reach = static_cast<int *>(take(blocks));
+    a->turn = static_cast<int *>(take(heads * blocks)); a->counter = static_cast<int *>(take(1)); a->span = static_cast<int *>(take(1));
+    return to;
+}
+size_t shared(const lm_call *c) {
+    const lm_attn_p *p = static_cast<const lm_attn_p *>(c->p);
+    args a;
+    return lay(&a, c->in[0].dim[0], p->n_head, p->d_head, NULL);
+}
+template <int D, int BM, int KS, int DSS> lm_err launch(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
+    using S = shape<D, BM, KS, DSS>;
+    CUtensorMap q, k, v, g;
+    LM_TRY(lm_tma_map(&q, f.q.p, f.n, static_cast<int64_t>(f.heads) * D, f.q.rs, BM));
+    LM_TRY(lm_tma_map(&k, f.k.p, f.n, static_cast<int64_t>(f.kv) * D, f.k.rs, BN));
+    LM_TRY(lm_tma_map(&v, f.v.p, f.n, static_cast<int64_t>(f.kv) * D, f.v.rs, BN));
+    LM_TRY(lm_tma_map(&g, a.go.p, f.n, static_cast<int64_t>(f.heads) * D, a.go.rs, BM));
+    if (cudaFuncSetAttribute(hopper_bwd<D, BM, KS, DSS>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
+    a.m_blocks = static_cast<int>(lm_ceil_div(f.n, static_cast<int64_t>(BM)));
+    const unsigned items = static_cast<unsigned>(a.k_blocks * a.kv), units = static_cast<unsigned>(c->dev->units);
+    const dim3 each(static_cast<unsigned>(a.m_blocks), static_cast<unsigned>(a.heads));
+    prepare<D, BM><<<each, 256, 0, s>>>(a);
+    find_reach<BM><<<LM_CUDA_GRID(a.k_blocks, 4), 128, 0, s>>>(a);
+    hopper_bwd<D, BM, KS, DSS><<<items < units ? items : units, 384, S::BYTES, s>>>(q, k, v, g, a);
+    return lm_cuda_launched();
+}
+lm_err run(const lm_call *c, int64_t tile, void *scratch) {
+    (void)tile;
+    const lm_attn_args f = lm_attn_args_of(c);
+    const cudaStream_t s = LM_CUDA_STREAM(scratch);
+    args a = {};
+    if (!f.n) return LM_OK;
+    if (f.n * f.heads > INT32_MAX / 2) return LM_E_RANGE;
+    lay(&a, f.n, f.heads, f.d, static_cast<char *>(c->shared));
+    a.o = lm_cv_of(&c->in[4]); a.lse = static_cast<const float *>(c->in[5].data); a.go = lm_cv_of(&c->in[6]); a.glse = lm_has(c, 7) ? static_cast<const float *>(c->in[7].data) : NULL;
+    a.dq = lm_cv_of(&c->out[0]); a.dk = lm_cv_of(&c->out[1]); a.dv = lm_cv_of(&c->out[2]);
+    a.start = f.start; a.window = f.window; a.n = static_cast<int>(f.n); a.heads = f.heads; a.kv = f.kv; a.group = f.heads / f.kv; a.scale = f.scale;
+    return f.d == 64 ? launch<64, 128, 2, 1>(c, f, a, s) : launch<128, 64, 1, 2>(c, f, a, s);
+}
+bool accepts(const lm_call *c) {
+    if (!lm_attn_hopper(c, 1 | 2 | 4 | 16 | 64) || !lm_cuda_accepts(c, 1 | 2 | 4 | 16 | 64, 7) || !lm_is_contig(&c->in[5]) || (lm_has(c, 7) && !lm_is_contig(&c->in[7]))) return false;
+    for (int i = 0; i < 3; i++) if (c->out[i].dtype == LM_BF16 && lm_row_stride(&c->out[i]) % 8) return false;
+    const int d = static_cast<const lm_attn_p *>(c->p)->d_head;
+    return d == 64 || d == 128;
+}
+}
+LM_HOPPER_ONE(attn_grad, "attn_grad/hopper", accepts, run, shared)
