@@ -11,7 +11,7 @@
 
 enum { WARPS = 8, THREADS = WARPS * 32, ALL = THREADS + 32 /* one warp more asks for the weights */, MOST_STAGES = 6, CHUNK = 2048, RING = 100 << 10, SHARED = 225 << 10, X_MOST = 132 << 10, PAD = 32 /* numbers */ };
 /* span: columns that a block has; chunk: of them at a time; kw: a warp's of a chunk; pitch: of the rows of x */
-struct args { lm_skinny p; int64_t tiles; int units, x_bulk, span, chunk, kw, ks, pitch, buffers, stages; unsigned ring_at, red_at, part_at; };
+struct args { lm_skinny p; int64_t tiles; int units, x_bulk, span, chunk, kw, ks, pitch, stages; unsigned ring_at, red_at, part_at; };
 
 __device__ __forceinline__ unsigned at_shared(const void *p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
 __device__ __forceinline__ void bar_init(uint64_t *b, unsigned n) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at_shared(b)), "r"(n) : "memory"); }
@@ -297,7 +297,7 @@ template <int MT, int NT, int KIND> __global__ void __launch_bounds__(ALL, MT ==
             if (lane == 0) bar_arrive(&empty[stage]);
             if (++stage == a.stages) { stage = 0; parity ^= 1; }
         }
-        float *mid = red + (turn % a.buffers) * WARPS * M * ROWS, *to = mid + warp * M * ROWS;
+        float *mid = red + (turn & 1) * WARPS * M * ROWS, *to = mid + warp * M * ROWS;
 #pragma unroll
         for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -329,12 +329,14 @@ template <int MT, int NT, int KIND> __global__ void __launch_bounds__(ALL, MT ==
                 const int64_t tile = static_cast<int64_t>(u) * NT + j;
                 if (tile < a.tiles) finish<KIND>(p, m, tile, n, y, z);
             }
-        } else if (a.buffers == 1) meet();
+        }
     }
     if (a.ks > 1) cluster_sync();                                      /* nobody leaves while its sums are read */
 }
 bool lm_skinny_takes(const lm_dev *d, const lm_cv *x, int64_t M, int64_t K, const lm_cv *w) {
     const lm_cv v[2] = { *x, *w };
+    const int64_t rows = M <= 8 ? 8 : M <= 16 ? 16 : 32;
+    if (rows * (lm_round_up(lm_ceil_div(K, 8), 256) + PAD) * 2 > X_MOST) return false;                     /* not even in eight parts */
     return d && (d->features & LM_CUDA_SM90) && w->bf16 && M >= 1 && M <= LM_SKINNY_ROWS && K >= 8 && K < 1 << 24 && lm_cuda_vec8(v, 2, K);
 }
 template <int MT, int NT> static lm_err launch(const args &a, unsigned grid, size_t shared, cudaStream_t s) {
@@ -356,8 +358,8 @@ lm_err lm_skinny_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
     }
     args a = {};
     a.p = *p;
-    const int MT = p->M <= 16 ? 1 : p->M <= 32 ? 2 : 4, NT = MT == 1 ? 1 : 2, rows = MT == 1 && p->M <= 8 ? 8 : MT * 16;
-    const size_t rest = static_cast<size_t>((MT == 4 ? 1 : 2) * WARPS + 2) * p->M * 8 * NT * 4;
+    const int MT = p->M <= 16 ? 1 : 2, NT = MT == 1 ? 1 : 2, rows = MT == 1 && p->M <= 8 ? 8 : MT * 16;
+    const size_t rest = static_cast<size_t>(2 * WARPS + 2) * p->M * 8 * NT * 4;
     /* parts of K and the size of a chunk go by the class of M and by K alone, so that bits have no other cause */
     for (a.ks = 1; a.ks <= 8; a.ks *= 2) {
         a.span = static_cast<int>(lm_round_up(lm_ceil_div(p->K, a.ks), 256));
@@ -365,7 +367,7 @@ lm_err lm_skinny_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
         if (static_cast<size_t>(rows * a.pitch) * 2 <= X_MOST) break;
     }
     if (a.ks > 8) return LM_E_UNSUPPORTED;
-    a.chunk = a.span < CHUNK / NT ? a.span : CHUNK / NT; if (MT == 4 && a.chunk > 512) a.chunk = 512; a.kw = a.chunk / WARPS; a.buffers = MT == 4 ? 1 : 2;
+    a.chunk = a.span < CHUNK / NT ? a.span : CHUNK / NT; if (MT > 1 && a.chunk > 512) a.chunk = 512; a.kw = a.chunk / WARPS;
     a.x_bulk = !p->norm.p && p->x.bf16 && static_cast<int64_t>(a.ks) * a.span == p->K;
     const size_t stage = static_cast<size_t>(8 * NT * (a.chunk + PAD)) * 2, x = static_cast<size_t>(p->M) * a.pitch * 2;
     const size_t ring = x + RING + rest <= SHARED ? RING : x + rest < SHARED ? SHARED - x - rest : 0;
@@ -377,9 +379,9 @@ lm_err lm_skinny_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
     a.units = static_cast<int>(lm_ceil_div(a.tiles, NT));
     a.ring_at = static_cast<unsigned>(lm_round_up(static_cast<int64_t>(x), 128));
     a.red_at = static_cast<unsigned>(lm_round_up(static_cast<int64_t>(a.ring_at + a.stages * stage), 128));
-    a.part_at = a.red_at + static_cast<unsigned>(a.buffers * WARPS * p->M * 8 * NT * 4);
+    a.part_at = a.red_at + static_cast<unsigned>(2 * WARPS * p->M * 8 * NT * 4);
     const size_t shared = a.part_at + (a.ks > 1 ? static_cast<size_t>(2 * p->M * 8 * NT * 4) : 0);
     const int64_t most = lm_max64(1, d->units / a.ks), each = lm_ceil_div(a.units, most);
     const unsigned grid = static_cast<unsigned>(lm_ceil_div(a.units, each) * a.ks);
-    return MT == 1 ? launch<1, 1>(a, grid, shared, s) : MT == 2 ? launch<2, 2>(a, grid, shared, s) : launch<4, 2>(a, grid, shared, s);
+    return MT == 1 ? launch<1, 1>(a, grid, shared, s) : launch<2, 2>(a, grid, shared, s);
 }
