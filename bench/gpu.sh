@@ -36,6 +36,8 @@ parity() {
     grep -vE '^\||^ok' "$out/parity.log" | head -12
     for t in cpu cuda; do timeout 60 "$bin/loam" run "$fix/gpt2" --prompt "Once upon a time" --temperature 0 --max-tokens 48 --ignore-eos --dtype f32 --device $t --json 2>&1 | sed 's/, "prompt_tokens".*//' >"$out/run.$t"; done
     cmp -s "$out/run.cpu" "$out/run.cuda" && say "loam run --device cuda: the CPU's 48 greedy tokens" || say "loam run --device cuda differs: $(head -c 200 "$out/run.cuda")"
+    for t in cpu cuda; do timeout 60 "$bin/loam" run "$fix/gpt2" --prompt "Once upon a time" --seed 7 --max-tokens 48 --ignore-eos --dtype f32 --device $t --json 2>&1 | sed 's/, "prompt_tokens".*//' >"$out/draw.$t"; done
+    cmp -s "$out/draw.cpu" "$out/draw.cuda" && say "loam run --device cuda, sampled: the CPU's 48 tokens" || say "loam run --device cuda, sampled, differs: $(head -c 200 "$out/draw.cuda")"
 }
 losses() {
     local t k

@@ -6,9 +6,9 @@
  *          Bound by reading the pages, or by latency where there are few of them.
  *   many   a block has 64·MT consecutive rows and one query head; rows of one sequence walk its pages together, two pages in shared memory.
  *          For prompts; weights are rounded to bf16.
- * A row's bits depend on its own keys, on how many blocks share it (by the class of rows × heads) and on which of the two has it: up to 64 rows go to `few`; of more, those whose neighbours are mostly
- * of other sequences do (up to 512 rows), the rest to `many`. Keys lie sixteen tokens side by side in a page (op/kv_write): the transposing
- * load of matrix fragments reads them as they are. */
+ * A row's bits depend on its own keys, on how many blocks share it (by the class of rows × heads) and on which of the two has it: up to 64
+ * rows go to `few`; of more, those whose neighbours are mostly of other sequences do (up to 512 rows), the rest to `many`. Keys lie sixteen
+ * tokens side by side in a page (op/kv_write): the transposing load of matrix fragments reads them as they are. */
 #ifndef LM_PAGED_CUDA_CUH
 #define LM_PAGED_CUDA_CUH
 #include "op/attn/attn.cuh"
@@ -68,7 +68,6 @@ template <int D> __global__ void __launch_bounds__(128) few(const __grid_constan
     __shared__ float bo[16][D], btop[16], bsum[16];
     const int rank = static_cast<int>(blockIdx.x % static_cast<unsigned>(a.split)), hk = static_cast<int>(blockIdx.y), G = a.heads / a.kv, lane = threadIdx.x % 32, w = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int64_t n = blockIdx.x / static_cast<unsigned>(a.split);
-    lm_let_next_begin();
     if (!a.early) lm_wait_before();
     int64_t pos = a.pos[n];
     const int64_t s = a.seq[n];
@@ -92,6 +91,7 @@ template <int D> __global__ void __launch_bounds__(128) few(const __grid_constan
         }
         lm_wait_before();
     }
+    lm_let_next_begin();                                                  /* its weights would be in the way of these pages */
     auto load = [&](int64_t p, int b) {
         if (p < hi) {
             const int64_t at = base(p), x = p * LM_KV_PAGE + w * 16;

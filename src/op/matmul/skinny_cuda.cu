@@ -368,7 +368,7 @@ lm_err lm_skinny_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
     }
     if (a.ks > 8) return LM_E_UNSUPPORTED;
     a.chunk = a.span < CHUNK / NT ? a.span : CHUNK / NT; if (MT > 1 && a.chunk > 512) a.chunk = 512; a.kw = a.chunk / WARPS;
-    a.x_bulk = !p->norm.p && p->x.bf16 && static_cast<int64_t>(a.ks) * a.span == p->K;
+    a.x_bulk = p->M > 1 && !p->norm.p && p->x.bf16 && static_cast<int64_t>(a.ks) * a.span == p->K;
     const size_t stage = static_cast<size_t>(8 * NT * (a.chunk + PAD)) * 2, x = static_cast<size_t>(p->M) * a.pitch * 2;
     const size_t ring = x + RING + rest <= SHARED ? RING : x + rest < SHARED ? SHARED - x - rest : 0;
     a.stages = static_cast<int>(ring / stage < MOST_STAGES ? ring / stage : MOST_STAGES);
