@@ -24,7 +24,7 @@ static lm_err sums(const lm_call *c, int64_t tile, void *scratch) {
     const int64_t n = lm_rows(&c->in[0]), j = tile * LM_COL_TILE, w = lm_min64(LM_COL_TILE, lm_cols(&c->in[0]) - j);
     const float *mean = means(c), *rstd = rstds(c); float *y = (float *)c->out[1].data + j; int64_t r;
     LM_COL_SUM(y, w, c->acc >> 1 & 1, k, for (r = 0; r < n; r++),
-        vn_round_here((LM_LD(lm_row(&c->in[1], r) + j + k) - mean[r]) * rstd[r]) * LM_LD(lm_row(&c->in[0], r) + j + k));
+        (LM_LD(lm_row(&c->in[1], r) + j + k) - mean[r]) * rstd[r] * LM_LD(lm_row(&c->in[0], r) + j + k));
     if (!(((const lm_layernorm_back_p *)c->p)->outs & LM_NORM_BACK_DB)) return LM_OK;
     y = (float *)c->out[2].data + j;
     LM_COL_SUM(y, w, c->acc >> 2 & 1, k, for (r = 0; r < n; r++), LM_LD(lm_row(&c->in[0], r) + j + k));
@@ -37,9 +37,9 @@ static lm_err rows(const lm_call *c, int64_t tile, void *scratch) {
         const float *dy = lm_row(&c->in[0], r), *x = lm_row(&c->in[1], r), *h = lm_has(c, 5) ? lm_row(&c->in[5], r) : NULL;
         float *s = lm_row(&c->out[0], r), *y = makes(c) ? lm_row(&c->out[4], r) : NULL; const float m = means(c)[r], rs = rstds(c)[r];
         LM_V_SUM(sg, d, k, LM_LD(dy + k) * LM_LD(w + k));
-        LM_V_SUM(sgh, d, k, LM_LD(dy + k) * LM_LD(w + k) * vn_round_here((LM_LD(x + k) - m) * rs));
+        LM_V_SUM(sgh, d, k, LM_LD(dy + k) * LM_LD(w + k) * ((LM_LD(x + k) - m) * rs));
         sg /= (float)d; sgh /= (float)d;
-        LM_V_WALK(d, k, vn v = vn_round_here((LM_LD(dy + k) * LM_LD(w + k) - sg - (LM_LD(x + k) - m) * rs * sgh) * rs); if (h) v = LM_LD(h + k) + v; LM_ST(s + k, v));
+        LM_V_WALK(d, k, vn v = (LM_LD(dy + k) * LM_LD(w + k) - sg - (LM_LD(x + k) - m) * rs * sgh) * rs; if (h) v = LM_LD(h + k) + v; LM_ST(s + k, v));
         if (!y) continue;
         if (bias) LM_V_WALK(d, k, LM_ST(y + k, (LM_LD(x + k) - m) * rs * LM_LD(w + k) + LM_LD(bias + k)));
         else LM_V_WALK(d, k, LM_ST(y + k, (LM_LD(x + k) - m) * rs * LM_LD(w + k)));

@@ -21,7 +21,7 @@ static lm_err sums(const lm_call *c, int64_t tile, void *scratch) {
     const int64_t n = lm_rows(&c->in[0]), j = tile * LM_COL_TILE, w = lm_min64(LM_COL_TILE, lm_cols(&c->in[0]) - j);
     const float *rstd = rstds(c); float *y = (float *)c->out[1].data + j; int64_t r;
     LM_COL_SUM(y, w, c->acc >> 1 & 1, k, for (r = 0; r < n; r++),
-        vn_round_here(LM_LD(lm_row(&c->in[1], r) + j + k) * rstd[r]) * LM_LD(lm_row(&c->in[0], r) + j + k));
+        LM_LD(lm_row(&c->in[1], r) + j + k) * rstd[r] * LM_LD(lm_row(&c->in[0], r) + j + k));
     return LM_OK;
 }
 static lm_err rows(const lm_call *c, int64_t tile, void *scratch) {
@@ -30,10 +30,10 @@ static lm_err rows(const lm_call *c, int64_t tile, void *scratch) {
     LM_ROW_FOR(c, tile, r) {
         const float *dy = lm_row(&c->in[0], r), *x = lm_row(&c->in[1], r), *h = lm_has(c, 4) ? lm_row(&c->in[4], r) : NULL;
         float *s = lm_row(&c->out[0], r), *y = makes(c) ? lm_row(&c->out[4], r) : NULL; const float rs = rstds(c)[r];
-        LM_V_SUM(dot, d, k, vn_round_here(LM_LD(dy + k) * (LM_LD(w + k) + offset)) * vn_round_here(LM_LD(x + k) * rs));
+        LM_V_SUM(dot, d, k, LM_LD(dy + k) * (LM_LD(w + k) + offset) * (LM_LD(x + k) * rs));
         dot /= (float)d;
-        LM_V_WALK(d, k, vn v = vn_round_here(LM_LD(dy + k) * (LM_LD(w + k) + offset)) - vn_round_here(vn_round_here(LM_LD(x + k) * rs) * dot);
-                  v = vn_round_here(v * rs); if (h) v = LM_LD(h + k) + v; LM_ST(s + k, v));
+        LM_V_WALK(d, k, vn v = LM_LD(dy + k) * (LM_LD(w + k) + offset) - LM_LD(x + k) * rs * dot;
+                  v *= rs; if (h) v = LM_LD(h + k) + v; LM_ST(s + k, v));
         if (y) LM_V_WALK(d, k, LM_ST(y + k, LM_LD(x + k) * rs * (LM_LD(w + k) + offset)));
     }
     return LM_OK;
