@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
 # reference, runs one under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses train infer peer peer_decode (default: all)
+#   PARTS: driver sanitizer parity losses attn train infer peer peer_decode (default: all)
 #   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
-[ $# = 0 ] && set -- driver sanitizer parity losses train infer peer peer_decode
+[ $# = 0 ] && set -- driver sanitizer parity losses attn train infer peer peer_decode
 fix=${LM_FIX:-tests/fixtures/models}
 table=$out/table.txt; : >"$table"
 say() { printf '%s\n' "$*" | tee -a "$table"; }
@@ -59,6 +59,12 @@ for n in ("run-f32-cuda", "run-bf16-cuda"):
     g = read(n)
     if c and g: print(f"losses: {n}: {len(g)} steps, first {g[0]:.6f} last {g[-1]:.6f}; largest relative difference to the CPU's f32 {max(abs(a-b)/abs(b) for a,b in zip(g,c)):.2e}")
 PY
+}
+attn() {   # deps/lib: static libraries beside the project, where the machine has none
+    nvcc -std=c++17 -shared -Xcompiler -fPIC -DLM_CUDA -D_GNU_SOURCE -Isrc -o "$out/attn_gpu.so" bench/peers/attn_gpu.cu "$bin/libloam.a" -Ldeps/lib -lxxhash -ljansson -lyaml -lzstd -lz >"$out/attn.log" 2>&1 \
+        || { say "attn: $(tail -n 1 "$out/attn.log" | cut -c1-200)"; return; }
+    timeout 150 python3 bench/peers/torch_attn_gpu.py --lib "$out/attn_gpu.so" >"$out/attn.txt" 2>"$out/attn.log" || say "attn: $(tail -n 1 "$out/attn.log" | cut -c1-200)"
+    grep TFLOP "$out/attn.txt" | tee -a "$table"
 }
 train() {
     local k

@@ -1,4 +1,5 @@
-/* attn_gpu.cu — the attention rows of a CUDA device behind two plain functions, for bench/peers/torch_attn_gpu.py: tensors by address, joined or not.
+/* attn_gpu.cu — the attention rows of a CUDA device behind two plain functions, for bench/peers/torch_attn_gpu.py: tensors by address,
+ * joined or not.
  * Build: nvcc -shared -Xcompiler -fPIC -Isrc -o attn_gpu.so bench/peers/attn_gpu.cu build-cuda/libloam.a
  *
  * Lifetime, Threads, Errors: as the rows'; 0 or an lm_err. */
@@ -26,7 +27,9 @@ static lm_call call(const problem *p, lm_attn_p *par, lm_dev *dev, void *q, void
     cudaDeviceGetAttribute(&dev->units, cudaDevAttrMultiProcessorCount, at);
     const int64_t dq = static_cast<int64_t>(p->heads) * p->d, dk = static_cast<int64_t>(p->kv) * p->d;
     c.p = par; c.dev = dev; c.n_in = 4; c.shared = p->scratch;
-    c.in[0] = rows(q, LM_BF16, p->n, dq, p->stride ? p->stride : dq); c.in[1] = rows(k, LM_BF16, p->n, dk, p->stride ? p->stride : dk); c.in[2] = rows(v, LM_BF16, p->n, dk, p->stride ? p->stride : dk);
+    c.in[0] = rows(q, LM_BF16, p->n, dq, p->stride ? p->stride : dq);
+    c.in[1] = rows(k, LM_BF16, p->n, dk, p->stride ? p->stride : dk);
+    c.in[2] = rows(v, LM_BF16, p->n, dk, p->stride ? p->stride : dk);
     c.in[3] = rows(start, LM_I32, p->n, 1, 1); c.in[3].rank = 1; c.in[3].stride[0] = 1;
     return c;
 }
@@ -43,11 +46,14 @@ extern "C" int loam_attn(const problem *p, void *q, void *k, void *v, int32_t *s
     c.out[0] = rows(o, LM_BF16, p->n, c.in[0].dim[1], c.in[0].dim[1]); c.out[1] = rows(lse, LM_F32, p->n, p->heads, p->heads);
     return go(&lm_op_attn, p, &c);
 }
-extern "C" int loam_attn_grad(const problem *p, void *q, void *k, void *v, int32_t *start, void *o, float *lse, void *go_, void *dq, void *dk, void *dv) {
+extern "C" int loam_attn_grad(const problem *p, void *q, void *k, void *v, int32_t *start, void *o, float *lse, void *go_, void *dq, void *dk,
+                              void *dv) {
     lm_attn_p par; lm_dev dev = {};
     lm_call c = call(p, &par, &dev, q, k, v, start);
     c.op = &lm_op_attn_grad; c.n_in = 7; c.n_out = 3;
-    c.in[4] = rows(o, LM_BF16, p->n, c.in[0].dim[1], c.in[0].dim[1]); c.in[5] = rows(lse, LM_F32, p->n, p->heads, p->heads); c.in[6] = rows(go_, LM_BF16, p->n, c.in[0].dim[1], c.in[0].dim[1]);
+    c.in[4] = rows(o, LM_BF16, p->n, c.in[0].dim[1], c.in[0].dim[1]);
+    c.in[5] = rows(lse, LM_F32, p->n, p->heads, p->heads);
+    c.in[6] = rows(go_, LM_BF16, p->n, c.in[0].dim[1], c.in[0].dim[1]);
     void *out[3] = { dq, dk, dv };
     for (int i = 0; i < 3; i++) c.out[i] = rows(out[i], LM_BF16, p->n, c.in[i].dim[1], p->stride ? p->stride : c.in[i].dim[1]);
     return go(&lm_op_attn_grad, p, &c);

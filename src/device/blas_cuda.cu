@@ -12,12 +12,20 @@
 #include <cublasLt.h>
 #include "device/cuda_int.cuh"
 
-#define CALLS(X) X(cublasLtCreate) X(cublasLtDestroy) X(cublasLtMatmul) X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy) X(cublasLtMatmulDescSetAttribute) \
-    X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy) X(cublasLtMatrixLayoutSetAttribute) X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy) \
-    X(cublasLtMatmulPreferenceSetAttribute) X(cublasLtGetVersion)
+#define CALLS(X)                                                                                                                           \
+    X(cublasLtCreate)                                                                                                                      \
+    X(cublasLtDestroy) X(cublasLtMatmul) X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy)        \
+        X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy) X(cublasLtMatrixLayoutSetAttribute) \
+            X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy) X(cublasLtMatmulPreferenceSetAttribute)                   \
+                X(cublasLtGetVersion)
 enum { CACHE = 4096, WORKSPACE = 64 << 20, CHOICES = 16 };
 static const double LARGE = 4e10;                  /* operations of a product from which choices are timed */
-typedef struct { int64_t M, N, K, batch, lda, ldb, ldc, sa, sb, sc, ldaux; int ab, c, bias; unsigned align_a, align_b, align_c; bool ta, tb, acc; } problem;
+typedef struct {
+    int64_t M, N, K, batch, lda, ldb, ldc, sa, sb, sc, ldaux;
+    int ab, c, bias;
+    unsigned align_a, align_b, align_c;
+    bool ta, tb, acc;
+} problem;
 typedef struct { problem key; cublasLtMatmulDesc_t op; cublasLtMatrixLayout_t a, b, c; cublasLtMatmulAlgo_t algo; bool used; } plan;
 typedef struct {
     void *lib; cublasLtHandle_t h; void *workspace; plan *cache; int n;
@@ -28,7 +36,8 @@ typedef struct {
 static blas *of(lm_dev *d) { return static_cast<blas *>(static_cast<lm_cuda *>(d->impl)->blas); }
 
 lm_err lm_cuda_blas_open(lm_dev *d) {
-    static const char *const names[] = { "libcublasLt.so.13", "/usr/local/cuda/lib64/libcublasLt.so.13", "libcublasLt.so.12", "/usr/local/cuda/lib64/libcublasLt.so.12", NULL };
+    static const char *const names[] = { "libcublasLt.so.13", "/usr/local/cuda/lib64/libcublasLt.so.13", "libcublasLt.so.12",
+                                         "/usr/local/cuda/lib64/libcublasLt.so.12", NULL };
     const int major = CUBLAS_VER_MAJOR;
     void *lib = NULL;
     char want[64];
@@ -46,7 +55,11 @@ lm_err lm_cuda_blas_open(lm_dev *d) {
 #undef X
     b->cache = static_cast<plan *>(std::calloc(CACHE, sizeof *b->cache));
     if (!b->cache) return LM_E_NOMEM;
-    if (!all || b->p_cublasLtCreate(&b->h) != CUBLAS_STATUS_SUCCESS) { b->h = NULL; std::snprintf(d->libs, sizeof d->libs, "cuBLASLt cannot be used: products run on loam's own slower kernels"); return LM_OK; }
+    if (!all || b->p_cublasLtCreate(&b->h) != CUBLAS_STATUS_SUCCESS) {
+        b->h = NULL;
+        std::snprintf(d->libs, sizeof d->libs, "cuBLASLt cannot be used: products run on loam's own slower kernels");
+        return LM_OK;
+    }
     LM_TRY(d->alloc(d, WORKSPACE, &b->workspace));
     const size_t v = b->p_cublasLtGetVersion();
     std::snprintf(d->libs, sizeof d->libs, "cuBLASLt %zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
@@ -58,7 +71,10 @@ void lm_cuda_blas_close(lm_dev *d) {
     if (!b) return;
     for (int i = 0; b->cache && i < CACHE; i++) if (b->cache[i].used) {
         plan *p = &b->cache[i];
-        b->p_cublasLtMatrixLayoutDestroy(p->a); b->p_cublasLtMatrixLayoutDestroy(p->b); b->p_cublasLtMatrixLayoutDestroy(p->c); b->p_cublasLtMatmulDescDestroy(p->op);
+        b->p_cublasLtMatrixLayoutDestroy(p->a);
+        b->p_cublasLtMatrixLayoutDestroy(p->b);
+        b->p_cublasLtMatrixLayoutDestroy(p->c);
+        b->p_cublasLtMatmulDescDestroy(p->op);
     }
     if (b->h) b->p_cublasLtDestroy(b->h);
     std::free(b->cache);
@@ -74,12 +90,18 @@ static unsigned align_of(const void *p) {
 }
 static bool same(const problem *x, const problem *y) { return !std::memcmp(x, y, sizeof *x); }
 static bool layout(blas *b, cublasLtMatrixLayout_t *l, int bf16, int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t stride) {
-    if (b->p_cublasLtMatrixLayoutCreate(l, type_of(bf16), static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), ld) != CUBLAS_STATUS_SUCCESS) return false;
+    if (b->p_cublasLtMatrixLayoutCreate(l, type_of(bf16), static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), ld) !=
+        CUBLAS_STATUS_SUCCESS)
+        return false;
     const int32_t n = static_cast<int32_t>(batch);
-    return batch == 1 || (b->p_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &n, sizeof n) == CUBLAS_STATUS_SUCCESS
-                          && b->p_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride) == CUBLAS_STATUS_SUCCESS);
+    return batch == 1 ||
+           (b->p_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &n, sizeof n) == CUBLAS_STATUS_SUCCESS &&
+            b->p_cublasLtMatrixLayoutSetAttribute(*l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride) ==
+                CUBLAS_STATUS_SUCCESS);
 }
-static bool large(const problem *k) { return k->batch == 1 && 2.0 * static_cast<double>(k->M) * static_cast<double>(k->N) * static_cast<double>(k->K) >= LARGE; }
+static bool large(const problem *k) {
+    return k->batch == 1 && 2.0 * static_cast<double>(k->M) * static_cast<double>(k->N) * static_cast<double>(k->K) >= LARGE;
+}
 /* The library's first operand is b, its second a; rows of its matrices are our columns. */
 static lm_err make(lm_dev *d, blas *b, const problem *k, plan *p, cublasLtMatmulHeuristicResult_t *r, int *found) {
     bool ok = b->p_cublasLtMatmulDescCreate(&p->op, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS;
@@ -87,19 +109,24 @@ static lm_err make(lm_dev *d, blas *b, const problem *k, plan *p, cublasLtMatmul
     ok = ok && b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_TRANSA, &opa, sizeof opa) == CUBLAS_STATUS_SUCCESS;
     ok = ok && b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_TRANSB, &opb, sizeof opb) == CUBLAS_STATUS_SUCCESS;
     if (k->bias >= 0) {
-        const cublasLtEpilogue_t epi = k->ldaux ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_BIAS; const cudaDataType_t bt = type_of(k->bias);
+        const cublasLtEpilogue_t epi = k->ldaux ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_BIAS;
+        const cudaDataType_t bt = type_of(k->bias);
         ok = ok && b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &epi, sizeof epi) == CUBLAS_STATUS_SUCCESS;
         ok = ok && b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bt, sizeof bt) == CUBLAS_STATUS_SUCCESS;
-        ok = ok && (!k->ldaux || b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &k->ldaux, sizeof k->ldaux) == CUBLAS_STATUS_SUCCESS);
+        ok = ok && (!k->ldaux || b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &k->ldaux,
+                                                                     sizeof k->ldaux) == CUBLAS_STATUS_SUCCESS);
     }
     ok = ok && (k->tb ? layout(b, &p->a, k->ab, k->K, k->N, k->ldb, k->batch, k->sb) : layout(b, &p->a, k->ab, k->N, k->K, k->ldb, k->batch, k->sb));
     ok = ok && (k->ta ? layout(b, &p->b, k->ab, k->M, k->K, k->lda, k->batch, k->sa) : layout(b, &p->b, k->ab, k->K, k->M, k->lda, k->batch, k->sa));
     ok = ok && layout(b, &p->c, k->c, k->N, k->M, k->ldc, k->batch, k->sc);
     cublasLtMatmulPreference_t pref = NULL;
     ok = ok && b->p_cublasLtMatmulPreferenceCreate(&pref) == CUBLAS_STATUS_SUCCESS;
-    const size_t ws = WORKSPACE; const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, aa = k->align_b, ab = k->align_a, ac = k->align_c;
+    const size_t ws = WORKSPACE;
+    const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, aa = k->align_b, ab = k->align_a,
+                   ac = k->align_c;
     ok = ok && b->p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &ws, sizeof ws) == CUBLAS_STATUS_SUCCESS;
-    ok = ok && b->p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes) == CUBLAS_STATUS_SUCCESS;
+    ok = ok && b->p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes) ==
+                   CUBLAS_STATUS_SUCCESS;
     ok = ok && b->p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &aa, sizeof aa) == CUBLAS_STATUS_SUCCESS;
     ok = ok && b->p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &ab, sizeof ab) == CUBLAS_STATUS_SUCCESS;
     ok = ok && b->p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &ac, sizeof ac) == CUBLAS_STATUS_SUCCESS;
@@ -110,10 +137,15 @@ static lm_err make(lm_dev *d, blas *b, const problem *k, plan *p, cublasLtMatmul
     if (pref) b->p_cublasLtMatmulPreferenceDestroy(pref);
     p->algo = r[0].algo; p->key = *k; p->used = true;
     if (ok) return LM_OK;
-    b->p_cublasLtMatrixLayoutDestroy(p->a); b->p_cublasLtMatrixLayoutDestroy(p->b); b->p_cublasLtMatrixLayoutDestroy(p->c); b->p_cublasLtMatmulDescDestroy(p->op);
+    b->p_cublasLtMatrixLayoutDestroy(p->a);
+    b->p_cublasLtMatrixLayoutDestroy(p->b);
+    b->p_cublasLtMatrixLayoutDestroy(p->c);
+    b->p_cublasLtMatmulDescDestroy(p->op);
     std::memset(p, 0, sizeof *p);
-    return lm_fail(d->ctx, LM_E_UNSUPPORTED, "cuBLASLt has no algorithm for %lldx%lldx%lld (batch %lld, ld %lld %lld %lld, bf16 %d %d)", static_cast<long long>(k->M), static_cast<long long>(k->N),
-                   static_cast<long long>(k->K), static_cast<long long>(k->batch), static_cast<long long>(k->lda), static_cast<long long>(k->ldb), static_cast<long long>(k->ldc), k->ab, k->c);
+    return lm_fail(d->ctx, LM_E_UNSUPPORTED, "cuBLASLt has no algorithm for %lldx%lldx%lld (batch %lld, ld %lld %lld %lld, bf16 %d %d)",
+                   static_cast<long long>(k->M), static_cast<long long>(k->N), static_cast<long long>(k->K),
+                   static_cast<long long>(k->batch), static_cast<long long>(k->lda), static_cast<long long>(k->ldb),
+                   static_cast<long long>(k->ldc), k->ab, k->c);
 }
 /* A sum over all bytes of a matrix and where they are; integers, so the order of the additions is of no matter. */
 static __global__ void __launch_bounds__(256) digest(const uint32_t *c, int64_t words, int64_t stride, int64_t n, unsigned long long *sum) {
@@ -134,8 +166,12 @@ static bool attempt(const trial *t, const cublasLtMatmulAlgo_t *algo, float *ms,
     for (int i = 0; i < 4; i++) {
         float x;
         if (cudaEventRecord(t->from, t->s) != cudaSuccess) return false;
-        if (t->b->p_cublasLtMatmul(t->b->h, t->p->op, &one, g->b, t->p->a, g->a, t->p->b, &zero, t->c, t->p->c, t->c, t->p->c, algo, t->b->workspace, WORKSPACE, t->s) != CUBLAS_STATUS_SUCCESS) return false;
-        if (cudaEventRecord(t->to, t->s) != cudaSuccess || cudaEventSynchronize(t->to) != cudaSuccess || cudaEventElapsedTime(&x, t->from, t->to) != cudaSuccess) return false;
+        if (t->b->p_cublasLtMatmul(t->b->h, t->p->op, &one, g->b, t->p->a, g->a, t->p->b, &zero, t->c, t->p->c, t->c, t->p->c, algo,
+                                   t->b->workspace, WORKSPACE, t->s) != CUBLAS_STATUS_SUCCESS)
+            return false;
+        if (cudaEventRecord(t->to, t->s) != cudaSuccess || cudaEventSynchronize(t->to) != cudaSuccess ||
+            cudaEventElapsedTime(&x, t->from, t->to) != cudaSuccess)
+            return false;
         if (i && x < *ms) *ms = x;
     }
     if (cudaMemsetAsync(t->sum, 0, sizeof *sum, t->s) != cudaSuccess) return false;
@@ -147,7 +183,9 @@ static lm_err tune(lm_dev *d, blas *b, const lm_dev_gemm *g, plan *p, const cubl
     cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
     const int64_t size = g->c_bf16 ? 2 : 4;
     void *room = NULL, *sum = NULL;
-    if (found < 2 || g->N * size % 4 || g->ldc * size % 4 || cudaStreamIsCapturing(t.s, &capture) != cudaSuccess || capture != cudaStreamCaptureStatusNone) return LM_OK;
+    if (found < 2 || g->N * size % 4 || g->ldc * size % 4 || cudaStreamIsCapturing(t.s, &capture) != cudaSuccess ||
+        capture != cudaStreamCaptureStatusNone)
+        return LM_OK;
     LM_TRY(d->alloc(d, 256, &sum));
     lm_err e = g->acc ? d->alloc(d, static_cast<size_t>(g->M * g->ldc * size), &room) : LM_OK;
     if (room) t.c = room;
@@ -156,7 +194,11 @@ static lm_err tune(lm_dev *d, blas *b, const lm_dev_gemm *g, plan *p, const cubl
     float first = 0, best, ms; unsigned long long want, got;
     if (!e && attempt(&t, &r[0].algo, &first, &want)) {
         best = 0.98f * first;
-        for (int i = 1; i < found; i++) if (r[i].state == CUBLAS_STATUS_SUCCESS && attempt(&t, &r[i].algo, &ms, &got) && got == want && ms < best) { best = ms; p->algo = r[i].algo; }
+        for (int i = 1; i < found; i++)
+            if (r[i].state == CUBLAS_STATUS_SUCCESS && attempt(&t, &r[i].algo, &ms, &got) && got == want && ms < best) {
+                best = ms;
+                p->algo = r[i].algo;
+            }
     }
     if (t.from) cudaEventDestroy(t.from);
     if (t.to) cudaEventDestroy(t.to);
@@ -170,7 +212,13 @@ lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) {
     std::memset(&k, 0, sizeof k);                  /* compared as bytes */
     k.M = g->M; k.N = g->N; k.K = g->K; k.batch = g->batch; k.lda = g->lda; k.ldb = g->ldb; k.ldc = g->ldc;
     if (g->batch > 1) { k.sa = g->sa; k.sb = g->sb; k.sc = g->sc; }
-    k.ab = g->ab_bf16; k.c = g->c_bf16; k.bias = g->bias ? g->bias_bf16 : -1; k.ldaux = g->aux ? g->ldaux : 0; k.ta = g->ta; k.tb = g->tb; k.acc = g->acc;
+    k.ab = g->ab_bf16;
+    k.c = g->c_bf16;
+    k.bias = g->bias ? g->bias_bf16 : -1;
+    k.ldaux = g->aux ? g->ldaux : 0;
+    k.ta = g->ta;
+    k.tb = g->tb;
+    k.acc = g->acc;
     k.align_a = align_of(g->a); k.align_b = align_of(g->b); k.align_c = align_of(g->c);
     plan *p = NULL;
     for (uint64_t h = lm_hash64(&k, sizeof k, 0), i = 0; i < CACHE && !p; i++) {
@@ -185,6 +233,9 @@ lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) {
     if (g->aux) b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &g->aux, sizeof g->aux);
     if (found > 1) LM_TRY(tune(d, b, g, p, choice, found));
     const float one = 1, keep = g->acc ? 1.0f : 0.0f;
-    const cublasStatus_t s = b->p_cublasLtMatmul(b->h, p->op, &one, g->b, p->a, g->a, p->b, &keep, g->c, p->c, g->c, p->c, &p->algo, b->workspace, WORKSPACE, static_cast<cudaStream_t>(d->stream));
-    return s == CUBLAS_STATUS_SUCCESS ? LM_OK : lm_fail(d->ctx, LM_E_DEVICE, "cuBLASLt: status %d for %lldx%lldx%lld", static_cast<int>(s), static_cast<long long>(g->M), static_cast<long long>(g->N), static_cast<long long>(g->K));
+    const cublasStatus_t s = b->p_cublasLtMatmul(b->h, p->op, &one, g->b, p->a, g->a, p->b, &keep, g->c, p->c, g->c, p->c, &p->algo,
+                                                 b->workspace, WORKSPACE, static_cast<cudaStream_t>(d->stream));
+    return s == CUBLAS_STATUS_SUCCESS ? LM_OK
+                                      : lm_fail(d->ctx, LM_E_DEVICE, "cuBLASLt: status %d for %lldx%lldx%lld", static_cast<int>(s),
+                                                static_cast<long long>(g->M), static_cast<long long>(g->N), static_cast<long long>(g->K));
 }

@@ -31,34 +31,45 @@ extern "C" {
 #define LM_HOPPER_CODE 1
 #endif
 
-/* ---- host: a map of a bf16 matrix for the copy engine; boxes of 64 columns, beyond its edges zero ---------------------------------------------- */
+/* ---- host: a map of a bf16 matrix for the copy engine; boxes of 64 columns, beyond its edges zero --------------------------------------- */
 static inline lm_err lm_tma_map(CUtensorMap *m, const void *base, int64_t rows, int64_t cols, int64_t stride, int box_rows) {
-    typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *, const cuuint32_t *,
-                                  CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+    typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                                  const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
     static encode_fn encode;                   /* the driver is not linked: it is asked for by name; two threads find the same */
     if (!encode) {
         void *f = NULL; cudaDriverEntryPointQueryResult found;
-        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault, &found) != cudaSuccess || found != cudaDriverEntryPointSuccess || !f) return LM_E_UNSUPPORTED;
+        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault, &found) != cudaSuccess ||
+            found != cudaDriverEntryPointSuccess || !f)
+            return LM_E_UNSUPPORTED;
         encode = reinterpret_cast<encode_fn>(f);
     }
     const cuuint64_t dim[2] = { static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows) }, pitch[1] = { static_cast<cuuint64_t>(stride) * 2 };
     const cuuint32_t box[2] = { 64, static_cast<cuuint32_t>(box_rows) }, step[2] = { 1, 1 };
-    return encode(m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void *>(base), dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS ? LM_OK : LM_E_SHAPE;
+    return encode(m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void *>(base), dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS
+               ? LM_OK
+               : LM_E_SHAPE;
 }
 
-/* ---- barriers. Addresses of shared memory are numbers throughout. ------------------------------------------------------------------------------- */
+/* ---- barriers. Addresses of shared memory are numbers throughout. ----------------------------------------------------------------------- */
 __device__ __forceinline__ uint32_t lm_smem(const void *p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 __device__ __forceinline__ uint32_t lm_swizzled(int row, int unit) { return static_cast<uint32_t>(row * 128 + (unit ^ (row & 7)) * 16); }
 #ifdef LM_HOPPER_CODE
-__device__ __forceinline__ void lm_mbar_init(uint32_t bar, int arrivals) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(arrivals)); }
+__device__ __forceinline__ void lm_mbar_init(uint32_t bar, int arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(arrivals));
+}
 __device__ __forceinline__ void lm_mbar_inited() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
-__device__ __forceinline__ void lm_mbar_expect(uint32_t bar, int bytes) { asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory"); }
+__device__ __forceinline__ void lm_mbar_expect(uint32_t bar, int bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
+}
 __device__ __forceinline__ void lm_mbar_arrive(uint32_t bar) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory"); }
 __device__ __forceinline__ void lm_mbar_wait(uint32_t bar, int parity) {
     uint32_t done;
     do {
-        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}" : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(done)
+                     : "r"(bar), "r"(parity)
+                     : "memory");
     } while (!done);
 }
 __device__ __forceinline__ void lm_bar_sync(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
@@ -68,26 +79,34 @@ __device__ __forceinline__ void lm_fence_async() { asm volatile("fence.proxy.asy
 template <int n> __device__ __forceinline__ void lm_regs_less() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n)); }
 template <int n> __device__ __forceinline__ void lm_regs_more() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n)); }
 
-/* ---- the copy engine --------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the copy engine -------------------------------------------------------------------------------------------------------------------- */
 __device__ __forceinline__ void lm_tma_get(uint32_t to, const CUtensorMap *m, int col, int row, uint32_t bar) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(m), "r"(col), "r"(row), "r"(bar) : "memory");
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(m),
+                 "r"(col), "r"(row), "r"(bar)
+                 : "memory");
 }
 __device__ __forceinline__ void lm_tma_prefetch_map(const CUtensorMap *m) { asm volatile("prefetch.tensormap [%0];" ::"l"(m) : "memory"); }
 __device__ __forceinline__ void lm_bulk_get(uint32_t to, const void *from, int bytes, uint32_t bar) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(bar) : "memory");
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(bar)
+                 : "memory");
 }
-__device__ __forceinline__ void lm_bulk_put(void *to, uint32_t from, int bytes) { asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes) : "memory"); }
+__device__ __forceinline__ void lm_bulk_put(void *to, uint32_t from, int bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes) : "memory");
+}
 /* adds f32 where the memory is; who may add when is the caller's to order */
 __device__ __forceinline__ void lm_bulk_add(void *to, uint32_t from, int bytes) {
     asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes) : "memory");
 }
 __device__ __forceinline__ void lm_bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-__device__ __forceinline__ void lm_bulk_wait_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }   /* sources may be overwritten */
+__device__ __forceinline__ void lm_bulk_wait_read() {
+    asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+} /* sources may be overwritten */
 __device__ __forceinline__ void lm_bulk_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }             /* all is written */
 
-/* ---- matrix instructions of a warpgroup ------------------------------------------------------------------------------------------------------------ */
+/* ---- matrix instructions of a warpgroup ------------------------------------------------------------------------------------------------- */
 __device__ __forceinline__ uint64_t lm_desc(uint32_t at, uint32_t lead, uint32_t stride) {
-    return static_cast<uint64_t>((at & 0x3ffff) >> 4) | static_cast<uint64_t>(lead >> 4) << 16 | static_cast<uint64_t>(stride >> 4) << 32 | 1ull << 62;
+    return static_cast<uint64_t>((at & 0x3ffff) >> 4) | static_cast<uint64_t>(lead >> 4) << 16 | static_cast<uint64_t>(stride >> 4) << 32 |
+           1ull << 62;
 }
 __device__ __forceinline__ uint64_t lm_desc_rows(uint32_t at) { return lm_desc(at, 16, 1024); }
 __device__ __forceinline__ uint64_t lm_desc_cols(uint32_t at, uint32_t next) { return lm_desc(at, next, 1024); }
@@ -103,8 +122,9 @@ template <int n> __device__ __forceinline__ void lm_wgmma_pin(uint32_t *c) {
 #pragma unroll
     for (int i = 0; i < n; i++) asm volatile("" : "+r"(c[i])::"memory");
 }
-/* lm_wgmma<N>::ss<ta, tb>(c, a, b, add): c (64×N) = [c +] a b, both described in shared memory; ta, tb: 0 lm_desc_rows, 1 lm_desc_cols.
- * rs: a is four registers of bf16 pairs. 16 of K each. Between fence and commit; results count after wait. */
+/* lm_wgmma<N>, 16 of K each: ss<ta, tb>(c, a, b): c (64×N) += a b, both described in shared memory; ta, tb: 0 lm_desc_rows, 1 lm_desc_cols.
+ * first: c = a b, and what c was is not read (so its registers were free till now). rs: a is four registers of bf16 pairs, c = [c +] a b.
+ * Between fence and commit; results count after wait. */
 template <int N> struct lm_wgmma;
 #define LM_W8_0 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define LM_W8_1 ",%8,%9,%10,%11,%12,%13,%14,%15"
@@ -128,22 +148,36 @@ template <int N> struct lm_wgmma;
 #define LM_W64 LM_W48 LM_W8_6 LM_W8_7
 #define LM_W128 LM_W64 LM_W8_8 LM_W8_9 LM_W8_10 LM_W8_11 LM_W8_12 LM_W8_13 LM_W8_14 LM_W8_15
 #define LM_C8(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), "+f"(c[i + 7])
+#define LM_N8(i) "=f"(c[i]), "=f"(c[i + 1]), "=f"(c[i + 2]), "=f"(c[i + 3]), "=f"(c[i + 4]), "=f"(c[i + 5]), "=f"(c[i + 6]), "=f"(c[i + 7])
+#define LM_N16 LM_N8(0), LM_N8(8)
+#define LM_N32 LM_N16, LM_N8(16), LM_N8(24)
+#define LM_N48 LM_N32, LM_N8(32), LM_N8(40)
+#define LM_N64 LM_N48, LM_N8(48), LM_N8(56)
+#define LM_N128 LM_N64, LM_N8(64), LM_N8(72), LM_N8(80), LM_N8(88), LM_N8(96), LM_N8(104), LM_N8(112), LM_N8(120)
 #define LM_C16 LM_C8(0), LM_C8(8)
 #define LM_C32 LM_C16, LM_C8(16), LM_C8(24)
 #define LM_C48 LM_C32, LM_C8(32), LM_C8(40)
 #define LM_C64 LM_C48, LM_C8(48), LM_C8(56)
 #define LM_C128 LM_C64, LM_C8(64), LM_C8(72), LM_C8(80), LM_C8(88), LM_C8(96), LM_C8(104), LM_C8(112), LM_C8(120)
 /* N columns, R = N/2 registers, then the numbers of the operands behind them */
-#define LM_WGMMA(N, R, o0, o1, o2, o3, o4, o5, o6)                                                                                                                          \
-    template <> struct lm_wgmma<N> {                                                                                                                                        \
-        template <int ta, int tb> static __device__ __forceinline__ void ss(float *c, uint64_t a, uint64_t b, int add) {                                                    \
-            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o2 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, %" #o0 ", %" #o1             \
-                         ", p, 1, 1, %" #o3 ", %" #o4 ";\n}" : LM_C##R : "l"(a), "l"(b), "r"(add), "n"(ta), "n"(tb));                                                      \
-        }                                                                                                                                                                   \
-        template <int tb> static __device__ __forceinline__ void rs(float *c, const uint32_t *a, uint64_t b, int add) {                                                     \
-            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o5 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, {%" #o0 ",%" #o1 ",%" #o2   \
-                         ",%" #o3 "}, %" #o4 ", p, 1, 1, %" #o6 ";\n}" : LM_C##R : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(tb));                  \
-        }                                                                                                                                                                   \
+#define LM_WGMMA(N, R, o0, o1, o2, o3, o4, o5, o6)                                                                                                   \
+    template <> struct lm_wgmma<N> {                                                                                                                 \
+        template <int ta, int tb> static __device__ __forceinline__ void ss(float *c, uint64_t a, uint64_t b) {                                      \
+            asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\n"                                                                                  \
+                         "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, %" #o0 ", %" #o1                                   \
+                         ", p, 1, 1, %" #o2 ", %" #o3 ";\n}" : LM_C##R : "l"(a), "l"(b), "n"(ta), "n"(tb));                                          \
+        }                                                                                                                                            \
+        template <int ta, int tb> static __device__ __forceinline__ void first(float *c, uint64_t a, uint64_t b) {                                   \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 0, 0;\n"                                                                                  \
+                         "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, %" #o0 ", %" #o1                                   \
+                         ", p, 1, 1, %" #o2 ", %" #o3 ";\n}" : LM_N##R : "l"(a), "l"(b), "n"(ta), "n"(tb));                                          \
+        }                                                                                                                                            \
+        template <int tb> static __device__ __forceinline__ void rs(float *c, const uint32_t *a, uint64_t b, int add) {                              \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o5 ", 0;\n"                                                                           \
+                         "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, {%" #o0 ",%" #o1 ",%" #o2                          \
+                         ",%" #o3 "}, %" #o4 ", p, 1, 1, %" #o6 ";\n}"                                                                               \
+                         : LM_C##R : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(tb));                                         \
+        }                                                                                                                                            \
     };
 LM_WGMMA(32, 16, 16, 17, 18, 19, 20, 21, 22)
 LM_WGMMA(64, 32, 32, 33, 34, 35, 36, 37, 38)
@@ -154,17 +188,28 @@ LM_WGMMA(256, 128, 128, 129, 130, 131, 132, 133, 134)
 __device__ __forceinline__ void lm_stsm(uint32_t at, const uint32_t *r) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
 }
-__device__ __forceinline__ void lm_sts4(uint32_t at, const float *v) { asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(at), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory"); }
+__device__ __forceinline__ void lm_sts4(uint32_t at, const float *v) {
+    asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(at), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory");
+}
 __device__ __forceinline__ void lm_lds4_add(float *v, uint32_t at) {
     float x, y, z, w;
     asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(x), "=f"(y), "=f"(z), "=f"(w) : "r"(at) : "memory");
     v[0] += x; v[1] += y; v[2] += z; v[3] += w;
 }
-__device__ __forceinline__ float2 lm_lds2(uint32_t at) { float2 v; asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(at)); return v; }
-__device__ __forceinline__ int4 lm_ldsi4(uint32_t at) { int4 v; asm volatile("ld.shared.v4.s32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at) : "memory"); return v; }
-__device__ __forceinline__ void lm_stsi4(uint32_t at, int x, int y, int z, int w) { asm volatile("st.shared.v4.s32 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(x), "r"(y), "r"(z), "r"(w) : "memory"); }
+__device__ __forceinline__ float2 lm_lds2(uint32_t at) {
+    float2 v; asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(at)); return v;
+}
+__device__ __forceinline__ int4 lm_ldsi4(uint32_t at) {
+    int4 v; asm volatile("ld.shared.v4.s32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at) : "memory"); return v;
+}
+__device__ __forceinline__ int lm_ldsi(uint32_t at) { int v; asm volatile("ld.shared.s32 %0, [%1];" : "=r"(v) : "r"(at) : "memory"); return v; }
+__device__ __forceinline__ void lm_stsi4(uint32_t at, int x, int y, int z, int w) {
+    asm volatile("st.shared.v4.s32 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+}
 /* words between CTAs: a turn is waited for with acquire and passed on with release */
-__device__ __forceinline__ int lm_turn_now(const int *p) { int v; asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); return v; }
+__device__ __forceinline__ int lm_turn_now(const int *p) {
+    int v; asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory"); return v;
+}
 __device__ __forceinline__ void lm_turn_set(int *p, int v) { asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
 #endif
 /* Four words of four neighbouring lanes transposed: lane q gets word q of each, in order of lanes. */

@@ -98,9 +98,9 @@ lm_err lm_pass_fuse(lm_graph *g, int *n_fused);
 lm_err lm_pass_recompute(lm_graph *g, int level);
 /* Set the compute dtype of every row that multiplies matrices (op->mm_at): F32, BF16, or I8 = integers where weights are Q8_0, else f32. */
 lm_err lm_pass_precision(lm_graph *g, lm_dtype mm);
-/* Replace groups of nodes by rows that do the same at once (op->joins), where the device has kernels for them; after autodiff and
- * recomputation, since it may join both. *n_joined may be NULL. */
-lm_err lm_pass_join(lm_graph *g, lm_dev *dev, int *n_joined);
+/* Replace groups of nodes by rows that do the same at once (op->unites), where the device has kernels for them; after autodiff and
+ * recomputation, since it may take from both. *n_united may be NULL. */
+lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, int *n_united);
 /* Keep activations as bf16 where the device has kernels for it; the last pass. */
 lm_err lm_pass_storage(lm_graph *g, lm_dev *dev);
 

@@ -64,7 +64,8 @@ template <bool MEAN> __global__ void __launch_bounds__(256) lm_add_norm_plain(co
     const float r = 1.0f / sqrtf(s + a.eps);
     for (int64_t k = threadIdx.x; k < a.d; k += 256) {
         const float v = lm_ld1(a.s, row * a.s.rs + k);
-        lm_st1(a.y, row * a.y.rs + k, MEAN ? (v - m) * r * lm_ld1(a.w, k) + (a.bias.p ? lm_ld1(a.bias, k) : 0.0f) : v * r * (lm_ld1(a.w, k) + a.offset));
+        lm_st1(a.y, row * a.y.rs + k,
+               MEAN ? (v - m) * r * lm_ld1(a.w, k) + (a.bias.p ? lm_ld1(a.bias, k) : 0.0f) : v * r * (lm_ld1(a.w, k) + a.offset));
     }
     if (threadIdx.x == 0) { if (MEAN) a.mean[row] = m; a.rstd[row] = r; }
 }
@@ -87,7 +88,14 @@ template <bool MEAN> static lm_err lm_add_norm_run(const lm_add_norm_args &a, vo
 /* Blocks, three on each of 132 multiprocessors, or two where a thread has 24 columns and more: their registers allow no third. */
 enum { LM_NORM_PARTS = 396, LM_NORM_FEW = 264, LM_NORM_SUMS = 3 };
 /* mean, rstd NULL: made here. y.p, h.p NULL: absent. part: sums of w, b, s, each `parts` rows of d, used as `sums` has bits. */
-typedef struct { lm_cv g, x, w, bias, h, s, y; const float *mean, *rstd; float *part; int64_t rows, d; float eps, offset; uint32_t sums; } lm_norm_back_args;
+typedef struct {
+    lm_cv g, x, w, bias, h, s, y;
+    const float *mean, *rstd;
+    float *part;
+    int64_t rows, d;
+    float eps, offset;
+    uint32_t sums;
+} lm_norm_back_args;
 /* USUAL: x is f32, g, h, s and y are bf16, known when this is compiled; else each is what it says. */
 template <bool MEAN, bool USUAL, int T, int V> __global__ void __launch_bounds__(128, V < 3 ? 3 : 2) lm_norm_back(const lm_norm_back_args a) {
     constexpr int G = 128 / T;                             /* groups of a block */
@@ -205,7 +213,10 @@ template <bool MEAN> __global__ void __launch_bounds__(256) lm_norm_back_plain(c
     }
     if (threadIdx.x == 0) { stats[2 * row] = m; stats[2 * row + 1] = r; }
     for (int64_t k = threadIdx.x; k < a.d; k += 256) {
-        const float g = lm_ld1(a.g, row * a.g.rs + k) * (lm_ld1(a.w, k) + (MEAN ? 0.0f : a.offset)); p += g; q += g * ((lm_ld1(a.x, row * a.x.rs + k) - m) * r); }
+        const float g = lm_ld1(a.g, row * a.g.rs + k) * (lm_ld1(a.w, k) + (MEAN ? 0.0f : a.offset));
+        p += g;
+        q += g * ((lm_ld1(a.x, row * a.x.rs + k) - m) * r);
+    }
     const float pg = MEAN ? lm_cuda_block_sum<256>(p) / static_cast<float>(a.d) : 0.0f, pq = lm_cuda_block_sum<256>(q) / static_cast<float>(a.d);
     for (int64_t k = threadIdx.x; k < a.d; k += 256) {
         const float w = lm_ld1(a.w, k) + (MEAN ? 0.0f : a.offset), hat = (lm_ld1(a.x, row * a.x.rs + k) - m) * r;
@@ -248,7 +259,8 @@ static __global__ void __launch_bounds__(256) lm_norm_close(const float *part, i
     y[j] = acc >> which & 1 ? y[j] + s : s;
 }
 static inline size_t lm_norm_back_bytes(int64_t rows, int64_t d) {
-    const size_t parts = static_cast<size_t>(LM_NORM_SUMS) * LM_NORM_PARTS * static_cast<size_t>(d) * 4, slow = static_cast<size_t>(rows) * 8 + 256 + lm_colsum_bytes(d);
+    const size_t parts = static_cast<size_t>(LM_NORM_SUMS) * LM_NORM_PARTS * static_cast<size_t>(d) * 4,
+                 slow = static_cast<size_t>(rows) * 8 + 256 + lm_colsum_bytes(d);
     return parts > slow ? parts : slow;
 }
 template <bool MEAN, bool USUAL> static void lm_norm_back_of(const lm_norm_back_args &a, int parts, cudaStream_t st) {
@@ -262,7 +274,10 @@ template <bool MEAN, bool USUAL> static void lm_norm_back_of(const lm_norm_back_
 /* c: outputs s, sum of w, of b, of s, y; those that are absent have rank 0. */
 template <bool MEAN> static lm_err lm_norm_back_run(const lm_call *c, lm_norm_back_args a, void *scratch) {
     float *out[LM_NORM_SUMS]; const cudaStream_t st = LM_CUDA_STREAM(scratch);
-    for (int o = 0; o < LM_NORM_SUMS; o++) { out[o] = c->out[o + 1].rank ? static_cast<float *>(c->out[o + 1].data) : NULL; if (out[o]) a.sums |= 1u << o; }
+    for (int o = 0; o < LM_NORM_SUMS; o++) {
+        out[o] = c->out[o + 1].rank ? static_cast<float *>(c->out[o + 1].data) : NULL;
+        if (out[o]) a.sums |= 1u << o;
+    }
     lm_cv v[7] = { a.g, a.x, a.w, a.s, a.y, a.h, a.bias };
     const bool wide = lm_cuda_vec8(v, 7, a.d);
     if (a.rows > INT32_MAX) return LM_E_RANGE;

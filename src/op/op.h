@@ -138,11 +138,11 @@ struct lm_op {
     const char *pattern;                       /* fused rows: "mul(silu(a), b)" over rows' names; variables become inputs in order of first use */
     /* params of the matched nodes in the pattern's reading order; NULL: all equal/none */
     lm_err (*fuse)(lm_ctx *ctx, const void *const *params, int n, void *out);
-    /* rows that do at once what several do, for a finished graph (join.c): letters of their inputs and outputs, and statements that describe
-     * what they replace, best first. join: params of the matched nodes by statement (NULL: an optional one that is not there), types by input
+    /* rows that do at once what several do, for a finished graph (unite.c): letters of their inputs and outputs, and statements that describe
+     * what they replace, best first. unite: params of the matched nodes by statement (NULL: an optional one that is not there), types by input
      * (NULL: absent), a bit per output there is; false: not these */
-    const char *join_in, *join_out, *const *joins;
-    bool (*join)(const void *const *params, const lm_type *const *in, uint32_t outs, void *out);
+    const char *unite_in, *unite_out, *const *unites;
+    bool (*unite)(const void *const *params, const lm_type *const *in, uint32_t outs, void *out);
     uint32_t sums;                             /* bit i: output i is a sum that goes on growing (the residual stream): stored as f32 in the forward */
     lm_value *(*session)(lm_graph *g, const lm_paged *pg, const void *p, lm_value *const *in);   /* rows that keep tokens: their paged form */
     int64_t (*session_bytes)(const void *p, lm_dtype kv);              /* bytes kept per token and node */

@@ -55,7 +55,7 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     }
     LM_GOTO(lm_pass_recompute(g, recompute), fail);
     LM_GOTO(lm_mesh_gather(t, g), fail);
-    if (t->o.dev) LM_GOTO(lm_pass_join(g, t->o.dev, NULL), fail);
+    if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, NULL), fail);
     if (t->o.dev && t->o.mm == LM_BF16) LM_GOTO(lm_pass_storage(g, t->o.dev), fail);
     *out = g; return LM_OK;
 fail:
@@ -152,7 +152,7 @@ static lm_err plans(lm_trainer *t) {
     LM_GOTO(lm_pass_precision(g, t->o.mm), done);
     LM_GOTO(lm_pass_fuse(g, NULL), done);
     LM_GOTO(lm_mesh_gather(t, g), done);
-    if (t->o.dev) LM_GOTO(lm_pass_join(g, t->o.dev, NULL), done);
+    if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, NULL), done);
     if (t->o.dev && t->o.mm == LM_BF16) LM_GOTO(lm_pass_storage(g, t->o.dev), done);
     err = plan_of(t, g, LM_MEM_WEIGHTS, t->o.dry, t->acc, &t->eval);
 done:

@@ -1,4 +1,4 @@
-/* add_layernorm.c — made by the pass that joins (join.c): the sum is used again by the next residual. Rounds as layernorm(add(a, b), w, bias)
+/* add_layernorm.c — made by the pass that unites (unite.c): the sum is used again by the next residual. Rounds as layernorm(add(a, b), w, bias)
  * does. */
 #include "op/add_layernorm/add_layernorm.h"
 #include "op/rmsnorm/rmsnorm.h"
@@ -31,26 +31,28 @@ static void ref(const lm_call *c) {
     }
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 8 * (double)lm_numel(&c->in[0]); }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     (void)outs;
     memcpy(out, params[1], sizeof(lm_layernorm_p));
     return in[0]->rank == in[1]->rank;                            /* not a broadcast */
 }
-static const char *const joins[] = { "S=add(a,b) Y,M,R=layernorm(S,w,c)", NULL };
+static const char *const unites[] = { "S=add(a,b) Y,M,R=layernorm(S,w,c)", NULL };
 #define P &(lm_layernorm_p){ 1e-5f }
 #define V(d) { .rank = 1, .dim = { d } }
 #define S(nm, r, d) { .name = nm, .params = P, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } }, V(d), V(d) }, .tol = 4e-6 }
-static const lm_sample samples[] = { S("3x7", 3, 7),
-                                     S("2x15", 2, 15),
-                                     S("5x24", 5, 24),
-                                     S("a tile and more", 33, 257),
-                                     S("long row", 2, 9001),
-                                     S("many rows", 300, 64),
-                                     S("a warp's row", 9, 768),
-                                     S("a block's row", 3, 1600),
-                                     { .name = "no bias", .params = P, .in = { { .rank = 2, .dim = { 6, 48 } }, { .rank = 2, .dim = { 6, 48 } }, V(48) }, .tol = 4e-6 },
-                                     { .name = "vector", .params = P, .in = { V(40), V(40), V(40), V(40) }, .tol = 4e-6 },
-                                     { 0 } };
+static const lm_sample samples[] = {
+    S("3x7", 3, 7),
+    S("2x15", 2, 15),
+    S("5x24", 5, 24),
+    S("a tile and more", 33, 257),
+    S("long row", 2, 9001),
+    S("many rows", 300, 64),
+    S("a warp's row", 9, 768),
+    S("a block's row", 3, 1600),
+    { .name = "no bias", .params = P, .in = { { .rank = 2, .dim = { 6, 48 } }, { .rank = 2, .dim = { 6, 48 } }, V(48) }, .tol = 4e-6 },
+    { .name = "vector", .params = P, .in = { V(40), V(40), V(40), V(40) }, .tol = 4e-6 },
+    { 0 }
+};
 const lm_op lm_op_add_layernorm = { .name = "add_layernorm",
                                     .math = "s = a + b, y = (s - mean) rstd w + bias, rstd = (var s + eps)^-1/2",
                                     .n_in = 3,
@@ -64,7 +66,7 @@ const lm_op lm_op_add_layernorm = { .name = "add_layernorm",
                                     .cost = cost,
                                     .kernels = lm_k_add_layernorm,
                                     .samples = samples,
-                                    .join_in = "abwc",
-                                    .join_out = "SYMR",
-                                    .joins = joins,
-                                    .join = join };
+                                    .unite_in = "abwc",
+                                    .unite_out = "SYMR",
+                                    .unites = unites,
+                                    .unite = unite };

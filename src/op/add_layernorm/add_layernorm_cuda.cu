@@ -5,8 +5,18 @@ extern "C" {
 }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
-    lm_add_norm_args a = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), lm_cv_of(&c->in[2]), lm_cv_of(&c->in[2]), lm_cv_of(&c->out[0]), lm_cv_of(&c->out[1]), static_cast<float *>(c->out[2].data),
-                           static_cast<float *>(c->out[3].data), lm_rows(&c->in[0]), lm_cols(&c->in[0]), static_cast<const lm_layernorm_p *>(c->p)->eps, 0 };
+    lm_add_norm_args a = { lm_cv_of(&c->in[0]),
+                           lm_cv_of(&c->in[1]),
+                           lm_cv_of(&c->in[2]),
+                           lm_cv_of(&c->in[2]),
+                           lm_cv_of(&c->out[0]),
+                           lm_cv_of(&c->out[1]),
+                           static_cast<float *>(c->out[2].data),
+                           static_cast<float *>(c->out[3].data),
+                           lm_rows(&c->in[0]),
+                           lm_cols(&c->in[0]),
+                           static_cast<const lm_layernorm_p *>(c->p)->eps,
+                           0 };
     if (lm_has(c, 3)) a.bias = lm_cv_of(&c->in[3]); else a.bias.p = NULL;
     return lm_add_norm_run<true>(a, scratch);
 }

@@ -1,4 +1,4 @@
-/* add_rmsnorm.c — made by the pass that joins (join.c), since the sum is used again by the next residual, or by its builder. Rounds as
+/* add_rmsnorm.c — made by the pass that unites (unite.c), since the sum is used again by the next residual, or by its builder. Rounds as
  * rmsnorm(add(a, b), w) does. */
 #include "op/add_rmsnorm/add_rmsnorm.h"
 #include "op/add/add.h"
@@ -44,13 +44,13 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
     return LM_OK;
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 5 * (double)lm_numel(&c->in[0]); }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     (void)outs;
     memcpy(out, params[1], sizeof(lm_rmsnorm_p));
     const int n = in[0]->rank;
     return n == in[1]->rank && in[2]->dim[0] == in[0]->dim[n - 1];   /* not a broadcast, not a norm of groups */
 }
-static const char *const joins[] = { "S=add(a,b) Y,R=rmsnorm(S,w)", NULL };
+static const char *const unites[] = { "S=add(a,b) Y,R=rmsnorm(S,w)", NULL };
 #define P &(lm_rmsnorm_p){ 1e-5f, 0 }
 #define S(nm, r, d) { .name = nm, .params = P, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } }, { .rank = 1, .dim = { d } } }, .tol = 2e-6 }
 static const lm_sample samples[] = { S("one", 1, 1),
@@ -77,10 +77,10 @@ const lm_op lm_op_add_rmsnorm = { .name = "add_rmsnorm",
                                   .cost = cost,
                                   .kernels = lm_k_add_rmsnorm,
                                   .samples = samples,
-                                  .join_in = "abw",
-                                  .join_out = "SYR",
-                                  .joins = joins,
-                                  .join = join };
+                                  .unite_in = "abw",
+                                  .unite_out = "SYR",
+                                  .unites = unites,
+                                  .unite = unite };
 lm_value *lm_add_rmsnorm(lm_graph *g, lm_value *a, lm_value *b, lm_value *w, float eps) {
     return lm_emit(g, &lm_op_add_rmsnorm, &(lm_rmsnorm_p){ eps, 0 }, 3, (lm_value *const[]){ a, b, w });
 }

@@ -6,8 +6,18 @@ extern "C" {
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const lm_rmsnorm_p *p = static_cast<const lm_rmsnorm_p *>(c->p);
-    lm_add_norm_args a = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), lm_cv_of(&c->in[2]), lm_cv_of(&c->in[2]), lm_cv_of(&c->out[0]), lm_cv_of(&c->out[1]), NULL,
-                           static_cast<float *>(c->out[2].data), lm_rows(&c->in[0]), lm_cols(&c->in[0]), p->eps, p->offset };
+    lm_add_norm_args a = { lm_cv_of(&c->in[0]),
+                           lm_cv_of(&c->in[1]),
+                           lm_cv_of(&c->in[2]),
+                           lm_cv_of(&c->in[2]),
+                           lm_cv_of(&c->out[0]),
+                           lm_cv_of(&c->out[1]),
+                           NULL,
+                           static_cast<float *>(c->out[2].data),
+                           lm_rows(&c->in[0]),
+                           lm_cols(&c->in[0]),
+                           p->eps,
+                           p->offset };
     a.bias.p = NULL;
     return lm_add_norm_run<false>(a, scratch);
 }

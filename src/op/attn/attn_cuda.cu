@@ -1,4 +1,5 @@
-/* attn_cuda.cu — attention without a score matrix (Dao et al. 2022, 2023) on tensor cores for bf16, and a plain kernel for f32 and other head sizes.
+/* attn_cuda.cu — attention without a score matrix (Dao et al. 2022, 2023) on tensor cores for bf16, and a plain kernel for f32 and other
+ * head sizes.
  *
  *   tensor cores: four warps have 64·MT queries of one head; tiles of BC keys and values come into two buffers while the last is used;
  *                 S = Q Kᵀ (16×BC per warp in registers), online softmax in base 2, O += P V with P rounded to bf16.
@@ -36,37 +37,18 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) fwd(cons
     float o[MT][DT][4] = {}, top[MT][2], sum[MT][2] = {};
 #pragma unroll
     for (int m = 0; m < MT; m++) top[m][0] = top[m][1] = -INFINITY;
-    lm_tile_load<D, BC, 128>(t.k[0], a.k, j0, a.n, static_cast<int64_t>(hk) * D);
-    lm_tile_load<D, BC, 128>(t.v[0], a.v, j0, a.n, static_cast<int64_t>(hk) * D);
+    const int64_t ck = static_cast<int64_t>(hk) * D;
+    lm_tiles_load<D, BC, 128>(t.k[0], t.v[0], a.k, a.v, j0, a.n, ck);
     lm_tiles_commit();
     for (int j = j0, b = 0; j < end; j += BC, b ^= 1) {
-        if (j + BC < end) {
-            lm_tile_load<D, BC, 128>(t.k[b ^ 1], a.k, j + BC, a.n, static_cast<int64_t>(hk) * D);
-            lm_tile_load<D, BC, 128>(t.v[b ^ 1], a.v, j + BC, a.n, static_cast<int64_t>(hk) * D);
-        }
+        if (j + BC < end) lm_tiles_load<D, BC, 128>(t.k[b ^ 1], t.v[b ^ 1], a.k, a.v, j + BC, a.n, ck);
         lm_tiles_commit();
         lm_tiles_wait<1>();
         __syncthreads();
         float s[MT][NT][4] = {};
-        if (HELD && j == j0) {
+        if (HELD && j == j0) lm_hold<P, MT, HELD ? KS : 1>(held, t.q, warp * MT * 16);
 #pragma unroll
-            for (int k = 0; k < KS; k++)
-#pragma unroll
-                for (int m = 0; m < MT; m++) lm_frag_a<P>(held[HELD ? k : 0][m], t.q, (warp * MT + m) * 16, k * 16);
-        }
-#pragma unroll
-        for (int k = 0; k < KS; k++) {
-            uint32_t here[MT][4], (*fa)[4] = HELD ? held[HELD ? k : 0] : here;
-#pragma unroll
-            for (int m = 0; m < MT; m++) if (!HELD) lm_frag_a<P>(here[m], t.q, (warp * MT + m) * 16, k * 16);
-#pragma unroll
-            for (int x = 0; x < NT; x += 2) {
-                uint32_t f[4];
-                lm_frag_bt<P>(f, t.k[b], x * 8, k * 16);
-#pragma unroll
-                for (int m = 0; m < MT; m++) { lm_mma(s[m][x], fa[m], f[0], f[1]); lm_mma(s[m][x + 1], fa[m], f[2], f[3]); }
-            }
-        }
+        for (int k = 0; k < KS; k++) lm_scores<P, MT, NT, HELD>(s, held[HELD ? k : 0], t.q, warp * MT * 16, t.k[b], k);
         const bool masked = j < hi || j + BC > static_cast<int>(q0) + 1;
 #pragma unroll
         for (int m = 0; m < MT; m++)
@@ -95,18 +77,7 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) fwd(cons
                 for (int x = 0; x < DT; x++) { o[m][x][e * 2] *= keep; o[m][x][e * 2 + 1] *= keep; }
             }
 #pragma unroll
-        for (int k = 0; k < BC / 16; k++) {
-            uint32_t fa[MT][4];
-#pragma unroll
-            for (int m = 0; m < MT; m++) lm_frag_of(fa[m], s[m][2 * k], s[m][2 * k + 1]);
-#pragma unroll
-            for (int x = 0; x < DT; x += 2) {
-                uint32_t f[4];
-                lm_frag_b<P>(f, t.v[b], k * 16, x * 8);
-#pragma unroll
-                for (int m = 0; m < MT; m++) { lm_mma(o[m][x], fa[m], f[0], f[1]); lm_mma(o[m][x + 1], fa[m], f[2], f[3]); }
-            }
-        }
+        for (int k = 0; k < BC / 16; k++) lm_weighted<P, MT, NT, DT>(o, s, t.v[b], k);
         __syncthreads();
     }
 #pragma unroll
@@ -117,9 +88,7 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) fwd(cons
             float l = sum[m][e];
             l += __shfl_xor_sync(0xffffffffu, l, 1); l += __shfl_xor_sync(0xffffffffu, l, 2);
             if (r >= n) continue;
-            const float inv = 1.0f / l;
-#pragma unroll
-            for (int x = 0; x < DT; x++) lm_st2(a.o, r * a.o.rs + static_cast<int64_t>(h) * D + x * 8 + lane % 4 * 2, o[m][x][e * 2] * inv, o[m][x][e * 2 + 1] * inv);
+            lm_put_row<DT>(a.o, r * a.o.rs + static_cast<int64_t>(h) * D, o[m], e, 1.0f / l);
             if (lane % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = top[m][e] * a.scale + logf(l);
         }
 }
@@ -134,32 +103,25 @@ template <int D, int MT, int BC> static lm_err launch(const lm_attn_args &a, cud
 static __global__ void __launch_bounds__(128) plain(const lm_attn_args a) {
     __shared__ float sq[4][LM_ATTN_MAX_D];
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32;
-    const int64_t id = static_cast<int64_t>(blockIdx.x) * 4 + w, i = id / a.heads; const int h = static_cast<int>(id % a.heads), hk = h / (a.heads / a.kv);
+    const int64_t id = static_cast<int64_t>(blockIdx.x) * 4 + w, i = id / a.heads;
+    const int h = static_cast<int>(id % a.heads), hk = h / (a.heads / a.kv);
     if (i >= a.n) return;
     for (int d = lane; d < a.d; d += 32) sq[w][d] = lm_in(a.q, i * a.q.rs + static_cast<int64_t>(h) * a.d + d, a.round);
     __syncwarp();
     float o[LM_ATTN_MAX_D / 32] = {}, top = -INFINITY, sum = 0;
     for (int64_t j = lm_first_key(a.start, a.window, i); j <= i; j += 32) {
         float s = -INFINITY;
-        if (j + lane <= i) {
-            s = 0;
-            for (int d = 0; d < a.d; d++) s = fmaf(sq[w][d], lm_in(a.k, (j + lane) * a.k.rs + static_cast<int64_t>(hk) * a.d + d, a.round), s);
-            s *= a.scale;
-        }
+        if (j + lane <= i) s = lm_plain_dot(sq[w], a.k, (j + lane) * a.k.rs + static_cast<int64_t>(hk) * a.d, a.d, a.round) * a.scale;
         const float most = fmaxf(top, lm_cuda_warp_max(s)), keep = expf(top - most), p = expf(s - most);
         sum = sum * keep + lm_cuda_warp_sum(p);
         top = most;
 #pragma unroll
         for (int x = 0; x < LM_ATTN_MAX_D / 32; x++) o[x] *= keep;
         const int m = static_cast<int>(i - j + 1 < 32 ? i - j + 1 : 32);
-        for (int q = 0; q < m; q++) {
-            const float pq = __shfl_sync(0xffffffffu, p, q);
-#pragma unroll
-            for (int x = 0; x < LM_ATTN_MAX_D / 32; x++) if (lane + 32 * x < a.d) o[x] = fmaf(pq, lm_in(a.v, (j + q) * a.v.rs + static_cast<int64_t>(hk) * a.d + lane + 32 * x, a.round), o[x]);
-        }
+        for (int q = 0; q < m; q++)
+            lm_plain_add(o, __shfl_sync(0xffffffffu, p, q), a.v, (j + q) * a.v.rs + static_cast<int64_t>(hk) * a.d, a.d, a.round);
     }
-#pragma unroll
-    for (int x = 0; x < LM_ATTN_MAX_D / 32; x++) if (lane + 32 * x < a.d) lm_st1(a.o, i * a.o.rs + static_cast<int64_t>(h) * a.d + lane + 32 * x, o[x] / sum);
+    lm_plain_put(a.o, i * a.o.rs + static_cast<int64_t>(h) * a.d, o, a.d, sum);
     if (lane == 0) a.lse[i * a.heads + h] = top + logf(sum);
 }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {

@@ -1,24 +1,26 @@
 /* attn_hopper_cuda.cu — attention for compute capability 9.0: FlashAttention-3's plan (Shah et al. 2024) in this project's terms, bf16.
  *
- *   one CTA per multiprocessor takes tiles (64·NW queries of one head) from a counter, long ones first, until there are none;
+ *   one CTA per multiprocessor takes tiles (BM queries of one head) from a counter, long ones first, until there are none;
  *   producer: one thread brings Q, then K and V blocks of BN keys into ST stages, from the diagonal down to the first key that is seen;
- *   consumers: NW warpgroups of 64 queries: S = Q Kᵀ for the next block is issued, then O += P V for the last one, and while the second is
- *     multiplied the softmax of the first is taken; P never leaves registers. The next block may be the next tile's first: nothing drains
- *     between tiles. Warpgroups take turns in issuing, so that one's softmax runs beside another's products. Only blocks on the diagonal, or with keys before some row's first, are masked.
+ *   consumers: two warpgroups of 64 queries: S = Q Kᵀ for the next block is issued, then O += P V for the last one; P never leaves
+ *     registers. The two take turns in issuing, so that one's softmax runs beside the other's products. (Within a warpgroup the compiler
+ *     puts the softmax behind the wait for P V; forced before it, it was no faster: docs/benchmarks/cuda.md.) Only blocks on the diagonal, or
+ *     with keys before some row's first, are masked.
  * Which CTA takes a tile changes nothing in it: bits are the same each time. */
 #include "device/hopper.cuh"
 #include "op/attn/attn.cuh"
 
 namespace {
+enum { BM = 128, ST = 2 };
 struct args { lm_cv o; const int32_t *start; float *lse; int *counter; int n, window, heads, group, tiles; float scale; };
-template <int D, int NW, int BN, int ST, int SQ> struct shape {
+template <int D, int BN> struct shape {
     enum {
-        BM = 64 * NW, CH = (D + 63) / 64, Q_BYTES = CH * BM * 128, KV_BYTES = CH * BN * 128, THREADS = 128 * (NW + 1),
-        AT_K = SQ * Q_BYTES, AT_V = AT_K + ST * KV_BYTES, AT_INFO = AT_V + ST * KV_BYTES, AT_BAR = AT_INFO + 16 * SQ, BYTES = AT_BAR + 8 * (2 * SQ + 4 * ST)
+        CH = (D + 63) / 64, Q_BYTES = CH * BM * 128, KV_BYTES = CH * BN * 128,
+        AT_K = Q_BYTES, AT_V = AT_K + ST * KV_BYTES, AT_INFO = AT_V + ST * KV_BYTES, AT_BAR = AT_INFO + 16, BYTES = AT_BAR + 8 * (2 + 4 * ST)
     };
 };
 #ifdef LM_HOPPER_CODE
-/* Softmax of one block in place: s becomes exp2(scale2·(s - most)), packed as left operands; keep: by what older sums shrink. */
+/* Softmax of one block in place: s becomes exp2(scale2·(s - most)); keep: by what older sums shrink. */
 template <int BN> __device__ __forceinline__ void softmax(float *s, float *top, float *sum, float *keep, float s2) {
 #pragma unroll
     for (int e = 0; e < 2; e++) {
@@ -42,23 +44,27 @@ template <int BN> __device__ __forceinline__ void pack(uint32_t (*p)[4], const f
     for (int k = 0; k < BN / 16; k++) lm_frag_of(p[k], s + 8 * k, s + 8 * k + 4);
 }
 #endif
-template <int D, int NW, int BN, int ST, int SQ> __global__ void __launch_bounds__(128 * (NW + 1), 1)
+template <int D, int BN> __global__ void __launch_bounds__(384, 1)
 hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk, const __grid_constant__ CUtensorMap mv, const args a) {
 #ifdef LM_HOPPER_CODE
-    using S = shape<D, NW, BN, ST, SQ>;
-    constexpr int BM = S::BM, CH = S::CH, KS = D / 16;
+    using S = shape<D, BN>;
+    constexpr int CH = S::CH, KS = D / 16;
     extern __shared__ __align__(1024) char mem[];
-    const uint32_t base = lm_smem(mem), at_q = base, at_k = base + S::AT_K, at_v = base + S::AT_V, bar = base + S::AT_BAR, at_info = base + S::AT_INFO;
-    const uint32_t q_full = bar, q_empty = q_full + 8 * SQ, k_full = q_empty + 8 * SQ, k_empty = k_full + 8 * ST, v_full = k_empty + 8 * ST, v_empty = v_full + 8 * ST;
+    const uint32_t base = lm_smem(mem), at_q = base, at_k = base + S::AT_K, at_v = base + S::AT_V, bar = base + S::AT_BAR,
+                   at_info = base + S::AT_INFO;
+    const uint32_t q_full = bar, q_empty = bar + 8, k_full = bar + 16, k_empty = k_full + 8 * ST, v_full = k_empty + 8 * ST,
+                   v_empty = v_full + 8 * ST;
     const int wg = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0), lane = threadIdx.x % 32;
     if (threadIdx.x == 0) {
-        for (int i = 0; i < SQ; i++) { lm_mbar_init(q_full + 8 * i, 1); lm_mbar_init(q_empty + 8 * i, 4 * NW); }
-        for (int i = 0; i < ST; i++) { lm_mbar_init(k_full + 8 * i, 1); lm_mbar_init(k_empty + 8 * i, 4 * NW); lm_mbar_init(v_full + 8 * i, 1); lm_mbar_init(v_empty + 8 * i, 4 * NW); }
+        lm_mbar_init(q_full, 1); lm_mbar_init(q_empty, 8);
+        for (int i = 0; i < ST; i++) {
+            lm_mbar_init(k_full + 8 * i, 1); lm_mbar_init(k_empty + 8 * i, 8); lm_mbar_init(v_full + 8 * i, 1); lm_mbar_init(v_empty + 8 * i, 8);
+        }
         lm_mbar_inited();
     }
     __syncthreads();
     if (wg == 0) {                                                         /* ---- producer ---- */
-        lm_regs_less<NW == 2 ? 24 : 32>();
+        lm_regs_less<24>();
         if (threadIdx.x >= 32) return;
         if (lane == 0) { lm_tma_prefetch_map(&mq); lm_tma_prefetch_map(&mk); lm_tma_prefetch_map(&mv); }
         int tile = 0, use = 0;
@@ -76,13 +82,12 @@ hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             lo = __reduce_min_sync(0xffffffffu, lo); hi = __reduce_max_sync(0xffffffffu, hi);
             const int j0 = lo / BN, j1 = (min(q0 + BM, a.n) - 1) / BN;
             if (lane == 0) {
-                const int sq = it % SQ;
-                lm_mbar_wait(q_empty + 8 * sq, (it / SQ & 1) ^ 1);
-                if (tile >= a.tiles) { lm_stsi4(at_info + 16 * sq, -1, 0, 0, 0); lm_mbar_arrive(q_full + 8 * sq); }
+                lm_mbar_wait(q_empty, (it & 1) ^ 1);
+                if (tile >= a.tiles) { lm_stsi4(at_info, -1, 0, 0, 0); lm_mbar_arrive(q_full); }
                 else {
-                    lm_stsi4(at_info + 16 * sq, qb * a.heads + h, j0, j1, hi);
-                    lm_mbar_expect(q_full + 8 * sq, S::Q_BYTES);
-                    for (int c = 0; c < CH; c++) lm_tma_get(at_q + sq * S::Q_BYTES + c * BM * 128, &mq, h * D + 64 * c, q0, q_full + 8 * sq);
+                    lm_stsi4(at_info, qb * a.heads + h, j0, j1, hi);
+                    lm_mbar_expect(q_full, S::Q_BYTES);
+                    for (int c = 0; c < CH; c++) lm_tma_get(at_q + c * BM * 128, &mq, h * D + 64 * c, q0, q_full);
                 }
             }
             if (tile >= a.tiles) break;
@@ -100,119 +105,113 @@ hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             }
         }
     } else {                                                               /* ---- consumers ---- */
-        lm_regs_more<NW == 2 ? 240 : 160>();
+        lm_regs_more<240>();
         const int w = wg - 1, row_in = w * 64 + (threadIdx.x % 128 / 32) * 16 + lane / 4;
         const float s2 = a.scale * 1.4426950408889634f;
         const uint64_t dq = lm_desc_rows(at_q + w * 64 * 128), dk = lm_desc_rows(at_k), dv = lm_desc_cols(at_v, BN * 128);
         float o[D / 2], s[BN / 2], top[2], sum[2], keep[2];
         uint32_t p[BN / 16][4];
         int use = 0;
-        if (NW > 1 && w == NW - 1) lm_bar_arrive(1, 256);                  /* the first warpgroup may begin */
-        const auto turn = [&] { if (NW > 1) lm_bar_sync(1 + w, 256); };
-        const auto pass = [&] { if (NW > 1) lm_bar_arrive(1 + (w + 1) % NW, 256); };
-        const auto scores = [&](int sq, int st) {
+        if (w == 1) lm_bar_arrive(1, 256);                                 /* the first warpgroup may begin */
+        const auto turn = [&] { lm_bar_sync(1 + w, 256); };
+        const auto pass = [&] { lm_bar_arrive(2 - w, 256); };
+        const auto scores = [&](int st) {
             lm_wgmma_fence();
+            lm_wgmma<BN>::template first<0, 0>(s, dq, dk + st * S::KV_BYTES / 16);
 #pragma unroll
-            for (int k = 0; k < KS; k++)
-                lm_wgmma<BN>::template ss<0, 0>(s, dq + (sq * S::Q_BYTES + k / 4 * BM * 128 + k % 4 * 32) / 16, dk + (st * S::KV_BYTES + k / 4 * BN * 128 + k % 4 * 32) / 16, k > 0);
+            for (int k = 1; k < KS; k++)
+                lm_wgmma<BN>::template ss<0, 0>(s, dq + (k / 4 * BM * 128 + k % 4 * 32) / 16,
+                                                dk + (st * S::KV_BYTES + k / 4 * BN * 128 + k % 4 * 32) / 16);
             lm_wgmma_commit();
         };
-        const auto values = [&](int st, bool add) {
+        const auto values = [&](int st) {
             lm_wgmma_fence();
 #pragma unroll
-            for (int k = 0; k < BN / 16; k++) lm_wgmma<D>::template rs<1>(o, p[k], dv + (st * S::KV_BYTES + k * 2048) / 16, k > 0 || add);
+            for (int k = 0; k < BN / 16; k++) lm_wgmma<D>::template rs<1>(o, p[k], dv + (st * S::KV_BYTES + k * 2048) / 16, 1);
             lm_wgmma_commit();
         };
         const auto leave = [&](uint32_t b) { __syncwarp(); if (lane == 0) lm_mbar_arrive(b); };
-        /* a tile as the producer told it, and what its rows see first */
-        int it = 0, row, h, j, j0, hi, first[2];
-        const auto begin = [&] {
-            lm_mbar_wait(q_full + 8 * (it % SQ), it / SQ & 1);
-            const int4 info = lm_ldsi4(at_info + 16 * (it % SQ));
-            if (info.x < 0) return false;
-            row = info.x / a.heads * BM + row_in; h = info.x % a.heads; j0 = info.y; j = info.z; hi = info.w;
+        for (int it = 0;; it++) {
+            lm_mbar_wait(q_full, it & 1);
+            const int4 info = lm_ldsi4(at_info);
+            if (info.x < 0) break;
+            const int q0 = info.x / a.heads * BM, h = info.x % a.heads, j0 = info.y, j1 = info.z, hi = info.w, row = q0 + row_in;
+            int first[2];
 #pragma unroll
-            for (int e = 0; e < 2; e++) first[e] = hi > j0 * BN && row + 8 * e < a.n ? lm_first_key(a.start, a.window, row + 8 * e) : 0;
+            for (int e = 0; e < 2; e++) first[e] = row + 8 * e < a.n ? lm_first_key(a.start, a.window, row + 8 * e) : 0;
+            const auto mask = [&](int j) {
+                if (j * BN + BN > q0 + w * 64 + 1 || j * BN < hi)
+#pragma unroll
+                    for (int i = 0; i < BN / 2; i++) {
+                        const int key = j * BN + i / 4 * 8 + lane % 4 * 2 + i % 2, e = i / 2 % 2;
+                        if (key > row + 8 * e || key < first[e]) s[i] = -INFINITY;
+                    }
+            };
+#pragma unroll
+            for (int i = 0; i < D / 2; i++) o[i] = 0;
             top[0] = top[1] = -INFINITY; sum[0] = sum[1] = 0;
-            return true;
-        };
-        const auto weigh = [&] {                                           /* this block's scores to weights */
-            const int key = j * BN + lane % 4 * 2;
-            if (j * BN + BN > row - lane / 4 + 1)
-#pragma unroll
-                for (int i = 0; i < BN / 2; i++) if (key + i / 4 * 8 + i % 2 > row + i / 2 % 2 * 8) s[i] = -INFINITY;
-            if (j * BN < hi)
-#pragma unroll
-                for (int i = 0; i < BN / 2; i++) if (key + i / 4 * 8 + i % 2 < first[i / 2 % 2]) s[i] = -INFINITY;
-            softmax<BN>(s, top, sum, keep, s2);
-        };
-        const auto end = [&](int r0, int head, const float *most, const float *total) {
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const int r = r0 + 8 * e;
-                float l = total[e];
-                l += __shfl_xor_sync(0xffffffffu, l, 1); l += __shfl_xor_sync(0xffffffffu, l, 2);
-                lm_store_rows<D>(a.o, r, r < a.n, static_cast<int64_t>(head) * D, o + 2 * e, 1.0f / l);
-                if (r < a.n && lane % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + head] = fmaf(most[e], a.scale, logf(l));
-            }
-        };
-        if (!begin()) return;
-        turn();
-        lm_mbar_wait(k_full, 0);
-        scores(0, 0);
-        pass();
-        lm_wgmma_wait<0>();
-        lm_wgmma_pin<BN / 2>(s);
-        leave(k_empty);
-        if (j == j0) leave(q_empty);
-        weigh();
-        pack<BN>(p, s);
-        bool add = false;
-        for (;;) {                                         /* p is of block `use`: its values and the next one's scores */
-            const int st = use % ST, par = use / ST & 1, nx = (use + 1) % ST, nx_par = (use + 1) / ST & 1, old_row = row, old_h = h;
-            const float old_top[2] = { top[0], top[1] }, old_sum[2] = { sum[0], sum[1] };
-            const bool over = j == j0;
-            if (over) { it++; if (!begin()) break; } else j--;
             turn();
-            lm_mbar_wait(k_full + 8 * nx, nx_par);
-            scores(it % SQ, nx);
-            lm_mbar_wait(v_full + 8 * st, par);
-            values(st, add);
+            lm_mbar_wait(k_full + 8 * (use % ST), use / ST & 1);
+            scores(use % ST);
             pass();
-            lm_wgmma_wait<1>();
-            lm_wgmma_pin<BN / 2>(s);
-            leave(k_empty + 8 * nx);
-            if (j == j0) leave(q_empty + 8 * (it % SQ));
-            weigh();
             lm_wgmma_wait<0>();
-            lm_wgmma_pin<D / 2>(o);
-            leave(v_empty + 8 * st);
-            if (over) end(old_row, old_h, old_top, old_sum);
-            else
+            lm_wgmma_pin<BN / 2>(s);
+            leave(k_empty + 8 * (use % ST));
+            if (j1 == j0) leave(q_empty);
+            mask(j1);
+            softmax<BN>(s, top, sum, keep, s2);
+            pack<BN>(p, s);
+            for (int j = j1 - 1; j >= j0; j--) {
+                const int st = use % ST, par = use / ST & 1, nx = (use + 1) % ST, nx_par = (use + 1) / ST & 1;
+                use++;
+                turn();
+                lm_mbar_wait(k_full + 8 * nx, nx_par);
+                scores(nx);
+                lm_mbar_wait(v_full + 8 * st, par);
+                values(st);
+                pass();
+                lm_wgmma_wait<1>();
+                lm_wgmma_pin<BN / 2>(s);
+                leave(k_empty + 8 * nx);
+                if (j == j0) leave(q_empty);
+                mask(j);
+                softmax<BN>(s, top, sum, keep, s2);
+                lm_wgmma_wait<0>();
+                lm_wgmma_pin<D / 2>(o);
+                leave(v_empty + 8 * st);
 #pragma unroll
                 for (int i = 0; i < D / 2; i++) o[i] *= keep[i / 2 % 2];
-            pack<BN>(p, s);
-            add = !over;
+                pack<BN>(p, s);
+            }
+            lm_mbar_wait(v_full + 8 * (use % ST), use / ST & 1);
+            values(use % ST);
+#pragma unroll
+            for (int e = 0; e < 2; e++) { sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], 1); sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], 2); }
+            lm_wgmma_wait<0>();
+            lm_wgmma_pin<D / 2>(o);
+            leave(v_empty + 8 * (use % ST));
             use++;
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const int r = row + 8 * e; const float inv = 1.0f / sum[e];
+                lm_store_row<D>(a.o, r, r < a.n, static_cast<int64_t>(h) * D, o + 2 * e, inv);
+                if (r < a.n && lane % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = fmaf(top[e], a.scale, logf(sum[e]));
+            }
         }
-        lm_mbar_wait(v_full + 8 * (use % ST), use / ST & 1);
-        values(use % ST, add);
-        lm_wgmma_wait<0>();
-        lm_wgmma_pin<D / 2>(o);
-        end(row, h, top, sum);
     }
 #endif
 }
-template <int D, int NW, int BN, int ST, int SQ> lm_err launch(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
-    using S = shape<D, NW, BN, ST, SQ>;
+template <int D, int BN> lm_err launch(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
+    using S = shape<D, BN>;
     CUtensorMap q, k, v;
-    LM_TRY(lm_tma_map(&q, f.q.p, f.n, static_cast<int64_t>(f.heads) * D, f.q.rs, S::BM));
+    LM_TRY(lm_tma_map(&q, f.q.p, f.n, static_cast<int64_t>(f.heads) * D, f.q.rs, BM));
     LM_TRY(lm_tma_map(&k, f.k.p, f.n, static_cast<int64_t>(f.kv) * D, f.k.rs, BN));
     LM_TRY(lm_tma_map(&v, f.v.p, f.n, static_cast<int64_t>(f.kv) * D, f.v.rs, BN));
-    a.tiles = static_cast<int>(lm_ceil_div(f.n, static_cast<int64_t>(S::BM))) * f.heads;
-    if (cudaFuncSetAttribute(hopper_fwd<D, NW, BN, ST, SQ>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
+    a.tiles = static_cast<int>(lm_ceil_div(f.n, static_cast<int64_t>(BM))) * f.heads;
+    static_assert(S::BYTES <= 227 * 1024, "shared memory of a block");
+    if (cudaFuncSetAttribute(hopper_fwd<D, BN>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
     const int units = c->dev->units;
-    hopper_fwd<D, NW, BN, ST, SQ><<<static_cast<unsigned>(a.tiles < units ? a.tiles : units), S::THREADS, S::BYTES, s>>>(q, k, v, a);
+    hopper_fwd<D, BN><<<static_cast<unsigned>(a.tiles < units ? a.tiles : units), 384, S::BYTES, s>>>(q, k, v, a);
     return lm_cuda_launched();
 }
 lm_err run(const lm_call *c, int64_t tile, void *scratch) {
@@ -223,18 +222,20 @@ lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!f.n) return LM_OK;
     if (f.n * f.heads > INT32_MAX / 2) return LM_E_RANGE;
     a.o = lm_cv_of(&c->out[0]); a.lse = static_cast<float *>(c->out[1].data); a.start = f.start; a.counter = static_cast<int *>(c->shared);
-    a.n = static_cast<int>(f.n); a.window = static_cast<int>(f.window < f.n ? f.window : 0); a.heads = f.heads; a.group = f.heads / f.kv; a.scale = f.scale;
+    a.n = static_cast<int>(f.n);
+    a.window = static_cast<int>(f.window < f.n ? f.window : 0);
+    a.heads = f.heads;
+    a.group = f.heads / f.kv;
+    a.scale = f.scale;
     if (cudaMemsetAsync(a.counter, 0, sizeof *a.counter, s) != cudaSuccess) return LM_E_DEVICE;
     switch (f.d) {
-        case 64: return launch<64, 2, 128, 3, 2>(c, f, a, s);
-        case 96: return launch<96, 2, 128, 2, 2>(c, f, a, s);
-        case 128: return launch<128, 2, 128, 2, 2>(c, f, a, s);
-        default: return launch<256, 2, 64, 2, 1>(c, f, a, s);
+        case 64: return launch<64, 128>(c, f, a, s);
+        case 96: return launch<96, 128>(c, f, a, s);
+        case 128: return launch<128, 128>(c, f, a, s);
+        default: return launch<256, 64>(c, f, a, s);
     }
 }
-bool accepts(const lm_call *c) {
-    return lm_attn_hopper(c, 7) && lm_cuda_accepts(c, 7, 1) && lm_is_contig(&c->out[1]) && (c->out[0].dtype == LM_F32 || lm_row_stride(&c->out[0]) % 8 == 0);
-}
+bool accepts(const lm_call *c) { return lm_attn_hopper(c, 7, 1) && lm_is_contig(&c->out[1]); }
 size_t shared(const lm_call *c) { (void)c; return sizeof(int); }
 }
 LM_HOPPER_ONE(attn, "attn/hopper", accepts, run, shared)

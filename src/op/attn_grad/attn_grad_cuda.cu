@@ -3,7 +3,7 @@
  *
  *   prepare: D_i = dO_i·o_i - dlse_i; the least first key of every 64 queries, so that a tile of keys knows which queries can see it
  *   dq:      S = Q Kᵀ, dP = dO Vᵀ, dS = P (dP - D), dq += dS K             (four warps, 64 queries; tiles of keys)
- *   dk, dv:  Sᵀ = K Qᵀ, dPᵀ = V dOᵀ, dv += Pᵀ dO, dk += dSᵀ Q              (four warps, 64 keys; tiles of queries of all heads that read this kv head)
+ *   dk, dv:  Sᵀ = K Qᵀ, dPᵀ = V dOᵀ, dv += Pᵀ dO, dk += dSᵀ Q             (four warps, 64 keys; tiles of queries of all heads that read this kv head)
  *   plain:   the same with a warp per query and a warp per key, for f32 and other head sizes. */
 #include "op/attn/attn.cuh"
 struct args { lm_attn_args f; lm_cv go, dq, dk, dv; const float *lse, *glse; float *delta; int *least, *most; bool has_go; };
@@ -13,7 +13,9 @@ static __global__ void __launch_bounds__(128) prepare(const args a) {
     if (id >= a.f.n * a.f.heads) return;
     const int64_t i = id / a.f.heads; const int h = static_cast<int>(id % a.f.heads);
     float s = 0;
-    if (a.has_go) for (int d = lane; d < a.f.d; d += 32) s += lm_ld1(a.go, i * a.go.rs + static_cast<int64_t>(h) * a.f.d + d) * lm_ld1(a.f.o, i * a.f.o.rs + static_cast<int64_t>(h) * a.f.d + d);
+    if (a.has_go)
+        for (int d = lane; d < a.f.d; d += 32)
+            s += lm_ld1(a.go, i * a.go.rs + static_cast<int64_t>(h) * a.f.d + d) * lm_ld1(a.f.o, i * a.f.o.rs + static_cast<int64_t>(h) * a.f.d + d);
     s = lm_cuda_warp_sum(s);
     if (lane == 0) a.delta[id] = s - (a.glse ? a.glse[id] : 0.0f);
 }
@@ -24,7 +26,10 @@ static __global__ void __launch_bounds__(LM_ATTN_ROWS) firsts(const args a) {
     t[1][threadIdx.x] = i < a.f.n ? t[0][threadIdx.x] : 0;
     __syncthreads();
     for (int h = LM_ATTN_ROWS / 2; h; h /= 2) {
-        if (threadIdx.x < h) { t[0][threadIdx.x] = min(t[0][threadIdx.x], t[0][threadIdx.x + h]); t[1][threadIdx.x] = max(t[1][threadIdx.x], t[1][threadIdx.x + h]); }
+        if (threadIdx.x < h) {
+            t[0][threadIdx.x] = min(t[0][threadIdx.x], t[0][threadIdx.x + h]);
+            t[1][threadIdx.x] = max(t[1][threadIdx.x], t[1][threadIdx.x + h]);
+        }
         __syncthreads();
     }
     if (threadIdx.x == 0) { a.least[blockIdx.x] = t[0][0]; a.most[blockIdx.x] = t[1][0]; }
@@ -44,7 +49,9 @@ template <int threads> __device__ __forceinline__ int last_block(const args &a, 
 }
 
 /* ---- tensor cores: dq. A warp has 16·MT queries; HELD: their fragments stay in registers. ---- */
-template <int D, int MT, int BC> struct dq_tiles { __nv_bfloat16 q[64 * MT * (D + 8)], go[64 * MT * (D + 8)], k[2][BC * (D + 8)], v[2][BC * (D + 8)]; };
+template <int D, int MT, int BC> struct dq_tiles {
+    __nv_bfloat16 q[64 * MT * (D + 8)], go[64 * MT * (D + 8)], k[2][BC * (D + 8)], v[2][BC * (D + 8)];
+};
 template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kernel(const args a) {
     constexpr int P = D + 8, NT = BC / 8, DT = D / 8, KS = D / 16, R = 64 * MT; constexpr bool HELD = D <= 64;
     extern __shared__ __align__(16) char mem[];
@@ -52,8 +59,7 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, h = blockIdx.y, hk = h / (a.f.heads / a.f.kv), n = static_cast<int>(a.f.n);
     const int qb = static_cast<int>(gridDim.x - 1 - blockIdx.x), q0 = qb * R, row0 = q0 + warp * 16 * MT + lane / 4;
     const int64_t ch = static_cast<int64_t>(h) * D, ck = static_cast<int64_t>(hk) * D;
-    lm_tile_load<D, R, 128>(t.q, a.f.q, q0, a.f.n, ch);
-    lm_tile_load<D, R, 128>(t.go, a.go, q0, a.f.n, ch);
+    lm_tiles_load<D, R, 128>(t.q, t.go, a.f.q, a.go, q0, a.f.n, ch);
     const float s2 = a.f.scale * 1.4426950408889634f;
     int first[MT][2], lo = INT32_MAX, hi = 0; float lse[MT][2], delta[MT][2];
 #pragma unroll
@@ -62,42 +68,30 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
 #pragma unroll
         for (int e = 0; e < 2; e++) {
             const int r = row0 + m * 16 + e * 8; const int64_t at = static_cast<int64_t>(r) * a.f.heads + h;
-            first[m][e] = r < n ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX; lse[m][e] = r < n ? a.lse[at] * 1.4426950408889634f : 0.0f; delta[m][e] = r < n ? a.delta[at] : 0.0f;
+            first[m][e] = r < n ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX;
+            lse[m][e] = r < n ? a.lse[at] * 1.4426950408889634f : 0.0f;
+            delta[m][e] = r < n ? a.delta[at] : 0.0f;
         }
     }
     const int j0 = lo / BC * BC, end = min(n, q0 + R);
     uint32_t held_q[HELD ? KS : 1][MT][4], held_g[HELD ? KS : 1][MT][4];
     float dq[MT][DT][4] = {};
-    lm_tile_load<D, BC, 128>(t.k[0], a.f.k, j0, a.f.n, ck);
-    lm_tile_load<D, BC, 128>(t.v[0], a.f.v, j0, a.f.n, ck);
+    lm_tiles_load<D, BC, 128>(t.k[0], t.v[0], a.f.k, a.f.v, j0, a.f.n, ck);
     lm_tiles_commit();
     for (int j = j0, b = 0; j < end; j += BC, b ^= 1) {
-        if (j + BC < end) { lm_tile_load<D, BC, 128>(t.k[b ^ 1], a.f.k, j + BC, a.f.n, ck); lm_tile_load<D, BC, 128>(t.v[b ^ 1], a.f.v, j + BC, a.f.n, ck); }
+        if (j + BC < end) lm_tiles_load<D, BC, 128>(t.k[b ^ 1], t.v[b ^ 1], a.f.k, a.f.v, j + BC, a.f.n, ck);
         lm_tiles_commit();
         lm_tiles_wait<1>();
         __syncthreads();
         if (HELD && j == j0) {
-#pragma unroll
-            for (int k = 0; k < KS; k++)
-#pragma unroll
-                for (int m = 0; m < MT; m++) { lm_frag_a<P>(held_q[HELD ? k : 0][m], t.q, (warp * MT + m) * 16, k * 16); lm_frag_a<P>(held_g[HELD ? k : 0][m], t.go, (warp * MT + m) * 16, k * 16); }
+            lm_hold<P, MT, HELD ? KS : 1>(held_q, t.q, warp * MT * 16);
+            lm_hold<P, MT, HELD ? KS : 1>(held_g, t.go, warp * MT * 16);
         }
         float s[MT][NT][4] = {}, dp[MT][NT][4] = {};
 #pragma unroll
         for (int k = 0; k < KS; k++) {
-            uint32_t q_here[MT][4], g_here[MT][4], (*fq)[4] = HELD ? held_q[HELD ? k : 0] : q_here, (*fg)[4] = HELD ? held_g[HELD ? k : 0] : g_here;
-#pragma unroll
-            for (int m = 0; m < MT; m++) if (!HELD) { lm_frag_a<P>(q_here[m], t.q, (warp * MT + m) * 16, k * 16); lm_frag_a<P>(g_here[m], t.go, (warp * MT + m) * 16, k * 16); }
-#pragma unroll
-            for (int x = 0; x < NT; x += 2) {
-                uint32_t f[4];
-                lm_frag_bt<P>(f, t.k[b], x * 8, k * 16);
-#pragma unroll
-                for (int m = 0; m < MT; m++) { lm_mma(s[m][x], fq[m], f[0], f[1]); lm_mma(s[m][x + 1], fq[m], f[2], f[3]); }
-                lm_frag_bt<P>(f, t.v[b], x * 8, k * 16);
-#pragma unroll
-                for (int m = 0; m < MT; m++) { lm_mma(dp[m][x], fg[m], f[0], f[1]); lm_mma(dp[m][x + 1], fg[m], f[2], f[3]); }
-            }
+            lm_scores<P, MT, NT, HELD>(s, held_q[HELD ? k : 0], t.q, warp * MT * 16, t.k[b], k);
+            lm_scores<P, MT, NT, HELD>(dp, held_g[HELD ? k : 0], t.go, warp * MT * 16, t.v[b], k);
         }
         const bool masked = j < hi || j + BC > q0 + 1;
 #pragma unroll
@@ -112,18 +106,7 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
                     s[m][x][c] = p * (dp[m][x][c] - delta[m][e]);
                 }
 #pragma unroll
-        for (int k = 0; k < BC / 16; k++) {
-            uint32_t fa[MT][4];
-#pragma unroll
-            for (int m = 0; m < MT; m++) lm_frag_of(fa[m], s[m][2 * k], s[m][2 * k + 1]);
-#pragma unroll
-            for (int x = 0; x < DT; x += 2) {
-                uint32_t f[4];
-                lm_frag_b<P>(f, t.k[b], k * 16, x * 8);
-#pragma unroll
-                for (int m = 0; m < MT; m++) { lm_mma(dq[m][x], fa[m], f[0], f[1]); lm_mma(dq[m][x + 1], fa[m], f[2], f[3]); }
-            }
-        }
+        for (int k = 0; k < BC / 16; k++) lm_weighted<P, MT, NT, DT>(dq, s, t.k[b], k);
         __syncthreads();
     }
 #pragma unroll
@@ -132,16 +115,18 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
         for (int e = 0; e < 2; e++) {
             const int r = row0 + m * 16 + e * 8;
             if (r >= n) continue;
-#pragma unroll
-            for (int x = 0; x < DT; x++) lm_st2(a.dq, r * a.dq.rs + ch + x * 8 + lane % 4 * 2, dq[m][x][e * 2] * a.f.scale, dq[m][x][e * 2 + 1] * a.f.scale);
+            lm_put_row<DT>(a.dq, r * a.dq.rs + ch, dq[m], e, a.f.scale);
         }
 }
 
 /* ---- tensor cores: dk and dv. A warp has 16·MT keys. ---- */
-template <int D, int MT, int BQ> struct kv_tiles { __nv_bfloat16 k[64 * MT * (D + 8)], v[64 * MT * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)]; float lse[2][BQ], delta[2][BQ]; int first[2][BQ]; };
+template <int D, int MT, int BQ> struct kv_tiles {
+    __nv_bfloat16 k[64 * MT * (D + 8)], v[64 * MT * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)];
+    float lse[2][BQ], delta[2][BQ];
+    int first[2][BQ];
+};
 template <int D, int MT, int BQ> __device__ __forceinline__ void load_queries(kv_tiles<D, MT, BQ> &t, const args &a, int b, int q, int h) {
-    lm_tile_load<D, BQ, 128>(t.q[b], a.f.q, q, a.f.n, static_cast<int64_t>(h) * D);
-    lm_tile_load<D, BQ, 128>(t.go[b], a.go, q, a.f.n, static_cast<int64_t>(h) * D);
+    lm_tiles_load<D, BQ, 128>(t.q[b], t.go[b], a.f.q, a.go, q, a.f.n, static_cast<int64_t>(h) * D);
     for (int i = threadIdx.x; i < BQ; i += 128) {
         const int64_t r = q + i; const bool in = r < a.f.n;
         t.lse[b][i] = in ? a.lse[r * a.f.heads + h] * 1.4426950408889634f : 0.0f; t.delta[b][i] = in ? a.delta[r * a.f.heads + h] : 0.0f;
@@ -152,14 +137,15 @@ template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kerne
     constexpr int P = D + 8, NT = BQ / 8, DT = D / 8, KS = D / 16, R = 64 * MT;
     extern __shared__ __align__(16) char mem[];
     kv_tiles<D, MT, BQ> &t = *reinterpret_cast<kv_tiles<D, MT, BQ> *>(mem);
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, hk = blockIdx.y, group = a.f.heads / a.f.kv, n = static_cast<int>(a.f.n), k0 = blockIdx.x * R, key0 = k0 + warp * 16 * MT + lane / 4;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, hk = blockIdx.y, group = a.f.heads / a.f.kv, n = static_cast<int>(a.f.n),
+              k0 = blockIdx.x * R, key0 = k0 + warp * 16 * MT + lane / 4;
     const int64_t ck = static_cast<int64_t>(hk) * D;
-    lm_tile_load<D, R, 128>(t.k, a.f.k, k0, a.f.n, ck);
-    lm_tile_load<D, R, 128>(t.v, a.f.v, k0, a.f.n, ck);
+    lm_tiles_load<D, R, 128>(t.k, t.v, a.f.k, a.f.v, k0, a.f.n, ck);
     lm_tiles_commit();
     const float s2 = a.f.scale * 1.4426950408889634f;
     float dk[MT][DT][4] = {}, dv[MT][DT][4] = {};
-    const int last = last_block<128>(a, k0 / LM_ATTN_ROWS, min(k0 + R - 1, n - 1)), end = min(n, (last + 1) * LM_ATTN_ROWS), steps = (end - k0 + BQ - 1) / BQ;
+    const int last = last_block<128>(a, k0 / LM_ATTN_ROWS, min(k0 + R - 1, n - 1)), end = min(n, (last + 1) * LM_ATTN_ROWS),
+              steps = (end - k0 + BQ - 1) / BQ;
     load_queries<D, MT, BQ>(t, a, 0, k0, hk * group);
     lm_tiles_commit();
     for (int i = 0, b = 0; i < steps * group; i++, b ^= 1) {
@@ -173,19 +159,8 @@ template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kerne
             float s[MT][NT][4] = {}, dp[MT][NT][4] = {};
 #pragma unroll
             for (int k = 0; k < KS; k++) {
-                uint32_t fk[MT][4], fv[MT][4];
-#pragma unroll
-                for (int m = 0; m < MT; m++) { lm_frag_a<P>(fk[m], t.k, (warp * MT + m) * 16, k * 16); lm_frag_a<P>(fv[m], t.v, (warp * MT + m) * 16, k * 16); }
-#pragma unroll
-                for (int x = 0; x < NT; x += 2) {
-                    uint32_t f[4];
-                    lm_frag_bt<P>(f, t.q[b], x * 8, k * 16);
-#pragma unroll
-                    for (int m = 0; m < MT; m++) { lm_mma(s[m][x], fk[m], f[0], f[1]); lm_mma(s[m][x + 1], fk[m], f[2], f[3]); }
-                    lm_frag_bt<P>(f, t.go[b], x * 8, k * 16);
-#pragma unroll
-                    for (int m = 0; m < MT; m++) { lm_mma(dp[m][x], fv[m], f[0], f[1]); lm_mma(dp[m][x + 1], fv[m], f[2], f[3]); }
-                }
+                lm_scores<P, MT, NT, false>(s, NULL, t.k, warp * MT * 16, t.q[b], k);
+                lm_scores<P, MT, NT, false>(dp, NULL, t.v, warp * MT * 16, t.go[b], k);
             }
 #pragma unroll
             for (int x = 0; x < NT; x++)
@@ -204,21 +179,7 @@ template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kerne
                         }
                 }
 #pragma unroll
-            for (int k = 0; k < BQ / 16; k++) {
-                uint32_t fp[MT][4], fs[MT][4];
-#pragma unroll
-                for (int m = 0; m < MT; m++) { lm_frag_of(fp[m], s[m][2 * k], s[m][2 * k + 1]); lm_frag_of(fs[m], dp[m][2 * k], dp[m][2 * k + 1]); }
-#pragma unroll
-                for (int x = 0; x < DT; x += 2) {
-                    uint32_t f[4];
-                    lm_frag_b<P>(f, t.go[b], k * 16, x * 8);
-#pragma unroll
-                    for (int m = 0; m < MT; m++) { lm_mma(dv[m][x], fp[m], f[0], f[1]); lm_mma(dv[m][x + 1], fp[m], f[2], f[3]); }
-                    lm_frag_b<P>(f, t.q[b], k * 16, x * 8);
-#pragma unroll
-                    for (int m = 0; m < MT; m++) { lm_mma(dk[m][x], fs[m], f[0], f[1]); lm_mma(dk[m][x + 1], fs[m], f[2], f[3]); }
-                }
-            }
+            for (int k = 0; k < BQ / 16; k++) { lm_weighted<P, MT, NT, DT>(dv, s, t.go[b], k); lm_weighted<P, MT, NT, DT>(dk, dp, t.q[b], k); }
         }
         __syncthreads();
     }
@@ -228,11 +189,8 @@ template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kerne
         for (int e = 0; e < 2; e++) {
             const int r = key0 + m * 16 + e * 8;
             if (r >= n) continue;
-#pragma unroll
-            for (int x = 0; x < DT; x++) {
-                lm_st2(a.dk, r * a.dk.rs + ck + x * 8 + lane % 4 * 2, dk[m][x][e * 2] * a.f.scale, dk[m][x][e * 2 + 1] * a.f.scale);
-                lm_st2(a.dv, r * a.dv.rs + ck + x * 8 + lane % 4 * 2, dv[m][x][e * 2], dv[m][x][e * 2 + 1]);
-            }
+            lm_put_row<DT>(a.dk, r * a.dk.rs + ck, dk[m], e, a.f.scale);
+            lm_put_row<DT>(a.dv, r * a.dv.rs + ck, dv[m], e, 1.0f);
         }
 }
 template <int D, int MQ, int BC, int MK, int BQ> static lm_err launch(const args &a, cudaStream_t s) {
@@ -244,45 +202,42 @@ template <int D, int MQ, int BC, int MK, int BQ> static lm_err launch(const args
     return lm_cuda_launched();
 }
 
-/* ---- plain
- * ----------------------------------------------------------------------------------------------------------------------------------------------
- * */
+/* ---- plain -------------------------------------------------------------------------------------------------------------------------- */
 enum { PER = LM_ATTN_MAX_D / 32 };
 static __global__ void __launch_bounds__(128) plain_dq(const args a) {
     __shared__ float sq[4][LM_ATTN_MAX_D], sg[4][LM_ATTN_MAX_D];
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32; const int64_t id = static_cast<int64_t>(blockIdx.x) * 4 + w, i = id / a.f.heads;
-    const int h = static_cast<int>(id % a.f.heads), hk = h / (a.f.heads / a.f.kv), D = a.f.d; const int64_t ch = static_cast<int64_t>(h) * D, ck = static_cast<int64_t>(hk) * D;
+    const int h = static_cast<int>(id % a.f.heads), hk = h / (a.f.heads / a.f.kv), D = a.f.d;
+    const int64_t ch = static_cast<int64_t>(h) * D, ck = static_cast<int64_t>(hk) * D;
     if (i >= a.f.n) return;
-    for (int d = lane; d < D; d += 32) { sq[w][d] = lm_in(a.f.q, i * a.f.q.rs + ch + d, a.f.round); sg[w][d] = a.has_go ? lm_ld1(a.go, i * a.go.rs + ch + d) : 0.0f; }
+    for (int d = lane; d < D; d += 32) {
+        sq[w][d] = lm_in(a.f.q, i * a.f.q.rs + ch + d, a.f.round);
+        sg[w][d] = a.has_go ? lm_ld1(a.go, i * a.go.rs + ch + d) : 0.0f;
+    }
     __syncwarp();
     float dq[PER] = {};
     const float lse = a.lse[id], delta = a.delta[id];
     for (int64_t j = lm_first_key(a.f.start, a.f.window, i); j <= i; j += 32) {
         float ds = 0;
         if (j + lane <= i) {
-            float s = 0, dp = 0;
-            for (int d = 0; d < D; d++) {
-                s = fmaf(sq[w][d], lm_in(a.f.k, (j + lane) * a.f.k.rs + ck + d, a.f.round), s);
-                dp = fmaf(sg[w][d], lm_in(a.f.v, (j + lane) * a.f.v.rs + ck + d, a.f.round), dp);
-            }
+            const float s = lm_plain_dot(sq[w], a.f.k, (j + lane) * a.f.k.rs + ck, D, a.f.round),
+                        dp = lm_plain_dot(sg[w], a.f.v, (j + lane) * a.f.v.rs + ck, D, a.f.round);
             ds = a.f.scale * expf(s * a.f.scale - lse) * (dp - delta);
         }
         const int m = static_cast<int>(i - j + 1 < 32 ? i - j + 1 : 32);
-        for (int q = 0; q < m; q++) {
-            const float x = __shfl_sync(0xffffffffu, ds, q);
-#pragma unroll
-            for (int e = 0; e < PER; e++) if (lane + 32 * e < D) dq[e] = fmaf(x, lm_in(a.f.k, (j + q) * a.f.k.rs + ck + lane + 32 * e, a.f.round), dq[e]);
-        }
+        for (int q = 0; q < m; q++) lm_plain_add(dq, __shfl_sync(0xffffffffu, ds, q), a.f.k, (j + q) * a.f.k.rs + ck, D, a.f.round);
     }
-#pragma unroll
-    for (int e = 0; e < PER; e++) if (lane + 32 * e < D) lm_st1(a.dq, i * a.dq.rs + ch + lane + 32 * e, dq[e]);
+    lm_plain_put(a.dq, i * a.dq.rs + ch, dq, D, 1.0f);
 }
 static __global__ void __launch_bounds__(128) plain_kv(const args a) {
     __shared__ float sk[4][LM_ATTN_MAX_D], sv[4][LM_ATTN_MAX_D];
     const int lane = threadIdx.x % 32, w = threadIdx.x / 32; const int64_t id = static_cast<int64_t>(blockIdx.x) * 4 + w, j = id / a.f.kv;
     const int hk = static_cast<int>(id % a.f.kv), group = a.f.heads / a.f.kv, D = a.f.d; const int64_t ck = static_cast<int64_t>(hk) * D;
     if (j >= a.f.n) return;
-    for (int d = lane; d < D; d += 32) { sk[w][d] = lm_in(a.f.k, j * a.f.k.rs + ck + d, a.f.round); sv[w][d] = lm_in(a.f.v, j * a.f.v.rs + ck + d, a.f.round); }
+    for (int d = lane; d < D; d += 32) {
+        sk[w][d] = lm_in(a.f.k, j * a.f.k.rs + ck + d, a.f.round);
+        sv[w][d] = lm_in(a.f.v, j * a.f.v.rs + ck + d, a.f.round);
+    }
     __syncwarp();
     float dk[PER] = {}, dv[PER] = {};
     for (int g = 0; g < group; g++) {
@@ -292,28 +247,22 @@ static __global__ void __launch_bounds__(128) plain_kv(const args a) {
             for (int half = 0; half < LM_ATTN_ROWS; half += 32) {
                 const int64_t i0 = b * LM_ATTN_ROWS + half, i = i0 + lane; float p = 0, ds = 0;
                 if (i < a.f.n && i >= j && lm_first_key(a.f.start, a.f.window, i) <= j) {
-                    float s = 0, dp = 0;
-                    for (int d = 0; d < D; d++) {
-                        s = fmaf(sk[w][d], lm_in(a.f.q, i * a.f.q.rs + ch + d, a.f.round), s);
-                        if (a.has_go) dp = fmaf(sv[w][d], lm_ld1(a.go, i * a.go.rs + ch + d), dp);
-                    }
+                    const float s = lm_plain_dot(sk[w], a.f.q, i * a.f.q.rs + ch, D, a.f.round),
+                                dp = a.has_go ? lm_plain_dot(sv[w], a.go, i * a.go.rs + ch, D, false) : 0.0f;
                     p = expf(s * a.f.scale - a.lse[i * a.f.heads + h]);
                     ds = a.f.scale * p * (dp - a.delta[i * a.f.heads + h]);
                 }
                 for (int q = 0; q < 32 && i0 + q < a.f.n; q++) {
                     const float x = __shfl_sync(0xffffffffu, ds, q), y = __shfl_sync(0xffffffffu, p, q);
                     if (x == 0 && y == 0) continue;
-#pragma unroll
-                    for (int e = 0; e < PER; e++) if (lane + 32 * e < D) {
-                        dk[e] = fmaf(x, lm_in(a.f.q, (i0 + q) * a.f.q.rs + ch + lane + 32 * e, a.f.round), dk[e]);
-                        if (a.has_go) dv[e] = fmaf(y, lm_ld1(a.go, (i0 + q) * a.go.rs + ch + lane + 32 * e), dv[e]);
-                    }
+                    lm_plain_add(dk, x, a.f.q, (i0 + q) * a.f.q.rs + ch, D, a.f.round);
+                    if (a.has_go) lm_plain_add(dv, y, a.go, (i0 + q) * a.go.rs + ch, D, false);
                 }
             }
         }
     }
-#pragma unroll
-    for (int e = 0; e < PER; e++) if (lane + 32 * e < D) { lm_st1(a.dk, j * a.dk.rs + ck + lane + 32 * e, dk[e]); lm_st1(a.dv, j * a.dv.rs + ck + lane + 32 * e, dv[e]); }
+    lm_plain_put(a.dk, j * a.dk.rs + ck, dk, D, 1.0f);
+    lm_plain_put(a.dv, j * a.dv.rs + ck, dv, D, 1.0f);
 }
 
 static size_t up(size_t n) { return (n + 255) & ~static_cast<size_t>(255); }
@@ -329,7 +278,10 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const int64_t n = a.f.n, blocks = lm_ceil_div(n, LM_ATTN_ROWS);
     if (!n) return LM_OK;
     if (n > INT32_MAX / 2) return LM_E_RANGE;
-    a.f.o = lm_cv_of(&c->in[4]); a.lse = static_cast<const float *>(c->in[5].data); a.has_go = lm_has(c, 6); a.glse = lm_has(c, 7) ? static_cast<const float *>(c->in[7].data) : NULL;
+    a.f.o = lm_cv_of(&c->in[4]);
+    a.lse = static_cast<const float *>(c->in[5].data);
+    a.has_go = lm_has(c, 6);
+    a.glse = lm_has(c, 7) ? static_cast<const float *>(c->in[7].data) : NULL;
     if (a.has_go) a.go = lm_cv_of(&c->in[6]);
     a.dq = lm_cv_of(&c->out[0]); a.dk = lm_cv_of(&c->out[1]); a.dv = lm_cv_of(&c->out[2]);
     char *at = static_cast<char *>(c->shared);

@@ -14,7 +14,9 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     if (p->outs & LM_GELU_BACK_Y) out[2] = out[0];
     return LM_OK;
 }
-static double value(double x, bool tanh_form) { return x * 0.5 * (1 + (tanh_form ? tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)) : erf(x / sqrt(2)))); }
+static double value(double x, bool tanh_form) {
+    return x * 0.5 * (1 + (tanh_form ? tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)) : erf(x / sqrt(2))));
+}
 static double slope(double x, bool tanh_form) {
     if (!tanh_form) return 0.5 * (1 + erf(x / sqrt(2))) + x * exp(-x * x / 2) / sqrt(2 * M_PI);
     const double t = tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x));
@@ -31,15 +33,23 @@ static void ref(const lm_call *c) {
     }
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 20 * (double)lm_numel(&c->in[0]); }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     lm_gelu_back_p *p = out;
     p->tanh = ((const lm_gelu_p *)params[0])->tanh; p->outs = outs;
     return in[0]->rank > 1 && outs != 1 && (!params[2] || ((const lm_gelu_p *)params[2])->tanh == p->tanh);
 }
-static const char *const joins[] = { "D=gelu_grad(g,x) ?B=sum_rows(D) ?Y=gelu(x)", NULL };
-#define S(nm, r, d, t, o) { .name = nm, .params = &(lm_gelu_back_p){ t, o }, .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } } }, .tol = 1e-5, .tol_norm = 2e-6 }
-static const lm_sample samples[] = { S("3x7", 3, 7, false, 7), S("2x15, tanh", 2, 15, true, 7), S("5x24, sum alone", 5, 24, true, 3), S("9x40, y alone", 9, 40, false, 5),
-                                     S("33x257", 33, 257, true, 7), S("many rows", 1000, 72, true, 7), S("several blocks of columns", 300, 1032, true, 7), { 0 } };
+static const char *const unites[] = { "D=gelu_grad(g,x) ?B=sum_rows(D) ?Y=gelu(x)", NULL };
+#define S(nm, r, d, t, o) \
+    { .name = nm, .params = &(lm_gelu_back_p){ t, o }, \
+      .in = { { .rank = 2, .dim = { r, d } }, { .rank = 2, .dim = { r, d } } }, .tol = 1e-5, .tol_norm = 2e-6 }
+static const lm_sample samples[] = { S("3x7", 3, 7, false, 7),
+                                     S("2x15, tanh", 2, 15, true, 7),
+                                     S("5x24, sum alone", 5, 24, true, 3),
+                                     S("9x40, y alone", 9, 40, false, 5),
+                                     S("33x257", 33, 257, true, 7),
+                                     S("many rows", 1000, 72, true, 7),
+                                     S("several blocks of columns", 300, 1032, true, 7),
+                                     { 0 } };
 const lm_op lm_op_gelu_back = { .name = "gelu_back",
                                 .math = "dx = dy gelu'(x), sum_r dx, y = gelu(x)",
                                 .n_in = 2,
@@ -52,7 +62,7 @@ const lm_op lm_op_gelu_back = { .name = "gelu_back",
                                 .cost = cost,
                                 .kernels = lm_k_gelu_back,
                                 .samples = samples,
-                                .join_in = "gx",
-                                .join_out = "DBY",
-                                .joins = joins,
-                                .join = join };
+                                .unite_in = "gx",
+                                .unite_out = "DBY",
+                                .unites = unites,
+                                .unite = unite };

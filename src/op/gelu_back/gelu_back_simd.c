@@ -16,12 +16,15 @@ static lm_err rows(const lm_call *c, int64_t tile, void *scratch) {
     (void)scratch;
     const lm_gelu_back_p *p = c->p; const int64_t d = lm_cols(&c->in[0]);
     LM_ROW_FOR(c, tile, r) {
-        const float *g = lm_row(&c->in[0], r), *x = lm_row(&c->in[1], r); float *s = lm_row(&c->out[0], r), *y = p->outs & LM_GELU_BACK_Y ? lm_row(&c->out[2], r) : NULL;
+        const float *g = lm_row(&c->in[0], r), *x = lm_row(&c->in[1], r);
+        float *s = lm_row(&c->out[0], r), *y = p->outs & LM_GELU_BACK_Y ? lm_row(&c->out[2], r) : NULL;
         LM_V_WALK(d, k, vn v; vn w; both(LM_LD(x + k), p->tanh, &v, &w); LM_ST(s + k, LM_LD(g + k) * w); if (y) LM_ST(y + k, v));
     }
     return LM_OK;
 }
-static int64_t columns(const lm_call *c) { return ((const lm_gelu_back_p *)c->p)->outs & LM_GELU_BACK_DB ? lm_ceil_div(lm_cols(&c->in[0]), LM_COL_TILE) : 0; }
+static int64_t columns(const lm_call *c) {
+    return ((const lm_gelu_back_p *)c->p)->outs & LM_GELU_BACK_DB ? lm_ceil_div(lm_cols(&c->in[0]), LM_COL_TILE) : 0;
+}
 static lm_err sums(const lm_call *c, int64_t tile, void *scratch) {
     (void)scratch;
     const int64_t n = lm_rows(&c->in[0]), j = tile * LM_COL_TILE, w = lm_min64(LM_COL_TILE, lm_cols(&c->in[0]) - j);

@@ -44,21 +44,24 @@ static void ref(const lm_call *c) {
     }
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 20 * (double)lm_numel(&c->in[0]); }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     lm_layernorm_back_p *p = out;
     p->outs = outs;
     if (outs & LM_NORM_BACK_Y) p->eps = ((const lm_layernorm_p *)params[0])->eps;
     return in[0]->rank > 1 && (!in[5] || in[5]->rank == in[0]->rank);
 }
-static const char *const joins[] = { "Y,M,R=layernorm(x,w,b) X=layernorm_grad(g,x,w,M,R) S=add(h,X) W=layernorm_grad_w(g,x,M,R) ?B=sum_rows(g) ?C=sum_rows(S)",
-                                     "Y,M,R=layernorm(x,w,b) S=layernorm_grad(g,x,w,M,R) W=layernorm_grad_w(g,x,M,R) ?B=sum_rows(g) ?C=sum_rows(S)",
-                                     "X=layernorm_grad(g,x,w,m,r) S=add(h,X) W=layernorm_grad_w(g,x,m,r) ?B=sum_rows(g) ?C=sum_rows(S)",
-                                     "S=layernorm_grad(g,x,w,m,r) W=layernorm_grad_w(g,x,m,r) ?B=sum_rows(g) ?C=sum_rows(S)",
-                                     NULL };
+static const char *const unites[] = {
+    "Y,M,R=layernorm(x,w,b) X=layernorm_grad(g,x,w,M,R) S=add(h,X) W=layernorm_grad_w(g,x,M,R) ?B=sum_rows(g) ?C=sum_rows(S)",
+    "Y,M,R=layernorm(x,w,b) S=layernorm_grad(g,x,w,M,R) W=layernorm_grad_w(g,x,M,R) ?B=sum_rows(g) ?C=sum_rows(S)",
+    "X=layernorm_grad(g,x,w,m,r) S=add(h,X) W=layernorm_grad_w(g,x,m,r) ?B=sum_rows(g) ?C=sum_rows(S)",
+    "S=layernorm_grad(g,x,w,m,r) W=layernorm_grad_w(g,x,m,r) ?B=sum_rows(g) ?C=sum_rows(S)", NULL
+};
 #define T(r, d) { .rank = 2, .dim = { r, d } }
 #define V(d) { .rank = 1, .dim = { d } }
 #define P(o) &(lm_layernorm_back_p){ 1e-5f, o }
-#define S(nm, r, d, o, ...) { .name = nm, .params = P(o), .in = { T(r, d), T(r, d), V(d), V(r), { .rank = 1, .dim = { r }, .fill = LM_FILL_UNIFORM }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
+#define S(nm, r, d, o, ...) \
+    { .name = nm, .params = P(o), \
+      .in = { T(r, d), T(r, d), V(d), V(r), { .rank = 1, .dim = { r }, .fill = LM_FILL_UNIFORM }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
 #define Y(nm, r, d, o, ...) { .name = nm, .params = P(o), .in = { T(r, d), T(r, d), V(d), { 0 }, { 0 }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
 static const lm_sample samples[] = { S("3x7", 3, 7, 3, { 0 }),
                                      S("2x15, all sums", 2, 15, 15, T(2, 15)),
@@ -86,7 +89,7 @@ const lm_op lm_op_layernorm_back = { .name = "layernorm_back",
                                      .cost = cost,
                                      .kernels = lm_k_layernorm_back,
                                      .samples = samples,
-                                     .join_in = "gxwmrhb",
-                                     .join_out = "SWBCY",
-                                     .joins = joins,
-                                     .join = join };
+                                     .unite_in = "gxwmrhb",
+                                     .unite_out = "SWBCY",
+                                     .unites = unites,
+                                     .unite = unite };

@@ -55,5 +55,12 @@ static lm_err sum_s(const lm_call *c, int64_t tile, void *scratch) {
 }
 extern const lm_kernel LM_ISA_NAME(lm_k_layernorm_back)[];
 const lm_kernel LM_ISA_NAME(lm_k_layernorm_back)[] = {
-    { .name = "layernorm_back.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = "layernorm_back/" LM_ISA_STR, .accepts = lm_accepts_rows, .shared_bytes = shared, .n_phase = 4,
-      .phase = { { stat_tiles, stats }, { columns, sums }, { lm_row_tiles, rows }, { columns_of_s, sum_s } } }, { 0 } };
+    { .name = "layernorm_back.f32." LM_ISA_STR,
+      .needs = LM_ISA_NEEDS,
+      .order = LM_ORDER("layernorm_back"),
+      .accepts = lm_accepts_rows,
+      .shared_bytes = shared,
+      .n_phase = 4,
+      .phase = { { stat_tiles, stats }, { columns, sums }, { lm_row_tiles, rows }, { columns_of_s, sum_s } } },
+    { 0 }
+};

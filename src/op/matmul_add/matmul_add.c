@@ -28,13 +28,13 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
     (void)bytes;
     *flops = 2.0 * (double)lm_numel(&c->out[0]) * (double)lm_cols(&c->in[1]);
 }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     const lm_matmul_p *p = params[0];
     (void)outs;
     memcpy(out, p, sizeof *p);
     return p->mm == LM_BF16 && !p->ta && !p->fold && in[2]->rank == 2 && in[2]->dtype != LM_QUANT && in[0]->rank == in[1]->rank;
 }
-static const char *const joins[] = { "X=matmul(x,w) S=add(h,X)", NULL };
+static const char *const unites[] = { "X=matmul(x,w) S=add(h,X)", NULL };
 
 static int64_t rows(const lm_call *c) { return lm_rows(&c->out[0]); }
 static float rounded(float x, bool half) { return half ? lm_bf16_to_f32(lm_f32_to_bf16(x)) : x; }
@@ -62,15 +62,17 @@ static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul_add) plain,
 #define T2(r, c) { .rank = 2, .dim = { r, c } }
 #define F32 .tol = 2e-5, .tol_norm = 4e-6
 #define BF .tol = 3e-2, .tol_norm = 6e-3
-static const lm_sample samples[] = { { "1x1x1", P(0), { T2(1, 1), T2(1, 1), T2(1, 1) }, F32 },
-                                     { "3x7x5", P(0), { T2(3, 5), T2(3, 7), T2(7, 5) }, F32 },
-                                     { "nt 17x33x15", P(.tb = true), { T2(17, 15), T2(17, 33), T2(15, 33) }, F32 },
-                                     { "rank 3", P(.tb = true), { { .rank = 3, .dim = { 3, 5, 34 } }, { .rank = 3, .dim = { 3, 5, 18 } }, T2(34, 18) }, F32 },
-                                     { "bf16 nn 33x100x48", P(.mm = LM_BF16), { T2(33, 48), T2(33, 100), T2(100, 48) }, BF },
-                                     { "bf16 nn 130x128x256", P(.mm = LM_BF16), { T2(130, 256), T2(130, 128), T2(128, 256) }, BF },
-                                     { "bf16 nt 192x256x320", P(.tb = true, .mm = LM_BF16), { T2(192, 320), T2(192, 256), T2(320, 256) }, BF },
-                                     { "bf16 one row", P(.tb = true, .mm = LM_BF16), { T2(1, 32), T2(1, 64), T2(32, 64) }, BF },
-                                     { NULL } };
+static const lm_sample samples[] = {
+    { "1x1x1", P(0), { T2(1, 1), T2(1, 1), T2(1, 1) }, F32 },
+    { "3x7x5", P(0), { T2(3, 5), T2(3, 7), T2(7, 5) }, F32 },
+    { "nt 17x33x15", P(.tb = true), { T2(17, 15), T2(17, 33), T2(15, 33) }, F32 },
+    { "rank 3", P(.tb = true), { { .rank = 3, .dim = { 3, 5, 34 } }, { .rank = 3, .dim = { 3, 5, 18 } }, T2(34, 18) }, F32 },
+    { "bf16 nn 33x100x48", P(.mm = LM_BF16), { T2(33, 48), T2(33, 100), T2(100, 48) }, BF },
+    { "bf16 nn 130x128x256", P(.mm = LM_BF16), { T2(130, 256), T2(130, 128), T2(128, 256) }, BF },
+    { "bf16 nt 192x256x320", P(.tb = true, .mm = LM_BF16), { T2(192, 320), T2(192, 256), T2(320, 256) }, BF },
+    { "bf16 one row", P(.tb = true, .mm = LM_BF16), { T2(1, 32), T2(1, 64), T2(32, 64) }, BF },
+    { NULL }
+};
 const lm_op lm_op_matmul_add = { .name = "matmul_add",
                                  .math = "y = h + x W",
                                  .n_in = 3,
@@ -83,7 +85,7 @@ const lm_op lm_op_matmul_add = { .name = "matmul_add",
                                  .cost = cost,
                                  .kernels = kernels,
                                  .samples = samples,
-                                 .join_in = "hxw",
-                                 .join_out = "S",
-                                 .joins = joins,
-                                 .join = join };
+                                 .unite_in = "hxw",
+                                 .unite_out = "S",
+                                 .unites = unites,
+                                 .unite = unite };

@@ -10,7 +10,11 @@ static lm_call product(const lm_call *c) {
     return p;
 }
 static bool accepts(const lm_call *c) { const lm_call p = product(c); return lm_matmul_cuda_accepts(&p) && lm_cuda_float(&c->in[0]); }
-static size_t shared(const lm_call *c) { const lm_call p = product(c); const lm_cuda_gemm g = lm_matmul_cuda_problem(&p); return lm_cuda_gemm_room(&g); }
+static size_t shared(const lm_call *c) {
+    const lm_call p = product(c);
+    const lm_cuda_gemm g = lm_matmul_cuda_problem(&p);
+    return lm_cuda_gemm_room(&g);
+}
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const lm_call p = product(c);

@@ -1,4 +1,4 @@
-/* matmul_gelu.c — shape and truth are matmul's. The processor's row is a plain one: its plans keep the two apart, where each has a fast one. */
+/* matmul_gelu.c — shape and truth are matmul's. */
 #include "op/matmul_gelu/matmul_gelu.h"
 #include "op/gelu/gelu.h"
 #include "op/rule.h"
@@ -22,38 +22,15 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
     (void)bytes;
     *flops = 2.0 * (double)lm_numel(&c->out[0]) * (double)lm_cols(&c->in[0]);
 }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     const lm_matmul_p *p = params[0];
     (void)outs;
     ((lm_matmul_gelu_p *)out)->mm = *p;
     return ((const lm_gelu_p *)params[1])->tanh && p->mm == LM_BF16 && !p->ta && !p->fold && in[1]->rank == 2 && in[1]->dtype != LM_QUANT && in[2];
 }
-static const char *const joins[] = { "H=matmul(x,w,b) Y=gelu(H)", NULL };
+static const char *const unites[] = { "H=matmul(x,w,b) Y=gelu(H)", NULL };
 
-static int64_t rows(const lm_call *c) { return lm_rows(&c->out[0]); }
-static float rounded(float x, bool half) { return half ? lm_bf16_to_f32(lm_f32_to_bf16(x)) : x; }
-static lm_err run(const lm_call *c, int64_t r, void *scratch) {
-    (void)scratch;
-    const lm_matmul_p *p = &((const lm_matmul_gelu_p *)c->p)->mm;
-    const lm_tensor *w = &c->in[1];
-    const int64_t N = lm_cols(&c->out[0]), K = lm_cols(&c->in[0]);
-    const float *x = (const float *)c->in[0].data + r * lm_row_stride(&c->in[0]), *b = lm_has(c, 2) ? c->in[2].data : NULL;
-    float *h = (float *)c->out[0].data + r * N, *y = (float *)c->out[1].data + r * N;
-    const int64_t ld = lm_row_stride(w), step = p->tb ? 1 : ld;
-    for (int64_t n = 0; n < N; n++) {
-        const float *q = (const float *)w->data + n * (p->tb ? ld : 1);
-        float s = 0;
-        for (int64_t k = 0; k < K; k++) s += rounded(x[k], p->mm == LM_BF16) * rounded(q[k * step], p->mm == LM_BF16);
-        h[n] = b ? s + b[n] : s;
-        y[n] = h[n] / (1.0f + expf(h[n] * (h[n] * h[n] * -0.0713548162726f - 1.59576912161f)));
-    }
-    return LM_OK;
-}
-static const lm_kernel plain[] = {
-    { .name = "matmul_gelu.f32", .order = "matmul_gelu", .accepts = lm_accepts_rows, .n_phase = 1, .phase = { { rows, run } } }, { 0 }
-};
-LM_CUDA_DECLARE(lm_k_matmul_gelu);
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul_gelu) plain, NULL };
+LM_SIMD_CUDA_KERNELS(lm_k_matmul_gelu);
 #define P(...) &(const lm_matmul_gelu_p){ { __VA_ARGS__ } }
 #define T2(r, c) { .rank = 2, .dim = { r, c } }
 #define V(n) { .rank = 1, .dim = { n } }
@@ -78,9 +55,9 @@ const lm_op lm_op_matmul_gelu = { .name = "matmul_gelu",
                                   .shape = shape,
                                   .ref = ref,
                                   .cost = cost,
-                                  .kernels = kernels,
+                                  .kernels = lm_k_matmul_gelu,
                                   .samples = samples,
-                                  .join_in = "xwb",
-                                  .join_out = "HY",
-                                  .joins = joins,
-                                  .join = join };
+                                  .unite_in = "xwb",
+                                  .unite_out = "HY",
+                                  .unites = unites,
+                                  .unite = unite };

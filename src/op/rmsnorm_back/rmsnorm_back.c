@@ -41,7 +41,7 @@ static void ref(const lm_call *c) {
     }
 }
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 16 * (double)lm_numel(&c->in[0]); }
-static bool join(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
+static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {
     lm_rmsnorm_back_p *p = out;
     const bool again = outs & LM_RMSNORM_BACK_Y;
     p->outs = outs; p->offset = ((const lm_rmsnorm_grad_p *)params[again])->offset;
@@ -49,7 +49,7 @@ static bool join(const void *const *params, const lm_type *const *in, uint32_t o
     const int n = in[0]->rank;
     return n > 1 && (!in[4] || in[4]->rank == n) && in[2]->dim[0] == in[0]->dim[n - 1];      /* not a norm of groups */
 }
-static const char *const joins[] = { "Y,R=rmsnorm(x,w) X=rmsnorm_grad(g,x,w,R) S=add(h,X) W=rmsnorm_grad_w(g,x,R) ?C=sum_rows(S)",
+static const char *const unites[] = { "Y,R=rmsnorm(x,w) X=rmsnorm_grad(g,x,w,R) S=add(h,X) W=rmsnorm_grad_w(g,x,R) ?C=sum_rows(S)",
                                      "Y,R=rmsnorm(x,w) S=rmsnorm_grad(g,x,w,R) W=rmsnorm_grad_w(g,x,R) ?C=sum_rows(S)",
                                      "X=rmsnorm_grad(g,x,w,r) S=add(h,X) W=rmsnorm_grad_w(g,x,r) ?C=sum_rows(S)",
                                      "S=rmsnorm_grad(g,x,w,r) W=rmsnorm_grad_w(g,x,r) ?C=sum_rows(S)",
@@ -57,8 +57,12 @@ static const char *const joins[] = { "Y,R=rmsnorm(x,w) X=rmsnorm_grad(g,x,w,R) S
 #define T(r, d) { .rank = 2, .dim = { r, d } }
 #define V(d) { .rank = 1, .dim = { d } }
 #define P(off, o) &(lm_rmsnorm_back_p){ 1e-5f, off, o }
-#define S(nm, r, d, o, ...) { .name = nm, .params = P(0, o), .in = { T(r, d), T(r, d), V(d), { .rank = 1, .dim = { r }, .fill = LM_FILL_UNIFORM }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
-#define Y(nm, r, d, off, o, ...) { .name = nm, .params = P(off, o), .in = { T(r, d), T(r, d), V(d), { 0 }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
+#define S(nm, r, d, o, ...) \
+    { .name = nm, .params = P(0, o), \
+      .in = { T(r, d), T(r, d), V(d), { .rank = 1, .dim = { r }, .fill = LM_FILL_UNIFORM }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
+#define Y(nm, r, d, off, o, ...) \
+    { .name = nm, .params = P(off, o), \
+      .in = { T(r, d), T(r, d), V(d), { 0 }, __VA_ARGS__ }, .tol = 2e-5, .tol_norm = 4e-6 }
 static const lm_sample samples[] = { S("3x7", 3, 7, 3, { 0 }),
                                      S("2x15, all sums", 2, 15, 11, T(2, 15)),
                                      S("5x24", 5, 24, 11, T(5, 24)),
@@ -85,7 +89,7 @@ const lm_op lm_op_rmsnorm_back = { .name = "rmsnorm_back",
                                    .cost = cost,
                                    .kernels = lm_k_rmsnorm_back,
                                    .samples = samples,
-                                   .join_in = "gxwrh",
-                                   .join_out = "SW_CY",
-                                   .joins = joins,
-                                   .join = join };
+                                   .unite_in = "gxwrh",
+                                   .unite_out = "SW_CY",
+                                   .unites = unites,
+                                   .unite = unite };

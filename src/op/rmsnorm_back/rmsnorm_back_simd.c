@@ -47,5 +47,12 @@ static lm_err sum_s(const lm_call *c, int64_t tile, void *scratch) {
 }
 extern const lm_kernel LM_ISA_NAME(lm_k_rmsnorm_back)[];
 const lm_kernel LM_ISA_NAME(lm_k_rmsnorm_back)[] = {
-    { .name = "rmsnorm_back.f32." LM_ISA_STR, .needs = LM_ISA_NEEDS, .order = "rmsnorm_back/" LM_ISA_STR, .accepts = lm_accepts_rows, .shared_bytes = shared, .n_phase = 4,
-      .phase = { { stat_tiles, stats }, { columns, sums }, { lm_row_tiles, rows }, { columns_of_s, sum_s } } }, { 0 } };
+    { .name = "rmsnorm_back.f32." LM_ISA_STR,
+      .needs = LM_ISA_NEEDS,
+      .order = LM_ORDER("rmsnorm_back"),
+      .accepts = lm_accepts_rows,
+      .shared_bytes = shared,
+      .n_phase = 4,
+      .phase = { { stat_tiles, stats }, { columns, sums }, { lm_row_tiles, rows }, { columns_of_s, sum_s } } },
+    { 0 }
+};

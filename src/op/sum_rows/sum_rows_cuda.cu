@@ -1,4 +1,5 @@
-/* sum_rows_cuda.cu — memory bound: the input read once. The dtype is known when this is compiled, so that rows in flight do not wait for each other. */
+/* sum_rows_cuda.cu — memory bound: the input read once. The dtype is known when this is compiled, so that rows in flight do not wait for each
+ * other. */
 #include "op/cuda.cuh"
 template <int KIND> struct body {                      /* 0: one at a time; 1: eight f32; 2: eight bf16 */
     lm_cv x;

@@ -15,7 +15,11 @@ typedef struct { float lse, slope, even, hit; int32_t t; } lm_xent_row;
 template <int T> static __device__ lm_xent_row lm_xent_finish(const lm_xent_args &a, int64_t r, float m, float s, float plain, float zt) {
     __shared__ float sm[T / 32], ss[T / 32], sz[T / 32], all[3];
 #pragma unroll
-    for (int h = 16; h; h /= 2) { const float m2 = __shfl_xor_sync(0xffffffffu, m, h), s2 = __shfl_xor_sync(0xffffffffu, s, h); lm_xent_join(m, s, m2, s2); plain += __shfl_xor_sync(0xffffffffu, plain, h); }
+    for (int h = 16; h; h /= 2) {
+        const float m2 = __shfl_xor_sync(0xffffffffu, m, h), s2 = __shfl_xor_sync(0xffffffffu, s, h);
+        lm_xent_join(m, s, m2, s2);
+        plain += __shfl_xor_sync(0xffffffffu, plain, h);
+    }
     if (threadIdx.x % 32 == 0) { sm[threadIdx.x / 32] = m; ss[threadIdx.x / 32] = s; sz[threadIdx.x / 32] = plain; }
     __syncthreads();
     const int32_t t = a.target[r];
@@ -57,7 +61,8 @@ static __global__ void __launch_bounds__(ROW) lm_xent_rows_f32(const lm_xent_arg
 #pragma unroll 4
     for (int64_t k = threadIdx.x * 4; k < whole; k += ROW * 4) {
         const float4 v = *reinterpret_cast<const float4 *>(z + k);
-        float g[4] = { expf(v.x - x.lse) * x.slope - x.even, expf(v.y - x.lse) * x.slope - x.even, expf(v.z - x.lse) * x.slope - x.even, expf(v.w - x.lse) * x.slope - x.even };
+        float g[4] = { expf(v.x - x.lse) * x.slope - x.even, expf(v.y - x.lse) * x.slope - x.even, expf(v.z - x.lse) * x.slope - x.even,
+                       expf(v.w - x.lse) * x.slope - x.even };
         if (x.t >= k && x.t < k + 4) {
 #pragma unroll
             for (int e = 0; e < 4; e++) if (x.t == k + e) g[e] -= x.hit;
@@ -83,7 +88,9 @@ static __device__ __forceinline__ float lm_xent_exp2(float x) {
 static __device__ __forceinline__ uint4 lm_xent_mask(uint4 u, int k, int64_t V) {
     uint32_t w[4] = { u.x, u.y, u.z, u.w };
 #pragma unroll
-    for (int e = 0; e < 8; e++) if (static_cast<int64_t>(k) * 8 + e >= V) w[e / 2] = e % 2 ? (w[e / 2] & 0xffffu) | 0xff800000u : (w[e / 2] & 0xffff0000u) | 0xff80u;
+    for (int e = 0; e < 8; e++)
+        if (static_cast<int64_t>(k) * 8 + e >= V)
+            w[e / 2] = e % 2 ? (w[e / 2] & 0xffffu) | 0xff800000u : (w[e / 2] & 0xffff0000u) | 0xff80u;
     return make_uint4(w[0], w[1], w[2], w[3]);
 }
 static __device__ __forceinline__ __nv_bfloat162 lm_xent_pair(uint32_t u) { return *reinterpret_cast<const __nv_bfloat162 *>(&u); }
@@ -107,7 +114,10 @@ static __global__ void __launch_bounds__(HALF, 2) lm_xent_rows_bf16(const lm_xen
     if (held == n && (n - 1) % HALF == static_cast<int>(threadIdx.x)) row[n - 1] = lm_xent_mask(row[n - 1], n - 1, a.V);
     constexpr float L2E = 1.4426950408889634f;
     __nv_bfloat162 most = lm_xent_pair(0xff80ff80u);
-    lm_xent_each(row, z, held, n, a.V, [&](int, uint4 u) { most = __hmax2_nan(most, __hmax2_nan(__hmax2_nan(lm_xent_pair(u.x), lm_xent_pair(u.y)), __hmax2_nan(lm_xent_pair(u.z), lm_xent_pair(u.w)))); });
+    lm_xent_each(row, z, held, n, a.V, [&](int, uint4 u) {
+        most = __hmax2_nan(
+            most, __hmax2_nan(__hmax2_nan(lm_xent_pair(u.x), lm_xent_pair(u.y)), __hmax2_nan(lm_xent_pair(u.z), lm_xent_pair(u.w))));
+    });
     const float top = fmaxf(__low2float(most), __high2float(most)), base = top == -INFINITY ? 0.0f : top * L2E;
     float s[2] = {}, plain = 0;
     lm_xent_each(row, z, held, n, a.V, [&](int, uint4 u) {
@@ -141,7 +151,9 @@ lm_err lm_xent_cuda_w(const lm_call *c, const lm_xent_p *p, char **room, lm_cm *
     w->p = y.data; w->ld = y.stride[0]; w->bf16 = true;
     *room += lm_xent_w_bytes(c, p);
     const int64_t more = lm_xent_cuda_stride(c) - c->in[1].dim[0];
-    if (more && cudaMemsetAsync(static_cast<char *>(y.data) + c->in[1].dim[0] * y.stride[0] * 2, 0, static_cast<size_t>(more * y.stride[0]) * 2, s) != cudaSuccess) return LM_E_DEVICE;
+    if (more && cudaMemsetAsync(static_cast<char *>(y.data) + c->in[1].dim[0] * y.stride[0] * 2, 0,
+                                static_cast<size_t>(more * y.stride[0]) * 2, s) != cudaSuccess)
+        return LM_E_DEVICE;
     return lm_cast_cuda(&c->in[1], &y, s);
 }
 lm_err lm_xent_cuda_chunk(const lm_xent_args *a, int64_t rows, cudaStream_t s) {
@@ -172,8 +184,18 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
         const int64_t rows = lm_min64(per, n - r);
         const lm_cuda_gemm g = lm_xent_cuda_logits(c, p, r, rows, w, z, false);
         LM_TRY(lm_cuda_gemm_run(c->dev, &g, at, s));
-        const lm_xent_args a = { z, lm_xent_cuda_stride(c), c->in[1].dim[0], static_cast<const int32_t *>(c->in[2].data) + r, lm_has(c, 3) ? static_cast<const float *>(c->in[3].data) + r : NULL,
-                                 static_cast<float *>(c->out[0].data) + r, static_cast<float *>(c->out[1].data) + r, p->label_smoothing, p->z_loss, 0, 0, c->fault };
+        const lm_xent_args a = { z,
+                                 lm_xent_cuda_stride(c),
+                                 c->in[1].dim[0],
+                                 static_cast<const int32_t *>(c->in[2].data) + r,
+                                 lm_has(c, 3) ? static_cast<const float *>(c->in[3].data) + r : NULL,
+                                 static_cast<float *>(c->out[0].data) + r,
+                                 static_cast<float *>(c->out[1].data) + r,
+                                 p->label_smoothing,
+                                 p->z_loss,
+                                 0,
+                                 0,
+                                 c->fault };
         LM_TRY(lm_xent_cuda_chunk(&a, rows, s));
     }
     return LM_OK;

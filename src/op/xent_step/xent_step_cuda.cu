@@ -9,7 +9,12 @@ static const lm_xent_p *params(const lm_call *c) { return &static_cast<const lm_
 typedef struct { int64_t per, n, V, N, d, zs; bool half; size_t z, x; } plan;
 static plan plan_of(const lm_call *c) {
     plan q = {};
-    q.n = c->in[0].dim[0]; q.V = c->in[1].dim[0]; q.N = lm_xent_cuda_n(c, params(c)); q.d = c->in[0].dim[1]; q.zs = lm_xent_cuda_stride(c); q.half = params(c)->mm == LM_BF16;
+    q.n = c->in[0].dim[0];
+    q.V = c->in[1].dim[0];
+    q.N = lm_xent_cuda_n(c, params(c));
+    q.d = c->in[0].dim[1];
+    q.zs = lm_xent_cuda_stride(c);
+    q.half = params(c)->mm == LM_BF16;
     q.per = lm_min64(lm_xent_cuda_rows(c, params(c)), lm_max64(1, q.n));
     q.z = lm_xent_up(static_cast<size_t>(q.per * q.zs) * (q.half ? 2 : 4));
     q.x = q.half && c->in[0].dtype == LM_F32 ? lm_xent_up(static_cast<size_t>(q.per * lm_round_up(q.d, 8)) * 2) : 0;
@@ -40,16 +45,44 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
         lm_cuda_gemm g = lm_xent_cuda_logits(c, p, r, rows, w, z, q.half);
         g.a = x;
         LM_TRY(lm_cuda_gemm_run(c->dev, &g, NULL, s));
-        const lm_xent_args a = { z, q.zs, q.V, static_cast<const int32_t *>(c->in[2].data) + r, lm_has(c, 3) ? static_cast<const float *>(c->in[3].data) + r : NULL,
-                                 static_cast<float *>(c->out[0].data) + r, static_cast<float *>(c->out[1].data) + r, p->label_smoothing, p->z_loss, 1, q.half, c->fault };
+        const lm_xent_args a = { z,
+                                 q.zs,
+                                 q.V,
+                                 static_cast<const int32_t *>(c->in[2].data) + r,
+                                 lm_has(c, 3) ? static_cast<const float *>(c->in[3].data) + r : NULL,
+                                 static_cast<float *>(c->out[0].data) + r,
+                                 static_cast<float *>(c->out[1].data) + r,
+                                 p->label_smoothing,
+                                 p->z_loss,
+                                 1,
+                                 q.half,
+                                 c->fault };
         LM_TRY(lm_xent_cuda_chunk(&a, rows, s));
         const lm_cm dzm = { z, q.zs, 0, q.half };
         lm_cuda_gemm gx = {};
-        gx.batch = 1; gx.M = rows; gx.N = q.d; gx.K = q.N; gx.a = dzm; gx.b = w; gx.round = q.half; gx.c_bf16 = c->out[2].dtype == LM_BF16; gx.ldc = lm_row_stride(&c->out[2]);
+        gx.batch = 1;
+        gx.M = rows;
+        gx.N = q.d;
+        gx.K = q.N;
+        gx.a = dzm;
+        gx.b = w;
+        gx.round = q.half;
+        gx.c_bf16 = c->out[2].dtype == LM_BF16;
+        gx.ldc = lm_row_stride(&c->out[2]);
         gx.c = static_cast<char *>(c->out[2].data) + static_cast<size_t>(r * gx.ldc) * (gx.c_bf16 ? 2 : 4);
         LM_TRY(lm_cuda_gemm_run(c->dev, &gx, NULL, s));
         lm_cuda_gemm gw = {};
-        gw.batch = 1; gw.M = q.V; gw.N = q.d; gw.K = rows; gw.a = dzm; gw.ta = true; gw.b = x; gw.round = q.half; gw.c = dw; gw.ldc = q.d; gw.acc = acc;
+        gw.batch = 1;
+        gw.M = q.V;
+        gw.N = q.d;
+        gw.K = rows;
+        gw.a = dzm;
+        gw.ta = true;
+        gw.b = x;
+        gw.round = q.half;
+        gw.c = dw;
+        gw.ldc = q.d;
+        gw.acc = acc;
         LM_TRY(lm_cuda_gemm_run(c->dev, &gw, NULL, s));
     }
     return LM_OK;

@@ -1,7 +1,7 @@
-/* join.c — rows that do at once what several nodes do, on a device: where those read the same memory, or one reads what the other just wrote.
+/* unite.c — rows that do at once what several nodes do, on a device: where those read the same memory, or one reads what the other just wrote.
  *
  * A row says what it replaces by statements over letters, for example
- *   "S=add(a,b) Y,M,R=layernorm(S,w,c)"          join_in "abwc", join_out "SYMR"
+ *   "S=add(a,b) Y,M,R=layernorm(S,w,c)"          unite_in "abwc", unite_out "SYMR"
  * Capital letters are values that the group makes, small ones come from outside (absent where the matched node lacks that input). `?` before a
  * statement: it may be missing, and so are its outputs. A value of the group that is no output must have no reader outside. Outputs may be
  * added to a state where the row allows that. All nodes of a group belong to the forward, or all to the backward. Unlike fuse.c's patterns
@@ -43,7 +43,7 @@ static bool is(const state *st, const char *s, lm_node *n, match *m) {
     return true;
 }
 static int out_of(const lm_op *op, const match *m, const lm_value *v) {
-    for (int o = 0; op->join_out[o]; o++) if (m->v[(int)op->join_out[o]] == v) return o;
+    for (int o = 0; op->unite_out[o]; o++) if (m->v[(int)op->unite_out[o]] == v) return o;
     return -1;
 }
 /* Inner values are read by the group alone; what is added to a state may be. */
@@ -116,16 +116,16 @@ static lm_err replace(state *s, const match *m, const void *const *params, bool 
     char p[256] = {0};
     uint32_t outs = 0, acc = 0;
     int n_in = 0, n_out = 0;
-    for (; s->op->join_in[n_in]; n_in++) { in[n_in] = m->v[(int)s->op->join_in[n_in]]; type[n_in] = in[n_in] ? &in[n_in]->type : NULL; }
-    for (; s->op->join_out[n_out]; n_out++) {
-        old[n_out] = m->v[(int)s->op->join_out[n_out]]; to[n_out] = NULL;
+    for (; s->op->unite_in[n_in]; n_in++) { in[n_in] = m->v[(int)s->op->unite_in[n_in]]; type[n_in] = in[n_in] ? &in[n_in]->type : NULL; }
+    for (; s->op->unite_out[n_out]; n_out++) {
+        old[n_out] = m->v[(int)s->op->unite_out[n_out]]; to[n_out] = NULL;
         if (!old[n_out]) continue;
         outs |= 1u << n_out;
         if (old[n_out]->node->acc >> old[n_out]->out & 1) { acc |= 1u << n_out; to[n_out] = old[n_out]->node->acc_state[old[n_out]->out]; }
     }
     *done = false;
     if (s->op->params_bytes > sizeof p) return lm_graph_fail(g, LM_E_INTERNAL, "%s: params over 256 bytes", s->op->name);
-    if (s->op->join && !s->op->join(params, type, outs, p)) return LM_OK;
+    if (s->op->unite && !s->op->unite(params, type, outs, p)) return LM_OK;
     if (!has_kernel(s, p, n_in, in, acc)) return LM_OK;
     const bool back = g->backward; const int block = g->block;
     g->backward = m->node[0]->backward; g->block = m->node[0]->block;
@@ -153,16 +153,16 @@ static lm_err fresh(state *s) {
     s->stamp = 0;
     return s->seen && s->stack ? LM_OK : (s->g->err = LM_E_NOMEM);
 }
-lm_err lm_pass_join(lm_graph *g, lm_dev *dev, int *n_joined) {
+lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, int *n_united) {
     LM_TRY(g->err);
     state s = { .g = g, .dev = dev };
     int count = 0;
-    for (int o = 0; lm_ops[o]; o++) for (int a = 0; lm_ops[o]->joins && lm_ops[o]->joins[a]; a++) {
+    for (int o = 0; lm_ops[o]; o++) for (int a = 0; lm_ops[o]->unites && lm_ops[o]->unites[a]; a++) {
         s.op = lm_ops[o];
         LM_TRY(fresh(&s));
         for (int i = 0, n = g->n_node; i < n; i++) {
             match m; const void *params[MAX_GROUP]; bool done;
-            if (!group(&s, s.op->joins[a], g->node[i], &m, params) || !closed(&s, &m) || cyclic(&s, &m)) continue;
+            if (!group(&s, s.op->unites[a], g->node[i], &m, params) || !closed(&s, &m) || cyclic(&s, &m)) continue;
             LM_TRY(replace(&s, &m, params, &done));
             if (!done) continue;
             bury(&m);
@@ -170,6 +170,6 @@ lm_err lm_pass_join(lm_graph *g, lm_dev *dev, int *n_joined) {
             LM_TRY(fresh(&s));
         }
     }
-    if (n_joined) *n_joined = count;
+    if (n_united) *n_united = count;
     return g->err;
 }
