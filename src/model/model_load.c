@@ -53,7 +53,8 @@ static lm_err load_block(job *j, int i, int64_t r0, int64_t n, char *raw, float 
         for (int64_t r = 0; r < n; r++) memcpy((void *)(uintptr_t)lm_quant_row(&d->t, 0, lm_weights_row(e, r0 + r)), raw + (size_t)r * rb, rb);
         return LM_OK;
     }
-    for (int64_t r = 0; r < n; r++) {                                     /* blocks are whole heads, so a permuted row stays inside its block */
+    if (e->dtype == LM_F32 && !e->perm_heads) f = (float *)raw;           /* nothing to do: a source's rows lie together */
+    else for (int64_t r = 0; r < n; r++) {                                /* blocks are whole heads, so a permuted row stays inside its block */
         float *to = f + (lm_weights_row(e, r0 + r) - r0) * e->cols;
         const char *row = raw + (size_t)r * rb;
         if (e->dtype == LM_QUANT) e->quant->to_float(e->quant, (const void *const[]){ row }, e->cols, to);
