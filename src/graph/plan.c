@@ -393,11 +393,11 @@ static lm_err ports(planner *s) {
     for (int i = 0; i < s->g->n_value; i++) {
         lm_value *v = s->g->value[i];
         if (v->kind != LM_V_INPUT || s->pl[i].at != AT_BUF) continue;
-        p->port[p->n_port++] = (lm_port){ lm_arena_strdup(p->a, v->name), s->pl[i].t, v->type.ext[0], true };
+        p->port[p->n_port++] = (lm_port){ lm_arena_strdup(p->a, v->name), s->pl[i].t, v->type.ext[0], true, false };
     }
     for (int i = 0; i < s->g->n_output; i++)
         p->port[p->n_port++] =
-            (lm_port){ lm_arena_strdup(p->a, s->g->output[i].name), s->pl[s->g->output[i].v->id].t, s->g->output[i].v->type.ext[0], false };
+            (lm_port){ lm_arena_strdup(p->a, s->g->output[i].name), s->pl[s->g->output[i].v->id].t, s->g->output[i].v->type.ext[0], false, false };
     for (int i = 0; i < p->n_port; i++) if (!p->port[i].name) return LM_E_NOMEM;
     return LM_OK;
 }
@@ -515,6 +515,13 @@ static void *port(lm_plan *p, const char *name, lm_tensor *t, bool input) {
 }
 void *lm_plan_input(lm_plan *p, const char *name, lm_tensor *t) { return port(p, name, t, true); }
 void *lm_plan_output(lm_plan *p, const char *name, lm_tensor *t) { return port(p, name, t, false); }
+void lm_plan_want(lm_plan *p, const char *name, bool on) {
+    for (int i = 0; i < p->n_port; i++) if (!p->port[i].input && !strcmp(p->port[i].name, name)) p->port[i].stays = !on;
+}
+lm_err lm_plan_fetch(lm_plan *p, const char *name) {
+    for (int i = 0; p->dev && i < p->n_port; i++) if (!p->port[i].input && !strcmp(p->port[i].name, name)) return lm_plan_fetch_dev(p, &p->port[i]);
+    return LM_OK;
+}
 lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n) {
     for (int i = 0; i < p->n_ext; i++) if (!strcmp(p->ext_name[i], name)) {
             if (n < 0 || n > p->cap[i])
