@@ -28,12 +28,16 @@ sanitizer() {
     grep -A3 -E '^========= (Invalid|Error|Program)' "$out/memcheck.log" | head -12
 }
 parity() {
-    LM_DEVICE=cuda LOAM_PARITY=1 timeout 160 "$bin/tests/test_model_parity" test_transformers test_bf16_on_device >"$out/parity.log" 2>&1; local rc=$?
+    LM_DEVICE=cuda LOAM_PARITY=1 timeout 160 "$bin/tests/test_model_parity" test_transformers >"$out/parity.log" 2>&1; local rc=$?
+    LM_DEVICE=cuda LOAM_PARITY=1 timeout 100 "$bin/tests/test_model_parity" test_bf16_on_device >"$out/bf16.log" 2>&1 || rc=$?
+    cat "$out/bf16.log"
     grep '^|' "$out/parity.log"
     say "parity: rc $rc; $(grep -c '^|' "$out/parity.log") checkpoints against transformers: logits, losses, every gradient, 256 greedy tokens; $(tail -n 1 "$out/parity.log")"
     grep -vE '^\||^ok' "$out/parity.log" | head -12
     for t in cpu cuda; do timeout 60 "$bin/loam" run "$fix/gpt2" --prompt "Once upon a time" --temperature 0 --max-tokens 48 --ignore-eos --dtype f32 --device $t --json 2>&1 | sed 's/, "prompt_tokens".*//' >"$out/run.$t"; done
     cmp -s "$out/run.cpu" "$out/run.cuda" && say "loam run --device cuda: the CPU's 48 greedy tokens" || say "loam run --device cuda differs: $(head -c 200 "$out/run.cuda")"
+    for t in cpu cuda; do timeout 60 "$bin/loam" run "$fix/gpt2" --prompt "Once upon a time" --seed 7 --max-tokens 48 --ignore-eos --dtype f32 --device $t --json 2>&1 | sed 's/, "prompt_tokens".*//' >"$out/draw.$t"; done
+    cmp -s "$out/draw.cpu" "$out/draw.cuda" && say "loam run --device cuda, sampled: the CPU's 48 tokens" || say "loam run --device cuda, sampled, differs: $(head -c 200 "$out/draw.cuda")"
 }
 losses() {
     local t k
@@ -84,7 +88,7 @@ infer() {
         say "loam $shape $dt, $seqs sequences: prefill $seqs x $prompt $(field "$f" prefill) tok/s, decode $(field "$f" decode) tok/s, weights $(field "$f" weights) MB"
         python3 -c 'import json,sys
 for r in json.load(open(sys.argv[1])):
-    if r["name"].startswith("decode.") and r["value"] > 0.01: print("  %-34s %8.3f ms  %s" % (r["name"], r["value"], r["note"]))' "$f" | tee -a "$table"
+    if r["name"].startswith(("decode.", "prefill.")) and r["value"] > 0.01: print("  %-34s %8.3f ms  %s" % (r["name"], r["value"], r["note"]))' "$f" | tee -a "$table"
     done <<<"${INFER:-llama-1b bf16 1 512
 llama-1b bf16 16 512
 llama-1b bf16 64 128

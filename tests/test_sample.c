@@ -1,5 +1,6 @@
 /* test_sample.c — every sampler against its definition, computed here the slow way, and the draw against the distribution (chi-square,
  * fixed seeds). */
+#include <math.h>
 #include "sample/sample.h"
 #include "test.h"
 enum { V = 40, DRAWS = 40000 };
@@ -134,4 +135,46 @@ static void test_greedy_repeats_and_refuses(void) {
     qsort(order, V, sizeof *order, by_logit);
     for (int i = 0; i < 5; i++) LM_CHECK(top[i] == order[i]);
 }
-LM_TEST_MAIN(LM_T1(test_temperature), LM_T1(test_truncations), LM_T1(test_penalties_and_bias), LM_T1(test_greedy_repeats_and_refuses))
+/* A token chosen from what lm_peak tells of a row, against the choice from all logits. */
+static void test_near(void) {
+    enum { W = 3000, POS = 300 };
+    static float x[W], row[LM_PEAK_COLS];
+    setup();
+    lm_sample_opts o[5];
+    for (int k = 0; k < 5; k++) { o[k] = lm_sample_defaults(); o[k].seed = 3; }
+    o[0].temperature = 0; o[1].top_p = 1; o[2].temperature = 1.2; o[2].min_p = 0.01; o[3].top_p = 0.3; o[4].top_k = 5;
+    const lm_rng r = lm_rng_of(11, "near");
+    for (int k = 0; k < 5; k++) {
+        lm_sampler *s;
+        float t, gap;
+        int listed = 0;
+        LM_CHECK_OK(ctx, lm_sampler_new(&s, ctx, W, &o[k]));
+        LM_CHECK(lm_sampler_near(s, &t, &gap) == (k != 4));
+        for (int64_t p = 0; p < POS && k != 4; p++) {
+            float max = -INFINITY; double sum = 0; int n = 0;
+            for (int i = 0; i < W; i++) { x[i] = lm_rng_normal(r, (uint64_t)(p * W + i)) * (p % 3 ? 4.0f : 0.7f); max = x[i] > max ? x[i] : max; }
+            for (int i = 0; i < W; i++) {
+                if (t > 0) sum += (double)expf((x[i] - max) / t);
+                if (x[i] >= max - gap && n++ < LM_PEAK_MOST) { row[3 + n] = (float)i; row[3 + LM_PEAK_MOST + n] = x[i]; }
+            }
+            row[0] = max; row[1] = (float)sum; row[2] = (float)n; row[3] = 0;
+            const lm_peak_row pk = lm_peak_of(row);
+            if (n > LM_PEAK_MOST) { int32_t no; LM_CHECK_ERR(ctx, lm_sampler_pick_near(s, &pk, p, &no), LM_E_INTERNAL, "near"); continue; }
+            int32_t all, few;
+            LM_CHECK_OK(ctx, lm_sampler_pick(s, x, p, &all));
+            LM_CHECK_OK(ctx, lm_sampler_pick_near(s, &pk, p, &few));
+            if (all != few) { lm_t_fail++; printf("options %d, position %lld: %d from all logits, %d from those near the largest\n", k, (long long)p, all, few); }
+            listed++;
+        }
+        LM_CHECK(k == 4 || listed > POS / 2);
+        lm_sampler_free(s);
+    }
+    row[3] = 1;
+    const lm_peak_row pk = lm_peak_of(row);
+    lm_sampler *s;
+    int32_t id;
+    LM_CHECK_OK(ctx, lm_sampler_new(&s, ctx, W, &o[0]));
+    LM_CHECK_ERR(ctx, lm_sampler_pick_near(s, &pk, 0, &id), LM_E_RANGE, "not finite");
+    lm_sampler_free(s);
+}
+LM_TEST_MAIN(LM_T1(test_near), LM_T1(test_temperature), LM_T1(test_truncations), LM_T1(test_penalties_and_bias), LM_T1(test_greedy_repeats_and_refuses))

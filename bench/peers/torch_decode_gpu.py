@@ -62,7 +62,8 @@ with torch.no_grad():
 
         def attend(i, q, k, v, pos):
             ks[i].index_copy_(2, pos, k), vs[i].index_copy_(2, pos, v)
-            return F.scaled_dot_product_attention(q, ks[i], vs[i], attn_mask=(torch.arange(T, device=dev) <= pos)[None, None, None], enable_gqa=True)
+            # the four query heads of a key head as four queries of it: nothing is repeated
+            return F.scaled_dot_product_attention(q.reshape(B, K, H // K, E), ks[i], vs[i], attn_mask=(torch.arange(T, device=dev) <= pos)[None, None, None]).reshape(B, H, 1, E)
 
         ids, pos = torch.zeros(B, 1, dtype=torch.long, device=dev), torch.tensor([a.depth], device=dev)
         step = lambda ids, pos: body(ids, pos, attend).argmax(-1, keepdim=True)

@@ -113,6 +113,8 @@ fail:
     return err;
 }
 static lm_err drop(void *ud, int r, int64_t i, const float *l) { (void)ud; (void)r; (void)i; (void)l; return LM_OK; }
+/* what a greedy run asks for: on a device the row's largest alone comes back */
+static lm_err chosen(void *ud, int r, const lm_peak_row *p, const float *l) { (void)ud; (void)r; (void)p; (void)l; return LM_OK; }
 typedef struct { double weights, flops; } cost;                          /* bytes of weights that a token reads, operations of a token */
 static cost per_token(const lm_cfg *c, const lm_store *store) {
     cost k = { 0, 0 };
@@ -146,7 +148,8 @@ static lm_err infer(lm_bench *b) {
     int32_t *ids = lm_alloc(cli->ctx, LM_MEM_MISC, (size_t)lm_max64(o->prompt, o->depth + o->gen) * sizeof *ids);
     lm_session **s = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *s);
     lm_request *q = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *q);
-    if (!ids || !s || !q) { err = LM_E_NOMEM; goto done; }
+    lm_near *near = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *near);
+    if (!ids || !s || !q || !near) { err = LM_E_NOMEM; goto done; }
     for (int64_t i = 0; i < lm_max64(o->prompt, o->depth + o->gen); i++) ids[i] = (int32_t)(i * 7919 % c.vocab);
     for (int64_t r = 0; r < o->repeat; r++) {
         if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
@@ -157,17 +160,18 @@ static lm_err infer(lm_bench *b) {
         LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
         first[r] = lm_now() - t;
         pre[r] = (double)(o->prompt * o->seqs) / first[r];
+        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op(b, lm_engine_plan(m.e), "prefill"), done);
         for (int64_t i = 0; i < o->seqs; i++) { LM_GOTO(lm_session_truncate(s[i], 0), done); q[i] = (lm_request){ s[i], ids, o->depth, LM_WANT_NONE }; }
         if (o->depth) LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
         for (int64_t k = 0; k < 3 && !r; k++) {                              /* what is prepared at the first runs of a size: not timed */
             for (int64_t i = 0; i < o->seqs; i++) q[i] = (lm_request){ s[i], ids + o->depth, 1, LM_WANT_LAST };
-            LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
+            LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
             for (int64_t i = 0; i < o->seqs; i++) LM_GOTO(lm_session_truncate(s[i], o->depth), done);
         }
         t = lm_now();
         for (int64_t k = 0; k < o->gen && !lm_cli_stopped(cli); k++) {
             for (int64_t i = 0; i < o->seqs; i++) q[i] = (lm_request){ s[i], ids + o->depth + k, 1, LM_WANT_LAST };
-            LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
+            LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
         }
         dec[r] = (double)(o->gen * o->seqs) / (lm_now() - t);
         for (int64_t i = 0; i < o->seqs; i++) { lm_session_free(s[i]); s[i] = NULL; }

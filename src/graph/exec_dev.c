@@ -1,6 +1,6 @@
 /* exec_dev.c — running a plan on a device: steps are put on its stream in order, inputs go before them and outputs come after.
  *
- * The first run waits after each step, so that what the device refuses is named by its op. The second run of a set of extents records the
+ * The first run waits after each step, so that what the device refuses is named by its op. The second run of a set of extents, and of outputs that are wanted, records the
  * whole, copies of inputs and outputs included, and later ones launch the record: one call, whatever the number of steps. Extents are part
  * of a record, so there is one per set of them, up to LM_MAX_RECORDED; other sets run step by step. A plan in which the host has a part
  * (collectives) is never recorded: no such row exists for a device yet. Small inputs that lie together go in one copy: what lies between
@@ -10,6 +10,11 @@
 enum { ONE_COPY = 64 << 10 };       /* bytes of inputs, and of what lies between them */
 
 static lm_err step(lm_plan *p, lm_step *s) {
+    if (s->many) {
+        const lm_call *c[LM_MANY];
+        for (int i = 0; i < s->many; i++) c[i] = &s[i].call;
+        return s->many < 0 ? LM_OK : s->k->run_many(c, s->many, p->dev->stream);
+    }
     const int64_t times = s->k->repeat ? s->k->repeat(&s->call) : 1;
     lm_err err = LM_OK;
     for (s->call.iter = 0; s->call.iter < times && !err; s->call.iter++)
@@ -46,11 +51,16 @@ static lm_err whole(lm_plan *p) {
             return *lm_error(p->ctx) ? lm_fail_in(p->ctx, e, "%s (%s)", op, kernel) : lm_fail(p->ctx, e, "%s (%s): %s", op, kernel, lm_err_text(e));
         if (!p->checked && (e = d->sync(d))) return lm_fail_in(p->ctx, e, "%s (%s)", op, kernel);
     }
-    for (int i = 0; i < p->n_port; i++) if (!p->port[i].input) LM_TRY(d->get(d, p->port[i].t.data, p->port[i].on_dev, port_bytes(p, &p->port[i])));
+    for (int i = 0; i < p->n_port; i++) if (!p->port[i].input && !p->port[i].stays) LM_TRY(d->get(d, p->port[i].t.data, p->port[i].on_dev, port_bytes(p, &p->port[i])));
     return LM_OK;
 }
+lm_err lm_plan_fetch_dev(lm_plan *p, const lm_port *o) {
+    LM_TRY(p->dev->get(p->dev, o->t.data, o->on_dev, port_bytes(p, o)));
+    return p->dev->sync(p->dev);
+}
 static lm_recorded *find(lm_plan *p) {
-    const uint64_t key = lm_hash64(p->ext, (size_t)p->n_ext * sizeof *p->ext, 0);
+    uint64_t key = lm_hash64(p->ext, (size_t)p->n_ext * sizeof *p->ext, 0);
+    for (int i = 0; i < p->n_port; i++) if (p->port[i].stays) key = lm_hash64(&i, sizeof i, key);
     for (int i = 0; i < p->n_recorded; i++) if (p->recorded[i].key == key) return &p->recorded[i];
     if (p->n_recorded == LM_MAX_RECORDED) return NULL;
     p->recorded[p->n_recorded] = (lm_recorded){ .key = key };

@@ -172,6 +172,36 @@ static lm_err make_steps(planner *s) {
     p->stats.n_steps = p->n_step;
     return LM_OK;
 }
+/* Neighbours of one row that can take several calls at once. Whether they are independent is known when memory is placed: their buffers, scratch
+ * too, are then held for all of them (together), and a group that still conflicts is taken apart (apart). */
+static void neighbours(planner *s) {
+    lm_plan *p = s->p;
+    for (int i = 0, n; p->dev && i < p->n_step; i += n) {
+        for (n = 1; p->step[i].k->run_many && n < LM_MANY && i + n < p->n_step && p->step[i + n].k == p->step[i].k;) n++;
+        if (n == 1) continue;
+        p->step[i].many = n;
+        for (int k = 1; k < n; k++) p->step[i + k].many = -1;
+    }
+}
+static void together(planner *s) {
+    for (int i = 0; i < s->p->n_step; i++) {
+        const int end = i + s->p->step[i].many - 1;
+        for (int k = 0; end > i && k < s->n_buf; k++) {
+            lm_buf *b = &s->b[k];
+            if (b->first > i && b->first <= end) b->first = i;
+            if (b->last >= i && b->last < end) b->last = end;
+        }
+    }
+}
+static void apart(planner *s) {
+    lm_plan *p = s->p;
+    for (int i = 0; i < p->n_step; i++) {
+        const int n = p->step[i].many;
+        bool ok = true;
+        for (int a = 0; a < n && ok; a++) for (int b = a + 1; b < n && ok; b++) ok = !lm_step_conflict(&p->step[i + a], &p->step[i + b]);
+        for (int a = 0; a < n && !ok; a++) p->step[i + a].many = 0;
+    }
+}
 /* Which values the plan touches: inputs of its steps, the states these are versions of, what is accumulated into, named results. */
 static lm_err uses(planner *s) {
     if (!(s->used = lm_arena_alloc(s->g->a, (size_t)s->g->n_value + 1))) return LM_E_NOMEM;
@@ -256,7 +286,7 @@ static lm_err assign_buffers(planner *s) {
                 continue;
             }
             lm_value *a = n->in[0];
-            if (k == 0 && n->op->inplace_ok && a && a->kind == LM_V_NODE && !a->state) {
+            if (k == 0 && n->op->inplace_ok && !p->step[i].many && a && a->kind == LM_V_NODE && !a->state) {
                 int r = root_of(s, a->id);
                 bool same = type_bytes(&a->type) == type_bytes(&n->out[0]->type) && s->pl[a->id].t.data == NULL && lm_is_contig(&s->pl[a->id].t)
                             && s->pl[r].at == AT_BUF && type_bytes(&s->g->value[r]->type) == type_bytes(&a->type) && !s->b[s->pl[r].buf].fixed;
@@ -302,6 +332,7 @@ static lm_err place_buffers(planner *s, int *scratch_of) {
         p->thread_stride = th > p->thread_stride ? th : p->thread_stride;
     }
     p->thread_stride = (p->thread_stride + 4095) & ~(size_t)4095;
+    together(s);
     lm_buf **scratch = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * 2 * sizeof *scratch);
     size_t *at = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 2) * sizeof *at);
     if (!scratch || !at) return LM_E_NOMEM;
@@ -362,11 +393,11 @@ static lm_err ports(planner *s) {
     for (int i = 0; i < s->g->n_value; i++) {
         lm_value *v = s->g->value[i];
         if (v->kind != LM_V_INPUT || s->pl[i].at != AT_BUF) continue;
-        p->port[p->n_port++] = (lm_port){ lm_arena_strdup(p->a, v->name), s->pl[i].t, v->type.ext[0], true };
+        p->port[p->n_port++] = (lm_port){ lm_arena_strdup(p->a, v->name), s->pl[i].t, v->type.ext[0], true, false };
     }
     for (int i = 0; i < s->g->n_output; i++)
         p->port[p->n_port++] =
-            (lm_port){ lm_arena_strdup(p->a, s->g->output[i].name), s->pl[s->g->output[i].v->id].t, s->g->output[i].v->type.ext[0], false };
+            (lm_port){ lm_arena_strdup(p->a, s->g->output[i].name), s->pl[s->g->output[i].v->id].t, s->g->output[i].v->type.ext[0], false, false };
     for (int i = 0; i < p->n_port; i++) if (!p->port[i].name) return LM_E_NOMEM;
     return LM_OK;
 }
@@ -424,6 +455,7 @@ static lm_err make(planner *s) {
     LM_TRY(lay(s));
     LM_TRY(make_steps(s));
     if (p->dev) LM_TRY(lm_plan_join(s->g, p, s->list, s->n, LM_DEV_CUDA, s->feat));
+    neighbours(s);
     int *scratch_of = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 1) * sizeof *scratch_of);
     if (!scratch_of) return LM_E_NOMEM;
     LM_TRY(uses(s));
@@ -439,6 +471,7 @@ static lm_err make(planner *s) {
         if (!(p->counter = lm_calloc(p->ctx, LM_MEM_GRAPH, (size_t)p->n_step + 1, sizeof *p->counter))) return LM_E_NOMEM;
     }
     bind(s, scratch_of);
+    apart(s);
     LM_TRY(lm_plan_waits(s->g, p));
     LM_TRY(ports(s));
     LM_TRY(extents(s));
@@ -482,6 +515,13 @@ static void *port(lm_plan *p, const char *name, lm_tensor *t, bool input) {
 }
 void *lm_plan_input(lm_plan *p, const char *name, lm_tensor *t) { return port(p, name, t, true); }
 void *lm_plan_output(lm_plan *p, const char *name, lm_tensor *t) { return port(p, name, t, false); }
+void lm_plan_want(lm_plan *p, const char *name, bool on) {
+    for (int i = 0; i < p->n_port; i++) if (!p->port[i].input && !strcmp(p->port[i].name, name)) p->port[i].stays = !on;
+}
+lm_err lm_plan_fetch(lm_plan *p, const char *name) {
+    for (int i = 0; p->dev && i < p->n_port; i++) if (!p->port[i].input && !strcmp(p->port[i].name, name)) return lm_plan_fetch_dev(p, &p->port[i]);
+    return LM_OK;
+}
 lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n) {
     for (int i = 0; i < p->n_ext; i++) if (!strcmp(p->ext_name[i], name)) {
             if (n < 0 || n > p->cap[i])

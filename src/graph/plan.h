@@ -40,6 +40,9 @@ void lm_plan_stats_of(const lm_plan *p, lm_plan_stats *s);
  * memory that a run copies from and to. */
 void *lm_plan_input(lm_plan *p, const char *name, lm_tensor *t);
 void *lm_plan_output(lm_plan *p, const char *name, lm_tensor *t);
+/* Whether the next runs bring an output back from the device (they do unless told); lm_plan_fetch brings it now. Nothing on this processor. */
+void lm_plan_want(lm_plan *p, const char *name, bool on);
+lm_err lm_plan_fetch(lm_plan *p, const char *name);
 lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n);      /* runtime extent for the next runs, <= capacity */
 lm_err lm_plan_run(lm_plan *p);
 lm_err lm_plan_run_shuffled(lm_plan *p, uint64_t seed, int n_threads);

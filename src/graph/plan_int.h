@@ -12,13 +12,14 @@ typedef struct {
     const char *op, *joined; int wait_for, n_range; bool effect;         /* joined: the join that runs it, at the extents in force; wait for steps 0..wait_for; -1 none */
     lm_range range[LM_MAX_RANGE];
     double flops, bytes;
+    int many;                                                    /* on a device: > 1 so many from here run at once; -1 in an earlier one's */
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
 /* steps [first, first + n) that one kernel may do; calls in the order of its pattern */
 typedef struct { const lm_join *row; int first, n; const lm_call *call[LM_JOIN_STEPS]; } lm_joined;
 typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
-/* on_dev: where it is on the device, t then its host mirror */
-typedef struct { const char *name; lm_tensor t; int ext; bool input; void *on_dev; } lm_port;
+/* on_dev: where it is on the device, t then its host mirror; stays: runs do not copy it back */
+typedef struct { const char *name; lm_tensor t; int ext; bool input, stays; void *on_dev; } lm_port;
 typedef struct { int64_t *dim; int slot; } lm_patch;
 enum { LM_MAX_RECORDED = 64 };
 typedef struct { void *work; uint64_t key; int runs; } lm_recorded;              /* a run of one set of extents */
@@ -50,5 +51,6 @@ void lm_plan_apply_extents(lm_plan *p);
 lm_err lm_plan_run_dev(lm_plan *p);
 lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n);
 lm_err lm_plan_ports_dev(lm_plan *p);
+lm_err lm_plan_fetch_dev(lm_plan *p, const lm_port *o);
 void lm_plan_free_dev(lm_plan *p);
 #endif

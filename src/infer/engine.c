@@ -15,6 +15,12 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     lm_value *last = lm_gather(g, out.hidden, lm_input(g, "rows", &l));              /* (L, d) */
     lm_value *logits = lm_linear(g, last, out.head, NULL);                         /* (L, V) */
     lm_graph_output(g, "logits", logits);
+    if (e->o.dev) {
+        lm_type how = LM_TYPE(LM_F32, e->max_rows, 2);
+        how.ext[0] = l.ext[0];
+        lm_graph_output(g, "peaks", lm_peak(g, logits, lm_input(g, "near", &how)));
+        e->peaks = true;
+    }
     lm_paged pg = { .kv_dtype = e->o.kv,
                     .n_pages = e->n_pages,
                     .table = lm_input(g, "table", &tab),
@@ -133,17 +139,35 @@ static lm_err check(lm_engine *e, const lm_request *req, int n, int *marked) {
     if (pages <= e->n_free) return LM_OK;
     return lm_fail(e->ctx, LM_E_NOMEM, "the key-value pool is full: %lld pages are needed, %lld are free", (long long)pages, (long long)e->n_free);
 }
-static lm_err flush(lm_engine *e, feed *f, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
+/* Who hears of rows: one of the two. */
+typedef struct {
+    lm_err (*row)(void *, int, int64_t, const float *);
+    lm_err (*choose)(void *, int, const lm_peak_row *, const float *); const lm_near *where;
+    void *ud;
+} listener;
+static lm_err flush(lm_engine *e, feed *f, const listener *to) {
     if (!f->n) return LM_OK;
     LM_TRY(lm_plan_extent(e->plan, "N", f->n));
     LM_TRY(lm_plan_extent(e->plan, "L", f->l));
+    const bool peaks = e->peaks && to->where;
+    lm_plan_want(e->plan, "logits", !peaks);
+    lm_plan_want(e->plan, "peaks", peaks);
     LM_TRY(lm_plan_run(e->plan));
-    const float *logits = lm_plan_output(e->plan, "logits", NULL);
-    for (int64_t i = 0; i < f->l; i++) LM_TRY(row(ud, f->row_req[i], f->row_at[i], logits + i * e->cfg.vocab));
+    const float *logits = lm_plan_output(e->plan, "logits", NULL), *peak = peaks ? lm_plan_output(e->plan, "peaks", NULL) : NULL;
+    bool here = !peaks;                                                /* are the logits on this side? */
+    for (int64_t i = 0; i < f->l; i++) {
+        if (!to->choose) { LM_TRY(to->row(to->ud, f->row_req[i], f->row_at[i], logits + i * e->cfg.vocab)); continue; }
+        const lm_peak_row p = peak ? lm_peak_of(peak + i * LM_PEAK_COLS) : (lm_peak_row){0};
+        const bool all = !peaks || (!p.bad && p.n > LM_PEAK_MOST);
+        if (all && !here) { LM_TRY(lm_plan_fetch(e->plan, "logits")); here = true; }
+        LM_TRY(to->choose(to->ud, f->row_req[i], peaks ? &p : NULL, all ? logits + i * e->cfg.vocab : NULL));
+    }
     f->n = f->l = 0;
     return LM_OK;
 }
-static lm_err run_all(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
+static lm_err run_all(lm_engine *e, const lm_request *req, int n, const listener *to) {
+    float *near = e->peaks ? lm_plan_input(e->plan, "near", NULL) : NULL;
+    const bool listens = to->row || to->choose;
     feed f = {
         .tokens = lm_plan_input(e->plan, "tokens", NULL), .pos = lm_plan_input(e->plan, "pos", NULL), .seq = lm_plan_input(e->plan, "seq", NULL),
         .slot = lm_plan_input(e->plan, "slot", NULL), .rows = lm_plan_input(e->plan, "rows", NULL), .table = lm_plan_input(e->plan, "table", NULL),
@@ -152,11 +176,11 @@ static lm_err run_all(lm_engine *e, const lm_request *req, int n, lm_err (*row)(
     int64_t seq_row = 0;                                               /* next row of the page table */
     for (int r = 0; r < n; r++) {
         lm_session *s = req[r].s;
-        if (seq_row == e->o.max_seqs) { LM_TRY(flush(e, &f, row, ud)); seq_row = 0; }
+        if (seq_row == e->o.max_seqs) { LM_TRY(flush(e, &f, to)); seq_row = 0; }
         bool placed = false;
         for (int64_t i = 0; i < req[r].n; i++) {
-            const bool want = row && (req[r].want == LM_WANT_ALL || (req[r].want == LM_WANT_LAST && i + 1 == req[r].n));
-            if (f.n == e->o.chunk || (want && f.l == e->max_rows)) { LM_TRY(flush(e, &f, row, ud)); seq_row = 0; placed = false; }
+            const bool want = listens && (req[r].want == LM_WANT_ALL || (req[r].want == LM_WANT_LAST && i + 1 == req[r].n));
+            if (f.n == e->o.chunk || (want && f.l == e->max_rows)) { LM_TRY(flush(e, &f, to)); seq_row = 0; placed = false; }
             grow(s);
             if (!placed || s->n % LM_KV_PAGE == 0) {                   /* the table row, again when a page was added */
                 if (!placed) { placed = true; s->row = seq_row++; }
@@ -164,22 +188,30 @@ static lm_err run_all(lm_engine *e, const lm_request *req, int n, lm_err (*row)(
             }
             f.tokens[f.n] = req[r].ids[i]; f.pos[f.n] = (int32_t)s->n; f.seq[f.n] = (int32_t)s->row;
             f.slot[f.n] = s->page[s->n / LM_KV_PAGE] * LM_KV_PAGE + (int32_t)(s->n % LM_KV_PAGE);
+            if (want && near) { near[2 * f.l] = to->where ? to->where[r].t : 0; near[2 * f.l + 1] = to->where ? to->where[r].gap : 0; }
             if (want) { f.rows[f.l] = (int32_t)f.n; f.row_req[f.l] = r; f.row_at[f.l++] = i; }
             s->id[s->n++] = req[r].ids[i]; f.n++;
         }
     }
-    return flush(e, &f, row, ud);
+    return flush(e, &f, to);
 }
-lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
+static lm_err run_marked(lm_engine *e, const lm_request *req, int n, const listener *to) {
     int marked;
     lm_err err = check(e, req, n, &marked);
-    if (!err) err = run_all(e, req, n, row, ud);
+    if (!err) err = run_all(e, req, n, to);
     for (int r = 0; r < marked; r++) {
         lm_session *s = req[r].s;
         if (err) lm_session_drop(s, s->mark - 1);                      /* all sessions are where they were */
         s->mark = 0;
     }
     return err;
+}
+lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {
+    return run_marked(e, req, n, &(listener){ .row = row, .ud = ud });
+}
+lm_err lm_engine_choose(lm_engine *e, const lm_request *req, int n, const lm_near *where,
+                        lm_err (*row)(void *, int, const lm_peak_row *, const float *), void *ud) {
+    return run_marked(e, req, n, &(listener){ .choose = row, .where = where, .ud = ud });
 }
 typedef struct { const int32_t *ids; int64_t n, V; float *lp; } score;
 static lm_err score_row(void *ud, int r, int64_t i, const float *logits) {

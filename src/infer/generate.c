@@ -9,7 +9,7 @@ typedef struct {
     lm_session *s; lm_sampler *sampler; lm_tok_stream stream; lm_str text; size_t sent;   /* text[0..sent) was streamed */
     bool done; int32_t next;
 } line;
-typedef struct { lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; line *l; int *of; lm_ctx *ctx; int64_t n_prompt; } job;
+typedef struct { lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; line *l; int *of; lm_near *near; lm_ctx *ctx; int64_t n_prompt; } job;      /* near: NULL where logits are wanted */
 
 /* The length of text up to a stop string, or -1; *safe: how much can be streamed because no stop string can begin in it. */
 static int64_t find_stop(const job *j, const line *l, size_t *safe) {
@@ -37,12 +37,13 @@ static lm_err send(job *j, int i, size_t upto) {
     if (cancel) { l->done = true; j->g->out[i].why = LM_STOP_CANCELLED; }
     return LM_OK;
 }
-static lm_err take(job *j, int i, const float *logits) {
+/* logits NULL: peak has what the sampler wants to know. */
+static lm_err take(job *j, int i, const lm_peak_row *peak, const float *logits) {
     line *l = &j->l[i];
     lm_generated *out = &j->g->out[i];
     int32_t id; size_t n;
     int64_t V = lm_engine_cfg(j->e)->vocab;
-    LM_TRY(lm_sampler_pick(l->sampler, logits, out->n, &id));
+    LM_TRY(logits ? lm_sampler_pick(l->sampler, logits, out->n, &id) : lm_sampler_pick_near(l->sampler, peak, out->n, &id));
     LM_TRY(lm_sampler_accept(l->sampler, id));
     bool eos = !j->o->ignore_eos && lm_tok_is_eos(j->tok, id);
     for (int k = 0; k < lm_engine_cfg(j->e)->n_eos && !j->o->ignore_eos; k++) eos |= id == lm_engine_cfg(j->e)->eos[k];
@@ -68,12 +69,12 @@ static lm_err take(job *j, int i, const float *logits) {
     if (l->done && out->why != LM_STOP_CANCELLED) { LM_TRY(lm_tok_stream_flush(&l->stream, &l->text)); LM_TRY(send(j, i, l->text.n)); }
     return LM_OK;
 }
-static lm_err first_row(void *ud, int r, int64_t at, const float *logits) {
-    job *j = ud; (void)r; (void)at;
-    for (int i = 0; i < j->o->n; i++) LM_TRY(take(j, i, logits));
+static lm_err first_row(void *ud, int r, const lm_peak_row *peak, const float *logits) {
+    job *j = ud; (void)r;
+    for (int i = 0; i < j->o->n; i++) LM_TRY(take(j, i, peak, logits));
     return LM_OK;
 }
-static lm_err row(void *ud, int r, int64_t at, const float *logits) { job *j = ud; (void)at; return take(j, j->of[r], logits); }
+static lm_err row(void *ud, int r, const lm_peak_row *peak, const float *logits) { job *j = ud; return take(j, j->of[r], peak, logits); }
 static lm_err prepare(job *j, const int32_t *prompt) {
     const lm_generate_opts *o = j->o;
     lm_arena *a = j->g->a;
@@ -96,6 +97,10 @@ static lm_err prepare(job *j, const int32_t *prompt) {
         j->l[i].stream.begun = j->n_prompt > 1 || prompt[0] != lm_tok_bos(j->tok);      /* the text goes on: no first-word rules */
         j->l[i].text.ctx = j->ctx;
     }
+    lm_near near;                                                      /* all samplers are alike but for their streams */
+    if (o->want_logprobs || !lm_sampler_near(j->l[0].sampler, &near.t, &near.gap)) return LM_OK;
+    if (!(j->near = lm_arena_alloc(a, (size_t)o->n * sizeof *j->near))) return LM_E_NOMEM;
+    for (int i = 0; i < o->n; i++) j->near[i] = near;
     return LM_OK;
 }
 static lm_err decode(job *j, lm_request *req) {
@@ -109,7 +114,7 @@ static lm_err decode(job *j, lm_request *req) {
             req[n++] = (lm_request){ j->l[i].s, &j->l[i].next, 1, LM_WANT_LAST };
         }
         if (!n) return LM_OK;
-        LM_TRY(lm_engine_run(j->e, req, n, row, j));
+        LM_TRY(lm_engine_choose(j->e, req, n, j->near, row, j));
     }
 }
 lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g) {
@@ -129,7 +134,7 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
     double t0 = lm_now();
     LM_GOTO(lm_session_new(&j.l[0].s, e), done);
     const lm_request first = { j.l[0].s, prompt, n_prompt, LM_WANT_LAST };
-    LM_GOTO(lm_engine_run(e, &first, 1, first_row, &j), done);
+    LM_GOTO(lm_engine_choose(e, &first, 1, j.near, first_row, &j), done);
     for (int i = 1; i < o->n; i++) LM_GOTO(lm_session_fork(j.l[0].s, &j.l[i].s), done);
     g->prefill_s = lm_now() - t0;
     t0 = lm_now();

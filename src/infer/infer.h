@@ -12,6 +12,7 @@
 #define LM_INFER_H
 #include "graph/plan.h"
 #include "model/model.h"
+#include "op/peak/peak.h"
 typedef struct lm_engine lm_engine;
 typedef struct lm_session lm_session;
 typedef struct {
@@ -53,6 +54,12 @@ typedef struct { lm_session *s; const int32_t *ids; int64_t n; lm_want_logits wa
 /* Append each request's tokens to its session. row() gets the logits (V) that follow token i of request r, where wanted; a non-OK return
  * stops. Sessions of one call must differ. After any error, also one from row(), every session is as long as it was before the call. */
 lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *ud, int r, int64_t i, const float *logits), void *ud);
+/* The same for choosing tokens: requests want LM_WANT_LAST or nothing, and where[r] says what is to be known of request r's row (t and gap of
+ * lm_peak). row() gets that and no logits where the plan runs on a device, so that logits are not copied; it gets the logits too if more
+ * are near than lm_peak lists, and the logits alone (peak NULL) on this processor or where `where` is NULL. */
+typedef struct { float t, gap; } lm_near;
+lm_err lm_engine_choose(lm_engine *e, const lm_request *req, int n, const lm_near *where,
+                        lm_err (*row)(void *ud, int r, const lm_peak_row *peak, const float *logits), void *ud);
 /* log p of each ids[i] given what is before it (lp[0] is 0 for an empty session), by the same kernels that decode: equal to the trainer's
  * to the bit. */
 lm_err lm_engine_score(lm_engine *e, lm_session *s, const int32_t *ids, int64_t n, float *lp);

@@ -6,8 +6,8 @@
 enum { LM_CUDA_SUM_BLOCK = 16384 };
 static inline int64_t lm_cuda_sum_blocks(const lm_call *c) { return lm_ceil_div(lm_numel(&c->in[0]), LM_CUDA_SUM_BLOCK); }
 static inline size_t lm_cuda_sum_shared(const lm_call *c) { return static_cast<size_t>(lm_cuda_sum_blocks(c) + 1) * sizeof(double); }
-template <class F> __global__ void __launch_bounds__(256) lm_sum_parts(const lm_cv x, int64_t n, int wide, double *part, const F f) {
-    const int64_t base = static_cast<int64_t>(blockIdx.x) * LM_CUDA_SUM_BLOCK, end = base + LM_CUDA_SUM_BLOCK < n ? base + LM_CUDA_SUM_BLOCK : n;
+template <class F> static __device__ __forceinline__ void lm_sum_block(const lm_cv &x, int64_t n, int wide, double *part, int64_t block, const F &f) {
+    const int64_t base = block * LM_CUDA_SUM_BLOCK, end = base + LM_CUDA_SUM_BLOCK < n ? base + LM_CUDA_SUM_BLOCK : n;
     float s = 0;
     for (int64_t k = base + threadIdx.x * 8; k < end; k += 256 * 8) {
         float v[8];
@@ -17,8 +17,9 @@ template <class F> __global__ void __launch_bounds__(256) lm_sum_parts(const lm_
         for (int e = 0; e < 8; e++) s += f(v[e]);
     }
     s = lm_cuda_block_sum<256>(s);
-    if (threadIdx.x == 0) part[blockIdx.x] = static_cast<double>(s);
+    if (threadIdx.x == 0) part[block] = static_cast<double>(s);
 }
+template <class F> __global__ void __launch_bounds__(256) lm_sum_parts(const lm_cv x, int64_t n, int wide, double *part, const F f) { lm_sum_block(x, n, wide, part, blockIdx.x, f); }
 /* The sum of n doubles: thread t takes those t mod 256, threads are added by a tree. Every thread gets it. */
 static __device__ inline double lm_cuda_sum_doubles(const double *part, int64_t n) {
     __shared__ double t[256];
@@ -42,6 +43,34 @@ template <class F> static lm_err lm_cuda_sum_run(const lm_call *c, void *scratch
     double *part = static_cast<double *>(c->shared);
     LM_TRY(lm_cuda_sum_begin(c, scratch, f, part));
     lm_sum_end<<<1, 256, 0, LM_CUDA_STREAM(scratch)>>>(part, lm_cuda_sum_blocks(c), static_cast<float *>(c->out[0].data), static_cast<int>(c->acc & 1));
+    return lm_cuda_launched();
+}
+/* Several sums by two launches. */
+struct lm_sum_table { lm_cv x[LM_MANY]; int64_t n[LM_MANY]; double *part[LM_MANY]; float *y[LM_MANY]; unsigned end[LM_MANY]; unsigned long long wide, acc; int count; };
+template <class F> __global__ void __launch_bounds__(256) lm_sum_parts_many(const __grid_constant__ lm_sum_table t, const F f) {
+    int lo = 0, hi = t.count - 1;
+    while (lo < hi) { const int mid = (lo + hi) / 2; if (blockIdx.x < t.end[mid]) hi = mid; else lo = mid + 1; }
+    lm_sum_block(t.x[lo], t.n[lo], static_cast<int>(t.wide >> lo & 1), t.part[lo], blockIdx.x - (lo ? t.end[lo - 1] : 0u), f);
+}
+static __global__ void __launch_bounds__(256) lm_sum_end_many(const __grid_constant__ lm_sum_table t) {
+    const int i = blockIdx.x;
+    const double s = lm_cuda_sum_doubles(t.part[i], t.end[i] - (i ? t.end[i - 1] : 0u));
+    if (threadIdx.x == 0) *t.y[i] = static_cast<float>((t.acc >> i & 1 ? static_cast<double>(*t.y[i]) : 0.0) + s);
+}
+template <class F> static lm_err lm_cuda_sum_many(const lm_call *const *c, int n, void *scratch, const F f) {
+    lm_sum_table t = {};
+    int64_t blocks = 0;
+    t.count = n;
+    for (int i = 0; i < n; i++) {
+        t.x[i] = lm_cv_of(&c[i]->in[0]); t.n[i] = lm_numel(&c[i]->in[0]); t.part[i] = static_cast<double *>(c[i]->shared); t.y[i] = static_cast<float *>(c[i]->out[0].data);
+        blocks += lm_cuda_sum_blocks(c[i]);
+        if (blocks > INT32_MAX) return LM_E_RANGE;
+        t.end[i] = static_cast<unsigned>(blocks);
+        if (reinterpret_cast<uintptr_t>(t.x[i].p) % 16 == 0) t.wide |= 1ull << i;
+        if (c[i]->acc & 1) t.acc |= 1ull << i;
+    }
+    if (blocks) lm_sum_parts_many<F><<<static_cast<unsigned>(blocks), 256, 0, LM_CUDA_STREAM(scratch)>>>(t, f);
+    lm_sum_end_many<<<static_cast<unsigned>(n), 256, 0, LM_CUDA_STREAM(scratch)>>>(t);
     return lm_cuda_launched();
 }
 static inline bool lm_cuda_sum_accepts(const lm_call *c) { return lm_cuda_accepts(c, 1, 0) && lm_is_contig(&c->in[0]) && lm_is_contig(&c->out[0]); }

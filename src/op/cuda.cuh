@@ -24,6 +24,9 @@ static inline lm_err lm_cuda_launched(void) { return cudaGetLastError() == cudaS
 #define LM_CUDA_ONE_SHARED(op, order_id, accept, run_fn, shared)                                                                          \
     extern "C" { extern const lm_kernel lm_k_##op##_cuda[];                                                                               \
     const lm_kernel lm_k_##op##_cuda[] = { { #op ".cuda", LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL }, {} }; }
+#define LM_CUDA_MANY(op, order_id, accept, run_fn, shared, many_fn)                                                                           \
+    extern "C" { extern const lm_kernel lm_k_##op##_cuda[];                                                                               \
+    const lm_kernel lm_k_##op##_cuda[] = { { #op ".cuda", LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL, many_fn }, {} }; }
 
 /* ---- what a kernel sees of a tensor: rows with a stride, f32 or bf16 ----------------------------------------------------------------------- */
 typedef struct { void *p; int64_t rs; int bf16; } lm_cv;

@@ -77,6 +77,7 @@ template <bool MEAN> static lm_err lm_add_norm_run(const lm_add_norm_args &a, vo
     if (a.rows > INT32_MAX) return LM_E_RANGE;
     const unsigned n = static_cast<unsigned>(a.rows); const cudaStream_t st = LM_CUDA_STREAM(scratch);
     if (wide && a.d <= 32 * 8 * LM_ROW_V) LM_K(32)<<<(n + 3) / 4, dim3(32, 4), 0, st>>>(a);
+    else if (wide && a.d <= 64 * 8 * 3) LM_K(64)<<<n, 64, 0, st>>>(a);
     else if (wide && a.d <= 128 * 8 * LM_ROW_V) LM_K(128)<<<n, 128, 0, st>>>(a);
     else if (wide && a.d <= 512 * 8 * LM_ROW_V) LM_K(512)<<<n, 512, 0, st>>>(a);
     else lm_add_norm_plain<MEAN><<<n, 256, 0, st>>>(a);
@@ -85,8 +86,8 @@ template <bool MEAN> static lm_err lm_add_norm_run(const lm_add_norm_args &a, vo
 }
 
 /* ---- backward ---- */
-/* Blocks, three on each of 132 multiprocessors, or two where a thread has 24 columns and more: their registers allow no third. */
-enum { LM_NORM_PARTS = 396, LM_NORM_FEW = 264, LM_NORM_SUMS = 3 };
+/* Blocks: 384 threads on each of 132 multiprocessors, or 256 where a thread has 24 columns and more: registers allow no more. */
+enum { LM_NORM_PARTS = 396, LM_NORM_FEW = 264, LM_NORM_MOST = 528, LM_NORM_SUMS = 3 };
 /* mean, rstd NULL: made here. y.p, h.p NULL: absent. part: sums of w, b, s, each `parts` rows of d, used as `sums` has bits. */
 typedef struct {
     lm_cv g, x, w, bias, h, s, y;
@@ -97,24 +98,33 @@ typedef struct {
     uint32_t sums;
 } lm_norm_back_args;
 /* USUAL: x is f32, g, h, s and y are bf16, known when this is compiled; else each is what it says. */
-template <bool MEAN, bool USUAL, int T, int V> __global__ void __launch_bounds__(128, V < 3 ? 3 : 2) lm_norm_back(const lm_norm_back_args a) {
-    constexpr int G = 128 / T;                             /* groups of a block */
+template <bool MEAN, bool USUAL, int T, int V>
+__global__ void __launch_bounds__(T == 32 ? 128 : T, (V < 3 ? 384 : 256) / (T == 32 ? 128 : T)) lm_norm_back(const lm_norm_back_args a) {
+    constexpr int B = T == 32 ? 128 : T, G = B / T;        /* threads and groups of a block */
     const int group = threadIdx.x / T, lane = threadIdx.x % T;
     const bool again = !a.rstd, more = a.h.p;
     lm_cv cg = a.g, cx = a.x, ch = a.h, cs = a.s, cy = a.y;
     if (USUAL) { cx.bf16 = 0; cg.bf16 = ch.bf16 = cs.bf16 = cy.bf16 = 1; }
-    float sw[V][8] = {}, sb[MEAN ? V : 1][8] = {}, ss[V][8] = {};
-    for (int64_t row = static_cast<int64_t>(blockIdx.x) * G + group; row < a.rows; row += static_cast<int64_t>(gridDim.x) * G) {
-        lm_raw8 rg[V], rx[V], rh[V];
-        float m = 0, r = 0, x[V][8];
+    float sw[V][8] = {}, sb[MEAN ? V : 1][8] = {}, ss[V][8] = {}, m = 0, r = 0, m1 = 0, r1 = 0;
+    lm_raw8 rx[V], rg[V], rh[V], g1[V], h1[V];                             /* of this row; of the next, asked for before this one is worked on */
+    const int64_t stride = static_cast<int64_t>(gridDim.x) * G;
+    const auto ask = [&](int64_t row) {
         const int64_t ax = row * cx.rs, ag = row * cg.rs, ah = row * ch.rs;
-        if (!again) { r = a.rstd[row]; if (MEAN) m = a.mean[row]; }
+        if (!again) { r1 = a.rstd[row]; if (MEAN) m1 = a.mean[row]; }
 #pragma unroll
-        for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) { rx[i] = lm_ldraw(cx, ax + k); rg[i] = lm_ldraw(cg, ag + k); }
+        for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) { rx[i] = lm_ldraw(cx, ax + k); g1[i] = lm_ldraw(cg, ag + k); }
         if (more) {
 #pragma unroll
-            for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) rh[i] = lm_ldraw(ch, ah + k);
+            for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) h1[i] = lm_ldraw(ch, ah + k);
         }
+    };
+    int64_t row = static_cast<int64_t>(blockIdx.x) * G + group;
+    if (row < a.rows) ask(row);
+    for (; row < a.rows; row += stride) {
+        float x[V][8];
+        m = m1; r = r1;
+#pragma unroll
+        for (int i = 0; i < V; i++) { rg[i] = g1[i]; rh[i] = h1[i]; }
 #pragma unroll
         for (int i = 0; i < V; i++) {
             if ((lane + i * T) * 8 < a.d) lm_unraw(cx, rx[i], x[i]);
@@ -123,6 +133,7 @@ template <bool MEAN, bool USUAL, int T, int V> __global__ void __launch_bounds__
                 for (int e = 0; e < 8; e++) x[i][e] = 0;
             }
         }
+        if (row + stride < a.rows) ask(row + stride);
         if (again) {                                       /* as the forward has them */
             float t = 0;
 #pragma unroll
@@ -188,7 +199,7 @@ template <bool MEAN, bool USUAL, int T, int V> __global__ void __launch_bounds__
 #pragma unroll
             for (int e = 0; e < 8; e++) t[group][(lane + i * T) * 8 + e] = which == 0 ? sw[i][e] : which == 1 ? sb[MEAN ? i : 0][e] : ss[i][e];
         __syncthreads();
-        for (int k = threadIdx.x; k < a.d; k += 128) {
+        for (int k = threadIdx.x; k < a.d; k += B) {
             float y = 0;
 #pragma unroll
             for (int j = 0; j < G; j++) y += t[j][k];
@@ -259,7 +270,7 @@ static __global__ void __launch_bounds__(256) lm_norm_close(const float *part, i
     y[j] = acc >> which & 1 ? y[j] + s : s;
 }
 static inline size_t lm_norm_back_bytes(int64_t rows, int64_t d) {
-    const size_t parts = static_cast<size_t>(LM_NORM_SUMS) * LM_NORM_PARTS * static_cast<size_t>(d) * 4,
+    const size_t parts = static_cast<size_t>(LM_NORM_SUMS) * LM_NORM_MOST * static_cast<size_t>(d) * 4,
                  slow = static_cast<size_t>(rows) * 8 + 256 + lm_colsum_bytes(d);
     return parts > slow ? parts : slow;
 }
@@ -268,6 +279,7 @@ template <bool MEAN, bool USUAL> static void lm_norm_back_of(const lm_norm_back_
     else if (a.d <= 512) lm_norm_back<MEAN, USUAL, 32, 2><<<parts, 128, 0, st>>>(a);
     else if (a.d <= 768) lm_norm_back<MEAN, USUAL, 32, 3><<<parts, 128, 0, st>>>(a);
     else if (a.d <= 1024) lm_norm_back<MEAN, USUAL, 32, 4><<<parts, 128, 0, st>>>(a);
+    else if (a.d <= 1536) lm_norm_back<MEAN, USUAL, 64, 3><<<parts, 64, 0, st>>>(a);
     else if (a.d <= 2048) lm_norm_back<MEAN, USUAL, 128, 2><<<parts, 128, 0, st>>>(a);
     else lm_norm_back<MEAN, USUAL, 128, 4><<<parts, 128, 0, st>>>(a);
 }
@@ -284,7 +296,7 @@ template <bool MEAN> static lm_err lm_norm_back_run(const lm_call *c, lm_norm_ba
     if (wide && a.d <= 4096) {
         a.part = static_cast<float *>(c->shared);
         const bool usual = !a.x.bf16 && a.g.bf16 && a.s.bf16 && (!a.h.p || a.h.bf16) && (!a.y.p || a.y.bf16);
-        const int parts = (a.d > 512 && a.d <= 1024) || a.d > 2048 ? LM_NORM_FEW : LM_NORM_PARTS;
+        const int parts = a.d > 1024 && a.d <= 1536 ? LM_NORM_MOST : (a.d > 512 && a.d <= 1024) || a.d > 2048 ? LM_NORM_FEW : LM_NORM_PARTS;
         if (usual) lm_norm_back_of<MEAN, true>(a, parts, st); else lm_norm_back_of<MEAN, false>(a, parts, st);
         lm_norm_close<<<dim3(LM_CUDA_GRID(a.d, 32), LM_NORM_SUMS), 256, 0, st>>>(a.part, parts, a.d, out[0], out[1], out[2], c->acc >> 1);
         return lm_cuda_launched();

@@ -18,7 +18,7 @@
 #include "device/comm.h"
 #include "device/cpu.h"
 #include "device/device.h"
-enum { LM_MAX_IN = 12, LM_MAX_OUT = 5, LM_MAX_PHASE = 5 };
+enum { LM_MAX_IN = 12, LM_MAX_OUT = 5, LM_MAX_PHASE = 5, LM_MANY = 64 };
 
 typedef struct lm_type {                       /* the static type of a value */
     lm_dtype dtype; const lm_quant *quant;
@@ -59,6 +59,8 @@ typedef struct lm_kernel {
     size_t (*thread_bytes)(const lm_call *c);  /* NULL = 0 */
     int n_phase; lm_phase phase[LM_MAX_PHASE];
     int64_t (*repeat)(const lm_call *c);       /* how often the whole phase list runs, with iter = 0, 1, …; a barrier between; NULL = once */
+    /* rows of a device: n <= LM_MANY independent calls at once, same bits; plans give it neighbours. NULL: one by one */
+    lm_err (*run_many)(const lm_call *const *c, int n, void *scratch);
 } lm_kernel;
 
 /* ---- building: graph/ defines these; NULL in, NULL out, the first error is kept by the graph ------------------- */

@@ -28,6 +28,8 @@ template <class A> static lm_err lm_launch_early(void (*kernel)(A), const A &a, 
     if (early) { at[c.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization; at[c.numAttrs++].val.programmaticStreamSerializationAllowed = 1; }
     if (cluster > 1) { at[c.numAttrs].id = cudaLaunchAttributeClusterDimension; at[c.numAttrs].val.clusterDim.x = cluster; at[c.numAttrs].val.clusterDim.y = 1; at[c.numAttrs++].val.clusterDim.z = 1; }
     if (shared > 48 << 10 && cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)) != cudaSuccess) return LM_E_DEVICE;
+    /* one division of the first-level cache for all of these: a change of it waits for the multiprocessor to be empty */
+    if (early && cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared) != cudaSuccess) return LM_E_DEVICE;
     return cudaLaunchKernelEx(&c, kernel, a) == cudaSuccess ? LM_OK : LM_E_DEVICE;
 }
 #endif

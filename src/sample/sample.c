@@ -126,18 +126,14 @@ static int32_t draw(const lm_chain *c, uint64_t seed, uint64_t stream, uint64_t 
     for (int64_t i = c->n - 1; i > 0; i--) if (c->c[i].logit > -INFINITY) return c->c[i].id;      /* rounding at the very end */
     return c->c[0].id;
 }
-lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int32_t *id) {
-    for (int64_t v = 0; v < s->vocab; v++) {
-        if (isnan(logits[v]) || logits[v] == INFINITY)
-            return lm_fail(s->ctx, LM_E_RANGE, "the logit of token %lld is not finite: the weights are damaged or the model diverged",
-                           (long long)v);
-        s->cand[v] = (lm_cand){ (int32_t)v, logits[v] };
-    }
+/* The chain over the n candidates that are in place; rest: see lm_chain. */
+static void pick(lm_sampler *s, int64_t n, double rest, int64_t position, int32_t *id) {
     int64_t window = s->o.penalty_window && s->o.penalty_window < s->n ? s->o.penalty_window : s->n;
     lm_chain c = { .o = &s->o,
                    .vocab = s->vocab,
                    .c = s->cand,
-                   .n = s->vocab,
+                   .n = n,
+                   .rest = rest,
                    .history = s->history + (s->n - window),
                    .n_history = window,
                    .count = s->count };
@@ -147,5 +143,34 @@ lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int
         for (int64_t i = 1; i < c.n; i++) if (before(&c.c[i], &c.c[best])) best = i;
         *id = c.c[best].id;
     } else *id = draw(&c, s->o.seed, s->o.stream, (uint64_t)position);
+}
+lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int32_t *id) {
+    for (int64_t v = 0; v < s->vocab; v++) {
+        if (isnan(logits[v]) || logits[v] == INFINITY)
+            return lm_fail(s->ctx, LM_E_RANGE, "the logit of token %lld is not finite: the weights are damaged or the model diverged",
+                           (long long)v);
+        s->cand[v] = (lm_cand){ (int32_t)v, logits[v] };
+    }
+    pick(s, s->vocab, 0, position, id);
+    return LM_OK;
+}
+bool lm_sampler_near(const lm_sampler *s, float *t, float *gap) {
+    const lm_sample_opts *o = &s->o;
+    for (int i = 0; i < s->n_row; i++) if (s->row[i]->order < lm_sampler_temperature.order) return false;    /* these change single logits */
+    *t = (float)o->temperature; *gap = 0;
+    if (o->temperature == 0) return true;
+    /* a little more than min-p keeps, which itself decides */
+    *gap = (float)(-log(o->min_p) * o->temperature * 1.001 + 1e-3);
+    return o->min_p > 0 && o->top_k == 0 && isfinite(*gap);
+}
+lm_err lm_sampler_pick_near(lm_sampler *s, const lm_peak_row *p, int64_t position, int32_t *id) {
+    if (p->bad) return lm_fail(s->ctx, LM_E_RANGE, "a logit is not finite: the weights are damaged or the model diverged");
+    if (p->n < 1 || p->n > LM_PEAK_MOST) return lm_fail(s->ctx, LM_E_INTERNAL, "%lld tokens are near the largest", (long long)p->n);
+    double rest = (double)p->sum;
+    for (int64_t i = 0; i < p->n; i++) {
+        s->cand[i] = (lm_cand){ (int32_t)p->id[i], p->logit[i] };
+        if (s->o.temperature > 0) rest -= exp((double)(p->logit[i] - p->max) / s->o.temperature);
+    }
+    pick(s, p->n, rest > 0 ? rest : 0, position, id);
     return LM_OK;
 }

@@ -9,7 +9,7 @@
  * Errors:   options out of range name the option; non-finite logits are LM_E_RANGE. */
 #ifndef LM_SAMPLE_H
 #define LM_SAMPLE_H
-#include "base/base.h"
+#include "op/peak/peak.h"
 typedef struct {
     double temperature, top_p, min_p;                 /* 0 = greedy; 1 and 0 = off */
     double repetition, presence, frequency;           /* 1, 0, 0 = off */
@@ -22,6 +22,7 @@ typedef struct {                                      /* what a row sees */
     const lm_sample_opts *o; int64_t vocab;
     lm_cand *c; int64_t n; bool sorted;               /* sorted: by logit, largest first, ties to the lower id */
     const int32_t *history; int64_t n_history;        /* within the penalty window */
+    double rest;                                      /* sum of exp(logit - largest) of what is not in the list; 0 = all is */
     int32_t *count;                                   /* (vocab) zeroed scratch; rows leave it zeroed */
 } lm_chain;
 typedef struct lm_sampler_row {
@@ -39,6 +40,10 @@ void lm_sampler_free(lm_sampler *s);
 lm_err lm_sampler_accept(lm_sampler *s, int32_t id);  /* a token of the timeline (prompt too: penalties look at it) */
 /* Choose the next token; does not accept it. position: index of the token being chosen in its timeline. */
 lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int32_t *id);
+/* Can a token be chosen from lm_peak's row of the logits with this t and gap? Not with penalties, a bias, top-k, or nothing that cuts the tail:
+ * these want the logits. Then lm_sampler_pick_near is lm_sampler_pick. */
+bool lm_sampler_near(const lm_sampler *s, float *t, float *gap);
+lm_err lm_sampler_pick_near(lm_sampler *s, const lm_peak_row *p, int64_t position, int32_t *id);
 /* The `n` largest logits with their ids, best first, ties to the lower id. */
 void lm_top(const float *logits, int64_t vocab, int n, int32_t *id);
 #endif

@@ -5,7 +5,7 @@ static bool on(const lm_sample_opts *o) { return o->temperature > 0 && o->top_p 
 static void apply(lm_chain *c) {
     float top = c->c[0].logit;
     for (int64_t i = 1; i < c->n; i++) if (c->c[i].logit > top) top = c->c[i].logit;
-    double sum = 0;
+    double sum = c->rest;
     for (int64_t i = 0; i < c->n; i++) sum += exp((double)(c->c[i].logit - top));
     /* Sorting a vocabulary is the cost; the set is usually small, so sort a growing front. */
     for (int64_t front = 256;; front *= 8) {

@@ -1,20 +1,19 @@
 /* paged_cuda.cuh — attention over bf16 pages with products in bf16, on tensor cores; for attn_paged_cuda.cu.
  *
- *   few    a cluster of eight blocks has one row and one kv head (all query heads that read it, up to 16): each block has an eighth of the
- *          pages, each of its four warps 16 tokens of a page at a time, so that nothing is shared before the end; parts are joined by warps,
+ *   few    a cluster of up to eight blocks has one row and one kv head (all query heads that read it, up to 16): each block has a part of
+ *          the pages, each of its four warps 16 tokens of a page at a time, so that nothing is shared before the end; parts are joined by warps,
  *          then by blocks through the cluster's memory, in order. Weights are split into two bf16 numbers, so only the inputs are rounded.
  *          Bound by reading the pages, or by latency where there are few of them.
  *   many   a block has 64·MT consecutive rows and one query head; rows of one sequence walk its pages together, two pages in shared memory.
- *          For prompts; weights are rounded to bf16.
- * A row's bits depend on its own keys and on which of the two has it: up to 64 rows go to `few`; of more, those whose neighbours are mostly
- * of other sequences do (up to 512 rows), the rest to `many`. Keys lie sixteen tokens side by side in a page (op/kv_write): the transposing
- * load of matrix fragments reads them as they are. */
+ *          For prompts where prompt_hopper_cuda.cu has nothing (heads of 32, a program without code for 9.0a); weights are rounded to bf16.
+ * A row's bits depend on its own keys, on how many blocks share it (by the class of rows × heads) and on which of the two has it: up to 64
+ * rows go to `few`; of more, those whose neighbours are mostly of other sequences do (up to 512 rows), the rest to `many`. Keys lie sixteen
+ * tokens side by side in a page (op/kv_write): the transposing load of matrix fragments reads them as they are. */
 #ifndef LM_PAGED_CUDA_CUH
 #define LM_PAGED_CUDA_CUH
-#include "op/attn/attn.cuh"
+#include "op/attn_paged/prompt.cuh"
 #include "op/overlap.cuh"
-enum { PAGED_SPLIT = 8, PAGED_FEW = 64, PAGED_BOTH = 512, PAGED_RUNS = 6 };
-struct paged { lm_cv q, o; const __nv_bfloat16 *k, *v; const int32_t *table, *seq, *pos; int64_t n, per, pages, window, seqs; int heads, kv, choose; float scale; int32_t *fault; bool early; };
+enum { PAGED_SPLIT = 8, PAGED_BLOCKS = 512, PAGED_FEW = 64, PAGED_BOTH = 512 };
 
 /* 16 tokens of keys: pieces of 8 tokens of one dimension, two to a dimension, turned over so that eight dimensions never share a bank. */
 __device__ __forceinline__ int key_piece(int d, int half) { return d * 2 + (half ^ (d >> 2 & 1)); }
@@ -35,7 +34,6 @@ __device__ __forceinline__ void query_frag(uint32_t *f, const lm_cv &q, int64_t 
         f[e] = (e & 1 ? on1 : on0) ? lm_pack2(lm_ld1(q, at), lm_ld1(q, at + 1)) : 0;
     }
 }
-__device__ __forceinline__ int64_t first_seen(const paged &a, int64_t pos) { return a.window > 0 && pos - a.window + 1 > 0 ? pos - a.window + 1 : 0; }
 __device__ __forceinline__ float peer(const float *p, unsigned rank) {
     float v = 0;
 #if __CUDA_ARCH__ >= 900
@@ -50,15 +48,6 @@ __device__ __forceinline__ void cluster_meet() {
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }
-/* Are the rows around row n (its 128) of more than a few sequences? */
-__device__ __forceinline__ bool scattered(const paged &a, int64_t n) {
-    const int64_t from = n / 128 * 128, to = from + 128 < a.n ? from + 128 : a.n;
-    int runs = 0;
-    for (int64_t i = from + threadIdx.x % 32 + 1; i < to; i += 32) runs += a.seq[i] != a.seq[i - 1];
-#pragma unroll
-    for (int h = 16; h; h /= 2) runs += __shfl_xor_sync(0xffffffffu, runs, h);
-    return runs >= PAGED_RUNS;
-}
 template <int D> struct few_warp { __nv_bfloat16 k[2][16 * D], v[2][16 * (D + 8)]; };
 template <int D> union few_mem { few_warp<D> w[4]; struct { float o[4][16][D], top[4][16], sum[4][16]; } end; };
 template <int D> __global__ void __launch_bounds__(128) few(const __grid_constant__ paged a) {
@@ -66,15 +55,14 @@ template <int D> __global__ void __launch_bounds__(128) few(const __grid_constan
     extern __shared__ __align__(128) char mem[];
     few_mem<D> &m = *reinterpret_cast<few_mem<D> *>(mem);
     __shared__ float bo[16][D], btop[16], bsum[16];
-    const int rank = static_cast<int>(blockIdx.x % PAGED_SPLIT), hk = static_cast<int>(blockIdx.y), G = a.heads / a.kv, lane = threadIdx.x % 32, w = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const int64_t n = blockIdx.x / PAGED_SPLIT;
-    lm_let_next_begin();
+    const int rank = static_cast<int>(blockIdx.x % static_cast<unsigned>(a.split)), hk = static_cast<int>(blockIdx.y), G = a.heads / a.kv, lane = threadIdx.x % 32, w = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    const int64_t n = blockIdx.x / static_cast<unsigned>(a.split);
     if (!a.early) lm_wait_before();
     int64_t pos = a.pos[n];
     const int64_t s = a.seq[n];
     if (a.choose && !scattered(a, n)) { lm_wait_before(); return; }       /* all blocks of the cluster alike */
     if (pos >= 0 && (s < 0 || s >= a.seqs || pos >= a.per * LM_KV_PAGE)) { if (a.fault) *a.fault = LM_E_RANGE; pos = -1; }
-    const int64_t from = pos < 0 ? 0 : first_seen(a, pos), p0 = from / LM_KV_PAGE, count = pos < 0 ? 0 : pos / LM_KV_PAGE - p0 + 1, each = (count + PAGED_SPLIT - 1) / PAGED_SPLIT;
+    const int64_t from = pos < 0 ? 0 : first_seen(a, pos), p0 = from / LM_KV_PAGE, count = pos < 0 ? 0 : pos / LM_KV_PAGE - p0 + 1, each = (count + a.split - 1) / a.split;
     const int64_t lo = p0 + rank * each, hi = lo + each < p0 + count ? lo + each : p0 + count;
     const int32_t *pages = a.table + s * a.per;
     auto base = [&](int64_t p) -> int64_t {                               /* this warp's tokens of page p */
@@ -92,6 +80,7 @@ template <int D> __global__ void __launch_bounds__(128) few(const __grid_constan
         }
         lm_wait_before();
     }
+    lm_let_next_begin();                                                  /* its weights would be in the way of these pages */
     auto load = [&](int64_t p, int b) {
         if (p < hi) {
             const int64_t at = base(p), x = p * LM_KV_PAGE + w * 16;
@@ -176,14 +165,14 @@ template <int D> __global__ void __launch_bounds__(128) few(const __grid_constan
         if (d == 0) { btop[h] = most; bsum[h] = z; }
     }
     cluster_meet();
-    for (int i = rank * 128 + threadIdx.x; i < G * D; i += 128 * PAGED_SPLIT) {
+    for (int i = rank * 128 + threadIdx.x; i < G * D; i += 128 * a.split) {
         const int h = i / D, d = i % D;
         float tops[PAGED_SPLIT], most = -INFINITY, y = 0, z = 0;
 #pragma unroll
-        for (int r = 0; r < PAGED_SPLIT; r++) { tops[r] = peer(&btop[h], static_cast<unsigned>(r)); most = fmaxf(most, tops[r]); }
+        for (int r = 0; r < PAGED_SPLIT; r++) if (r < a.split) { tops[r] = peer(&btop[h], static_cast<unsigned>(r)); most = fmaxf(most, tops[r]); }
         const float zero = most == -INFINITY ? 0.0f : most;
 #pragma unroll
-        for (int r = 0; r < PAGED_SPLIT; r++) { const float f = lm_exp2(tops[r] - zero); y = fmaf(peer(&bo[h][d], static_cast<unsigned>(r)), f, y); z = fmaf(peer(&bsum[h], static_cast<unsigned>(r)), f, z); }
+        for (int r = 0; r < PAGED_SPLIT; r++) if (r < a.split) { const float f = lm_exp2(tops[r] - zero); y = fmaf(peer(&bo[h][d], static_cast<unsigned>(r)), f, y); z = fmaf(peer(&bsum[h], static_cast<unsigned>(r)), f, z); }
         lm_st1(a.o, n * a.o.rs + (static_cast<int64_t>(hk) * G + h) * D + d, z > 0 ? y / z : 0.0f);
     }
     cluster_meet();
@@ -308,13 +297,16 @@ template <int D, int MT> __global__ void __launch_bounds__(128) many(const __gri
             for (int d = 0; d < DT; d++) lm_st2(a.o, (n0 + r) * a.o.rs + static_cast<int64_t>(h) * D + d * 8 + 2 * t, o[i][d][2 * e] * f, o[i][d][2 * e + 1] * f);
         }
 }
-template <int D> static lm_err paged_run(const paged &a, cudaStream_t s) {
+/* c: NULL, or the call, which the Hopper form of prompts takes */
+template <int D> static lm_err paged_run(const paged &a, const lm_call *c, cudaStream_t s) {
     paged x = a;
     constexpr int MT = D <= 64 ? 2 : 1;
     if (a.kv > 65535 || a.heads > 65535) return LM_E_RANGE;
+    for (x.split = 1; x.split < PAGED_SPLIT && a.n * a.kv * x.split < PAGED_BLOCKS; x.split *= 2) {}
     x.choose = a.n > PAGED_FEW && a.n <= PAGED_BOTH;
-    if (a.n <= PAGED_BOTH) LM_TRY(lm_launch_early(few<D>, x, dim3(static_cast<unsigned>(a.n * PAGED_SPLIT), static_cast<unsigned>(a.kv)), 128, sizeof(few_mem<D>), PAGED_SPLIT, true, s));
+    if (a.n <= PAGED_BOTH) LM_TRY(lm_launch_early(few<D>, x, dim3(static_cast<unsigned>(a.n * x.split), static_cast<unsigned>(a.kv)), 128, sizeof(few_mem<D>), static_cast<unsigned>(x.split), true, s));
     if (a.n <= PAGED_FEW) return LM_OK;
+    if (c) return lm_paged_prompt(x, D, static_cast<int *>(c->shared), c->dev->units, s);
     return lm_launch_early(many<D, MT>, x, dim3(LM_CUDA_GRID(a.n, 64 * MT), static_cast<unsigned>(a.heads)), 128, sizeof(many_mem<D>), 1, true, s);
 }
 /* Can these be taken? */

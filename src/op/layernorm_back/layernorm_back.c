@@ -74,6 +74,7 @@ static const lm_sample samples[] = { S("3x7", 3, 7, 3, { 0 }),
                                      Y("and y, no bias", 19, 520, 27, T(19, 520)),
                                      Y("and y, a warp's row", 1700, 768, 31, T(1700, 768), V(768)),
                                      Y("and y, 1000 columns", 9, 1000, 31, T(9, 1000), V(1000)),
+                                     Y("and y, 1280 columns", 601, 1280, 31, T(601, 1280), V(1280)),
                                      Y("and y, a block's row", 401, 1600, 31, T(401, 1600), V(1600)),
                                      Y("and y, the longest", 9, 4096, 31, T(9, 4096), V(4096)),
                                      { 0 } };

@@ -25,11 +25,12 @@ static lm_skinny_part part(const lm_call *c) {
 static bool fixed(const lm_call *c) { return c->fixed >> 1 & 1; }
 static bool norm_ok(const lm_call *c) {
     const lm_cv v[2] = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]) };
-    return c->in[0].rank == 2 && c->in[1].rank == 1 && c->in[1].dim[0] == c->in[0].dim[1] && lm_cuda_float(&c->in[0]) && lm_cuda_float(&c->in[1]) && lm_cuda_vec8(v, 2, c->in[0].dim[1]);
+    return c->in[0].rank == 2 && c->in[1].rank == 1 && c->in[0].dim[1] <= LM_SKINNY_NORM && c->in[1].dim[0] == c->in[0].dim[1] && lm_cuda_float(&c->in[0]) && lm_cuda_float(&c->in[1]) && lm_cuda_vec8(v, 2, c->in[0].dim[1]);
 }
 static void with_norm(lm_skinny *s, const lm_call *n) {
     const lm_rmsnorm_p *p = static_cast<const lm_rmsnorm_p *>(n->p);
     s->M = static_cast<int>(n->in[0].dim[0]); s->K = n->in[0].dim[1]; s->x = lm_cv_of(&n->in[0]); s->norm = lm_cv_of(&n->in[1]); s->eps = p->eps; s->offset = p->offset;
+    s->room = n->out[0].data;                                            /* nobody else reads it; f32 or bf16, it is large enough */
 }
 
 /* ---- 0 y=rmsnorm(x,w) 1 q=matmul(y,a) 2 k=matmul(y,b) 3 v=matmul(y,c) 4 s=rope(k,t) 5 r=rope(q,t) 6 kv_write(m,n,s,v,i) ---- */
@@ -50,7 +51,7 @@ static lm_err qkv(const lm_call *const *c, void *scratch) {
     for (int i = 0; i < 3; i++) s.part[i] = part(c[1 + i]);
     s.out = lm_cv_of(&c[5]->out[0]); s.turn = lm_cv_of(&c[4]->in[1]); s.d = static_cast<const lm_kv_write_p *>(c[6]->p)->d_head; s.k_bf16 = c[4]->out[0].dtype == LM_BF16;
     s.kv_bf16 = c[6]->out[0].dtype == LM_BF16; s.kp = c[6]->out[0].data; s.vp = c[6]->out[1].data; s.slot = static_cast<const int32_t *>(c[6]->in[4].data); s.pages = c[6]->out[0].dim[0]; s.fault = c[6]->fault;
-    s.fixed = fixed(c[1]) && fixed(c[2]) && fixed(c[3]);
+    s.fixed = fixed(c[0]) && fixed(c[1]) && fixed(c[2]) && fixed(c[3]);
     return lm_skinny_run(c[1]->dev, &s, LM_CUDA_STREAM(scratch));
 }
 /* ---- 0 y=rmsnorm(x,w) 1 g=matmul(y,a) 2 u=matmul(y,b) 3 swiglu(g,u) ---- */
@@ -58,7 +59,7 @@ static bool gated_ok(const lm_call *const *c) { return norm_ok(c[0]) && product(
 static lm_err gated(const lm_call *const *c, void *scratch) {
     lm_skinny s = {};
     with_norm(&s, c[0]);
-    s.kind = LM_SKINNY_GATED; s.n_part = 2; s.part[0] = part(c[1]); s.part[1] = part(c[2]); s.out = lm_cv_of(&c[3]->out[0]); s.fixed = fixed(c[1]) && fixed(c[2]);
+    s.kind = LM_SKINNY_GATED; s.n_part = 2; s.part[0] = part(c[1]); s.part[1] = part(c[2]); s.out = lm_cv_of(&c[3]->out[0]); s.fixed = fixed(c[0]) && fixed(c[1]) && fixed(c[2]);
     return lm_skinny_run(c[1]->dev, &s, LM_CUDA_STREAM(scratch));
 }
 /* ---- 0 a=matmul(x,w) 1 add(r,a) ---- */

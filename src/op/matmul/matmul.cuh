@@ -2,7 +2,7 @@
  *
  * C (M,N) = op(A) op(B) [+ bias] [+ C], row-major with any row strides, f32 or bf16. With `round`, f32 operands are rounded to bf16 first,
  * into `room`. Which code runs depends on the problem:
- *   up to 64 rows against bf16 W (N,K), rounded: the kernel of skinny.cuh, weights read once at bandwidth (b_fixed: nothing in the plan
+ *   up to 32 rows against bf16 W (N,K), rounded: the kernel of skinny.cuh, weights read once at bandwidth (b_fixed: nothing in the plan
  *     writes them, so they are read early);
  *   one to four rows against any W (N,K): own kernel, a warp per output column;
  *   operands of one dtype, and cuBLASLt is there: cuBLASLt;

@@ -74,6 +74,7 @@ static const lm_sample samples[] = { S("3x7", 3, 7, 3, { 0 }),
                                      Y("and y, offset", 19, 520, 1, 19, T(19, 520)),
                                      Y("and y, a warp's row", 1700, 768, 0, 27, T(1700, 768)),
                                      Y("and y, 1000 columns", 9, 1000, 0, 27, T(9, 1000)),
+                                     Y("and y, 1280 columns", 601, 1280, 0, 27, T(601, 1280)),
                                      Y("and y, a block's row", 401, 2048, 0, 19, T(401, 2048)),
                                      Y("and y, the longest", 9, 4096, 0, 19, T(9, 4096)),
                                      { 0 } };
