@@ -139,7 +139,7 @@ static lm_err serving(watch *w, const lm_cfg *c, int64_t rows, lm_dtype dtype, c
     LM_GOTO(lm_model_params(w->ctx, c, make, &(maker){ w, store, dtype, q, true }), done);
     for (int pass = 0; pass < 2; pass++) {                        /* one row, then many */
         const int64_t n = pass ? rows : 1;
-        LM_GOTO(serving_plan(w, c, store, kv, n, q && !strcmp(quant, "Q8_0") ? LM_I8 : dtype, &p), done);
+        LM_GOTO(serving_plan(w, c, store, kv, n, q && q->panels ? LM_I8 : dtype, &p), done);
         int32_t *tok = lm_plan_input(p, "tokens", NULL), *pos = lm_plan_input(p, "pos", NULL), *seq = lm_plan_input(p, "seq", NULL),
                 *slot = lm_plan_input(p, "slot", NULL), *table = lm_plan_input(p, "table", NULL), *row = lm_plan_input(p, "rows", NULL);
         /* every row sees the whole context, as a plan assumes */

@@ -34,14 +34,14 @@ static void dot(const lm_q8 *t, int64_t m, int64_t b0, int64_t b1, const block_t
     for (int64_t b = b0; b < b1; b++, w++) {
         __m256i s[2] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
         for (int i = 0; i < 8; i++) {
-            int32_t x; memcpy(&x, t->q + m * t->K + b * 32 + i * 4, 4);
-            const __m256i xv = _mm256_set1_epi32(x ^ (int32_t)0x80808080);
+            int32_t x; memcpy(&x, t->q + lm_q8_at(t, m, b) * 32 + i * 4, 4);
+            const __m256i xv = _mm256_set1_epi32(x);
             for (int h = 0; h < 2; h++) {
                 const __m256i wv = _mm256_loadu_si256((const __m256i *)w->q[i][8 * h]);
                 s[h] = _mm256_add_epi32(s[h], _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(wv), _mm256_sign_epi8(xv, wv)), ones));
             }
         }
-        const __m256 d = _mm256_set1_ps(t->d[m * t->nb + b]);
+        const __m256 d = _mm256_set1_ps(t->d[lm_q8_at(t, m, b)]);
         for (int h = 0; h < 2; h++) a[h] = _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_loadu_ps(w->d + 8 * h)), _mm256_cvtepi32_ps(s[h]), a[h]);
     }
     _mm256_storeu_ps(acc, a[0]); _mm256_storeu_ps(acc + 8, a[1]);
@@ -50,11 +50,11 @@ static void dot(const lm_q8 *t, int64_t m, int64_t b0, int64_t b1, const block_t
 #else
 static void dot(const lm_q8 *t, int64_t m, int64_t b0, int64_t b1, const block_t *w, float *acc) {
     for (int64_t b = b0; b < b1; b++, w++) {
-        const uint8_t *x = t->q + m * t->K + b * 32;
+        const int8_t *x = t->q + lm_q8_at(t, m, b) * 32;
         for (int j = 0; j < 16; j++) {
             int32_t s = 0;
-            for (int i = 0; i < 8; i++) for (int k = 0; k < 4; k++) s += (x[4 * i + k] - 128) * w->q[i][j][k];
-            acc[j] += t->d[m * t->nb + b] * w->d[j] * (float)s;
+            for (int i = 0; i < 8; i++) for (int k = 0; k < 4; k++) s += x[4 * i + k] * w->q[i][j][k];
+            acc[j] += t->d[lm_q8_at(t, m, b)] * w->d[j] * (float)s;
         }
     }
 }
