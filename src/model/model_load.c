@@ -2,7 +2,7 @@
  *
  * First every tensor gets its storage, then one list of blocks covers them all, so that threads stay busy across tensors. A block is read
  * into its thread's buffer (about a megabyte), converted and written where it belongs; where file and storage agree byte for byte it is
- * read in place. Nothing is ever held twice. */
+ * read in place, or (map) stays where it is: a mapping of the file costs neither the copy nor fresh pages. Nothing is ever held twice. */
 #include <stdatomic.h>
 #include "base/pool.h"
 #include "model/model_weights.h"
@@ -39,8 +39,13 @@ static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, i
         return LM_OK;
     }
     else if (e->dtype == LM_BF16) type->dtype = LM_BF16;     /* what kernels read as it is; F16 and the like widen to F32, which loses nothing */
+    if (o->map && type->dtype == LM_F32 && e->dtype == LM_F32 && !e->transpose && !e->perm_heads) return LM_OK;
     if (o->panels && multiplied) *layout = type->dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;
     return LM_OK;
+}
+/* The file has just what the store would hold. */
+static bool as_it_is(const lm_weight *e, const lm_type *t, lm_layout layout) {
+    return t->dtype == e->dtype && t->quant == e->quant && layout == LM_PLAIN && !e->transpose && !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
 }
 static void put_transposed(const lm_weight *e, const lm_tensor *t, const float *src, int64_t r0, int64_t n) {
     for (int64_t c = 0; c < e->cols; c++)
@@ -107,13 +112,19 @@ lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
         lm_layout layout;
         LM_GOTO(decide(w, e, o, &n_quant, &type, &layout), done);
         d->added = !lm_store_get(store, e->name, NULL);
+        d->direct = as_it_is(e, &type, layout);
+        d->tile0 = tiles;
+        if (o->map && d->added && d->direct) {
+            const void *p;
+            const size_t align = e->quant ? 32 : lm_dtype_size(e->dtype);              /* GGUF's; safetensors promise none */
+            LM_GOTO(w->source->map(w, e, &p), done);
+            if ((uintptr_t)p % align == 0) { LM_GOTO(lm_store_borrow(store, e->name, &type, layout, p, &d->t), done); continue; }
+        }
         if ((err = lm_store_add(store, e->name, &type, layout, LM_MEM_WEIGHTS, &d->t))) { d->added = false; goto done; }
         const int64_t unit = e->perm_heads ? e->rows / e->perm_heads : 16;
-        d->direct = (lm_dtype)d->t.dtype == e->dtype && d->t.quant == e->quant && d->t.layout == LM_PLAIN && !e->transpose &&
-                    !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
         d->step = lm_round_up(lm_max64((d->direct ? 8 : 1) * BLOCK / lm_max64(e->cols, 1), 1), unit);
         if (d->step > e->rows) d->step = lm_max64(e->rows, 1);
-        d->tile0 = tiles; tiles += lm_ceil_div(e->rows, d->step);
+        tiles += lm_ceil_div(e->rows, d->step);
         if (d->direct) continue;
         if ((size_t)d->step * e->row_bytes > raw) raw = (size_t)d->step * e->row_bytes;
         if ((size_t)(d->step * e->cols) > floats) floats = (size_t)(d->step * e->cols);
