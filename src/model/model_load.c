@@ -21,7 +21,11 @@ static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, i
     *type = e->type; *layout = LM_PLAIN; type->quant = NULL; type->dtype = LM_F32;
     if (!matrix) return LM_OK;
     if (o->quant && matrix && ((multiplied && e->role != LM_ROLE_EMBED) || (e->role == LM_ROLE_EMBED && o->quant_embed))) {
-        if (divides(o->quant, type->dim[1])) { type->dtype = LM_QUANT; type->quant = o->quant; (*n_quant)++; return LM_OK; }
+        if (divides(o->quant, type->dim[1])) {
+            type->dtype = LM_QUANT; type->quant = o->quant; (*n_quant)++;
+            if (o->panels && multiplied && o->quant->panels) *layout = LM_PANEL16;
+            return LM_OK;
+        }
         lm_log(w->ctx, LM_LOG_WARN, "model", "%s stays unquantized: its rows of %lld numbers are no whole blocks of %s (%d)", e->name,
                (long long)type->dim[1], o->quant->name, o->quant->block);
     }
@@ -29,7 +33,11 @@ static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, i
      * training, and the figures are the trainer's to the bit. */
     if (o->dtype == LM_BF16 && e->role == LM_ROLE_EMBED && !(e->head && !w->cfg.tie) && e->dtype != LM_BF16) type->dtype = LM_F32;
     else if (o->dtype != LM_QUANT) type->dtype = o->dtype;
-    else if (e->dtype == LM_QUANT && !in_out) { type->dtype = LM_QUANT; type->quant = e->quant; return LM_OK; }
+    else if (e->dtype == LM_QUANT && !in_out) {
+        type->dtype = LM_QUANT; type->quant = e->quant;
+        if (o->panels && multiplied && e->quant->panels) *layout = LM_PANEL16;
+        return LM_OK;
+    }
     else if (e->dtype == LM_BF16) type->dtype = LM_BF16;     /* what kernels read as it is; F16 and the like widen to F32, which loses nothing */
     if (o->map && type->dtype == LM_F32 && e->dtype == LM_F32 && !e->transpose && !e->perm_heads) return LM_OK;
     if (o->panels && multiplied) *layout = type->dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;
@@ -55,7 +63,7 @@ static lm_err load_block(job *j, int i, int64_t r0, int64_t n, char *raw, float 
     if (d->direct) return j->w->source->read(j->w, e, (char *)d->t.data + from, from, bytes);
     LM_TRY(j->w->source->read(j->w, e, raw, from, bytes));
     if (d->t.dtype == LM_QUANT && e->quant == d->t.quant) {                /* the same format: rows move as they are */
-        for (int64_t r = 0; r < n; r++) memcpy((void *)(uintptr_t)lm_quant_row(&d->t, 0, lm_weights_row(e, r0 + r)), raw + (size_t)r * rb, rb);
+        for (int64_t r = 0; r < n; r++) lm_quant_row_move(&d->t, lm_weights_row(e, r0 + r), raw + (size_t)r * rb);
         return LM_OK;
     }
     if (e->dtype == LM_F32 && !e->perm_heads) f = (float *)raw;           /* nothing to do: a source's rows lie together */
