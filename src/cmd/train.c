@@ -153,10 +153,11 @@ static lm_err run(lm_cli *cli) {
     if (!err) err = lm_cmd_machine(&with, false, &v.m);           /* before MPI is started: it does not like children */
     v.ceiling = cfg.train.dtype ? v.m.mm_bf16 : v.m.mm_f32;
     if (!err && !(v.took = lm_arena_alloc(cli->a, KEPT * sizeof *v.took))) err = LM_E_NOMEM;
-    if (!err) err = lm_cmd_comm(cli, &comm);
+    if (!err) err = lm_cmd_comm(cli, (double)cfg.train.timeout, &comm);
     v.ctx = ctx;
     const lm_run_opts ro = {
-        .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_api_sample, .comm = comm
+        .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_api_sample, .comm = comm,
+        .nccl = getenv("LOAM_NCCL")
     };
     if (!err) err = lm_train_run(ctx, &cfg, &ro);
     if (own && err) lm_fail(cli->ctx, err, "%s", lm_error(own));
@@ -176,7 +177,8 @@ const lm_cmd lm_cmd_train = {
     .usage = "CONFIG.yaml [key=value …] [--resume]",
     .details = "CONFIG.yaml holds the keys that --print-config shows; key=value settings override it. A run writes everything under `out`, "
                "can be killed at\n"
-               "any moment and continues with --resume, to the bit. Under mpirun, mesh=dp=N or mesh=fsdp=N shares the work.",
+               "any moment and continues with --resume, to the bit. Under mpirun, srun or torchrun mesh=dp=N, zero1=N, zero2=N or fsdp=N shares the work; on GPUs\n"
+               "through NCCL (LOAM_NCCL=FILE says where libnccl.so.2 is, if the system does not find it).",
     .opts = rows,
     .opts_bytes = sizeof(opts),
     .settings = true,
