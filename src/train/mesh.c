@@ -68,6 +68,21 @@ static lm_err spread(void *ud, lm_graph *g, int i, lm_value *now) {
 }
 
 /* ---- setting up ---- */
+lm_err lm_mesh_of(lm_ctx *ctx, const char *text, int ranks, lm_mesh_kind *out) {
+    static const struct { const char *name; lm_mesh_kind kind; } known[] = { { "dp", LM_MESH_DP }, { "zero1", LM_MESH_ZERO1 }, { "zero2", LM_MESH_ZERO2 }, { "fsdp", LM_MESH_FSDP } };
+    *out = LM_MESH_SINGLE;
+    if (!text || !*text) {
+        if (ranks > 1) return lm_fail(ctx, LM_E_CONFIG, "%d ranks run, but mesh is not set: mesh=dp=%d or mesh=fsdp=%d", ranks, ranks, ranks);
+        return LM_OK;
+    }
+    const char *eq = strchr(text, '=');
+    for (int i = 0; eq && i < LM_COUNT(known); i++) if (strlen(known[i].name) == (size_t)(eq - text) && !strncmp(text, known[i].name, (size_t)(eq - text))) *out = known[i].kind;
+    if (*out == LM_MESH_SINGLE) return lm_fail(ctx, LM_E_CONFIG, "mesh is \"%s\"; dp=N, zero1=N, zero2=N and fsdp=N are known", text);
+    const long n = strtol(eq + 1, NULL, 10);
+    if (n != ranks) return lm_fail(ctx, LM_E_CONFIG, "mesh is %s, but %d ranks run", text, ranks);
+    if (n == 1) *out = LM_MESH_SINGLE;
+    return LM_OK;
+}
 /* A whole parameter that is in the store (loaded) becomes this rank's part. */
 static lm_err take_part(lm_trainer *t, int i) {
     const lm_optim_param *w = &t->param[i], *h = &t->held[i];

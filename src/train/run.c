@@ -203,27 +203,6 @@ static lm_err load_model(run *r) {
     lm_weights_close(w);
     return e;
 }
-static lm_err mesh_kind(run *r) {
-    const char *m = r->c->mesh;
-    lm_mesh_kind *kind = &r->mesh;
-    *kind = LM_MESH_SINGLE;
-    if (!m || !*m) {
-        if (r->comm->size > 1)
-            return lm_fail(r->ctx, LM_E_CONFIG, "%d ranks run, but mesh is not set: mesh=dp=%d or mesh=fsdp=%d", r->comm->size,
-                           r->comm->size, r->comm->size);
-        return LM_OK;
-    }
-    const char *eq = strchr(m, '=');
-    long n = eq ? strtol(eq + 1, NULL, 10) : 0;
-    if (!strncmp(m, "dp=", 3)) *kind = LM_MESH_DP;
-    else if (!strncmp(m, "zero1=", 6)) *kind = LM_MESH_ZERO1;
-    else if (!strncmp(m, "zero2=", 6)) *kind = LM_MESH_ZERO2;
-    else if (!strncmp(m, "fsdp=", 5)) *kind = LM_MESH_FSDP;
-    else return lm_fail(r->ctx, LM_E_CONFIG, "mesh is \"%s\"; dp=N, zero1=N, zero2=N and fsdp=N are known", m);
-    if (n != r->comm->size) return lm_fail(r->ctx, LM_E_CONFIG, "mesh is %s, but %d ranks run", m, r->comm->size);
-    if (n == 1) *kind = LM_MESH_SINGLE;
-    return LM_OK;
-}
 static lm_err make_trainer(run *r) {
     const lm_run_cfg *c = r->c;
     int64_t ranks = r->comm->size;
@@ -537,7 +516,7 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
     run r = { .ctx = ctx, .c = c, .o = o, .comm = o->comm ? o->comm : lm_comm_self(), .t0 = lm_now() };
     lm_err err;
     LM_GOTO(lm_arena_new(&r.a, ctx, LM_MEM_MISC, 0), done);
-    LM_GOTO(mesh_kind(&r), done);
+    LM_GOTO(lm_mesh_of(ctx, c->mesh, r.comm->size, &r.mesh), done);
     if (c->device && strcmp(c->device, "cpu")) LM_GOTO(agree(&r, lm_dist_device(&r.dev, ctx, r.comm, c->device), "opening the device"), done);
     LM_GOTO(agree(&r, prepare_data(&r), "opening the data"), done);
     LM_GOTO(not_stopped(&r), done);
@@ -569,8 +548,10 @@ done:
         if (err) lm_fail(ctx, err, "%s", why); else err = e;         /* the first failure is the one to tell of */
     }
     lm_lock_drop(r.lock);
-    lm_batch_free(ctx, &r.b); lm_loader_free(r.val); lm_loader_free(r.loader); lm_trainer_free(r.t);
-    if (r.dev_comm) { if (err && r.dev_comm->stop) r.dev_comm->stop(r.dev_comm); r.dev_comm->free(r.dev_comm); }
+    lm_batch_free(ctx, &r.b); lm_loader_free(r.val); lm_loader_free(r.loader); 
+    if (err && r.dev_comm && r.dev_comm->stop) r.dev_comm->stop(r.dev_comm);          /* or freeing memory would wait for what waits for others */
+    lm_trainer_free(r.t);
+    if (r.dev_comm) r.dev_comm->free(r.dev_comm);
     lm_store_free(r.store); lm_dev_close(r.dev);
     for (int i = 0; r.mix && i < c->data.mix.n; i++) lm_shards_close(r.mix[i]);
     lm_shards_close(r.val_data); lm_shards_close(r.data); lm_tok_free(r.tok); lm_arena_free(r.a);

@@ -39,6 +39,8 @@ typedef struct {
 /* Sizes are this rank's; n_params the model's. */
 typedef struct { lm_plan_stats accumulate, update, eval; size_t params, n_params, grads, optim, total; int recompute; } lm_trainer_plan;
 typedef struct lm_trainer lm_trainer;
+/* "dp=2" and the like, for so many ranks; NULL or "": one rank. */
+lm_err lm_mesh_of(lm_ctx *ctx, const char *text, int ranks, lm_mesh_kind *out);
 /* Parameters must be in the store (lm_model_init or loaded, f32 PLAIN); gradients and optimizer states are added to it. */
 lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_trainer_opts *o);
 void lm_trainer_free(lm_trainer *t);
