@@ -106,12 +106,13 @@ ranks() {   # ranks PORT N CMD…: the worst exit status; a rank that fails does
     for p in $pids; do wait "$p" || rc=$?; done
     return $rc
 }
-multi_losses() {   # the same twenty steps on one process and on meshes, all at once (a tiny model): losses and final weights
+multi_losses() {   # the same twenty steps on one process and on meshes (a tiny model), three at a time: losses and final weights
     local dev=${MULTI_DEVICE:-cuda} k m port=29600 pids= p base
     base="examples/tiny.yaml data.path=${LM_TEXT:-README.md} train.steps=20 train.val_every=0 train.sample_every=0 train.checkpoint_every=0 train.timeout=60 threads=2"
     for k in f32 bf16; do
         for m in "" dp=2 zero1=2 zero2=2 fsdp=2 again; do
             [ "$k$dev" = bf16cpu ] && continue
+            case $k$m in f32again|bf16zero1=2|bf16zero2=2) continue ;; esac
             local name=multi-$k-${m%=*}; rm -rf "$out/$name"; port=$((port + 3))
             case $m in
                 "") timeout 100 "$bin/loam" train $base train.dtype=$k device=$dev out="$out/$name" >"$out/$name.log" 2>&1 & ;;
@@ -119,6 +120,8 @@ multi_losses() {   # the same twenty steps on one process and on meshes, all at 
                 *) ranks $port 2 timeout 100 "$bin/loam" train $base train.dtype=$k device=$dev mesh=$m train.micro_batch=$([ $m = zero1=2 ] && echo 2 || echo 0) out="$out/$name" >"$out/$name.log" 2>&1 & ;;
             esac
             pids="$pids $!"
+            # three at a time: starting takes most of it, but ranks that wait for each other share the cards' time slices
+            [ "$(wc -w <<<"$pids")" -lt 3 ] || { for p in $pids; do wait "$p"; done; pids=; }
         done
     done
     for p in $pids; do wait "$p"; done
@@ -141,6 +144,7 @@ for k in ("f32", "bf16"):
     if not c: continue
     for m in ("dp", "zero1", "zero2", "fsdp"):
         g, v = losses(f"multi-{k}-{m}"), weights(f"multi-{k}-{m}")
+        if not os.path.exists(f"{sys.argv[1]}/multi-{k}-{m}.log"): continue
         if len(g) != len(c) or v is None: print(f"multi: {k} {m}: failed: {open(f'{sys.argv[1]}/multi-{k}-{m}.log').read()[-300:].strip()}"); continue
         print(f"multi: {k} {m}=2: {len(g)} steps, largest relative difference of a loss to one process {max(abs(a - b) / abs(b) for a, b in zip(g, c)):.2e}, weights {apart(v, w):.2e}")
     g, v, w = losses(f"multi-{k}-fsdp"), weights(f"multi-{k}-again"), weights(f"multi-{k}-fsdp")
