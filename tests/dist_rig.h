@@ -94,7 +94,11 @@ static lm_err step(rig *r, int s, double *loss, double *norm) {
 }
 static size_t state_bytes(const rig *r) {
     size_t n = 0;
-    for (int i = 0; i < lm_store_count(r->store); i++) { lm_tensor x; lm_store_name(r->store, i, &x); n += lm_store_is_part(r->store, i) ? 0 : (size_t)lm_numel(&x) * 4; }
+    for (int i = 0; i < lm_store_count(r->store); i++) {
+        lm_tensor x;
+        lm_store_name(r->store, i, &x);
+        n += lm_store_is_part(r->store, i) ? 0 : (size_t)lm_numel(&x) * 4;
+    }
     return n;
 }
 typedef struct { double loss[STEPS], norm[STEPS], eval, states, hash[2], first[2], arena; } result;

@@ -13,7 +13,11 @@
 #include "device/device.h"
 
 typedef struct fake fake;
-typedef struct { void (*put)(void *lane, int (*f)(void *arg), const void *arg, size_t bytes); fake *d; int i; } fake_stream;       /* mock/nccl.c knows the first field */
+typedef struct {
+    void (*put)(void *lane, int (*f)(void *arg), const void *arg, size_t bytes);
+    fake *d;
+    int i;
+} fake_stream; /* mock/nccl.c knows the first field */
 typedef enum { F_CALL, F_HOST, F_COPY, F_ZERO, F_FENCE, F_AFTER } fake_kind;
 typedef struct {
     fake_kind kind; int lane, point; long serial;
@@ -84,14 +88,24 @@ static void fake_turn(fake *f) {
 static bool fake_empty(const fake *f, int lane) { return f->lane[lane].head == f->lane[lane].n; }
 static lm_err fake_answer(fake *f) { const lm_err e = f->err; f->err = LM_OK; return e; }
 static lm_err fake_sync(lm_dev *d) { fake *f = fake_of(d); while (!fake_empty(f, f->on)) fake_turn(f); return fake_answer(f); }
-static lm_err fake_idle(lm_dev *d, bool *yes) { fake *f = fake_of(d); for (int i = 0; i < 64 && !fake_empty(f, f->on); i++) fake_turn(f); *yes = fake_empty(f, f->on); return fake_answer(f); }
+static lm_err fake_idle(lm_dev *d, bool *yes) {
+    fake *f = fake_of(d);
+    for (int i = 0; i < 64 && !fake_empty(f, f->on); i++) fake_turn(f);
+    *yes = fake_empty(f, f->on);
+    return fake_answer(f);
+}
 static lm_err fake_alloc(lm_dev *d, size_t n, void **p) {
     if (!(*p = aligned_alloc(256, (n + 511) & ~(size_t)255))) return LM_E_NOMEM;
     memset(*p, 0xff, (n + 511) & ~(size_t)255);
     d->used += n; if (d->used > d->peak) d->peak = d->used;
     return LM_OK;
 }
-static void fake_free(lm_dev *d, void *p) { fake *f = fake_of(d); for (int k = 0; k < 2; k++) while (!f->err && !fake_empty(f, k)) fake_turn(f); free(p); }
+static void fake_free(lm_dev *d, void *p) {
+    fake *f = fake_of(d);
+    for (int k = 0; k < 2; k++)
+        while (!f->err && !fake_empty(f, k)) fake_turn(f);
+    free(p);
+}
 static lm_err fake_pin(lm_dev *d, size_t n, void **p) {
     fake *f = fake_of(d);
     if (f->n_pinned == 256 || !(*p = calloc(1, n + 1))) return LM_E_NOMEM;
@@ -100,21 +114,33 @@ static lm_err fake_pin(lm_dev *d, size_t n, void **p) {
 }
 static void fake_unpin(lm_dev *d, void *p) {
     fake *f = fake_of(d);
-    for (int i = 0; i < f->n_pinned; i++) if (f->pinned[i] == p) { f->n_pinned--; f->pinned[i] = f->pinned[f->n_pinned]; f->pinned_n[i] = f->pinned_n[f->n_pinned]; }
+    for (int i = 0; i < f->n_pinned; i++)
+        if (f->pinned[i] == p) {
+            f->n_pinned--;
+            f->pinned[i] = f->pinned[f->n_pinned];
+            f->pinned_n[i] = f->pinned_n[f->n_pinned];
+        }
     free(p);
 }
 static bool fake_is_pinned(const fake *f, const void *p) {
-    for (int i = 0; i < f->n_pinned; i++) if ((const char *)p >= (const char *)f->pinned[i] && (const char *)p < (const char *)f->pinned[i] + f->pinned_n[i]) return true;
+    for (int i = 0; i < f->n_pinned; i++)
+        if ((const char *)p >= (const char *)f->pinned[i] && (const char *)p < (const char *)f->pinned[i] + f->pinned_n[i]) return true;
     return false;
 }
 static lm_err fake_zero(lm_dev *d, void *p, size_t n) { return fake_put_item(fake_of(d), (fake_item){ .kind = F_ZERO, .dst = p, .n = n }); }
-static lm_err fake_move(lm_dev *d, void *dst, const void *src, size_t n) { return fake_put_item(fake_of(d), (fake_item){ .kind = F_COPY, .dst = dst, .src = src, .n = n }); }
+static lm_err fake_move(lm_dev *d, void *dst, const void *src, size_t n) {
+    return fake_put_item(fake_of(d), (fake_item){ .kind = F_COPY, .dst = dst, .src = src, .n = n });
+}
 static lm_err fake_put(lm_dev *d, void *dst, const void *src, size_t n) {      /* pageable memory is read at once, pinned memory late */
     fake *f = fake_of(d);
     const bool late = fake_is_pinned(f, src);
     return fake_put_item(f, (fake_item){ .kind = F_COPY, .dst = dst, .src = late ? src : fake_copy(src, n), .n = n, .own = !late });
 }
-static lm_err fake_record(lm_dev *d) { fake *f = fake_of(d); f->recording = calloc(1, sizeof *f->recording); return f->recording ? LM_OK : LM_E_NOMEM; }
+static lm_err fake_record(lm_dev *d) {
+    fake *f = fake_of(d);
+    f->recording = calloc(1, sizeof *f->recording);
+    return f->recording ? LM_OK : LM_E_NOMEM;
+}
 static lm_err fake_recorded(lm_dev *d, void **work) { fake *f = fake_of(d); *work = f->recording; f->recording = NULL; return fake_answer(f); }
 static lm_err fake_launch(lm_dev *d, void *work) {
     fake *f = fake_of(d);
@@ -150,7 +176,10 @@ static lm_err fake_run(lm_dev *d, lm_err (*f)(void *), const void *arg, size_t b
 static lm_err fake_note(lm_dev *d, int32_t *p, int32_t v) { const fake_noted n = { p, v }; return fake_run(d, fake_do_note, &n, sizeof n); }
 typedef struct { float *y; const float *x; size_t n; } fake_added;
 static lm_err fake_do_add(void *a) { const fake_added *s = a; for (size_t i = 0; i < s->n; i++) s->y[i] += s->x[i]; return LM_OK; }
-static lm_err fake_add(lm_dev *d, float *y, const float *x, size_t n) { const fake_added s = { y, x, n }; return fake_run(d, fake_do_add, &s, sizeof s); }
+static lm_err fake_add(lm_dev *d, float *y, const float *x, size_t n) {
+    const fake_added s = { y, x, n };
+    return fake_run(d, fake_do_add, &s, sizeof s);
+}
 static lm_err fake_use(lm_dev *d) { (void)d; return LM_OK; }
 static void fake_put_call(void *lane, int (*f)(void *), const void *arg, size_t bytes) {
     fake_stream *s = lane;
@@ -167,10 +196,34 @@ static void fake_close(lm_dev *d) {
 static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
     fake *f = calloc(1, sizeof *f);
     if (!f) abort();
-    f->dev = (lm_dev){ .kind = "fake", .ctx = ctx, .memory = (size_t)1 << 40, .units = 1, .alloc = fake_alloc, .free = fake_free, .pin = fake_pin, .unpin = fake_unpin, .zero = fake_zero,
-                       .put = fake_put, .get = fake_move, .move = fake_move, .sync = fake_sync, .record = fake_record, .recorded = fake_recorded, .launch = fake_launch, .forget = fake_forget,
-                       .mark = fake_mark, .between = fake_between, .on = fake_on, .fence = fake_fence, .after = fake_after, .note = fake_note, .add = fake_add, .idle = fake_idle,
-                       .use = fake_use, .run = fake_run, .close = fake_close };
+    f->dev = (lm_dev){ .kind = "fake",
+                       .ctx = ctx,
+                       .memory = (size_t)1 << 40,
+                       .units = 1,
+                       .alloc = fake_alloc,
+                       .free = fake_free,
+                       .pin = fake_pin,
+                       .unpin = fake_unpin,
+                       .zero = fake_zero,
+                       .put = fake_put,
+                       .get = fake_move,
+                       .move = fake_move,
+                       .sync = fake_sync,
+                       .record = fake_record,
+                       .recorded = fake_recorded,
+                       .launch = fake_launch,
+                       .forget = fake_forget,
+                       .mark = fake_mark,
+                       .between = fake_between,
+                       .on = fake_on,
+                       .fence = fake_fence,
+                       .after = fake_after,
+                       .note = fake_note,
+                       .add = fake_add,
+                       .idle = fake_idle,
+                       .use = fake_use,
+                       .run = fake_run,
+                       .close = fake_close };
     strcpy(f->dev.name, "fake device"); strcpy(f->dev.libs, "none");
     f->rng = seed * 2654435761u + 12345;
     for (int k = 0; k < 2; k++) f->stream[k] = (fake_stream){ fake_put_call, f, k };

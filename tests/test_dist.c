@@ -197,9 +197,12 @@ static void test_checkpoints_change_meshes(void) {
     snprintf(dir, sizeof dir, "%s/from1", scratch);
     LM_CHECK_OK(ctx0, run_until_checkpoint(ctx0, NULL, L, dir, &x));
     double at_cut[2] = { x.hash[0], x.hash[1] };
-    LAUNCH(2, "load:1:from1 save:1:from2 save:5:muon2 load:1:from2 save:10:zero2 load:10:from2 load:10:zero2");                 /* the last: resumed where it was written */
+    LAUNCH(
+        2,
+        "load:1:from1 save:1:from2 save:5:muon2 load:1:from2 save:10:zero2 load:10:from2 load:10:zero2"); /* the last: resumed where it was written */
     LAUNCH(4, "load:1:from2 load:1:from1 load:5:muon2 save:0:dp4 load:10:zero2 load:1:zero2");
-    const char *const names[] = { "load-1-from1-2", "load-1-from2-4", "load-1-from1-4", "load-1-from2-2", "load-10-from2-2", "load-10-zero2-2", "load-10-zero2-4", "load-1-zero2-4" };
+    const char *const names[] = { "load-1-from1-2",  "load-1-from2-4",  "load-1-from1-4",  "load-1-from2-2",
+                                  "load-10-from2-2", "load-10-zero2-2", "load-10-zero2-4", "load-1-zero2-4" };
     for (int i = 0; i < LM_COUNT(names); i++) {
         if (!read_file(scratch, names[i], &x, sizeof x)) { lm_t_fail++; printf("%s is missing\n", names[i]); continue; }
         close_to(names[i], &x, &whole, CUT, STEPS);
@@ -308,7 +311,8 @@ static void test_launchers(void) {
     LM_CHECK_OK(ctx0, ENV("SLURM_JOB_ID", "9", "SLURM_NTASKS", "4"));                 /* inside an allocation, but not started by srun */
     LM_CHECK(e.launch == LM_LAUNCH_NONE);
     LM_CHECK_OK(ctx0, ENV("RANK", "1", "WORLD_SIZE", "2", "MASTER_ADDR", "host", "MASTER_PORT", "1234", "LOCAL_RANK", "1"));
-    LM_CHECK(e.launch == LM_LAUNCH_VARIABLES && e.master_port == 1234 && e.rank == 1 && e.local_rank == 1 && e.size == 2); LM_CHECK_STR(e.master_addr, "host");
+    LM_CHECK(e.launch == LM_LAUNCH_VARIABLES && e.master_port == 1234 && e.rank == 1 && e.local_rank == 1 && e.size == 2);
+    LM_CHECK_STR(e.master_addr, "host");
     LM_CHECK_OK(ctx0, ENV("RANK", "0", "WORLD_SIZE", "2", "MASTER_ADDR", "host", "MASTER_PORT", "1234", "TORCHELASTIC_USE_AGENT_STORE", "True"));
     LM_CHECK(e.master_port == 1235);                                                   /* torchrun's store has the other */
     LM_CHECK_OK(ctx0, ENV("SLURM_STEP_ID", "0", "SLURM_NTASKS", "4", "SLURM_PROCID", "2", "SLURM_LOCALID", "1", "MASTER_ADDR", "node1"));

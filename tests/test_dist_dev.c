@@ -76,7 +76,13 @@ static int child(int argc, char **argv) {
             if (!e) bad++;
         } else if (!strcmp(argv[i], "version")) {                   /* two builds */
             lm_store *s; lm_trainer *t; lm_cfg cfg = config("llama");
-            const lm_trainer_opts o = { .batch = 2, .seq = T, .mm = LM_F32, .comm = c, .mesh = LM_MESH_DP, .optim = { .name = "adamw" }, .version = c->rank ? "9.9" : NULL };
+            const lm_trainer_opts o = { .batch = 2,
+                                        .seq = T,
+                                        .mm = LM_F32,
+                                        .comm = c,
+                                        .mesh = LM_MESH_DP,
+                                        .optim = { .name = "adamw" },
+                                        .version = c->rank ? "9.9" : NULL };
             e = lm_store_new(&s, ctx);
             if (!e) e = lm_model_init(ctx, &cfg, s, 5);
             if (!e) e = lm_trainer_new(&t, ctx, &cfg, s, &o);
@@ -131,7 +137,10 @@ static int launch(int n, int size, const char *patience, const char *keys) {
         if ((pid[r] = fork())) continue;
         char log[400];
         snprintf(number[0], sizeof number[0], "%d", r); snprintf(number[1], sizeof number[1], "%d", size);
-        setenv("RANK", number[0], 1); setenv("LOCAL_RANK", number[0], 1); setenv("WORLD_SIZE", number[1], 1); setenv("LOCAL_WORLD_SIZE", number[1], 1);
+        setenv("RANK", number[0], 1);
+        setenv("LOCAL_RANK", number[0], 1);
+        setenv("WORLD_SIZE", number[1], 1);
+        setenv("LOCAL_WORLD_SIZE", number[1], 1);
         setenv("MASTER_ADDR", "127.0.0.1", 1); setenv("MASTER_PORT", number[3], 1); setenv("PATIENCE", patience, 1);
         if (r && getenv("SECOND_NCCL")) setenv("MOCK_NCCL_VERSION", getenv("SECOND_NCCL"), 1);
         snprintf(log, sizeof log, "%s/log-%d", scratch, r);
@@ -162,7 +171,15 @@ static void show_logs(int n) {
         if (f) fclose(f);
     }
 }
-#define LAUNCH(n, keys) do { int rc_ = launch(n, n, "120", keys); if (rc_) { lm_t_fail++; printf("%d ranks, %s: exit status %d\n", n, keys, rc_); show_logs(n); } } while (0)
+#define LAUNCH(n, keys)                                                                                                                    \
+    do {                                                                                                                                   \
+        int rc_ = launch(n, n, "120", keys);                                                                                               \
+        if (rc_) {                                                                                                                         \
+            lm_t_fail++;                                                                                                                   \
+            printf("%d ranks, %s: exit status %d\n", n, keys, rc_);                                                                        \
+            show_logs(n);                                                                                                                  \
+        }                                                                                                                                  \
+    } while (0)
 static bool begin(void) {
     snprintf(scratch, sizeof scratch, "/tmp/loam-dist-dev-%d", (int)getpid());
     return !mkdir(scratch, 0700);
@@ -183,7 +200,12 @@ static void says(int rank, const char *const *parts, double at_most) {
     FILE *f = fopen(name, "r");
     if (f) { if (!fgets(say, sizeof say, f)) say[0] = 0; fclose(f); unlink(name); }
     if (getenv("LM_VERBOSE")) printf("rank %d says %s", rank, say);
-    for (; *parts; parts++) if (!strstr(say, *parts)) { lm_t_fail++; printf("rank %d says: %s; \"%s\" is not in it\n", rank, say, *parts); show_logs(2); }
+    for (; *parts; parts++)
+        if (!strstr(say, *parts)) {
+            lm_t_fail++;
+            printf("rank %d says: %s; \"%s\" is not in it\n", rank, say, *parts);
+            show_logs(2);
+        }
     if (at_most > 0 && !(atof(say) <= at_most)) { lm_t_fail++; printf("rank %d took longer than %.0f seconds: %s\n", rank, at_most, say); }
 }
 #define SAYS(rank, at_most, ...) says(rank, (const char *const[]){ __VA_ARGS__, NULL }, at_most)
@@ -215,7 +237,8 @@ static void test_ranks_by_variables(void) {
             LM_CHECK_OK(ctx0, run_job(ctx0, NULL, k, &one, NULL, NULL));
             snprintf(part, sizeof part, "cpu:%d", k);
             if (!result_of(part, n, 0, &cpu)) continue;
-            snprintf(what, sizeof what, "%s %s %s=%d recompute %d accum %d over TCP", jobs[k].family, jobs[k].optim, mesh_name(jobs[k].mesh), n, jobs[k].recompute, jobs[k].accum);
+            snprintf(what, sizeof what, "%s %s %s=%d recompute %d accum %d over TCP", jobs[k].family, jobs[k].optim,
+                     mesh_name(jobs[k].mesh), n, jobs[k].recompute, jobs[k].accum);
             close_to(what, &cpu, &one, 0, STEPS);
             for (int seed = 1; seed <= (n == 2 ? 3 : 1); seed++)
                 for (int r = 0; r < n; r++) {
@@ -223,8 +246,8 @@ static void test_ranks_by_variables(void) {
                     if (!result_of(part, n, r, &x)) continue;
                     if (memcmp(x.hash, cpu.hash, sizeof x.hash) || (!r && memcmp(x.loss, cpu.loss, sizeof x.loss))) {
                         lm_t_fail++;
-                        printf("%s: rank %d of a device, order %d, has other weights (loss %.9g, %.9g) than processors (%.9g, %.9g)\n", what, r, seed, x.loss[0], x.loss[STEPS - 1],
-                               cpu.loss[0], cpu.loss[STEPS - 1]);
+                        printf("%s: rank %d of a device, order %d, has other weights (loss %.9g, %.9g) than processors (%.9g, %.9g)\n",
+                               what, r, seed, x.loss[0], x.loss[STEPS - 1], cpu.loss[0], cpu.loss[STEPS - 1]);
                     }
                 }
         }
@@ -252,7 +275,9 @@ static void test_ranks_that_do_not_come(void) {
     SAYS(0, 30, "E_COMM", "rank 1 has gone", "step");
     launch(2, 2, "60", "fault:0:kill");
     SAYS(0, 30, "E_COMM", "rank 1 has gone");
+    setenv("MOCK_NCCL_SLOW_ABORT", "1", 1);                          /* giving up does not wait for the library */
     launch(2, 2, "2", "fault:1:stop");
+    unsetenv("MOCK_NCCL_SLOW_ABORT");
     SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds in all_gather", "meeting", "of step 4");
     launch(2, 2, "2", "fault:0:stop");
     SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds in all_reduce_in, meeting 1 of", "of step 4");
@@ -284,7 +309,8 @@ int main(int argc, char **argv) {
     snprintf(mock, sizeof mock, "%.*s/libmock_nccl.so", (int)(strrchr(self_path, '/') ? strrchr(self_path, '/') - self_path : 0), self_path);
     if (argc > 3 && !strcmp(argv[1], "job")) return child(argc, argv);
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
-    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
+    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables),
+                                       LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
                                        LM_T1(test_ranks_that_differ) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     lm_ctx_free(ctx0);

@@ -77,7 +77,8 @@ static lm_err run(lm_cli *cli) {
         return e;
     }
     lm_bench b = { .cli = cli, .o = o, .json = { .ctx = cli->ctx } };
-    if (!want || !strcmp(o->device, "cpu") || (strcmp(want, "train") && strcmp(want, "infer"))) LM_TRY(lm_cmd_machine(cli, o->again, &b.m));      /* a device states its own */
+    if (!want || !strcmp(o->device, "cpu") || (strcmp(want, "train") && strcmp(want, "infer")))
+        LM_TRY(lm_cmd_machine(cli, o->again, &b.m)); /* a device states its own */
     lm_str_putc(&b.json, '[');
     lm_err err = LM_OK;
     for (int g = 0; g < LM_COUNT(groups) && !err; g++)

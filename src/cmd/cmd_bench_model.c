@@ -283,7 +283,9 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
                                  (long long)o->seq, 1e3 * limit));
     lm_bench_put(b, "train", (double)x.n / med, "tokens/s", limit > 0 ? (double)x.n / limit : 0, 0,
                  ranks > 1 ? "of each rank; limit: matrix products at the ceiling" : "limit: matrix products at the ceiling");
-    if (ranks > 1) lm_bench_put(b, "train_total", (double)x.n * ranks / med, "tokens/s", 0, 0, lm_arena_printf(cli->a, "%d ranks, %s", ranks, o->mesh));
+    if (ranks > 1)
+        lm_bench_put(b, "train_total", (double)x.n * ranks / med, "tokens/s", 0, 0,
+                     lm_arena_printf(cli->a, "%d ranks, %s", ranks, o->mesh));
     lm_bench_put(b, "train_update", 1e3 * lm_bench_median(update, (int)o->repeat), "ms", 0, 0, "norm, clip, optimizer");
     lm_bench_put(b, "train_planned", (double)p.total / 1e6, "MB", 0, 0, "what the plan predicts");
     lm_bench_put(b, "train_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, "peak of the process");

@@ -61,9 +61,12 @@ static void plan_lines(view *v, const lm_run_event *e) {
     if (v->peak > v->need.peak) v->need.peak = v->peak;
     if (v->on_device) {                                          /* this processor's prices say nothing of it */
         v->need.seconds = 0;
-        lm_cli_say(v->cli, "plan: %.2f M parameters · on the device of a rank: weights %s, gradients %s, optimizer %s, activations %s (recompute level %d) → %s · %.2f GFLOP a step",
-                   (double)p->n_params / 1e6, lm_cli_bytes(a, (double)p->params), lm_cli_bytes(a, (double)p->grads), lm_cli_bytes(a, (double)p->optim),
-                   lm_cli_bytes(a, (double)p->accumulate.arena_bytes), p->recompute, lm_cli_bytes(a, (double)p->total), v->need.flops / 1e9);
+        lm_cli_say(v->cli,
+                   "plan: %.2f M parameters · on the device of a rank: weights %s, gradients %s, optimizer %s, activations %s (recompute "
+                   "level %d) → %s · %.2f GFLOP a step",
+                   (double)p->n_params / 1e6, lm_cli_bytes(a, (double)p->params), lm_cli_bytes(a, (double)p->grads),
+                   lm_cli_bytes(a, (double)p->optim), lm_cli_bytes(a, (double)p->accumulate.arena_bytes), p->recompute,
+                   lm_cli_bytes(a, (double)p->total), v->need.flops / 1e9);
         return;
     }
     lm_cli_say(v->cli,
@@ -187,7 +190,8 @@ const lm_cmd lm_cmd_train = {
     .usage = "CONFIG.yaml [key=value …] [--resume]",
     .details = "CONFIG.yaml holds the keys that --print-config shows; key=value settings override it. A run writes everything under `out`, "
                "can be killed at\n"
-               "any moment and continues with --resume, to the bit. Under mpirun, srun or torchrun mesh=dp=N, zero1=N, zero2=N or fsdp=N shares the work; on GPUs\n"
+               "any moment and continues with --resume, to the bit. Under mpirun, srun or torchrun mesh=dp=N, zero1=N, zero2=N or fsdp=N "
+               "shares the work; on GPUs\n"
                "through NCCL (LOAM_NCCL=FILE says where libnccl.so.2 is, if the system does not find it).",
     .opts = rows,
     .opts_bytes = sizeof(opts),

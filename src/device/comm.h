@@ -12,7 +12,8 @@
 typedef struct lm_comm lm_comm;
 struct lm_comm {
     const char *name; int rank, size, local_rank; lm_ctx *ctx; void *impl;               /* local_rank: among those of this host */
-    double timeout; int64_t step;                                                        /* seconds a rank waits for others (0: for ever); what now runs, for sentences */
+    double timeout;
+    int64_t step; /* seconds a rank waits for others (0: for ever); what now runs, for sentences */
     lm_err (*all_reduce)(lm_comm *c, float *buf, int64_t n);                            /* sum, in place */
     lm_err (*all_gather)(lm_comm *c, const void *mine, size_t bytes, void *all);        /* all = size × bytes, by rank */
     lm_err (*reduce_scatter)(lm_comm *c, const float *all, int64_t n_each, float *mine);/* sum of everyone's slice `rank` */

@@ -52,7 +52,7 @@ enum { LM_DEV_MARKS = 4096 };
 /* name: "cuda" or "cuda:N". */
 lm_err lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name);
 void lm_dev_close(lm_dev *d);                                      /* NULL is fine */
-int lm_dev_count(void);                                            /* CUDA devices that are visible; 0 where there is none, or no CUDA in the program */
+int lm_dev_count(void); /* CUDA devices that are visible; 0 where there is none, or no CUDA in the program */
 bool lm_dev_built(void);                                           /* whether this program has CUDA rows at all */
 
 /* ---- matrix products by the vendor's library, for rows that need LM_CUDA_BLASLT --------------------------------------------------------------- */

@@ -39,7 +39,8 @@ lm_err lm_dist_env_of(lm_ctx *ctx, const char *(*get)(void *, const char *), voi
         e.local_size = number(&l, NAMES("LOCAL_WORLD_SIZE"), 1, 1);
         e.master_addr = text(&l, "MASTER_ADDR");
         /* torchrun's own store has the port itself, and says so */
-        e.master_port = number(&l, NAMES("MASTER_PORT"), 1, 29500) + (text(&l, "TORCHELASTIC_USE_AGENT_STORE") && !strcmp(text(&l, "TORCHELASTIC_USE_AGENT_STORE"), "True"));
+        e.master_port = number(&l, NAMES("MASTER_PORT"), 1, 29500) +
+                        (text(&l, "TORCHELASTIC_USE_AGENT_STORE") && !strcmp(text(&l, "TORCHELASTIC_USE_AGENT_STORE"), "True"));
     } else if (text(&l, "SLURM_STEP_ID") && number(&l, NAMES("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), 1, 1) > 1) {
         e.launch = LM_LAUNCH_SLURM_BARE; e.launcher = "srun";
         e.size = number(&l, NAMES("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), 1, 1);

@@ -15,7 +15,8 @@ typedef void *obj;                                              /* MPI_Comm, MPI
 typedef struct {
     int (*Init_thread)(int *, char ***, int, int *), (*Initialized)(int *), (*Finalized)(int *), (*Finalize)(void), (*Abort)(obj, int);
     int (*Comm_rank)(obj, int *), (*Comm_size)(obj, int *), (*Comm_set_errhandler)(obj, obj), (*Error_string)(int, char *, int *);
-    int (*Irecv)(void *, int, obj, int, int, obj, obj *), (*Isend)(const void *, int, obj, int, int, obj, obj *), (*Testall)(int, obj *, int *, void *);
+    int (*Irecv)(void *, int, obj, int, int, obj, obj *), (*Isend)(const void *, int, obj, int, int, obj, obj *),
+        (*Testall)(int, obj *, int *, void *);
     int (*Ibcast)(void *, int, obj, int, obj, obj *), (*Ibarrier)(obj, obj *);
 } calls;
 typedef struct {
@@ -27,7 +28,8 @@ static lm_err failed(lm_comm *c, const char *op, int code) {
     world *w = c->impl;
     char why[ERROR_TEXT + 1] = ""; int n = 0;
     if (w->mpi.Error_string(code, why, &n)) why[0] = 0;
-    return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: %s, step %lld: %s", c->rank, c->size, op, (long long)c->step, *why ? why : "MPI gives no reason");
+    return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: %s, step %lld: %s", c->rank, c->size, op, (long long)c->step,
+                   *why ? why : "MPI gives no reason");
 }
 static lm_err wait_all(lm_comm *c, const char *op, int n, obj *request) {
     world *w = c->impl;
@@ -41,7 +43,9 @@ static lm_err wait_all(lm_comm *c, const char *op, int n, obj *request) {
         const double now = lm_now();
         if (t0 == 0) t0 = now;
         if (c->timeout > 0 && now - t0 > c->timeout)
-            return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d waited %.0f seconds in %s, step %lld: another rank is stopped, gone or elsewhere", c->rank, c->size, c->timeout, op, (long long)c->step);
+            return lm_fail(c->ctx, LM_E_COMM,
+                           "rank %d of %d waited %.0f seconds in %s, step %lld: another rank is stopped, gone or elsewhere", c->rank,
+                           c->size, c->timeout, op, (long long)c->step);
     }
 }
 /* Rank r gets n_send(r) bytes from send + r·send_step, and gives n_recv bytes to recv + r·recv_step. Own piece: left to the caller. */

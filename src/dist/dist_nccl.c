@@ -14,9 +14,11 @@ typedef struct { char internal[128]; } unique_id;
 typedef void *comm_t, *stream_t;
 enum { SUCCESS = 0, IN_PROGRESS = 7, INT8 = 0, FLOAT32 = 7, SUM = 0 };
 typedef struct {
-    int (*GetVersion)(int *), (*GetUniqueId)(unique_id *), (*CommInitRank)(comm_t *, int, unique_id, int), (*CommDestroy)(comm_t), (*CommAbort)(comm_t),
-        (*CommGetAsyncError)(comm_t, int *), (*AllReduce)(const void *, void *, size_t, int, int, comm_t, stream_t), (*AllGather)(const void *, void *, size_t, int, comm_t, stream_t),
-        (*ReduceScatter)(const void *, void *, size_t, int, int, comm_t, stream_t), (*Broadcast)(const void *, void *, size_t, int, int, comm_t, stream_t), (*GroupStart)(void), (*GroupEnd)(void);
+    int (*GetVersion)(int *), (*GetUniqueId)(unique_id *), (*CommInitRank)(comm_t *, int, unique_id, int), (*CommDestroy)(comm_t),
+        (*CommAbort)(comm_t), (*CommGetAsyncError)(comm_t, int *), (*AllReduce)(const void *, void *, size_t, int, int, comm_t, stream_t),
+        (*AllGather)(const void *, void *, size_t, int, comm_t, stream_t),
+        (*ReduceScatter)(const void *, void *, size_t, int, int, comm_t, stream_t),
+        (*Broadcast)(const void *, void *, size_t, int, int, comm_t, stream_t), (*GroupStart)(void), (*GroupEnd)(void);
     const char *(*GetErrorString)(int);
 } calls;
 typedef struct { calls nccl; comm_t comm; lm_dev *dev; lm_comm *world; bool stopped; } link_;
@@ -24,7 +26,8 @@ typedef struct { calls nccl; comm_t comm; lm_dev *dev; lm_comm *world; bool stop
 static lm_err failed(lm_comm *c, const char *op, int code) {
     link_ *l = c->impl;
     if (code == SUCCESS || code == IN_PROGRESS) return LM_OK;
-    return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: NCCL %s, step %lld: %s", c->rank, c->size, op, (long long)c->step, l->nccl.GetErrorString(code));
+    return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: NCCL %s, step %lld: %s", c->rank, c->size, op, (long long)c->step,
+                   l->nccl.GetErrorString(code));
 }
 static lm_err all_reduce(lm_comm *c, float *buf, int64_t n) {
     link_ *l = c->impl;
@@ -55,9 +58,23 @@ static lm_err check(lm_comm *c) {
     LM_TRY(failed(c, "in the background", code));
     return l->world->check ? l->world->check(l->world) : LM_OK;
 }
+/* NCCL's abort first tells its kernels to quit, then waits until every recorded graph that holds them is gone: those are ours to free, so
+ * a thread waits. */
+typedef struct { int (*abort)(comm_t); comm_t comm; } ending;
+static void *end(void *arg) {
+    const ending e = *(ending *)arg;
+    free(arg);
+    e.abort(e.comm);
+    return NULL;
+}
 static void stop(lm_comm *c) {
     link_ *l = c->impl;
-    if (!l->stopped && l->comm) l->nccl.CommAbort(l->comm);
+    pthread_t th;
+    ending *e = l->stopped || !l->comm ? NULL : malloc(sizeof *e);
+    if (e) {
+        *e = (ending){ l->nccl.CommAbort, l->comm };
+        if (!pthread_create(&th, NULL, end, e)) pthread_detach(th); else free(e);
+    }
     l->stopped = true; l->comm = NULL;
 }
 static void release(lm_comm *c) {
@@ -68,20 +85,34 @@ static void release(lm_comm *c) {
 static lm_err find(lm_ctx *ctx, const char *lib, calls *k) {
     void *so = dlopen(lib ? lib : "libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
     if (!so)
-        return lm_fail(ctx, LM_E_UNSUPPORTED, "several ranks on GPUs are connected by NCCL, which cannot be loaded: %s. Install libnccl2, or say where libnccl.so.2 is (LOAM_NCCL=FILE or LD_LIBRARY_PATH)",
+        return lm_fail(ctx, LM_E_UNSUPPORTED,
+                       "several ranks on GPUs are connected by NCCL, which cannot be loaded: %s. Install libnccl2, or say where "
+                       "libnccl.so.2 is (LOAM_NCCL=FILE or LD_LIBRARY_PATH)",
                        dlerror());
-    const struct { const char *name; void **to; } want[] = {
+    const struct { const char *name; void **to;
+    } want[] = {
 #define F(n) { "nccl" #n, (void **)(void *)&k->n }
-        F(GetVersion), F(GetUniqueId), F(CommInitRank), F(CommDestroy), F(CommAbort), F(CommGetAsyncError), F(AllReduce), F(AllGather), F(ReduceScatter), F(Broadcast),
-        F(GroupStart), F(GroupEnd), F(GetErrorString)
+        F(GetVersion), F(GetUniqueId),   F(CommInitRank), F(CommDestroy), F(CommAbort), F(CommGetAsyncError), F(AllReduce),
+        F(AllGather),  F(ReduceScatter), F(Broadcast),    F(GroupStart),  F(GroupEnd),  F(GetErrorString)
 #undef F
     };
     for (int i = 0; i < LM_COUNT(want); i++)
-        if (!(*want[i].to = dlsym(so, want[i].name))) return lm_fail(ctx, LM_E_UNSUPPORTED, "the NCCL library that was found has no %s", want[i].name);
+        if (!(*want[i].to = dlsym(so, want[i].name)))
+            return lm_fail(ctx, LM_E_UNSUPPORTED, "the NCCL library that was found has no %s", want[i].name);
     return LM_OK;
 }
 /* ---- meeting: in a thread, for NCCL has no time limit of its own ---- */
-typedef struct { pthread_mutex_t m; pthread_cond_t c; bool done, left; const calls *k; lm_dev *dev; comm_t comm; int size, rank, code; unique_id id; calls copy; } meeting;
+typedef struct {
+    pthread_mutex_t m;
+    pthread_cond_t c;
+    bool done, left;
+    const calls *k;
+    lm_dev *dev;
+    comm_t comm;
+    int size, rank, code;
+    unique_id id;
+    calls copy;
+} meeting;
 static void *meet(void *arg) {
     meeting *m = arg;
     comm_t c = NULL;
@@ -118,7 +149,10 @@ static lm_err meet_all(lm_comm *c, const unique_id *id) {
     m->left = !done;
     pthread_mutex_unlock(&m->m);
     if (done) pthread_join(th, NULL); else pthread_detach(th);
-    if (!done) return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: NCCL did not connect the ranks in %.0f seconds: another rank is stopped, gone or elsewhere", c->rank, c->size, limit);
+    if (!done)
+        return lm_fail(c->ctx, LM_E_COMM,
+                       "rank %d of %d: NCCL did not connect the ranks in %.0f seconds: another rank is stopped, gone or elsewhere", c->rank,
+                       c->size, limit);
     free(m);
     return failed(c, "connecting the ranks", code);
 }
@@ -131,9 +165,23 @@ lm_err lm_comm_nccl(lm_comm **out, lm_comm *world, lm_dev *dev, const char *lib)
     lm_err err = c && l ? LM_OK : LM_E_NOMEM;
     if (!err) {
         *l = (link_){ .dev = dev, .world = world };
-        *c = (lm_comm){ .name = "nccl", .rank = world->rank, .size = world->size, .local_rank = world->local_rank, .ctx = ctx, .impl = l, .timeout = world->timeout, .step = world->step,
-                        .all_reduce = all_reduce, .all_gather = all_gather, .reduce_scatter = reduce_scatter, .broadcast = broadcast, .barrier = barrier, .group = group, .check = check,
-                        .stop = stop, .free = release };
+        *c = (lm_comm){ .name = "nccl",
+                        .rank = world->rank,
+                        .size = world->size,
+                        .local_rank = world->local_rank,
+                        .ctx = ctx,
+                        .impl = l,
+                        .timeout = world->timeout,
+                        .step = world->step,
+                        .all_reduce = all_reduce,
+                        .all_gather = all_gather,
+                        .reduce_scatter = reduce_scatter,
+                        .broadcast = broadcast,
+                        .barrier = barrier,
+                        .group = group,
+                        .check = check,
+                        .stop = stop,
+                        .free = release };
         err = find(ctx, lib, &l->nccl);
     }
     /* mixed libraries do not understand each other: the version goes with the id */
@@ -144,7 +192,8 @@ lm_err lm_comm_nccl(lm_comm **out, lm_comm *world, lm_dev *dev, const char *lib)
     double all[1] = { (double)version };
     if (!err) err = lm_comm_sum(world, all, 1);
     if (!err && all[0] != (double)version * c->size)
-        err = lm_fail(ctx, LM_E_MISMATCH, "rank %d has NCCL %d.%d.%d, others have another version: all ranks must use the same", c->rank, version / 10000, version / 100 % 100, version % 100);
+        err = lm_fail(ctx, LM_E_MISMATCH, "rank %d has NCCL %d.%d.%d, others have another version: all ranks must use the same", c->rank,
+                      version / 10000, version / 100 % 100, version % 100);
     err = lm_comm_agree(world, ctx, err, "comparing NCCL's versions");
     if (!err) err = world->broadcast(world, &id, sizeof id, 0);
     if (!err) err = meet_all(c, &id);

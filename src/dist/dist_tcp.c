@@ -68,9 +68,11 @@ static lm_err recv_head(lm_comm *c, op o, int r, uint64_t number, uint64_t bytes
     if (memcmp(h.magic, "loam", 4)) return gone(c, o, r, "speaks another language: something else has this port");
     if (h.op == o && h.number == number && h.bytes == bytes) return LM_OK;
     char why[200];
-    snprintf(why, sizeof why, "is in another call (%s number %llu of %llu bytes; here number %llu of %llu): the ranks do not run the same program on the same configuration",
-             h.op < LM_COUNT(op_name) ? op_name[h.op] : "an unknown one", (unsigned long long)h.number, (unsigned long long)h.bytes, (unsigned long long)number,
-             (unsigned long long)bytes);
+    snprintf(why, sizeof why,
+             "is in another call (%s number %llu of %llu bytes; here number %llu of %llu): the ranks do not run the same program on the "
+             "same configuration",
+             h.op < LM_COUNT(op_name) ? op_name[h.op] : "an unknown one", (unsigned long long)h.number, (unsigned long long)h.bytes,
+             (unsigned long long)number, (unsigned long long)bytes);
     return gone(c, o, r, why);
 }
 static double until(const lm_comm *c) { return lm_now() + c->timeout; }
@@ -80,7 +82,10 @@ static lm_err gather(lm_comm *c, op o, const void *mine, size_t bytes, char *all
     const uint64_t number = s->number++;
     if (c->rank) { LM_TRY(send_head(c, o, 0, number, bytes, end)); return send_all(c, o, 0, mine, bytes, end); }
     if (all + 0 != mine && bytes) memmove(all, mine, bytes);
-    for (int r = 1; r < c->size; r++) { LM_TRY(recv_head(c, o, r, number, bytes, end)); LM_TRY(recv_all(c, o, r, all + (size_t)r * bytes, bytes, end)); }
+    for (int r = 1; r < c->size; r++) {
+        LM_TRY(recv_head(c, o, r, number, bytes, end));
+        LM_TRY(recv_all(c, o, r, all + (size_t)r * bytes, bytes, end));
+    }
     return LM_OK;
 }
 /* The same bytes from rank 0 to all. */
@@ -179,7 +184,10 @@ static lm_err listen_at(lm_comm *c, const lm_dist_env *env, int *fd) {
     }
     if (list) freeaddrinfo(list);
     if (*fd >= 0) return LM_OK;
-    return lm_fail(c->ctx, LM_E_COMM, "rank 0 cannot listen at port %d (MASTER_PORT): %s; choose another", env->master_port, why ? strerror(why) : e ? gai_strerror(e) : "no address");
+    return lm_fail(c->ctx, LM_E_COMM, "rank 0 cannot listen at port %d (MASTER_PORT): %s; choose another", env->master_port,
+                   why ? strerror(why)
+                   : e ? gai_strerror(e)
+                       : "no address");
 }
 static lm_err accept_all(lm_comm *c, const lm_dist_env *env, double end) {
     star *s = c->impl;
@@ -192,8 +200,8 @@ static lm_err accept_all(lm_comm *c, const lm_dist_env *env, double end) {
         if (c->timeout > 0 && left <= 0) {
             lm_str who = { .ctx = c->ctx };
             for (int r = 1; r < c->size; r++) if (s->peer[r] < 0) lm_str_printf(&who, "%s%d", who.n ? ", " : "", r);
-            err = lm_fail(c->ctx, LM_E_COMM, "rank 0 of %d waited %.0f seconds at port %d, but of the others %d came; missing: rank %s", c->size, c->timeout, env->master_port, here - 1,
-                          who.p ? who.p : "");
+            err = lm_fail(c->ctx, LM_E_COMM, "rank 0 of %d waited %.0f seconds at port %d, but of the others %d came; missing: rank %s",
+                          c->size, c->timeout, env->master_port, here - 1, who.p ? who.p : "");
             lm_str_free(&who);
             break;
         }
@@ -206,7 +214,8 @@ static lm_err accept_all(lm_comm *c, const lm_dist_env *env, double end) {
         const lm_err e = recv_all(c, OP_HELLO, 0, &h, sizeof h, c->timeout > 5 || c->timeout <= 0 ? lm_now() + 5 : end);
         s->peer[0] = -1;
         if (e || memcmp(h.magic, "loam", 4) || h.op != OP_HELLO) { close(k); continue; }          /* not one of ours */
-        if (h.bytes != PROTOCOL) err = lm_fail(c->ctx, LM_E_MISMATCH, "rank %d is of another version of loam: all ranks must run the same program", h.rank);
+        if (h.bytes != PROTOCOL)
+            err = lm_fail(c->ctx, LM_E_MISMATCH, "rank %d is of another version of loam: all ranks must run the same program", h.rank);
         else if (h.size != c->size || h.rank < 1 || h.rank >= c->size)
             err = lm_fail(c->ctx, LM_E_CONFIG, "a process says that it is rank %d of %d; this is rank 0 of %d", h.rank, h.size, c->size);
         else if (s->peer[h.rank] >= 0) err = lm_fail(c->ctx, LM_E_CONFIG, "two processes say that they are rank %d of %d", h.rank, c->size);
@@ -233,8 +242,9 @@ static lm_err connect_to(lm_comm *c, const lm_dist_env *env, double end) {
         if (list) freeaddrinfo(list);
         if (s->peer[0] >= 0) break;
         if (c->timeout > 0 && lm_now() > end)
-            return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d cannot reach rank 0 at %s port %d (MASTER_ADDR, MASTER_PORT) in %.0f seconds: %s", c->rank, c->size, env->master_addr,
-                           env->master_port, c->timeout, e ? gai_strerror(e) : strerror(why));
+            return lm_fail(c->ctx, LM_E_COMM,
+                           "rank %d of %d cannot reach rank 0 at %s port %d (MASTER_ADDR, MASTER_PORT) in %.0f seconds: %s", c->rank,
+                           c->size, env->master_addr, env->master_port, c->timeout, e ? gai_strerror(e) : strerror(why));
         poll(NULL, 0, 50);
     }
     ordinary(s->peer[0]);
@@ -242,12 +252,26 @@ static lm_err connect_to(lm_comm *c, const lm_dist_env *env, double end) {
 }
 lm_err lm_comm_tcp(lm_ctx *ctx, const lm_dist_env *env, double timeout, lm_comm **out) {
     if (!env->master_addr)
-        return lm_fail(ctx, LM_E_CONFIG, "RANK=%d and WORLD_SIZE=%d are set, but MASTER_ADDR is not: where rank 0 is, the others cannot know", env->rank, env->size);
+        return lm_fail(ctx, LM_E_CONFIG,
+                       "RANK=%d and WORLD_SIZE=%d are set, but MASTER_ADDR is not: where rank 0 is, the others cannot know", env->rank,
+                       env->size);
     lm_comm *c = lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *c);
     star *s = lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *s);
     if (!c || !s) { lm_free(ctx, c); lm_free(ctx, s); return LM_E_NOMEM; }
-    *c = (lm_comm){ .name = "tcp", .rank = env->rank, .size = env->size, .local_rank = env->local_rank, .ctx = ctx, .impl = s, .timeout = timeout, .all_reduce = all_reduce,
-                    .all_gather = all_gather, .reduce_scatter = reduce_scatter, .broadcast = broadcast, .barrier = barrier, .check = check, .free = release };
+    *c = (lm_comm){ .name = "tcp",
+                    .rank = env->rank,
+                    .size = env->size,
+                    .local_rank = env->local_rank,
+                    .ctx = ctx,
+                    .impl = s,
+                    .timeout = timeout,
+                    .all_reduce = all_reduce,
+                    .all_gather = all_gather,
+                    .reduce_scatter = reduce_scatter,
+                    .broadcast = broadcast,
+                    .barrier = barrier,
+                    .check = check,
+                    .free = release };
     s->peer = lm_alloc(ctx, LM_MEM_MISC, (size_t)c->size * sizeof *s->peer);
     s->piece = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(c->rank ? 1 : c->size) * PIECE * sizeof *s->piece);
     for (int r = 0; s->peer && r < c->size; r++) s->peer[r] = -1;

@@ -90,7 +90,9 @@ static lm_err settle(lm_plan *p) {
         } else snprintf(at, sizeof at, "step %lld, outside of any meeting", (long long)c->step);
         if (c->stop) c->stop(c);
         if (e) return lm_fail_in(p->ctx, e, "rank %d of %d, in %s", c->rank, c->size, at);
-        return lm_fail(p->ctx, LM_E_COMM, "rank %d of %d waited %.0f seconds in %s: another rank is stopped, gone or elsewhere; the last checkpoint is whole", c->rank, c->size, now - t0, at);
+        return lm_fail(p->ctx, LM_E_COMM,
+                       "rank %d of %d waited %.0f seconds in %s: another rank is stopped, gone or elsewhere; the last checkpoint is whole",
+                       c->rank, c->size, now - t0, at);
     }
 }
 /* Step i, or the join that begins with it and takes the sizes of now; n: how many steps that was. */

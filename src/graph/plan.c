@@ -248,7 +248,8 @@ static void lanes(lm_plan *p) {
         lm_step *st = &p->step[i];
         st->join = -1;
         p->n_aside += st->k->aside;
-        for (int k = i - 1; k >= 0 && p->n_aside && !st->k->aside && st->join < 0; k--) if (p->step[k].k->aside && share_bytes(st, &p->step[k])) st->join = k;
+        for (int k = i - 1; k >= 0 && p->n_aside && !st->k->aside && st->join < 0; k--)
+            if (p->step[k].k->aside && share_bytes(st, &p->step[k])) st->join = k;
     }
 }
 /* Which values the plan touches: inputs of its steps, the states these are versions of, what is accumulated into, named results. */

@@ -98,7 +98,8 @@ lm_err lm_store_part(lm_store *s, const char *name, const char *whole, int64_t r
     if (!slot || *slot < 0) return lm_fail(s->ctx, LM_E_NOTFOUND, "no tensor is called %s", whole);
     const int w = *slot;
     const size_t each = s->e[w].t.dim[0] ? s->e[w].bytes / (size_t)s->e[w].t.dim[0] : 0, room = each * (size_t)rows;
-    if (s->e[w].t.layout != LM_PLAIN || s->e[w].of || s->e[w].on_dev || s->e[w].t.rank != type->rank || row < 0 || row + type->dim[0] > rows || rows < s->e[w].t.dim[0])
+    if (s->e[w].t.layout != LM_PLAIN || s->e[w].of || s->e[w].on_dev || s->e[w].t.rank != type->rank || row < 0 ||
+        row + type->dim[0] > rows || rows < s->e[w].t.dim[0])
         return lm_fail(s->ctx, LM_E_INTERNAL, "%s cannot be a part of %s", name, whole);
     if (room > s->e[w].room && s->e[w].t.data) {
         char *p = lm_alloc(s->ctx, LM_MEM_WEIGHTS, room);
@@ -150,7 +151,8 @@ lm_err lm_store_pull(lm_store *s) {
     return s->dev ? s->dev->sync(s->dev) : LM_OK;
 }
 lm_err lm_store_push(lm_store *s) {
-    for (int i = 0; i < s->n; i++) if (s->e[i].on_dev && s->e[i].t.data && !s->e[i].of) LM_TRY(s->dev->put(s->dev, s->e[i].on_dev, s->e[i].t.data, s->e[i].room));
+    for (int i = 0; i < s->n; i++)
+        if (s->e[i].on_dev && s->e[i].t.data && !s->e[i].of) LM_TRY(s->dev->put(s->dev, s->e[i].on_dev, s->e[i].t.data, s->e[i].room));
     return s->dev ? s->dev->sync(s->dev) : LM_OK;
 }
 lm_err lm_store_move(lm_store *s, int i, size_t to, size_t from, size_t bytes) {

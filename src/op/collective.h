@@ -37,7 +37,9 @@ static inline lm_err lm_coll_all_gather(const lm_call *c, const void *mine, size
 static inline lm_err lm_coll_reduce_scatter(const lm_call *c, const float *all, int64_t n, float *mine) {
     return c->comm->size == 1 ? lm_coll_move(c, mine, all, (size_t)n * sizeof *mine) : c->comm->reduce_scatter(c->comm, all, n, mine);
 }
-static inline lm_err lm_coll_all_reduce(const lm_call *c, float *x, int64_t n) { return c->comm->size == 1 ? LM_OK : c->comm->all_reduce(c->comm, x, n); }
+static inline lm_err lm_coll_all_reduce(const lm_call *c, float *x, int64_t n) {
+    return c->comm->size == 1 ? LM_OK : c->comm->all_reduce(c->comm, x, n);
+}
 static inline lm_err lm_coll_open(const lm_call *c, bool open) { return c->comm->group && c->comm->size > 1 ? c->comm->group(c->comm, open) : LM_OK; }
 /* The two kernels of a row made of three parts (before, meet, after: NULL where there is none), and its list. */
 typedef lm_err (*lm_coll_part)(const lm_call *c);

@@ -62,6 +62,7 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
         LM_TRY(o->build(g, &a));
         square[i] = a.now;
     }
-    for (int i = 0; i < n && hooks && hooks->done; i++) LM_TRY(hooks->done(hooks->ud, g, i, square[i]));      /* last: updates that are neighbours go at once */
+    for (int i = 0; i < n && hooks && hooks->done; i++)
+        LM_TRY(hooks->done(hooks->ud, g, i, square[i])); /* last: updates that are neighbours go at once */
     return lm_graph_err(g);
 }

@@ -69,14 +69,18 @@ static lm_err spread(void *ud, lm_graph *g, int i, lm_value *now) {
 
 /* ---- setting up ---- */
 lm_err lm_mesh_of(lm_ctx *ctx, const char *text, int ranks, lm_mesh_kind *out) {
-    static const struct { const char *name; lm_mesh_kind kind; } known[] = { { "dp", LM_MESH_DP }, { "zero1", LM_MESH_ZERO1 }, { "zero2", LM_MESH_ZERO2 }, { "fsdp", LM_MESH_FSDP } };
+    static const struct {
+        const char *name;
+        lm_mesh_kind kind;
+    } known[] = { { "dp", LM_MESH_DP }, { "zero1", LM_MESH_ZERO1 }, { "zero2", LM_MESH_ZERO2 }, { "fsdp", LM_MESH_FSDP } };
     *out = LM_MESH_SINGLE;
     if (!text || !*text) {
         if (ranks > 1) return lm_fail(ctx, LM_E_CONFIG, "%d ranks run, but mesh is not set: mesh=dp=%d or mesh=fsdp=%d", ranks, ranks, ranks);
         return LM_OK;
     }
     const char *eq = strchr(text, '=');
-    for (int i = 0; eq && i < LM_COUNT(known); i++) if (strlen(known[i].name) == (size_t)(eq - text) && !strncmp(text, known[i].name, (size_t)(eq - text))) *out = known[i].kind;
+    for (int i = 0; eq && i < LM_COUNT(known); i++)
+        if (strlen(known[i].name) == (size_t)(eq - text) && !strncmp(text, known[i].name, (size_t)(eq - text))) *out = known[i].kind;
     if (*out == LM_MESH_SINGLE) return lm_fail(ctx, LM_E_CONFIG, "mesh is \"%s\"; dp=N, zero1=N, zero2=N and fsdp=N are known", text);
     const long n = strtol(eq + 1, NULL, 10);
     if (n != ranks) return lm_fail(ctx, LM_E_CONFIG, "mesh is %s, but %d ranks run", text, ranks);
@@ -102,7 +106,8 @@ static lm_err name_part(lm_trainer *t, int i) {
     lm_tensor src;
     char whole_grad[300], part_grad[300];
     if (!lm_store_get(t->store, w->name, &src)) return lm_fail(t->ctx, LM_E_NOTFOUND, "%s is not in memory", w->name);
-    if (src.dtype != LM_F32 || src.layout != LM_PLAIN) return lm_fail(t->ctx, LM_E_SHAPE, "%s is in memory with another type than training wants", w->name);
+    if (src.dtype != LM_F32 || src.layout != LM_PLAIN)
+        return lm_fail(t->ctx, LM_E_SHAPE, "%s is in memory with another type than training wants", w->name);
     LM_TRY(lm_store_part(t->store, h->name, w->name, at, rows, &h->type));
     if (t->o.mesh != LM_MESH_ZERO1) return LM_OK;
     snprintf(whole_grad, sizeof whole_grad, "grad.%s", w->name); snprintf(part_grad, sizeof part_grad, "grad.%s", h->name);
@@ -218,7 +223,10 @@ lm_err lm_mesh_reduce(lm_trainer *t, lm_graph *g) {
     for (int first = 0, end; first < m; first = end) {
         size_t bytes = 0;
         double order = 0;
-        for (end = first; end < m && (end == first || bytes + r[end].bytes <= BUCKET); end++) { bytes += r[end].bytes; if (r[end].order > order) order = r[end].order; }
+        for (end = first; end < m && (end == first || bytes + r[end].bytes <= BUCKET); end++) {
+            bytes += r[end].bytes;
+            if (r[end].order > order) order = r[end].order;
+        }
         for (int j = first; j < end; j++) {
             lm_value *v = t->held[r[j].i].rows ? lm_reduce_scatter_in(g, r[j].state, ranks) : lm_all_reduce_in(g, r[j].state);
             if (!v) break;
@@ -265,7 +273,10 @@ lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
                 double order = list[k]->order;
                 if (t->o.dev && n_fetch < 4 * n) {                       /* beside the work of the uses before */
                     size_t ahead = bytes;
-                    for (int f = n_fetch - 1; f >= 0 && (f == n_fetch - 1 || ahead + at[f].bytes <= AHEAD); f--) { ahead += at[f].bytes; order = at[f].order; }
+                    for (int f = n_fetch - 1; f >= 0 && (f == n_fetch - 1 || ahead + at[f].bytes <= AHEAD); f--) {
+                        ahead += at[f].bytes;
+                        order = at[f].order;
+                    }
                     at[n_fetch++] = (fetch_at){ list[k]->order, bytes };
                 }
                 x->order = order - 1e-5; x->block = list[k]->block; x->backward = list[k]->backward;

@@ -169,10 +169,13 @@ static lm_err same_plans(lm_trainer *t) {
     lm_err err = t->o.comm->all_gather(t->o.comm, &mine, sizeof mine, all);
     for (int r = 1; r < n && !err; r++) {
         if (strcmp(all[r].version, all[0].version))
-            err = lm_fail(t->ctx, LM_E_MISMATCH, "rank 0 runs loam %s, rank %d loam %s: all ranks must run the same program", all[0].version, r, all[r].version);
-        else if (strcmp(all[r].device, all[0].device)) err = lm_fail(t->ctx, LM_E_MISMATCH, "rank 0 trains on %s, rank %d on %s", all[0].device, r, all[r].device);
+            err = lm_fail(t->ctx, LM_E_MISMATCH, "rank 0 runs loam %s, rank %d loam %s: all ranks must run the same program",
+                          all[0].version, r, all[r].version);
+        else if (strcmp(all[r].device, all[0].device))
+            err = lm_fail(t->ctx, LM_E_MISMATCH, "rank 0 trains on %s, rank %d on %s", all[0].device, r, all[r].device);
         else if (all[r].plan != all[0].plan)
-            err = lm_fail(t->ctx, LM_E_MISMATCH, "rank %d has another plan than rank 0 (%lld steps, %lld there): configurations, or builds of the program, differ",
+            err = lm_fail(t->ctx, LM_E_MISMATCH,
+                          "rank %d has another plan than rank 0 (%lld steps, %lld there): configurations, or builds of the program, differ",
                           r, (long long)all[r].steps, (long long)all[0].steps);
     }
     lm_free(t->ctx, all);
@@ -270,7 +273,12 @@ static double sum_loss(lm_plan *p, int64_t n) {
     return s;
 }
 /* for sentences about ranks that do not come */
-static void at_step(lm_trainer *t, int64_t step) { if (lm_trainer_ranks(t) > 1) { t->o.comm->step = step; if (t->o.dev_comm) t->o.dev_comm->step = step; } }
+static void at_step(lm_trainer *t, int64_t step) {
+    if (lm_trainer_ranks(t) > 1) {
+        t->o.comm->step = step;
+        if (t->o.dev_comm) t->o.dev_comm->step = step;
+    }
+}
 lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int64_t micro, double *loss_sum) {
     LM_TRY(feed(t->acc, b));
     int64_t *rng = lm_plan_input(t->acc, "rng", NULL);

@@ -84,7 +84,12 @@ API int ncclCommInitRank(comm **out, int size, unique_id id, int rank) {
     return OK;
 }
 API int ncclCommDestroy(comm *c) { munmap(c->r, sizeof(room)); free(c); return OK; }
-API int ncclCommAbort(comm *c) { c->stopped = 1; return OK; }         /* work on the lanes may still look */
+/* Work on the lanes may still look at it. As NCCL's, it does not come back while graphs are alive: here with MOCK_NCCL_SLOW_ABORT never. */
+API int ncclCommAbort(comm *c) {
+    c->stopped = 1;
+    while (getenv("MOCK_NCCL_SLOW_ABORT")) sleep(1);
+    return OK;
+}
 API int ncclCommGetAsyncError(comm *c, int *e) { *e = c->r->error; return OK; }
 API int ncclGroupStart(void) { depth++; return OK; }
 API int ncclGroupEnd(void) {
@@ -99,8 +104,12 @@ API int ncclAllReduce(const void *send, void *recv, size_t n, int type, int op, 
 API int ncclReduceScatter(const void *send, void *recv, size_t n, int type, int op, comm *c, void *s) {
     return type == 7 && op == 0 ? put((call){ c, SCATTER, send, recv, n, 4, 0, 0 }, s) : INVALID_USAGE;
 }
-API int ncclAllGather(const void *send, void *recv, size_t n, int type, comm *c, void *s) { return type == 0 ? put((call){ c, GATHER, send, recv, n, 1, 0, 0 }, s) : INVALID_USAGE; }
+API int ncclAllGather(const void *send, void *recv, size_t n, int type, comm *c, void *s) {
+    return type == 0 ? put((call){ c, GATHER, send, recv, n, 1, 0, 0 }, s) : INVALID_USAGE;
+}
 API int ncclBroadcast(const void *send, void *recv, size_t n, int type, int root, comm *c, void *s) {
     return type == 0 ? put((call){ c, BCAST, send, recv, n, 1, root, 0 }, s) : INVALID_USAGE;
 }
-API const char *ncclGetErrorString(int e) { return e == OK ? "no error" : e == INVALID_USAGE ? "invalid usage" : "remote process exited or there was a network error"; }
+API const char *ncclGetErrorString(int e) {
+    return e == OK ? "no error" : e == INVALID_USAGE ? "invalid usage" : "remote process exited or there was a network error";
+}

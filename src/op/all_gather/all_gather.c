@@ -19,7 +19,8 @@ static bool whole(const lm_call *c) { const lm_all_gather_p *p = c->p; return p-
 static size_t shared(const lm_call *c) { return whole(c) ? 0 : bytes_of(c) * (size_t)((const lm_all_gather_p *)c->p)->size; }
 static bool accepts(const lm_call *c) {
     const lm_tensor *x = &c->in[0], *y = &c->out[0];
-    return (x->dtype == LM_F32 || x->dtype == LM_BF16) && y->dtype == x->dtype && x->layout == LM_PLAIN && y->layout == LM_PLAIN && lm_is_contig(x) && lm_is_contig(y);
+    return (x->dtype == LM_F32 || x->dtype == LM_BF16) && y->dtype == x->dtype && x->layout == LM_PLAIN && y->layout == LM_PLAIN &&
+           lm_is_contig(x) && lm_is_contig(y);
 }
 static lm_err before(const lm_call *c) { return lm_coll_ranks(c, ((const lm_all_gather_p *)c->p)->size); }
 static lm_err meet(const lm_call *c) { return lm_coll_all_gather(c, c->in[0].data, bytes_of(c), whole(c) ? c->out[0].data : c->shared); }
