@@ -105,6 +105,8 @@ lm_err lm_pass_precision(lm_graph *g, lm_dtype mm);
 /* Replace groups of nodes by rows that do the same at once (op->unites), where the device has kernels for them; after autodiff and
  * recomputation, since it may take from both. *n_united may be NULL. */
 lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, int *n_united);
+/* Round weights to bf16 once for all products that take them so, where the device has kernels for that. */
+lm_err lm_pass_round_once(lm_graph *g, lm_dev *dev);
 /* Keep activations as bf16 where the device has kernels for it; the last pass. */
 lm_err lm_pass_storage(lm_graph *g, lm_dev *dev);
 

@@ -9,7 +9,7 @@
 
 enum { BLOCK = 1 << 18 };                                    /* numbers of a converted block; four times as many bytes at most */
 typedef struct { lm_tensor t; int64_t step, tile0; bool direct, added; } dest;
-typedef struct { lm_weights *w; dest *d; char *buf; size_t raw, each; _Atomic int err; } job;
+typedef struct { lm_weights *w; dest *d; char *buf; size_t raw, each; const volatile int *stop; _Atomic int err; } job;
 
 static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block == 0; }
 /* What a parameter becomes. */
@@ -73,7 +73,8 @@ static void tile(void *ud, int64_t k, int ith) {
     while (lo < hi) { int mid = (lo + hi + 1) / 2; if (j->d[mid].tile0 <= k) lo = mid; else hi = mid - 1; }
     const int64_t r0 = (k - j->d[lo].tile0) * j->d[lo].step;
     char *raw = j->buf + (size_t)ith * j->each;
-    lm_err e = load_block(j, lo, r0, lm_min64(j->d[lo].step, j->w->e[lo].rows - r0), raw, (float *)(raw + j->raw));
+    lm_err e = j->stop && *j->stop ? lm_fail(j->w->ctx, LM_E_CANCELLED, "stopped while %s was read", j->w->path)
+                                   : load_block(j, lo, r0, lm_min64(j->d[lo].step, j->w->e[lo].rows - r0), raw, (float *)(raw + j->raw));
     int none = 0;
     if (e) atomic_compare_exchange_strong(&j->err, &none, (int)e);
 }
@@ -85,7 +86,7 @@ static lm_err check(lm_weights *w, const lm_load_opts *o) {
 }
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
     LM_TRY(check(w, o));
-    job j = { .w = w };
+    job j = { .w = w, .stop = o->stop };
     lm_err err = LM_OK;
     int n_quant = 0;
     if (!(j.d = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *j.d))) return LM_E_NOMEM;

@@ -224,6 +224,7 @@ static const lm_sample samples[] = {
       P(.tb = true, .mm = LM_BF16),
       { { .rank = 2, .dim = { 300, 520 }, .dtype = LM_BF16 }, { .rank = 2, .dim = { 210, 520 }, .dtype = LM_BF16 } },
       F32 },
+    { "bf16 nt 290x2090x70 rows of tiles, parts of k", P(.tb = true, .mm = LM_BF16), { T2(290, 2090), T2(70, 2090), V(70) }, BF, .grad_tol = -1 },
     { "bf16 q8_0",
       P(.tb = true, .mm = LM_BF16),
       { T2(20, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" } },
