@@ -11,6 +11,7 @@
 /* A device and its communicator for the rigs made from now on; NULL: the processor. */
 static lm_dev *rig_dev;
 static lm_comm *rig_dev_comm;
+static lm_dtype rig_mm = LM_F32;                /* what products are computed in */
 enum { BATCH = 8, T = 33, V = 97, STEPS = 6 };
 /* ---- the model, its data, and a run of some steps ------------------------------------------------------------------------------------------- */
 static lm_cfg config(const char *family) {
@@ -55,7 +56,7 @@ static lm_err rig_new(rig *r, lm_ctx *ctx, lm_comm *comm, const job *j) {
     r->micro = BATCH / size / j->accum;
     lm_trainer_opts o = { .batch = r->micro,
                           .seq = T,
-                          .mm = LM_F32,
+                          .mm = rig_mm,
                           .recompute = j->recompute,
                           .seed = 7,
                           .comm = comm,

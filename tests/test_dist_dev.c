@@ -64,6 +64,12 @@ static int child(int argc, char **argv) {
             e = on_device(ctx, c, seed + 17u * (unsigned)c->rank);
             if (!e) e = run_job(ctx, c, k, &x, NULL, NULL);
             off_device();
+        } else if (!strcmp(argv[i], "half-cpu") || !strcmp(argv[i], "half-dev")) {      /* fsdp with bf16 products */
+            rig_mm = LM_BF16;
+            if (argv[i][5] == 'd') e = on_device(ctx, c, 23);
+            if (!e) e = run_job(ctx, c, 1, &x, NULL, NULL);
+            off_device();
+            rig_mm = LM_F32;
         } else if (sscanf(argv[i], "save:%d:%60s", &k, sub) == 2 || sscanf(argv[i], "load:%d:%60s", &k, sub) == 2) {
             snprintf(dir, sizeof dir, "%s/%s", argv[2], sub);
             e = on_device(ctx, c, 5);
@@ -254,6 +260,15 @@ static void test_ranks_by_variables(void) {
     }
     end();
 }
+/* On a device matrices are rounded to bf16 before they are gathered: products round them anyway, so the bits are those of gathered f32. */
+static void test_rounded_before_gathered(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    result cpu, dev;
+    LAUNCH(2, "half-cpu half-dev");
+    if (result_of("half-cpu", 2, 0, &cpu) && result_of("half-dev", 2, 0, &dev))
+        LM_CHECK(!memcmp(cpu.hash, dev.hash, sizeof cpu.hash) && !memcmp(cpu.loss, dev.loss, sizeof cpu.loss));
+    end();
+}
 static void test_checkpoints_of_a_device(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
     enum { L = 1, Z = 10 };
@@ -309,7 +324,7 @@ int main(int argc, char **argv) {
     snprintf(mock, sizeof mock, "%.*s/libmock_nccl.so", (int)(strrchr(self_path, '/') ? strrchr(self_path, '/') - self_path : 0), self_path);
     if (argc > 3 && !strcmp(argv[1], "job")) return child(argc, argv);
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
-    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables),
+    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_rounded_before_gathered),
                                        LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
                                        LM_T1(test_ranks_that_differ) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
