@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
 # reference, runs one under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses attn train infer peer peer_decode (default: all)
+#   PARTS: driver sanitizer parity losses attn train infer peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
 #   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -95,6 +95,92 @@ llama-1b bf16 64 128
 llama-1b bf16 8 2048}"
 }
 peer() { while read -r shape b t; do say "$(timeout 240 python3 bench/peers/torch_train_gpu.py --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer.err" | tail -n 1)"; done <<<"${PEER:-gpt2-124m 64 1024}"; }
+# ---- two GPUs of one host: ranks that know RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT alone, as torchrun sets them ----
+nccl() { python3 -c 'import glob, site, sys
+import importlib.util as u
+s = u.find_spec("nvidia"); d = list(s.submodule_search_locations) if s else []
+print(next(iter(sorted(f for x in d for f in glob.glob(x + "/nccl/lib/libnccl.so.2"))), ""))'; }
+ranks() {   # ranks PORT N CMD…: the worst exit status; a rank that fails does not leave the others waiting for ever (train.timeout)
+    local port=$1 n=$2 r rc=0 p pids=; shift 2
+    for ((r = 0; r < n; r++)); do RANK=$r LOCAL_RANK=$r WORLD_SIZE=$n LOCAL_WORLD_SIZE=$n MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$@" & pids="$pids $!"; done
+    for p in $pids; do wait "$p" || rc=$?; done
+    return $rc
+}
+multi_losses() {   # the same twenty steps on one process and on meshes (a tiny model), three at a time: losses and final weights
+    local dev=${MULTI_DEVICE:-cuda} k m port=29600 pids= p base
+    base="examples/tiny.yaml data.path=${LM_TEXT:-README.md} train.steps=20 train.val_every=0 train.sample_every=0 train.checkpoint_every=0 train.timeout=60 threads=2"
+    for k in f32 bf16; do
+        for m in ${MULTI_MESHES:-one dp=2 zero1=2 zero2=2 fsdp=2 again}; do
+            [ "$k$dev" = bf16cpu ] && continue
+            case $k$m in f32again|bf16zero1=2|bf16zero2=2) continue ;; esac
+            local name=multi-$k-${m%=*}; rm -rf "$out/$name"; port=$((port + 3))
+            case $m in
+                one) timeout 100 "$bin/loam" train $base train.dtype=$k device=$dev out="$out/$name" >"$out/$name.log" 2>&1 & ;;
+                again) ranks $port 2 timeout 100 "$bin/loam" train $base train.dtype=$k device=$dev mesh=fsdp=2 out="$out/$name" >"$out/$name.log" 2>&1 & ;;
+                *) ranks $port 2 timeout 100 "$bin/loam" train $base train.dtype=$k device=$dev mesh=$m train.micro_batch=$([ $m = zero1=2 ] && echo 2 || echo 0) out="$out/$name" >"$out/$name.log" 2>&1 & ;;
+            esac
+            pids="$pids $!"
+            # three at a time: starting takes most of it, but ranks that wait for each other share the cards' time slices
+            [ "$(wc -w <<<"$pids")" -lt 3 ] || { for p in $pids; do wait "$p"; done; pids=; }
+        done
+    done
+    for p in $pids; do wait "$p"; done
+    python3 - "$out" <<'PY' | tee -a "$table"
+import array, json, math, os, struct, sys
+def losses(n):
+    p = f"{sys.argv[1]}/{n}/metrics.jsonl"
+    return [json.loads(l)["loss"] for l in open(p) if '"loss"' in l] if os.path.exists(p) else []
+def weights(n):
+    p = f"{sys.argv[1]}/{n}/model.safetensors"
+    if not os.path.exists(p): return None
+    b = open(p, "rb").read(); k = struct.unpack("<Q", b[:8])[0]; h = json.loads(b[8:8 + k])
+    a = array.array("f")
+    for q, v in sorted(h.items()):
+        if q != "__metadata__": a.frombytes(b[8 + k + v["data_offsets"][0]:8 + k + v["data_offsets"][1]])
+    return a
+def apart(v, w): return math.sqrt(sum((x - y) ** 2 for x, y in zip(v, w)) / sum(y * y for y in w))
+for k in ("f32", "bf16"):
+    c, w = losses(f"multi-{k}-one"), weights(f"multi-{k}-one")
+    if not c: continue
+    for m in ("dp", "zero1", "zero2", "fsdp"):
+        g, v = losses(f"multi-{k}-{m}"), weights(f"multi-{k}-{m}")
+        if not os.path.exists(f"{sys.argv[1]}/multi-{k}-{m}.log"): continue
+        if len(g) != len(c) or v is None: print(f"multi: {k} {m}: failed: {open(f'{sys.argv[1]}/multi-{k}-{m}.log').read()[-300:].strip()}"); continue
+        print(f"multi: {k} {m}=2: {len(g)} steps, largest relative difference of a loss to one process {max(abs(a - b) / abs(b) for a, b in zip(g, c)):.2e}, weights {apart(v, w):.2e}")
+    g, v, w = losses(f"multi-{k}-fsdp"), weights(f"multi-{k}-again"), weights(f"multi-{k}-fsdp")
+    if v is not None and w is not None: print(f"multi: {k} fsdp=2 a second time: {'the same bits' if g == losses(f'multi-{k}-again') and v == w else 'OTHER BITS'}")
+PY
+}
+multi_train() {
+    while read -r shape b t mesh; do
+        local f=$out/multi.$shape.$mesh.json n=2; [ "$mesh" = one ] && n=1
+        local args=(bench train --device "${MULTI_DEVICE:-cuda}" --shape "$shape" --dtype bf16 --batch "$b" --seq "$t" --repeat "${REPEAT:-8}" --json ${MULTI_OPS:+--ops})
+        if [ $n = 1 ]; then timeout 60 "$bin/loam" "${args[@]}" >"$f" 2>"$f.err"; else ranks 29555 2 timeout 60 "$bin/loam" "${args[@]}" --mesh "$mesh=2" >"$f" 2>"$f.err"; fi \
+            || { say "multi $shape B$b $mesh: $(tail -n 2 "$f.err" | cut -c1-400)"; continue; }
+        say "loam $shape B$b T$t $mesh: $(field "$f" train_step) ms, $(field "$f" train) tok/s a rank, $(field "$f" train_total) in all; memory $(field "$f" device_memory) MB a rank = $(field "$f" device_memory_of_plan) of the plan; update $(field "$f" train_update) ms, loss $(field "$f" train_loss)"
+        [ -z "${MULTI_OPS:-}" ] || python3 -c 'import json,sys
+for r in json.load(open(sys.argv[1])):
+    if any(w in r["name"] for w in ("all_", "reduce_", ".cast", ".sum")) and r["name"].split(".")[0] in ("accumulate","update"): print("  %-34s %8.2f ms  %s" % (r["name"], r["value"], r["note"]))' "$f" | tee -a "$table"
+    done <<<"${MULTI:-gpt2-124m 64 1024 one
+gpt2-124m 64 1024 dp
+gpt2-124m 64 1024 zero1
+gpt2-124m 64 1024 zero2
+gpt2-124m 64 1024 fsdp
+llama-1.1b 8 2048 one
+llama-1.1b 8 2048 dp
+llama-1.1b 8 2048 fsdp}"
+}
+multi() { LOAM_NCCL=${LOAM_NCCL:-$(nccl)}; export LOAM_NCCL; say "NCCL: ${LOAM_NCCL:-of the system}"; multi_losses; multi_train; }
+peer_multi() {
+    while read -r shape b t mesh n; do
+        if [ "$n" = 1 ]; then say "$(timeout 150 python3 bench/peers/torch_train_gpu.py --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer_multi.err" | tail -n 1)"
+        else say "$(ranks 29577 "$n" timeout 150 python3 bench/peers/torch_train_gpu.py --ranks "$mesh" --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer_multi.$mesh.err" | tail -n 1)"; fi
+    done <<<"${PEER_MULTI:-gpt2-124m 64 1024 - 1
+gpt2-124m 64 1024 ddp 2
+llama-1.1b 8 2048 - 1
+llama-1.1b 8 2048 ddp 2
+llama-1.1b 8 2048 fsdp2 2}"
+}
 peer_decode() { timeout 300 python3 bench/peers/torch_decode_gpu.py --prefill 8 2048 2>"$out/peer_decode.err" | while read -r l; do say "$l"; done; }
 for p in "$@"; do s=$SECONDS; echo "--- $p"; $p; echo "    ($p took $((SECONDS - s)) s)"; done
 echo; echo "=== table"; cat "$table"

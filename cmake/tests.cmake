@@ -1,5 +1,14 @@
 # Each tests/test_*.c is a program and a ctest entry; exit status 77 means skipped. tools/run-tests.sh runs the programs listed in
 # ${build}/tests.list and sums their cases.
+# Shared libraries that tests let the program load in place of ones that need hardware: tests/mock/NAME.c → tests/libmock_NAME.so.
+file(GLOB mock_c CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/mock/*.c)
+foreach(f ${mock_c})
+    get_filename_component(n ${f} NAME_WE)
+    add_library(mock_${n} MODULE ${f})
+    target_compile_options(mock_${n} PRIVATE -std=gnu17 -Wall -Wextra $<$<BOOL:${LM_WERROR}>:-Werror>)
+    set_target_properties(mock_${n} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests C_VISIBILITY_PRESET hidden)
+    list(APPEND mocks mock_${n})
+endforeach()
 file(GLOB test_c CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/test_*.c)
 set(names "")
 # Half the time to compile, the same time to run: what runs is the library.
@@ -14,6 +23,9 @@ foreach(f ${test_c})
     target_compile_options(${n} PRIVATE ${test_flags})
     target_compile_definitions(${n} PRIVATE LM_FIXTURES="${CMAKE_SOURCE_DIR}/tests/fixtures" LM_ROOT="${CMAKE_SOURCE_DIR}" LM_PROGRAM="${CMAKE_BINARY_DIR}/loam")
     set_target_properties(${n} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    if(mocks)
+        add_dependencies(${n} ${mocks})
+    endif()
     add_test(NAME ${n} COMMAND ${n})
     set_tests_properties(${n} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
     string(APPEND names "${n}\n")

@@ -13,6 +13,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "dtype", O(dtype), NULL, 0, 0, NULL, "T", "infer: auto, f32, bf16, Q8_0 …; train: f32 or bf16" },
     { LM_OPT_STR, "kv", O(kv), "f32", 0, 0, NULL, "T", "infer: key-value pages, f32 or bf16" },
     { LM_OPT_STR, "device", O(device), "cpu", 0, 0, NULL, "NAME", "infer, train: where it runs: cpu, cuda or cuda:N" },
+    { LM_OPT_STR, "mesh", O(mesh), "", 0, 0, NULL, "KIND=N", "train: how N ranks share the work, as mesh of `loam train`; --batch is each rank's" },
     { LM_OPT_INT, "prompt", O(prompt), "512", 1, 1 << 24, NULL, "N", "infer: tokens of the prompt" },
     { LM_OPT_INT, "gen", O(gen), "128", 1, 1 << 24, NULL, "N", "infer: tokens generated, one at a time" },
     { LM_OPT_INT, "depth", O(depth), "0", 0, 1 << 24, NULL, "N", "infer: tokens already in the context when generation begins" },
@@ -43,6 +44,7 @@ static const char *human(lm_arena *a, double v, const char *unit) {
 }
 void lm_bench_put(lm_bench *b, const char *name, double value, const char *unit, double limit, double peer, const char *note) {
     lm_str *s = &b->json;
+    if (b->quiet) return;
     lm_str_puts(s, b->n++ ? ",\n {\"name\": " : "\n {\"name\": "); lm_str_json(s, name, strlen(name));
     lm_str_printf(s, ", \"value\": %.6g, \"unit\": \"%s\", \"limit\": ", value, unit); number(s, limit);
     lm_str_puts(s, ", \"peer\": "); number(s, peer);
@@ -75,7 +77,8 @@ static lm_err run(lm_cli *cli) {
         return e;
     }
     lm_bench b = { .cli = cli, .o = o, .json = { .ctx = cli->ctx } };
-    LM_TRY(lm_cmd_machine(cli, o->again, &b.m));
+    if (!want || !strcmp(o->device, "cpu") || (strcmp(want, "train") && strcmp(want, "infer")))
+        LM_TRY(lm_cmd_machine(cli, o->again, &b.m)); /* a device states its own */
     lm_str_putc(&b.json, '[');
     lm_err err = LM_OK;
     for (int g = 0; g < LM_COUNT(groups) && !err; g++)
@@ -87,7 +90,7 @@ static lm_err run(lm_cli *cli) {
             err = s->run(&b);
         }
     lm_str_puts(&b.json, "\n]");
-    if (!err) err = lm_cli_result(cli, &b.json);
+    if (!err && !b.quiet) err = lm_cli_result(cli, &b.json);
     lm_str_free(&b.json);
     return err;
 }

@@ -6,11 +6,19 @@
 #include "cmd/cmd_common.h"
 typedef struct {
     lm_cli_common common;
-    const char *model, *shape, *dtype, *kv, *data, *device;
+    const char *model, *shape, *dtype, *kv, *data, *device, *mesh;
     int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, recompute;
     bool again, ops;
 } lm_bench_opts;
-typedef struct lm_bench { lm_cli *cli; const lm_bench_opts *o; lm_machine m; lm_str json; int n; const char *suite; } lm_bench;
+typedef struct lm_bench {
+    lm_cli *cli;
+    const lm_bench_opts *o;
+    lm_machine m;
+    lm_str json;
+    int n;
+    const char *suite;
+    bool quiet /* another rank tells */;
+} lm_bench;
 /* One figure. limit and peer: 0 = not known. */
 void lm_bench_put(lm_bench *b, const char *name, double value, const char *unit, double limit, double peer, const char *note);
 typedef struct { const char *name, *what; lm_err (*run)(lm_bench *b); } lm_bench_suite;

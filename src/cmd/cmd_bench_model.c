@@ -1,8 +1,10 @@
 /* cmd_bench_model.c — suites: infer (prefill and decode), train (a step). */
+#include <stdlib.h>
 #include <string.h>
 #include "cmd/cmd_bench.h"
 #include "cmd/cmd_shapes.h"
 #include "cmd/cmd_text.h"
+#include "dist/dist.h"
 #include "quant/quant.h"
 
 /* ---- a device's ceilings: a copy of 2 GB (read and written), a bf16 product of 8192³ by the vendor's library; 0 where it is not there ---- */
@@ -203,21 +205,32 @@ done:
 }
 
 /* ---- train ---------------------------------------------------------------------------------------------------------------------------------- */
-static lm_err train(lm_bench *b) {
+/* This rank's share of the ranks; without a launcher *comm is NULL. */
+static lm_err ranks_of(lm_bench *b, lm_comm **comm, lm_mesh_kind *mesh) {
+    LM_TRY(lm_cmd_comm(b->cli, 600, comm));
+    b->quiet = *comm && (*comm)->rank;
+    return lm_mesh_of(b->cli->ctx, b->o->mesh, *comm ? (*comm)->size : 1, mesh);
+}
+static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     const lm_bench_opts *o = b->o;
     lm_cli *cli = b->cli;
     lm_ctx *ctx = cli->ctx;
     lm_cfg c;
-    lm_store *store = NULL; lm_trainer *t = NULL; lm_batch x = {0}; lm_dev *dev = NULL;
+    lm_store *store = NULL; lm_trainer *t = NULL; lm_batch x = {0}; lm_dev *dev = NULL; lm_comm *dev_comm = NULL;
+    const int ranks = comm ? comm->size : 1;
     const char *dt = o->dtype && strcmp(o->dtype, "auto") ? o->dtype : "f32";
     if (strcmp(dt, "f32") && strcmp(dt, "bf16")) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: a step is computed in f32 or bf16", dt);
     const bool bf16 = !strcmp(dt, "bf16");
     lm_err err;
     LM_TRY(lm_shape_cfg(ctx, o->shape ? o->shape : "llama-30m", &c));
     if (c.max_pos < o->seq) c.max_pos = o->seq;
-    LM_TRY(lm_cmd_device(cli, o->device, &dev));
+    if (strcmp(o->device, "cpu")) LM_TRY(lm_dist_device(&dev, ctx, comm, o->device));
+    if (dev && comm) LM_GOTO(lm_comm_nccl(&dev_comm, comm, dev, getenv("LOAM_NCCL")), done);
     const lm_trainer_opts to = {
         .dev = dev,
+        .comm = comm,
+        .dev_comm = dev_comm,
+        .mesh = mesh,
         .recompute = (int)o->recompute,
         .batch = o->batch,
         .seq = o->seq,
@@ -228,7 +241,7 @@ static lm_err train(lm_bench *b) {
     LM_GOTO(lm_shape_weights(ctx, &c, &(lm_load_opts){ .dtype = LM_F32 }, true, store), done);
     LM_GOTO(lm_trainer_new(&t, ctx, &c, store, &to), done);
     LM_GOTO(lm_batch_alloc(ctx, &x, o->batch, o->seq), done);
-    lm_rng r = lm_rng_of(3, "bench");
+    lm_rng r = lm_rng_of(3 + (uint64_t)(comm ? comm->rank : 0), "bench");
     for (int64_t i = 0; i < x.n; i++) {
         x.tokens[i] = (int32_t)lm_rng_below(r, (uint64_t)i, (uint64_t)c.vocab);
         x.target[i] = (int32_t)lm_rng_below(r, (uint64_t)(x.n + i), (uint64_t)c.vocab);
@@ -244,36 +257,66 @@ static lm_err train(lm_bench *b) {
         if (!s) loss_first = loss;
         loss_last = loss;
         t1 = lm_now();
-        LM_GOTO(lm_trainer_update(t, s + 1, 1.0, (double)x.n, &norm), done);
+        LM_GOTO(lm_trainer_update(t, s + 1, 1.0, (double)x.n * ranks, &norm), done);
         if (s) { step[s - 1] = lm_now() - t0; update[s - 1] = lm_now() - t1; }
     }
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
     ceiling top = {0};
-    const double loss0 = loss_first / (double)x.n, loss1 = loss_last / (double)x.n;
-    if (o->ops) {
+        if (o->ops) {                                                    /* on every rank: they meet in it */
         LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate"), done);
         LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update"), done);
     }
-    const size_t peak = dev ? dev->peak : 0;                         /* before the ceilings' own buffers */
+    size_t peak = dev ? dev->peak : 0;                               /* before the ceilings' own buffers */
+    double all[2] = { loss_first, loss_last };
+    if (comm) {
+        double most[64] = { 0 };
+        for (int q = 0; q < ranks && q < 64; q++) {                  /* the largest of any rank */
+            most[q] = q == comm->rank ? (double)peak : 0;
+            LM_GOTO(lm_comm_sum(comm, &most[q], 1), done);
+            if (most[q] > (double)peak) peak = (size_t)most[q];
+        }
+        LM_GOTO(lm_comm_sum(comm, all, 2), done);
+    }
     if (dev) LM_GOTO(ceilings(dev, &top), done);
+    const double loss0 = all[0] / ((double)x.n * ranks), loss1 = all[1] / ((double)x.n * ranks);
     const double limit = dev ? (bf16 && top.bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.bf16 : 0)
                              : p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16,
                  med = lm_bench_median(step, (int)o->repeat);
     lm_bench_put(b, "train_step", 1e3 * med, "ms", 0, 0,
                  lm_arena_printf(cli->a, "batch %lld, %lld tokens each; matrix products alone at the ceiling: %.1f ms", (long long)o->batch,
                                  (long long)o->seq, 1e3 * limit));
-    lm_bench_put(b, "train", (double)x.n / med, "tokens/s", limit > 0 ? (double)x.n / limit : 0, 0, "limit: matrix products at the ceiling");
+    lm_bench_put(b, "train", (double)x.n / med, "tokens/s", limit > 0 ? (double)x.n / limit : 0, 0,
+                 ranks > 1 ? "of each rank; limit: matrix products at the ceiling" : "limit: matrix products at the ceiling");
+    if (ranks > 1)
+        lm_bench_put(b, "train_total", (double)x.n * ranks / med, "tokens/s", 0, 0,
+                     lm_arena_printf(cli->a, "%d ranks, %s", ranks, o->mesh));
     lm_bench_put(b, "train_update", 1e3 * lm_bench_median(update, (int)o->repeat), "ms", 0, 0, "norm, clip, optimizer");
     lm_bench_put(b, "train_planned", (double)p.total / 1e6, "MB", 0, 0, "what the plan predicts");
     lm_bench_put(b, "train_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, "peak of the process");
     lm_bench_put(b, "train_loss", loss1, "nats", 0, 0, lm_arena_printf(cli->a, "of the last step, %.4f of the first; random tokens", loss0));
     if (dev) {
         lm_bench_put(b, "device_memory", (double)peak / 1e6, "MB", 0, 0, dev->name);
+        lm_bench_put(b, "device_memory_of_plan", (double)peak / (double)p.total, "", 0, 0, "reached over predicted, the largest of any rank");
         lm_bench_put(b, "device_copy", top.copy, "B/s", 0, 0, "2 GB, read and written");
         lm_bench_put(b, "device_bf16", top.bf16, "FLOP/s", 0, 0, dev->libs);
     }
 done:
-    lm_batch_free(ctx, &x); lm_trainer_free(t); lm_store_free(store); lm_dev_close(dev);
+    if (err && dev_comm && dev_comm->stop) dev_comm->stop(dev_comm);
+    lm_batch_free(ctx, &x); lm_trainer_free(t);
+    if (dev_comm) dev_comm->free(dev_comm);
+    lm_store_free(store); lm_dev_close(dev);
+    return err;
+}
+static lm_err train(lm_bench *b) {
+    lm_comm *comm = NULL;
+    lm_mesh_kind mesh;
+    lm_err err = ranks_of(b, &comm, &mesh);
+    if (!err) err = train_on(b, comm, mesh);
+    if (err && comm) {                                               /* the others may wait for this rank: the job ends here */
+        fprintf(stderr, "loam bench: rank %d of %d: %s\n", comm->rank, comm->size, lm_error(b->cli->ctx));
+        lm_comm_abort(comm, 1);
+    }
+    if (comm) comm->free(comm);
     return err;
 }
 const lm_bench_suite lm_bench_model[] = { { "infer", "prefill and decode", infer }, { "train", "a training step", train }, { NULL, NULL, NULL } };

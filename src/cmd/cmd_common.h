@@ -18,7 +18,7 @@ lm_err lm_cmd_device(lm_cli *cli, const char *name, lm_dev **dev);
 lm_err lm_cmd_tok_open(lm_ctx *ctx, const char *path, lm_tok **out);
 lm_err lm_cmd_train_config(lm_ctx *ctx, lm_arena *a, const lm_strlist *pos, lm_run_cfg *cfg);
 /* Ranks if the program was started under mpirun or the like, else *comm = NULL. */
-lm_err lm_cmd_comm(lm_cli *cli, lm_comm **comm);
+lm_err lm_cmd_comm(lm_cli *cli, double timeout, lm_comm **comm);
 /* This machine's ceilings with the context's threads: from the user's cache, or measured (again: always). */
 /* `loam --measure-machine FD THREADS MASK`: what lm_cmd_machine starts in a process of its own; the answer goes to FD. Exit status. */
 #define LM_CMD_MEASURE "--measure-machine"

@@ -192,9 +192,9 @@ lm_err lm_cmd_ceiling(lm_cli *cli, lm_dtype mm, double *flops) {
     return LM_OK;
 }
 static const char *look_up(void *ud, const char *name) { (void)ud; return getenv(name); }
-lm_err lm_cmd_comm(lm_cli *cli, lm_comm **comm) {
+lm_err lm_cmd_comm(lm_cli *cli, double timeout, lm_comm **comm) {
     lm_dist_env env;
     *comm = NULL;
     LM_TRY(lm_dist_env_of(cli->ctx, look_up, NULL, &env));
-    return lm_comm_world(cli->ctx, &env, comm);
+    return lm_comm_world(cli->ctx, &env, timeout, comm);
 }

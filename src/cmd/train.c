@@ -46,6 +46,7 @@ typedef struct {
     lm_train_need need;
     double *took;
     int64_t n_took;
+    bool on_device;
 } view;
 static int by_size(const void *a, const void *b) { double x = *(const double *)a, y = *(const double *)b; return x < y ? -1 : x > y; }
 static double median_step(view *v) {
@@ -58,6 +59,16 @@ static void plan_lines(view *v, const lm_run_event *e) {
     const lm_trainer_plan *p = e->plan;
     lm_need_of_trainer(v->ctx, &v->m, e->trainer, v->cfg->train.batch * v->cfg->data.seq, e->accum, v->cfg->train.batch / e->accum, v->now, &v->need);
     if (v->peak > v->need.peak) v->need.peak = v->peak;
+    if (v->on_device) {                                          /* this processor's prices say nothing of it */
+        v->need.seconds = 0;
+        lm_cli_say(v->cli,
+                   "plan: %.2f M parameters · on the device of a rank: weights %s, gradients %s, optimizer %s, activations %s (recompute "
+                   "level %d) → %s · %.2f GFLOP a step",
+                   (double)p->n_params / 1e6, lm_cli_bytes(a, (double)p->params), lm_cli_bytes(a, (double)p->grads),
+                   lm_cli_bytes(a, (double)p->optim), lm_cli_bytes(a, (double)p->accumulate.arena_bytes), p->recompute,
+                   lm_cli_bytes(a, (double)p->total), v->need.flops / 1e9);
+        return;
+    }
     lm_cli_say(v->cli,
                "plan: %.2f M parameters · weights %s, gradients %s, optimizer %s, activations %s (recompute level %d) → peak %s · %.2f "
                "GFLOP, %s a step",
@@ -111,14 +122,15 @@ static void on_event(void *ud, const lm_run_event *e) {
                        lm_cli_bytes(a, (double)e->rss), hex, v->cfg->out);
         if (v->n_took > KEPT) v->n_took = KEPT;
         const double step_s = median_step(v);
-        if (v->last.step)
+        if (v->last.step && !v->on_device)
             lm_cli_say(v->cli, "predicted beside measured: a step %s, %s · peak memory %s, %s", lm_cli_time(a, v->need.seconds),
                        lm_cli_time(a, step_s), lm_cli_bytes(a, (double)v->need.peak), lm_cli_bytes(a, (double)e->rss));
         lm_str_printf(&v->result, "{\"out\": "); lm_str_json(&v->result, v->cfg->out, strlen(v->cfg->out));
         lm_str_printf(&v->result, ", \"steps\": %lld, ", (long long)e->step);
         if (v->last.step) lm_str_printf(&v->result, "\"loss\": %.9g, ", e->loss);
         if (isfinite(e->val_loss) && e->val_loss != 0) lm_str_printf(&v->result, "\"val_loss\": %.9g, \"val_bpb\": %.9g, ", e->val_loss, e->val_bpb);
-        if (v->last.step)
+        if (v->last.step && v->on_device) lm_str_printf(&v->result, "\"step_s\": %.6g, ", step_s);
+        else if (v->last.step)
             lm_str_printf(&v->result, "\"step_s\": %.6g, \"predicted_step_s\": %.6g, \"predicted_peak\": %zu, ", step_s, v->need.seconds,
                           v->need.peak);
         lm_str_printf(&v->result, "\"weights_hash\": \"%s\", \"peak_rss\": %zu, \"tok_s\": %.1f}", hex, e->rss, v->last.tok_s);
@@ -150,13 +162,15 @@ static lm_err run(lm_cli *cli) {
     }
     lm_cli with = *cli;
     with.ctx = ctx;
-    if (!err) err = lm_cmd_machine(&with, false, &v.m);           /* before MPI is started: it does not like children */
+    v.on_device = cfg.device && strcmp(cfg.device, "cpu");
+    if (!err && !v.on_device) err = lm_cmd_machine(&with, false, &v.m);           /* before MPI is started: it does not like children */
     v.ceiling = cfg.train.dtype ? v.m.mm_bf16 : v.m.mm_f32;
     if (!err && !(v.took = lm_arena_alloc(cli->a, KEPT * sizeof *v.took))) err = LM_E_NOMEM;
-    if (!err) err = lm_cmd_comm(cli, &comm);
+    if (!err) err = lm_cmd_comm(cli, (double)cfg.train.timeout, &comm);
     v.ctx = ctx;
     const lm_run_opts ro = {
-        .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_api_sample, .comm = comm
+        .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_api_sample, .comm = comm,
+        .nccl = getenv("LOAM_NCCL")
     };
     if (!err) err = lm_train_run(ctx, &cfg, &ro);
     if (own && err) lm_fail(cli->ctx, err, "%s", lm_error(own));
@@ -176,7 +190,9 @@ const lm_cmd lm_cmd_train = {
     .usage = "CONFIG.yaml [key=value …] [--resume]",
     .details = "CONFIG.yaml holds the keys that --print-config shows; key=value settings override it. A run writes everything under `out`, "
                "can be killed at\n"
-               "any moment and continues with --resume, to the bit. Under mpirun, mesh=dp=N or mesh=fsdp=N shares the work.",
+               "any moment and continues with --resume, to the bit. Under mpirun, srun or torchrun mesh=dp=N, zero1=N, zero2=N or fsdp=N "
+               "shares the work; on GPUs\n"
+               "through NCCL (LOAM_NCCL=FILE says where libnccl.so.2 is, if the system does not find it).",
     .opts = rows,
     .opts_bytes = sizeof(opts),
     .settings = true,

@@ -85,18 +85,66 @@ static lm_err dev_between(lm_dev *d, int a, int b, double *seconds) {
     *seconds = static_cast<double>(ms) * 1e-3;
     return LM_OK;
 }
+/* ---- the second lane: made when it is first asked for, of the highest priority, so that a collective's blocks get multiprocessors first ---- */
+static lm_err dev_on(lm_dev *d, int lane) {
+    lm_cuda *c = cu(d);
+    if (!c->lane[lane]) {
+        int least = 0, most = 0;
+        cudaDeviceGetStreamPriorityRange(&least, &most);
+        LM_TRY(failed(d, cudaStreamCreateWithPriority(&c->lane[lane], cudaStreamNonBlocking, most), "making a stream"));
+    }
+    d->stream = c->lane[lane];
+    return LM_OK;
+}
+static lm_err dev_fence(lm_dev *d, int i) {
+    cudaEvent_t *e = &cu(d)->fence[i];
+    if (!*e) LM_TRY(failed(d, cudaEventCreateWithFlags(e, cudaEventDisableTiming), "making an event"));
+    return failed(d, cudaEventRecord(*e, stream(d)), "an event");
+}
+static lm_err dev_after(lm_dev *d, int i) { return failed(d, cudaStreamWaitEvent(stream(d), cu(d)->fence[i], 0), "waiting for an event"); }
+static __global__ void note_kernel(volatile int32_t *p, int32_t v) { *p = v; }
+static lm_err dev_note(lm_dev *d, int32_t *pinned, int32_t v) { note_kernel<<<1, 1, 0, stream(d)>>>(pinned, v); return failed(d, cudaGetLastError(), "a note"); }
+static __global__ void __launch_bounds__(256) add_kernel(float *y, const float *x, size_t n) {
+    for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) y[i] += x[i];
+}
+static __global__ void __launch_bounds__(256) add4_kernel(float4 *y, const float4 *x, size_t n) {
+    for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) {
+        const float4 a = y[i], b = x[i];
+        y[i] = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+    }
+}
+static lm_err dev_add(lm_dev *d, float *y, const float *x, size_t n) {
+    if (!n) return LM_OK;
+    const bool wide = n % 4 == 0 && reinterpret_cast<uintptr_t>(y) % 16 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
+    const size_t items = wide ? n / 4 : n, blocks = (items + 255) / 256;
+    const unsigned grid = static_cast<unsigned>(blocks < 4096 ? blocks : 4096);
+    if (wide) add4_kernel<<<grid, 256, 0, stream(d)>>>(reinterpret_cast<float4 *>(y), reinterpret_cast<const float4 *>(x), items);
+    else add_kernel<<<grid, 256, 0, stream(d)>>>(y, x, items);
+    return failed(d, cudaGetLastError(), "adding");
+}
+static lm_err dev_idle(lm_dev *d, bool *yes) {
+    const cudaError_t e = cudaStreamQuery(stream(d));
+    *yes = e == cudaSuccess;
+    return e == cudaErrorNotReady ? LM_OK : failed(d, e, "waiting");
+}
+static lm_err dev_use(lm_dev *d) { return failed(d, cudaSetDevice(cu(d)->ordinal), "choosing the device"); }
 static void dev_close(lm_dev *d) {
     lm_cuda *c = cu(d);
-    cudaStreamSynchronize(stream(d));
+    for (int i = 0; i < 2; i++) if (c->lane[i]) cudaStreamSynchronize(c->lane[i]);
     lm_cuda_blas_close(d);
-    for (int i = 0; i < LM_DEV_MARKS; i++) if (c->mark[i]) cudaEventDestroy(c->mark[i]);
+    for (int i = 0; i < LM_DEV_MARKS; i++) {
+        if (c->mark[i]) cudaEventDestroy(c->mark[i]);
+        if (c->fence[i]) cudaEventDestroy(c->fence[i]);
+    }
     while (c->n_block) dev_free(d, c->block[c->n_block - 1].p);
-    if (d->stream) cudaStreamDestroy(stream(d));
+    for (int i = 0; i < 2; i++) if (c->lane[i]) cudaStreamDestroy(c->lane[i]);
     std::free(c->block);
     lm_ctx *ctx = d->ctx;
     lm_free(ctx, c); lm_free(ctx, d);
 }
 
+extern "C" int lm_cuda_count(void);
+extern "C" int lm_cuda_count(void) { int n = 0; if (cudaGetDeviceCount(&n) != cudaSuccess) { cudaGetLastError(); n = 0; } return n; }
 extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal);
 extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
     int n = 0, driver = 0;
@@ -123,9 +171,10 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
 #endif
     d->alloc = dev_alloc; d->free = dev_free; d->pin = dev_pin; d->unpin = dev_unpin; d->zero = dev_zero; d->put = dev_put; d->get = dev_get; d->move = dev_move; d->sync = dev_sync;
     d->record = dev_record; d->recorded = dev_recorded; d->launch = dev_launch; d->forget = dev_forget; d->mark = dev_mark; d->between = dev_between; d->close = dev_close;
+    d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->note = dev_note; d->add = dev_add; d->idle = dev_idle; d->use = dev_use;
     cudaStream_t s = NULL;
     lm_err err = failed(d, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "making a stream");
-    d->stream = s;
+    d->stream = c->lane[0] = s; c->ordinal = ordinal;
     if (!err) err = lm_cuda_blas_open(d);
     if (err) { dev_close(d); return err; }
     *out = d;

@@ -4,9 +4,12 @@
 #include "device/device.h"
 #ifdef LM_CUDA
 lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal);      /* dev_cuda.cu */
+int lm_cuda_count(void);
+int lm_dev_count(void) { return lm_cuda_count(); }
 bool lm_dev_built(void) { return true; }
 #else
 bool lm_dev_built(void) { return false; }
+int lm_dev_count(void) { return 0; }
 lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) { (void)g; return lm_fail(d->ctx, LM_E_UNSUPPORTED, "this program was built without CUDA"); }
 #endif
 lm_err lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name) {

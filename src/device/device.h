@@ -1,6 +1,6 @@
 /* device.h — an accelerator as the planner and the executor see it: memory, one ordered stream, copies, recorded work.
  *
- * Everything that touches device memory is put on the device's stream and returns at once; sync() waits for all of it. What was put there
+ * Everything that touches device memory is put on the device's stream and returns at once; sync() waits for all of it (of the current lane). What was put there
  * between record() and recorded() is not run but kept, and launch() runs it again as one piece (a CUDA graph): the pointers, sizes and
  * extents of then are part of it. Kernel rows of LM_DEV_CUDA get the stream as their `scratch`. A program built without CUDA has
  * lm_dev_open() too; it says so.
@@ -35,12 +35,24 @@ struct lm_dev {
     void (*forget)(lm_dev *d, void *work);
     lm_err (*mark)(lm_dev *d, int i);                              /* a point in time on the stream; i in 0 … LM_DEV_MARKS-1 */
     lm_err (*between)(lm_dev *d, int a, int b, double *seconds);   /* after sync */
+    /* Lanes: what is put goes to lane 0 until on(1) names the second; lanes run at once but where a fence orders them. A recording covers
+     * both if what is on lane 1 begins after a fence of lane 0 and lane 0 ends after it. */
+    lm_err (*on)(lm_dev *d, int lane);                             /* `stream` is that lane's from now on */
+    lm_err (*fence)(lm_dev *d, int i);                             /* point i: what is on the current lane by now; i in 0 … LM_DEV_MARKS-1 */
+    lm_err (*after)(lm_dev *d, int i);                             /* the current lane goes on when point i, as last set, is reached */
+    lm_err (*note)(lm_dev *d, int32_t *pinned, int32_t v);         /* *pinned = v when the lane gets there */
+    lm_err (*add)(lm_dev *d, float *y, const float *x, size_t n);  /* y += x */
+    lm_err (*idle)(lm_dev *d, bool *yes);                          /* has the current lane nothing left to do? Does not wait */
+    lm_err (*use)(lm_dev *d);                                      /* the calling thread works with this device */
+    /* Set: a device whose rows are the processor's (the tests' fake one): f(copy of arg) is put on the lane. */
+    lm_err (*run)(lm_dev *d, lm_err (*f)(void *arg), const void *arg, size_t bytes);
     void (*close)(lm_dev *d);
 };
 enum { LM_DEV_MARKS = 4096 };
 /* name: "cuda" or "cuda:N". */
 lm_err lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name);
 void lm_dev_close(lm_dev *d);                                      /* NULL is fine */
+int lm_dev_count(void); /* CUDA devices that are visible; 0 where there is none, or no CUDA in the program */
 bool lm_dev_built(void);                                           /* whether this program has CUDA rows at all */
 
 /* ---- matrix products by the vendor's library, for rows that need LM_CUDA_BLASLT --------------------------------------------------------------- */

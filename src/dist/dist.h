@@ -1,20 +1,22 @@
 /* dist.h — who the other ranks are, and a communicator to them.
  *
- * A launcher (mpirun, srun) starts the same program several times and says so in the environment. The library reads no environment:
- * lm_dist_env_of() is given a function that looks a name up, and returns what the launcher said; lm_comm_world() then connects. MPI is
- * found when it is first needed (dlopen), so the program starts on machines without it; nothing is needed at build time. Open MPI's binary
- * interface is spoken: handles are addresses of its symbols.
+ * A launcher (mpirun, srun, torchrun) starts the same program several times and says so in the environment. The library reads no environment:
+ * lm_dist_env_of() is given a function that looks a name up, and returns what the launcher said; lm_comm_world() then connects the ranks, by
+ * MPI under mpirun and srun (found when it is first needed, so the program starts on machines without it; Open MPI's binary interface is
+ * spoken), by a star of TCP connections where RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are all there is. lm_comm_nccl() makes the
+ * communicator of a device beside the world, when all ranks are ready to train.
  *
- * Sums of f32 are made here, not by MPI: ranks exchange slices, each adds its slice rank 0 first, and the sums are handed round. So a sum
- * depends neither on the network's timing nor on the algorithm MPI would pick, and all ranks hold the same bits.
+ * Sums of f32 of a world are made here, not by MPI: ranks exchange slices, each adds its slice rank 0 first, and the sums are handed round. So
+ * a sum depends neither on the network's timing nor on the algorithm MPI would pick, and all ranks hold the same bits.
  *
- * Lifetime: one world per process (MPI can be started once); it outlives the plans bound to it.
+ * Lifetime: one world per process (MPI can be started once); it outlives the plans bound to it, and a device's communicator.
  * Threads:  any thread may call, one at a time (MPI_THREAD_SERIALIZED); all ranks call the same operations in the same order.
- * Errors:  LM_E_COMM naming rank, operation and MPI's own sentence; LM_E_CONFIG where the launcher cannot work. A rank that dies takes the
- *           others with it: MPI ends the job. */
+ * Errors:  LM_E_COMM naming rank, operation and step; LM_E_CONFIG where the launcher cannot work. No rank waits for others longer than
+ *           `timeout` seconds; a rank that dies takes the others with it: MPI ends the job, a closed connection is seen. */
 #ifndef LM_DIST_H
 #define LM_DIST_H
 #include "device/comm.h"
+#include "device/device.h"
 typedef enum {
     LM_LAUNCH_NONE,
     LM_LAUNCH_MPI,
@@ -28,10 +30,15 @@ typedef struct {
 } lm_dist_env;
 /* get(ud, name): the variable or NULL. A number that is none, or a rank outside the size, is LM_E_CONFIG. */
 lm_err lm_dist_env_of(lm_ctx *ctx, const char *(*get)(void *ud, const char *name), void *ud, lm_dist_env *out);
-/* *out = NULL when this process is alone. */
-lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, lm_comm **out);
+/* *out = NULL when this process is alone. timeout: seconds to wait for other ranks, here and later; 0 = for ever. */
+lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, double timeout, lm_comm **out);
+/* The device of a rank, opened: "cuda" is the one of its number among the ranks of this host, or the only one it sees. */
+lm_err lm_dist_device(lm_dev **out, lm_ctx *ctx, const lm_comm *world, const char *name);
+/* The communicator of the world's ranks for `dev`, over NCCL; all ranks call it. lib: file of the library; NULL: libnccl.so.2 where the system
+ * finds it. */
+lm_err lm_comm_nccl(lm_comm **out, lm_comm *world, lm_dev *dev, const char *lib);
 /* End the whole job, every rank, now (MPI_Abort): what a rank does that cannot go on while others may wait for it. Does not return where c
- * has peers. */
+ * is MPI's; over TCP the others see this rank's end. */
 void lm_comm_abort(lm_comm *c, int exit_code);
 
 /* Do all ranks agree that things went well? Returns mine where it is an error, else LM_E_COMM naming the first rank that failed and its

@@ -1,6 +1,7 @@
-/* dist_comm.c — what every communicator can do with its table: agree, and sum a few doubles. */
+/* dist_comm.c — which world there is; what every communicator can do with its table: agree, and sum a few doubles. */
+#include <stdio.h>
 #include <string.h>
-#include "dist/dist.h"
+#include "dist/dist_int.h"
 enum { MAX_SIZE = 4096 };
 
 lm_err lm_comm_agree(lm_comm *c, lm_ctx *ctx, lm_err mine, const char *what) {
@@ -17,14 +18,44 @@ lm_err lm_comm_agree(lm_comm *c, lm_ctx *ctx, lm_err mine, const char *what) {
     return LM_OK;
 }
 lm_err lm_comm_sum(lm_comm *c, double *v, int n) {
+    enum { MOST = 8, FEW = 64 };
+    double few[MOST * FEW], *all = few;
     if (c->size == 1) return LM_OK;
-    double all[MAX_SIZE];
-    for (int i = 0; i < n; i++) {
-        if (c->size > MAX_SIZE) return lm_fail(c->ctx, LM_E_UNSUPPORTED, "%d ranks; %d are the most", c->size, MAX_SIZE);
-        LM_TRY(c->all_gather(c, &v[i], sizeof *v, all));
+    if (c->size > MAX_SIZE || n > MOST) return lm_fail(c->ctx, LM_E_UNSUPPORTED, "%d ranks; %d are the most", c->size, MAX_SIZE);
+    if (c->size > FEW && !(all = lm_alloc(c->ctx, LM_MEM_MISC, (size_t)c->size * MOST * sizeof *all))) return LM_E_NOMEM;
+    lm_err e = c->all_gather(c, v, (size_t)n * sizeof *v, all);
+    for (int i = 0; i < n && !e; i++) {
         double s = 0;
-        for (int r = 0; r < c->size; r++) s += all[r];
+        for (int r = 0; r < c->size; r++) s += all[r * n + i];
         v[i] = s;
     }
-    return LM_OK;
+    if (all != few) lm_free(c->ctx, all);
+    return e;
 }
+lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, double timeout, lm_comm **out) {
+    *out = NULL;
+    switch (env->launch) {
+    case LM_LAUNCH_NONE: return LM_OK;
+    case LM_LAUNCH_SLURM_BARE:
+        return lm_fail(ctx, LM_E_CONFIG,
+                       "srun started %d tasks without PMI: they would be %d programs that know nothing of each other. Start with `srun "
+                       "--mpi=pmix`, with mpirun inside the allocation, or "
+                       "set MASTER_ADDR (the first host) and MASTER_PORT for all tasks; one task: srun -n 1",
+                       env->size, env->size);
+    case LM_LAUNCH_VARIABLES: return env->size == 1 ? LM_OK : lm_comm_tcp(ctx, env, timeout, out);
+    case LM_LAUNCH_MPI: break;
+    }
+    return env->size == 1 ? LM_OK : lm_comm_mpi(ctx, env, timeout, out);
+}
+lm_err lm_dist_device(lm_dev **out, lm_ctx *ctx, const lm_comm *world, const char *name) {
+    char own[32];
+    if (world && world->size > 1 && !strcmp(name, "cuda") && lm_dev_count() != 1) {
+        if (world->local_rank >= lm_dev_count() && lm_dev_count())
+            return lm_fail(ctx, LM_E_CONFIG, "rank %d is number %d on this host, but %d CUDA devices are visible: one rank a device",
+                           world->rank, world->local_rank, lm_dev_count());
+        snprintf(own, sizeof own, "cuda:%d", world->local_rank);
+        name = own;
+    }
+    return lm_dev_open(out, ctx, name);
+}
+void lm_comm_abort(lm_comm *c, int exit_code) { if (c) lm_mpi_abort(c, exit_code); }

@@ -31,11 +31,6 @@ lm_err lm_dist_env_of(lm_ctx *ctx, const char *(*get)(void *, const char *), voi
         e.rank = number(&l, NAMES("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"), 0, 0);
         e.local_rank = number(&l, NAMES("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"), 0, 0);
         e.local_size = number(&l, NAMES("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"), 1, 1);
-    } else if (text(&l, "SLURM_STEP_ID") && number(&l, NAMES("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), 1, 1) > 1) {
-        e.launch = LM_LAUNCH_SLURM_BARE; e.launcher = "srun";
-        e.size = number(&l, NAMES("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), 1, 1);
-        e.rank = number(&l, NAMES("SLURM_PROCID"), 0, 0);
-        e.local_rank = number(&l, NAMES("SLURM_LOCALID"), 0, 0);
     } else if (text(&l, "WORLD_SIZE") && text(&l, "RANK")) {
         e.launch = LM_LAUNCH_VARIABLES; e.launcher = "torchrun";
         e.size = number(&l, NAMES("WORLD_SIZE"), 1, 1);
@@ -43,7 +38,17 @@ lm_err lm_dist_env_of(lm_ctx *ctx, const char *(*get)(void *, const char *), voi
         e.local_rank = number(&l, NAMES("LOCAL_RANK"), 0, 0);
         e.local_size = number(&l, NAMES("LOCAL_WORLD_SIZE"), 1, 1);
         e.master_addr = text(&l, "MASTER_ADDR");
+        /* torchrun's own store has the port itself, and says so */
+        e.master_port = number(&l, NAMES("MASTER_PORT"), 1, 29500) +
+                        (text(&l, "TORCHELASTIC_USE_AGENT_STORE") && !strcmp(text(&l, "TORCHELASTIC_USE_AGENT_STORE"), "True"));
+    } else if (text(&l, "SLURM_STEP_ID") && number(&l, NAMES("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), 1, 1) > 1) {
+        e.launch = LM_LAUNCH_SLURM_BARE; e.launcher = "srun";
+        e.size = number(&l, NAMES("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), 1, 1);
+        e.rank = number(&l, NAMES("SLURM_PROCID"), 0, 0);
+        e.local_rank = number(&l, NAMES("SLURM_LOCALID"), 0, 0);
+        e.master_addr = text(&l, "MASTER_ADDR");
         e.master_port = number(&l, NAMES("MASTER_PORT"), 1, 29500);
+        if (e.master_addr) e.launch = LM_LAUNCH_VARIABLES;                  /* where rank 0 is, a script has said; the rest is SLURM's */
     }
     LM_TRY(l.err);
     if (e.size && e.rank >= e.size) return lm_fail(ctx, LM_E_CONFIG, "%s says rank %d of %d", e.launcher, e.rank, e.size);

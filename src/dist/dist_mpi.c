@@ -1,12 +1,13 @@
 /* dist_mpi.c — the communicator over MPI, found at run time.
  *
- * Every operation is an exchange of pieces: rank r's piece for me and mine for r, all at once (Irecv, Isend, Waitall), at most PIECE
+ * Every operation is an exchange of pieces: rank r's piece for me and mine for r, all at once (Irecv, Isend), at most PIECE
  * numbers to a peer at a time, so that counts never reach 2^31 and scratch stays small. On one host the bytes go through shared memory.
  * What an operation moves per rank, of n numbers on P ranks: all_reduce 2 n (P-1)/P (for few numbers n (P-1), in one trip instead of two),
- * reduce_scatter and all_gather n (P-1)/P: as little as any algorithm can. */
+ * reduce_scatter and all_gather n (P-1)/P: as little as any algorithm can. Waiting is asking (Testall), so that a rank that never comes is noticed. */
 #include <dlfcn.h>
+#include <sched.h>
 #include <string.h>
-#include "dist/dist.h"
+#include "dist/dist_int.h"
 
 enum { PIECE = 1 << 16, FEW = 2048, THREAD_SERIALIZED = 2, ERROR_TEXT = 256, TAG = 7 };
 static const size_t BYTES = (size_t)1 << 26;                     /* of an exchange without sums: to one peer at a time */
@@ -14,8 +15,9 @@ typedef void *obj;                                              /* MPI_Comm, MPI
 typedef struct {
     int (*Init_thread)(int *, char ***, int, int *), (*Initialized)(int *), (*Finalized)(int *), (*Finalize)(void), (*Abort)(obj, int);
     int (*Comm_rank)(obj, int *), (*Comm_size)(obj, int *), (*Comm_set_errhandler)(obj, obj), (*Error_string)(int, char *, int *);
-    int (*Irecv)(void *, int, obj, int, int, obj, obj *), (*Isend)(const void *, int, obj, int, int, obj, obj *), (*Waitall)(int, obj *, void *);
-    int (*Bcast)(void *, int, obj, int, obj), (*Barrier)(obj);
+    int (*Irecv)(void *, int, obj, int, int, obj, obj *), (*Isend)(const void *, int, obj, int, int, obj, obj *),
+        (*Testall)(int, obj *, int *, void *);
+    int (*Ibcast)(void *, int, obj, int, obj, obj *), (*Ibarrier)(obj, obj *);
 } calls;
 typedef struct {
     calls mpi; void *lib; obj world, byte; bool started;        /* started: by us, so ended by us */
@@ -26,7 +28,25 @@ static lm_err failed(lm_comm *c, const char *op, int code) {
     world *w = c->impl;
     char why[ERROR_TEXT + 1] = ""; int n = 0;
     if (w->mpi.Error_string(code, why, &n)) why[0] = 0;
-    return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: %s: %s", c->rank, c->size, op, *why ? why : "MPI gives no reason");
+    return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: %s, step %lld: %s", c->rank, c->size, op, (long long)c->step,
+                   *why ? why : "MPI gives no reason");
+}
+static lm_err wait_all(lm_comm *c, const char *op, int n, obj *request) {
+    world *w = c->impl;
+    double t0 = 0;
+    for (int spin = 0, done = 0;; spin++) {
+        const int e = w->mpi.Testall(n, request, &done, NULL);
+        if (e) return failed(c, op, e);
+        if (done) return LM_OK;
+        if ((spin & 1023) != 1023) continue;
+        sched_yield();
+        const double now = lm_now();
+        if (t0 == 0) t0 = now;
+        if (c->timeout > 0 && now - t0 > c->timeout)
+            return lm_fail(c->ctx, LM_E_COMM,
+                           "rank %d of %d waited %.0f seconds in %s, step %lld: another rank is stopped, gone or elsewhere", c->rank,
+                           c->size, c->timeout, op, (long long)c->step);
+    }
 }
 /* Rank r gets n_send(r) bytes from send + r·send_step, and gives n_recv bytes to recv + r·recv_step. Own piece: left to the caller. */
 static lm_err exchange(lm_comm *c, const char *op, const char *send, size_t send_step, const size_t *n_send, size_t n_send_all, char *recv,
@@ -42,8 +62,7 @@ static lm_err exchange(lm_comm *c, const char *op, const char *send, size_t send
         size_t bytes = n_send ? n_send[r] : n_send_all;
         if (bytes) e = w->mpi.Isend(send + (size_t)r * send_step, (int)bytes, w->byte, r, TAG, w->world, &w->request[n++]);
     }
-    if (!e) e = w->mpi.Waitall(n, w->request, NULL);
-    return e ? failed(c, op, e) : LM_OK;
+    return e ? failed(c, op, e) : wait_all(c, op, n, w->request);
 }
 /* out[i] = the sum over ranks of part r, rank 0 first. Parts lie PIECE apart in scratch, the own one at `own`. */
 static void sum(const lm_comm *c, const float *own, float *out, size_t n) {
@@ -86,8 +105,8 @@ static lm_err all_reduce(lm_comm *c, float *buf, int64_t n) {
             int r = (c->rank + c->size - i) % c->size;
             if (n_mine) e = w->mpi.Isend(mine, (int)len[c->rank], w->byte, r, TAG, w->world, &w->request[k++]);
         }
-        if (!e) e = w->mpi.Waitall(k, w->request, NULL);
         if (e) return failed(c, "all_reduce, second half", e);
+        LM_TRY(wait_all(c, "all_reduce, second half", k, w->request));
         at += (int64_t)all;
     }
     return LM_OK;
@@ -116,15 +135,16 @@ static lm_err reduce_scatter(lm_comm *c, const float *all, int64_t n, float *min
 static lm_err broadcast(lm_comm *c, void *buf, size_t bytes, int root) {
     world *w = c->impl;
     for (size_t at = 0; at < bytes; at += BYTES) {
-        int e = w->mpi.Bcast((char *)buf + at, (int)(bytes - at < BYTES ? bytes - at : BYTES), w->byte, root, w->world);
+        int e = w->mpi.Ibcast((char *)buf + at, (int)(bytes - at < BYTES ? bytes - at : BYTES), w->byte, root, w->world, w->request);
         if (e) return failed(c, "broadcast", e);
+        LM_TRY(wait_all(c, "broadcast", 1, w->request));
     }
     return LM_OK;
 }
 static lm_err barrier(lm_comm *c) {
     world *w = c->impl;
-    int e = w->mpi.Barrier(w->world);
-    return e ? failed(c, "barrier", e) : LM_OK;
+    int e = w->mpi.Ibarrier(w->world, w->request);
+    return e ? failed(c, "barrier", e) : wait_all(c, "barrier", 1, w->request);
 }
 static void release(lm_comm *c) {
     world *w = c->impl;
@@ -133,8 +153,8 @@ static void release(lm_comm *c) {
     /* the library stays: MPI leaves handlers behind */
     lm_free(c->ctx, w->scratch); lm_free(c->ctx, w->request); lm_free(c->ctx, w); lm_free(c->ctx, c);
 }
-void lm_comm_abort(lm_comm *c, int exit_code) {
-    if (!c || c->barrier != barrier) return;
+void lm_mpi_abort(lm_comm *c, int exit_code) {
+    if (c->barrier != barrier) return;
     world *w = c->impl;
     w->mpi.Abort(w->world, exit_code);
 }
@@ -161,9 +181,9 @@ static lm_err find(lm_ctx *ctx, const lm_dist_env *env, world *w) {
         F(Error_string),
         F(Irecv),
         F(Isend),
-        F(Waitall),
-        F(Bcast),
-        F(Barrier),
+        F(Testall),
+        F(Ibcast),
+        F(Ibarrier),
 #undef F
         { "ompi_mpi_comm_world", &w->world },
         { "ompi_mpi_byte", &w->byte }
@@ -194,23 +214,7 @@ static lm_err start(lm_ctx *ctx, const lm_dist_env *env, world *w, int *rank, in
                        env->launcher, env->size, *size, !strcmp(env->launcher, "srun") ? " or srun --mpi=pmix" : "");
     return LM_OK;
 }
-lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, lm_comm **out) {
-    switch (env->launch) {
-    case LM_LAUNCH_NONE: *out = NULL; return LM_OK;
-    case LM_LAUNCH_SLURM_BARE:
-        return lm_fail(ctx, LM_E_CONFIG,
-                       "srun started %d tasks without PMI: they would be %d programs that know nothing of each other. Start with `srun "
-                       "--mpi=pmix`, or with mpirun inside the allocation; one task: srun -n 1",
-                       env->size, env->size);
-    case LM_LAUNCH_VARIABLES:
-        if (env->size == 1) { *out = NULL; return LM_OK; }
-        return lm_fail(ctx, LM_E_UNSUPPORTED,
-                       "RANK=%d and WORLD_SIZE=%d are set, but ranks on CPUs are connected by MPI: start with mpirun -n %d instead of %s "
-                       "(or unset both to run alone)",
-                       env->rank, env->size, env->size, env->launcher);
-    case LM_LAUNCH_MPI: break;
-    }
-    if (env->size == 1) { *out = NULL; return LM_OK; }
+lm_err lm_comm_mpi(lm_ctx *ctx, const lm_dist_env *env, double timeout, lm_comm **out) {
     lm_comm *c = lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *c);
     world *w = lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *w);
     int rank = 0, size = 0;
@@ -233,6 +237,8 @@ lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, lm_comm **out) {
     *c = (lm_comm){ .name = "mpi",
                     .rank = rank,
                     .size = size,
+                    .local_rank = env->local_rank,
+                    .timeout = timeout,
                     .ctx = ctx,
                     .impl = w,
                     .all_reduce = all_reduce,

@@ -2,28 +2,98 @@
  *
  * The first run waits after each step, so that what the device refuses is named by its op. The second run of a set of extents, and of outputs that are wanted, records the
  * whole, copies of inputs and outputs included, and later ones launch the record: one call, whatever the number of steps. Extents are part
- * of a record, so there is one per set of them, up to LM_MAX_RECORDED; other sets run step by step. A plan in which the host has a part
- * (collectives) is never recorded: no such row exists for a device yet. Small inputs that lie together go in one copy: what lies between
+ * of a record, so there is one per set of them, up to LM_MAX_RECORDED; other sets run step by step. Collectives are part of a record; they
+ * go to the device's second lane and so run beside what follows (`aside`, `meet`), and whoever waits for a run looks whether the other
+ * ranks are still there (`settle`). Small inputs that lie together go in one copy: what lies between
  * them is written by later steps. A step that finds an index outside writes to its word of `fault`, which is the host's memory. */
+#include <stdio.h>
 #include <string.h>
 #include "graph/plan_int.h"
 enum { ONE_COPY = 64 << 10 };       /* bytes of inputs, and of what lies between them */
 
+static lm_err phases(const lm_kernel *k, lm_call *c, void *scratch) {
+    const int64_t times = k->repeat ? k->repeat(c) : 1;
+    lm_err err = LM_OK;
+    for (c->iter = 0; c->iter < times && !err; c->iter++)
+        for (int ph = 0; ph < k->n_phase && !err; ph++) {
+            const int64_t n = k->phase[ph].tiles(c);
+            for (int64_t t = 0; t < n && !err; t++) err = k->phase[ph].run(c, t, scratch);
+        }
+    c->iter = 0;
+    return err;
+}
+/* a row of the processor, run by a device that is none */
+typedef struct { const lm_kernel *k; void *scratch; lm_call call; } host_row;
+static lm_err run_host_row(void *arg) { host_row *r = arg; return phases(r->k, &r->call, r->scratch); }
 static lm_err step(lm_plan *p, lm_step *s) {
     if (s->many) {
         const lm_call *c[LM_MANY];
         for (int i = 0; i < s->many; i++) c[i] = &s[i].call;
         return s->many < 0 ? LM_OK : s->k->run_many(c, s->many, p->dev->stream);
     }
-    const int64_t times = s->k->repeat ? s->k->repeat(&s->call) : 1;
-    lm_err err = LM_OK;
-    for (s->call.iter = 0; s->call.iter < times && !err; s->call.iter++)
-        for (int ph = 0; ph < s->k->n_phase && !err; ph++) {
-            const int64_t n = s->k->phase[ph].tiles(&s->call);
-            for (int64_t t = 0; t < n && !err; t++) err = s->k->phase[ph].run(&s->call, t, p->dev->stream);
-        }
-    s->call.iter = 0;
-    return err;
+    if (s->k->device == LM_DEV_CUDA) return phases(s->k, &s->call, p->dev->stream);
+    const host_row r = { s->k, p->threads, s->call };
+    return p->dev->run(p->dev, run_host_row, &r, sizeof r);
+}
+/* ---- the second lane ------------------------------------------------------------------------------------------------------------------------ */
+/* Points: 0 is where lane 0 is when a step goes aside, 1 + i % (LM_DEV_MARKS - 1) the end of step i. The pinned word behind the faults says
+ * where the second lane is: 2 i + 1 step i has begun, 2 i + 2 it is done. */
+static int point(int i) { return 1 + i % (LM_DEV_MARKS - 1); }
+static bool sits_out(const lm_step *s) { return s->many >= 0 && !s->k->phase[0].tiles(&s->call); }
+static lm_err aside(lm_plan *p, int i) {
+    lm_dev *d = p->dev;
+    int32_t *word = p->fault + p->n_step;
+    if (p->step[i].many < 0 || sits_out(&p->step[i])) return LM_OK;
+    LM_TRY(d->fence(d, 0));
+    LM_TRY(d->on(d, 1));
+    lm_err e = d->after(d, 0);
+    if (!e) e = d->note(d, word, 2 * i + 1);
+    if (!e) e = step(p, &p->step[i]);
+    if (!e) e = d->note(d, word, 2 * i + 2);
+    if (!e) e = d->fence(d, point(i));
+    p->aside_last = i;
+    const lm_err back = d->on(d, 0);
+    return e ? e : back;
+}
+/* Before lane 0 does what shares bytes with step i of the second: it waits for that one, or where that sits out, the last before it that did not. */
+static lm_err meet(lm_plan *p, int i) {
+    if (i > p->aside_last) i = p->aside_last;
+    for (; i > p->aside_seen; i--) {
+        if (!p->step[i].k->aside || p->step[i].many < 0 || sits_out(&p->step[i])) continue;
+        p->aside_seen = i;
+        return p->dev->after(p->dev, point(i));
+    }
+    return LM_OK;
+}
+/* All that was put on lane 0 is done; or a rank is missing, and then the sentence says where. */
+static lm_err settle(lm_plan *p) {
+    lm_dev *d = p->dev;
+    lm_comm *c = p->comm;
+    if (!p->n_aside || c->size == 1) return d->sync(d);
+    const double t0 = lm_now();
+    double looked = t0;
+    for (bool done = false;;) {
+        LM_TRY(d->idle(d, &done));
+        if (done) return LM_OK;
+        const double now = lm_now();
+        if (now - looked < 1e-3) { lm_pause(); continue; }
+        looked = now;
+        lm_err e = c->check ? c->check(c) : LM_OK;
+        if (!e && (c->timeout <= 0 || now - t0 < c->timeout)) continue;
+        const int32_t word = *(volatile int32_t *)(p->fault + p->n_step), i = (word - 1) / 2;
+        const bool begun = word & 1 && i >= 0 && i < p->n_step;
+        char at[160];
+        if (begun) {
+            int of = 0, all = 0;
+            for (int k = 0; k < p->n_step; k++) { const bool x = p->step[k].k->aside && p->step[k].many >= 0; all += x; of += x && k <= i; }
+            snprintf(at, sizeof at, "%s, meeting %d of %d of step %lld", p->step[i].op, of, all, (long long)c->step);
+        } else snprintf(at, sizeof at, "step %lld, outside of any meeting", (long long)c->step);
+        if (c->stop) c->stop(c);
+        if (e) return lm_fail_in(p->ctx, e, "rank %d of %d, in %s", c->rank, c->size, at);
+        return lm_fail(p->ctx, LM_E_COMM,
+                       "rank %d of %d waited %.0f seconds in %s: another rank is stopped, gone or elsewhere; the last checkpoint is whole",
+                       c->rank, c->size, now - t0, at);
+    }
 }
 /* Step i, or the join that begins with it and takes the sizes of now; n: how many steps that was. */
 static lm_err next(lm_plan *p, int i, const lm_joined **join, int *n) {
@@ -32,6 +102,11 @@ static lm_err next(lm_plan *p, int i, const lm_joined **join, int *n) {
     const lm_joined *j = lo < p->n_joined && p->joined[lo].first == i && p->joined[lo].row->accepts(p->joined[lo].call) ? &p->joined[lo] : NULL;
     *n = j ? j->n : 1; *join = j;
     for (int k = 0; k < *n; k++) p->step[i + k].joined = j ? j->row->name : NULL;
+    if (!p->n_aside) return j ? j->row->run(j->call, p->dev->stream) : step(p, &p->step[i]);
+    if (p->step[i].k->aside) return aside(p, i);
+    int last = -1;
+    for (int k = i, end = i + (p->step[i].many > *n ? p->step[i].many : *n); k < end; k++) if (p->step[k].join > last) last = p->step[k].join;
+    LM_TRY(meet(p, last));
     return j ? j->row->run(j->call, p->dev->stream) : step(p, &p->step[i]);
 }
 static size_t port_bytes(const lm_plan *p, const lm_port *o) {
@@ -41,6 +116,7 @@ static size_t port_bytes(const lm_plan *p, const lm_port *o) {
 }
 static lm_err whole(lm_plan *p) {
     lm_dev *d = p->dev;
+    p->aside_last = p->aside_seen = -1;
     if (p->in_bytes) LM_TRY(d->put(d, p->in_at, p->mirror, p->in_bytes));
     else for (int i = 0; i < p->n_port; i++) if (p->port[i].input) LM_TRY(d->put(d, p->port[i].on_dev, p->port[i].t.data, port_bytes(p, &p->port[i])));
     for (int i = 0, n; i < p->n_step; i += n) {
@@ -49,8 +125,10 @@ static lm_err whole(lm_plan *p) {
         const char *op = j ? j->row->name : p->step[i].op, *kernel = j ? "joined" : p->step[i].k->name;
         if (e)
             return *lm_error(p->ctx) ? lm_fail_in(p->ctx, e, "%s (%s)", op, kernel) : lm_fail(p->ctx, e, "%s (%s): %s", op, kernel, lm_err_text(e));
-        if (!p->checked && (e = d->sync(d))) return lm_fail_in(p->ctx, e, "%s (%s)", op, kernel);
+        if (!p->checked && p->step[i].k->aside) LM_TRY(meet(p, i));
+        if (!p->checked && (e = settle(p))) return lm_fail_in(p->ctx, e, "%s (%s)", op, kernel);
     }
+    LM_TRY(meet(p, p->aside_last));
     for (int i = 0; i < p->n_port; i++) if (!p->port[i].input && !p->port[i].stays) LM_TRY(d->get(d, p->port[i].t.data, p->port[i].on_dev, port_bytes(p, &p->port[i])));
     return LM_OK;
 }
@@ -61,13 +139,14 @@ lm_err lm_plan_fetch_dev(lm_plan *p, const lm_port *o) {
 static lm_recorded *find(lm_plan *p) {
     uint64_t key = lm_hash64(p->ext, (size_t)p->n_ext * sizeof *p->ext, 0);
     for (int i = 0; i < p->n_port; i++) if (p->port[i].stays) key = lm_hash64(&i, sizeof i, key);
+    if (p->hold) key = lm_hash64("hold", 4, key);
     for (int i = 0; i < p->n_recorded; i++) if (p->recorded[i].key == key) return &p->recorded[i];
     if (p->n_recorded == LM_MAX_RECORDED) return NULL;
     p->recorded[p->n_recorded] = (lm_recorded){ .key = key };
     return &p->recorded[p->n_recorded++];
 }
 static lm_err finish(lm_plan *p, lm_err err) {
-    if (!err) err = p->dev->sync(p->dev);
+    if (!err) err = settle(p);
     if (err) return err;
     for (int i = 0; i < p->n_step; i++)
         if (p->fault[i]) {
@@ -92,12 +171,14 @@ lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n) {
     lm_dev *d = p->dev;
     LM_TRY(lm_plan_run_dev(p));
     LM_TRY(d->mark(d, 0));
+    p->aside_last = p->aside_seen = -1;
     for (int i = 0, m; i < p->n_step && i + 1 < LM_DEV_MARKS; i += m) {                /* a join's time is its first step's */
         const lm_joined *j;
         LM_TRY(next(p, i, &j, &m));
+        if (p->step[i].k->aside) LM_TRY(meet(p, i));                                   /* one after the other here, so that each has its own time */
         for (int k = i; k < i + m && k + 1 < LM_DEV_MARKS; k++) LM_TRY(d->mark(d, k + 1));
     }
-    LM_TRY(d->sync(d));
+    LM_TRY(settle(p));
     for (int i = 0; i < n; i++) seconds[i] = 0;
     for (int i = 0; i < p->n_step && i + 1 < LM_DEV_MARKS && i < n; i++) LM_TRY(d->between(d, i, i + 1, &seconds[i]));
     return LM_OK;

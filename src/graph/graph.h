@@ -24,6 +24,10 @@ lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layou
 lm_err lm_store_borrow(lm_store *s, const char *name, const lm_type *type, lm_layout layout, const void *data, lm_tensor *t);
 /* The same without storage (data NULL): enough for a dry plan. */
 lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout);
+/* Rows of `whole`, from `row` on, under a name of their own: the same memory, which gets room for `rows` rows (zeros below its last). Before
+ * the whole is on a device or bound to a plan. */
+lm_err lm_store_part(lm_store *s, const char *name, const char *whole, int64_t row, int64_t rows, const lm_type *type);
+bool lm_store_is_part(const lm_store *s, int i);
 bool lm_store_get(const lm_store *s, const char *name, lm_tensor *t);
 lm_err lm_store_remove(lm_store *s, const char *name);
 /* On a device: the tensor's memory there (made when first asked for; filled from the host's, zeroed where the host has none). What plans

@@ -78,7 +78,9 @@ static void call_at(planner *s, const lm_node *n, lm_call *c) {
 }
 static const lm_kernel *choose(planner *s, const lm_node *n) {
     lm_call c; call_at(s, n, &c);
-    return lm_kernel_choose(n->op, &c, s->p->dev ? LM_DEV_CUDA : LM_DEV_CPU, s->feat);
+    if (!s->p->dev) return lm_kernel_choose(n->op, &c, LM_DEV_CPU, s->feat);
+    const lm_kernel *k = lm_kernel_choose(n->op, &c, LM_DEV_CUDA, s->feat);
+    return k || !s->p->dev->run ? k : lm_kernel_choose(n->op, &c, LM_DEV_CPU, lm_cpu_features_of(s->p->ctx));
 }
 /* A row without a kernel for strided inputs gets copies of its views. */
 static lm_err materialise(planner *s) {
@@ -159,8 +161,7 @@ static lm_err make_steps(planner *s) {
             memcpy(q, n->params, n->op->params_bytes); st->call.p = q;
         }
         st->node = n; st->op = n->op->name; st->wait_for = -1;
-        st->effect = n->op->pure_write;
-        for (int k = 0; k < n->n_out; k++) if (n->op->alias[k]) st->effect = false;
+        st->effect = n->op->meets;
         lm_op_cost(&st->call, &st->flops, &st->bytes);
         p->stats.flops += st->flops; p->stats.bytes += st->bytes;
         if (n->op->mm_at) {
@@ -193,13 +194,62 @@ static void together(planner *s) {
         }
     }
 }
+static int root_of(planner *s, int v);
+static bool share_bytes(const lm_step *a, const lm_step *b) {
+    for (int i = 0; i < a->n_range; i++)
+        for (int k = 0; k < b->n_range; k++)
+            if ((a->range[i].write || b->range[k].write) && a->range[i].lo < b->range[k].hi && b->range[k].lo < a->range[i].hi) return true;
+    return false;
+}
 static void apart(planner *s) {
     lm_plan *p = s->p;
     for (int i = 0; i < p->n_step; i++) {
         const int n = p->step[i].many;
         bool ok = true;
-        for (int a = 0; a < n && ok; a++) for (int b = a + 1; b < n && ok; b++) ok = !lm_step_conflict(&p->step[i + a], &p->step[i + b]);
+        for (int a = 0; a < n && ok; a++) for (int b = a + 1; b < n && ok; b++) ok = !share_bytes(&p->step[i + a], &p->step[i + b]);
         for (int a = 0; a < n && !ok; a++) p->step[i + a].many = 0;
+    }
+}
+/* ---- a device's second lane (lm_kernel.aside) ----------------------------------------------------------------------------------------------
+ * Steps there begin when everything before them on lane 0 is done; a step of lane 0 waits for the latest of them that shares bytes with it. So
+ * that memory is not reused at once, which would end the overlap, what such a step reads and its scratch are held until LATER bytes of others
+ * have followed: a few hundred microseconds of an interconnect. What is not reached by then is waited for; nothing else depends on the number. */
+enum { LATER = 96 << 20 };
+static void linger(planner *s, const int *scratch_of) {
+    lm_plan *p = s->p;
+    size_t total = 0;
+    int tail = 0;                                                        /* the oldest whose buffers are held */
+    size_t *bytes = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 1) * sizeof *bytes);
+    if (!bytes) return;                                                  /* no overlap then: only time */
+    for (int i = 0; i < p->n_step; i++) {
+        if (p->step[i].k->aside) {
+            const lm_node *n = p->step[i].node;
+            for (int k = 0; k < n->n_in; k++) {
+                const place *r = n->in[k] ? &s->pl[root_of(s, n->in[k]->id)] : NULL;
+                if (r && r->at == AT_BUF) bytes[i] += s->b[r->buf].bytes;
+            }
+            if (scratch_of[i] >= 0) bytes[i] += s->b[scratch_of[i]].bytes;
+            total += bytes[i];
+        }
+        for (; total > LATER && tail < i; tail++) total -= bytes[tail];
+        for (int q = tail; q <= i; q++) {
+            if (!p->step[q].k->aside || !bytes[q]) continue;
+            const lm_node *n = p->step[q].node;
+            for (int k = 0; k < n->n_in; k++) {
+                const place *r = n->in[k] ? &s->pl[root_of(s, n->in[k]->id)] : NULL;
+                if (r && r->at == AT_BUF && s->b[r->buf].last < i) s->b[r->buf].last = i;
+            }
+            if (scratch_of[q] >= 0 && s->b[scratch_of[q]].last < i) s->b[scratch_of[q]].last = i;
+        }
+    }
+}
+static void lanes(lm_plan *p) {
+    for (int i = 0; i < p->n_step; i++) {
+        lm_step *st = &p->step[i];
+        st->join = -1;
+        p->n_aside += st->k->aside;
+        for (int k = i - 1; k >= 0 && p->n_aside && !st->k->aside && st->join < 0; k--)
+            if (p->step[k].k->aside && share_bytes(st, &p->step[k])) st->join = k;
     }
 }
 /* Which values the plan touches: inputs of its steps, the states these are versions of, what is accumulated into, named results. */
@@ -332,6 +382,7 @@ static lm_err place_buffers(planner *s, int *scratch_of) {
         p->thread_stride = th > p->thread_stride ? th : p->thread_stride;
     }
     p->thread_stride = (p->thread_stride + 4095) & ~(size_t)4095;
+    if (p->dev) linger(s, scratch_of);
     together(s);
     lm_buf **scratch = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * 2 * sizeof *scratch);
     size_t *at = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 2) * sizeof *at);
@@ -472,6 +523,7 @@ static lm_err make(planner *s) {
     }
     bind(s, scratch_of);
     apart(s);
+    if (p->dev) lanes(p);
     LM_TRY(lm_plan_waits(s->g, p));
     LM_TRY(ports(s));
     LM_TRY(extents(s));
@@ -548,6 +600,11 @@ void lm_plan_apply_extents(lm_plan *p) {
         c->iter = 0;
     }
     p->ext_dirty = false;
+}
+void lm_plan_hold(lm_plan *p, bool on) {
+    if (p->hold == on) return;
+    p->hold = on; p->ext_dirty = true;
+    for (int i = 0; i < p->n_step; i++) p->step[i].call.hold = on;
 }
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes) {
     *op = p->step[i].joined ? p->step[i].joined : p->step[i].op; *kernel = p->step[i].k->name; *flops = p->step[i].flops; *bytes = p->step[i].bytes;

@@ -12,6 +12,7 @@ typedef struct {
     const char *op, *joined; int wait_for, n_range; bool effect;         /* joined: the join that runs it, at the extents in force; wait for steps 0..wait_for; -1 none */
     lm_range range[LM_MAX_RANGE];
     double flops, bytes;
+    int join; /* on a device: the latest step of the second lane that shares bytes with it; -1 none */
     int many;                                                    /* on a device: > 1 so many from here run at once; -1 in an earlier one's */
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
@@ -29,9 +30,16 @@ struct lm_plan {
     lm_step *step; int n_step; lm_counter *counter;
     char *arena, *threads, *consts; size_t thread_stride, arena_cap; bool borrowed_arena, borrowed_threads;
     lm_port *port; int n_port;
-    lm_patch *patch; int n_patch; int64_t *ext, *cap; const char **ext_name; int n_ext; bool ext_dirty;
+    lm_patch *patch; int n_patch; int64_t *ext, *cap; const char **ext_name; int n_ext; bool ext_dirty, hold;
+    int n_aside;                                                 /* steps of the device's second lane */
     _Atomic int err;
-    char *mirror; void *in_at; size_t in_bytes; int32_t *fault; lm_recorded *recorded; int n_recorded; bool checked;      /* device plans: exec_dev.c */
+    char *mirror;
+    void *in_at;
+    size_t in_bytes;
+    int32_t *fault;
+    lm_recorded *recorded;
+    int n_recorded, aside_last, aside_seen;
+    bool checked; /* device plans: exec_dev.c */
     lm_plan_stats stats;
 };
 /* A stretch of the arena and the steps, first to last, that it is held for. */

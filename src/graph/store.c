@@ -2,7 +2,8 @@
 #include <string.h>
 #include "graph/graph.h"
 
-typedef struct { char *name; lm_tensor t; size_t bytes; void *on_dev; bool borrowed; } entry;
+/* room: bytes there are (>= bytes: rows of padding). of: 1 + the entry whose memory it is a part of, from byte `at`. borrowed: the memory is another's */
+typedef struct { char *name; lm_tensor t; size_t bytes, room, at; int of; void *on_dev; bool borrowed; } entry;
 struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; lm_dev *dev; };
 
 static int32_t *find(const lm_store *s, const char *name) {
@@ -30,8 +31,8 @@ lm_err lm_store_new(lm_store **out, lm_ctx *ctx) {
 void lm_store_free(lm_store *s) {
     if (!s) return;
     for (int i = 0; i < s->n; i++) {
-        if (s->dev) s->dev->free(s->dev, s->e[i].on_dev);
-        if (!s->e[i].borrowed) lm_free(s->ctx, s->e[i].t.data);
+        if (s->dev && !s->e[i].of) s->dev->free(s->dev, s->e[i].on_dev);
+        if (!s->e[i].of && !s->e[i].borrowed) lm_free(s->ctx, s->e[i].t.data);
         lm_free(s->ctx, s->e[i].name);
     }
     lm_free(s->ctx, s->e); lm_free(s->ctx, s->index); lm_free(s->ctx, s);
@@ -56,7 +57,7 @@ static lm_err put(lm_store *s, const char *name, const lm_type *type, lm_layout 
         s->e = e; s->cap = cap;
         LM_TRY(reindex(s, cap)); slot = find(s, name);
     }
-    entry e = { .bytes = bytes };
+    entry e = { .bytes = bytes, .room = bytes };
     e.name = lm_strdup(s->ctx, LM_MEM_GRAPH, name);
     if (!e.name) return LM_E_NOMEM;
     e.t = lm_tensor_of(storage ? lm_calloc(s->ctx, tag, bytes ? bytes : 1, 1) : NULL, type->dtype, type->rank, type->dim);
@@ -91,6 +92,8 @@ lm_err lm_store_remove(lm_store *s, const char *name) {
     int32_t *slot = find(s, name);
     if (*slot < 0) return lm_fail(s->ctx, LM_E_NOTFOUND, "no tensor is called %s", name);
     int i = *slot;
+    for (int k = 0; k < s->n; k++) if (s->e[k].of == i + 1 || s->e[i].of) return lm_fail(s->ctx, LM_E_INTERNAL, "%s has a part, or is one", name);
+    for (int k = 0; k < s->n; k++) s->e[k].of -= s->e[k].of > i + 1;
     if (s->dev) s->dev->free(s->dev, s->e[i].on_dev);
     if (!s->e[i].borrowed) lm_free(s->ctx, s->e[i].t.data);
     lm_free(s->ctx, s->e[i].name);
@@ -100,6 +103,30 @@ lm_err lm_store_remove(lm_store *s, const char *name) {
     for (int k = 0; k < s->n; k++) *find(s, s->e[k].name) = k;
     return LM_OK;
 }
+lm_err lm_store_part(lm_store *s, const char *name, const char *whole, int64_t row, int64_t rows, const lm_type *type) {
+    const int32_t *slot = find(s, whole);
+    if (!slot || *slot < 0) return lm_fail(s->ctx, LM_E_NOTFOUND, "no tensor is called %s", whole);
+    const int w = *slot;
+    const size_t each = s->e[w].t.dim[0] ? s->e[w].bytes / (size_t)s->e[w].t.dim[0] : 0, room = each * (size_t)rows;
+    if (s->e[w].t.layout != LM_PLAIN || s->e[w].of || s->e[w].on_dev || s->e[w].t.rank != type->rank || row < 0 ||
+        row + type->dim[0] > rows || rows < s->e[w].t.dim[0])
+        return lm_fail(s->ctx, LM_E_INTERNAL, "%s cannot be a part of %s", name, whole);
+    if (room > s->e[w].room && s->e[w].t.data) {
+        char *p = lm_alloc(s->ctx, LM_MEM_WEIGHTS, room);
+        if (!p) return LM_E_NOMEM;
+        memcpy(p, s->e[w].t.data, s->e[w].bytes);
+        memset(p + s->e[w].bytes, 0, room - s->e[w].bytes);
+        if (!s->e[w].borrowed) lm_free(s->ctx, s->e[w].t.data);
+        s->e[w].t.data = p; s->e[w].borrowed = false;
+    }
+    if (room > s->e[w].room) s->e[w].room = room;
+    LM_TRY(put(s, name, type, LM_PLAIN, LM_MEM_MISC, false, NULL));
+    entry *e = &s->e[*find(s, name)];
+    e->of = w + 1; e->at = each * (size_t)row;
+    e->t.data = s->e[w].t.data ? (char *)s->e[w].t.data + e->at : NULL;
+    return LM_OK;
+}
+bool lm_store_is_part(const lm_store *s, int i) { return s->e[i].of != 0; }
 int lm_store_count(const lm_store *s) { return s->n; }
 const char *lm_store_name(const lm_store *s, int i, lm_tensor *t) { if (t) *t = s->e[i].t; return s->e[i].name; }
 
@@ -110,9 +137,14 @@ lm_err lm_store_on_dev(lm_store *s, const char *name, lm_dev *dev, void **p) {
     if (s->dev && s->dev != dev) return lm_fail(s->ctx, LM_E_UNSUPPORTED, "%s is on another device already", name);
     entry *e = &s->e[*slot];
     s->dev = dev;
+    if (!e->on_dev && e->of) {
+        void *whole;
+        LM_TRY(lm_store_on_dev(s, s->e[e->of - 1].name, dev, &whole));
+        e->on_dev = (char *)whole + e->at;
+    }
     if (!e->on_dev) {
-        LM_TRY(dev->alloc(dev, e->bytes, &e->on_dev));
-        lm_err err = e->t.data ? dev->put(dev, e->on_dev, e->t.data, e->bytes) : dev->zero(dev, e->on_dev, e->bytes);
+        LM_TRY(dev->alloc(dev, e->room, &e->on_dev));
+        lm_err err = e->t.data ? dev->put(dev, e->on_dev, e->t.data, e->room) : dev->zero(dev, e->on_dev, e->room);
         if (err) { dev->free(dev, e->on_dev); e->on_dev = NULL; return err; }
     }
     *p = e->on_dev;
@@ -121,15 +153,17 @@ lm_err lm_store_on_dev(lm_store *s, const char *name, lm_dev *dev, void **p) {
 lm_err lm_store_pull(lm_store *s) {
     for (int i = 0; i < s->n; i++) {
         entry *e = &s->e[i];
-        if (!e->on_dev) continue;
+        if (!e->on_dev || e->of) continue;
         if (e->borrowed) { e->borrowed = false; e->t.data = NULL; }           /* read only: what comes from the device needs a place */
-        if (!e->t.data && !(e->t.data = lm_alloc(s->ctx, LM_MEM_MISC, e->bytes ? e->bytes : 1))) return LM_E_NOMEM;
-        LM_TRY(s->dev->get(s->dev, e->t.data, e->on_dev, e->bytes));
+        if (!e->t.data && !(e->t.data = lm_alloc(s->ctx, LM_MEM_MISC, e->room ? e->room : 1))) return LM_E_NOMEM;
+        LM_TRY(s->dev->get(s->dev, e->t.data, e->on_dev, e->room));
     }
+    for (int i = 0; i < s->n; i++) if (s->e[i].of && s->e[s->e[i].of - 1].t.data) s->e[i].t.data = (char *)s->e[s->e[i].of - 1].t.data + s->e[i].at;
     return s->dev ? s->dev->sync(s->dev) : LM_OK;
 }
 lm_err lm_store_push(lm_store *s) {
-    for (int i = 0; i < s->n; i++) if (s->e[i].on_dev && s->e[i].t.data) LM_TRY(s->dev->put(s->dev, s->e[i].on_dev, s->e[i].t.data, s->e[i].bytes));
+    for (int i = 0; i < s->n; i++)
+        if (s->e[i].on_dev && s->e[i].t.data && !s->e[i].of) LM_TRY(s->dev->put(s->dev, s->e[i].on_dev, s->e[i].t.data, s->e[i].room));
     return s->dev ? s->dev->sync(s->dev) : LM_OK;
 }
 lm_err lm_store_move(lm_store *s, int i, size_t to, size_t from, size_t bytes) {

@@ -40,6 +40,7 @@ typedef struct lm_call {                       /* one node, bound to memory: wha
     /* rows of LM_DEV_CUDA: the device, and a word on it that is 0; LM_E_RANGE there = an index was outside */
     lm_dev *dev; int32_t *fault;
     uint32_t fixed;                            /* bit i: no step of the plan writes what input i is: an input of the plan, or a state such as weights when generating */
+    bool hold;                                 /* collectives that end an accumulation have nothing to do in this run (lm_plan_hold) */
     int64_t iter;                              /* running number of the repetition of the phase list (lm_kernel.repeat); 0 where there is none */
 } lm_call;
 
@@ -61,6 +62,7 @@ typedef struct lm_kernel {
     int64_t (*repeat)(const lm_call *c);       /* how often the whole phase list runs, with iter = 0, 1, …; a barrier between; NULL = once */
     /* rows of a device: n <= LM_MANY independent calls at once, same bits; plans give it neighbours. NULL: one by one */
     lm_err (*run_many)(const lm_call *const *c, int n, void *scratch);
+    bool aside;                                /* rows of a device that run beside others, on its second lane: collectives */
 } lm_kernel;
 
 /* ---- building: graph/ defines these; NULL in, NULL out, the first error is kept by the graph ------------------- */
@@ -125,6 +127,7 @@ struct lm_op {
     int8_t rows_from;                          /* input whose leading dimension the outputs' leading dimension is: their runtime extent is its */
     int16_t mm_at;                             /* rows that multiply matrices: 1 + offset of `lm_dtype mm` in params (the compute dtype); 0 none */
     bool pure_write;                           /* has effects besides its outputs' values (collectives, state): never removed, never cloned */
+    bool meets;                                /* all ranks meet in it: such rows keep their order and never overlap */
     /* set: outputs are views of input 0 (no kernel runs): fill data, dim, stride */
     void (*view)(const lm_call *c, int i, lm_tensor *out);
     /* set: output 0 is nothing but its inputs, input i where `part` says (its data and strides): they may be made there, and no kernel runs */

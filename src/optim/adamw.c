@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include "op/adamw/adamw.h"
 #include "optim/optim.h"
-static lm_err build(lm_graph *g, const lm_optim_arg *a) {
+static lm_err build(lm_graph *g, lm_optim_arg *a) {
     char name[300];
     snprintf(name, sizeof name, "adamw.m.%s", a->param_name);
     lm_value *m = lm_state(g, name, lm_type_of(a->param));
     snprintf(name, sizeof name, "adamw.v.%s", a->param_name);
     lm_value *v = lm_state(g, name, lm_type_of(a->param));
-    lm_adamw(g, a->param, a->grad, m, v, a->hyper, a->scale);
+    a->now = lm_adamw(g, a->param, a->grad, m, v, a->hyper, a->scale);
     return lm_graph_err(g);
 }
 static void hyper(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]) {

@@ -13,7 +13,7 @@
 #include "op/muon_momentum/muon_momentum.h"
 #include "op/normalize/normalize.h"
 #include "optim/optim.h"
-static lm_err build(lm_graph *g, const lm_optim_arg *a) {
+static lm_err build(lm_graph *g, lm_optim_arg *a) {
     char name[300];
     snprintf(name, sizeof name, "muon.buf.%s", a->param_name);
     lm_value *u = lm_muon_momentum(g, a->grad, lm_state(g, name, lm_type_of(a->param)), a->hyper, a->scale, true);     /* (rows, cols) */
@@ -31,7 +31,7 @@ static lm_err build(lm_graph *g, const lm_optim_arg *a) {
     }
     double ratio = (double)t->dim[0] / (double)t->dim[1];
     if (a->rows) x = a->hooks->part(a->hooks->ud, g, x);
-    lm_muon_apply(g, a->param, x, a->hyper, (float)sqrt(ratio > 1.0 ? ratio : 1.0));
+    a->now = lm_muon_apply(g, a->param, x, a->hyper, (float)sqrt(ratio > 1.0 ? ratio : 1.0));
     return lm_graph_err(g);
 }
 static void hyper(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]) {

@@ -37,7 +37,6 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
     for (int i = 0; i < n; i++) {
         snprintf(name, sizeof name, "grad.%s", p[i].name);
         grad[i] = lm_state(g, name, &p[i].type);
-        if (hooks && hooks->grad) grad[i] = hooks->grad(hooks->ud, g, p[i].name, grad[i]);
         square[i] = lm_sumsq(g, grad[i]);                            /* all squares first: a device takes neighbours at once */
     }
     /* of parameters that are here whole, then of those that are rows of what all ranks have */
@@ -62,6 +61,9 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
                            .hooks = hooks,
                            .rows = p[i].rows };
         LM_TRY(o->build(g, &a));
+        square[i] = a.now;
     }
+    for (int i = 0; i < n && hooks && hooks->done; i++)
+        LM_TRY(hooks->done(hooks->ud, g, i, square[i])); /* last: updates that are neighbours go at once */
     return lm_graph_err(g);
 }

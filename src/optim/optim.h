@@ -18,21 +18,22 @@ typedef struct {                                         /* options of a run (tr
 } lm_optim_cfg;
 /* What several ranks change. All are optional; a rank may hold only some rows of a parameter (lm_optim_param.rows). */
 typedef struct {
-    lm_value *(*grad)(void *ud, lm_graph *g, const char *param, lm_value *grad);     /* the gradient to use: summed over ranks */
     /* the squared norm of what is held in parts, summed over ranks */
     lm_value *(*norm)(void *ud, lm_graph *g, lm_value *gnorm2);
     lm_value *(*whole)(void *ud, lm_graph *g, lm_value *part, int64_t rows);         /* all rows, for updates that need the matrix */
     lm_value *(*part)(void *ud, lm_graph *g, lm_value *whole);                       /* and this rank's of them */
+    lm_err (*done)(void *ud, lm_graph *g, int i, lm_value *now);                     /* parameter i is updated: its next version */
     void *ud;
 } lm_optim_hooks;
 typedef struct {
     const char *param_name; lm_value *param, *grad, *scale, *hyper;   /* states; (1); (LM_HYPER) */
     const lm_optim_cfg *cfg; const lm_optim_hooks *hooks; int64_t rows;  /* rows of the whole parameter where param is a part, else 0 */
+    lm_value *now;                                                       /* build() leaves the parameter's next version here */
 } lm_optim_arg;
 typedef struct lm_optim {
     const char *name, *paper;
     bool matrices_only;                                  /* embeddings, heads and vectors then go to adamw */
-    lm_err (*build)(lm_graph *g, const lm_optim_arg *a);
+    lm_err (*build)(lm_graph *g, lm_optim_arg *a);
     /* The group's numbers at a step (1-based); lr_scale is the schedule's value in [0,1]. */
     void (*hyper)(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]);
     int state_copies;                                    /* f32 states per parameter element, for the plan */

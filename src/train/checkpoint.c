@@ -35,11 +35,12 @@ static lm_err file_hash(lm_ctx *ctx, const char *path, lm_hash128_t *h, int64_t 
     return e;
 }
 static bool is_param(const lm_trainer *t, const char *name) {
-    for (int i = 0; i < t->n_param; i++) if (!strcmp(t->held[i].name, name)) return true;
+    for (int i = 0; i < t->n_param; i++) if (!strcmp(t->kept[i].name, name)) return true;
     return false;
 }
-static bool saved_state(const lm_trainer *t, const char *name) {
-    return strncmp(name, "grad.", 5) && strncmp(name, "kv.", 3) && !is_param(t, name);
+static bool saved_state(const lm_trainer *t, int i) {
+    const char *name = lm_store_name(t->store, i, NULL);
+    return strncmp(name, "grad.", 5) && strncmp(name, "kv.", 3) && !is_param(t, name) && !lm_store_is_part(t->store, i);
 }
 static bool leader(const lm_trainer *t) { return t->o.comm->rank == 0; }
 static lm_err agree(const lm_trainer *t, lm_err e, const char *what) {
@@ -49,7 +50,7 @@ static lm_err declare(lm_trainer *t, lm_st_writer *w) {
     for (int i = 0; i < lm_store_count(t->store); i++) {
         lm_tensor s; lm_logical l;
         const char *name = lm_store_name(t->store, i, &s);
-        if (!saved_state(t, name)) continue;
+        if (!saved_state(t, i)) continue;
         lm_mesh_logical(t, name, &s, &l);
         if (s.rank) s.dim[0] = l.rows;
         LM_TRY(lm_st_writer_add(w, l.name, (lm_dtype)s.dtype, s.rank, s.dim));
@@ -66,7 +67,7 @@ static lm_err save_optimizer(lm_trainer *t, const char *path) {
     for (int i = 0; i < lm_store_count(t->store); i++) {
         lm_tensor s, x;
         const char *name = lm_store_name(t->store, i, &s);
-        if (!saved_state(t, name)) continue;
+        if (!saved_state(t, i)) continue;
         lm_err e = lm_whole_get(&whole, name, &s, &x);
         if (!e && w && !err) e = lm_st_writer_write(w, x.data, (size_t)lm_numel(&x) * lm_dtype_size((lm_dtype)x.dtype));
         if (!err) err = e;
@@ -320,8 +321,8 @@ static lm_err read_all(lm_trainer *t, const char *path, lm_ckpt_state *st, lm_ha
         lm_tensor s;
         const char *name = lm_store_name(t->store, i, &s);
         if (is_param(t, name)) LM_GOTO(read_into(t, model, name, &s), done);
-        else if (saved_state(t, name)) LM_GOTO(read_into(t, opt, name, &s), done);
-        else memset(s.data, 0, (size_t)lm_numel(&s) * lm_dtype_size((lm_dtype)s.dtype));
+        else if (saved_state(t, i)) LM_GOTO(read_into(t, opt, name, &s), done);
+        else if (!lm_store_is_part(t->store, i)) memset(s.data, 0, (size_t)lm_numel(&s) * lm_dtype_size((lm_dtype)s.dtype));
     }
 done:
     lm_st_close(model); lm_st_close(opt); lm_free(ctx, mp); lm_free(ctx, op);

@@ -1,34 +1,46 @@
 /* mesh.c — several ranks as passes over the same two graphs (Li et al. 2020, data parallel; Rajbhandari et al. 2020 and Zhao et al. 2023, sharded).
  *
- * dp: every rank holds all states. The update graph first replaces each gradient state by its sum over ranks; from there on all ranks
- * compute the same bits.
- *
- * fsdp: a matrix of R rows is held as state "NAME#shard" of s = ceil(R/P) rows: rank k has rows [k·s, k·s + s), zeros below row R. Its
- * gradient and moments are parts too ("grad.NAME#shard"), so the update is the single-rank update on smaller tensors; only the squared
- * norm is summed over ranks. Vectors stay whole, with summed gradients.
- *   accumulate, eval   a use of the matrix reads an all_gather placed just before it; uses that lie close share one, later ones gather again, so that a matrix is whole only
- *                      while its layer runs, forward and backward, recomputed or not. The pass goes over the final order, after recomputation: it sees plain uses.
- *   gradients          go through a reduce_scatter placed right behind their producer, which adds into the part.
+ * What a rank holds whole (w) and in parts (p), of a matrix of R rows; vectors are whole everywhere, with summed gradients:
+ *            weights  gradients  moments   ranks meet
+ *   dp          w         w         w      in a sum of each gradient
+ *   zero1       w         w         p      in a sum of which each keeps its rows; in a gathering of weights after the update
+ *   zero2       w         p         p      the same, but gradients are summed and cut as they are made
+ *   fsdp        p         p         p      the same; weights are gathered where they are used
+ * A part is s = ceil(R/P) rows: rank k has rows [k·s, k·s + s), zeros below row R. It is the state "NAME#shard" ("grad.NAME#shard"), which under
+ * zero is rows of the whole state's own memory (lm_store_part), so the update is the single-rank update on smaller tensors; only the squared
+ * norm is summed over ranks.
+ *   sums of whole gradients   once a step, in its last micro-batch (lm_plan_hold): each placed behind the last node that adds to it, some tens
+ *                      of megabytes at a time in neighbours, which a device sends as one while the backward goes on.
+ *   accumulate, eval   under fsdp a use of a matrix reads an all_gather placed before it (on a device some uses earlier, so that it is there in time);
+ *                      uses that lie close share one, later ones gather again, so that a matrix is whole only while its layer runs, forward and
+ *                      backward, recomputed or not. The pass goes over the final order, after recomputation: it sees plain uses.
+ *   gradients          in parts go through a reduce_scatter placed right behind their producer, which adds into the part.
  * Nothing here knows a model, and no op knows the mesh. All ranks build the same graph, so all meet in the same calls in the same order. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "dist/dist.h"
 #include "op/all_gather/all_gather.h"
+#include "op/all_gather_in/all_gather_in.h"
 #include "op/all_reduce/all_reduce.h"
-#include "op/assign/assign.h"
+#include "op/all_reduce_in/all_reduce_in.h"
+#include "op/cast/cast.h"
 #include "op/reduce_scatter/reduce_scatter.h"
+#include "op/reduce_scatter_in/reduce_scatter_in.h"
 #include "op/shard/shard.h"
 #include "train/train_int.h"
 
 static const char SHARD[] = "#shard";
 /* uses of sharded matrices between two uses of one for which it is kept: about a layer forward and back */
 enum { NEAR = 16 };
+/* bytes of gradients that are summed as one, and of matrices that a device gathers ahead of their use */
+enum { BUCKET = 25 << 20, AHEAD = 64 << 20 };
 
 static bool is_part(const char *name) {
     size_t n = strlen(name), k = sizeof SHARD - 1;
     return n > k && !strcmp(name + n - k, SHARD);
 }
-static bool sharded(lm_mesh_kind mesh, int ranks, const lm_type *t) { return mesh == LM_MESH_FSDP && ranks > 1 && t->rank == 2; }
+static bool sharded(lm_mesh_kind mesh, int ranks, const lm_type *t) { return mesh >= LM_MESH_ZERO1 && ranks > 1 && t->rank == 2; }
 static lm_type part_type(const lm_type *whole, int ranks) {
     lm_type t = *whole;
     t.dim[0] = lm_ceil_div(t.dim[0], ranks);
@@ -46,15 +58,35 @@ static int64_t own_rows(int64_t rows, int64_t part, int rank, int64_t *from) {
 }
 
 /* ---- hooks of the update graph ---- */
-static lm_value *sum_grad(void *ud, lm_graph *g, const char *param, lm_value *grad) {
-    (void)ud;
-    return is_part(param) ? grad : lm_assign(g, grad, lm_all_reduce(g, grad));      /* through the state: the sum needs no second set of gradients */
-}
 static lm_value *sum_norm(void *ud, lm_graph *g, lm_value *norm2) { (void)ud; return lm_all_reduce(g, norm2); }
 static lm_value *whole(void *ud, lm_graph *g, lm_value *v, int64_t rows) { return lm_all_gather(g, v, rows, lm_trainer_ranks(ud)); }
 static lm_value *part(void *ud, lm_graph *g, lm_value *v) { return lm_shard(g, v, lm_trainer_ranks(ud)); }
+static lm_err spread(void *ud, lm_graph *g, int i, lm_value *now) {
+    const lm_trainer *t = ud;
+    if (t->held[i].rows) lm_all_gather_in(g, lm_state(g, t->param[i].name, &t->param[i].type), now, lm_trainer_ranks(t));
+    return lm_graph_err(g);
+}
 
 /* ---- setting up ---- */
+lm_err lm_mesh_of(lm_ctx *ctx, const char *text, int ranks, lm_mesh_kind *out) {
+    static const struct {
+        const char *name;
+        lm_mesh_kind kind;
+    } known[] = { { "dp", LM_MESH_DP }, { "zero1", LM_MESH_ZERO1 }, { "zero2", LM_MESH_ZERO2 }, { "fsdp", LM_MESH_FSDP } };
+    *out = LM_MESH_SINGLE;
+    if (!text || !*text) {
+        if (ranks > 1) return lm_fail(ctx, LM_E_CONFIG, "%d ranks run, but mesh is not set: mesh=dp=%d or mesh=fsdp=%d", ranks, ranks, ranks);
+        return LM_OK;
+    }
+    const char *eq = strchr(text, '=');
+    for (int i = 0; eq && i < LM_COUNT(known); i++)
+        if (strlen(known[i].name) == (size_t)(eq - text) && !strncmp(text, known[i].name, (size_t)(eq - text))) *out = known[i].kind;
+    if (*out == LM_MESH_SINGLE) return lm_fail(ctx, LM_E_CONFIG, "mesh is \"%s\"; dp=N, zero1=N, zero2=N and fsdp=N are known", text);
+    const long n = strtol(eq + 1, NULL, 10);
+    if (n != ranks) return lm_fail(ctx, LM_E_CONFIG, "mesh is %s, but %d ranks run", text, ranks);
+    if (n == 1) *out = LM_MESH_SINGLE;
+    return LM_OK;
+}
 /* A whole parameter that is in the store (loaded) becomes this rank's part. */
 static lm_err take_part(lm_trainer *t, int i) {
     const lm_optim_param *w = &t->param[i], *h = &t->held[i];
@@ -67,16 +99,34 @@ static lm_err take_part(lm_trainer *t, int i) {
     memcpy(dst.data, (const float *)src.data + from * src.dim[1], (size_t)(n * src.dim[1]) * sizeof(float));
     return lm_store_remove(t->store, w->name);
 }
+/* Under zero: the part is rows of the whole, and so is, where gradients are whole, the gradient's. */
+static lm_err name_part(lm_trainer *t, int i) {
+    const lm_optim_param *w = &t->param[i], *h = &t->held[i];
+    const int64_t s = h->type.dim[0], at = s * t->o.comm->rank, rows = s * t->o.comm->size;
+    lm_tensor src;
+    char whole_grad[300], part_grad[300];
+    if (!lm_store_get(t->store, w->name, &src)) return lm_fail(t->ctx, LM_E_NOTFOUND, "%s is not in memory", w->name);
+    if (src.dtype != LM_F32 || src.layout != LM_PLAIN)
+        return lm_fail(t->ctx, LM_E_SHAPE, "%s is in memory with another type than training wants", w->name);
+    LM_TRY(lm_store_part(t->store, h->name, w->name, at, rows, &h->type));
+    if (t->o.mesh != LM_MESH_ZERO1) return LM_OK;
+    snprintf(whole_grad, sizeof whole_grad, "grad.%s", w->name); snprintf(part_grad, sizeof part_grad, "grad.%s", h->name);
+    if (t->o.dev) LM_TRY(lm_store_declare(t->store, whole_grad, &w->type, LM_PLAIN));
+    else LM_TRY(lm_store_add(t->store, whole_grad, &w->type, LM_PLAIN, LM_MEM_GRADS, NULL));
+    return lm_store_part(t->store, part_grad, whole_grad, at, rows, &h->type);
+}
 lm_err lm_mesh_setup(lm_trainer *t) {
-    t->held = t->param;
+    t->held = t->kept = t->param;
     const int ranks = lm_trainer_ranks(t);
     if (ranks == 1) return LM_OK;
     lm_optim_hooks *h = lm_arena_alloc(t->a, sizeof *h);
     if (!h) return LM_E_NOMEM;
-    *h = (lm_optim_hooks){ .grad = sum_grad, .norm = sum_norm, .whole = whole, .part = part, .ud = t };
+    *h = (lm_optim_hooks){ .norm = sum_norm, .whole = whole, .part = part, .ud = t };
     t->hooks = h;
-    if (t->o.mesh != LM_MESH_FSDP) return LM_OK;
+    if (t->o.mesh == LM_MESH_DP) return LM_OK;
+    if (t->o.mesh != LM_MESH_FSDP) h->done = spread;
     if (!(t->held = lm_arena_alloc(t->a, (size_t)(t->n_param + 1) * sizeof *t->held))) return LM_E_NOMEM;
+    if (t->o.mesh == LM_MESH_FSDP) t->kept = t->held;
     for (int i = 0; i < t->n_param; i++) {
         t->held[i] = t->param[i];
         if (!sharded(t->o.mesh, ranks, &t->param[i].type)) continue;
@@ -84,7 +134,7 @@ lm_err lm_mesh_setup(lm_trainer *t) {
         t->held[i].type = part_type(&t->param[i].type, ranks);
         t->held[i].rows = t->param[i].type.dim[0];
         if (!t->held[i].name) return LM_E_NOMEM;
-        if (!t->o.dry) LM_TRY(take_part(t, i));
+        if (!t->o.dry) LM_TRY(t->o.mesh == LM_MESH_FSDP ? take_part(t, i) : name_part(t, i));
     }
     return LM_OK;
 }
@@ -134,21 +184,79 @@ static lm_err scatter(lm_trainer *t, lm_graph *g, lm_value *state, lm_value *v, 
     if (n) { s->node->order = n->order + 1e-4; s->node->block = n->block; }
     return lm_accumulate(g, state, s);
 }
-lm_err lm_mesh_accumulate(lm_trainer *t, lm_graph *g, int i, lm_value *grad) {
+/* Is the gradient of i whole on every rank, to be summed at the end of a step? */
+static bool whole_grad(const lm_trainer *t, int i) { return !t->held[i].rows || t->o.mesh == LM_MESH_ZERO1; }
+static lm_value *grad_state(lm_trainer *t, lm_graph *g, int i) {
+    const lm_optim_param *p = whole_grad(t, i) ? &t->param[i] : &t->held[i];
     char name[300];
-    snprintf(name, sizeof name, "grad.%s", t->held[i].name);
-    lm_value *state = lm_state(g, name, &t->held[i].type);
+    snprintf(name, sizeof name, "grad.%s", p->name);
+    return lm_state(g, name, &p->type);
+}
+lm_err lm_mesh_accumulate(lm_trainer *t, lm_graph *g, int i, lm_value *grad) {
+    lm_value *state = grad_state(t, g, i);
     if (!state) return lm_graph_err(g);
-    return t->held[i].rows ? scatter(t, g, state, grad, true) : lm_accumulate(g, state, grad);
+    return whole_grad(t, i) ? lm_accumulate(g, state, grad) : scatter(t, g, state, grad, true);
+}
+typedef struct { lm_value *state; int i, at; double order; size_t bytes; } ready;
+static int by_place(const void *a, const void *b) {
+    const ready *x = a, *y = b;
+    return x->at != y->at ? x->at - y->at : x->i - y->i;
+}
+lm_err lm_mesh_reduce(lm_trainer *t, lm_graph *g) {
+    const int ranks = lm_trainer_ranks(t);
+    if (ranks == 1) return LM_OK;
+    lm_node **list; int n, m = 0;
+    LM_TRY(lm_graph_schedule(g, &list, &n));
+    ready *r = lm_arena_alloc(lm_graph_arena(g), (size_t)(t->n_param + 1) * sizeof *r);
+    if (!r) return LM_E_NOMEM;
+    for (int i = 0; i < t->n_param; i++) {
+        if (!whole_grad(t, i)) continue;
+        r[m] = (ready){ .state = grad_state(t, g, i), .i = i, .at = -1, .bytes = sizeof(float) };
+        if (!r[m].state) return lm_graph_err(g);
+        for (int k = 0; k < t->param[i].type.rank; k++) r[m].bytes *= (size_t)t->param[i].type.dim[k];
+        m++;
+    }
+    for (int k = 0; k < n; k++) for (int q = 0; q < list[k]->n_out; q++) for (int j = 0; list[k]->acc >> q & 1 && j < m; j++)
+        if (list[k]->acc_state[q] == r[j].state) { r[j].at = k; r[j].order = list[k]->order; }
+    qsort(r, (size_t)m, sizeof *r, by_place);
+    lm_graph_set_phase(g, true);
+    for (int first = 0, end; first < m; first = end) {
+        size_t bytes = 0;
+        double order = 0;
+        for (end = first; end < m && (end == first || bytes + r[end].bytes <= BUCKET); end++) {
+            bytes += r[end].bytes;
+            if (r[end].order > order) order = r[end].order;
+        }
+        for (int j = first; j < end; j++) {
+            lm_value *v = t->held[r[j].i].rows ? lm_reduce_scatter_in(g, r[j].state, ranks) : lm_all_reduce_in(g, r[j].state);
+            if (!v) break;
+            v->node->order = order + 1e-4; v->node->block = -1;
+        }
+    }
+    lm_graph_set_phase(g, false);
+    return lm_graph_err(g);
+}
+/* One use, or several close ones, of a parameter held in parts: where it is first read, and how much is gathered for it. */
+typedef struct { double order; size_t bytes; } fetch_at;
+static lm_value *gather(lm_trainer *t, lm_graph *g, int i, const lm_value *full) {
+    lm_value *mine = lm_state(g, t->held[i].name, &t->held[i].type);
+    if (!mine) return NULL;
+    mine->role = full->role;
+    /* products round the matrix to bf16 anyway: half as much is moved, and the bits are the same */
+    if (t->o.dev && t->o.mm == LM_BF16 && (full->role == LM_ROLE_COL || full->role == LM_ROLE_ROW)) mine = lm_cast(g, mine, LM_BF16);
+    lm_value *v = lm_all_gather(g, mine, t->held[i].rows, lm_trainer_ranks(t));
+    if (v) v->role = full->role;
+    return v;
 }
 lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
-    if (t->held == t->param) return LM_OK;
-    lm_node **list; int n, tick = 0;
+    if (t->kept == t->param) return LM_OK;
+    lm_node **list; int n, tick = 0, n_fetch = 0;
     LM_TRY(lm_graph_schedule(g, &list, &n));
     const size_t np = (size_t)t->n_param + 1;
     lm_value **now = lm_arena_alloc(lm_graph_arena(g), np * sizeof *now), **full = lm_arena_alloc(lm_graph_arena(g), np * sizeof *full);
     int *last = lm_arena_alloc(lm_graph_arena(g), np * sizeof *last);
-    if (!now || !full || !last) return LM_E_NOMEM;
+    fetch_at *at = lm_arena_alloc(lm_graph_arena(g), ((size_t)n * 4 + 1) * sizeof *at);
+    if (!now || !full || !last || !at) return LM_E_NOMEM;
     for (int i = 0; i < t->n_param; i++) full[i] = t->held[i].rows ? lm_state(g, t->param[i].name, &t->param[i].type) : NULL;
     LM_TRY(lm_graph_err(g));
     for (int k = 0; k < n; k++)
@@ -158,9 +266,21 @@ lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
             while (i < t->n_param && full[i] != list[k]->in[q]) i++;
             if (i == t->n_param) continue;
             if (!now[i] || ++tick - last[i] > NEAR) {
-                if (!(now[i] = lm_all_gather(g, lm_state(g, t->held[i].name, &t->held[i].type), t->held[i].rows, lm_trainer_ranks(t))))
-                    return lm_graph_err(g);
-                now[i]->node->order = list[k]->order - 1e-5; now[i]->node->block = list[k]->block; now[i]->node->backward = list[k]->backward;
+                if (!(now[i] = gather(t, g, i, full[i]))) return lm_graph_err(g);
+                lm_node *x = now[i]->node, *cast = x->in[0]->node;
+                size_t bytes = lm_dtype_size(now[i]->type.dtype);
+                for (int d = 0; d < now[i]->type.rank; d++) bytes *= (size_t)now[i]->type.dim[d];
+                double order = list[k]->order;
+                if (t->o.dev && n_fetch < 4 * n) {                       /* beside the work of the uses before */
+                    size_t ahead = bytes;
+                    for (int f = n_fetch - 1; f >= 0 && (f == n_fetch - 1 || ahead + at[f].bytes <= AHEAD); f--) {
+                        ahead += at[f].bytes;
+                        order = at[f].order;
+                    }
+                    at[n_fetch++] = (fetch_at){ list[k]->order, bytes };
+                }
+                x->order = order - 1e-5; x->block = list[k]->block; x->backward = list[k]->backward;
+                if (cast) { cast->order = order - 2e-5; cast->block = x->block; cast->backward = x->backward; }
             }
             list[k]->in[q] = now[i]; last[i] = tick;
         }
@@ -216,8 +336,8 @@ lm_err lm_trainer_whole(lm_trainer *t, lm_store *out) {
     lm_err err = LM_OK;
     for (int i = 0; i < t->n_param; i++) {
         lm_tensor h, x, d;
-        lm_err e = lm_store_get(t->store, t->held[i].name, &h) ? LM_OK : lm_fail(t->ctx, LM_E_NOTFOUND, "%s is not in memory", t->held[i].name);
-        if (!e) e = lm_whole_get(&w, t->held[i].name, &h, &x);
+        lm_err e = lm_store_get(t->store, t->kept[i].name, &h) ? LM_OK : lm_fail(t->ctx, LM_E_NOTFOUND, "%s is not in memory", t->kept[i].name);
+        if (!e) e = lm_whole_get(&w, t->kept[i].name, &h, &x);
         if (!e && out && !err) {
             e = lm_store_add(out, t->param[i].name, &t->param[i].type, LM_PLAIN, LM_MEM_WEIGHTS, &d);
             if (!e) memcpy(d.data, x.data, (size_t)lm_numel(&x) * sizeof(float));
@@ -231,7 +351,7 @@ lm_err lm_trainer_whole(lm_trainer *t, lm_store *out) {
 typedef struct { lm_trainer *t; lm_whole w; int next; } stream;
 static lm_err gather_next(stream *s, lm_tensor *out) {
     lm_tensor held;
-    const char *name = s->t->held[s->next++].name;
+    const char *name = s->t->kept[s->next++].name;
     if (!lm_store_get(s->t->store, name, &held)) return lm_fail(s->t->ctx, LM_E_NOTFOUND, "%s is not in memory", name);
     return lm_whole_get(&s->w, name, &held, out);
 }
@@ -257,7 +377,7 @@ static lm_err save_parts(lm_trainer *t, const char *dir) {
 lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir) {
     lm_err err = lm_trainer_pull(t);
     if (err) return err;
-    if (t->held != t->param) err = save_parts(t, dir);
+    if (t->kept != t->param) err = save_parts(t, dir);
     else if (t->o.comm->rank == 0) err = lm_model_save_hf(t->ctx, &t->cfg, t->store, dir, LM_F32, 0);
     return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, err, "writing the weights") : err;
 }

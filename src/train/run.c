@@ -29,7 +29,7 @@ typedef struct {
     lm_lock *lock;
     bool begun;
     int64_t val_bytes, val_first, val_count;
-    double nats_to_bits; double t0; char *ckpt_dir; lm_mesh_kind mesh; lm_dev *dev;
+    double nats_to_bits; double t0; char *ckpt_dir; lm_mesh_kind mesh; lm_dev *dev; lm_comm *dev_comm;
 } run;
 
 static char *in_out(run *r, const char *name) { return lm_arena_printf(r->a, "%s/%s", r->c->out, name); }
@@ -203,25 +203,6 @@ static lm_err load_model(run *r) {
     lm_weights_close(w);
     return e;
 }
-static lm_err mesh_kind(run *r) {
-    const char *m = r->c->mesh;
-    lm_mesh_kind *kind = &r->mesh;
-    *kind = LM_MESH_SINGLE;
-    if (!m || !*m) {
-        if (r->comm->size > 1)
-            return lm_fail(r->ctx, LM_E_CONFIG, "%d ranks run, but mesh is not set: mesh=dp=%d or mesh=fsdp=%d", r->comm->size,
-                           r->comm->size, r->comm->size);
-        return LM_OK;
-    }
-    const char *eq = strchr(m, '=');
-    long n = eq ? strtol(eq + 1, NULL, 10) : 0;
-    if (!strncmp(m, "dp=", 3)) *kind = LM_MESH_DP;
-    else if (!strncmp(m, "fsdp=", 5)) *kind = LM_MESH_FSDP;
-    else return lm_fail(r->ctx, LM_E_CONFIG, "mesh is \"%s\"; dp=N and fsdp=N are known", m);
-    if (n != r->comm->size) return lm_fail(r->ctx, LM_E_CONFIG, "mesh is %s, but %d ranks run", m, r->comm->size);
-    if (n == 1) *kind = LM_MESH_SINGLE;
-    return LM_OK;
-}
 static lm_err make_trainer(run *r) {
     const lm_run_cfg *c = r->c;
     int64_t ranks = r->comm->size;
@@ -235,7 +216,11 @@ static lm_err make_trainer(run *r) {
                        (long long)mine, (long long)r->micro);
     r->accum = mine / r->micro;
     lm_trainer_opts o = lm_run_trainer_opts(c, r->micro);
-    o.comm = r->comm; o.mesh = r->mesh; o.dev = r->dev; o.dry = r->o->dry;
+    o.comm = r->comm; o.mesh = r->mesh; o.dev = r->dev; o.dry = r->o->dry; o.accum = r->accum;
+    if (r->dev && r->mesh != LM_MESH_SINGLE) {                      /* data and model are ready: now nobody waits for a slow disk inside NCCL */
+        LM_TRY(lm_comm_nccl(&r->dev_comm, r->comm, r->dev, r->o->nccl));
+        o.dev_comm = r->dev_comm;
+    }
     LM_TRY(lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o));
     r->sched = (lm_sched){ .kind = (lm_sched_kind)c->optim.schedule, .warmup = c->optim.warmup, .steps = c->train.steps,
                            .decay_steps = c->optim.decay_steps ? c->optim.decay_steps : c->train.steps / 5, .floor = c->optim.min_lr };
@@ -531,8 +516,8 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
     run r = { .ctx = ctx, .c = c, .o = o, .comm = o->comm ? o->comm : lm_comm_self(), .t0 = lm_now() };
     lm_err err;
     LM_GOTO(lm_arena_new(&r.a, ctx, LM_MEM_MISC, 0), done);
-    LM_GOTO(mesh_kind(&r), done);
-    if (c->device && strcmp(c->device, "cpu")) LM_GOTO(lm_dev_open(&r.dev, ctx, c->device), done);
+    LM_GOTO(lm_mesh_of(ctx, c->mesh, r.comm->size, &r.mesh), done);
+    if (c->device && strcmp(c->device, "cpu")) LM_GOTO(agree(&r, lm_dist_device(&r.dev, ctx, r.comm, c->device), "opening the device"), done);
     LM_GOTO(agree(&r, prepare_data(&r), "opening the data"), done);
     LM_GOTO(not_stopped(&r), done);
     lm_run_event d = { .kind = LM_RUN_DATA,
@@ -563,7 +548,11 @@ done:
         if (err) lm_fail(ctx, err, "%s", why); else err = e;         /* the first failure is the one to tell of */
     }
     lm_lock_drop(r.lock);
-    lm_batch_free(ctx, &r.b); lm_loader_free(r.val); lm_loader_free(r.loader); lm_trainer_free(r.t); lm_store_free(r.store); lm_dev_close(r.dev);
+    lm_batch_free(ctx, &r.b); lm_loader_free(r.val); lm_loader_free(r.loader); 
+    if (err && r.dev_comm && r.dev_comm->stop) r.dev_comm->stop(r.dev_comm);          /* or freeing memory would wait for what waits for others */
+    lm_trainer_free(r.t);
+    if (r.dev_comm) r.dev_comm->free(r.dev_comm);
+    lm_store_free(r.store); lm_dev_close(r.dev);
     for (int i = 0; r.mix && i < c->data.mix.n; i++) lm_shards_close(r.mix[i]);
     lm_shards_close(r.val_data); lm_shards_close(r.data); lm_tok_free(r.tok); lm_arena_free(r.a);
     return err;

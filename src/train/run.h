@@ -21,7 +21,7 @@ typedef struct {
     struct { const char *family, *from; int64_t d, n_layer, n_head, n_kv, d_head, d_ff, max_pos; double rope_theta, init_std; bool tie; } model;
     struct {
         int64_t steps, batch, micro_batch, seed, checkpoint_every, keep, val_every, val_batches, sample_every, sample_tokens, log_every,
-            memory_budget, recompute;
+            memory_budget, recompute, timeout;
         int dtype;
         double dropout, label_smoothing, z_loss;
         const char *sample_prompt;
@@ -51,6 +51,7 @@ typedef struct {
     /* Writes some text from the weights as they are (infer/ lives on this floor, so the caller connects it); NULL: no samples. */
     lm_err (*sample)(void *ud, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_tok *tok, const char *prompt, int64_t n, lm_str *out);
     lm_comm *comm;                                           /* NULL: alone */
+    const char *nccl;                                        /* file of the library for several ranks on devices; NULL: where the system finds it */
 } lm_run_opts;
 lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *cfg, const lm_run_opts *o);
 /* The trainer it describes, for micro-batches of `micro` sequences, alone on this machine: ranks and device are the caller's to set. */

@@ -6,8 +6,8 @@
  * (lm_train_run) is the loop around it: data order by step number, schedule, validation, samples, metrics.jsonl, checkpoints under the
  * protocol of docs/rooms/train.md, resume to the bit.
  *
- * On several ranks (docs/rooms/dist.md) each has its own micro-batches; LM_MESH_FSDP keeps only parts of matrices, their gradients and
- * moments ("NAME#shard"). Parameters that are whole in the store when the trainer is made are cut then. Checkpoints always hold whole
+ * On several ranks (docs/rooms/dist.md) each has its own micro-batches; LM_MESH_ZERO1 keeps only parts of moments ("NAME#shard"), ZERO2 of
+ * gradients too, FSDP of matrices too. Parameters that are whole in the store when the trainer is made are cut then. Checkpoints always hold whole
  * tensors and are read on any number of ranks.
  *
  * Lifetime: the trainer owns plans and graphs, borrows store and comm.  Threads: one driver.
@@ -19,7 +19,7 @@
 #include "optim/optim.h"
 #include "graph/plan.h"
 
-typedef enum { LM_MESH_SINGLE, LM_MESH_DP, LM_MESH_FSDP } lm_mesh_kind;
+typedef enum { LM_MESH_SINGLE, LM_MESH_DP, LM_MESH_ZERO1, LM_MESH_ZERO2, LM_MESH_FSDP } lm_mesh_kind;      /* mesh.c */
 typedef struct {
     int64_t batch, seq;                      /* sequences per micro-batch on this rank, tokens per sequence */
     lm_dtype mm;                             /* compute dtype of matrix rows */
@@ -28,14 +28,19 @@ typedef struct {
     lm_optim_cfg optim;
     double label_smoothing, z_loss, dropout;
     uint64_t seed;
+    int64_t accum;                           /* micro-batches of a step; 0 = 1. Whole gradients are summed over ranks in the last */
     lm_comm *comm; lm_mesh_kind mesh;        /* NULL: alone */
+    lm_comm *dev_comm;                       /* with dev and several ranks: the device's, beside comm */
     lm_dev *dev;                             /* NULL: this processor. Then what is in the store is current on the device alone: lm_trainer_pull */
+    const char *version;                     /* NULL: this program's; all ranks must have one */
     bool dry;                                /* plan only */
     uint64_t features;                       /* lm_plan_opts.features; 0 = the context's */
 } lm_trainer_opts;
 /* Sizes are this rank's; n_params the model's. */
 typedef struct { lm_plan_stats accumulate, update, eval; size_t params, n_params, grads, optim, total; int recompute; } lm_trainer_plan;
 typedef struct lm_trainer lm_trainer;
+/* "dp=2" and the like, for so many ranks; NULL or "": one rank. */
+lm_err lm_mesh_of(lm_ctx *ctx, const char *text, int ranks, lm_mesh_kind *out);
 /* Parameters must be in the store (lm_model_init or loaded, f32 PLAIN); gradients and optimizer states are added to it. */
 lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_trainer_opts *o);
 void lm_trainer_free(lm_trainer *t);

@@ -5,7 +5,8 @@
 #include "train/train.h"
 struct lm_trainer {
     lm_ctx *ctx; lm_arena *a; lm_cfg cfg; lm_store *store; lm_trainer_opts o; int recompute;
-    lm_optim_param *param, *held; int n_param, cap_param;      /* the model's; what this rank holds of each (the same array where that is all) */
+    lm_optim_param *param, *held, *kept;
+    int n_param, cap_param; /* the model's; what this rank updates of each; what it stores of each (the same array where that is all) */
     const lm_optim_hooks *hooks;                               /* NULL alone */
     lm_plan *acc, *upd, *eval;
 };
@@ -15,6 +16,7 @@ static inline int lm_trainer_ranks(const lm_trainer *t) { return t->o.mesh == LM
 lm_err lm_mesh_setup(lm_trainer *t);
 /* lm_accumulate for parameter i, summed over ranks where held in parts */
 lm_err lm_mesh_accumulate(lm_trainer *t, lm_graph *g, int i, lm_value *grad);
+lm_err lm_mesh_reduce(lm_trainer *t, lm_graph *g); /* sums over ranks of what is accumulated whole; after all that moves accumulations */
 lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g);                                /* the last pass: uses of parameters held in parts */
 /* What a stored state is of: its name and rows as a single rank has them, and the rows [from, from + own) that are here. */
 typedef struct { char name[300]; int64_t rows, from, own; bool part; } lm_logical;

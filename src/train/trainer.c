@@ -56,6 +56,7 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     LM_GOTO(lm_pass_recompute(g, recompute), fail);
     LM_GOTO(lm_mesh_gather(t, g), fail);
     if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, NULL), fail);
+    LM_GOTO(lm_mesh_reduce(t, g), fail);
     if (t->o.dev && t->o.mm == LM_BF16) { LM_GOTO(lm_pass_round_once(g, t->o.dev), fail); LM_GOTO(lm_pass_storage(g, t->o.dev), fail); }
     *out = g; return LM_OK;
 fail:
@@ -72,29 +73,36 @@ static lm_err plan_of(lm_trainer *t, lm_graph *g, lm_mem_tag tag, bool dry, lm_p
     const lm_plan_opts po = { .store = t->store,
                               .create_states = true,
                               .state_tag = tag,
-                              .comm = t->o.comm,
+                              .comm = t->o.dev && lm_trainer_ranks(t) > 1 ? t->o.dev_comm : t->o.comm,
                               .features = t->o.features,
                               .dry = dry,
                               .share = share,
                               .dev = t->o.dev };
     return lm_plan_new(out, t->ctx, g, &po);
 }
-static size_t states_total(const lm_trainer *t, size_t *params, size_t *optim) {
-    size_t p = 0, o = 0;
+static size_t type_bytes(const lm_type *t, int64_t rows) {
+    size_t b = 4 * (size_t)rows;
+    for (int k = 1; k < t->rank; k++) b *= (size_t)t->dim[k];
+    return b;
+}
+static size_t states_total(const lm_trainer *t, size_t *params, size_t *grads, size_t *optim) {
+    const int ranks = lm_trainer_ranks(t);
+    *params = *grads = *optim = 0;
     for (int i = 0; i < t->n_param; i++) {
-        size_t b = 4;
-        for (int k = 0; k < t->held[i].type.rank; k++) b *= (size_t)t->held[i].type.dim[k];
-        p += b; o += b * (size_t)lm_optim_for(&t->o.optim, &t->param[i])->state_copies;
+        const size_t part = type_bytes(&t->held[i].type, t->held[i].type.dim[0]),
+                     whole = type_bytes(&t->param[i].type, t->held[i].rows ? t->held[i].type.dim[0] * ranks : t->param[i].type.dim[0]);
+        *params += t->o.mesh == LM_MESH_FSDP ? part : whole;
+        *grads += t->o.mesh >= LM_MESH_ZERO2 ? part : whole;
+        *optim += part * (size_t)lm_optim_for(&t->o.optim, &t->param[i])->state_copies;
     }
-    *params = p; *optim = o;
-    return 2 * p + o;
+    return *params + *grads + *optim;
 }
 static lm_err choose_recompute(lm_trainer *t, int *level) {
     *level = t->o.recompute;
     if (*level >= 0) return LM_OK;
     *level = 1;                                                      /* norms and activations cost less to make again than to keep */
     if (!t->o.memory_budget) return LM_OK;
-    size_t p, o, states = states_total(t, &p, &o);
+    size_t p, gr, o, states = states_total(t, &p, &gr, &o);
     size_t best = SIZE_MAX;
     int most = 1 + (int)t->cfg.n_layer, best_level = 0;
     for (int lo = 0, hi = most; lo <= hi;) {                        /* memory falls with the level */
@@ -117,7 +125,7 @@ static lm_err choose_recompute(lm_trainer *t, int *level) {
                        "training does not fit the memory budget: %.2f GB at the least (parameters %.2f, gradients %.2f, optimizer %.2f, "
                        "activations %.2f), the budget is %.2f GB; "
                        "a smaller train.batch or data.seq, or fewer parameters, would",
-                       (double)best / 1e9, (double)p / 1e9, (double)p / 1e9, (double)o / 1e9, (double)(best - states) / 1e9,
+                       (double)best / 1e9, (double)p / 1e9, (double)gr / 1e9, (double)o / 1e9, (double)(best - states) / 1e9,
                        (double)t->o.memory_budget / 1e9);
     return LM_OK;
 }
@@ -131,6 +139,47 @@ static lm_err same_level(lm_trainer *t) {
     LM_TRY(t->o.comm->all_gather(t->o.comm, &mine, sizeof mine, all));
     for (int i = 0; i < t->o.comm->size; i++) if (all[i] > t->recompute) t->recompute = all[i];
     return LM_OK;
+}
+/* What all ranks must have alike, or they would meet in different calls and wait for ever: the program's version, and the steps of the plans
+ * (rows and shapes; kernels may differ). */
+static uint64_t plan_hash(const lm_plan *p, uint64_t h) {
+    lm_plan_stats st;
+    lm_plan_stats_of(p, &st);
+    for (int i = 0; i < st.n_steps; i++) {
+        const lm_call *c = lm_plan_call(p, i);
+        h = lm_hash64(c->op->name, strlen(c->op->name), h);
+        for (int k = 0; k < c->n_out; k++) h = lm_hash64(c->out[k].dim, (size_t)c->out[k].rank * sizeof *c->out[k].dim, h);
+    }
+    return h;
+}
+typedef struct { char version[32], device[32]; uint64_t plan; int64_t steps; } identity;
+static lm_err same_plans(lm_trainer *t) {
+    const int n = lm_trainer_ranks(t);
+    if (n == 1) return LM_OK;
+    identity mine;
+    memset(&mine, 0, sizeof mine);
+    lm_plan_stats st;
+    lm_plan_stats_of(t->acc, &st);
+    snprintf(mine.version, sizeof mine.version, "%s", t->o.version ? t->o.version : LM_VERSION);
+    snprintf(mine.device, sizeof mine.device, "%.31s", t->o.dev ? t->o.dev->kind : "cpu");
+    mine.plan = plan_hash(t->eval, plan_hash(t->upd, plan_hash(t->acc, 0)));
+    mine.steps = st.n_steps;
+    identity *all = lm_alloc(t->ctx, LM_MEM_MISC, (size_t)n * sizeof *all);
+    LM_TRY(agree(t, all ? LM_OK : LM_E_NOMEM, "comparing the plans"));
+    lm_err err = t->o.comm->all_gather(t->o.comm, &mine, sizeof mine, all);
+    for (int r = 1; r < n && !err; r++) {
+        if (strcmp(all[r].version, all[0].version))
+            err = lm_fail(t->ctx, LM_E_MISMATCH, "rank 0 runs loam %s, rank %d loam %s: all ranks must run the same program",
+                          all[0].version, r, all[r].version);
+        else if (strcmp(all[r].device, all[0].device))
+            err = lm_fail(t->ctx, LM_E_MISMATCH, "rank 0 trains on %s, rank %d on %s", all[0].device, r, all[r].device);
+        else if (all[r].plan != all[0].plan)
+            err = lm_fail(t->ctx, LM_E_MISMATCH,
+                          "rank %d has another plan than rank 0 (%lld steps, %lld there): configurations, or builds of the program, differ",
+                          r, (long long)all[r].steps, (long long)all[0].steps);
+    }
+    lm_free(t->ctx, all);
+    return err;
 }
 static lm_err shares(lm_trainer *t) {
     LM_TRY(lm_cfg_check(t->ctx, &t->cfg));
@@ -167,15 +216,15 @@ lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store
     t->ctx = ctx; t->a = a; t->cfg = *cfg; t->store = store; t->o = *o;
     if (!t->o.comm) t->o.comm = lm_comm_self();
     lm_err err;
-    if (t->o.dev && lm_trainer_ranks(t) > 1) {
-        err = lm_fail(ctx, LM_E_UNSUPPORTED, "training on %s by several ranks is not there yet: collectives have no kernels for it",
-                      t->o.dev->kind);
+    if (t->o.dev && lm_trainer_ranks(t) > 1 && !t->o.dev_comm) {
+        err = lm_fail(ctx, LM_E_INTERNAL, "%d ranks on %s have no communicator for it", lm_trainer_ranks(t), t->o.dev->kind);
         goto fail;
     }
     LM_GOTO(agree(t, shares(t), "sharing out the parameters"), fail);
     LM_GOTO(agree(t, choose_recompute(t, &t->recompute), "planning"), fail);
     LM_GOTO(same_level(t), fail);
     LM_GOTO(agree(t, plans(t), "planning"), fail);
+    LM_GOTO(same_plans(t), fail);
     *out = t; return LM_OK;
 fail:
     lm_trainer_free(t); return err;
@@ -188,13 +237,13 @@ void lm_trainer_free(lm_trainer *t) {
 void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p) {
     memset(p, 0, sizeof *p);
     lm_plan_stats_of(t->acc, &p->accumulate); lm_plan_stats_of(t->upd, &p->update); lm_plan_stats_of(t->eval, &p->eval);
-    states_total(t, &p->params, &p->optim);
+    states_total(t, &p->params, &p->grads, &p->optim);
     for (int i = 0; i < t->n_param; i++) {
         size_t n = 1;
         for (int k = 0; k < t->param[i].type.rank; k++) n *= (size_t)t->param[i].type.dim[k];
         p->n_params += n;
     }
-    p->grads = p->params; p->recompute = t->recompute;
+    p->recompute = t->recompute;
     size_t arena = p->accumulate.arena_bytes > p->update.arena_bytes ? p->accumulate.arena_bytes : p->update.arena_bytes;
     if (p->eval.arena_bytes > arena) arena = p->eval.arena_bytes;
     size_t th = p->accumulate.thread_bytes > p->update.thread_bytes ? p->accumulate.thread_bytes : p->update.thread_bytes;
@@ -223,10 +272,19 @@ static double sum_loss(lm_plan *p, int64_t n) {
     for (int64_t i = 0; i < n; i++) s += (double)l[i];
     return s;
 }
+/* for sentences about ranks that do not come */
+static void at_step(lm_trainer *t, int64_t step) {
+    if (lm_trainer_ranks(t) > 1) {
+        t->o.comm->step = step;
+        if (t->o.dev_comm) t->o.dev_comm->step = step;
+    }
+}
 lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int64_t micro, double *loss_sum) {
     LM_TRY(feed(t->acc, b));
     int64_t *rng = lm_plan_input(t->acc, "rng", NULL);
     if (rng) { rng[0] = (int64_t)t->o.seed; rng[1] = (step << 20) + (micro * t->o.comm->size + t->o.comm->rank); }
+    lm_plan_hold(t->acc, micro + 1 < t->o.accum);
+    at_step(t, step + 1);
     LM_TRY(lm_plan_run(t->acc));
     double s = sum_loss(t->acc, b->n);
     if (!isfinite(s))
@@ -274,7 +332,7 @@ lm_hash128_t lm_trainer_hash(const lm_trainer *t) {
         qsort(order, (size_t)t->n_param, sizeof *order, by_name);
         for (int i = 0; i < t->n_param && !err; i++) {
             lm_tensor held, x;
-            const char *name = t->held[order[i] - t->param].name;
+            const char *name = t->kept[order[i] - t->param].name;
             if (!lm_store_get(t->store, name, &held)) continue;
             if ((err = lm_whole_get(&w, name, &held, &x))) break;
             lm_hasher_add(s, order[i]->name, strlen(order[i]->name) + 1);

@@ -1,8 +1,7 @@
 /* all_reduce.c — one tile: the communicator does the work. Rows with effects never overlap and keep their order, so all ranks meet in the
  * same call. */
 #include "op/all_reduce/all_reduce.h"
-#include "op/rule.h"
-#include <string.h>
+#include "op/collective.h"
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 0, LM_F32, 1, LM_MAX_RANK));
@@ -14,23 +13,16 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
     (void)bytes;
     *flops = (double)lm_numel(&c->in[0]) * (c->comm ? c->comm->size - 1 : 0);
 }
-static int64_t one(const lm_call *c) { (void)c; return 1; }
-static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
-    (void)tile; (void)scratch;
-    const int64_t n = lm_numel(&c->in[0]);
-    if (c->out[0].data != c->in[0].data) memcpy(c->out[0].data, c->in[0].data, (size_t)n * sizeof(float));
-    return c->comm->all_reduce(c->comm, c->out[0].data, n);
-}
-static const lm_kernel k_all_reduce[] = {
-    { .name = "all_reduce.comm", .order = "all_reduce", .accepts = lm_accepts_flat, .n_phase = 1, .phase = { { one, run } } }, { 0 }
-};
-static const lm_kernel *const kernels[] = { k_all_reduce, NULL };
+static lm_err before(const lm_call *c) { return lm_coll_move(c, c->out[0].data, c->in[0].data, (size_t)lm_numel(&c->in[0]) * sizeof(float)); }
+static lm_err meet(const lm_call *c) { return lm_coll_all_reduce(c, c->out[0].data, lm_numel(&c->in[0])); }
+LM_COLLECTIVE(all_reduce, lm_accepts_flat, NULL, lm_coll_one, before, meet, NULL);
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE(" on one rank", NULL, LM_TIMES1, 0), { 0 } };
 const lm_op lm_op_all_reduce = { .name = "all_reduce",
                                  .math = "y = sum over ranks of x",
                                  .n_in = 1,
                                  .n_out = 1,
                                  .pure_write = true,
+                                 .meets = true,
                                  .inplace_ok = true,
                                  .shape = shape,
                                  .ref = ref,

@@ -1,8 +1,7 @@
 /* reduce_scatter.c — straight from the input where the ranks divide the rows, else from a padded copy. A run that adds gets the sum in
  * scratch first. */
 #include "op/reduce_scatter/reduce_scatter.h"
-#include "op/rule.h"
-#include <string.h>
+#include "op/collective.h"
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     const lm_reduce_scatter_p *p = c->p;
@@ -19,32 +18,18 @@ static bool whole(const lm_call *c) { return c->in[0].dim[0] % ((const lm_reduce
 static size_t mine(const lm_call *c) { return (size_t)lm_numel(&c->out[0]) * sizeof(float); }
 static size_t padded(const lm_call *c) { return whole(c) ? 0 : mine(c) * (size_t)((const lm_reduce_scatter_p *)c->p)->size; }
 static size_t shared(const lm_call *c) { return padded(c) + (c->acc & 1 ? mine(c) : 0); }
-static int64_t one(const lm_call *c) { (void)c; return 1; }
-static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
-    (void)tile; (void)scratch;
-    const lm_reduce_scatter_p *p = c->p;
-    if (c->comm->size != p->size) return lm_fail(c->ctx, LM_E_COMM, "reduce_scatter was planned for %d ranks, %d are there", p->size, c->comm->size);
-    const float *x = c->in[0].data;
-    const int64_t n = lm_numel(&c->out[0]);
-    float *y = c->out[0].data, *to = c->acc & 1 ? (float *)(void *)((char *)c->shared + padded(c)) : y;
-    if (padded(c)) {
-        const size_t have = (size_t)lm_numel(&c->in[0]) * sizeof(float);
-        memcpy(c->shared, x, have);
-        memset((char *)c->shared + have, 0, padded(c) - have);
-        x = c->shared;
-    }
-    LM_TRY(c->comm->reduce_scatter(c->comm, x, n, to));
-    if (to != y) for (int64_t i = 0; i < n; i++) y[i] += to[i];
-    return LM_OK;
+/* where the sum goes first */
+static float *sum_at(const lm_call *c) { return c->acc & 1 ? (float *)(void *)((char *)c->shared + padded(c)) : c->out[0].data; }
+static lm_err before(const lm_call *c) {
+    LM_TRY(lm_coll_ranks(c, ((const lm_reduce_scatter_p *)c->p)->size));
+    if (!padded(c)) return LM_OK;
+    const size_t have = (size_t)lm_numel(&c->in[0]) * sizeof(float);
+    LM_TRY(lm_coll_move(c, c->shared, c->in[0].data, have));
+    return lm_coll_zero(c, (char *)c->shared + have, padded(c) - have);
 }
-static const lm_kernel k_reduce_scatter[] = { { .name = "reduce_scatter.comm",
-                                                .order = "reduce_scatter",
-                                                .accepts = lm_accepts_flat,
-                                                .shared_bytes = shared,
-                                                .n_phase = 1,
-                                                .phase = { { one, run } } },
-                                              { 0 } };
-static const lm_kernel *const kernels[] = { k_reduce_scatter, NULL };
+static lm_err meet(const lm_call *c) { return lm_coll_reduce_scatter(c, padded(c) ? c->shared : c->in[0].data, lm_numel(&c->out[0]), sum_at(c)); }
+static lm_err after(const lm_call *c) { return c->acc & 1 ? lm_coll_add(c, c->out[0].data, sum_at(c), lm_numel(&c->out[0])) : LM_OK; }
+LM_COLLECTIVE(reduce_scatter, lm_accepts_flat, shared, lm_coll_one, before, meet, after);
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE(" on one rank", (&(const lm_reduce_scatter_p){ 1 }), LM_TIMES1, 0), { 0 } };
 const lm_op lm_op_reduce_scatter = { .name = "reduce_scatter",
                                      .math = "y = rows of this rank of the sum over ranks of x",
@@ -53,6 +38,7 @@ const lm_op lm_op_reduce_scatter = { .name = "reduce_scatter",
                                      .params_bytes = sizeof(lm_reduce_scatter_p),
                                      .acc_ok = 1,
                                      .pure_write = true,
+                                     .meets = true,
                                      .shape = shape,
                                      .ref = ref,
                                      .cost = cost,

@@ -1,7 +1,6 @@
 /* shard.c — a copy of rows. Which rows is the communicator's rank, so that all ranks plan one graph. */
 #include "op/shard/shard.h"
-#include "op/rule.h"
-#include <string.h>
+#include "op/collective.h"
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     const lm_shard_p *p = c->p;
@@ -17,16 +16,15 @@ static void cost(const lm_call *c, double *flops, double *bytes) { *flops = 0; *
 static int64_t one(const lm_call *c) { (void)c; return 1; }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile; (void)scratch;
-    const lm_shard_p *p = c->p;
-    if (c->comm->size != p->size) return lm_fail(c->ctx, LM_E_COMM, "shard was planned for %d ranks, %d are there", p->size, c->comm->size);
+    LM_TRY(lm_coll_ranks(c, ((const lm_shard_p *)c->p)->size));
     const int64_t n = lm_numel(&c->out[0]), all = lm_numel(&c->in[0]), at = lm_min64(c->comm->rank * n, all), have = lm_min64(n, all - at);
     float *y = c->out[0].data;
-    memcpy(y, (const float *)c->in[0].data + at, (size_t)have * sizeof(float));
-    memset(y + have, 0, (size_t)(n - have) * sizeof(float));
-    return LM_OK;
+    LM_TRY(lm_coll_move(c, y, (const float *)c->in[0].data + at, (size_t)have * sizeof(float)));
+    return lm_coll_zero(c, y + have, (size_t)(n - have) * sizeof(float));
 }
 static const lm_kernel k_shard[] = {
-    { .name = "shard.comm", .order = "copy", .accepts = lm_accepts_flat, .n_phase = 1, .phase = { { one, run } } }, { 0 }
+    { .name = "shard.comm", .order = "copy", .accepts = lm_accepts_flat, .n_phase = 1, .phase = { { one, run } } },
+    { .name = "shard.device", .device = LM_DEV_CUDA, .order = "copy", .accepts = lm_accepts_flat, .n_phase = 1, .phase = { { one, run } } }, { 0 }
 };
 static const lm_kernel *const kernels[] = { k_shard, NULL };
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE(" on one rank", (&(const lm_shard_p){ 1 }), LM_TIMES1, 0), { 0 } };

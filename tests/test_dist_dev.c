@@ -1,0 +1,333 @@
+/* test_dist_dev.c — several ranks that know each other's number and rank 0's address alone (torchrun's variables), on processors and on a device.
+ *
+ * The parent starts itself N times (`test_dist_dev job DIR KEY…`) with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set and compares what the ranks leave in
+ * DIR with what one process computes. The device is the fake one (fake_dev.h) under several seeds, NCCL the mock (mock/nccl.c), found by the loader that finds the
+ * real one; so rows, lanes, records, watchdog and rendezvous are the program's own. Then ranks are killed, stopped, late, of another build. */
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "dist_rig.h"
+#include "fake_dev.h"
+
+static char self_path[4000], mock[4200];                            /* the mock is beside this program */
+static char scratch[300];
+static lm_ctx *ctx0;
+
+/* ---- a rank ---- */
+static const char *environment(void *ud, const char *name) { (void)ud; return getenv(name); }
+static lm_err on_device(lm_ctx *ctx, lm_comm *c, uint64_t seed) {
+    rig_dev = fake_open(ctx, seed);
+    return c ? lm_comm_nccl(&rig_dev_comm, c, rig_dev, mock) : LM_OK;
+}
+static void off_device(void) {
+    if (rig_dev_comm) rig_dev_comm->free(rig_dev_comm);
+    if (rig_dev) lm_dev_close(rig_dev);
+    rig_dev = NULL; rig_dev_comm = NULL;
+}
+/* Steps until something stops it; what the error says goes to DIR/say-RANK with the seconds it took. */
+static lm_err run_until_fault(lm_ctx *ctx, lm_comm *c, int k, const char *what) {
+    rig r;
+    result x;
+    memset(&x, 0, sizeof x);
+    LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
+    lm_err e = LM_OK;
+    for (int s = 0; s < STEPS && !e; s++) {
+        if (s == 3 && c->rank == 1) {
+            if (!strcmp(what, "kill")) _exit(9);
+            if (!strcmp(what, "stop")) raise(SIGSTOP);
+        }
+        e = step(&r, s, &x.loss[s], &x.norm[s]);
+    }
+    if (rig_dev_comm && e && rig_dev_comm->stop) rig_dev_comm->stop(rig_dev_comm);
+    rig_free(&r);
+    return e;
+}
+static int child(int argc, char **argv) {
+    lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
+    const double patience = getenv("PATIENCE") ? atof(getenv("PATIENCE")) : 60;
+    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
+    lm_err e = lm_dist_env_of(ctx, environment, NULL, &env);
+    double t0 = lm_now();
+    if (!e) e = lm_comm_world(ctx, &env, patience, &c);
+    int bad = 0, k = 0;
+    for (int i = 3; i < argc && !e; i++) {
+        char name[120], sub[64] = "", dir[700];
+        result x;
+        unsigned seed = 0;
+        memset(&x, 0, sizeof x);
+        if (!strcmp(argv[i], "collectives")) { bad += check_collectives(ctx, c); continue; }
+        if (sscanf(argv[i], "cpu:%d", &k) == 1) e = run_job(ctx, c, k, &x, NULL, NULL);
+        else if (sscanf(argv[i], "dev:%d:%u", &k, &seed) == 2) {
+            e = on_device(ctx, c, seed + 17u * (unsigned)c->rank);
+            if (!e) e = run_job(ctx, c, k, &x, NULL, NULL);
+            off_device();
+        } else if (!strcmp(argv[i], "half-cpu") || !strcmp(argv[i], "half-dev")) {      /* fsdp with bf16 products */
+            rig_mm = LM_BF16;
+            if (argv[i][5] == 'd') e = on_device(ctx, c, 23);
+            if (!e) e = run_job(ctx, c, 1, &x, NULL, NULL);
+            off_device();
+            rig_mm = LM_F32;
+        } else if (sscanf(argv[i], "save:%d:%60s", &k, sub) == 2 || sscanf(argv[i], "load:%d:%60s", &k, sub) == 2) {
+            snprintf(dir, sizeof dir, "%s/%s", argv[2], sub);
+            e = on_device(ctx, c, 5);
+            if (!e) e = argv[i][0] == 's' ? run_until_checkpoint(ctx, c, k, dir, &x) : run_from_checkpoint(ctx, c, k, dir, &x);
+            off_device();
+        } else if (sscanf(argv[i], "fault:%d:%60s", &k, sub) == 2) {
+            if (k >= 0) e = on_device(ctx, c, 3);
+            t0 = lm_now();
+            if (!e) e = run_until_fault(ctx, c, k < 0 ? -k : k, sub);
+            if (!e) bad++;
+        } else if (!strcmp(argv[i], "version")) {                   /* two builds */
+            lm_store *s; lm_trainer *t; lm_cfg cfg = config("llama");
+            const lm_trainer_opts o = { .batch = 2,
+                                        .seq = T,
+                                        .mm = LM_F32,
+                                        .comm = c,
+                                        .mesh = LM_MESH_DP,
+                                        .optim = { .name = "adamw" },
+                                        .version = c->rank ? "9.9" : NULL };
+            e = lm_store_new(&s, ctx);
+            if (!e) e = lm_model_init(ctx, &cfg, s, 5);
+            if (!e) e = lm_trainer_new(&t, ctx, &cfg, s, &o);
+        } else if (!strcmp(argv[i], "plans")) {                     /* two configurations */
+            lm_store *s; lm_trainer *t; lm_cfg cfg = config("llama");
+            const lm_trainer_opts o = { .batch = 2 + c->rank, .seq = T, .mm = LM_F32, .comm = c, .mesh = LM_MESH_DP, .optim = { .name = "adamw" } };
+            e = lm_store_new(&s, ctx);
+            if (!e) e = lm_model_init(ctx, &cfg, s, 5);
+            if (!e) e = lm_trainer_new(&t, ctx, &cfg, s, &o);
+        } else if (!strcmp(argv[i], "nolib")) { strcpy(mock, "/nowhere/libnccl.so.2"); e = on_device(ctx, c, 1); }
+        else if (!strcmp(argv[i], "nccl")) e = on_device(ctx, c, 1);
+        else if (!strcmp(argv[i], "other")) e = c->rank ? c->barrier(c) : c->broadcast(c, sub, 8, 0);
+        else bad++;
+        snprintf(name, sizeof name, "%s-%d-%d", argv[i], c->size, c->rank);
+        for (char *p = name; *p; p++) if (*p == ':') *p = '-';
+        if (!e && !write_file(argv[2], name, &x, sizeof x)) bad++;
+    }
+    if (e) {
+        char name[40], say[1600];
+        snprintf(name, sizeof name, "say-%d", env.rank);
+        const int n = snprintf(say, sizeof say, "%.1f s: %s: %s\n", lm_now() - t0, lm_err_name(e), lm_error(ctx));
+        write_file(argv[2], name, say, (size_t)n + 1);
+        printf("rank %d: %s", env.rank, say);
+        fflush(stdout);
+        _exit(1);                                                    /* as the program does: no farewells */
+    }
+    if (c) c->free(c);
+    lm_ctx_free(ctx);
+    return bad ? 1 : 0;
+}
+/* ---- the parent ---- */
+static int free_port(void) {
+    struct sockaddr_in a = { .sin_family = AF_INET };
+    socklen_t n = sizeof a;
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0 || bind(fd, (void *)&a, sizeof a) || getsockname(fd, (void *)&a, &n)) return 29517;
+    close(fd);
+    return ntohs(a.sin_port);
+}
+/* Start `n` of `size` ranks and wait; ranks that are stopped for ever are ended when the others are gone. Exit status of the worst, rank 0's last. */
+static int launch(int n, int size, const char *patience, const char *keys) {
+    char text[2000], *arg[64], number[4][24];
+    int n_arg = 0, worst = 0;
+    pid_t pid[8];
+    snprintf(text, sizeof text, "%s", keys);
+    snprintf(number[3], sizeof number[3], "%d", free_port());
+    arg[n_arg++] = self_path; arg[n_arg++] = (char *)(uintptr_t)"job"; arg[n_arg++] = scratch;
+    for (char *save, *t = strtok_r(text, " ", &save); t; t = strtok_r(NULL, " ", &save)) arg[n_arg++] = t;
+    arg[n_arg] = NULL;
+    fflush(stdout);
+    for (int r = 0; r < n; r++) {
+        if ((pid[r] = fork())) continue;
+        char log[400];
+        snprintf(number[0], sizeof number[0], "%d", r); snprintf(number[1], sizeof number[1], "%d", size);
+        setenv("RANK", number[0], 1);
+        setenv("LOCAL_RANK", number[0], 1);
+        setenv("WORLD_SIZE", number[1], 1);
+        setenv("LOCAL_WORLD_SIZE", number[1], 1);
+        setenv("MASTER_ADDR", "127.0.0.1", 1); setenv("MASTER_PORT", number[3], 1); setenv("PATIENCE", patience, 1);
+        if (r && getenv("SECOND_NCCL")) setenv("MOCK_NCCL_VERSION", getenv("SECOND_NCCL"), 1);
+        snprintf(log, sizeof log, "%s/log-%d", scratch, r);
+        if (!freopen(log, "w", stdout)) _exit(1);
+        dup2(1, 2);
+        execv(self_path, arg);
+        _exit(127);
+    }
+    for (int left = n; left;) {
+        int rc, r = 0;
+        const pid_t p = waitpid(-1, &rc, WUNTRACED);
+        while (r < n && pid[r] != p) r++;
+        if (p < 0 || r == n) break;
+        if (WIFSTOPPED(rc)) continue;
+        left--; pid[r] = 0;
+        const int code = WIFEXITED(rc) ? WEXITSTATUS(rc) : 255;
+        if (code > worst) worst = code;
+        if (!r) for (int k = 1; k < n; k++) if (pid[k] && strstr(keys, "stop")) kill(pid[k], SIGKILL);
+    }
+    return worst;
+}
+static void show_logs(int n) {
+    for (int r = 0; r < n; r++) {
+        char path[400], line[400];
+        snprintf(path, sizeof path, "%s/log-%d", scratch, r);
+        FILE *f = fopen(path, "r");
+        for (int i = 0; f && i < 12 && fgets(line, sizeof line, f); i++) printf("  [%d] %s", r, line);
+        if (f) fclose(f);
+    }
+}
+#define LAUNCH(n, keys)                                                                                                                    \
+    do {                                                                                                                                   \
+        int rc_ = launch(n, n, "120", keys);                                                                                               \
+        if (rc_) {                                                                                                                         \
+            lm_t_fail++;                                                                                                                   \
+            printf("%d ranks, %s: exit status %d\n", n, keys, rc_);                                                                        \
+            show_logs(n);                                                                                                                  \
+        }                                                                                                                                  \
+    } while (0)
+static bool begin(void) {
+    snprintf(scratch, sizeof scratch, "/tmp/loam-dist-dev-%d", (int)getpid());
+    return !mkdir(scratch, 0700);
+}
+static void end(void) { lm_dir_remove(ctx0, scratch); }
+static bool result_of(const char *key, int size, int rank, result *x) {
+    char name[120];
+    snprintf(name, sizeof name, "%s-%d-%d", key, size, rank);
+    for (char *p = name; *p; p++) if (*p == ':') *p = '-';
+    if (read_file(scratch, name, x, sizeof *x)) return true;
+    lm_t_fail++;
+    printf("%s: no result\n", name);
+    return false;
+}
+static void says(int rank, const char *const *parts, double at_most) {
+    char say[1600] = "", name[400];
+    snprintf(name, sizeof name, "%s/say-%d", scratch, rank);
+    FILE *f = fopen(name, "r");
+    if (f) { if (!fgets(say, sizeof say, f)) say[0] = 0; fclose(f); unlink(name); }
+    if (getenv("LM_VERBOSE")) printf("rank %d says %s", rank, say);
+    for (; *parts; parts++)
+        if (!strstr(say, *parts)) {
+            lm_t_fail++;
+            printf("rank %d says: %s; \"%s\" is not in it\n", rank, say, *parts);
+            show_logs(2);
+        }
+    if (at_most > 0 && !(atof(say) <= at_most)) { lm_t_fail++; printf("rank %d took longer than %.0f seconds: %s\n", rank, at_most, say); }
+}
+#define SAYS(rank, at_most, ...) says(rank, (const char *const[]){ __VA_ARGS__, NULL }, at_most)
+
+static void test_the_fake_device_alone(void) {
+    result host, dev;
+    for (int k = 0; k < N_JOB; k++) {
+        if (jobs[k].mesh != LM_MESH_DP) continue;
+        LM_CHECK_OK(ctx0, run_job(ctx0, NULL, k, &host, NULL, NULL));
+        LM_CHECK_OK(ctx0, on_device(ctx0, NULL, 7));
+        LM_CHECK_OK(ctx0, run_job(ctx0, NULL, k, &dev, NULL, NULL));
+        off_device();
+        LM_CHECK(!memcmp(host.hash, dev.hash, sizeof host.hash) && !memcmp(host.loss, dev.loss, sizeof host.loss));
+    }
+}
+/* TCP's sums are MPI's: rank 0 first. The device's ranks give the processors' bits under every order of the lanes. */
+static void test_ranks_by_variables(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    for (int n = 2; n <= 4; n += 2) {
+        char keys[2000] = "collectives";
+        for (int k = 0; k < N_JOB; k++)
+            snprintf(keys + strlen(keys), sizeof keys - strlen(keys), " cpu:%d dev:%d:1%s", k, k, n == 2 ? "" : "");
+        for (int k = 0; k < N_JOB && n == 2; k++) snprintf(keys + strlen(keys), sizeof keys - strlen(keys), " dev:%d:2 dev:%d:3", k, k);
+        char part[2000];
+        LAUNCH(n, keys);
+        for (int k = 0; k < N_JOB; k++) {
+            result one, cpu, x;
+            char what[160];
+            LM_CHECK_OK(ctx0, run_job(ctx0, NULL, k, &one, NULL, NULL));
+            snprintf(part, sizeof part, "cpu:%d", k);
+            if (!result_of(part, n, 0, &cpu)) continue;
+            snprintf(what, sizeof what, "%s %s %s=%d recompute %d accum %d over TCP", jobs[k].family, jobs[k].optim,
+                     mesh_name(jobs[k].mesh), n, jobs[k].recompute, jobs[k].accum);
+            close_to(what, &cpu, &one, 0, STEPS);
+            for (int seed = 1; seed <= (n == 2 ? 3 : 1); seed++)
+                for (int r = 0; r < n; r++) {
+                    snprintf(part, sizeof part, "dev:%d:%d", k, seed);
+                    if (!result_of(part, n, r, &x)) continue;
+                    if (memcmp(x.hash, cpu.hash, sizeof x.hash) || (!r && memcmp(x.loss, cpu.loss, sizeof x.loss))) {
+                        lm_t_fail++;
+                        printf("%s: rank %d of a device, order %d, has other weights (loss %.9g, %.9g) than processors (%.9g, %.9g)\n",
+                               what, r, seed, x.loss[0], x.loss[STEPS - 1], cpu.loss[0], cpu.loss[STEPS - 1]);
+                    }
+                }
+        }
+    }
+    end();
+}
+/* On a device matrices are rounded to bf16 before they are gathered: products round them anyway, so the bits are those of gathered f32. */
+static void test_rounded_before_gathered(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    result cpu, dev;
+    LAUNCH(2, "half-cpu half-dev");
+    if (result_of("half-cpu", 2, 0, &cpu) && result_of("half-dev", 2, 0, &dev))
+        LM_CHECK(!memcmp(cpu.hash, dev.hash, sizeof cpu.hash) && !memcmp(cpu.loss, dev.loss, sizeof cpu.loss));
+    end();
+}
+static void test_checkpoints_of_a_device(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    enum { L = 1, Z = 10 };
+    result whole, x;
+    char dir[400];
+    LM_CHECK_OK(ctx0, run_job(ctx0, NULL, L, &whole, NULL, NULL));
+    LAUNCH(2, "save:1:f2 save:10:z2 load:1:f2 load:10:f2");
+    LAUNCH(4, "load:1:f2 load:1:z2");
+    static const struct { const char *key; int n; } from[] = { { "load:1:f2", 2 }, { "load:10:f2", 2 }, { "load:1:f2", 4 }, { "load:1:z2", 4 } };
+    for (int i = 0; i < LM_COUNT(from); i++) if (result_of(from[i].key, from[i].n, 0, &x)) close_to(from[i].key, &x, &whole, CUT, STEPS);
+    snprintf(dir, sizeof dir, "%s/z2", scratch);
+    LM_CHECK_OK(ctx0, run_from_checkpoint(ctx0, NULL, L, dir, &x));
+    close_to("zero1=2 of a device, resumed alone on a processor", &x, &whole, CUT, STEPS);
+    end();
+}
+static void test_ranks_that_do_not_come(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    launch(2, 2, "60", "fault:1:kill");                              /* fsdp: in the middle of a step */
+    SAYS(0, 30, "E_COMM", "rank 1 has gone", "step");
+    launch(2, 2, "60", "fault:0:kill");
+    SAYS(0, 30, "E_COMM", "rank 1 has gone");
+    setenv("MOCK_NCCL_SLOW_ABORT", "1", 1);                          /* giving up does not wait for the library */
+    launch(2, 2, "2", "fault:1:stop");
+    unsetenv("MOCK_NCCL_SLOW_ABORT");
+    SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds in all_gather", "meeting", "of step 4");
+    launch(2, 2, "2", "fault:0:stop");
+    SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds in all_reduce_in, meeting 1 of", "of step 4");
+    launch(2, 2, "2", "fault:-2:stop");                              /* processors over TCP */
+    SAYS(0, 20, "E_COMM", "rank 0 of 2: all_reduce, step 4: rank 1 did not answer for 2 seconds");
+    launch(1, 2, "2", "collectives");
+    SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds", "missing: rank 1");
+    end();
+}
+static void test_ranks_that_differ(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    launch(2, 2, "20", "version");
+    SAYS(0, 20, "E_MISMATCH", "rank 1 loam 9.9"); SAYS(1, 20, "E_MISMATCH", "rank 1 loam 9.9");
+    launch(2, 2, "20", "plans");
+    SAYS(0, 20, "E_MISMATCH", "rank 1 has another plan than rank 0"); SAYS(1, 20, "E_MISMATCH", "rank 1 has another plan than rank 0");
+    launch(2, 2, "20", "other");
+    SAYS(0, 20, "E_COMM", "rank 1 is in another call (barrier");
+    launch(2, 2, "20", "nolib");
+    SAYS(0, 20, "E_UNSUPPORTED", "/nowhere/libnccl.so.2", "LOAM_NCCL");
+    setenv("SECOND_NCCL", "21805", 1);
+    launch(2, 2, "20", "nccl");
+    unsetenv("SECOND_NCCL");
+    SAYS(0, 20, "another version"); SAYS(1, 20, "rank 1 has NCCL 2.18.5");
+    end();
+}
+int main(int argc, char **argv) {
+    const ssize_t n = readlink("/proc/self/exe", self_path, sizeof self_path - 1);
+    if (n <= 0) snprintf(self_path, sizeof self_path, "%s", argv[0]);
+    snprintf(mock, sizeof mock, "%.*s/libmock_nccl.so", (int)(strrchr(self_path, '/') ? strrchr(self_path, '/') - self_path : 0), self_path);
+    if (argc > 3 && !strcmp(argv[1], "job")) return child(argc, argv);
+    if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
+    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_rounded_before_gathered),
+                                       LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
+                                       LM_T1(test_ranks_that_differ) };
+    int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
+    lm_ctx_free(ctx0);
+    return rc;
+}
