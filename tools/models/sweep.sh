@@ -9,11 +9,12 @@ proxy="device=$dev data.seq=512 data.mask_docs=false model.d=256 model.n_layer=6
  train.checkpoint_every=0 train.val_every=0 train.val_batches=64 train.log_every=10 optim.warmup=50 optim.min_lr=0.05 optim.schedule=linear"
 muon="optim.name=muon optim.lr=0.004 optim.muon_lr=0.02 optim.muon_weight_decay=0.02"
 shards() { # TEXT VOCAB NAME
-    [ -f "$work/$3/index.json" ] || "$bin/loam" data tokenize --tokenizer "$work/tok-$2" --out "$work/$3" "$work/$1.jsonl" --quiet >"$work/$3.log" 2>&1 || { echo "tokenizing $1 at $2: $(tail -n 1 "$work/$3.log")"; exit 1; }
+    local text=$work/$1.jsonl; [ -f "$text" ] || text=$text.zst
+    [ -f "$work/$3/index.json" ] || "$bin/loam" data tokenize --tokenizer "$work/tok-$2" --out "$work/$3" "$text" --quiet >"$work/$3.log" 2>&1 || { echo "tokenizing $1 at $2: $(tail -n 1 "$work/$3.log")"; exit 1; }
 }
 one() { # NAME VOCAB TRAIN-SHARDS key=value…
     local name=$1 v=$2 data=$3 t=$SECONDS; shift 3
-    timeout ${LIMIT:-60} "$bin/loam" train data.path="$work/$data" data.val_path="$work/valid-$v" out="$work/runs/$name" $proxy "$@" --threads 3 --quiet --json >"$work/runs/$name.json" 2>"$work/runs/$name.err"
+    timeout ${LIMIT:-60} "$bin/loam" train data.path="$work/$data" data.val_path="$work/valid-$v" out="$work/runs/$name" $proxy "$@" ${EXTRA:-} --threads 3 --quiet --json >"$work/runs/$name.json" 2>"$work/runs/$name.err"
     local rc=$?
     cp "$work/runs/$name/metrics.jsonl" "$out/curves/$name.jsonl" 2>/dev/null
     python3 - "$name" "$rc" "$work/runs/$name.json" "$work/runs/$name.err" "$((SECONDS - t))" "$*" >>"$out/sweep.jsonl" <<'PY'
@@ -25,9 +26,9 @@ print(json.dumps({"name": n, "rc": int(rc), "val_bpb": r.get("val_bpb"), "val_lo
 PY
     rm -rf "$work/runs/$name"
 }
-export -f one; export out work bin dev proxy LIMIT
+export -f one; export out work bin dev proxy LIMIT EXTRA
 for v in ${VOCABS:-8192 4096 16384}; do shards train $v train-$v; shards valid $v valid-$v; done
-[ -f "$work/eighth.jsonl" ] || awk 'NR % 8 == 3' "$work/train.jsonl" >"$work/eighth.jsonl"
+[ -f "$work/eighth.jsonl" ] || [ -f "$work/eighth.jsonl.zst" ] || awk 'NR % 8 == 3' "$work/train.jsonl" >"$work/eighth.jsonl"
 shards eighth 8192 eighth-8192
 one warm 8192 train-8192 $muon train.steps=2 >/dev/null; cat "$out/sweep.jsonl"
 trials() {
