@@ -84,4 +84,7 @@ lm_err lm_model_save_hf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source
 /* One GGUF file; quant NULL keeps dtype. Tokenizer metadata are added by the caller through the callback (may be NULL). */
 lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
                           lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud);
+/* The same, with the embedding and the head in a format of their own (NULL: as the other matrices): a few more bits pay there. */
+lm_err lm_model_save_gguf_mixed(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
+                                const lm_quant *embed, lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud);
 #endif
