@@ -131,6 +131,7 @@ def scale(step):
     return floor + (1 - floor) * (0.5 * (1 + math.cos(math.pi * x)) if kind == "cosine" else 1 - x)
 
 
+V = H["vocab_size"]
 weights = load_file(a.init + "/model.safetensors")
 m = (GPT2 if "n_layer" in H else Llama)(weights).to(dev)
 named = {k.replace("/", "."): p for k, p in m.w.items()}
@@ -152,7 +153,7 @@ def batch(rows):
     r = torch.from_numpy(np.ascontiguousarray(rows).astype(np.int64))
     y = r[:, 1:].clone()
     y[y == 65535] = -1
-    return r[:, :-1].contiguous().to(dev), y.to(dev), int((y >= 0).sum())
+    return r[:, :-1].clamp(max=V - 1).contiguous().to(dev), y.to(dev), int((y >= 0).sum())
 
 
 losses, began, steps = [], time.time(), a.steps or STEPS
@@ -181,8 +182,9 @@ m.eval()
 nats, count = 0.0, 0
 with torch.no_grad(), torch.autocast(dev, dtype=torch.bfloat16, enabled=bf16):
     for i in range(0, len(val), MICRO):
-        x, y, n = batch(val[i:i + MICRO])
-        if len(x) < MICRO: break
+        rows = val[i:i + MICRO]
+        if len(rows) < MICRO: rows = np.concatenate([rows, np.full((MICRO - len(rows), T + 1), 65535, np.uint16)])      # one shape; padding is scored nowhere
+        x, y, n = batch(rows)
         nats += float(f(x, y)); count += n
 os.makedirs(a.out, exist_ok=True)
 for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "cmd/cmd_common.h"
+#include "cmd/cmd_shipped.h"
 #include "cmd/cmd_text.h"
 #include "eval/perplexity.h"
 
@@ -71,11 +72,13 @@ static lm_err run(lm_cli *cli) {
     lm_cmd_model m;
     lm_str s = { .ctx = cli->ctx };
     lm_weights *w;
-    LM_TRY(lm_weights_open(&w, cli->ctx, cli->pos.v[0]));
+    const char *model;
+    LM_TRY(lm_cmd_model_path(cli, cli->pos.v[0], &model));
+    LM_TRY(lm_weights_open(&w, cli->ctx, model));
     const int64_t context = o->window ? o->window : lm_min64(lm_weights_cfg(w)->max_pos, 2048);
     lm_weights_close(w);
     LM_TRY(lm_cmd_model_open(
-        cli, cli->pos.v[0],
+        cli, model,
         &(lm_cmd_model_opts){ .dtype = o->dtype,
                               .kv = o->kv,
                               .context = context,

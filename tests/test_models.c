@@ -1,0 +1,52 @@
+/* test_models.c — the models that are shipped: the files are the ones that were measured, load on every instruction set, write the text that they wrote then, and
+ * predict a few pages of a held-out author as well as their cards say (docs/models.md). */
+#include <math.h>
+#include "base/file.h"
+#include "cmd_run.h"
+
+static const struct {
+    const char *name, *hash, *text;
+    double bpb;
+} shipped[] = {
+    { "loam-3m", "3b28aef493c2bbf72c98d3e8b08f5f2b", " sun was shining in the west.\n\n\"I have been thinking of the weather,\" said the old man, \"", 1.33407 },
+    { "loam-30m", "de367d5693c054be7df76326a8daa7b2", " sun was shining brightly on the white road.\n\n\"I thought you were going to the village,\" said the", 1.23829 },
+};
+static void test_files(void) {
+    lm_ctx *ctx;
+    if (lm_ctx_new(&ctx, NULL)) abort();
+    size_t all = 0;
+    for (int i = 0; i < LM_COUNT(shipped); i++) {
+        char path[600], hex[33], *p;
+        size_t n;
+        snprintf(path, sizeof path, LM_ROOT "/models/%s.gguf", shipped[i].name);
+        LM_NEED_OK(ctx, lm_file_read_all(ctx, path, 1 << 26, &p, &n));
+        lm_hash_hex(lm_hash128(p, n), hex);
+        if (strcmp(hex, shipped[i].hash)) { lm_t_fail++; printf("%s has the hash %s, wanted %s\n", path, hex, shipped[i].hash); }
+        lm_free(ctx, p);
+        all += n;
+    }
+    LM_CHECK(all <= 24000000);
+    lm_ctx_free(ctx);
+}
+static void text_of(const char *model, const char *want, const char *more) {
+    json_t *j = json_of(run("run %s --prompt \"It was a fine evening, and the\" --temperature 0 --max-tokens 24 --json%s", model, more));
+    if (strcmp(str(j, "text"), want)) { lm_t_fail++; printf("%s%s wrote:\n%s\nwanted:\n%s\n", model, more, str(j, "text"), want); }
+    json_decref(j);
+}
+static void test_text(void) {
+    if (!begin()) LM_SKIP("the program is not built");
+    text_of("loam-3m", shipped[0].text, "");
+    text_of("loam-3m", shipped[0].text, " --isa portable");
+    text_of("loam-30m", shipped[1].text, "");
+    text_of("", shipped[1].text, "");                            /* the default */
+    LM_REFUSED(run("run loam-4m --prompt x"), 2, "there is no model at loam-4m");
+}
+static void test_bits(void) {
+    if (!begin()) LM_SKIP("the program is not built");
+    for (int i = 0; i < LM_COUNT(shipped); i++) {
+        json_t *j = json_of(run("eval %s --data " LM_FIXTURES "/text/clive.txt --window 512 --stride 256 --dtype Q8_0 --json --quiet", shipped[i].name));
+        if (fabs(num(j, "bpb") / shipped[i].bpb - 1) > 0.002) { lm_t_fail++; printf("%s: %.5f bits per byte, wanted %.5f\n", shipped[i].name, num(j, "bpb"), shipped[i].bpb); }
+        json_decref(j);
+    }
+}
+LM_TEST_MAIN(LM_T1(test_files), LM_T1(test_text), LM_T1(test_bits))
