@@ -16,7 +16,8 @@ static lm_err write_all(lm_ctx *ctx, char **v, int n) {
     lm_err err;
     LM_GOTO(lm_shards_open(&s, ctx, v[1]), done);
     lm_source src = { s, 1, 0, 0 };
-    LM_GOTO(lm_loader_new(&l, ctx, &(lm_loader_opts){ .sources = &src, .n_source = 1, .seq = seq, .seed = (uint64_t)atoll(v[4]), .shuffle = n < 7 || atoi(v[6]) }), done);
+    const lm_loader_opts lo = { .sources = &src, .n_source = 1, .seq = seq, .seed = (uint64_t)atoll(v[4]), .shuffle = n < 7 || atoi(v[6]) };
+    LM_GOTO(lm_loader_new(&l, ctx, &lo), done);
     LM_GOTO(lm_batch_alloc(ctx, &b, ROWS, seq), done);
     err = LM_E_NOMEM;
     if (!(row = malloc((size_t)(seq + 1) * sizeof *row))) goto done;

@@ -1,5 +1,5 @@
-/* test_models.c — the models that are shipped: the files are the ones that were measured, load on every instruction set, write the text that they wrote then, and
- * predict a few pages of a held-out author as well as their cards say (docs/models.md). */
+/* test_models.c — the models that are shipped: the files are the ones that were measured, load, write the text that they wrote then, and predict a
+ * few pages of a held-out author as well as then (docs/models.md). */
 #include <math.h>
 #include "base/file.h"
 #include "cmd_run.h"
@@ -8,8 +8,10 @@ static const struct {
     const char *name, *hash, *text;
     double bpb;
 } shipped[] = {
-    { "loam-3m", "3b28aef493c2bbf72c98d3e8b08f5f2b", " sun was shining in the west.\n\n\"I have been thinking of the weather,\" said the old man, \"", 1.33407 },
-    { "loam-30m", "de367d5693c054be7df76326a8daa7b2", " sun was shining brightly on the white road.\n\n\"I thought you were going to the village,\" said the", 1.23829 },
+    { "loam-3m", "3b28aef493c2bbf72c98d3e8b08f5f2b",
+      " sun was shining in the west.\n\n\"I have been thinking of the weather,\" said the old man, \"", 1.33407 },
+    { "loam-30m", "de367d5693c054be7df76326a8daa7b2",
+      " sun was shining brightly on the white road.\n\n\"I thought you were going to the village,\" said the", 1.23829 },
 };
 static void test_files(void) {
     lm_ctx *ctx;
@@ -44,9 +46,28 @@ static void test_text(void) {
 static void test_bits(void) {
     if (!begin()) LM_SKIP("the program is not built");
     for (int i = 0; i < LM_COUNT(shipped); i++) {
-        json_t *j = json_of(run("eval %s --data " LM_FIXTURES "/text/clive.txt --window 512 --stride 256 --dtype Q8_0 --json --quiet", shipped[i].name));
-        if (fabs(num(j, "bpb") / shipped[i].bpb - 1) > 0.002) { lm_t_fail++; printf("%s: %.5f bits per byte, wanted %.5f\n", shipped[i].name, num(j, "bpb"), shipped[i].bpb); }
+        json_t *j = json_of(run("eval %s --data %s --window 512 --stride 256 --dtype Q8_0 --json --quiet", shipped[i].name,
+                                LM_FIXTURES "/text/clive.txt"));
+        const double got = num(j, "bpb");
+        LM_CHECK(fabs(got / shipped[i].bpb - 1) <= 0.002);
         json_decref(j);
     }
 }
-LM_TEST_MAIN(LM_T1(test_files), LM_T1(test_text), LM_T1(test_bits))
+/* A mix of formats: the embedding keeps more bits than the rest. */
+static void test_mix(void) {
+    if (!begin()) LM_SKIP("the program is not built");
+    LM_REFUSED(run("convert %s %s --embedding Q9", LM_ROOT "/models/loam-3m.gguf", at("m.gguf")), 2, "--embedding Q9");
+    LM_REFUSED(run("convert %s %s --dtype f32 --embedding Q8_0", LM_ROOT "/models/loam-3m.gguf", at("hf")), 2, "OUT a GGUF file");
+    json_decref(json_of(run("convert %s %s --dtype Q4_0 --embedding Q8_0 --json", LM_ROOT "/models/loam-3m.gguf", at("m.gguf"))));
+    json_t *j = json_of(run("inspect %s --json", at("m.gguf")));
+    size_t i, q4 = 0, q8 = 0;
+    json_t *t;
+    json_array_foreach(json_object_get(j, "tensors"), i, t) {
+        const char *type = str(t, "dtype");
+        q4 += !strcmp(type, "Q4_0");
+        q8 += !strcmp(type, "Q8_0") && !strcmp(str(t, "name"), "token_embd.weight");
+    }
+    LM_CHECK(q4 == 14 && q8 == 1);
+    json_decref(j);
+}
+LM_TEST_MAIN(LM_T1(test_files), LM_T1(test_text), LM_T1(test_bits), LM_T1(test_mix))

@@ -47,9 +47,9 @@ static lm_err find(lm_cli *cli, const char *name, const char **path) {
 lm_err lm_cmd_shipped(lm_cli *cli, const char *name, const char **path) {
     lm_err err = find(cli, name ? name : LM_SHIPPED_LARGE, path);
     if (err == LM_E_NOTFOUND && !name) err = find(cli, LM_SHIPPED_SMALL, path);
-    return err != LM_E_NOTFOUND ? err
-                                : lm_fail(cli->ctx, err, "no shipped model is there (%s.gguf): neither in ../share/loam/models beside the program nor in %s; name a MODEL",
-                                          name ? name : LM_SHIPPED_LARGE, LM_MODELS);
+    if (err != LM_E_NOTFOUND) return err;
+    return lm_fail(cli->ctx, err, "no shipped model is there (%s.gguf): neither in ../share/loam/models beside the program nor in %s; name a MODEL",
+                   name ? name : LM_SHIPPED_LARGE, LM_MODELS);
 }
 lm_err lm_cmd_model_path(lm_cli *cli, const char *model, const char **path) {
     if (model && (lm_exists(model) || (strcmp(model, LM_SHIPPED_LARGE) && strcmp(model, LM_SHIPPED_SMALL)))) { *path = model; return LM_OK; }

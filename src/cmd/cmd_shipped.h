@@ -1,7 +1,9 @@
-/* cmd_shipped.h — the models that come with the program: loam-30m, which commands take when no MODEL is named, and loam-3m, small enough to be in the program itself.
+/* cmd_shipped.h — the models that come with the program: loam-30m, which `loam run` takes when no MODEL is named, and loam-3m, small enough to
+ * be in the program itself.
  *
- * A name is looked for, in this order: LM_MODELS of an installed program (../share/loam/models beside its folder), the tree it was built from, the program's own
- * bytes (only what the build was told to embed, docs/building.md). A file or folder of the user's with the name of a shipped model comes first, as any path does.
+ * A name is looked for, in this order: ../share/loam/models beside an installed program, models/ of the tree it was built from (LM_MODELS), the
+ * program's own bytes (only what the build was told to embed, docs/building.md). A file or folder of the user's that has such a name comes
+ * first, as any path does.
  *
  * Lifetime: paths live as long as the cli's arena; embedded bytes are given as a memory file that stays open until the process ends.
  * Threads:  the main thread.

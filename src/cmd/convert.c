@@ -149,7 +149,8 @@ static lm_err run(lm_cli *cli) {
                            o->dtype);
     }
     if (o->embedding && (to == HF || !(embed = lm_quant_by_name(o->embedding)) || !embed->from_float))
-        return lm_fail(ctx, LM_E_CONFIG, "--embedding %s: wanted a quantized format that is written, such as Q8_0, and OUT a GGUF file", o->embedding);
+        return lm_fail(ctx, LM_E_CONFIG, "--embedding %s: wanted a quantized format that is written, such as Q8_0, and OUT a GGUF file",
+                       o->embedding);
     if (!o->force && lm_exists(out) && (to == GGUF || !lm_is_dir(out)))
         return lm_fail(ctx, LM_E_CONFIG, "%s is there already; --force replaces it", out);
     if (to == HF && lm_is_dir(out)) {

@@ -322,7 +322,8 @@ static lm_err perform(show *s) {
     const bool bf16 = s->m.mm_bf16 > 1.3 * s->m.mm_f32;
 
     title(s, "3. A model that comes with the program writes");
-    LM_GOTO(run_line(s, NULL, "run --prompt \"The old house stood at the end of the lane,\" --max-tokens 60 --repetition-penalty 1.15 --seed 1"), done);
+    LM_GOTO(run_line(s, NULL, "run --prompt \"The old house stood at the end of the lane,\" --max-tokens 60 --repetition-penalty 1.15 --seed 1"),
+            done);
     LM_GOTO(start_from(s), done);
     title(s, "4. The plan: the small one learns from the text");
     LM_GOTO(write_config(s, bf16), done);

@@ -188,7 +188,8 @@ const lm_cmd lm_cmd_run = { .name = "run",
                             .summary = "write text with a model",
                             .usage = "[MODEL] [--prompt TEXT] [options]",
                             .details = "MODEL is a Hugging Face folder, a GGUF file, a llama2.c checkpoint with its tokenizer beside it, or "
-                                       "a shipped model: loam-30m (the default), loam-3m; on the processor those run as Q8_0. The same seed gives the same text.",
+                                       "a shipped model: loam-30m (the default), loam-3m; on the processor those run as Q8_0. The same seed "
+                                       "gives the same text.",
                             .opts = rows,
                             .opts_bytes = sizeof(opts),
                             .run = run };
