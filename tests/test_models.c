@@ -11,7 +11,7 @@ static const struct {
     { "loam-3m", "3b28aef493c2bbf72c98d3e8b08f5f2b",
       " sun was shining in the west.\n\n\"I have been thinking of the weather,\" said the old man, \"", 1.33407 },
     { "loam-30m", "de367d5693c054be7df76326a8daa7b2",
-      " sun was shining brightly on the white road.\n\n\"I thought you were going to the village,\" said the", 1.23829 },
+      " sun was shining in the sky.\n\n\"I am going to see my mother,\" said the old man, \"", 1.23828 },
 };
 static void test_files(void) {
     lm_ctx *ctx;
@@ -40,13 +40,14 @@ static void test_text(void) {
     text_of("loam-3m", shipped[0].text, "");
     text_of("loam-3m", shipped[0].text, " --isa portable");
     text_of("loam-30m", shipped[1].text, "");
+    text_of("loam-30m", shipped[1].text, " --isa portable");
     text_of("", shipped[1].text, "");                            /* the default */
     LM_REFUSED(run("run loam-4m --prompt x"), 2, "there is no model at loam-4m");
 }
 static void test_bits(void) {
     if (!begin()) LM_SKIP("the program is not built");
     for (int i = 0; i < LM_COUNT(shipped); i++) {
-        json_t *j = json_of(run("eval %s --data %s --window 512 --stride 256 --dtype Q8_0 --json --quiet", shipped[i].name,
+        json_t *j = json_of(run("eval %s --data %s --window 512 --stride 256 --json --quiet", shipped[i].name,
                                 LM_FIXTURES "/text/clive.txt"));
         const double got = num(j, "bpb");
         LM_CHECK(fabs(got / shipped[i].bpb - 1) <= 0.002);

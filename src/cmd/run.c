@@ -8,7 +8,7 @@
 
 enum { MAX_PROMPT = 1 << 30 };
 typedef struct {
-    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
+    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device, *load; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
     double temperature, top_p, min_p, repetition, presence, frequency; lm_strlist stop, bias; bool ignore_eos, stats;
 } opts;
 static const lm_opt rows[] = {
@@ -21,6 +21,8 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
       "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
+    { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW",
+      "weights: read into memory, or map: used where they lie in the file, which must then stay as it is; f32 starts at once" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
     { LM_OPT_FLOAT, "temperature", offsetof(opts, temperature), "0.8", 0, 100, NULL, "X", "0 = always the most likely token" },
     { LM_OPT_INT, "top-k", offsetof(opts, top_k), "0", 0, 1 << 28, NULL, "N", "only the N most likely; 0 = off" },
@@ -129,9 +131,6 @@ static lm_err run(lm_cli *cli) {
     const char *model;
     if (cli->pos.n > 1) return lm_cli_need(cli, 1, "one model: a Hugging Face folder, a GGUF file or a llama2.c checkpoint");
     LM_TRY(lm_cmd_model_path(cli, cli->pos.n ? cli->pos.v[0] : NULL, &model));
-    /* Shipped weights are small on the disk, not in memory: 8-bit blocks have integer kernels here, 4-bit ones are widened at every use. */
-    const bool shipped = !cli->pos.n || model != cli->pos.v[0];
-    const char *dtype = shipped && !strcmp(o->dtype, "auto") && !strcmp(o->device, "cpu") ? "Q8_0" : o->dtype;
     if (o->prompt && o->prompt_file) return lm_fail(cli->ctx, LM_E_CONFIG, "--prompt and --prompt-file exclude each other");
     int32_t *bias_id = lm_arena_alloc(cli->a, (size_t)(o->bias.n + 1) * sizeof *bias_id);
     float *bias = lm_arena_alloc(cli->a, (size_t)(o->bias.n + 1) * sizeof *bias);
@@ -146,8 +145,9 @@ static lm_err run(lm_cli *cli) {
     double load_s = lm_now();
     LM_GOTO((lm_err)loam_model_open(&m, &ctx, model,
                                     &(loam_model_options){ .size = sizeof(loam_model_options),
-                                                           .dtype = dtype,
+                                                           .dtype = o->dtype,
                                                            .kv = o->kv,
+                                                           .load = o->load,
                                                            .context = o->context,
                                                            .sessions = o->n,
                                                            .device = o->device }),
@@ -188,8 +188,7 @@ const lm_cmd lm_cmd_run = { .name = "run",
                             .summary = "write text with a model",
                             .usage = "[MODEL] [--prompt TEXT] [options]",
                             .details = "MODEL is a Hugging Face folder, a GGUF file, a llama2.c checkpoint with its tokenizer beside it, or "
-                                       "a shipped model: loam-30m (the default), loam-3m; on the processor those run as Q8_0. The same seed "
-                                       "gives the same text.",
+                                       "a shipped model: loam-30m (the default), loam-3m. The same seed gives the same text.",
                             .opts = rows,
                             .opts_bytes = sizeof(opts),
                             .run = run };

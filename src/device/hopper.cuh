@@ -31,8 +31,9 @@ extern "C" {
 #define LM_HOPPER_CODE 1
 #endif
 
-/* ---- host: a map of a bf16 matrix for the copy engine; boxes of 64 columns, beyond its edges zero --------------------------------------- */
-static inline lm_err lm_tma_map(CUtensorMap *m, const void *base, int64_t rows, int64_t cols, int64_t stride, int box_rows) {
+/* ---- host: a map of a bf16 matrix for the copy engine, beyond its edges zero ------------------------------------------------------------ */
+/* boxes of box_rows × box_cols: 64 columns, swizzled as above, or 16 (32 bytes; unit u of row r lies at unit u ^ (r >> 2 & 1), lm_desc_cols16) */
+static inline lm_err lm_tma_map_of(CUtensorMap *m, const void *base, int64_t rows, int64_t cols, int64_t stride, int box_rows, int box_cols) {
     typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
                                   const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
     static encode_fn encode;                   /* the driver is not linked: it is asked for by name; two threads find the same */
@@ -44,11 +45,15 @@ static inline lm_err lm_tma_map(CUtensorMap *m, const void *base, int64_t rows, 
         encode = reinterpret_cast<encode_fn>(f);
     }
     const cuuint64_t dim[2] = { static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows) }, pitch[1] = { static_cast<cuuint64_t>(stride) * 2 };
-    const cuuint32_t box[2] = { 64, static_cast<cuuint32_t>(box_rows) }, step[2] = { 1, 1 };
+    const cuuint32_t box[2] = { static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows) }, step[2] = { 1, 1 };
     return encode(m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void *>(base), dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS
+                  box_cols == 16 ? CU_TENSOR_MAP_SWIZZLE_32B : CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS
                ? LM_OK
                : LM_E_SHAPE;
+}
+static inline lm_err lm_tma_map(CUtensorMap *m, const void *base, int64_t rows, int64_t cols, int64_t stride, int box_rows) {
+    return lm_tma_map_of(m, base, rows, cols, stride, box_rows, 64);
 }
 
 /* ---- barriers. Addresses of shared memory are numbers throughout. ----------------------------------------------------------------------- */
@@ -104,12 +109,15 @@ __device__ __forceinline__ void lm_bulk_wait_read() {
 __device__ __forceinline__ void lm_bulk_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }             /* all is written */
 
 /* ---- matrix instructions of a warpgroup ------------------------------------------------------------------------------------------------- */
-__device__ __forceinline__ uint64_t lm_desc(uint32_t at, uint32_t lead, uint32_t stride) {
+__device__ __forceinline__ uint64_t lm_desc(uint32_t at, uint32_t lead, uint32_t stride, uint64_t swizzle = 1) {
     return static_cast<uint64_t>((at & 0x3ffff) >> 4) | static_cast<uint64_t>(lead >> 4) << 16 | static_cast<uint64_t>(stride >> 4) << 32 |
-           1ull << 62;
+           swizzle << 62;
 }
 __device__ __forceinline__ uint64_t lm_desc_rows(uint32_t at) { return lm_desc(at, 16, 1024); }
 __device__ __forceinline__ uint64_t lm_desc_cols(uint32_t at, uint32_t next) { return lm_desc(at, next, 1024); }
+/* Rows of 16 columns (32 bytes), summed along rows: columns are M or N, `next` bytes from 16 to the next 16; a step of 16 in K is 512 bytes; a
+ * base is a multiple of 256. */
+__device__ __forceinline__ uint64_t lm_desc_cols16(uint32_t at, uint32_t next) { return lm_desc(at, next, 256, 3); }
 __device__ __forceinline__ void lm_wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void lm_wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int left> __device__ __forceinline__ void lm_wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(left) : "memory"); }

@@ -65,19 +65,15 @@ static lm_err tensors(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w) {
     for (int i = 0; i < s->n; i++) LM_TRY(lm_saver_write(s, &s->v[i], put_all, w));
     return LM_OK;
 }
-lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
-                          lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
-    return lm_model_save_gguf_mixed(ctx, c, store, path, dtype, quant, NULL, extra, ud);
-}
 static bool writes(const lm_quant *q) { return !q || (q->from_float && q->n_comp == 1 && q->gguf_id >= 0); }
-lm_err lm_model_save_gguf_mixed(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
-                                const lm_quant *embed, lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
+static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from, const char *path, lm_dtype dtype,
+                   const lm_quant *quant, const lm_quant *embed, lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
     LM_TRY(lm_saver_dtype(ctx, dtype));
     if (!writes(quant) || !writes(embed))
         return lm_fail(ctx, LM_E_UNSUPPORTED, "%s cannot be written to GGUF", writes(quant) ? embed->name : quant->name);
     lm_saver s;
     lm_gguf_writer *w = NULL;
-    LM_TRY(lm_saver_open(&s, ctx, c, store, NULL));
+    LM_TRY(lm_saver_open(&s, ctx, c, store, from));
     lm_err err;
     LM_GOTO(describe(&s, c, dtype, quant, embed), done);
     LM_GOTO(lm_gguf_writer_new(&w, ctx, path, 0), done);
@@ -88,4 +84,12 @@ lm_err lm_model_save_gguf_mixed(lm_ctx *ctx, const lm_cfg *c, const lm_store *st
 done:
     lm_gguf_writer_abort(w); lm_saver_close(&s);
     return err;
+}
+lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
+                          lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
+    return save(ctx, c, store, NULL, path, dtype, quant, NULL, extra, ud);
+}
+lm_err lm_model_save_gguf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source *from, const char *path, lm_dtype dtype, const lm_quant *quant,
+                               const lm_quant *embed, lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
+    return save(ctx, c, NULL, from, path, dtype, quant, embed, extra, ud);
 }

@@ -105,18 +105,26 @@ __global__ void __launch_bounds__(T == 32 ? 128 : T, (V < 3 ? 384 : 256) / (T ==
     const bool again = !a.rstd, more = a.h.p;
     lm_cv cg = a.g, cx = a.x, ch = a.h, cs = a.s, cy = a.y;
     if (USUAL) { cx.bf16 = 0; cg.bf16 = ch.bf16 = cs.bf16 = cy.bf16 = 1; }
-    float sw[V][8] = {}, sb[MEAN ? V : 1][8] = {}, ss[V][8] = {};
-    for (int64_t row = static_cast<int64_t>(blockIdx.x) * G + group; row < a.rows; row += static_cast<int64_t>(gridDim.x) * G) {
-        lm_raw8 rg[V], rx[V], rh[V];
-        float m = 0, r = 0, x[V][8];
+    float sw[V][8] = {}, sb[MEAN ? V : 1][8] = {}, ss[V][8] = {}, m = 0, r = 0, m1 = 0, r1 = 0;
+    lm_raw8 rx[V], rg[V], rh[V], g1[V], h1[V];                             /* of this row; of the next, asked for before this one is worked on */
+    const int64_t stride = static_cast<int64_t>(gridDim.x) * G;
+    const auto ask = [&](int64_t row) {
         const int64_t ax = row * cx.rs, ag = row * cg.rs, ah = row * ch.rs;
-        if (!again) { r = a.rstd[row]; if (MEAN) m = a.mean[row]; }
+        if (!again) { r1 = a.rstd[row]; if (MEAN) m1 = a.mean[row]; }
 #pragma unroll
-        for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) { rx[i] = lm_ldraw(cx, ax + k); rg[i] = lm_ldraw(cg, ag + k); }
+        for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) { rx[i] = lm_ldraw(cx, ax + k); g1[i] = lm_ldraw(cg, ag + k); }
         if (more) {
 #pragma unroll
-            for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) rh[i] = lm_ldraw(ch, ah + k);
+            for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) h1[i] = lm_ldraw(ch, ah + k);
         }
+    };
+    int64_t row = static_cast<int64_t>(blockIdx.x) * G + group;
+    if (row < a.rows) ask(row);
+    for (; row < a.rows; row += stride) {
+        float x[V][8];
+        m = m1; r = r1;
+#pragma unroll
+        for (int i = 0; i < V; i++) { rg[i] = g1[i]; rh[i] = h1[i]; }
 #pragma unroll
         for (int i = 0; i < V; i++) {
             if ((lane + i * T) * 8 < a.d) lm_unraw(cx, rx[i], x[i]);
@@ -125,6 +133,7 @@ __global__ void __launch_bounds__(T == 32 ? 128 : T, (V < 3 ? 384 : 256) / (T ==
                 for (int e = 0; e < 8; e++) x[i][e] = 0;
             }
         }
+        if (row + stride < a.rows) ask(row + stride);
         if (again) {                                       /* as the forward has them */
             float t = 0;
 #pragma unroll

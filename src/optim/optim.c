@@ -1,9 +1,9 @@
 /* optim.c — the table, and the update graph of a whole model: global norm, clip factor, one update per parameter. */
 #include <stdio.h>
 #include <string.h>
-#include "op/add/add.h"
 #include "op/clip_scale/clip_scale.h"
 #include "op/sumsq/sumsq.h"
+#include "op/total/total.h"
 #include "optim/optim.h"
 #define OPTIM(n) extern const lm_optim lm_optim_##n;
 #include "optim_list.inc"
@@ -30,9 +30,9 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
         const char *near = lm_nearest(c->name, names, m);
         return lm_fail(ctx, LM_E_CONFIG, "optim.name: no optimizer is called \"%s\"%s%s", c->name, near ? "; did you mean " : "", near ? near : "");
     }
-    lm_value **grad = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *grad), *norm2 = NULL, *parts = NULL;
-    lm_value **square = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *square);
-    if (!grad || !square) return LM_E_NOMEM;
+    lm_value **grad = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *grad);
+    lm_value **square = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *square), **part = lm_arena_alloc(lm_graph_arena(g), (size_t)(n + 1) * sizeof *part);
+    if (!grad || !square || !part) return LM_E_NOMEM;
     char name[300];
     for (int i = 0; i < n; i++) {
         snprintf(name, sizeof name, "grad.%s", p[i].name);
@@ -40,12 +40,13 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
         if (hooks && hooks->grad) grad[i] = hooks->grad(hooks->ud, g, p[i].name, grad[i]);
         square[i] = lm_sumsq(g, grad[i]);                            /* all squares first: a device takes neighbours at once */
     }
-    for (int i = 0; i < n; i++) {
-        lm_value **to = p[i].rows ? &parts : &norm2;
-        *to = *to ? lm_add(g, *to, square[i]) : square[i];
-    }
+    /* of parameters that are here whole, then of those that are rows of what all ranks have */
+    int whole = 0, rows = 0;
+    for (int i = 0; i < n; i++) if (!p[i].rows) part[whole++] = square[i];
+    for (int i = 0; i < n; i++) if (p[i].rows) part[whole + rows++] = square[i];
+    lm_value *norm2 = whole ? lm_total(g, part, whole) : NULL, *parts = rows ? lm_total(g, part + whole, rows) : NULL;
     if (parts && hooks && hooks->norm) parts = hooks->norm(hooks->ud, g, parts);
-    if (parts) norm2 = norm2 ? lm_add(g, norm2, parts) : parts;
+    if (parts) norm2 = norm2 ? lm_total(g, (lm_value *[]){ norm2, parts }, 2) : parts;
     lm_type two = LM_TYPE(LM_F32, 2), eight = LM_TYPE(LM_F32, LM_HYPER);
     lm_value *scale = lm_clip_scale(g, norm2, lm_input(g, "clip", &two));
     lm_graph_output(g, "gnorm", lm_output(scale, 1));

@@ -56,7 +56,7 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     LM_GOTO(lm_pass_recompute(g, recompute), fail);
     LM_GOTO(lm_mesh_gather(t, g), fail);
     if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, NULL), fail);
-    if (t->o.dev && t->o.mm == LM_BF16) LM_GOTO(lm_pass_storage(g, t->o.dev), fail);
+    if (t->o.dev && t->o.mm == LM_BF16) { LM_GOTO(lm_pass_round_once(g, t->o.dev), fail); LM_GOTO(lm_pass_storage(g, t->o.dev), fail); }
     *out = g; return LM_OK;
 fail:
     lm_graph_free(g); return err;

@@ -13,7 +13,7 @@ loam=$LM_BIN/loam
 "$root/tools/models/final.sh" "$work/out" "$work" "$dev"
 "$loam" convert "$work/runs/loam-30m-bf16" "$work/loam-30m.gguf" --dtype Q4_0 --embedding Q8_0 --force
 "$loam" convert "$work/runs/loam-3m-bf16" "$work/loam-3m.gguf" --dtype Q8_0 --force
-for m in loam-30m loam-3m; do "$loam" eval "$work/$m.gguf" --data "$work/test.jsonl" --window 1024 --stride 1024 --dtype Q8_0; done
+for m in loam-30m loam-3m; do "$loam" eval "$work/$m.gguf" --data "$work/test.jsonl" --window 1024 --stride 1024; done
 python3 "$root/tools/models/ngram.py" "$work/train-8192" "$work/test-8192" || echo "the 5-gram needs numpy"
 for f in test valid; do python3 - "$work/$f.jsonl" <<'PY'
 import json, lzma, sys

@@ -7,8 +7,7 @@
  *     puts the softmax behind the wait for P V; forced before it, it was no faster: docs/benchmarks/cuda.md.) Only blocks on the diagonal, or
  *     with keys before some row's first, are masked.
  * Which CTA takes a tile changes nothing in it: bits are the same each time. */
-#include "device/hopper.cuh"
-#include "op/attn/attn.cuh"
+#include "op/attn/block.cuh"
 
 namespace {
 enum { BM = 128, ST = 2 };
@@ -19,31 +18,6 @@ template <int D, int BN> struct shape {
         AT_K = Q_BYTES, AT_V = AT_K + ST * KV_BYTES, AT_INFO = AT_V + ST * KV_BYTES, AT_BAR = AT_INFO + 16, BYTES = AT_BAR + 8 * (2 + 4 * ST)
     };
 };
-#ifdef LM_HOPPER_CODE
-/* Softmax of one block in place: s becomes exp2(scale2·(s - most)); keep: by what older sums shrink. */
-template <int BN> __device__ __forceinline__ void softmax(float *s, float *top, float *sum, float *keep, float s2) {
-#pragma unroll
-    for (int e = 0; e < 2; e++) {
-        float most = top[e];
-#pragma unroll
-        for (int x = 0; x < BN / 8; x++) most = fmaxf(most, fmaxf(s[4 * x + 2 * e], s[4 * x + 2 * e + 1]));
-        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1)); most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-        const float base = most == -INFINITY ? 0.0f : most * s2;
-        keep[e] = lm_exp2(fmaf(top[e], s2, -base));
-        top[e] = most;
-        float add = 0;
-#pragma unroll
-        for (int x = 0; x < BN / 8; x++)
-#pragma unroll
-            for (int c = 0; c < 2; c++) { float &v = s[4 * x + 2 * e + c]; v = lm_exp2(fmaf(v, s2, -base)); add += v; }
-        sum[e] = fmaf(sum[e], keep[e], add);
-    }
-}
-template <int BN> __device__ __forceinline__ void pack(uint32_t (*p)[4], const float *s) {
-#pragma unroll
-    for (int k = 0; k < BN / 16; k++) lm_frag_of(p[k], s + 8 * k, s + 8 * k + 4);
-}
-#endif
 template <int D, int BN> __global__ void __launch_bounds__(384, 1)
 hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk, const __grid_constant__ CUtensorMap mv, const args a) {
 #ifdef LM_HOPPER_CODE
@@ -159,8 +133,8 @@ hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             leave(k_empty + 8 * (use % ST));
             if (j1 == j0) leave(q_empty);
             mask(j1);
-            softmax<BN>(s, top, sum, keep, s2);
-            pack<BN>(p, s);
+            lm_block_softmax<BN>(s, top, sum, keep, s2);
+            lm_block_pack<BN>(p, s);
             for (int j = j1 - 1; j >= j0; j--) {
                 const int st = use % ST, par = use / ST & 1, nx = (use + 1) % ST, nx_par = (use + 1) / ST & 1;
                 use++;
@@ -175,13 +149,13 @@ hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
                 leave(k_empty + 8 * nx);
                 if (j == j0) leave(q_empty);
                 mask(j);
-                softmax<BN>(s, top, sum, keep, s2);
+                lm_block_softmax<BN>(s, top, sum, keep, s2);
                 lm_wgmma_wait<0>();
                 lm_wgmma_pin<D / 2>(o);
                 leave(v_empty + 8 * st);
 #pragma unroll
                 for (int i = 0; i < D / 2; i++) o[i] *= keep[i / 2 % 2];
-                pack<BN>(p, s);
+                lm_block_pack<BN>(p, s);
             }
             lm_mbar_wait(v_full + 8 * (use % ST), use / ST & 1);
             values(use % ST);

@@ -82,6 +82,8 @@ static const lm_sample samples[] = {
     { "bf16 pages and inputs, a prompt, window", P(2, 2, 32, 70, 0.2f, LM_BF16), IN(140, 2, 2, 32, 7, 2, 4, LM_BF16), 2e-2, 6e-3, -1 },
     { "bf16 pages and inputs, many sequences", P(2, 1, 64, 0, 0.125f, LM_BF16), IN(90, 2, 1, 64, 9, 90, 2, LM_BF16), 2e-2, 6e-3, -1 },
     { "bf16 pages and inputs, many rows", P(1, 1, 128, 0, 0.0884f, LM_BF16), IN(530, 1, 1, 128, 4, 3, 2, LM_BF16), 3e-2, 6e-3, -1 },
+    { "bf16 pages and inputs, many rows, window", P(4, 2, 64, 70, 0.125f, LM_BF16), IN(600, 4, 2, 64, 8, 2, 4, LM_BF16), 3e-2, 6e-3, -1 },
+    { "bf16 pages and inputs, a long prompt", P(2, 1, 128, 0, 0.0884f, LM_BF16), IN(300, 2, 1, 128, 12, 1, 9, LM_BF16), 3e-2, 6e-3, -1 },
     { 0 } };
 
 LM_SIMD_CUDA_KERNELS(lm_k_attn_paged);

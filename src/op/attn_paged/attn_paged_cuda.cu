@@ -129,7 +129,9 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!a.n) return LM_OK;
     if (paged_takes(c)) {
         const paged x = { a.q, a.o, static_cast<const __nv_bfloat16 *>(a.k), static_cast<const __nv_bfloat16 *>(a.v), a.table, a.seq, a.pos, a.n, a.per, a.pages, a.window, a.seqs, a.heads, a.kv, 0, 1, a.scale, a.fault, (c->fixed >> 3 & 7) == 7 };
-        return a.d == 32 ? paged_run<32>(x, LM_CUDA_STREAM(scratch)) : a.d == 64 ? paged_run<64>(x, LM_CUDA_STREAM(scratch)) : paged_run<128>(x, LM_CUDA_STREAM(scratch));
+        const lm_call *const prompt = lm_paged_prompt_takes(c, a.d) ? c : NULL;
+        const cudaStream_t on = LM_CUDA_STREAM(scratch);
+        return a.d == 32 ? paged_run<32>(x, NULL, on) : a.d == 64 ? paged_run<64>(x, prompt, on) : paged_run<128>(x, prompt, on);
     }
     const int packs = (a.heads / a.kv + LM_GROUP - 1) / LM_GROUP;
     if (a.splits > 65535 || a.kv * packs > 65535) return LM_E_RANGE;

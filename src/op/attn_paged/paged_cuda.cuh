@@ -5,16 +5,15 @@
  *          then by blocks through the cluster's memory, in order. Weights are split into two bf16 numbers, so only the inputs are rounded.
  *          Bound by reading the pages, or by latency where there are few of them.
  *   many   a block has 64·MT consecutive rows and one query head; rows of one sequence walk its pages together, two pages in shared memory.
- *          For prompts; weights are rounded to bf16.
+ *          For prompts where prompt_hopper_cuda.cu has nothing (heads of 32, a program without code for 9.0a); weights are rounded to bf16.
  * A row's bits depend on its own keys, on how many blocks share it (by the class of rows × heads) and on which of the two has it: up to 64
  * rows go to `few`; of more, those whose neighbours are mostly of other sequences do (up to 512 rows), the rest to `many`. Keys lie sixteen
  * tokens side by side in a page (op/kv_write): the transposing load of matrix fragments reads them as they are. */
 #ifndef LM_PAGED_CUDA_CUH
 #define LM_PAGED_CUDA_CUH
-#include "op/attn/attn.cuh"
+#include "op/attn_paged/prompt.cuh"
 #include "op/overlap.cuh"
-enum { PAGED_SPLIT = 8, PAGED_BLOCKS = 512, PAGED_FEW = 64, PAGED_BOTH = 512, PAGED_RUNS = 6 };
-struct paged { lm_cv q, o; const __nv_bfloat16 *k, *v; const int32_t *table, *seq, *pos; int64_t n, per, pages, window, seqs; int heads, kv, choose, split; float scale; int32_t *fault; bool early; };
+enum { PAGED_SPLIT = 8, PAGED_BLOCKS = 512, PAGED_FEW = 64, PAGED_BOTH = 512 };
 
 /* 16 tokens of keys: pieces of 8 tokens of one dimension, two to a dimension, turned over so that eight dimensions never share a bank. */
 __device__ __forceinline__ int key_piece(int d, int half) { return d * 2 + (half ^ (d >> 2 & 1)); }
@@ -35,7 +34,6 @@ __device__ __forceinline__ void query_frag(uint32_t *f, const lm_cv &q, int64_t 
         f[e] = (e & 1 ? on1 : on0) ? lm_pack2(lm_ld1(q, at), lm_ld1(q, at + 1)) : 0;
     }
 }
-__device__ __forceinline__ int64_t first_seen(const paged &a, int64_t pos) { return a.window > 0 && pos - a.window + 1 > 0 ? pos - a.window + 1 : 0; }
 __device__ __forceinline__ float peer(const float *p, unsigned rank) {
     float v = 0;
 #if __CUDA_ARCH__ >= 900
@@ -49,15 +47,6 @@ __device__ __forceinline__ void cluster_meet() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
-}
-/* Are the rows around row n (its 128) of more than a few sequences? */
-__device__ __forceinline__ bool scattered(const paged &a, int64_t n) {
-    const int64_t from = n / 128 * 128, to = from + 128 < a.n ? from + 128 : a.n;
-    int runs = 0;
-    for (int64_t i = from + threadIdx.x % 32 + 1; i < to; i += 32) runs += a.seq[i] != a.seq[i - 1];
-#pragma unroll
-    for (int h = 16; h; h /= 2) runs += __shfl_xor_sync(0xffffffffu, runs, h);
-    return runs >= PAGED_RUNS;
 }
 template <int D> struct few_warp { __nv_bfloat16 k[2][16 * D], v[2][16 * (D + 8)]; };
 template <int D> union few_mem { few_warp<D> w[4]; struct { float o[4][16][D], top[4][16], sum[4][16]; } end; };
@@ -308,7 +297,8 @@ template <int D, int MT> __global__ void __launch_bounds__(128) many(const __gri
             for (int d = 0; d < DT; d++) lm_st2(a.o, (n0 + r) * a.o.rs + static_cast<int64_t>(h) * D + d * 8 + 2 * t, o[i][d][2 * e] * f, o[i][d][2 * e + 1] * f);
         }
 }
-template <int D> static lm_err paged_run(const paged &a, cudaStream_t s) {
+/* c: NULL, or the call, which the Hopper form of prompts takes */
+template <int D> static lm_err paged_run(const paged &a, const lm_call *c, cudaStream_t s) {
     paged x = a;
     constexpr int MT = D <= 64 ? 2 : 1;
     if (a.kv > 65535 || a.heads > 65535) return LM_E_RANGE;
@@ -316,6 +306,7 @@ template <int D> static lm_err paged_run(const paged &a, cudaStream_t s) {
     x.choose = a.n > PAGED_FEW && a.n <= PAGED_BOTH;
     if (a.n <= PAGED_BOTH) LM_TRY(lm_launch_early(few<D>, x, dim3(static_cast<unsigned>(a.n * x.split), static_cast<unsigned>(a.kv)), 128, sizeof(few_mem<D>), static_cast<unsigned>(x.split), true, s));
     if (a.n <= PAGED_FEW) return LM_OK;
+    if (c) return lm_paged_prompt(x, D, static_cast<int *>(c->shared), c->dev->units, s);
     return lm_launch_early(many<D, MT>, x, dim3(LM_CUDA_GRID(a.n, 64 * MT), static_cast<unsigned>(a.heads)), 128, sizeof(many_mem<D>), 1, true, s);
 }
 /* Can these be taken? */

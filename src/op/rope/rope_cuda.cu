@@ -17,10 +17,10 @@ static __global__ void __launch_bounds__(256) turn(const args a) {
 }
 enum { HEADS = 4 };
 static __global__ void __launch_bounds__(256) turn8(const args a) {
-    const int per = a.n / 8;
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, r = i / per;
+    const int per = a.n / 8, all = per * static_cast<int>((a.heads + HEADS - 1) / HEADS);      /* threads of a row, which is read in one go */
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, r = i / all;
     if (r >= a.rows) return;
-    const int k = static_cast<int>(i - r * per) * 8, h0 = static_cast<int>(blockIdx.y) * HEADS;
+    const int q = static_cast<int>(i - r * all), k = q % per * 8, h0 = q / per * HEADS;
     lm_raw8 u[HEADS], v[HEADS];
     float c[8], s[8];
 #pragma unroll
@@ -29,10 +29,10 @@ static __global__ void __launch_bounds__(256) turn8(const args a) {
 #pragma unroll
     for (int h = 0; h < HEADS; h++) if (h0 + h < a.heads) {
         const int64_t y = r * a.y.rs + static_cast<int64_t>(h0 + h) * a.d + k;
-        float p[8], q[8], f[8], g[8];
-        lm_unraw(a.x, u[h], p); lm_unraw(a.x, v[h], q);
+        float p[8], w[8], f[8], g[8];
+        lm_unraw(a.x, u[h], p); lm_unraw(a.x, v[h], w);
 #pragma unroll
-        for (int e = 0; e < 8; e++) { const float z = s[e] * a.sign; f[e] = fmaf(p[e], c[e], -(q[e] * z)); g[e] = fmaf(q[e], c[e], p[e] * z); }
+        for (int e = 0; e < 8; e++) { const float z = s[e] * a.sign; f[e] = fmaf(p[e], c[e], -(w[e] * z)); g[e] = fmaf(w[e], c[e], p[e] * z); }
         lm_st8(a.y, y, f); lm_st8(a.y, y + a.n, g);
     }
 }
@@ -43,8 +43,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const args a = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), lm_cv_of(&c->out[0]), c->in[0].dim[0], c->in[0].dim[1] / p->d_head, p->d_head, p->rotary / 2, p->interleaved, p->inverse ? -1.0f : 1.0f };
     const int64_t n = a.rows * a.heads * (a.d - a.n);
     const lm_cv all[3] = { a.x, a.t, a.y };
-    if (n && !a.interleaved && 2 * a.n == a.d && a.n % 8 == 0 && a.heads <= 65535 * HEADS && lm_cuda_vec8(all, 3, a.n))
-        turn8<<<dim3(LM_CUDA_GRID(a.rows * (a.n / 8), 256), static_cast<unsigned>(lm_ceil_div(a.heads, HEADS))), 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    if (n && !a.interleaved && 2 * a.n == a.d && a.n % 8 == 0 && a.heads <= 65535 && lm_cuda_vec8(all, 3, a.n))
+        turn8<<<LM_CUDA_GRID(a.rows * (a.n / 8) * lm_ceil_div(a.heads, HEADS), 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
     else if (n) turn<<<LM_CUDA_GRID(n, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
     return lm_cuda_launched();
 }
