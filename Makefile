@@ -15,7 +15,7 @@ all:             ## build build/loam and the library
 deps:            ## install what is missing (Debian)
 	@tools/install-deps.sh
 
-run: deps        ## build, then train a small model here and talk to it: make run [TEXT=file]
+run: deps        ## build, then adapt a small model to a text here and let it write: make run [TEXT=file]
 	@$(MAKE) --no-print-directory all
 	build/loam quickstart $(TEXT)
 

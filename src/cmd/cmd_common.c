@@ -2,6 +2,7 @@
 #include <string.h>
 #include "api/api_int.h"
 #include "cmd/cmd_common.h"
+#include "cmd/cmd_shipped.h"
 
 lm_err lm_cmd_tok_open(lm_ctx *ctx, const char *path, lm_tok **out) { return lm_tok_open_beside(ctx, path, out); }
 lm_err lm_cmd_device(lm_cli *cli, const char *name, lm_dev **dev) {
@@ -11,6 +12,7 @@ lm_err lm_cmd_device(lm_cli *cli, const char *name, lm_dev **dev) {
 lm_err lm_cmd_model_open(lm_cli *cli, const char *path, const lm_cmd_model_opts *o, lm_cmd_model *m) {
     memset(m, 0, sizeof *m);
     double t = lm_now();
+    LM_TRY(lm_cmd_model_path(cli, path, &path));
     LM_TRY(lm_cmd_device(cli, o->device, &m->dev));
     const lm_api_model_opts ao = { .dev = m->dev,
                                    .dtype = o->dtype,

@@ -13,12 +13,14 @@
 
 static const char *const targets[] = { "auto", "hf", "gguf", NULL };
 enum { AUTO, HF, GGUF };
-typedef struct { lm_cli_common common; const char *dtype, *tokenizer; int to; bool no_tok, force; int64_t shard; } opts;
+typedef struct { lm_cli_common common; const char *dtype, *embedding, *tokenizer; int to; bool no_tok, force; int64_t shard; } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_ENUM, "to", offsetof(opts, to), "auto", 0, 0, targets, "FORMAT", "hf (a folder) or gguf (a file); auto: by OUT's name" },
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
       "auto (as stored), f32, bf16, f16; gguf also quantized formats: Q8_0, Q4_0 …" },
+    { LM_OPT_STR, "embedding", offsetof(opts, embedding), NULL, 0, 0, NULL, "T",
+      "gguf: the embedding and the head in another quantized format than --dtype" },
     { LM_OPT_BYTES, "shard", offsetof(opts, shard), "0", 0, 0, NULL, "BYTES", "hf: largest file; 0 = one file" },
     { LM_OPT_STR, "tokenizer", offsetof(opts, tokenizer), NULL, 0, 0, NULL, "PATH", "take the tokenizer from here" },
     { LM_OPT_BOOL, "no-tokenizer", offsetof(opts, no_tok), "false", 0, 0, NULL, NULL, "write weights and configuration only" },
@@ -106,7 +108,7 @@ static lm_err fetch(void *ud, const char *name, lm_tensor *t) {
     return lm_store_get(s->store, name, t) ? LM_OK : lm_fail(s->cli->ctx, LM_E_NOTFOUND, "%s is not in memory: the model cannot be written", name);
 }
 static lm_err write_out(lm_cli *cli, const opts *o, int to, const char *out, const lm_cfg *cfg, const lm_store *store, const lm_tok *tok,
-                        lm_dtype dtype, const lm_quant *quant) {
+                        lm_dtype dtype, const lm_quant *quant, const lm_quant *embed) {
     source s = { cli, store };
     const lm_param_source from = { fetch, &s };
     if (to == HF) {
@@ -114,7 +116,7 @@ static lm_err write_out(lm_cli *cli, const opts *o, int to, const char *out, con
         return tok ? lm_tok_save(cli->ctx, tok, out) : LM_OK;
     }
     extra_arg x = { cli->ctx, tok, cfg->vocab };
-    return lm_model_save_gguf_from(cli->ctx, cfg, &from, out, dtype, quant, extra, &x);
+    return lm_model_save_gguf_from(cli->ctx, cfg, &from, out, dtype, quant, embed, extra, &x);
 }
 static double size_of(const char *path) {
     double sum = 0;
@@ -142,7 +144,7 @@ static lm_err run(lm_cli *cli) {
     LM_TRY(lm_cli_need(cli, 2, "a model and where to write it"));
     const char *in = cli->pos.v[0], *out = cli->pos.v[1];
     const int to = o->to ? o->to : ends(out, ".gguf") ? GGUF : HF;
-    lm_dtype dtype = LM_F32; const lm_quant *quant = NULL;
+    lm_dtype dtype = LM_F32; const lm_quant *quant = NULL, *embed = NULL;
     const bool as_stored = !strcmp(o->dtype, "auto");
     if (!as_stored && (!lm_dtype_parse(o->dtype, &dtype) || (dtype != LM_F32 && dtype != LM_BF16 && dtype != LM_F16))) {
         dtype = LM_F32;
@@ -154,6 +156,9 @@ static lm_err run(lm_cli *cli) {
                            "--dtype %s: a Hugging Face folder holds f32, bf16 or f16; GGUF has quantized formats (name OUT *.gguf)",
                            o->dtype);
     }
+    if (o->embedding && (to == HF || !(embed = lm_quant_by_name(o->embedding)) || !embed->from_float))
+        return lm_fail(ctx, LM_E_CONFIG, "--embedding %s: wanted a quantized format that is written, such as Q8_0, and OUT a GGUF file",
+                       o->embedding);
     if (!o->force && lm_exists(out) && (to == GGUF || !lm_is_dir(out)))
         return lm_fail(ctx, LM_E_CONFIG, "%s is there already; --force replaces it", out);
     if (to == HF && lm_is_dir(out)) {
@@ -192,7 +197,7 @@ static lm_err run(lm_cli *cli) {
     const lm_cfg *cfg = lm_weights_cfg(w);
     lm_cli_progress(cli, "writing %s …", out);
     const bool ours = to == HF && !lm_exists(out);
-    err = write_out(cli, o, to, out, cfg, store, tok, dtype, quant);
+    err = write_out(cli, o, to, out, cfg, store, tok, dtype, quant, embed);
     /* half a model is none */
     if (err && ours) { char *why = lm_arena_strdup(cli->a, lm_error(ctx)); (void)lm_dir_remove(ctx, out); if (why) lm_fail(ctx, err, "%s", why); }
     if (err) goto done;

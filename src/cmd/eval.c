@@ -3,11 +3,12 @@
 #include <string.h>
 #include "base/file.h"
 #include "cmd/cmd_common.h"
+#include "cmd/cmd_shipped.h"
 #include "cmd/cmd_text.h"
 #include "eval/perplexity.h"
 
 static const char *const bos_names[] = { "auto", "yes", "no", NULL };
-typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field; int bos; int64_t stride, window, chunk; } opts;
+typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field, *device; int bos; int64_t stride, window, chunk; } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_STR, "task", offsetof(opts, task), "perplexity", 0, 0, NULL, "NAME", "what to measure" },
@@ -21,6 +22,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
       "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
+    { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
     LM_OPT_ROW_END
 };
@@ -70,12 +72,20 @@ static lm_err run(lm_cli *cli) {
     lm_cmd_model m;
     lm_str s = { .ctx = cli->ctx };
     lm_weights *w;
-    LM_TRY(lm_weights_open(&w, cli->ctx, cli->pos.v[0]));
+    const char *model;
+    LM_TRY(lm_cmd_model_path(cli, cli->pos.v[0], &model));
+    LM_TRY(lm_weights_open(&w, cli->ctx, model));
     const int64_t context = o->window ? o->window : lm_min64(lm_weights_cfg(w)->max_pos, 2048);
     lm_weights_close(w);
     LM_TRY(lm_cmd_model_open(
-        cli, cli->pos.v[0],
-        &(lm_cmd_model_opts){ .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .rows = context, .need_tok = true },
+        cli, model,
+        &(lm_cmd_model_opts){ .dtype = o->dtype,
+                              .kv = o->kv,
+                              .context = context,
+                              .chunk = o->chunk,
+                              .rows = context,
+                              .need_tok = true,
+                              .device = o->device },
         &m));
     lm_err err = tasks[t].run(cli, o, &m, &s);
     if (!err) err = lm_cli_result(cli, &s);

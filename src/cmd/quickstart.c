@@ -15,6 +15,7 @@
 #include "cmd/cmd_corpus.h"
 #include "cmd/cmd_plan.h"
 #include "cmd/cmd_shapes.h"
+#include "cmd/cmd_shipped.h"
 #include "cmd/cmd_text.h"
 #include "data/docs.h"
 #include "device/probe.h"
@@ -31,7 +32,7 @@ static const lm_opt rows[] = {
     LM_OPT_ROW_END
 };
 enum { SHORT = 30, MAX_TEXT = 48 << 20, MIN_TEXT = 20000 };
-typedef struct { lm_cli *cli; const opts *o; const char *exe, *dir, *threads; double t0; size_t text, held; lm_machine m; lm_str json; } show;
+typedef struct { lm_cli *cli; const opts *o; const char *exe, *dir, *threads, *from; double t0; size_t text, held; lm_machine m; lm_str json; } show;
 
 /* ---- children ------------------------------------------------------------------------------------------------------------------------- */
 enum { MAX_ARG = 24 };
@@ -253,15 +254,26 @@ static lm_err machine(show *s) {
     }
     return LM_OK;
 }
+/* The model that is adapted: the small one that comes with the program; out of the program's own bytes into DIR, so that commands can name it. */
+static lm_err start_from(show *s) {
+    LM_TRY(lm_cmd_shipped(s->cli, LM_SHIPPED_SMALL, &s->from));
+    if (strncmp(s->from, "/proc/", 6)) return LM_OK;
+    char *p, *to = lm_arena_printf(s->cli->a, "%s/" LM_SHIPPED_SMALL ".gguf", s->dir); size_t n;
+    if (!to) return LM_E_NOMEM;
+    LM_TRY(lm_file_read_all(s->cli->ctx, s->from, (size_t)1 << 30, &p, &n));
+    lm_err err = lm_file_write_atomic(s->cli->ctx, to, p, n);
+    lm_free(s->cli->ctx, p);
+    s->from = to;
+    return err;
+}
 static lm_err write_config(show *s, bool bf16) {
     lm_str y = { .ctx = s->cli->ctx };
     char *path = lm_arena_printf(s->cli->a, "%s/run.yaml", s->dir);
-    lm_str_puts(&y, "# A small Llama-style model; `loam train --print-config` shows every key.\ndata:\n  path: ");
-    lm_str_printf(&y, "%s/train.txt\n  val_path: %s/held-out.txt\n  seq: 256\ntokenizer:\n  path: %s/tokenizer\n", s->dir, s->dir, s->dir);
+    lm_str_puts(&y, "# A shipped model goes on learning, from your text; `loam train --print-config` shows every key.\ndata:\n  path: ");
+    lm_str_printf(&y, "%s/train.txt\n  val_path: %s/held-out.txt\n  seq: 256\nmodel:\n  from: \"%s\"\n", s->dir, s->dir, s->from);
     lm_str_printf(&y,
-                  "model:\n  d: 128\n  n_layer: 4\n  n_head: 2\n  d_ff: 384\n  max_pos: 1024\ntrain:\n  batch: 4\n  dtype: %s\n  "
-                  "val_every: 0\n  checkpoint_every: 25\n  log_every: 1\n  seed: 1\n"
-                  "optim:\n  name: muon\n  lr: 0.006\n  muon_lr: 0.03\n  warmup: 10\n  min_lr: 0.05\n  muon_weight_decay: 0.01\n",
+                  "train:\n  batch: 4\n  dtype: %s\n  val_every: 0\n  checkpoint_every: 25\n  log_every: 1\n  seed: 1\n"
+                  "optim:\n  name: muon\n  lr: 0.004\n  muon_lr: 0.01\n  warmup: 10\n  min_lr: 0.05\n  muon_weight_decay: 0.01\n",
                   bf16 ? "bf16" : "f32");
     lm_err err = path ? lm_str_err(&y) : LM_E_NOMEM;
     if (!err) err = lm_file_write_atomic(s->cli->ctx, path, y.p, y.n);
@@ -309,9 +321,11 @@ static lm_err perform(show *s) {
     LM_GOTO(machine(s), done);
     const bool bf16 = s->m.mm_bf16 > 1.3 * s->m.mm_f32;
 
-    title(s, "3. A tokenizer");
-    LM_GOTO(run_line(s, NULL, "tokenizer train --data %s/train.txt --vocab 2048 --out %s/tokenizer", s->dir, s->dir), done);
-    title(s, "4. The plan of a small model");
+    title(s, "3. A model that comes with the program writes");
+    LM_GOTO(run_line(s, NULL, "run --prompt \"The old house stood at the end of the lane,\" --max-tokens 60 --repetition-penalty 1.15 --seed 1"),
+            done);
+    LM_GOTO(start_from(s), done);
+    title(s, "4. The plan: the small one learns from the text");
     LM_GOTO(write_config(s, bf16), done);
     LM_GOTO(run_line(s, NULL, "plan %s/run.yaml", s->dir), done);
     LM_GOTO(run_line(s, &ans, "plan %s/run.yaml --json", s->dir), done);
@@ -319,9 +333,8 @@ static lm_err perform(show *s) {
     lm_str_clear(&ans);
     LM_GOTO(kill_and_resume(s, &step_s), done);
 
-    title(s, "6. Before training");
-    LM_GOTO(run_line(s, NULL, "train %s/run.yaml out=%s/untrained train.steps=0 --quiet", s->dir, s->dir), done);
-    LM_GOTO(run_line(s, &ans, "eval %s/untrained --task perplexity --data %s/held-out.txt --window 256 --stride 192 --json", s->dir, s->dir), done);
+    title(s, "6. Before training: as it was shipped");
+    LM_GOTO(run_line(s, &ans, "eval \"%s\" --task perplexity --data %s/held-out.txt --window 256 --stride 192 --json", s->from, s->dir), done);
     const double before = number(s, &ans, NULL, "bpb");
     lm_str_clear(&ans);
     lm_cli_say(s->cli, "%.4f bits per byte", before);
@@ -447,12 +460,13 @@ static lm_err run(lm_cli *cli) {
 }
 const lm_cmd lm_cmd_quickstart = {
     .name = "quickstart",
-    .summary = "train a small model here, now, and see everything once",
+    .summary = "adapt a shipped model to a text, here and now, and see everything once",
     .usage = "[TEXT] [--seconds N] [--out DIR]",
     .details =
-        "Measures this machine, plans, trains a tokenizer and a small model on TEXT (default: the program's own sources and "
-        "documentation), kills and resumes\n"
-        "itself, compares with xz, makes an 8-bit copy, writes some text. A few minutes; every command is printed as you would type it.",
+        "Measures this machine, plans, lets a shipped model write, trains the small one further on TEXT (default: the program's own "
+        "sources and\n"
+        "documentation), kills and resumes itself, compares with xz, makes an 8-bit copy, writes again. A few minutes; every command is "
+        "printed as you would type it.",
     .opts = rows,
     .opts_bytes = sizeof(opts),
     .run = run

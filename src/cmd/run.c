@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "cmd/cmd_common.h"
+#include "cmd/cmd_shipped.h"
 #include "cmd/cmd_text.h"
 
 enum { MAX_PROMPT = 1 << 30 };
@@ -127,7 +128,9 @@ static lm_err read_prompt(lm_cli *cli, const opts *o, char **owned, const char *
 }
 static lm_err run(lm_cli *cli) {
     const opts *o = cli->opts;
-    LM_TRY(lm_cli_need(cli, 1, "one model: a Hugging Face folder, a GGUF file or a llama2.c checkpoint"));
+    const char *model;
+    if (cli->pos.n > 1) return lm_cli_need(cli, 1, "one model: a Hugging Face folder, a GGUF file or a llama2.c checkpoint");
+    LM_TRY(lm_cmd_model_path(cli, cli->pos.n ? cli->pos.v[0] : NULL, &model));
     if (o->prompt && o->prompt_file) return lm_fail(cli->ctx, LM_E_CONFIG, "--prompt and --prompt-file exclude each other");
     int32_t *bias_id = lm_arena_alloc(cli->a, (size_t)(o->bias.n + 1) * sizeof *bias_id);
     float *bias = lm_arena_alloc(cli->a, (size_t)(o->bias.n + 1) * sizeof *bias);
@@ -140,7 +143,7 @@ static lm_err run(lm_cli *cli) {
     lm_err err;
     LM_GOTO(read_prompt(cli, o, &owned, &text, &n), done);
     double load_s = lm_now();
-    LM_GOTO((lm_err)loam_model_open(&m, &ctx, cli->pos.v[0],
+    LM_GOTO((lm_err)loam_model_open(&m, &ctx, model,
                                     &(loam_model_options){ .size = sizeof(loam_model_options),
                                                            .dtype = o->dtype,
                                                            .kv = o->kv,
@@ -183,9 +186,9 @@ done:
 }
 const lm_cmd lm_cmd_run = { .name = "run",
                             .summary = "write text with a model",
-                            .usage = "MODEL [--prompt TEXT] [options]",
-                            .details = "MODEL is a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside "
-                                       "it. The same seed gives the same text.",
+                            .usage = "[MODEL] [--prompt TEXT] [options]",
+                            .details = "MODEL is a Hugging Face folder, a GGUF file, a llama2.c checkpoint with its tokenizer beside it, or "
+                                       "a shipped model: loam-30m (the default), loam-3m. The same seed gives the same text.",
                             .opts = rows,
                             .opts_bytes = sizeof(opts),
                             .run = run };

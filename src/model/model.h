@@ -90,6 +90,8 @@ lm_err lm_model_save_hf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source
 /* One GGUF file; quant NULL keeps dtype. Tokenizer metadata are added by the caller through the callback (may be NULL). */
 lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
                           lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud);
+/* The same from parameters that are not all in memory, with the embedding and the head in a format of their own (NULL: as the other
+ * matrices): a few more bits pay there. */
 lm_err lm_model_save_gguf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source *from, const char *path, lm_dtype dtype, const lm_quant *quant,
-                               lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud);
+                               const lm_quant *embed, lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud);
 #endif

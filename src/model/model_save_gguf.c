@@ -10,7 +10,7 @@ static const struct { const char *name; uint32_t id;
                    { "Q5_K", 16 }, { "Q6_K", 18 }, { "IQ4_NL", 25 }, { "IQ4_XS", 30 }, { "BF16", 32 }
 };
 /* Names, orientation and type of every tensor as the file has it. */
-static lm_err describe(lm_saver *s, const lm_cfg *c, lm_dtype dtype, const lm_quant *q) {
+static lm_err describe(lm_saver *s, const lm_cfg *c, lm_dtype dtype, const lm_quant *most, const lm_quant *embed) {
     int n_quant = 0;
     for (int i = 0; i < s->n; i++) {
         lm_save_item *v = &s->v[i];
@@ -25,6 +25,7 @@ static lm_err describe(lm_saver *s, const lm_cfg *c, lm_dtype dtype, const lm_qu
         if (row->transpose) { v->transpose = true; v->rows = v->t.dim[1]; v->cols = v->t.dim[0]; }
         if (!strcmp(v->as, "position_embd.weight")) continue;         /* as llama.cpp: added to F32, never multiplied */
         v->dtype = dtype;
+        const lm_quant *q = embed && v->role == LM_ROLE_EMBED ? embed : most;
         if (q && v->cols % q->block == 0) {
             v->quant = q;
             n_quant++;
@@ -32,9 +33,9 @@ static lm_err describe(lm_saver *s, const lm_cfg *c, lm_dtype dtype, const lm_qu
             lm_log(s->ctx, LM_LOG_WARN, "model", "%s is written as %s: its rows of %lld numbers are no whole blocks of %s (%d)", v->as,
                    lm_dtype_name(dtype), (long long)v->cols, q->name, q->block);
     }
-    return q && !n_quant ? lm_fail(s->ctx, LM_E_UNSUPPORTED, "no matrix of this model can be written as %s: its blocks have %d numbers",
-                                   q->name, q->block)
-                         : LM_OK;
+    return most && !n_quant ? lm_fail(s->ctx, LM_E_UNSUPPORTED, "no matrix of this model can be written as %s: its blocks have %d numbers",
+                                      most->name, most->block)
+                            : LM_OK;
 }
 static lm_err header(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w, lm_dtype dtype, const lm_quant *q) {
     const char *arch = c->model->gguf_archs[0], *type = q ? q->name : lm_dtype_name(dtype);
@@ -64,16 +65,17 @@ static lm_err tensors(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w) {
     for (int i = 0; i < s->n; i++) LM_TRY(lm_saver_write(s, &s->v[i], put_all, w));
     return LM_OK;
 }
+static bool writes(const lm_quant *q) { return !q || (q->from_float && q->n_comp == 1 && q->gguf_id >= 0); }
 static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from, const char *path, lm_dtype dtype,
-                   const lm_quant *quant, lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
+                   const lm_quant *quant, const lm_quant *embed, lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
     LM_TRY(lm_saver_dtype(ctx, dtype));
-    if (quant && (!quant->from_float || quant->n_comp != 1 || quant->gguf_id < 0))
-        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s cannot be written to GGUF", quant->name);
+    if (!writes(quant) || !writes(embed))
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s cannot be written to GGUF", writes(quant) ? embed->name : quant->name);
     lm_saver s;
     lm_gguf_writer *w = NULL;
     LM_TRY(lm_saver_open(&s, ctx, c, store, from));
     lm_err err;
-    LM_GOTO(describe(&s, c, dtype, quant), done);
+    LM_GOTO(describe(&s, c, dtype, quant, embed), done);
     LM_GOTO(lm_gguf_writer_new(&w, ctx, path, 0), done);
     LM_GOTO(header(&s, c, w, dtype, quant), done);
     if (extra) LM_GOTO(extra(ud, w), done);
@@ -85,9 +87,9 @@ done:
 }
 lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
                           lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
-    return save(ctx, c, store, NULL, path, dtype, quant, extra, ud);
+    return save(ctx, c, store, NULL, path, dtype, quant, NULL, extra, ud);
 }
 lm_err lm_model_save_gguf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source *from, const char *path, lm_dtype dtype, const lm_quant *quant,
-                               lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
-    return save(ctx, c, NULL, from, path, dtype, quant, extra, ud);
+                               const lm_quant *embed, lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
+    return save(ctx, c, NULL, from, path, dtype, quant, embed, extra, ud);
 }

@@ -1,0 +1,12 @@
+# The shipped models: where the program looks for them, and which one is linked into it (the portable preset: the small one, so that one file writes text anywhere).
+set(LM_EMBED_MODEL "" CACHE FILEPATH "a GGUF file to link into the program, e.g. models/loam-3m.gguf (relative to the source tree, or absolute)")
+set(shipped LM_MODELS="${CMAKE_SOURCE_DIR}/models")
+if(LM_EMBED_MODEL)
+    get_filename_component(embed_file "${LM_EMBED_MODEL}" ABSOLUTE BASE_DIR ${CMAKE_SOURCE_DIR})
+    get_filename_component(embed_name "${embed_file}" NAME_WE)
+    list(APPEND shipped LM_EMBED_MODEL="${embed_file}" LM_EMBED_NAME="${embed_name}")
+    set_source_files_properties(${CMAKE_SOURCE_DIR}/src/cmd/cmd_shipped.c PROPERTIES OBJECT_DEPENDS ${embed_file})
+endif()
+set_source_files_properties(${CMAKE_SOURCE_DIR}/src/cmd/cmd_shipped.c PROPERTIES COMPILE_DEFINITIONS "${shipped}")
+file(GLOB shipped_models CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/models/*.gguf)
+install(FILES ${shipped_models} DESTINATION ${CMAKE_INSTALL_DATADIR}/loam/models)
