@@ -1,5 +1,6 @@
 /* Formats against the gguf package's bytes and floats, sizes and rows of quantized storage, hostile values. */
 #include "tests/test.h"
+#include "quant/quant_grid.h"
 #include "quant/quant.h"
 #include "format/safetensors.h"
 #include "format/gguf.h"
@@ -7,8 +8,8 @@
 
 typedef struct { void *p; int64_t n; } blob;       /* a copy: files' maps are aligned to one byte only */
 static lm_ctx *ctx; static lm_st *st;
-static void start(void) {
-    if (lm_ctx_new(&ctx, NULL) || lm_st_open(&st, ctx, LM_FIXTURES "/quant.safetensors")) { printf("fixture: %s\n", lm_error(ctx)); exit(1); }
+static void start(const char *fixture) {
+    if (lm_ctx_new(&ctx, NULL) || lm_st_open(&st, ctx, fixture)) { printf("fixture: %s\n", lm_error(ctx)); exit(1); }
 }
 static void stop(void) { lm_st_close(st); lm_ctx_free(ctx); st = NULL; ctx = NULL; }
 static blob get(const char *format, const char *what) {
@@ -20,15 +21,13 @@ static blob get(const char *format, const char *what) {
     return b;
 }
 static void against_gguf(void) {
-    start();
+    start(LM_FIXTURES "/quant.safetensors");
     blob src = get("src", "");
     int written = 0, read = 0;
     for (int f = 0; lm_quants[f]; f++) {
         const lm_quant *q = lm_quants[f];
         blob raw = get(q->name, ".raw"), want = get(q->name, ".raw_floats");
-        if (q->gguf_id < 0) continue;
-        LM_CHECK(raw.p && want.p);
-        if (!raw.p) continue;
+        if (!raw.p || !want.p) continue;                 /* the younger formats are in ggml's own fixture */
         const int64_t n = want.n / 4;
         float *y = malloc((size_t)n * 4);
         if (!y) exit(1);
@@ -56,6 +55,42 @@ static void against_gguf(void) {
     LM_CHECK(read >= 13 && written >= 6);
     free(src.p);
     stop();
+}
+/* every row reads random and really quantized blocks as ggml's own code does, to the bit */
+static void against_ggml(void) {
+    start(LM_FIXTURES "/quant_ggml.safetensors");
+    int rows = 0;
+    for (int f = 0; lm_quants[f]; f++) {
+        const lm_quant *q = lm_quants[f];
+        if (q->gguf_id < 0) continue;
+        blob raw = get(q->name, ".raw"), want = get(q->name, ".floats");
+        LM_CHECK(raw.p && want.n == 1024 * 4 && raw.n == 1024 / q->block * q->comp[0].block_bytes);
+        if (!raw.p || want.n != 1024 * 4) continue;
+        float y[1024];
+        q->to_float(q, (const void *const[]){ raw.p }, 1024, y);
+        int bad = 0;
+        for (int i = 0; i < 1024; i++) bad += memcmp(&y[i], (float *)want.p + i, 4) != 0;
+        if (bad) printf("%s: %d of 1024 floats differ\n", q->name, bad);
+        LM_CHECK(bad == 0);
+        rows++;
+        free(raw.p); free(want.p);
+    }
+    LM_CHECK(rows == 26);
+    stop();
+}
+/* codebooks are sets: ascending, no entry twice, no element out of range */
+static void grids(void) {
+    const struct { const uint16_t *t; int n, bits, top; } g[] = { { lm_q_grid_iq1s, 2048, 2, 2 }, { lm_q_grid_iq2xxs, 256, 2, 2 },
+        { lm_q_grid_iq2xs, 512, 2, 2 }, { lm_q_grid_iq2s, 1024, 2, 2 }, { lm_q_grid_iq3xxs, 256, 4, 7 }, { lm_q_grid_iq3s, 512, 4, 7 } };
+    for (int k = 0; k < LM_COUNT(g); k++) {
+        int bad = 0;
+        for (int i = 0; i < g[k].n; i++) {
+            bad += i && g[k].t[i] <= g[k].t[i - 1];
+            for (int b = 0; b < 16; b += g[k].bits) bad += (g[k].t[i] >> b & ((1 << g[k].bits) - 1)) > g[k].top;
+        }
+        LM_CHECK(bad == 0);
+    }
+    for (unsigned s = 0; s < 128; s++) LM_CHECK((lm_q_signs(s) & 127) == s && __builtin_popcount(lm_q_signs(s)) % 2 == 0);
 }
 static void table(void) {
     for (int f = 0; lm_quants[f]; f++) {
@@ -139,4 +174,4 @@ static void hostile(void) {
     }
     LM_CHECK(lm_quants[0]);
 }
-LM_TEST_MAIN(LM_T1(table), LM_T1(against_gguf), LM_T1(rows), LM_T1(hostile))
+LM_TEST_MAIN(LM_T1(table), LM_T1(against_gguf), LM_T1(against_ggml), LM_T1(grids), LM_T1(rows), LM_T1(hostile))
