@@ -92,6 +92,51 @@ static void grids(void) {
     }
     for (unsigned s = 0; s < 128; s++) LM_CHECK((lm_q_signs(s) & 127) == s && __builtin_popcount(lm_q_signs(s)) % 2 == 0);
 }
+/* the search against ggml's own quantizers on three kinds of data: error without importance, and with importance weighted by it */
+static void search(void) {
+    start(LM_FIXTURES "/quant_ggml.safetensors");
+    const char *const kind[] = { "normal", "heavy-tailed", "trained" };
+    blob src = get("src", ""), imp = get("importance", "");
+    LM_CHECK(src.n == 3 * 8192 * 4 && imp.n == 3 * 512 * 4);
+    int written = 0;
+    for (int f = 0; src.p && imp.p && lm_quants[f]; f++) {
+        const lm_quant *q = lm_quants[f];
+        if (!q->from_float) continue;
+        blob want = get(q->name, ".rmse");
+        LM_CHECK(want.n == 6 * 8);
+        const int64_t rb = 512 / q->block * q->comp[0].block_bytes;
+        for (int s = 0; want.p && s < 3; s++) for (int weighted = 0; weighted < 2; weighted++) {
+            const float *x = (const float *)src.p + s * 8192, *w = (const float *)imp.p + s * 512;
+            double err = 0, sum = 0;
+            for (int r = 0; r < 16; r++) {
+                float y[512]; uint8_t row[1024], again[1024];
+                memset(row, 0x55, sizeof row); memset(again, 0xaa, sizeof again);
+                if (q->search) {
+                    q->search(q, x + r * 512, weighted ? w : NULL, 512, (void *const[]){ row });
+                    q->search(q, x + r * 512, weighted ? w : NULL, 512, (void *const[]){ again });
+                } else {
+                    q->from_float(q, x + r * 512, 512, (void *const[]){ row });
+                    q->from_float(q, x + r * 512, 512, (void *const[]){ again });
+                }
+                LM_CHECK(!memcmp(row, again, (size_t)rb));            /* every byte is written, and the same */
+                q->to_float(q, (const void *const[]){ row }, 512, y);
+                for (int i = 0; i < 512; i++) {
+                    const double e = (double)y[i] - (double)x[r * 512 + i], v = weighted ? (double)w[i] : 1;
+                    err += v * e * e; sum += v;
+                }
+            }
+            const double rmse = sqrt(err / sum), theirs = ((double *)want.p)[s * 2 + weighted];
+            if (getenv("LM_SHOW")) printf("%-8s %-12s %-10s %.4e %.4e %.4f\n", q->name, kind[s], weighted ? "importance" : "plain", rmse, theirs, rmse / theirs);
+            if (!(rmse <= 1.01 * theirs)) printf("%s, %s data%s: error %.4e, ggml %.4e\n", q->name, kind[s], weighted ? ", importance" : "", rmse, theirs);
+            LM_CHECK(rmse <= 1.01 * theirs);
+        }
+        written++;
+        free(want.p);
+    }
+    LM_CHECK(written >= 13);
+    free(src.p); free(imp.p);
+    stop();
+}
 static void table(void) {
     for (int f = 0; lm_quants[f]; f++) {
         const lm_quant *q = lm_quants[f];
@@ -174,4 +219,4 @@ static void hostile(void) {
     }
     LM_CHECK(lm_quants[0]);
 }
-LM_TEST_MAIN(LM_T1(table), LM_T1(against_gguf), LM_T1(against_ggml), LM_T1(grids), LM_T1(rows), LM_T1(hostile))
+LM_TEST_MAIN(LM_T1(table), LM_T1(against_gguf), LM_T1(against_ggml), LM_T1(grids), LM_T1(search), LM_T1(rows), LM_T1(hostile))
