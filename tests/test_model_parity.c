@@ -431,7 +431,9 @@ static double rel(const float *a, const float *b, int64_t n) {
 /* A random model whose widths blocks divide: quantized while loading, and written to GGUF and kept as stored, are the same model, near the
  * original. */
 static void test_quantized(void) {
-    static const struct { const char *name; double tol; } formats[] = { { "Q8_0", 0.05 }, { "Q4_0", 0.7 }, { "Q5_0", 0.4 } };
+    static const struct { const char *name; double tol; } formats[] = { { "Q8_0", 0.05 }, { "Q4_0", 0.7 },  { "Q5_0", 0.4 }, { "Q2_K", 2.0 },
+                                                                        { "Q3_K", 1.2 },  { "Q4_K", 0.6 },  { "Q5_K", 0.4 }, { "Q6_K", 0.2 },
+                                                                        { "IQ4_NL", 0.6 }, { "IQ4_XS", 0.6 } };
     const lm_cfg c = { .model = lm_model_by_name("llama"),
                        .vocab = 300,
                        .d = 256,
