@@ -73,13 +73,15 @@ static lm_err say(job *j, const char *out, const lm_quantized *t, int n, double 
         if (i) lm_str_putc(&s, ',');
         lm_str_puts(&s, "\n {\"name\": "); lm_str_json(&s, t[i].name, strlen(t[i].name));
         lm_str_printf(&s, ", \"type\": \"%s\", \"numbers\": %lld, \"bytes\": %lld", type, (long long)t[i].numbers, (long long)t[i].bytes);
+        const char *instead = t[i].quant != t[i].wanted ? t[i].wanted->name : NULL;
         if (t[i].quant) {
             number(&s, "rmse", t[i].rmse); number(&s, "relative", t[i].relative);
             if (t[i].weighted) number(&s, "weighted_rmse", t[i].weighted_rmse);
-            if (t[i].quant != t[i].wanted) lm_str_printf(&s, ", \"instead_of\": \"%s\"", t[i].wanted->name);
-            lm_cli_say(cli, "%-34s %-8s %12lld %12lld %9.3f%%%s%s", t[i].name, type, (long long)t[i].numbers, (long long)t[i].bytes, 100 * t[i].relative,
-                       t[i].quant != t[i].wanted ? "  instead of " : "", t[i].quant != t[i].wanted ? t[i].wanted->name : "");
         }
+        if (instead) lm_str_printf(&s, ", \"instead_of\": \"%s\"", instead);
+        if (t[i].quant || instead)
+            lm_cli_say(cli, "%-34s %-8s %12lld %12lld %9.3f%%%s%s", t[i].name, type, (long long)t[i].numbers, (long long)t[i].bytes, 100 * t[i].relative,
+                       instead ? "  instead of " : "", instead ? instead : "");
         lm_str_putc(&s, '}');
     }
     lm_str_printf(&s, "],\n \"bytes\": %.0f, \"bits\": %.4f", bytes, numbers > 0 ? 8 * bytes / numbers : 0);

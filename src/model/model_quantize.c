@@ -29,6 +29,21 @@ static lm_err importance_of(work *k, lm_save_item *v, int *used) {
     *used += p != NULL;
     return LM_OK;
 }
+/* Once for every format that another one stands in for, and for what the importance leaves out. */
+static void tell(const work *k) {
+    int bare = 0; const char *first = NULL;
+    for (int i = 0; i < k->n; i++) {
+        const lm_quantized *r = &k->row[i];
+        if (r->quant && k->o->imatrix && !r->weighted) { bare++; first = first ? first : r->name; }
+        if (r->quant == r->wanted) continue;
+        int same = 0; bool told = false;
+        for (int j = 0; j < k->n; j++) if (k->row[j].wanted == r->wanted && k->row[j].quant == r->quant) { same++; told |= j < i; }
+        if (!told)
+            lm_log(k->ctx, LM_LOG_WARN, "model", "%d matrices are written as %s instead of %s: their rows are no whole blocks of it (%s: %lld numbers, blocks of %d)",
+                   same, r->quant ? r->quant->name : "F16", r->wanted->name, r->name, (long long)k->s.v[i].cols, r->wanted->block);
+    }
+    if (bare) lm_log(k->ctx, LM_LOG_WARN, "model", "%s: %d matrices have no importance, their numbers count alike (%s)", k->o->imatrix_name, bare, first);
+}
 /* Which format each tensor gets. */
 static lm_err choose(work *k, const lm_cfg *c) {
     int n_quant = 0, used = 0;
@@ -43,15 +58,10 @@ static lm_err choose(work *k, const lm_cfg *c) {
             const lm_mix_at at = { v->as, v->cols, v->layer, (int)c->n_layer, c->n_kv ? c->n_head / c->n_kv : 1, c->tie, k->o->imatrix != NULL };
             if (k->o->pure) { r->wanted = k->o->pure; r->quant = lm_mix_fallback(r->wanted, v->cols); }
             else r->quant = lm_mix_pick(k->o->mix, &at, &r->wanted);
-            if (r->quant != r->wanted)
-                lm_log(k->ctx, LM_LOG_WARN, "model", "%s is written as %s: its rows of %lld numbers are no whole blocks of %s (%d)", v->as,
-                       r->quant ? r->quant->name : "F16", (long long)v->cols, r->wanted->name, r->wanted->block);
             v->dtype = r->dtype = r->quant ? LM_F32 : LM_F16;
             if ((v->quant = r->quant) != NULL) {
                 LM_TRY(importance_of(k, v, &used));
                 v->search = true; v->error = k->error[i]; r->weighted = v->weight != NULL;
-                if (k->o->imatrix && !v->weight)
-                    lm_log(k->ctx, LM_LOG_WARN, "model", "%s: %s has no importance; its numbers count alike", k->o->imatrix_name, v->as);
                 n_quant++;
             }
         }
@@ -64,6 +74,7 @@ static lm_err choose(work *k, const lm_cfg *c) {
     if (!n_quant) return lm_fail(k->ctx, LM_E_UNSUPPORTED, "no matrix of this model can be quantized: their rows are no whole blocks of any format");
     if (k->o->imatrix && !used)
         return lm_fail(k->ctx, LM_E_MISMATCH, "%s names no matrix of this model: it was made from another one", k->o->imatrix_name);
+    tell(k);
     return LM_OK;
 }
 static lm_err metadata(work *k, lm_gguf_writer *w) {
