@@ -116,23 +116,20 @@ void lm_q_fit_scaled(const lm_q_scaled *f, const float *src, const float *weight
     for (int g = 0; g < f->groups; g++) scale[g] = scale_of(&l, x + g * f->len, w + g * f->len, f->len, q + g * f->len);
     const float end = lm_q_extreme(scale, f->groups);
     float best = 0;
-    /* the largest scale at the lower end of its range, which is the longer one; a few ranges, each improved while that helps */
-    for (int k = 0; k < (f->s_hi ? 3 : 1); k++) {
-        float d = f->s_hi ? end / ((float)f->s_lo + 0.4f * (float)k) : end;
-        for (int round = 0; round < ROUNDS; round++) {
-            lm_q_scaled_fit y; float xq, qq;
-            d = as_half(d, unit, &y.d);
-            for (int g = 0; g < f->groups; g++)
-                y.s[g] = f->s_hi ? (int8_t)bound(nearest(bound(scale[g] * lm_q_inverse(d), -1e4f, 1e4f)), (float)f->s_lo, (float)f->s_hi) : 1;
-            const float loss = settle(&l, x, w, d, f->s_hi ? 1 : 0, y.s, q, &xq, &qq);
-            if ((!k && !round) || loss < best) {
-                best = loss;
-                memcpy(out->s, y.s, sizeof y.s); out->d = y.d;
-                for (int i = 0; i < n; i++) out->level[i] = (int8_t)q[i];
-            } else break;
-            if (!(qq > 0)) break;
-            d = xq / qq;
-        }
+    /* the largest scale at the lower end of its range, which is the longer one; then rounds while they help */
+    float d = f->s_hi ? end / (float)f->s_lo : end;
+    for (int round = 0; round < ROUNDS; round++) {
+        lm_q_scaled_fit y; float xq, qq;
+        d = as_half(d, unit, &y.d);
+        for (int g = 0; g < f->groups; g++)
+            y.s[g] = f->s_hi ? (int8_t)bound(nearest(bound(scale[g] * lm_q_inverse(d), -1e4f, 1e4f)), (float)f->s_lo, (float)f->s_hi) : 1;
+        const float loss = settle(&l, x, w, d, f->s_hi ? 1 : 0, y.s, q, &xq, &qq);
+        if (round && !(loss < best)) break;
+        best = loss;
+        memcpy(out->s, y.s, sizeof y.s); out->d = y.d;
+        for (int i = 0; i < n; i++) out->level[i] = (int8_t)q[i];
+        if (!(qq > 0)) break;
+        d = xq / qq;
     }
 }
 
@@ -245,28 +242,25 @@ void lm_q_fit_affine(const lm_q_affine *f, const float *src, const float *weight
         top_m = -min[g] > top_m ? -min[g] : top_m;
     }
     float best = 0;
-    for (int k = 0; k < (f->s_top ? 3 : 1); k++) {
-        float d = f->s_top ? top_s / ((float)f->s_top - 0.4f * (float)k) : scale[0], dmin = f->s_top ? top_m / ((float)f->s_top - 0.4f * (float)k) : min[0];
-        for (int round = 0; round < ROUNDS; round++) {
-            lm_q_affine_fit y; normal eq;
-            d = as_half(d, unit, &y.d); dmin = as_half(dmin, unit, &y.dmin);
-            for (int g = 0; g < f->groups; g++) {
-                y.s[g] = (uint8_t)nearest(bound(scale[g] * lm_q_inverse(d), 0, (float)f->s_top));
-                y.m[g] = (uint8_t)nearest(bound(-min[g] * lm_q_inverse(dmin), 0, (float)f->s_top));
-            }
-            const float loss = affine_settle(f, x, w, fixed, d, dmin, f->s_top ? 1 : 0, &y, q, &eq);
-            if ((!k && !round) || loss < best) {
-                best = loss;
-                memcpy(out->s, y.s, sizeof y.s); memcpy(out->m, y.m, sizeof y.m); out->d = y.d; out->dmin = y.dmin;
-                for (int i = 0; i < n; i++) out->code[i] = (uint8_t)q[i];
-            } else break;
-            const float det = eq.uu * eq.vv - eq.uv * eq.uv;
-            if (det > 1e-6f * eq.uu * eq.vv) {
-                d = (eq.vv * eq.xu - eq.uv * eq.xv) / det;
-                dmin = (eq.uu * eq.xv - eq.uv * eq.xu) / det;
-            } else if (eq.uu > 0) d = eq.xu / eq.uu;
-            else break;
-            if (f->s_top && !(d > 0 && dmin >= 0)) break;
+    float d = f->s_top ? top_s / (float)f->s_top : scale[0], dmin = f->s_top ? top_m / (float)f->s_top : min[0];
+    for (int round = 0; round < ROUNDS; round++) {
+        lm_q_affine_fit y; normal eq;
+        d = as_half(d, unit, &y.d); dmin = as_half(dmin, unit, &y.dmin);
+        for (int g = 0; g < f->groups; g++) {
+            y.s[g] = (uint8_t)nearest(bound(scale[g] * lm_q_inverse(d), 0, (float)f->s_top));
+            y.m[g] = (uint8_t)nearest(bound(-min[g] * lm_q_inverse(dmin), 0, (float)f->s_top));
         }
+        const float loss = affine_settle(f, x, w, fixed, d, dmin, f->s_top ? 1 : 0, &y, q, &eq);
+        if (round && !(loss < best)) break;
+        best = loss;
+        memcpy(out->s, y.s, sizeof y.s); memcpy(out->m, y.m, sizeof y.m); out->d = y.d; out->dmin = y.dmin;
+        for (int i = 0; i < n; i++) out->code[i] = (uint8_t)q[i];
+        const float det = eq.uu * eq.vv - eq.uv * eq.uv;
+        if (det > 1e-6f * eq.uu * eq.vv) {
+            d = (eq.vv * eq.xu - eq.uv * eq.xv) / det;
+            dmin = (eq.uu * eq.xv - eq.uv * eq.xu) / det;
+        } else if (eq.uu > 0) d = eq.xu / eq.uu;
+        else break;
+        if (f->s_top && !(d > 0 && dmin >= 0)) break;
     }
 }
