@@ -2,7 +2,7 @@
  *
  * Weights are read in their final type by all threads and written row by row, so memory is the model's size in the type it is written in
  * (Q8_0: 1.06 bytes a number, f32 never whole unless asked for). The tokenizer is written and opened again first and must give the ids of
- * the old one on real text, else nothing is converted. */
+ * the old one on real text, else nothing is converted. A signal is heeded between two parameters and leaves nothing behind. */
 #include <string.h>
 #include "base/file.h"
 #include "cmd/cmd_common.h"
@@ -44,14 +44,22 @@ static lm_err stored(lm_cli *cli, lm_weights *w, lm_dtype *dtype, const lm_quant
     *dtype = n && (seen[best].d == LM_BF16 || seen[best].d == LM_F16) ? seen[best].d : LM_F32;
     return LM_OK;
 }
+typedef struct { lm_cli *cli; const lm_store *store; } source;
+static lm_err fetch(void *ud, const char *name, lm_tensor *t) {
+    source *s = ud;
+    if (lm_cli_stopped(s->cli)) return lm_cli_stop_err(s->cli);
+    return lm_store_get(s->store, name, t) ? LM_OK : lm_fail(s->cli->ctx, LM_E_NOTFOUND, "%s is not in memory: the model cannot be written", name);
+}
 static lm_err write_out(lm_cli *cli, const opts *o, int to, const char *out, const lm_cfg *cfg, const lm_store *store, const lm_tok *tok,
                         lm_dtype dtype, const lm_quant *quant) {
+    source s = { cli, store };
+    const lm_param_source from = { fetch, &s };
     if (to == HF) {
-        LM_TRY(lm_model_save_hf(cli->ctx, cfg, store, out, dtype, (uint64_t)o->shard));
+        LM_TRY(lm_model_save_hf_from(cli->ctx, cfg, &from, out, dtype, (uint64_t)o->shard));
         return tok ? lm_tok_save(cli->ctx, tok, out) : LM_OK;
     }
     lm_cmd_tok_arg x = { cli->ctx, tok, cfg->vocab };
-    return lm_model_save_gguf(cli->ctx, cfg, store, out, dtype, quant, lm_cmd_tok_metadata, &x);
+    return lm_model_save_gguf_from(cli->ctx, cfg, &from, out, dtype, quant, lm_cmd_tok_metadata, &x);
 }
 static double size_of(const char *path) {
     double sum = 0;
@@ -125,9 +133,8 @@ static lm_err run(lm_cli *cli) {
     if (tok) LM_GOTO(lm_cmd_tok_survives(cli, tok, to == GGUF, out, lm_weights_cfg(w)->vocab), done);
     LM_GOTO(lm_store_new(&store, ctx), done);
     lm_cli_progress(cli, "reading %s …", in);
-    LM_GOTO(lm_weights_load(w, store, &(lm_load_opts){ .dtype = dtype == LM_BF16 && !quant ? LM_BF16 : LM_QUANT }), done);
+    LM_GOTO(lm_weights_load(w, store, &(lm_load_opts){ .dtype = dtype == LM_BF16 && !quant ? LM_BF16 : LM_QUANT, .stop = cli->stop }), done);
     const lm_cfg *cfg = lm_weights_cfg(w);
-    if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
     lm_cli_progress(cli, "writing %s …", out);
     const bool ours = to == HF && !lm_exists(out);
     err = write_out(cli, o, to, out, cfg, store, tok, dtype, quant);

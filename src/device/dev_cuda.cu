@@ -104,6 +104,7 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
     cudaDriverGetVersion(&driver);
     if (e == cudaErrorInsufficientDriver && driver)
         return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: the NVIDIA driver is too old: it knows CUDA %d.%d, this program needs %d.%d", ordinal, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (!driver) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: no NVIDIA driver is here (or this user or container may not see it); device=cpu trains and runs without", ordinal);
     if (e != cudaSuccess || !n) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: no CUDA device is here (%s)", ordinal, e == cudaSuccess ? "none is visible" : cudaGetErrorString(e));
     if (ordinal >= n) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: only %d CUDA device%s visible", ordinal, n, n == 1 ? " is" : "s are");
     cudaDeviceProp p;

@@ -2,7 +2,7 @@
 #include <string.h>
 #include "graph/graph.h"
 
-typedef struct { char *name; lm_tensor t; size_t bytes; void *on_dev; } entry;
+typedef struct { char *name; lm_tensor t; size_t bytes; void *on_dev; bool borrowed; } entry;
 struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; lm_dev *dev; };
 
 static int32_t *find(const lm_store *s, const char *name) {
@@ -31,7 +31,7 @@ void lm_store_free(lm_store *s) {
     if (!s) return;
     for (int i = 0; i < s->n; i++) {
         if (s->dev) s->dev->free(s->dev, s->e[i].on_dev);
-        lm_free(s->ctx, s->e[i].t.data);
+        if (!s->e[i].borrowed) lm_free(s->ctx, s->e[i].t.data);
         lm_free(s->ctx, s->e[i].name);
     }
     lm_free(s->ctx, s->e); lm_free(s->ctx, s->index); lm_free(s->ctx, s);
@@ -69,6 +69,15 @@ static lm_err put(lm_store *s, const char *name, const lm_type *type, lm_layout 
 lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *out) {
     return put(s, name, type, layout, tag, true, out);
 }
+lm_err lm_store_borrow(lm_store *s, const char *name, const lm_type *type, lm_layout layout, const void *data, lm_tensor *out) {
+    if (*find(s, name) >= 0) return lm_fail(s->ctx, LM_E_MISMATCH, "%s is there already", name);
+    LM_TRY(put(s, name, type, layout, LM_MEM_MISC, false, NULL));
+    entry *e = &s->e[s->n - 1];
+    e->borrowed = true;
+    e->t.data = (void *)(uintptr_t)data;
+    if (out) *out = e->t;
+    return LM_OK;
+}
 lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout) {
     return put(s, name, type, layout, LM_MEM_MISC, false, NULL);
 }
@@ -83,7 +92,8 @@ lm_err lm_store_remove(lm_store *s, const char *name) {
     if (*slot < 0) return lm_fail(s->ctx, LM_E_NOTFOUND, "no tensor is called %s", name);
     int i = *slot;
     if (s->dev) s->dev->free(s->dev, s->e[i].on_dev);
-    lm_free(s->ctx, s->e[i].t.data); lm_free(s->ctx, s->e[i].name);
+    if (!s->e[i].borrowed) lm_free(s->ctx, s->e[i].t.data);
+    lm_free(s->ctx, s->e[i].name);
     memmove(&s->e[i], &s->e[i + 1], (size_t)(s->n - i - 1) * sizeof *s->e);
     s->n--;
     for (int k = 0; k < s->n_index; k++) s->index[k] = -1;
@@ -112,6 +122,7 @@ lm_err lm_store_pull(lm_store *s) {
     for (int i = 0; i < s->n; i++) {
         entry *e = &s->e[i];
         if (!e->on_dev) continue;
+        if (e->borrowed) { e->borrowed = false; e->t.data = NULL; }           /* read only: what comes from the device needs a place */
         if (!e->t.data && !(e->t.data = lm_alloc(s->ctx, LM_MEM_MISC, e->bytes ? e->bytes : 1))) return LM_E_NOMEM;
         LM_TRY(s->dev->get(s->dev, e->t.data, e->on_dev, e->bytes));
     }

@@ -73,15 +73,23 @@ typedef struct {
     lm_dtype dtype;
     const lm_quant *quant;       /* != NULL: quantize matrices of role COL/ROW (and EMBED if quant_embed) to this format while loading */
     bool quant_embed, panels;    /* panels: matrices that are only multiplied go straight into PANEL layouts */
+    /* Matrices and vectors that the file holds as kernels take them (whole tensors of one dtype, aligned; f32 matrices are then not put into
+     * panels) are not copied but lie in a read-only mapping of the file until lm_weights_close, which comes after the store has gone.
+     * No bit of a result changes. A file that is cut meanwhile ends the process (SIGBUS). */
+    bool map;
+    const volatile int *stop;    /* becomes non-zero: LM_E_CANCELLED after the blocks in hand; may be NULL */
 } lm_load_opts;
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o);
 /* Config and weights (f32 or bf16) as a Hugging Face folder that transformers loads. Tied heads are written once. max_shard 0: one file. */
 lm_err lm_model_save_hf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *dir, lm_dtype dtype, uint64_t max_shard);
-/* The same from parameters that are not all in memory: fetch() is called once for each, in the order of lm_model_params, and what it gives
- * (f32 PLAIN, of the parameter's shape) is read before the next call. After an error it is not called again. */
+/* The same from parameters that are not all in memory, or that may not be wanted to the end: fetch() is called once for each, in the order of
+ * lm_model_params, and what it gives (of the parameter's shape, stored in any way) is read before the next call. An error of its own ends
+ * the saving, which leaves nothing. */
 typedef struct { lm_err (*fetch)(void *ud, const char *name, lm_tensor *t); void *ud; } lm_param_source;
 lm_err lm_model_save_hf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source *from, const char *dir, lm_dtype dtype, uint64_t max_shard);
 /* One GGUF file; quant NULL keeps dtype. Tokenizer metadata are added by the caller through the callback (may be NULL). */
 lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
                           lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud);
+lm_err lm_model_save_gguf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source *from, const char *path, lm_dtype dtype, const lm_quant *quant,
+                               lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud);
 #endif

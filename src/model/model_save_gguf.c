@@ -77,14 +77,14 @@ lm_err lm_saver_gguf_tensors(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w, lm
     }
     return LM_OK;
 }
-lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
-                          lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
+static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from, const char *path, lm_dtype dtype,
+                   const lm_quant *quant, lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
     LM_TRY(lm_saver_dtype(ctx, dtype));
     if (quant && (!quant->from_float || quant->n_comp != 1 || quant->gguf_id < 0))
         return lm_fail(ctx, LM_E_UNSUPPORTED, "%s cannot be written to GGUF", quant->name);
     lm_saver s;
     lm_gguf_writer *w = NULL;
-    LM_TRY(lm_saver_open(&s, ctx, c, store, NULL));
+    LM_TRY(lm_saver_open(&s, ctx, c, store, from));
     lm_err err;
     LM_GOTO(lm_saver_gguf(&s, c), done);
     LM_GOTO(describe(&s, dtype, quant), done);
@@ -96,4 +96,12 @@ lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, c
 done:
     lm_gguf_writer_abort(w); lm_saver_close(&s);
     return err;
+}
+lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
+                          lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
+    return save(ctx, c, store, NULL, path, dtype, quant, extra, ud);
+}
+lm_err lm_model_save_gguf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source *from, const char *path, lm_dtype dtype, const lm_quant *quant,
+                               lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud) {
+    return save(ctx, c, NULL, from, path, dtype, quant, extra, ud);
 }

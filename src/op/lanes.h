@@ -13,8 +13,10 @@
 #include <string.h>
 #include <math.h>
 #include "op/op.h"
-#if defined(__x86_64__)
+#if defined(LM_ISA_IS_avx512) || defined(LM_ISA_IS_avx2)
 #include <immintrin.h>
+#elif defined(__x86_64__)
+#include <emmintrin.h>                            /* a twentieth of it */
 #endif
 #if defined(LM_ISA_IS_avx512)
 enum { VN = 16 };

@@ -72,14 +72,10 @@ size_t lm_gemm_f32_scratch(const lm_gemm *g) {
 
 /* ---- bf16 --------------------------------------------------------------------------------------------------------------------- */
 bool lm_bf16_b_here(const lm_gemm *g) { return g->b.layout == LM_PANEL16X2 && g->b.row; }
-int64_t lm_bf16_kc(const lm_gemm *g) {
-    const int64_t kp = lm_max64(lm_round_up(g->K, 32), 32);
-    return kp <= 1536 ? kp : lm_round_up(lm_ceil_div(kp, lm_ceil_div(kp, 1024)), 32);
-}
 static int64_t a_blocks(const lm_gemm *g) { return g->batch * lm_ceil_div(g->M, 16) * lm_ceil_div(g->K, 32); }
 static int64_t b_blocks(const lm_gemm *g) { return g->batch * lm_ceil_div(g->N, 16) * lm_ceil_div(g->K, 32); }
-size_t lm_bf16_shared(const lm_gemm *g) {
-    return g->M <= LM_BF16_FEW ? 0 : 1024 * (size_t)(a_blocks(g) + (lm_bf16_b_here(g) ? 0 : b_blocks(g)));
+size_t lm_bf16_shared(const lm_gemm *g, bool b_too) {
+    return g->M <= LM_BF16_FEW ? 0 : 1024 * (size_t)(a_blocks(g) + (b_too && !lm_bf16_b_here(g) ? b_blocks(g) : 0));
 }
 void lm_bf16_bind(lm_gemm *g, void *shared) {
     if (g->M <= LM_BF16_FEW) return;
@@ -93,13 +89,14 @@ size_t lm_bf16_scratch(const lm_gemm *g) {
 }
 lm_gemm_grid lm_bf16_grid(const lm_gemm *g) {
     static const int16_t mbs[] = { 512, 256, 128, 64, 32 }, nbps[] = { LM_BF16_NBP, 24, 16, 8, 4 };
-    const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1);
+    const int64_t np = lm_ceil_div(g->N, 16), M = lm_max64(g->M, 1), kp = lm_max64(lm_round_up(g->K, 32), 32);
+    const int64_t kc = kp <= 1536 ? kp : lm_round_up(lm_ceil_div(kp, lm_ceil_div(kp, 1024)), 32);
     lm_gemm_grid t = { .mb = M, .nbp = 12 };
     if (M > LM_BF16_FEW) {
         double best = 1e30;
         for (int j = 0; j < LM_COUNT(nbps); j++)
             for (int i = 0; i < LM_COUNT(mbs); i++) {
-                if (mbs[i] * lm_bf16_kc(g) > 512 * 1024 && i + 1 < LM_COUNT(mbs)) continue;      /* a block of A stays in L2 */
+                if (mbs[i] * kc > 512 * 1024 && i + 1 < LM_COUNT(mbs)) continue;      /* a block of A stays in L2 */
                 const int64_t n_m = lm_ceil_div(M, mbs[i]), mb = lm_round_up(lm_ceil_div(M, n_m), 32),
                               tiles = lm_ceil_div(M, mb) * lm_ceil_div(np, nbps[j]) * g->batch;
                 double cost = 2.0 / (double)nbps[j] + 32.0 / (double)mb;

@@ -67,8 +67,7 @@ lm_gemm_pack_a_fn lm_gemm_f32_pack_a_avx512, lm_gemm_f32_pack_a_avx2, lm_gemm_f3
 enum { LM_BF16_NBP = 48, LM_BF16_FEW = 16, LM_BF16_KC = 512 /* few rows, B to pack */ };
 bool lm_bf16_b_here(const lm_gemm *g);
 lm_gemm_grid lm_bf16_grid(const lm_gemm *g);
-int64_t lm_bf16_kc(const lm_gemm *g);                          /* block of k when A is packed for all */
-size_t lm_bf16_shared(const lm_gemm *g);
+size_t lm_bf16_shared(const lm_gemm *g, bool b_too);           /* for A packed once, and B if it is not stored in panels */
 size_t lm_bf16_scratch(const lm_gemm *g);
 /* scratch of lm_gemm_dp_tile for more than 16 rows when B is packed by every tile (bpack NULL) */
 enum { LM_DP_LOCAL_BYTES = 8192 + LM_BF16_NBP * LM_BF16_KC * 32 };

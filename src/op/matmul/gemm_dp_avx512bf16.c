@@ -119,7 +119,7 @@ static int64_t packs(const lm_call *c) { lm_gemm g = problem(c); return lm_bf16_
 static lm_err pack(const lm_call *c, int64_t i, void *scratch) { lm_gemm g = problem(c); lm_bf16_pack(&g, i, scratch); return LM_OK; }
 static int64_t tiles(const lm_call *c) { lm_gemm g = problem(c); return lm_bf16_grid(&g).tiles; }
 static lm_err run(const lm_call *c, int64_t i, void *scratch) { lm_gemm g = problem(c); tile_of(&g, i, scratch); return LM_OK; }
-static size_t shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return lm_bf16_shared(&g); }
+static size_t shared(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return lm_bf16_shared(&g, true); }
 static size_t bytes(const lm_call *c) { lm_gemm g; lm_gemm_of(c, &g); return lm_bf16_scratch(&g); }
 const lm_kernel lm_k_matmul_dp[] = { { .name = "matmul.bf16.avx512bf16",
                                        .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16,
