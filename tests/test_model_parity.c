@@ -542,7 +542,7 @@ static void test_every_type(void) {
         if (!t || t->bytes > (int64_t)sizeof raw) continue;
         LM_NEED_OK(r.ctx, lm_st_read(st, t, raw, 0, t->bytes));
         LM_NEED_OK(r.ctx, write_as(r.ctx, &c, r.store, file, q, raw));
-        LM_NEED_OK(r.ctx, load(r.ctx, file, &(lm_load_opts){ .dtype = LM_QUANT, .panels = true }, &w, &s));
+        LM_NEED_OK(r.ctx, load(r.ctx, file, &(lm_load_opts){ .dtype = LM_QUANT }, &w, &s));
         lm_tensor down;
         LM_CHECK(lm_store_get(s, "model.layers.0.mlp.down_proj.weight", &down) && down.dtype == LM_QUANT && down.quant == q);
         LM_CHECK_OK(r.ctx, paged(&r, s, LM_F32, 7, ids, 20, a, NULL));
