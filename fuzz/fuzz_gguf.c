@@ -1,5 +1,6 @@
-/* GGUF: a whole file; every key through every getter, every tensor's bytes read. */
+/* GGUF: a whole file; every key through every getter, every tensor's bytes read, every block of a known format as numbers. */
 #include "format/gguf.h"
+#include "quant/quant.h"
 #include <stdlib.h>
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -11,6 +12,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         const lm_gguf_tensor *t = lm_gguf_at(g, i);
         if (lm_gguf_find(g, t->name) != t || lm_gguf_map(g, t, &m)) abort();
         h += lm_hash64(m, (size_t)t->bytes, h);
+        const lm_quant *q = lm_quant_by_gguf(t->type->id);
+        float y[256];
+        for (int64_t k = 0; q && k < t->bytes; k += q->comp[0].block_bytes)
+            q->to_float(q, (const void *const[]){ (const uint8_t *)m + k }, q->block, y);
     }
     for (int i = 0; i < lm_gguf_n_keys(g); i++) {
         lm_gguf_type type, item; int64_t n, v; double d; bool b; const char *s; size_t len; lm_gguf_nums a; lm_gguf_strs ss;

@@ -22,7 +22,8 @@ static void test_help(void) {
         LM_REFUSED(run("%s --no-such-flag", str(c, "name")), 2, "unknown option");
     }
     json_decref(all);
-    LM_REFUSED(run("quantise"), 2, "there is no command");
+    LM_REFUSED(run("brew"), 2, "there is no command");
+    LM_REFUSED(run("quantise"), 2, "did you mean quantize");
     LM_REFUSED(run("tain"), 2, "did you mean train");
     ran r = run("tain --json");
     json_t *j = json_loadb(r.out, r.n_out, 0, NULL);
@@ -134,6 +135,42 @@ static void test_logits(void) {
     LM_REFUSED(run("logits %s --ids 1,320 --out %s", F "/models/llama2-gqa", at("c.npy")), 2, "outside the vocabulary");
     LM_REFUSED(run("logits %s --ids 1,2 --out /proc/none/c.npy", F "/models/llama2-gqa"), 2, "/proc/none");
     LM_CHECK(!there(at("c.npy")));
+}
+/* The program's view of quantize: the result object, the file it made used again, what it refuses. */
+static void test_quantize(void) {
+    NEED_PROGRAM();
+    static const char src[] = F "/models/llama1";
+    put_file(at("text.txt"), "The quick brown fox jumps over the lazy dog. It was a bright cold day.\n", 71);
+    json_t *j = json_of(run("quantize %s %s --type Q4_K_M --tokenizer %s --data %s --json", src, at("q.gguf"), F "/models/llama2-gqa", at("text.txt")));
+    const json_t *t = json_object_get(j, "tensors");
+    LM_CHECK(json_array_size(t) > 10 && json_number_value(json_object_get(j, "ppl_before")) > 1 && json_number_value(json_object_get(j, "ppl_after")) > 1);
+    double worst = 0; int quantized = 0;
+    for (size_t i = 0; i < json_array_size(t); i++) {
+        const json_t *rel = json_object_get(json_array_get(t, i), "relative");
+        if (!rel) continue;
+        quantized++; worst = fmax(worst, json_number_value(rel));
+        LM_CHECK(json_object_get(json_array_get(t, i), "instead_of") || !strcmp(str(json_array_get(t, i), "name"), "output.weight"));  /* rows of 32 */
+    }
+    LM_CHECK(quantized > 5 && worst > 0 && worst < 0.15);
+    json_decref(j);
+    ran r = run("quantize %s %s --type Q4_K_M --threads 3 --tokenizer %s --data %s", src, at("q3.gguf"), F "/models/llama2-gqa", at("text.txt"));
+    LM_CHECK_RC(r, 0);
+    LM_CHECK(strstr(r.out, "instead of Q4_K") && strstr(r.out, "perplexity"));
+    LM_CHECK(strstr(r.err, "instead of Q4_K: their rows are no whole blocks"));         /* said aloud */
+    done(&r);
+    LM_CHECK(same_files(at("q.gguf"), at("q3.gguf")));
+    r = run("inspect %s", at("q.gguf")); LM_CHECK_RC(r, 0); LM_CHECK(strstr(r.out, "Q5_0") && strstr(r.out, "loam.quantize.perplexity")); done(&r);
+    r = run("logits %s --ids 1,2,3 --out %s", at("q.gguf"), at("q.npy")); LM_CHECK_RC(r, 0); done(&r);
+    r = run("quantize %s %s --type Q5_0 --pure --quiet", at("q.gguf"), at("again.gguf")); LM_CHECK_RC(r, 0); done(&r);    /* from quantized */
+    LM_REFUSED(run("quantize %s %s", src, at("q.gguf")), 2, "--force");
+    LM_REFUSED(run("quantize %s %s --type Q9_9", src, at("n.gguf")), 2, "no such mix");
+    LM_REFUSED(run("quantize %s %s --type Q4_K_M --pure", src, at("n.gguf")), 2, "no such format");
+    LM_REFUSED(run("quantize %s %s --type IQ1_S --pure", src, at("n.gguf")), 3, "can be read, not made");
+    LM_REFUSED(run("quantize %s %s --no-tokenizer --imatrix %s", src, at("n.gguf"), at("text.txt")), 3, "importance");
+    LM_REFUSED(run("quantize %s %s --data %s", src, at("n.gguf"), at("none.txt")), 2, "no such file");
+    LM_REFUSED(run("quantize %s %s --data %s --no-tokenizer", src, at("n.gguf"), at("text.txt")), 2, "--no-tokenizer");
+    LM_REFUSED(run("quantize %s %s --no-tokenizer", F "/models/llama2-gqa", at("n.gguf")), 3, "no matrix of this model");      /* rows of 48 */
+    LM_CHECK(!there(at("n.gguf")) && !there(at("n.gguf.part")));
 }
 static void test_convert(void) {
     NEED_PROGRAM();
@@ -351,6 +388,6 @@ static void test_full_stdout(void) {
     }
     close(full); close(null);
 }
-LM_TEST_MAIN(LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert),
+LM_TEST_MAIN(LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert), LM_T1(test_quantize),
              LM_T1(test_eval), LM_T1(test_data), LM_T1(test_bad_models), LM_T1(test_run), LM_T1(test_padded_vocabulary), LM_T1(test_plan),
              LM_T1(test_bench), LM_T1(test_full_stdout))

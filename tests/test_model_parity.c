@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "format/safetensors.h"
 #include "infer/infer.h"
+#include "model/model_int.h"
 #include "op/matmul/matmul.h"
 #include "op/xent/xent.h"
 #include "test.h"
@@ -431,7 +432,9 @@ static double rel(const float *a, const float *b, int64_t n) {
 /* A random model whose widths blocks divide: quantized while loading, and written to GGUF and kept as stored, are the same model, near the
  * original. */
 static void test_quantized(void) {
-    static const struct { const char *name; double tol; } formats[] = { { "Q8_0", 0.05 }, { "Q4_0", 0.7 }, { "Q5_0", 0.4 } };
+    static const struct { const char *name; double tol; } formats[] = { { "Q8_0", 0.05 }, { "Q4_0", 0.7 },  { "Q5_0", 0.4 }, { "Q2_K", 2.0 },
+                                                                        { "Q3_K", 1.2 },  { "Q4_K", 0.6 },  { "Q5_K", 0.4 }, { "Q6_K", 0.2 },
+                                                                        { "IQ4_NL", 0.6 }, { "IQ4_XS", 0.6 } };
     const lm_cfg c = { .model = lm_model_by_name("llama"),
                        .vocab = 300,
                        .d = 256,
@@ -494,6 +497,66 @@ static void test_quantized(void) {
     LM_CHECK(l.total_now == r.base);
     lm_ctx_free(r.ctx);
 }
+/* A GGUF model whose way down is blocks of any ggml type: kept as stored it runs, and gives what its dequantized numbers give. */
+static lm_err write_as(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *file, const lm_quant *q, const uint8_t *raw) {
+    lm_gguf_writer *w;
+    lm_err err = lm_gguf_writer_new(&w, ctx, file, 0);
+    if (!err) err = lm_gguf_put_str(w, "general.architecture", "llama", 5);
+    if (!err) err = c->model->to_gguf(ctx, c, w);
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; !err && i < lm_store_count(store); i++) {
+            lm_tensor t;
+            int layer; char name[64] = "";
+            const struct lm_name_map *row = lm_model_name_row(c->model, lm_store_name(store, i, &t), &layer);
+            const char *d = strstr(row->gguf, "%d");
+            if (d) snprintf(name, sizeof name, "%.*s%d%s", (int)(d - row->gguf), row->gguf, layer, d + 2);
+            else snprintf(name, sizeof name, "%s", row->gguf);
+            const bool down = strstr(name, "ffn_down") != NULL;
+            if (!pass) err = lm_gguf_writer_add(w, name, down ? lm_ggml_by_id(q->gguf_id) : lm_ggml_by_name("F32"), t.rank, t.dim);
+            else if (!down) err = lm_gguf_writer_write(w, t.data, (size_t)lm_numel(&t) * 4);
+            else for (int64_t r = 0; !err && r < t.dim[0]; r++)      /* rows of 512: the fixture's second half, which ggml quantized */
+                err = lm_gguf_writer_write(w, raw + 512 / q->block * q->comp[0].block_bytes, (size_t)(512 / q->block * q->comp[0].block_bytes));
+        }
+    return err ? err : lm_gguf_writer_commit(w);
+}
+static void test_every_type(void) {
+    const lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = 64, .d = 64, .n_layer = 1, .n_head = 2, .n_kv = 2, .d_head = 32, .d_ff = 512,
+                       .max_pos = ALL, .eps = 1e-5, .init_std = 0.08, .bos = -1, .hf_type = "llama", .rope = { .d_head = 32, .base = 10000, .max_pos = ALL } };
+    rig r = { .name = "every type", .cfg = &c };
+    lm_st *st; lm_weights *w; lm_store *s, *g;
+    char file[800], name[64];
+    int32_t ids[20];
+    float a[20 * 64], b[20 * 64];
+    int rows = 0;
+    LM_NEED_OK(r.ctx, lm_ctx_new(&r.ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    LM_NEED_OK(r.ctx, lm_st_open(&st, r.ctx, LM_FIXTURES "/quant_ggml.safetensors"));
+    LM_NEED_OK(r.ctx, lm_store_new(&r.store, r.ctx));
+    LM_NEED_OK(r.ctx, lm_model_init(r.ctx, &c, r.store, 3));
+    snprintf(file, sizeof file, "%s/every.gguf", t_dir);
+    for (int i = 0; i < 20; i++) ids[i] = i * 37 % 64;
+    for (int f = 0; lm_quants[f]; f++) {
+        const lm_quant *q = lm_quants[f];
+        uint8_t raw[2048];
+        snprintf(name, sizeof name, "%s.raw", q->name);
+        const lm_st_tensor *t = q->gguf_id >= 0 ? lm_st_find(st, name) : NULL;
+        if (!t || t->bytes > (int64_t)sizeof raw) continue;
+        LM_NEED_OK(r.ctx, lm_st_read(st, t, raw, 0, t->bytes));
+        LM_NEED_OK(r.ctx, write_as(r.ctx, &c, r.store, file, q, raw));
+        LM_NEED_OK(r.ctx, load(r.ctx, file, &(lm_load_opts){ .dtype = LM_QUANT }, &w, &s));
+        lm_tensor down;
+        LM_CHECK(lm_store_get(s, "model.layers.0.mlp.down_proj.weight", &down) && down.dtype == LM_QUANT && down.quant == q);
+        LM_CHECK_OK(r.ctx, paged(&r, s, LM_F32, 7, ids, 20, a, NULL));
+        LM_NEED_OK(r.ctx, lm_store_new(&g, r.ctx));
+        LM_CHECK_OK(r.ctx, lm_weights_load(w, g, &(lm_load_opts){ .dtype = LM_F32 }));
+        LM_CHECK_OK(r.ctx, paged(&r, g, LM_F32, 20, ids, 20, b, NULL));
+        compare(&r, q->name, LM_F32, a, b, 20 * 64);
+        for (int i = 0; i < 20 * 64; i++) if (!isfinite(a[i])) { LM_CHECK(isfinite(a[i])); break; }
+        lm_weights_close(w); lm_store_free(s); lm_store_free(g);
+        rows++;
+    }
+    LM_CHECK(rows == 26);
+    lm_st_close(st); lm_store_free(r.store); lm_ctx_free(r.ctx);
+}
 static void test_folder(void) {                              /* first: a place to write; last: away with it */
     lm_ctx *c;
     if (lm_ctx_new(&c, NULL)) abort();
@@ -544,7 +607,7 @@ static void on_device(rig *r) {
 static void test_bf16_on_device(void) { if (getenv("LM_DEVICE")) each(on_device); }
 int main(int argc, char **argv) {
     static const lm_t_case cases[] = { LM_T1(test_transformers), LM_T1(test_bf16_on_device), LM_T1(test_chunks_and_panels_keep_bits), LM_T1(test_trainer_is_engine),
-                                       LM_T1(test_saving), LM_T1(test_quantized) };
+                                       LM_T1(test_saving), LM_T1(test_quantized), LM_T1(test_every_type) };
     const char *tmp = getenv("TMPDIR");
     snprintf(t_dir, sizeof t_dir, "%s/loam-test-XXXXXX", tmp ? tmp : "/tmp");
     if (!mkdtemp(t_dir)) { printf("no folder for the test: %s\n", t_dir); return 1; }

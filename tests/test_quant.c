@@ -1,5 +1,6 @@
 /* Formats against the gguf package's bytes and floats, sizes and rows of quantized storage, hostile values. */
 #include "tests/test.h"
+#include "quant/quant_grid.h"
 #include "quant/quant.h"
 #include "format/safetensors.h"
 #include "format/gguf.h"
@@ -7,8 +8,8 @@
 
 typedef struct { void *p; int64_t n; } blob;       /* a copy: files' maps are aligned to one byte only */
 static lm_ctx *ctx; static lm_st *st;
-static void start(void) {
-    if (lm_ctx_new(&ctx, NULL) || lm_st_open(&st, ctx, LM_FIXTURES "/quant.safetensors")) { printf("fixture: %s\n", lm_error(ctx)); exit(1); }
+static void start(const char *fixture) {
+    if (lm_ctx_new(&ctx, NULL) || lm_st_open(&st, ctx, fixture)) { printf("fixture: %s\n", lm_error(ctx)); exit(1); }
 }
 static void stop(void) { lm_st_close(st); lm_ctx_free(ctx); st = NULL; ctx = NULL; }
 static blob get(const char *format, const char *what) {
@@ -20,15 +21,13 @@ static blob get(const char *format, const char *what) {
     return b;
 }
 static void against_gguf(void) {
-    start();
+    start(LM_FIXTURES "/quant.safetensors");
     blob src = get("src", "");
     int written = 0, read = 0;
     for (int f = 0; lm_quants[f]; f++) {
         const lm_quant *q = lm_quants[f];
         blob raw = get(q->name, ".raw"), want = get(q->name, ".raw_floats");
-        if (q->gguf_id < 0) continue;
-        LM_CHECK(raw.p && want.p);
-        if (!raw.p) continue;
+        if (!raw.p || !want.p) continue;                 /* the younger formats are in ggml's own fixture */
         const int64_t n = want.n / 4;
         float *y = malloc((size_t)n * 4);
         if (!y) exit(1);
@@ -55,6 +54,95 @@ static void against_gguf(void) {
     }
     LM_CHECK(read >= 13 && written >= 6);
     free(src.p);
+    stop();
+}
+/* every row reads random and really quantized blocks as ggml's own code does, to the bit */
+static void against_ggml(void) {
+    start(LM_FIXTURES "/quant_ggml.safetensors");
+    blob src = get("src", "");
+    int rows = 0, written = 0;
+    for (int f = 0; lm_quants[f]; f++) {
+        const lm_quant *q = lm_quants[f];
+        if (q->gguf_id < 0) continue;
+        blob raw = get(q->name, ".raw"), want = get(q->name, ".floats");
+        LM_CHECK(raw.p && want.n == 1024 * 4 && raw.n == 1024 / q->block * q->comp[0].block_bytes);
+        if (!raw.p || want.n != 1024 * 4) continue;
+        float y[1024];
+        q->to_float(q, (const void *const[]){ raw.p }, 1024, y);
+        int bad = 0;
+        for (int i = 0; i < 1024; i++) bad += memcmp(&y[i], (float *)want.p + i, 4) != 0;
+        if (bad) printf("%s: %d of 1024 floats differ\n", q->name, bad);
+        LM_CHECK(bad == 0);
+        if (q->from_float && !q->search && src.p) {          /* written by rounding alone: ggml's bytes */
+            uint8_t row[1024];
+            q->from_float(q, src.p, 512, (void *const[]){ row });
+            LM_CHECK(!memcmp(row, (uint8_t *)raw.p + raw.n / 2, (size_t)raw.n / 2));
+            written++;
+        }
+        rows++;
+        free(raw.p); free(want.p);
+    }
+    free(src.p);
+    LM_CHECK(rows == 26 && written >= 4);
+    stop();
+}
+/* codebooks are sets: ascending, no entry twice, no element out of range */
+static void grids(void) {
+    const struct { const uint16_t *t; int n, bits, top; } g[] = { { lm_q_grid_iq1s, 2048, 2, 2 }, { lm_q_grid_iq2xxs, 256, 2, 2 },
+        { lm_q_grid_iq2xs, 512, 2, 2 }, { lm_q_grid_iq2s, 1024, 2, 2 }, { lm_q_grid_iq3xxs, 256, 4, 7 }, { lm_q_grid_iq3s, 512, 4, 7 } };
+    for (int k = 0; k < LM_COUNT(g); k++) {
+        int bad = 0;
+        for (int i = 0; i < g[k].n; i++) {
+            bad += i && g[k].t[i] <= g[k].t[i - 1];
+            for (int b = 0; b < 16; b += g[k].bits) bad += (g[k].t[i] >> b & ((1 << g[k].bits) - 1)) > g[k].top;
+        }
+        LM_CHECK(bad == 0);
+    }
+    for (unsigned s = 0; s < 128; s++) LM_CHECK((lm_q_signs(s) & 127) == s && __builtin_popcount(lm_q_signs(s)) % 2 == 0);
+}
+/* the search against ggml's own quantizers on three kinds of data: error without importance, and with importance weighted by it */
+static void search(void) {
+    start(LM_FIXTURES "/quant_ggml.safetensors");
+    const char *const kind[] = { "normal", "heavy-tailed", "trained" };
+    blob src = get("src", ""), imp = get("importance", "");
+    LM_CHECK(src.n == 3 * 8192 * 4 && imp.n == 3 * 512 * 4);
+    int written = 0;
+    for (int f = 0; src.p && imp.p && lm_quants[f]; f++) {
+        const lm_quant *q = lm_quants[f];
+        if (!q->from_float) continue;
+        blob want = get(q->name, ".rmse");
+        LM_CHECK(want.n == 6 * 8);
+        const int64_t rb = 512 / q->block * q->comp[0].block_bytes;
+        for (int s = 0; want.p && s < 3; s++) for (int weighted = 0; weighted < 2; weighted++) {
+            const float *x = (const float *)src.p + s * 8192, *w = (const float *)imp.p + s * 512;
+            double err = 0, sum = 0;
+            for (int r = 0; r < 16; r++) {
+                float y[512]; uint8_t row[1024], again[1024];
+                memset(row, 0x55, sizeof row); memset(again, 0xaa, sizeof again);
+                if (q->search) {
+                    q->search(q, x + r * 512, weighted ? w : NULL, 512, (void *const[]){ row });
+                    q->search(q, x + r * 512, weighted ? w : NULL, 512, (void *const[]){ again });
+                } else {
+                    q->from_float(q, x + r * 512, 512, (void *const[]){ row });
+                    q->from_float(q, x + r * 512, 512, (void *const[]){ again });
+                }
+                LM_CHECK(!memcmp(row, again, (size_t)rb));            /* every byte is written, and the same */
+                q->to_float(q, (const void *const[]){ row }, 512, y);
+                for (int i = 0; i < 512; i++) {
+                    const double e = (double)y[i] - (double)x[r * 512 + i], v = weighted ? (double)w[i] : 1;
+                    err += v * e * e; sum += v;
+                }
+            }
+            const double rmse = sqrt(err / sum), theirs = ((double *)want.p)[s * 2 + weighted];
+            if (getenv("LM_SHOW")) printf("%-8s %-12s %-10s %.4e %.4e %.4f\n", q->name, kind[s], weighted ? "importance" : "plain", rmse, theirs, rmse / theirs);
+            if (!(rmse <= 1.01 * theirs)) printf("%s, %s data%s: error %.4e, ggml %.4e\n", q->name, kind[s], weighted ? ", importance" : "", rmse, theirs);
+            LM_CHECK(rmse <= 1.01 * theirs);
+        }
+        written++;
+        free(want.p);
+    }
+    LM_CHECK(written >= 13);
+    free(src.p); free(imp.p);
     stop();
 }
 static void table(void) {
@@ -161,4 +249,4 @@ static void hostile(void) {
     }
     LM_CHECK(lm_quants[0]);
 }
-LM_TEST_MAIN(LM_T1(table), LM_T1(against_gguf), LM_T1(rows), LM_T1(hostile))
+LM_TEST_MAIN(LM_T1(table), LM_T1(against_gguf), LM_T1(against_ggml), LM_T1(grids), LM_T1(search), LM_T1(rows), LM_T1(hostile))

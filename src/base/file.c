@@ -239,6 +239,25 @@ lm_err lm_sync_parent(lm_ctx *ctx, const char *path) {
     return err;
 }
 
+lm_err lm_file_patch(lm_ctx *ctx, const char *path, int64_t offset, const void *p, size_t n) {
+    struct stat st;
+    const int fd = lm_sys_open(path, O_WRONLY, 0);
+    if (fd < 0) return lm_sys_fail(ctx, errno, "cannot write", path);
+    lm_err err = lm_sys_fstat(fd, &st) ? lm_sys_fail(ctx, errno, "cannot write", path) : LM_OK;
+    if (!err && (offset < 0 || offset > st.st_size || n > (uint64_t)(st.st_size - offset)))
+        err = lm_fail(ctx, LM_E_RANGE, "%s: bytes %lld+%zu are not there", path, (long long)offset, n);
+    for (size_t at = 0; !err && at < n;) {
+        const ssize_t k = lm_sys_pwrite(fd, (const char *)p + at, n - at, offset + (int64_t)at);
+        if (k > 0) at += (size_t)k;
+        else err = lm_sys_fail(ctx, k < 0 ? errno : EIO, "cannot write", path);
+    }
+    if (!err && lm_sys_fsync(fd)) err = lm_sys_fail(ctx, errno, "cannot write", path);
+    if (lm_sys_close(fd) && !err) err = lm_sys_fail(ctx, errno, "cannot write", path);
+    return err;
+}
+
+void lm_file_remove(const char *path) { (void)lm_sys_unlink(path); }
+
 lm_err lm_rename(lm_ctx *ctx, const char *from, const char *to) {
     if (lm_sys_rename(from, to)) {
         char buf[128];

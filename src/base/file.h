@@ -16,6 +16,7 @@ lm_err lm_file_pread(lm_file *f, void *dst, size_t n, int64_t offset);        /*
 lm_err lm_file_map(lm_file *f, const void **p, size_t *n);                    /* whole file, read only; unmapped at close */
 void lm_file_close(lm_file *f);
 lm_err lm_file_read_all(lm_ctx *ctx, const char *path, size_t max, char **out, size_t *n);   /* NUL added; lm_free */
+lm_err lm_file_patch(lm_ctx *ctx, const char *path, int64_t offset, const void *p, size_t n);   /* bytes that are there; + fsync */
 lm_err lm_file_write_atomic(lm_ctx *ctx, const char *path, const void *p, size_t n);
 
 typedef struct lm_out lm_out;                                                 /* atomic output stream, 1 MiB buffer */
@@ -32,6 +33,7 @@ lm_err lm_dir_make(lm_ctx *ctx, const char *path);                            /*
 lm_err lm_dir_sync(lm_ctx *ctx, const char *path);
 lm_err lm_dir_remove(lm_ctx *ctx, const char *path);                          /* recursive */
 lm_err lm_dir_list(lm_ctx *ctx, const char *path, char ***names, int *n);     /* sorted, without . and ..; one lm_free(names) frees all */
+void lm_file_remove(const char *path);                                        /* as well as it goes; for what is half-made */
 lm_err lm_rename(lm_ctx *ctx, const char *from, const char *to);              /* + fsync of the folder */
 bool lm_exists(const char *path);
 bool lm_is_dir(const char *path);

@@ -97,6 +97,16 @@ ssize_t lm_sys_pread(int fd, void *p, size_t n, int64_t offset) {
     return r;
 }
 
+ssize_t lm_sys_pwrite(int fd, const void *p, size_t n, int64_t offset) {
+    ssize_t r = -1;
+    if (n > MOST) n = MOST;
+    for (int i = 0, g; i < PATIENCE && r < 0; i++) {
+        r = (g = gate()) < 0 ? -1 : pwrite(fd, p, part(n, g), (off_t)offset);
+        if (r < 0 && errno != EINTR) break;
+    }
+    return r;
+}
+
 ssize_t lm_sys_write(int fd, const void *p, size_t n) {
     ssize_t r = -1;
     if (n > MOST) n = MOST;

@@ -17,6 +17,7 @@ int lm_sys_close(int fd);
 ssize_t lm_sys_read(int fd, void *p, size_t n);
 ssize_t lm_sys_pread(int fd, void *p, size_t n, int64_t offset);
 ssize_t lm_sys_write(int fd, const void *p, size_t n);
+ssize_t lm_sys_pwrite(int fd, const void *p, size_t n, int64_t offset);
 int lm_sys_fsync(int fd);
 int lm_sys_fchmod(int fd, mode_t mode);
 int lm_sys_fstat(int fd, struct stat *st);

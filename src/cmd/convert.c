@@ -4,11 +4,10 @@
  * (Q8_0: 1.06 bytes a number, f32 never whole unless asked for). The tokenizer is written and opened again first and must give the ids of
  * the old one on real text, else nothing is converted. A signal is heeded between two parameters and leaves nothing behind. */
 #include <string.h>
-#include <unistd.h>
 #include "base/file.h"
 #include "cmd/cmd_common.h"
-#include "cmd/cmd_corpus.h"
 #include "cmd/cmd_text.h"
+#include "cmd/cmd_tok.h"
 #include "quant/quant.h"
 
 static const char *const targets[] = { "auto", "hf", "gguf", NULL };
@@ -18,7 +17,7 @@ static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_ENUM, "to", offsetof(opts, to), "auto", 0, 0, targets, "FORMAT", "hf (a folder) or gguf (a file); auto: by OUT's name" },
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
-      "auto (as stored), f32, bf16, f16; gguf also quantized formats: Q8_0, Q4_0 …" },
+      "auto (as stored), f32, bf16, f16; gguf also quantized formats, all matrices alike: Q8_0, Q4_0 … (mixes: loam quantize)" },
     { LM_OPT_STR, "embedding", offsetof(opts, embedding), NULL, 0, 0, NULL, "T",
       "gguf: the embedding and the head in another quantized format than --dtype" },
     { LM_OPT_BYTES, "shard", offsetof(opts, shard), "0", 0, 0, NULL, "BYTES", "hf: largest file; 0 = one file" },
@@ -29,11 +28,6 @@ static const lm_opt rows[] = {
 };
 
 static bool ends(const char *s, const char *tail) { size_t a = strlen(s), b = strlen(tail); return a >= b && !strcmp(s + a - b, tail); }
-typedef struct { lm_ctx *ctx; const lm_tok *tok; int64_t vocab; } extra_arg;
-static lm_err extra(void *ud, lm_gguf_writer *w) {
-    extra_arg *x = ud;
-    return x->tok ? lm_tok_put_gguf(x->ctx, x->tok, w, x->vocab) : LM_OK;
-}
 /* What the file has most of, by bytes. */
 static lm_err stored(lm_cli *cli, lm_weights *w, lm_dtype *dtype, const lm_quant **quant) {
     struct { lm_dtype d; const lm_quant *q; uint64_t bytes; } seen[32] = {{0}};
@@ -52,55 +46,6 @@ static lm_err stored(lm_cli *cli, lm_weights *w, lm_dtype *dtype, const lm_quant
     *dtype = n && (seen[best].d == LM_BF16 || seen[best].d == LM_F16) ? seen[best].d : LM_F32;
     return LM_OK;
 }
-static lm_err same_ids(lm_cli *cli, const lm_tok *a, const char *path, const char *text, size_t n, lm_tok *b) {
-    lm_tok_buf x = { .ctx = cli->ctx }, y = { .ctx = cli->ctx };
-    lm_err err;
-    LM_GOTO(lm_tok_encode(a, text, n, LM_TOK_RAW, &x), done);
-    LM_GOTO(lm_tok_encode(b, text, n, LM_TOK_RAW, &y), done);
-    if (x.n != y.n || memcmp(x.id, y.id, x.n * sizeof *x.id))
-        err = lm_fail(cli->ctx, LM_E_UNSUPPORTED,
-                      "%s: this tokenizer cannot be expressed in the new format: the same text gives other ids there (--no-tokenizer "
-                      "converts the weights alone)",
-                      path);
-done:
-    lm_tok_buf_free(&x); lm_tok_buf_free(&y);
-    return err;
-}
-static lm_err same_text(lm_cli *cli, const lm_tok *tok, const char *out, lm_tok *again) {
-    static const char odd[] = "Hello world!  two  spaces\ttab\n\nlines\r\n 12345 3.14 don't I'LL \xc3\xa9t\xc3\xa9 "
-                              "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e \xf0\x9f\x98\x80 x=y+1; \xe2\x80\x9cq\xe2\x80\x9d   ";
-    char *text; size_t n;
-    LM_TRY(same_ids(cli, tok, out, odd, sizeof odd - 1, again));
-    LM_TRY(lm_cmd_corpus(cli->ctx, &text, &n));
-    lm_err err = same_ids(cli, tok, out, text, n < 200000 ? n : 200000, again);
-    lm_free(cli->ctx, text);
-    return err;
-}
-/* Before any weight is written: does the tokenizer survive the way out and back? */
-static lm_err check_tok(lm_cli *cli, const lm_tok *tok, int to, const char *out, int64_t vocab) {
-    lm_ctx *ctx = cli->ctx;
-    lm_tok *again = NULL;
-    lm_err err;
-    if (to == HF) {
-        lm_str s = { .ctx = ctx };
-        err = lm_tok_to_json(ctx, tok, &s);
-        if (!err) err = lm_tok_open_mem(ctx, "tokenizer.json", s.p, s.n, NULL, &again);
-        lm_str_free(&s);
-    } else {                                                          /* GGUF is read from files: one without tensors, beside OUT, for a moment */
-        lm_gguf_writer *w = NULL;
-        char *path = lm_arena_printf(cli->a, "%s.tokenizer-%d", out, (int)getpid());
-        err = path ? lm_gguf_writer_new(&w, ctx, path, 0) : LM_E_NOMEM;
-        if (!err) err = lm_gguf_put_str(w, "general.architecture", "llama", 5);
-        if (!err) err = lm_tok_put_gguf(ctx, tok, w, vocab);
-        if (err) lm_gguf_writer_abort(w); else err = lm_gguf_writer_commit(w);
-        if (err) return path ? lm_fail_as(ctx, err, path, out) : err;
-        err = lm_tok_open(ctx, path, NULL, &again);
-        unlink(path);
-    }
-    if (!err) err = same_text(cli, tok, out, again);
-    lm_tok_free(again);
-    return err;
-}
 typedef struct { lm_cli *cli; const lm_store *store; } source;
 static lm_err fetch(void *ud, const char *name, lm_tensor *t) {
     source *s = ud;
@@ -115,8 +60,8 @@ static lm_err write_out(lm_cli *cli, const opts *o, int to, const char *out, con
         LM_TRY(lm_model_save_hf_from(cli->ctx, cfg, &from, out, dtype, (uint64_t)o->shard));
         return tok ? lm_tok_save(cli->ctx, tok, out) : LM_OK;
     }
-    extra_arg x = { cli->ctx, tok, cfg->vocab };
-    return lm_model_save_gguf_from(cli->ctx, cfg, &from, out, dtype, quant, embed, extra, &x);
+    lm_cmd_tok_arg x = { cli->ctx, tok, cfg->vocab };
+    return lm_model_save_gguf_from(cli->ctx, cfg, &from, out, dtype, quant, embed, lm_cmd_tok_metadata, &x);
 }
 static double size_of(const char *path) {
     double sum = 0;
@@ -149,7 +94,7 @@ static lm_err run(lm_cli *cli) {
     if (!as_stored && (!lm_dtype_parse(o->dtype, &dtype) || (dtype != LM_F32 && dtype != LM_BF16 && dtype != LM_F16))) {
         dtype = LM_F32;
         if (!(quant = lm_quant_by_name(o->dtype)))
-            return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16, f16 and quantized formats such as Q8_0 are known", o->dtype);
+            return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16, f16 and quantized formats such as Q8_0 are known (mixes such as Q4_K_M: loam quantize)", o->dtype);
         if (!quant->from_float) return lm_fail(ctx, LM_E_UNSUPPORTED, "--dtype %s: this format can be read, not made", o->dtype);
         if (to == HF)
             return lm_fail(ctx, LM_E_UNSUPPORTED,
@@ -190,7 +135,7 @@ static lm_err run(lm_cli *cli) {
             goto done;
         }
     }
-    if (tok) LM_GOTO(check_tok(cli, tok, to, out, lm_weights_cfg(w)->vocab), done);
+    if (tok) LM_GOTO(lm_cmd_tok_survives(cli, tok, to == GGUF, out, lm_weights_cfg(w)->vocab), done);
     LM_GOTO(lm_store_new(&store, ctx), done);
     lm_cli_progress(cli, "reading %s …", in);
     LM_GOTO(lm_weights_load(w, store, &(lm_load_opts){ .dtype = dtype == LM_BF16 && !quant ? LM_BF16 : LM_QUANT, .stop = cli->stop }), done);

@@ -14,7 +14,7 @@ static const lm_ggml_type table[] = {
     { 18, "IQ3_XXS", 256, 98, LM_QUANT }, { 21, "IQ3_S", 256, 110, LM_QUANT }, { 19, "IQ1_S", 256, 50, LM_QUANT }, { 29, "IQ1_M", 256, 56, LM_QUANT },
     { 20, "IQ4_NL", 32, 18, LM_QUANT }, { 23, "IQ4_XS", 256, 136, LM_QUANT },
     { 34, "TQ1_0", 256, 54, LM_QUANT }, { 35, "TQ2_0", 256, 66, LM_QUANT },
-    { 39, "MXFP4", 32, 17, LM_QUANT }, { 40, "NVFP4", 64, 36, LM_QUANT }, { 41, "Q1_0", 128, 18, LM_QUANT },
+    { 39, "MXFP4", 32, 17, LM_QUANT }, { 40, "NVFP4", 64, 36, LM_QUANT }, { 41, "Q1_0", 128, 18, LM_QUANT }, { 42, "Q2_0", 64, 18, LM_QUANT },
 };
 const lm_ggml_type *lm_ggml_at(int i) { return i >= 0 && i < LM_COUNT(table) ? &table[i] : NULL; }
 const lm_ggml_type *lm_ggml_by_id(int id) {

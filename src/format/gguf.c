@@ -463,3 +463,18 @@ const char *lm_gguf_strs_at(const lm_gguf_strs *a, int64_t i, size_t *n) {
     *n = (size_t)len;
     return (const char *)a->base + a->at[i] + 8;
 }
+
+/* ---- patching ------------------------------------------------------------------------------------------------ */
+lm_err lm_gguf_patch(lm_ctx *ctx, const char *path, const char *key, lm_gguf_type item, const void *v, int64_t n) {
+    lm_gguf *g;
+    LM_TRY(lm_gguf_open(&g, ctx, path));
+    const kv *k;
+    int64_t at = 0;
+    const size_t bytes = (size_t)n * (size_t)type_row[item].size;
+    lm_err err = get(g, key, true, &k);
+    if (!err && (k->type == LM_GGUF_ARR ? k->item != item || k->n != n : k->type != item || n != 1 || !bytes))
+        err = lm_fail(ctx, LM_E_INTERNAL, "%s: key \"%s\" is not %lld of type %s", path, key, (long long)n, type_row[item].name);
+    if (!err) at = k->p - g->base;
+    lm_gguf_close(g);
+    return err ? err : lm_file_patch(ctx, path, at, v, bytes);
+}

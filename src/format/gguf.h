@@ -85,4 +85,6 @@ lm_err lm_gguf_writer_add(lm_gguf_writer *w, const char *name, const lm_ggml_typ
 lm_err lm_gguf_writer_write(lm_gguf_writer *w, const void *p, size_t n);
 lm_err lm_gguf_writer_commit(lm_gguf_writer *w);                /* frees w either way */
 void lm_gguf_writer_abort(lm_gguf_writer *w);                   /* NULL is fine */
+/* A number, or an array of numbers, of a written file that was not known when its metadata were: same key, type and count, new value. */
+lm_err lm_gguf_patch(lm_ctx *ctx, const char *path, const char *key, lm_gguf_type item, const void *v, int64_t n);
 #endif

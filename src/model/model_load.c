@@ -5,11 +5,12 @@
  * read in place, or (map) stays where it is: a mapping of the file costs neither the copy nor fresh pages. Nothing is ever held twice. */
 #include <stdatomic.h>
 #include "base/pool.h"
+#include "model/model_quantize.h"
 #include "model/model_weights.h"
 
 enum { BLOCK = 1 << 18 };                                    /* numbers of a converted block; four times as many bytes at most */
 typedef struct { lm_tensor t; int64_t step, tile0; bool direct, added; } dest;
-typedef struct { lm_weights *w; dest *d; char *buf; size_t raw, each; const volatile int *stop; _Atomic int err; } job;
+typedef struct { lm_weights *w; dest *d; char *buf; size_t raw, each; int first, end; const volatile int *stop; _Atomic int err; } job;
 
 static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block == 0; }
 /* What a parameter becomes. */
@@ -82,7 +83,7 @@ static lm_err load_block(job *j, int i, int64_t r0, int64_t n, char *raw, float 
 static void tile(void *ud, int64_t k, int ith) {
     job *j = ud;
     if (atomic_load_explicit(&j->err, memory_order_relaxed)) return;
-    int lo = 0, hi = j->w->n - 1;                                          /* the last tensor that begins at or before k */
+    int lo = j->first, hi = j->end - 1;                                          /* the last tensor that begins at or before k */
     while (lo < hi) { int mid = (lo + hi + 1) / 2; if (j->d[mid].tile0 <= k) lo = mid; else hi = mid - 1; }
     const int64_t r0 = (k - j->d[lo].tile0) * j->d[lo].step;
     char *raw = j->buf + (size_t)ith * j->each;
@@ -97,15 +98,14 @@ static lm_err check(lm_weights *w, const lm_load_opts *o) {
     if (o->quant && !o->quant->from_float) return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s can be read but not made here", o->quant->name);
     return LM_OK;
 }
-lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
-    LM_TRY(check(w, o));
-    job j = { .w = w, .stop = o->stop };
+static lm_err load(lm_weights *w, lm_store *store, const lm_load_opts *o, int first, int end) {
+    job j = { .w = w, .first = first, .end = end, .stop = o->stop };
     lm_err err = LM_OK;
     int n_quant = 0;
     if (!(j.d = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *j.d))) return LM_E_NOMEM;
     int64_t tiles = 0;
     size_t raw = 0, floats = 0;
-    for (int i = 0; i < w->n; i++) {
+    for (int i = first; i < end; i++) {
         const lm_weight *e = &w->e[i];
         dest *d = &j.d[i];
         lm_type type;
@@ -139,7 +139,15 @@ lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
     lm_pool_tiles(lm_ctx_pool(w->ctx), tiles, tile, &j);
     err = (lm_err)atomic_load(&j.err);
 done:
-    if (err) for (int i = 0; i < w->n; i++) if (j.d[i].added) lm_store_remove(store, w->e[i].name);
+    if (err) for (int i = first; i < end; i++) if (j.d[i].added) lm_store_remove(store, w->e[i].name);
     lm_free(w->ctx, j.buf); lm_free(w->ctx, j.d);
     return err;
+}
+lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
+    LM_TRY(check(w, o));
+    return load(w, store, o, 0, w->n);
+}
+lm_err lm_weights_load_one(lm_weights *w, lm_store *store, const char *name) {
+    for (int i = 0; i < w->n; i++) if (!strcmp(w->e[i].name, name)) return load(w, store, &(lm_load_opts){ .dtype = LM_F32 }, i, i + 1);
+    return lm_fail(w->ctx, LM_E_NOTFOUND, "%s: the model has no parameter %s", w->path, name);
 }

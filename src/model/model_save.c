@@ -41,7 +41,19 @@ lm_err lm_saver_dtype(lm_ctx *ctx, lm_dtype dtype) {
 }
 
 enum { PIECE = 1 << 20, TILE = 1 << 14 };                   /* numbers */
-typedef struct { const lm_save_item *v; int64_t r0, n, step; float *f; char *out; size_t row_bytes; } job;
+typedef struct { const lm_save_item *v; int64_t r0, n, step; float *f, *back; double (*error)[4]; char *out; size_t row_bytes; } job;
+static void quantize_row(const lm_save_item *v, const float *x, char *out) {
+    if (v->search && v->quant->search) v->quant->search(v->quant, x, v->weight, v->cols, (void *const[]){ out });
+    else v->quant->from_float(v->quant, x, v->cols, (void *const[]){ out });
+}
+static void row_error(const lm_save_item *v, const float *x, const char *row, float *y, double e[4]) {
+    v->quant->to_float(v->quant, (const void *const[]){ row }, v->cols, y);
+    e[0] = e[1] = e[2] = e[3] = 0;
+    for (int64_t i = 0; i < v->cols; i++) {
+        const double d = (double)y[i] - (double)x[i], w = v->weight ? (double)v->weight[i] : 1;
+        e[0] += d * d; e[1] += (double)x[i] * (double)x[i]; e[2] += w * d * d; e[3] += w;
+    }
+}
 static void get_rows(const lm_save_item *v, int64_t r0, int64_t n, float *dst) {
     if (v->transpose) {
         const size_t size = lm_dtype_size((lm_dtype)v->t.dtype);
@@ -69,7 +81,10 @@ static void tile(void *ud, int64_t k, int ith) {
     get_rows(v, j->r0 + a, n, f);
     char *out = j->out + (size_t)a * j->row_bytes;
     if (!v->quant) lm_convert(out, v->dtype, f, LM_F32, n * v->cols);
-    else for (int64_t r = 0; r < n; r++) v->quant->from_float(v->quant, f + r * v->cols, v->cols, (void *const[]){ out + (size_t)r * j->row_bytes });
+    else for (int64_t r = 0; r < n; r++) {
+        quantize_row(v, f + r * v->cols, out + (size_t)r * j->row_bytes);
+        if (v->error) row_error(v, f + r * v->cols, out + (size_t)r * j->row_bytes, j->back + (a + r) * v->cols, j->error[a + r]);
+    }
 }
 lm_err lm_saver_write(lm_saver *s, const lm_save_item *v, lm_err (*write)(void *, const void *, size_t), void *to) {
     size_t row_bytes;
@@ -81,12 +96,18 @@ lm_err lm_saver_write(lm_saver *s, const lm_save_item *v, lm_err (*write)(void *
     job j = { .v = v, .step = lm_max64(1, TILE / lm_max64(v->cols, 1)), .row_bytes = row_bytes };
     j.f = lm_alloc(s->ctx, LM_MEM_IO, (size_t)(per * v->cols) * 4 + 64);
     j.out = lm_alloc(s->ctx, LM_MEM_IO, (size_t)per * row_bytes + 64);
-    lm_err err = j.f && j.out ? LM_OK : LM_E_NOMEM;
+    if (v->error) {
+        j.back = lm_alloc(s->ctx, LM_MEM_IO, (size_t)(per * v->cols) * 4 + 64);
+        j.error = lm_alloc(s->ctx, LM_MEM_IO, (size_t)per * sizeof *j.error);
+        memset(v->error, 0, sizeof *j.error);
+    }
+    lm_err err = j.f && j.out && (!v->error || (j.back && j.error)) ? LM_OK : LM_E_NOMEM;
     for (j.r0 = 0; !err && j.r0 < v->rows; j.r0 += j.n) {
         j.n = lm_min64(per, v->rows - j.r0);
         lm_pool_tiles(lm_ctx_pool(s->ctx), lm_ceil_div(j.n, j.step), tile, &j);
+        if (v->error) for (int64_t r = 0; r < j.n; r++) for (int k = 0; k < 4; k++) v->error[k] += j.error[r][k];       /* in the order of rows */
         err = write(to, j.out, (size_t)j.n * row_bytes);
     }
-    lm_free(s->ctx, j.f); lm_free(s->ctx, j.out);
+    lm_free(s->ctx, j.f); lm_free(s->ctx, j.out); lm_free(s->ctx, j.back); lm_free(s->ctx, j.error);
     return err;
 }

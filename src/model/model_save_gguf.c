@@ -7,23 +7,30 @@ static const struct { const char *name; uint32_t id;
 } file_types[] = { /* general.file_type */
                    { "F32", 0 },   { "F16", 1 },   { "Q4_0", 2 },    { "Q4_1", 3 },    { "Q8_0", 7 },
                    { "Q5_0", 8 },  { "Q5_1", 9 },  { "Q2_K", 10 },   { "Q3_K", 11 },   { "Q4_K", 14 },
-                   { "Q5_K", 16 }, { "Q6_K", 18 }, { "IQ4_NL", 25 }, { "IQ4_XS", 30 }, { "BF16", 32 }
+                   { "Q5_K", 16 }, { "Q6_K", 18 }, { "IQ4_NL", 25 }, { "IQ4_XS", 30 }, { "BF16", 32 },
+                   { "TQ1_0", 36 }, { "TQ2_0", 37 }
 };
-/* Names, orientation and type of every tensor as the file has it. */
-static lm_err describe(lm_saver *s, const lm_cfg *c, lm_dtype dtype, const lm_quant *most, const lm_quant *embed) {
+lm_err lm_saver_gguf(lm_saver *s, const lm_cfg *c) {
+    for (int i = 0; i < s->n; i++) {
+        lm_save_item *v = &s->v[i];
+        const struct lm_name_map *row = lm_model_name_row(c->model, v->name, &v->layer);
+        if (!row) return lm_fail(s->ctx, LM_E_INTERNAL, "the name map of %s has no row for %s", c->model->name, v->name);
+        const char *d = strstr(row->gguf, "%d");
+        v->as = d ? lm_arena_printf(s->a, "%.*s%d%s", (int)(d - row->gguf), row->gguf, v->layer, d + 2) : row->gguf;
+        if (!v->as) return LM_E_NOMEM;
+        v->perm_heads = row->rope_q ? (int)c->n_head : row->rope_k ? (int)c->n_kv : 0;
+        if (v->t.rank > 1 && row->transpose) { v->transpose = true; v->rows = v->t.dim[1]; v->cols = v->t.dim[0]; }
+    }
+    return LM_OK;
+}
+/* As in llama.cpp positions are added to F32, never multiplied. */
+bool lm_saver_gguf_matrix(const lm_save_item *v) { return v->t.rank > 1 && strcmp(v->as, "position_embd.weight"); }
+/* The type of every tensor. */
+static lm_err describe(lm_saver *s, lm_dtype dtype, const lm_quant *most, const lm_quant *embed) {
     int n_quant = 0;
     for (int i = 0; i < s->n; i++) {
         lm_save_item *v = &s->v[i];
-        int layer;
-        const struct lm_name_map *row = lm_model_name_row(c->model, v->name, &layer);
-        if (!row) return lm_fail(s->ctx, LM_E_INTERNAL, "the name map of %s has no row for %s", c->model->name, v->name);
-        const char *d = strstr(row->gguf, "%d");
-        v->as = d ? lm_arena_printf(s->a, "%.*s%d%s", (int)(d - row->gguf), row->gguf, layer, d + 2) : row->gguf;
-        if (!v->as) return LM_E_NOMEM;
-        v->perm_heads = row->rope_q ? (int)c->n_head : row->rope_k ? (int)c->n_kv : 0;
-        if (v->t.rank < 2) continue;
-        if (row->transpose) { v->transpose = true; v->rows = v->t.dim[1]; v->cols = v->t.dim[0]; }
-        if (!strcmp(v->as, "position_embd.weight")) continue;         /* as llama.cpp: added to F32, never multiplied */
+        if (!lm_saver_gguf_matrix(v)) continue;
         v->dtype = dtype;
         const lm_quant *q = embed && v->role == LM_ROLE_EMBED ? embed : most;
         if (q && v->cols % q->block == 0) {
@@ -37,16 +44,19 @@ static lm_err describe(lm_saver *s, const lm_cfg *c, lm_dtype dtype, const lm_qu
                                       most->name, most->block)
                             : LM_OK;
 }
-static lm_err header(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w, lm_dtype dtype, const lm_quant *q) {
-    const char *arch = c->model->gguf_archs[0], *type = q ? q->name : lm_dtype_name(dtype);
+lm_err lm_saver_gguf_head(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w, int file_type, bool quantized) {
+    const char *arch = c->model->gguf_archs[0];
     LM_TRY(lm_gguf_put_str(w, "general.architecture", arch, strlen(arch)));
     LM_TRY(lm_gguf_put_str(w, "general.type", "model", 5));
-    for (int i = 0; i < LM_COUNT(file_types); i++)
-        if (!strcmp(file_types[i].name, type)) LM_TRY(lm_gguf_put_u32(w, "general.file_type", file_types[i].id));
-    if (q) LM_TRY(lm_gguf_put_u32(w, "general.quantization_version", 2));
+    if (file_type >= 0) LM_TRY(lm_gguf_put_u32(w, "general.file_type", (uint32_t)file_type));
+    if (quantized) LM_TRY(lm_gguf_put_u32(w, "general.quantization_version", 2));
     return c->model->to_gguf(s->ctx, c, w);
 }
-static lm_err tensors(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w) {
+static int file_type_of(const char *type) {
+    for (int i = 0; i < LM_COUNT(file_types); i++) if (!strcmp(file_types[i].name, type)) return (int)file_types[i].id;
+    return -1;
+}
+lm_err lm_saver_gguf_tensors(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w, lm_err (*after)(void *ud, int i), void *ud) {
     const bool bands = c->rope.scaling == LM_ROPE_LLAMA3 && c->rope.d_head;
     const int64_t n = c->rope.d_head / 2;
     if (bands) LM_TRY(lm_gguf_writer_add(w, "rope_freqs.weight", lm_ggml_by_name("F32"), 1, &n));
@@ -62,7 +72,10 @@ static lm_err tensors(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w) {
         lm_model_rope_factors(&c->rope, f);
         LM_TRY(lm_gguf_writer_write(w, f, (size_t)n * 4));
     }
-    for (int i = 0; i < s->n; i++) LM_TRY(lm_saver_write(s, &s->v[i], put_all, w));
+    for (int i = 0; i < s->n; i++) {
+        LM_TRY(lm_saver_write(s, &s->v[i], put_all, w));
+        if (after) LM_TRY(after(ud, i));
+    }
     return LM_OK;
 }
 static bool writes(const lm_quant *q) { return !q || (q->from_float && q->n_comp == 1 && q->gguf_id >= 0); }
@@ -75,11 +88,12 @@ static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm
     lm_gguf_writer *w = NULL;
     LM_TRY(lm_saver_open(&s, ctx, c, store, from));
     lm_err err;
-    LM_GOTO(describe(&s, c, dtype, quant, embed), done);
+    LM_GOTO(lm_saver_gguf(&s, c), done);
+    LM_GOTO(describe(&s, dtype, quant, embed), done);
     LM_GOTO(lm_gguf_writer_new(&w, ctx, path, 0), done);
-    LM_GOTO(header(&s, c, w, dtype, quant), done);
+    LM_GOTO(lm_saver_gguf_head(&s, c, w, file_type_of(quant ? quant->name : lm_dtype_name(dtype)), quant != NULL), done);
     if (extra) LM_GOTO(extra(ud, w), done);
-    LM_GOTO(tensors(&s, c, w), done);
+    LM_GOTO(lm_saver_gguf_tensors(&s, c, w, NULL, NULL), done);
     err = lm_gguf_writer_commit(w); w = NULL;
 done:
     lm_gguf_writer_abort(w); lm_saver_close(&s);

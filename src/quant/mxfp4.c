@@ -5,7 +5,6 @@
  * less 2 (the largest E2M1 number is 6 = 1.5·2^2, so values up to 8 saturate) and then the nearest number, the smaller code of equals. */
 #include "quant/quant_int.h"
 
-static const int8_t table[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
 static float half_scale(uint8_t e) {
     const uint32_t u = e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23;
     float f; memcpy(&f, &u, 4); return f;
@@ -16,15 +15,15 @@ static void to_float(const lm_quant *q, const void *const *comp, int64_t n, floa
     for (int64_t i = 0; i < n; i += LM_QK, b += 17) {
         const float d = half_scale(b[0]);
         for (int j = 0; j < 16; j++) {
-            dst[i + j] = d * table[b[1 + j] & 15];
-            dst[i + j + 16] = d * table[b[1 + j] >> 4];
+            dst[i + j] = d * lm_q_e2m1[b[1 + j] & 15];
+            dst[i + j + 16] = d * lm_q_e2m1[b[1 + j] >> 4];
         }
     }
 }
 static uint8_t nearest(float x, float d) {
     uint8_t best = 0; float err = fabsf(x);
     for (uint8_t c = 1; c < 16; c++) {
-        const float e = fabsf(d * table[c] - x);
+        const float e = fabsf(d * lm_q_e2m1[c] - x);
         if (e < err) { err = e; best = c; }
     }
     return best;

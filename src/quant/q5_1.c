@@ -1,7 +1,7 @@
 /* q5_1.c — 32 five-bit codes, a scale and a minimum: x ≈ d·q + m. 6 bits.
  *
  *   | d f16 | m f16 | u32: fifth bit of element j is bit j | 16 bytes: low four bits, as in Q4_1 |     24 bytes */
-#include "quant/quant_int.h"
+#include "quant/quant_fit.h"
 
 static void to_float(const lm_quant *q, const void *const *comp, int64_t n, float *dst) {
     (void)q;
@@ -32,5 +32,19 @@ static void from_float(const lm_quant *q, const float *src, int64_t n, void *con
         memcpy(b + 4, &high, 4);
     }
 }
+static const lm_q_affine fit = { .groups = 1, .len = 32, .top = 31, .s_top = 0 };
+static void search(const lm_quant *q, const float *src, const float *weight, int64_t n, void *const *comp) {
+    (void)q;
+    uint8_t *b = comp[0];
+    for (int64_t i = 0; i < n; i += LM_QK, b += 24) {
+        lm_q_affine_fit y;
+        lm_q_fit_affine(&fit, src + i, weight ? weight + i : NULL, &y);
+        memcpy(b, &y.d, 2); memcpy(b + 2, &y.dmin, 2); memset(b + 4, 0, 20);
+        for (int j = 0; j < LM_QK; j++) {
+            b[4 + j / 8] |= (uint8_t)(y.code[j] >> 4 << (j % 8));
+            b[8 + j % 16] |= (uint8_t)((y.code[j] & 15) << (j / 16 * 4));
+        }
+    }
+}
 const lm_quant lm_quant_q5_1 = { .name = "Q5_1", .gguf_id = 7, .block = LM_QK, .n_comp = 1, .comp = { { "blocks", 24 } }, .bits = 6.0,
-                                 .to_float = to_float, .from_float = from_float };
+                                 .to_float = to_float, .from_float = from_float, .search = search };

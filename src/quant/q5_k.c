@@ -1,8 +1,8 @@
-/* q5_k.c — super-blocks of 256: eight groups of 32 five-bit codes, each with a 6-bit scale and minimum: x ≈ d·s·q - dmin·m. 5.5 bits. Read only.
+/* q5_k.c — super-blocks of 256: eight groups of 32 five-bit codes, each with a 6-bit scale and minimum: x ≈ d·s·q - dmin·m. 5.5 bits.
  *
  *   | d f16 | dmin f16 | 12 bytes of scales and minima | 32 bytes: fifth bits | 128 bytes: low four bits |      176 bytes
  * Fifth bit of element j of group g is bit g of byte j; low bits as in Q4_K. */
-#include "quant/quant_int.h"
+#include "quant/quant_fit.h"
 
 static void to_float(const lm_quant *q, const void *const *comp, int64_t n, float *dst) {
     (void)q;
@@ -18,5 +18,22 @@ static void to_float(const lm_quant *q, const void *const *comp, int64_t n, floa
         }
     }
 }
+static const lm_q_affine fit = { .groups = 8, .len = 32, .top = 31, .s_top = 63 };
+static void search(const lm_quant *q, const float *src, const float *weight, int64_t n, void *const *comp) {
+    (void)q;
+    uint8_t *b = comp[0];
+    for (int64_t i = 0; i < n; i += LM_QK_K, b += 176) {
+        lm_q_affine_fit y;
+        lm_q_fit_affine(&fit, src + i, weight ? weight + i : NULL, &y);
+        memcpy(b, &y.d, 2); memcpy(b + 2, &y.dmin, 2);
+        lm_q_put_scale_min(b + 4, y.s, y.m);
+        memset(b + 16, 0, 160);
+        for (int j = 0; j < LM_QK_K; j++) {
+            b[16 + j % 32] |= (uint8_t)(y.code[j] >> 4 << (j / 32));
+            b[48 + j / 64 * 32 + j % 32] |= (uint8_t)((y.code[j] & 15) << (j / 32 % 2 * 4));
+        }
+    }
+}
+static void from_float(const lm_quant *q, const float *src, int64_t n, void *const *comp) { search(q, src, NULL, n, comp); }
 const lm_quant lm_quant_q5_k = { .name = "Q5_K", .gguf_id = 13, .block = LM_QK_K, .n_comp = 1, .comp = { { "blocks", 176 } }, .bits = 5.5,
-                                 .to_float = to_float };
+                                 .to_float = to_float, .from_float = from_float, .search = search };

@@ -1,4 +1,6 @@
-/* quant.h — quantized formats as rows: how a block of logical floats is stored. Algorithms that choose the codes live in compress/.
+/* quant.h — quantized formats as rows: how a block of logical floats is stored, and how its codes are chosen.
+ *
+ * from_float rounds to nearest, to the bit as ggml's reference does; for formats with scales of scales it is the search without weights.
  *
  * A format row states its block (logical elements along the last dimension), its components (named byte arrays; a ggml block format has one)
  * and the conversions. Rows of a matrix are independent: row r of component c starts at r * comp_row_bytes(c, K). Everything that needs
@@ -18,7 +20,9 @@ struct lm_quant {
     double bits;                                       /* per logical element, all components */
     bool panels;                                       /* a block is {f16 scale; whole groups of four bytes}: LM_PANEL16 exists (tensor.h) */
     void (*to_float)(const lm_quant *q, const void *const *comp, int64_t n, float *dst);    /* n elements from block 0 of each */
-    void (*from_float)(const lm_quant *q, const float *src, int64_t n, void *const *comp);  /* round to nearest; NULL: read only */
+    void (*from_float)(const lm_quant *q, const float *src, int64_t n, void *const *comp);  /* NULL: read only */
+    /* Codes and scales of least squared error, weighted by weight[n] (NULL: all alike); slower. NULL: from_float is all there is. */
+    void (*search)(const lm_quant *q, const float *src, const float *weight, int64_t n, void *const *comp);
 };
 extern const lm_quant *const lm_quants[];              /* NULL-terminated, generated from src/quant/<name>.c files */
 const lm_quant *lm_quant_by_name(const char *name);
