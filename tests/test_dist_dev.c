@@ -1,8 +1,8 @@
 /* test_dist_dev.c — several ranks that know each other's number and rank 0's address alone (torchrun's variables), on processors and on a device.
  *
- * The parent starts itself N times (`test_dist_dev job DIR KEY…`) with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set and compares what the ranks leave in
- * DIR with what one process computes. The device is the fake one (fake_dev.h) under several seeds, NCCL the mock (mock/nccl.c), found by the loader that finds the
- * real one; so rows, lanes, records, watchdog and rendezvous are the program's own. Then ranks are killed, stopped, late, of another build. */
+ * The parent starts itself N times (`test_dist_dev job DIR KEY…`) with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set and compares what the
+ * ranks leave in DIR with what one process computes. The device is the fake one (fake_dev.h) under several seeds, NCCL the mock
+ * (mock/nccl.c), found by the loader that finds the real one; so rows, lanes, records, watchdog and rendezvous are the program's own. Then ranks are killed, stopped, late, of another build. */
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>

@@ -3,7 +3,8 @@
  * Every operation is an exchange of pieces: rank r's piece for me and mine for r, all at once (Irecv, Isend), at most PIECE
  * numbers to a peer at a time, so that counts never reach 2^31 and scratch stays small. On one host the bytes go through shared memory.
  * What an operation moves per rank, of n numbers on P ranks: all_reduce 2 n (P-1)/P (for few numbers n (P-1), in one trip instead of two),
- * reduce_scatter and all_gather n (P-1)/P: as little as any algorithm can. Waiting is asking (Testall), so that a rank that never comes is noticed. */
+ * reduce_scatter and all_gather n (P-1)/P: as little as any algorithm can. Waiting is asking (Testall), so that a
+ * rank that never comes is noticed. */
 #include <dlfcn.h>
 #include <sched.h>
 #include <string.h>
