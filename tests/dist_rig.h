@@ -1,5 +1,5 @@
-/* dist_rig.h — a small model that several ranks train, what one process makes of it, and how the two are compared: for test_dist.c (MPI) and test_dist_dev.c (TCP; NCCL's
- * place taken by a mock, the device's by a fake one).  Lifetime: rig_new to rig_free.  Threads: one.  Errors: of the library. */
+/* dist_rig.h — a small model that several ranks train, what one process makes of it, and how the two are compared: for test_dist.c (MPI) and
+ * test_dist_dev.c (TCP; NCCL's place taken by a mock, the device's by a fake one).  Lifetime: rig_new to rig_free.  Threads: one.  Errors: of the library. */
 #ifndef LM_DIST_RIG_H
 #define LM_DIST_RIG_H
 #include <errno.h>

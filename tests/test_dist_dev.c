@@ -1,8 +1,8 @@
 /* test_dist_dev.c — several ranks that know each other's number and rank 0's address alone (torchrun's variables), on processors and on a device.
  *
- * The parent starts itself N times (`test_dist_dev job DIR KEY…`) with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set and compares what the ranks leave in
- * DIR with what one process computes. The device is the fake one (fake_dev.h) under several seeds, NCCL the mock (mock/nccl.c), found by the loader that finds the
- * real one; so rows, lanes, records, watchdog and rendezvous are the program's own. Then ranks are killed, stopped, late, of another build. */
+ * The parent starts itself N times (`test_dist_dev job DIR KEY…`) with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set and compares what the
+ * ranks leave in DIR with what one process computes. The device is the fake one (fake_dev.h) under several seeds, NCCL the mock
+ * (mock/nccl.c), found by the loader that finds the real one; so rows, lanes, records, watchdog and rendezvous are the program's own. Then ranks are killed, stopped, late, of another build. */
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -302,6 +302,59 @@ static void test_ranks_that_do_not_come(void) {
     SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds", "missing: rank 1");
     end();
 }
+/* The program itself: a rank is killed after the first checkpoint, the other says so and ends; one process goes on from the checkpoint. */
+static pid_t program(int rank, const char *port, const char *const *more) {
+    char out[400], text[400], log[400], number[24];
+    snprintf(out, sizeof out, "out=%s/run", scratch); snprintf(text, sizeof text, "data.path=%s/text.txt", scratch);
+    const char *arg[40] = { LM_PROGRAM, "train", out, text, "threads=1", "data.seq=32", "tokenizer.vocab=300", "model.d=32", "model.n_layer=1",
+                            "model.n_head=2", "train.batch=4", "train.val_every=0", "train.checkpoint_every=2", "train.timeout=60" };
+    int n = 14;
+    for (; *more; more++) arg[n++] = *more;
+    fflush(stdout);
+    const pid_t pid = fork();
+    if (pid) return pid;
+    snprintf(log, sizeof log, "%s/log-%d", scratch, rank); snprintf(number, sizeof number, "%d", rank);
+    if (port) {
+        setenv("RANK", number, 1); setenv("LOCAL_RANK", number, 1); setenv("WORLD_SIZE", "2", 1);
+        setenv("MASTER_ADDR", "127.0.0.1", 1); setenv("MASTER_PORT", port, 1);
+    }
+    if (!freopen(log, "w", stdout)) _exit(1);
+    dup2(1, 2);
+    execv(LM_PROGRAM, (char *const *)(uintptr_t)arg);
+    _exit(127);
+}
+static int status_of(pid_t pid) { int rc = 0; return waitpid(pid, &rc, 0) == pid && WIFEXITED(rc) ? WEXITSTATUS(rc) : 255; }
+static bool log_has(int rank, const char *what) {
+    char path[400], line[600];
+    bool has = false;
+    snprintf(path, sizeof path, "%s/log-%d", scratch, rank);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f)) has |= strstr(line, what) != NULL;
+    if (f) fclose(f);
+    if (!has) { lm_t_fail++; printf("\"%s\" is not in the log of rank %d\n", what, rank); show_logs(2); }
+    return has;
+}
+static void test_the_program_loses_a_rank(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    lm_str t = { .ctx = ctx0 };
+    for (int i = 0; i < 400; i++) lm_str_printf(&t, "The %d. sentence of %d says that %d is not %d.\n", i, i * 7 % 31, i * i % 97, i % 13);
+    LM_CHECK(!lm_str_err(&t) && write_file(scratch, "text.txt", t.p, t.n));
+    lm_str_free(&t);
+    char port[24], latest[400];
+    snprintf(port, sizeof port, "%d", free_port()); snprintf(latest, sizeof latest, "%s/run/checkpoints/latest", scratch);
+    static const char *const two[] = { "mesh=zero2=2", "train.steps=100000", NULL }, *const one[] = { "mesh=", "train.steps=1", "--resume", NULL };
+    const pid_t a = program(0, port, two), b = program(1, port, two);
+    for (int i = 0; i < 6000 && !lm_exists(latest) && !waitpid(a, NULL, WNOHANG); i++) usleep(10000);
+    LM_CHECK(lm_exists(latest));
+    kill(b, SIGKILL);
+    const double t0 = lm_now();
+    LM_CHECK(status_of(a) == 1 && lm_now() - t0 < 30);
+    status_of(b);
+    log_has(0, "rank 1 has gone");
+    LM_CHECK(status_of(program(0, NULL, one)) == 0);
+    log_has(0, "all 1 steps were done before");
+    end();
+}
 static void test_ranks_that_differ(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
     launch(2, 2, "20", "version");
@@ -326,6 +379,7 @@ int main(int argc, char **argv) {
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
     static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_rounded_before_gathered),
                                        LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
+                                       LM_T1(test_the_program_loses_a_rank),
                                        LM_T1(test_ranks_that_differ) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     lm_ctx_free(ctx0);

@@ -166,7 +166,7 @@ static lm_err run(lm_cli *cli) {
     if (!err && !v.on_device) err = lm_cmd_machine(&with, false, &v.m);           /* before MPI is started: it does not like children */
     v.ceiling = cfg.train.dtype ? v.m.mm_bf16 : v.m.mm_f32;
     if (!err && !(v.took = lm_arena_alloc(cli->a, KEPT * sizeof *v.took))) err = LM_E_NOMEM;
-    if (!err) err = lm_cmd_comm(cli, (double)cfg.train.timeout, &comm);
+    if (!err) err = lm_cmd_comm(&with, (double)cfg.train.timeout, &comm);
     v.ctx = ctx;
     const lm_run_opts ro = {
         .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_api_sample, .comm = comm,
@@ -174,13 +174,13 @@ static lm_err run(lm_cli *cli) {
     };
     if (!err) err = lm_train_run(ctx, &cfg, &ro);
     if (own && err) lm_fail(cli->ctx, err, "%s", lm_error(own));
-    if (err && err != LM_E_CANCELLED && comm && comm->size > 1) {  /* the others may wait for this rank for ever: the job ends here */
+    if (err && err != LM_E_CANCELLED && comm && !strcmp(comm->name, "mpi")) {  /* the others may wait for this rank: the job ends here */
         fprintf(stderr, "loam train: rank %d of %d: %s\n", comm->rank, comm->size, lm_error(cli->ctx));
         lm_comm_abort(comm, 1);
     }
     if (!err && !o->dry_run && (!comm || comm->rank == 0)) err = lm_cli_result(cli, &v.result);
+    if (comm) comm->free(comm);                                   /* of the run's context */
     lm_ctx_free(own);
-    if (comm) comm->free(comm);
     lm_str_free(&v.result);
     return err;
 }

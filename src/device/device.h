@@ -1,8 +1,8 @@
 /* device.h — an accelerator as the planner and the executor see it: memory, one ordered stream, copies, recorded work.
  *
- * Everything that touches device memory is put on the device's stream and returns at once; sync() waits for all of it (of the current lane). What was put there
- * between record() and recorded() is not run but kept, and launch() runs it again as one piece (a CUDA graph): the pointers, sizes and
- * extents of then are part of it. Kernel rows of LM_DEV_CUDA get the stream as their `scratch`. A program built without CUDA has
+ * Everything that touches device memory is put on the device's stream and returns at once; sync() waits for all of it (of
+ * the current lane). What was put there between record() and recorded() is not run but kept, and launch() runs it again as one piece (a CUDA
+ * graph): the pointers, sizes and extents of then are part of it. Kernel rows of LM_DEV_CUDA get the stream as their `scratch`. A program built without CUDA has
  * lm_dev_open() too; it says so.
  *
  * Lifetime: a device outlives the stores and plans that have memory on it.  Threads: one driver.

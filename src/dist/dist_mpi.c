@@ -3,7 +3,8 @@
  * Every operation is an exchange of pieces: rank r's piece for me and mine for r, all at once (Irecv, Isend), at most PIECE
  * numbers to a peer at a time, so that counts never reach 2^31 and scratch stays small. On one host the bytes go through shared memory.
  * What an operation moves per rank, of n numbers on P ranks: all_reduce 2 n (P-1)/P (for few numbers n (P-1), in one trip instead of two),
- * reduce_scatter and all_gather n (P-1)/P: as little as any algorithm can. Waiting is asking (Testall), so that a rank that never comes is noticed. */
+ * reduce_scatter and all_gather n (P-1)/P: as little as any algorithm can. Waiting is asking (Testall), so that a
+ * rank that never comes is noticed. */
 #include <dlfcn.h>
 #include <sched.h>
 #include <string.h>
@@ -20,13 +21,16 @@ typedef struct {
     int (*Ibcast)(void *, int, obj, int, obj, obj *), (*Ibarrier)(obj, obj *);
 } calls;
 typedef struct {
-    calls mpi; void *lib; obj world, byte; bool started;        /* started: by us, so ended by us */
+    calls mpi; void *lib; obj world, byte;
+    bool started, over;                                          /* by us, so ended by us; an operation failed, the ranks are no longer together */
     obj *request; float *scratch;
 } world;
 
 static lm_err failed(lm_comm *c, const char *op, int code) {
     world *w = c->impl;
     char why[ERROR_TEXT + 1] = ""; int n = 0;
+    if (w->over) return LM_E_COMM;                               /* the first failure is told; its sentence stays */
+    w->over = true;
     if (w->mpi.Error_string(code, why, &n)) why[0] = 0;
     return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: %s, step %lld: %s", c->rank, c->size, op, (long long)c->step,
                    *why ? why : "MPI gives no reason");
@@ -42,8 +46,9 @@ static lm_err wait_all(lm_comm *c, const char *op, int n, obj *request) {
         sched_yield();
         const double now = lm_now();
         if (t0 == 0) t0 = now;
-        if (c->timeout > 0 && now - t0 > c->timeout)
-            return lm_fail(c->ctx, LM_E_COMM,
+        if (c->timeout <= 0 || now - t0 <= c->timeout) continue;
+        w->over = true;
+        return lm_fail(c->ctx, LM_E_COMM,
                            "rank %d of %d waited %.0f seconds in %s, step %lld: another rank is stopped, gone or elsewhere", c->rank,
                            c->size, c->timeout, op, (long long)c->step);
     }
@@ -53,6 +58,7 @@ static lm_err exchange(lm_comm *c, const char *op, const char *send, size_t send
                        size_t recv_step, size_t n_recv) {
     world *w = c->impl;
     int n = 0, e = 0;
+    if (w->over) return LM_E_COMM;
     for (int k = 1; k < c->size && !e; k++) {
         int r = (c->rank + k) % c->size;
         if (n_recv) e = w->mpi.Irecv(recv + (size_t)r * recv_step, (int)n_recv, w->byte, r, TAG, w->world, &w->request[n++]);
@@ -135,6 +141,7 @@ static lm_err reduce_scatter(lm_comm *c, const float *all, int64_t n, float *min
 static lm_err broadcast(lm_comm *c, void *buf, size_t bytes, int root) {
     world *w = c->impl;
     for (size_t at = 0; at < bytes; at += BYTES) {
+        if (w->over) return LM_E_COMM;
         int e = w->mpi.Ibcast((char *)buf + at, (int)(bytes - at < BYTES ? bytes - at : BYTES), w->byte, root, w->world, w->request);
         if (e) return failed(c, "broadcast", e);
         LM_TRY(wait_all(c, "broadcast", 1, w->request));
@@ -143,13 +150,14 @@ static lm_err broadcast(lm_comm *c, void *buf, size_t bytes, int root) {
 }
 static lm_err barrier(lm_comm *c) {
     world *w = c->impl;
+    if (w->over) return LM_E_COMM;
     int e = w->mpi.Ibarrier(w->world, w->request);
     return e ? failed(c, "barrier", e) : wait_all(c, "barrier", 1, w->request);
 }
 static void release(lm_comm *c) {
     world *w = c->impl;
     int over = 1;
-    if (w->started && !w->mpi.Finalized(&over) && !over) w->mpi.Finalize();
+    if (w->started && !w->over && !w->mpi.Finalized(&over) && !over) w->mpi.Finalize();
     /* the library stays: MPI leaves handlers behind */
     lm_free(c->ctx, w->scratch); lm_free(c->ctx, w->request); lm_free(c->ctx, w); lm_free(c->ctx, c);
 }

@@ -1,8 +1,9 @@
 /* dist_nccl.c — the communicator of a device, over NCCL found at run time (dlopen): nothing of it is needed to build.
  *
- * The few functions used are declared here as NCCL's interface has had them since 2.4. Rank 0 makes the unique id, the world hands it round, and all ranks meet
- * once; afterwards every operation is put on the device's current lane and returns. Making the communicator can only wait inside NCCL, so it is done by a
- * thread that the caller waits for at most `timeout` seconds; all ranks have agreed just before that they are ready for it. */
+ * The few functions used are declared here as NCCL's interface has had them since 2.4. Rank 0 makes the unique id, the world hands it round,
+ * and all ranks meet once; afterwards every operation is put on the device's current lane and returns. Making the communicator can only wait
+ * inside NCCL, so it is done by a thread that the caller waits for at most `timeout` seconds; all ranks have agreed just before that they are
+ * ready for it. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>

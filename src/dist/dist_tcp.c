@@ -24,7 +24,9 @@ typedef struct { char magic[4]; uint32_t op; uint64_t number, bytes; int32_t ran
 typedef struct { int *peer; /* rank 0: by rank; others: [0] */ uint64_t number; float *piece; bool over; } star;
 
 static int to(const lm_comm *c, int r) { const star *s = c->impl; return c->rank ? s->peer[0] : s->peer[r]; }
+/* The first failure is told; after it the ranks are no longer together, and what else is asked fails at once and leaves the sentence. */
 static lm_err gone(lm_comm *c, op o, int r, const char *why) {
+    ((star *)c->impl)->over = true;
     return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: %s, step %lld: rank %d %s", c->rank, c->size, op_name[o], (long long)c->step, r, why);
 }
 /* Wait until the socket can be read or written, until `end`. */
@@ -80,6 +82,7 @@ static double until(const lm_comm *c) { return lm_now() + c->timeout; }
 static lm_err gather(lm_comm *c, op o, const void *mine, size_t bytes, char *all, double end) {
     star *s = c->impl;
     const uint64_t number = s->number++;
+    if (s->over) return LM_E_COMM;
     if (c->rank) { LM_TRY(send_head(c, o, 0, number, bytes, end)); return send_all(c, o, 0, mine, bytes, end); }
     if (all + 0 != mine && bytes) memmove(all, mine, bytes);
     for (int r = 1; r < c->size; r++) {
@@ -134,6 +137,7 @@ static lm_err broadcast(lm_comm *c, void *buf, size_t bytes, int root) {
     star *s = c->impl;
     const double end = until(c);
     const uint64_t number = s->number++;
+    if (s->over) return LM_E_COMM;
     if (c->rank) LM_TRY(send_head(c, OP_BROADCAST, 0, number, bytes, end));       /* all say where they are, so that differing calls are found out */
     for (int r = 1; r < c->size && !c->rank; r++) LM_TRY(recv_head(c, OP_BROADCAST, r, number, bytes, end));
     if (root && c->rank == root) LM_TRY(send_all(c, OP_BROADCAST, 0, buf, bytes, end));
@@ -212,7 +216,7 @@ static lm_err accept_all(lm_comm *c, const lm_dist_env *env, double end) {
         head h;
         s->peer[0] = k;
         const lm_err e = recv_all(c, OP_HELLO, 0, &h, sizeof h, c->timeout > 5 || c->timeout <= 0 ? lm_now() + 5 : end);
-        s->peer[0] = -1;
+        s->peer[0] = -1; s->over = false;
         if (e || memcmp(h.magic, "loam", 4) || h.op != OP_HELLO) { close(k); continue; }          /* not one of ours */
         if (h.bytes != PROTOCOL)
             err = lm_fail(c->ctx, LM_E_MISMATCH, "rank %d is of another version of loam: all ranks must run the same program", h.rank);

@@ -11,8 +11,8 @@
  * norm is summed over ranks.
  *   sums of whole gradients   once a step, in its last micro-batch (lm_plan_hold): each placed behind the last node that adds to it, some tens
  *                      of megabytes at a time in neighbours, which a device sends as one while the backward goes on.
- *   accumulate, eval   under fsdp a use of a matrix reads an all_gather placed before it (on a device some uses earlier, so that it is there in time);
- *                      uses that lie close share one, later ones gather again, so that a matrix is whole only while its layer runs, forward and
+ *   accumulate, eval   under fsdp a use of a matrix reads an all_gather placed before it (on a device some uses earlier, so that it is there
+ *                      in time); uses that lie close share one, later ones gather again, so that a matrix is whole only while its layer runs, forward and
  *                      backward, recomputed or not. The pass goes over the final order, after recomputation: it sees plain uses.
  *   gradients          in parts go through a reduce_scatter placed right behind their producer, which adds into the part.
  * Nothing here knows a model, and no op knows the mesh. All ranks build the same graph, so all meet in the same calls in the same order. */
