@@ -161,6 +161,7 @@ static lm_err make_model(const char *dir, int64_t d_ff, bool tie, int64_t broken
     lm_store_free(s);
     return err;
 }
+static uint64_t fail_alloc;                                           /* > 0: this allocation of the work fails, and all after */
 static lm_err quantize(int threads, const char *in, const char *out, const lm_quantize_opts *o, lm_quantized **t, int *n) {
     lm_ctx *c; lm_weights *w;
     LM_TRY(lm_ctx_new(&c, &(lm_ctx_opts){ .n_threads = threads }));
@@ -168,7 +169,12 @@ static lm_err quantize(int threads, const char *in, const char *out, const lm_qu
     lm_mem_ledger(c, &a);
     lm_err err = lm_weights_open(&w, c, in);
     lm_quantized *own = NULL;
-    if (!err) { err = lm_model_quantize(c, w, out, o, &own, n); lm_weights_close(w); }
+    if (!err) {
+        lm_mem_fail_at(c, fail_alloc, true);
+        err = lm_model_quantize(c, w, out, o, &own, n);
+        lm_mem_fail_at(c, 0, false);
+        lm_weights_close(w);
+    }
     if (err) (void)lm_fail(ctx, err, "%s", lm_error(c));
     if (t && own) { *t = malloc((size_t)*n * sizeof **t); memcpy(*t, own, (size_t)*n * sizeof **t); }
     lm_free(c, own);
@@ -304,6 +310,14 @@ static void interrupted(void) {
     LM_NEED_OK(ctx, quantize(2, at("m"), at("want.gguf"), &(lm_quantize_opts){ .mix = m }, NULL, &n));
     LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, at("o.gguf"), "old", 3));
     bool through = false;
+    for (fail_alloc = 1; fail_alloc < 5000 && !through; fail_alloc += 1 + fail_alloc / 16) {
+        const lm_err err = quantize(1, at("m"), at("alloc.gguf"), &(lm_quantize_opts){ .mix = m }, NULL, &n);
+        through = !err;
+        LM_CHECK((err == LM_E_NOMEM || !err) && lm_exists(at("alloc.gguf")) == !err && !lm_exists(at("alloc.gguf.part")));
+    }
+    fail_alloc = 0;
+    LM_CHECK(through && same(at("alloc.gguf"), at("want.gguf")));
+    through = false;
     for (uint64_t call = 1; call < 2000 && !through; call++) {
         lm_file_fail_at(call, 5, true);                               /* EIO, and all after */
         const lm_err err = quantize(1, at("m"), at("o.gguf"), &(lm_quantize_opts){ .mix = m }, NULL, &n);
@@ -316,9 +330,16 @@ static void interrupted(void) {
         lm_free(ctx, p);
     }
     LM_CHECK(through && same(at("o.gguf"), at("want.gguf")));
-    LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, at("o.gguf.part"), "rest", 4));      /* of a killed process */
+    LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, at("o.gguf.part"), "rest", 4));      /* of killed processes */
+    LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, at("o.gguf.part.tmp-77"), "rest", 4));
+    LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, at("o.gguf.parts"), "another", 7));
+    lm_lock *lock;
+    LM_NEED_OK(ctx, lm_lock_take(&lock, ctx, at("o.gguf.lock"), "here"));
+    LM_CHECK_ERR(ctx, quantize(2, at("m"), at("o.gguf"), &(lm_quantize_opts){ .mix = m }, NULL, &n), LM_E_IO, "in use by process");
+    lm_lock_drop(lock);
     LM_NEED_OK(ctx, quantize(2, at("m"), at("o.gguf"), &(lm_quantize_opts){ .mix = m }, NULL, &n));
-    LM_CHECK(same(at("o.gguf"), at("want.gguf")) && !lm_exists(at("o.gguf.part")));
+    LM_CHECK(same(at("o.gguf"), at("want.gguf")) && !lm_exists(at("o.gguf.part")) && !lm_exists(at("o.gguf.part.tmp-77")));
+    LM_CHECK(lm_exists(at("o.gguf.parts")) && !lm_exists(at("o.gguf.lock")));
     /* patches: only what is there */
     LM_CHECK_ERR(ctx, lm_gguf_patch(ctx, at("o.gguf"), "loam.quantize.rmse", LM_GGUF_F32, &(float){ 1 }, 1), LM_E_INTERNAL, "is not 1 of type f32");
     LM_CHECK_ERR(ctx, lm_gguf_patch(ctx, at("o.gguf"), "no.such", LM_GGUF_F32, &(float){ 1 }, 1), LM_E_CONFIG, "no.such");

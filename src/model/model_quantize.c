@@ -139,6 +139,23 @@ fail:
     lm_gguf_writer_abort(w);
     return err;
 }
+/* What killed runs left beside PATH. The lock is held, so nobody is writing them. */
+static lm_err sweep(lm_ctx *ctx, lm_arena *a, const char *part) {
+    const char *slash = strrchr(part, '/'), *base = slash ? slash + 1 : part;
+    const char *dir = slash ? lm_arena_printf(a, "%.*s", (int)(slash - part + 1), part) : ".";
+    char **names; int n;
+    if (!dir) return LM_E_NOMEM;
+    LM_TRY(lm_dir_list(ctx, dir, &names, &n));
+    lm_err err = LM_OK;
+    for (int i = 0; i < n && !err; i++) {
+        const size_t k = strlen(base);
+        if (strncmp(names[i], base, k) || (names[i][k] && strncmp(names[i] + k, ".tmp-", 5))) continue;
+        const char *p = lm_arena_printf(a, "%.*s%s", (int)(base - part), part, names[i]);
+        if (p) lm_file_remove(p); else err = LM_E_NOMEM;
+    }
+    lm_free(ctx, names);
+    return err;
+}
 lm_err lm_model_quantize(lm_ctx *ctx, lm_weights *w, const char *path, const lm_quantize_opts *o, lm_quantized **table, int *n) {
     work k = { .ctx = ctx, .w = w, .o = o };
     const lm_param_source from = { fetch, &k };
@@ -154,10 +171,15 @@ lm_err lm_model_quantize(lm_ctx *ctx, lm_weights *w, const char *path, const lm_
     lm_err err = k.error && k.row && part ? lm_store_new(&k.store, ctx) : LM_E_NOMEM;
     if (!err) err = lm_saver_gguf(&k.s, c);
     if (!err) err = choose(&k, c);
+    lm_lock *lock = NULL;
+    const char *locked = err ? NULL : lm_arena_printf(k.s.a, "%s.lock", path);
+    if (!err) err = locked ? lm_lock_take(&lock, ctx, locked, path) : LM_E_NOMEM;
     if (!err) {
-        err = write(&k, c, part);
+        err = sweep(ctx, k.s.a, part);
+        if (!err) err = write(&k, c, part);
         if (!err) err = lm_rename(ctx, part, path);
         if (err) lm_file_remove(part);
+        lm_lock_drop(lock);
     }
     lm_store_free(k.store); lm_saver_close(&k.s);
     lm_free(ctx, k.error);

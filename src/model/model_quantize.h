@@ -7,7 +7,8 @@
  *   loam.quantize.type str | loam.quantize.tensors [str] | loam.quantize.rmse [f32] | loam.quantize.relative [f32] (rmse over the tensor's own)
  *   | loam.quantize.perplexity [f64 before, f64 after], if measured
  *
- * The file is made as PATH.part and gets its name when it is whole: what is interrupted leaves nothing under PATH and begins anew.
+ * The file is made as PATH.part and gets its name when it is whole: what is interrupted leaves nothing under PATH and begins anew; the next run
+ * removes what a killed one left. One process at a time writes a PATH (PATH.lock).
  *
  * Lifetime: the table is the caller's, lm_free.  Threads: one writer at a time (it uses the pool inside).
  * Errors: LM_E_RANGE for numbers that are not finite, naming tensor and what to do; LM_E_SHAPE for importance of another length. */
