@@ -56,8 +56,10 @@ typedef struct {
     int64_t logits_rows;                 /* rows of logits held at a time where all are wanted (loam_session_logits, loam_session_score), at most chunk; 0: 32 */
     int no_tokenizer;                    /* non-zero: open none; loam_generate is then refused */
     const char *device;                  /* "cpu" (NULL), "cuda" or "cuda:N": where it runs; LOAM_E_UNSUPPORTED where that is not here */
+    const char *load;                    /* "read" (NULL too): into memory, the files may go away afterwards; "map": what can be used where it lies in a file is not
+                                            copied, and the file must stay as it is while the model is open. Results are the same bits */
 } loam_model_options;
-/* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it. Weights are read into memory; files may go away afterwards.
+/* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it.
  * LOAM_E_NOTFOUND: nothing there; LOAM_E_FORMAT, _SHAPE, _MISMATCH, _UNSUPPORTED: what is there is damaged, contradicts itself or is of a kind this version does not compute. */
 int loam_model_open(loam_model **out, loam_context *ctx, const char *path, const loam_model_options *options);
 void loam_model_free(loam_model *m);

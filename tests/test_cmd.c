@@ -242,7 +242,11 @@ static void test_run(void) {
            *b = json_of(run("run %s --prompt ab --max-tokens 40 --temperature 0 --json --threads 7", F "/models/llama2-gqa"));
     LM_CHECK(json_array_size(json_object_get(a, "tokens")) == 40 || *str(a, "finish_reason"));
     LM_CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(b, "tokens")));
+    json_decref(b);
+    b = json_of(run("run %s --prompt ab --max-tokens 40 --temperature 0 --json --load map", F "/models/llama2-gqa"));
+    LM_CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(b, "tokens")));
     json_decref(a); json_decref(b);
+    LM_REFUSED(run("run %s --prompt ab --load fast", F "/models/llama2-gqa"), 2, "load fast: read and map are known");
     /* Options from a file, as key=value, as flags: the later wins. */
     static const char yaml[] = "max-tokens: 9\ntemperature: 0\nprompt: ab\nstop:\n- zzz\n";
     put_file(at("o.yaml"), yaml, sizeof yaml - 1);

@@ -290,6 +290,59 @@ static void test_gguf_metadata(void) {
     end();
 }
 
+/* ---- weights where they lie: the same numbers, without a copy ----------------------------------------------------------------------------- */
+/* read and mapped give each parameter the same rows; returns how many bytes are not in memory of ours. */
+static size_t same_mapped(const char *path, lm_dtype dtype, bool panels) {
+    lm_weights *w[2]; lm_store *s[2];
+    size_t held[2];
+    for (int i = 0; i < 2; i++) {
+        lm_ledger l;
+        lm_mem_ledger(ctx, &l);
+        held[i] = l.total_now;
+        const lm_load_opts o = { .dtype = dtype, .panels = panels, .map = i };
+        if (load(path, &o, &w[i], &s[i])) { lm_t_fail++; printf("%s: %s\n", path, lm_error(ctx)); return 0; }
+        lm_mem_ledger(ctx, &l);
+        held[i] = l.total_now - held[i];
+    }
+    LM_CHECK(lm_store_count(s[0]) == lm_store_count(s[1]));
+    for (int k = 0; k < lm_store_count(s[0]); k++) {
+        lm_tensor a, b;
+        const char *name = lm_store_name(s[0], k, &a);
+        LM_CHECK(lm_store_get(s[1], name, &b) && a.dtype == b.dtype && a.quant == b.quant);
+        const int64_t rows = a.rank > 1 ? a.dim[0] : 1, cols = a.dim[a.rank - 1];
+        float *x = malloc((size_t)cols * 4), *y = malloc((size_t)cols * 4);
+        int bad = 0;
+        for (int64_t r = 0; r < rows; r++) {
+            lm_layout_get_rows(&a, r, 1, x); lm_layout_get_rows(&b, r, 1, y);
+            bad += memcmp(x, y, (size_t)cols * 4) != 0;
+        }
+        if (bad) { lm_t_fail++; printf("%s: %s: %d rows differ\n", path, name, bad); }
+        free(x); free(y);
+    }
+    for (int i = 0; i < 2; i++) { lm_store_free(s[i]); lm_weights_close(w[i]); }
+    LM_CHECK(held[1] <= held[0]);
+    return held[0] - held[1];
+}
+static void test_mapped(void) {
+    begin();
+    LM_CHECK(same_mapped(MODEL("gpt2"), LM_QUANT, true) > 100000);
+    LM_CHECK(same_mapped(MODEL("llama2-gqa"), LM_QUANT, true) > 10000);
+    LM_CHECK(same_mapped(MODEL("llama2-gqa"), LM_F32, false) > 10000);
+    same_mapped(MODEL("llama2-gqa"), LM_BF16, true);
+    lm_weights *w; lm_store *s;
+    LM_NEED_OK(ctx, load(MODEL("llama1"), &f32, &w, &s));
+    const char *file = at(t_dir, "map.gguf");
+    static const char *const types[] = { "F32", "BF16", "Q8_0", "Q4_0" };
+    for (int i = 0; i < LM_COUNT(types); i++) {
+        const lm_quant *q = i > 1 ? lm_quant_by_name(types[i]) : NULL;
+        LM_NEED_OK(ctx, lm_model_save_gguf(ctx, lm_weights_cfg(w), s, file, i == 1 ? LM_BF16 : LM_F32, q, NULL, NULL));
+        LM_CHECK(same_mapped(file, LM_QUANT, false) > 0);
+        LM_CHECK(same_mapped(file, LM_QUANT, true) > 0);
+    }
+    lm_store_free(s); lm_weights_close(w);
+    end();
+}
+
 /* ---- failures on purpose ------------------------------------------------------------------------------------------------------------------ */
 static lm_err everything(const char *dir) {
     lm_weights *w; lm_store *s;
@@ -298,6 +351,7 @@ static lm_err everything(const char *dir) {
     if (!e) e = lm_model_save_gguf(ctx, lm_weights_cfg(w), s, at(dir, "m.gguf"), LM_F16, NULL, NULL, NULL);
     lm_store_free(s); lm_weights_close(w);
     if (!e) e = try_load(at(dir, "m.gguf"), &f32);
+    if (!e) e = try_load(dir, &(lm_load_opts){ .dtype = LM_F32, .map = true });
     return e;
 }
 static void test_no_memory(void) {
@@ -335,5 +389,5 @@ static void test_no_files(void) {
     LM_CHECK_OK(ctx, everything(at(t_dir, "out")));
     end();
 }
-LM_TEST_MAIN(LM_T1(test_gguf_of_others), LM_T1(test_tensors), LM_T1(test_configs), LM_T1(test_gguf_metadata), LM_T1(test_no_memory),
+LM_TEST_MAIN(LM_T1(test_gguf_of_others), LM_T1(test_tensors), LM_T1(test_configs), LM_T1(test_gguf_metadata), LM_T1(test_mapped), LM_T1(test_no_memory),
              LM_T1(test_no_files))

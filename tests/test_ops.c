@@ -13,12 +13,19 @@
  *
  * The bits of each order id over all samples and forms are hashed and compared with tests/golden/bits.txt: an order id is a promise that no
  * compiler, flag or machine changes. After a change that is meant, `build/tests/test_ops rewrite` writes it anew; lines of orders that this
- * machine has no instructions for are kept. */
+ * machine has no instructions for are kept. test_ops_amx (LM_SOFT_AMX) runs the rows that need AMX or AVX-512 BF16, whose instructions
+ * are functions there, so that they are held to a processor's bits on machines that have neither. */
 #include "test.h"
 #include <inttypes.h>
 #include "base/pool.h"
 #include "graph/graph.h"
 
+/* test_ops_amx: the kernels of these instructions alone, which are then functions (soft_amx.h). */
+#ifdef LM_SOFT_AMX
+enum { SOFT = LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16 };
+#else
+enum { SOFT = 0 };
+#endif
 static lm_ctx *ctx;
 static lm_pool *pools[3];                        /* of 1, 2 and 7 */
 static uint64_t seed = 20240607, features;
@@ -417,6 +424,7 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         if (dev && k->device == LM_DEV_CPU && !shares_order(op, k)) continue;        /* the processor's rows have their own run */
         if (((f->half_in || f->half_out) && k->device != LM_DEV_CUDA) || !has_kernel_for(op, &kc, k)) continue;
         ran++;
+        if (SOFT && !(k->needs & SOFT)) continue;
         char where[256]; memcpy(where, st.where, sizeof where);
         snprintf(st.where, sizeof st.where, "%.60s, \"%.50s\", %.40s, %.50s", op->name, s->name, f->name, k->name);
         lm_err err = LM_OK; bool have_first = false;
@@ -791,8 +799,13 @@ static bool chosen(const char *name) {
     for (const char *p = list; (p = strstr(p, name)); p += n) if ((p == list || p[-1] == ',') && (p[n] == 0 || p[n] == ',')) return true;
     return false;
 }
+static bool concerned(const lm_op *op) {
+    bool any = !SOFT;
+    for (int a = 0; op->kernels && op->kernels[a]; a++) for (const lm_kernel *k = op->kernels[a]; k->name; k++) any |= (k->needs & SOFT) != 0;
+    return any;
+}
 static void test_kernels(void) {
-    for (int i = 0; lm_ops[i]; i++) if (chosen(lm_ops[i]->name)) run_op(lm_ops[i]);
+    for (int i = 0; lm_ops[i]; i++) if (chosen(lm_ops[i]->name) && concerned(lm_ops[i])) run_op(lm_ops[i]);
 }
 static bool rewrite;
 static void test_bits(void) {
@@ -866,15 +879,18 @@ static void test_table(void) {
 int main(int argc, char **argv) {
     if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
     features = lm_cpu_features();
+    if (SOFT && !(features & LM_CPU_AVX512)) { printf("skipped: the software tiles need AVX-512\n"); return 77; }
+    features |= SOFT;
     if (getenv("LM_DEVICE")) {
         if (lm_dev_open(&dev, ctx, getenv("LM_DEVICE"))) { printf("%s\n", lm_error(ctx)); return 1; }
         printf("%s, %s\n", dev->name, dev->libs);
     }
     static const int sizes[3] = { 1, 2, 7 };
     for (int i = 0; i < 3; i++) if (lm_pool_new(&pools[i], ctx, sizes[i])) return 1;
+    static const lm_t_case soft_cases[] = { LM_T1(test_kernels), LM_T1(test_bits) };
     static const lm_t_case cases[] = { LM_T1(test_planted), LM_T1(test_table), LM_T1(test_kernels), LM_T1(test_bits), LM_T1(test_gradients) };
     if (argc > 1 && !strcmp(argv[1], "rewrite")) { rewrite = true; argc = 1; }
-    int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
+    int rc = SOFT ? lm_t_main(soft_cases, LM_COUNT(soft_cases), argc, argv) : lm_t_main(cases, LM_COUNT(cases), argc, argv);
     if (dev) printf("%d runs on %s\n", st.device_runs, dev->name);
     lm_dev_close(dev);
     printf("%d ops, %d samples, %d kernel runs in %d cases, %d gradient checks, %d checks\n", st.ops, st.samples, st.kernels, st.cases,

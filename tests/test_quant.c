@@ -78,6 +78,27 @@ static void table(void) {
     }
     LM_CHECK(!lm_quant_by_name("Q9_9") && !lm_quant_by_name(NULL) && !lm_quant_by_gguf(-1) && !lm_quant_by_gguf(9999));
 }
+/* Sixteen rows side by side: rows moved in as a file has them, or written, read back as from PLAIN. */
+static void panels(const lm_quant *q) {
+    const int64_t dim[2] = { 19, 3 * q->block }, k = dim[1];
+    size_t plain_bytes, bytes;
+    LM_CHECK(lm_storage_bytes(LM_QUANT, q, LM_PLAIN, 2, dim, &plain_bytes) && lm_storage_bytes(LM_QUANT, q, LM_PANEL16, 2, dim, &bytes));
+    LM_CHECK(bytes == plain_bytes / 19 * 32);
+    uint8_t *p = calloc(1, plain_bytes), *a = calloc(1, bytes), *b = calloc(1, bytes);
+    float *x = malloc((size_t)k * 4), *y = malloc((size_t)(19 * k) * 4), *z = malloc((size_t)(19 * k) * 4);
+    if (!p || !a || !b || !x || !y || !z) exit(1);
+    lm_tensor plain = lm_tensor_of(p, LM_QUANT, 2, dim), moved = lm_tensor_of(a, LM_QUANT, 2, dim), put = lm_tensor_of(b, LM_QUANT, 2, dim);
+    plain.quant = moved.quant = put.quant = q; moved.layout = put.layout = LM_PANEL16;
+    for (int64_t r = 18; r >= 0; r--) {
+        for (int64_t i = 0; i < k; i++) x[i] = sinf((float)(r * k + i) * 0.7f) * (float)(r + 1);
+        lm_quant_row_put(&plain, r, x); lm_quant_row_put(&put, r, x);
+        lm_quant_row_move(&moved, r, lm_quant_row(&plain, 0, r));
+    }
+    LM_CHECK(!memcmp(a, b, bytes));
+    lm_layout_get_rows(&plain, 0, 19, y); lm_layout_get_rows(&moved, 0, 19, z);
+    LM_CHECK(!memcmp(y, z, (size_t)(19 * k) * 4));
+    free(p); free(a); free(b); free(x); free(y); free(z);
+}
 /* a row written and read back is within the step of the format, whatever the order of writing */
 static void rows(void) {
     for (int f = 0; lm_quants[f]; f++) {
@@ -86,7 +107,8 @@ static void rows(void) {
         size_t bytes;
         LM_CHECK(lm_storage_bytes(LM_QUANT, q, LM_PLAIN, 2, dim, &bytes));
         LM_CHECK(!lm_storage_bytes(LM_QUANT, q, LM_PLAIN, 2, (int64_t[]){ 5, k + 1 }, &(size_t){ 0 }));
-        LM_CHECK(!lm_storage_bytes(LM_QUANT, q, LM_PANEL16, 2, dim, &(size_t){ 0 }));
+        LM_CHECK(lm_storage_bytes(LM_QUANT, q, LM_PANEL16, 2, dim, &(size_t){ 0 }) == q->panels);
+        if (q->panels) panels(q);
         LM_CHECK(!lm_storage_bytes(LM_QUANT, q, LM_PLAIN, 2, (int64_t[]){ INT64_MAX / 16, k }, &(size_t){ 0 }));
         LM_CHECK(!lm_storage_bytes(LM_QUANT, q, LM_PLAIN, 2, (int64_t[]){ 1LL << 40, (1LL << 40) * q->block }, &(size_t){ 0 }));
         if (!q->from_float) continue;

@@ -78,6 +78,7 @@ int loam_model_open(loam_model **out, loam_context *c, const char *path, const l
                             .context = HAS(o, context) ? o->context : 0,
                             .max_seqs = HAS(o, sessions) ? o->sessions : 0,
                             .kv = HAS(o, kv) ? o->kv : NULL,
+                            .load = HAS(o, load) ? o->load : NULL,
                             .chunk = HAS(o, chunk) ? o->chunk : 0,
                             .rows = HAS(o, logits_rows) ? o->logits_rows : 0,
                             .no_tok = HAS(o, no_tokenizer) && o->no_tokenizer };

@@ -60,11 +60,8 @@ static lm_err fill(maker *k, const lm_tensor *w) {
     char *unit = lm_alloc(k->ctx, LM_MEM_SCRATCH, (size_t)NOISE * 4);
     if (!unit) return LM_E_NOMEM;
     size_t period;
-    if (w->dtype == LM_QUANT) {                              /* a one-component format: its blocks follow each other */
-        int64_t n = NOISE / w->quant->block * w->quant->block;
-        w->quant->from_float(w->quant, k->noise, n, (void *const[]){ unit });
-        period = (size_t)(n / w->quant->block) * (size_t)w->quant->comp[0].block_bytes;
-    } else { period = (size_t)NOISE * lm_dtype_size((lm_dtype)w->dtype); lm_convert(unit, (lm_dtype)w->dtype, k->noise, LM_F32, NOISE); }
+    if (w->dtype == LM_QUANT) period = lm_quant_piece(w, k->noise, NOISE / (16 * w->quant->block) * 16 * w->quant->block, unit);
+    else { period = (size_t)NOISE * lm_dtype_size((lm_dtype)w->dtype); lm_convert(unit, (lm_dtype)w->dtype, k->noise, LM_F32, NOISE); }
     spread s = { w->data, bytes, unit, period };
     lm_pool_tiles(lm_ctx_pool(k->ctx), lm_ceil_div((int64_t)bytes, (int64_t)period), spread_tile, &s);
     lm_free(k->ctx, unit);
@@ -84,6 +81,7 @@ static lm_err make(void *ud, const char *name, const lm_type *t, lm_role role, b
         ((multiplied && role != LM_ROLE_EMBED) || (role == LM_ROLE_EMBED && k->o->quant_embed))) {
         type.dtype = LM_QUANT;
         type.quant = q;
+        if (k->o->panels && multiplied && q->panels) layout = LM_PANEL16;
     } else if (matrix) {
         if (k->o->dtype != LM_QUANT) type.dtype = k->o->dtype;
         if (k->o->panels && multiplied) layout = type.dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;

@@ -7,7 +7,7 @@
 
 enum { MAX_PROMPT = 1 << 30 };
 typedef struct {
-    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
+    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device, *load; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
     double temperature, top_p, min_p, repetition, presence, frequency; lm_strlist stop, bias; bool ignore_eos, stats;
 } opts;
 static const lm_opt rows[] = {
@@ -20,6 +20,8 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
       "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
+    { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW",
+      "weights: read into memory, or map: used where they lie in the file, which must then stay as it is; f32 starts at once" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
     { LM_OPT_FLOAT, "temperature", offsetof(opts, temperature), "0.8", 0, 100, NULL, "X", "0 = always the most likely token" },
     { LM_OPT_INT, "top-k", offsetof(opts, top_k), "0", 0, 1 << 28, NULL, "N", "only the N most likely; 0 = off" },
@@ -142,6 +144,7 @@ static lm_err run(lm_cli *cli) {
                                     &(loam_model_options){ .size = sizeof(loam_model_options),
                                                            .dtype = o->dtype,
                                                            .kv = o->kv,
+                                                           .load = o->load,
                                                            .context = o->context,
                                                            .sessions = o->n,
                                                            .device = o->device }),

@@ -20,6 +20,8 @@ lm_err lm_store_new(lm_store **out, lm_ctx *ctx);
 void lm_store_free(lm_store *s);
 /* Zeroed storage for a named tensor; LM_E_MISMATCH if it is there with another type. *t (may be NULL) borrows. */
 lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *t);
+/* The same, but the bytes are the caller's, are only read, and outlive the store. LM_E_MISMATCH if the name is there already. */
+lm_err lm_store_borrow(lm_store *s, const char *name, const lm_type *type, lm_layout layout, const void *data, lm_tensor *t);
 /* The same without storage (data NULL): enough for a dry plan. */
 lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout);
 /* Rows of `whole`, from `row` on, under a name of their own: the same memory, which gets room for `rows` rows (zeros below its last). Before

@@ -2,8 +2,9 @@
 #include <string.h>
 #include "graph/graph.h"
 
-/* room: bytes there are (>= bytes: rows of padding). of: 1 + the entry whose memory it is a part of, from byte `at` */
-typedef struct { char *name; lm_tensor t; size_t bytes, room, at; int of; void *on_dev; } entry;
+/* room: bytes there are (>= bytes: rows of padding). of: 1 + the entry whose memory it is a part of, from byte `at`. borrowed: not ours to free
+ * or to write. */
+typedef struct { char *name; lm_tensor t; size_t bytes, room, at; int of; void *on_dev; bool borrowed; } entry;
 struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; lm_dev *dev; };
 
 static int32_t *find(const lm_store *s, const char *name) {
@@ -32,7 +33,7 @@ void lm_store_free(lm_store *s) {
     if (!s) return;
     for (int i = 0; i < s->n; i++) {
         if (s->dev && !s->e[i].of) s->dev->free(s->dev, s->e[i].on_dev);
-        if (!s->e[i].of) lm_free(s->ctx, s->e[i].t.data);
+        if (!s->e[i].of && !s->e[i].borrowed) lm_free(s->ctx, s->e[i].t.data);
         lm_free(s->ctx, s->e[i].name);
     }
     lm_free(s->ctx, s->e); lm_free(s->ctx, s->index); lm_free(s->ctx, s);
@@ -70,6 +71,15 @@ static lm_err put(lm_store *s, const char *name, const lm_type *type, lm_layout 
 lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *out) {
     return put(s, name, type, layout, tag, true, out);
 }
+lm_err lm_store_borrow(lm_store *s, const char *name, const lm_type *type, lm_layout layout, const void *data, lm_tensor *out) {
+    if (*find(s, name) >= 0) return lm_fail(s->ctx, LM_E_MISMATCH, "%s is there already", name);
+    LM_TRY(put(s, name, type, layout, LM_MEM_MISC, false, NULL));
+    entry *e = &s->e[s->n - 1];
+    e->borrowed = true;
+    e->t.data = (void *)(uintptr_t)data;
+    if (out) *out = e->t;
+    return LM_OK;
+}
 lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout) {
     return put(s, name, type, layout, LM_MEM_MISC, false, NULL);
 }
@@ -86,7 +96,8 @@ lm_err lm_store_remove(lm_store *s, const char *name) {
     for (int k = 0; k < s->n; k++) if (s->e[k].of == i + 1 || s->e[i].of) return lm_fail(s->ctx, LM_E_INTERNAL, "%s has a part, or is one", name);
     for (int k = 0; k < s->n; k++) s->e[k].of -= s->e[k].of > i + 1;
     if (s->dev) s->dev->free(s->dev, s->e[i].on_dev);
-    lm_free(s->ctx, s->e[i].t.data); lm_free(s->ctx, s->e[i].name);
+    if (!s->e[i].borrowed) lm_free(s->ctx, s->e[i].t.data);
+    lm_free(s->ctx, s->e[i].name);
     memmove(&s->e[i], &s->e[i + 1], (size_t)(s->n - i - 1) * sizeof *s->e);
     s->n--;
     for (int k = 0; k < s->n_index; k++) s->index[k] = -1;
@@ -101,13 +112,13 @@ lm_err lm_store_part(lm_store *s, const char *name, const char *whole, int64_t r
     if (s->e[w].t.layout != LM_PLAIN || s->e[w].of || s->e[w].on_dev || s->e[w].t.rank != type->rank || row < 0 ||
         row + type->dim[0] > rows || rows < s->e[w].t.dim[0])
         return lm_fail(s->ctx, LM_E_INTERNAL, "%s cannot be a part of %s", name, whole);
-    if (room > s->e[w].room && s->e[w].t.data) {
+    if ((room > s->e[w].room || s->e[w].borrowed) && s->e[w].t.data) {
         char *p = lm_alloc(s->ctx, LM_MEM_WEIGHTS, room);
         if (!p) return LM_E_NOMEM;
         memcpy(p, s->e[w].t.data, s->e[w].bytes);
         memset(p + s->e[w].bytes, 0, room - s->e[w].bytes);
-        lm_free(s->ctx, s->e[w].t.data);
-        s->e[w].t.data = p;
+        if (!s->e[w].borrowed) lm_free(s->ctx, s->e[w].t.data);
+        s->e[w].t.data = p; s->e[w].borrowed = false;
     }
     if (room > s->e[w].room) s->e[w].room = room;
     LM_TRY(put(s, name, type, LM_PLAIN, LM_MEM_MISC, false, NULL));
@@ -144,6 +155,7 @@ lm_err lm_store_pull(lm_store *s) {
     for (int i = 0; i < s->n; i++) {
         entry *e = &s->e[i];
         if (!e->on_dev || e->of) continue;
+        if (e->borrowed) { e->borrowed = false; e->t.data = NULL; }           /* read only: what comes from the device needs a place */
         if (!e->t.data && !(e->t.data = lm_alloc(s->ctx, LM_MEM_MISC, e->room ? e->room : 1))) return LM_E_NOMEM;
         LM_TRY(s->dev->get(s->dev, e->t.data, e->on_dev, e->room));
     }

@@ -39,7 +39,7 @@ lm_dtype lm_engine_mm_for(const lm_store *weights) {
         lm_tensor t;
         lm_store_name(weights, i, &t);
         if (t.rank != 2) continue;
-        matrices++; bf16 += t.dtype == LM_BF16; q8 += t.quant && !strcmp(t.quant->name, "Q8_0");
+        matrices++; bf16 += t.dtype == LM_BF16; q8 += t.quant && t.quant->panels;
     }
     return q8 ? LM_I8 : matrices && bf16 == matrices ? LM_BF16 : LM_F32;
 }

@@ -2,7 +2,7 @@
  *
  * First every tensor gets its storage, then one list of blocks covers them all, so that threads stay busy across tensors. A block is read
  * into its thread's buffer (about a megabyte), converted and written where it belongs; where file and storage agree byte for byte it is
- * read in place. Nothing is ever held twice. */
+ * read in place, or (map) stays where it is: a mapping of the file costs neither the copy nor fresh pages. Nothing is ever held twice. */
 #include <stdatomic.h>
 #include "base/pool.h"
 #include "model/model_weights.h"
@@ -21,7 +21,11 @@ static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, i
     *type = e->type; *layout = LM_PLAIN; type->quant = NULL; type->dtype = LM_F32;
     if (!matrix) return LM_OK;
     if (o->quant && matrix && ((multiplied && e->role != LM_ROLE_EMBED) || (e->role == LM_ROLE_EMBED && o->quant_embed))) {
-        if (divides(o->quant, type->dim[1])) { type->dtype = LM_QUANT; type->quant = o->quant; (*n_quant)++; return LM_OK; }
+        if (divides(o->quant, type->dim[1])) {
+            type->dtype = LM_QUANT; type->quant = o->quant; (*n_quant)++;
+            if (o->panels && multiplied && o->quant->panels) *layout = LM_PANEL16;
+            return LM_OK;
+        }
         lm_log(w->ctx, LM_LOG_WARN, "model", "%s stays unquantized: its rows of %lld numbers are no whole blocks of %s (%d)", e->name,
                (long long)type->dim[1], o->quant->name, o->quant->block);
     }
@@ -29,10 +33,19 @@ static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, i
      * training, and the figures are the trainer's to the bit. */
     if (o->dtype == LM_BF16 && e->role == LM_ROLE_EMBED && !(e->head && !w->cfg.tie) && e->dtype != LM_BF16) type->dtype = LM_F32;
     else if (o->dtype != LM_QUANT) type->dtype = o->dtype;
-    else if (e->dtype == LM_QUANT && !in_out) { type->dtype = LM_QUANT; type->quant = e->quant; return LM_OK; }
+    else if (e->dtype == LM_QUANT && !in_out) {
+        type->dtype = LM_QUANT; type->quant = e->quant;
+        if (o->panels && multiplied && e->quant->panels) *layout = LM_PANEL16;
+        return LM_OK;
+    }
     else if (e->dtype == LM_BF16) type->dtype = LM_BF16;     /* what kernels read as it is; F16 and the like widen to F32, which loses nothing */
+    if (o->map && type->dtype == LM_F32 && e->dtype == LM_F32 && !e->transpose && !e->perm_heads) return LM_OK;
     if (o->panels && multiplied) *layout = type->dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;
     return LM_OK;
+}
+/* The file has just what the store would hold. */
+static bool as_it_is(const lm_weight *e, const lm_type *t, lm_layout layout) {
+    return t->dtype == e->dtype && t->quant == e->quant && layout == LM_PLAIN && !e->transpose && !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
 }
 static void put_transposed(const lm_weight *e, const lm_tensor *t, const float *src, int64_t r0, int64_t n) {
     for (int64_t c = 0; c < e->cols; c++)
@@ -50,7 +63,7 @@ static lm_err load_block(job *j, int i, int64_t r0, int64_t n, char *raw, float 
     if (d->direct) return j->w->source->read(j->w, e, (char *)d->t.data + from, from, bytes);
     LM_TRY(j->w->source->read(j->w, e, raw, from, bytes));
     if (d->t.dtype == LM_QUANT && e->quant == d->t.quant) {                /* the same format: rows move as they are */
-        for (int64_t r = 0; r < n; r++) memcpy((void *)(uintptr_t)lm_quant_row(&d->t, 0, lm_weights_row(e, r0 + r)), raw + (size_t)r * rb, rb);
+        for (int64_t r = 0; r < n; r++) lm_quant_row_move(&d->t, lm_weights_row(e, r0 + r), raw + (size_t)r * rb);
         return LM_OK;
     }
     if (e->dtype == LM_F32 && !e->perm_heads) f = (float *)raw;           /* nothing to do: a source's rows lie together */
@@ -99,13 +112,19 @@ lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
         lm_layout layout;
         LM_GOTO(decide(w, e, o, &n_quant, &type, &layout), done);
         d->added = !lm_store_get(store, e->name, NULL);
+        d->direct = as_it_is(e, &type, layout);
+        d->tile0 = tiles;
+        if (o->map && d->added && d->direct) {
+            const void *p;
+            const size_t align = e->quant ? 32 : lm_dtype_size(e->dtype);              /* GGUF's; safetensors promise none */
+            LM_GOTO(w->source->map(w, e, &p), done);
+            if ((uintptr_t)p % align == 0) { LM_GOTO(lm_store_borrow(store, e->name, &type, layout, p, &d->t), done); continue; }
+        }
         if ((err = lm_store_add(store, e->name, &type, layout, LM_MEM_WEIGHTS, &d->t))) { d->added = false; goto done; }
         const int64_t unit = e->perm_heads ? e->rows / e->perm_heads : 16;
-        d->direct = (lm_dtype)d->t.dtype == e->dtype && d->t.quant == e->quant && d->t.layout == LM_PLAIN && !e->transpose &&
-                    !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
         d->step = lm_round_up(lm_max64((d->direct ? 8 : 1) * BLOCK / lm_max64(e->cols, 1), 1), unit);
         if (d->step > e->rows) d->step = lm_max64(e->rows, 1);
-        d->tile0 = tiles; tiles += lm_ceil_div(e->rows, d->step);
+        tiles += lm_ceil_div(e->rows, d->step);
         if (d->direct) continue;
         if ((size_t)d->step * e->row_bytes > raw) raw = (size_t)d->step * e->row_bytes;
         if ((size_t)(d->step * e->cols) > floats) floats = (size_t)(d->step * e->cols);

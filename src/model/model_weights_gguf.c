@@ -32,8 +32,9 @@ static lm_err done(lm_weights *w) {
 static lm_err get(lm_weights *w, const lm_weight *e, void *dst, int64_t from, int64_t bytes) {
     return lm_gguf_read(w->file, e->at, dst, from, bytes);
 }
+static lm_err map(lm_weights *w, const lm_weight *e, const void **p) { return lm_gguf_map(w->file, e->at, p); }
 static void close_gguf(lm_weights *w) { lm_gguf_close(w->file); }
-static const lm_weights_source source = { "gguf", find, done, get, close_gguf };
+static const lm_weights_source source = { "gguf", find, done, get, map, close_gguf };
 
 lm_err lm_weights_open_gguf(lm_weights *w) {
     lm_gguf *f;

@@ -60,8 +60,9 @@ static lm_err done(lm_weights *w) {
     }
     return LM_OK;
 }
+static lm_err map(lm_weights *w, const lm_weight *e, const void **p) { return lm_st_map(w->file, e->at, p); }
 static void close_hf(lm_weights *w) { lm_st_close(w->file); }
-static const lm_weights_source source = { "huggingface", find, done, get, close_hf };
+static const lm_weights_source source = { "huggingface", find, done, get, map, close_hf };
 
 /* Chat models name the ids that end a turn in generation_config.json; they join those of config.json. */
 static lm_err more_ends(lm_weights *w) {

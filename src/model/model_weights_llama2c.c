@@ -39,8 +39,12 @@ static lm_err done(lm_weights *w) { (void)w; return LM_OK; }          /* the siz
 static lm_err get(lm_weights *w, const lm_weight *e, void *dst, int64_t from, int64_t bytes) {
     return lm_file_pread(((source_file *)w->file)->f, dst, (size_t)bytes, e->offset + from);
 }
+static lm_err map(lm_weights *w, const lm_weight *e, const void **p) {      /* mapped since it was opened */
+    *p = ((source_file *)w->file)->head.base + e->offset;
+    return LM_OK;
+}
 static void close_l2c(lm_weights *w) { lm_file_close(((source_file *)w->file)->f); }
-static const lm_weights_source source = { "llama2c", find, done, get, close_l2c };
+static const lm_weights_source source = { "llama2c", find, done, get, map, close_l2c };
 
 lm_err lm_weights_open_llama2c(lm_weights *w) {
     source_file *s = lm_arena_alloc(w->a, sizeof *s);

@@ -25,4 +25,4 @@ static void from_float(const lm_quant *q, const float *src, int64_t n, void *con
     }
 }
 const lm_quant lm_quant_q4_0 = { .name = "Q4_0", .gguf_id = 2, .block = LM_QK, .n_comp = 1, .comp = { { "blocks", 18 } }, .bits = 4.5,
-                                 .to_float = to_float, .from_float = from_float };
+                                 .panels = true, .to_float = to_float, .from_float = from_float };

@@ -48,6 +48,10 @@ bool lm_storage_bytes(lm_dtype d, const lm_quant *q, lm_layout l, int rank, cons
     for (int i = 0; i < rank; i++) if (dim[i] < 0) return false;
     const int64_t k = rank ? dim[rank - 1] : 1;
     for (int i = 0; i + 1 < rank; i++) if (!lm_mul_ok(rows, (size_t)dim[i], &rows)) return false;
+    if (d == LM_QUANT && l == LM_PANEL16) {
+        if (rank != 2 || !q || !q->panels || rows > PTRDIFF_MAX - 15) return false;
+        return quant_bytes(q, (size_t)lm_round_up((int64_t)rows, 16), k, out);
+    }
     if (d == LM_QUANT) return l == LM_PLAIN && quant_bytes(q, rows, k, out);
     if (l == LM_PLAIN) n = (size_t)k;
     else {
@@ -68,16 +72,55 @@ const void *lm_quant_row(const lm_tensor *t, int c, int64_t r) {
     for (int i = 0; i < c; i++) p += comp_bytes(t->quant, i, rows, k);
     return p + (size_t)r * row_bytes(t->quant, c, k);
 }
+/* Block b of row r in panels, in or out: the scale, then groups of four bytes. */
+static void panel_block(const lm_tensor *t, int64_t r, int64_t b, uint8_t *block, bool in) {
+    const int64_t bytes = t->quant->comp[0].block_bytes, blocks = lm_cols(t) / t->quant->block;
+    uint8_t *p = (uint8_t *)t->data + (r / 16 * blocks + b) * 16 * bytes, *scale = p + r % 16 * 2, *group = p + 32 + r % 16 * 4;
+    if (in) memcpy(scale, block, 2); else memcpy(block, scale, 2);
+    for (int64_t i = 2; i < bytes; i += 4, group += 64) if (in) memcpy(group, block + i, 4); else memcpy(block + i, group, 4);
+}
+enum { PANEL_BLOCK = 64 };                                    /* bytes of a block that has panels, at most */
 void lm_quant_row_get(const lm_tensor *t, int64_t r, float *dst) {
     const void *comp[LM_QUANT_MAX_COMP];
+    if (t->layout == LM_PANEL16) {
+        uint8_t block[PANEL_BLOCK];
+        comp[0] = block;
+        for (int64_t b = 0; b < lm_cols(t) / t->quant->block; b++, dst += t->quant->block) {
+            panel_block(t, r, b, block, false);
+            t->quant->to_float(t->quant, comp, t->quant->block, dst);
+        }
+        return;
+    }
     for (int c = 0; c < t->quant->n_comp; c++) comp[c] = lm_quant_row(t, c, r);
     t->quant->to_float(t->quant, comp, lm_cols(t), dst);
 }
 void lm_quant_row_put(const lm_tensor *t, int64_t r, const float *src) {
     if (!t->quant->from_float) return;                     /* read-only format: callers check the row before they offer it */
     void *comp[LM_QUANT_MAX_COMP];
+    if (t->layout == LM_PANEL16) {
+        uint8_t block[PANEL_BLOCK];
+        comp[0] = block;
+        for (int64_t b = 0; b < lm_cols(t) / t->quant->block; b++, src += t->quant->block) {
+            t->quant->from_float(t->quant, src, t->quant->block, comp);
+            panel_block(t, r, b, block, true);
+        }
+        return;
+    }
     for (int c = 0; c < t->quant->n_comp; c++) comp[c] = (void *)(uintptr_t)lm_quant_row(t, c, r);
     t->quant->from_float(t->quant, src, lm_cols(t), comp);
+}
+size_t lm_quant_piece(const lm_tensor *t, const float *x, int64_t n, void *out) {
+    const int64_t rows = t->layout == LM_PANEL16 ? 16 : 1, dim[2] = { rows, n / rows };
+    lm_tensor piece = lm_tensor_of(out, LM_QUANT, 2, dim);
+    piece.quant = t->quant; piece.layout = t->layout;
+    for (int64_t r = 0; r < rows; r++) lm_quant_row_put(&piece, r, x + r * dim[1]);
+    return (size_t)(n / t->quant->block) * (size_t)t->quant->comp[0].block_bytes;
+}
+void lm_quant_row_move(const lm_tensor *t, int64_t r, const void *blocks) {
+    const uint8_t *from = blocks;
+    const int64_t bytes = t->quant->comp[0].block_bytes, n = lm_cols(t) / t->quant->block;
+    if (t->layout == LM_PLAIN) memcpy((void *)(uintptr_t)lm_quant_row(t, 0, r), from, (size_t)(n * bytes));
+    else for (int64_t b = 0; b < n; b++) panel_block(t, r, b, (uint8_t *)(uintptr_t)from + b * bytes, true);
 }
 void lm_layout_get_rows(const lm_tensor *w, int64_t row0, int64_t n, float *dst) {
     const int64_t k = lm_cols(w), kp = lm_round_up(k, 32);

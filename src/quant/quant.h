@@ -16,14 +16,19 @@ struct lm_quant {
     int n_comp;
     struct { const char *name; int block_bytes; } comp[LM_QUANT_MAX_COMP];
     double bits;                                       /* per logical element, all components */
+    bool panels;                                       /* a block is {f16 scale; whole groups of four bytes}: LM_PANEL16 exists (tensor.h) */
     void (*to_float)(const lm_quant *q, const void *const *comp, int64_t n, float *dst);    /* n elements from block 0 of each */
     void (*from_float)(const lm_quant *q, const float *src, int64_t n, void *const *comp);  /* round to nearest; NULL: read only */
 };
 extern const lm_quant *const lm_quants[];              /* NULL-terminated, generated from src/quant/<name>.c files */
 const lm_quant *lm_quant_by_name(const char *name);
 const lm_quant *lm_quant_by_gguf(int id);
-/* Pointer to component c of row r of a quantized (N, K) tensor: components lie one after another, 64-byte aligned. */
+/* Pointer to component c of row r of a PLAIN quantized (N, K) tensor: components lie one after another, 64-byte aligned. */
 const void *lm_quant_row(const lm_tensor *t, int c, int64_t r);
 void lm_quant_row_get(const lm_tensor *t, int64_t r, float *dst);          /* K floats */
 void lm_quant_row_put(const lm_tensor *t, int64_t r, const float *src);
+/* Blocks of the n floats x (n a multiple of 16 blocks) as `out` (4n bytes at most): repeated, they fill t's storage, in its layout. Returns their bytes.
+ * For one-component formats that can be written. */
+size_t lm_quant_piece(const lm_tensor *t, const float *x, int64_t n, void *out);
+void lm_quant_row_move(const lm_tensor *t, int64_t r, const void *blocks);         /* a row of a one-component format, as a file has it */
 #endif

@@ -60,17 +60,14 @@ static lm_err make(void *ud, const char *name, const lm_type *t, lm_role role) {
     const maker *k = ud;
     lm_type y = *t; lm_layout layout = LM_PLAIN; lm_tensor x; size_t bytes, unit = NOISE * sizeof(float);
     const bool matrix = t->rank == 2 && (role == LM_ROLE_COL || role == LM_ROLE_ROW || role == LM_ROLE_EMBED);
-    if (k->serve && matrix && k->quant) { y.dtype = LM_QUANT; y.quant = k->quant; }
+    if (k->serve && matrix && k->quant) { y.dtype = LM_QUANT; y.quant = k->quant; layout = role != LM_ROLE_EMBED && k->quant->panels ? LM_PANEL16 : LM_PLAIN; }
     else if (k->serve && matrix) { y.dtype = k->dtype; layout = role == LM_ROLE_EMBED ? LM_PLAIN : k->dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16; }
     LM_TRY(lm_store_add(k->store, name, &y, layout, LM_MEM_WEIGHTS, &x));
     if (!lm_storage_bytes(y.dtype, y.quant, layout, y.rank, y.dim, &bytes)) return LM_E_RANGE;
     char *piece = lm_alloc(k->w->ctx, LM_MEM_SCRATCH, unit);
     if (!piece) return LM_E_NOMEM;
-    if (y.dtype == LM_QUANT) {
-        const int64_t n = NOISE / y.quant->block * y.quant->block;
-        y.quant->from_float(y.quant, k->w->noise, n, (void *const[]){ piece });
-        unit = (size_t)(n / y.quant->block) * (size_t)y.quant->comp[0].block_bytes;
-    } else { lm_convert(piece, y.dtype, k->w->noise, LM_F32, NOISE); unit = NOISE * lm_dtype_size(y.dtype); }
+    if (y.dtype == LM_QUANT) unit = lm_quant_piece(&x, k->w->noise, NOISE / (16 * y.quant->block) * 16 * y.quant->block, piece);
+    else { lm_convert(piece, y.dtype, k->w->noise, LM_F32, NOISE); unit = NOISE * lm_dtype_size(y.dtype); }
     for (size_t at = 0; at < bytes; at += unit) memcpy((char *)x.data + at, piece, bytes - at < unit ? bytes - at : unit);
     lm_free(k->w->ctx, piece);
     return LM_OK;
@@ -142,7 +139,7 @@ static lm_err serving(watch *w, const lm_cfg *c, int64_t rows, lm_dtype dtype, c
     LM_GOTO(lm_model_params(w->ctx, c, make, &(maker){ w, store, dtype, q, true }), done);
     for (int pass = 0; pass < 2; pass++) {                        /* one row, then many */
         const int64_t n = pass ? rows : 1;
-        LM_GOTO(serving_plan(w, c, store, kv, n, q && !strcmp(quant, "Q8_0") ? LM_I8 : dtype, &p), done);
+        LM_GOTO(serving_plan(w, c, store, kv, n, q && q->panels ? LM_I8 : dtype, &p), done);
         int32_t *tok = lm_plan_input(p, "tokens", NULL), *pos = lm_plan_input(p, "pos", NULL), *seq = lm_plan_input(p, "seq", NULL),
                 *slot = lm_plan_input(p, "slot", NULL), *table = lm_plan_input(p, "table", NULL), *row = lm_plan_input(p, "rows", NULL);
         /* every row sees the whole context, as a plan assumes */

@@ -13,7 +13,7 @@ lm_err lm_pass_precision(lm_graph *g, lm_dtype mm) {
         lm_node *n = g->node[i];
         if (!n->op->mm_at) continue;
         const lm_quant *q = !strcmp(n->op->name, "matmul") ? n->in[1]->type.quant : NULL;
-        lm_dtype use = mm != LM_I8 ? mm : q && !strcmp(q->name, "Q8_0") ? LM_I8 : LM_F32;
+        lm_dtype use = mm != LM_I8 ? mm : q && q->panels ? LM_I8 : LM_F32;
         memcpy((char *)n->params + n->op->mm_at - 1, &use, sizeof use);
     }
     return LM_OK;

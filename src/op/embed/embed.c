@@ -33,7 +33,7 @@ enum { ROWS = 16 };
 static bool accepts(const lm_call *c) {
     const lm_tensor *w = &c->in[0];
     bool plain = w->layout == LM_PLAIN && (w->dtype == LM_QUANT || (lm_dtype_is_float((lm_dtype)w->dtype) && lm_rows_fold(w)));
-    bool panel = (w->layout == LM_PANEL16 && w->dtype == LM_F32) || (w->layout == LM_PANEL16X2 && w->dtype == LM_BF16);
+    bool panel = (w->layout == LM_PANEL16 && (w->dtype == LM_F32 || w->dtype == LM_QUANT)) || (w->layout == LM_PANEL16X2 && w->dtype == LM_BF16);
     return (plain || panel) && c->in[1].dtype == LM_I32 && lm_is_contig(&c->in[1]) && c->out[0].dtype == LM_F32 &&
            c->out[0].layout == LM_PLAIN && lm_rows_fold(&c->out[0]);
 }

@@ -5,7 +5,7 @@
  * and c_j floats from tile to tile. Tiles 0-3 C, 4-5 A, 6-7 B.
  *
  * Four products take 64 cycles at best and read 64 lines, which L1 gives in 32 cycles, L2 in 80-90, L3 in 500 (Sapphire Rapids: 2.75 TFLOP/s,
- * 2.0, 0.3-0.45 a core). So every step asks for what is late: the next block of A into L1; a few rows of the C that comes next (stores to
+ * 2.0, 0.3-0.45 a core). So a step may ask for what is late: the next block of A into L1; a few rows of the C that comes next (stores to
  * lines that are not there fill the store buffer); a few lines of the B that comes next into L2.
  *
  * Lifetime: a configuration lives from lm_amx_begin to lm_amx_end on the calling thread.  Threads: state per thread.  Errors: none. */
@@ -20,6 +20,7 @@ typedef struct {
     const char *b; int64_t b_k, b_o;
     float *c; int64_t c_r, c_i, c_j;
     bool load;                                      /* start from C */
+    bool ahead;                                     /* fetch the next step's A to L1 */
     const char *next_c; int64_t next_r;             /* the C to come, or NULL: 32 rows next_r bytes apart are fetched during this block */
     const char *next_b; int64_t next_lines;         /* the B to come: so many lines of either panel (b_o apart) per step, to L2 */
 } lm_amx;
@@ -38,6 +39,7 @@ static inline __attribute__((always_inline)) void lm_amx_micro(const lm_amx *u, 
     float *c = u->c;
     const int64_t ci = u->c_i, cj = u->c_j, cr = u->c_r, ao = u->a_o, bo = u->b_o, ak = u->a_k, bk = u->b_k;
     const char *nc = u->next_c, *nb = u->next_b;
+    const bool ahead = u->ahead;
     const int64_t rows = nc ? (31 + u->nk) / lm_max64(u->nk, 1) : 0, lines = u->next_lines, nr = u->next_r;
     if (u->load) {
         _tile_loadd(0, c, cr); if (J > 1) _tile_loadd(1, c + cj, cr);
@@ -48,7 +50,8 @@ static inline __attribute__((always_inline)) void lm_amx_micro(const lm_amx *u, 
         for (int64_t i = rows; i > 0; i--, nc += nr) { LM_AMX_W(nc); LM_AMX_W(nc + 64); LM_AMX_W(nc + 124); }
         _tile_dpbf16ps(0, 4, 6); if (J > 1) _tile_dpbf16ps(1, 4, 7);
         for (int64_t i = lines; i > 0; i--, nb += 64) { _mm_prefetch(nb, _MM_HINT_T1); _mm_prefetch(nb + bo, _MM_HINT_T1); }
-        for (int i = 0; i < 1024; i += 64) { _mm_prefetch(a + ak + i, _MM_HINT_T0); if (I > 1) _mm_prefetch(a + ao + ak + i, _MM_HINT_T0); }
+        if (ahead)
+            for (int i = 0; i < 1024; i += 64) { _mm_prefetch(a + ak + i, _MM_HINT_T0); if (I > 1) _mm_prefetch(a + ao + ak + i, _MM_HINT_T0); }
         if (I > 1) { _tile_loadd(5, a + ao, 64); _tile_dpbf16ps(2, 5, 6); if (J > 1) _tile_dpbf16ps(3, 5, 7); }
     }
     _tile_stored(0, c, cr); if (J > 1) _tile_stored(1, c + cj, cr);

@@ -68,7 +68,8 @@ static void many_rows(const lm_gemm *g, int64_t tile, float *tmp, float *edge, c
     lm_amx_begin(16, 8);
     for (int64_t k = 0; k < nk || k == 0; k += kc) {
         const int64_t kn = lm_min64(kc, nk - k);
-        lm_amx u = { .nk = kn, .a_k = 1024, .a_o = nk * 1024, .b_k = 1024, .b_o = (B ? nk : kc) * 1024, .load = k > 0 || g->acc, .next_r = g->c_rs * 4 };
+        lm_amx u = { .nk = kn, .a_k = 1024, .a_o = nk * 1024, .b_k = 1024, .b_o = (B ? nk : kc) * 1024, .load = k > 0 || g->acc, .ahead = true,
+                     .next_r = g->c_rs * 4 };
         const bool last = g->bias && k + kc >= nk;
         for (int64_t n = n0; n < n1; n += 32) {
             const int64_t cols = lm_min64(32, n1 - n);

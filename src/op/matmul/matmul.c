@@ -123,10 +123,12 @@ static bool plain_rows(const lm_tensor *t, bool batched) {
 /* What all float kernels can read. */
 bool lm_gemm_accepts(const lm_call *c) {
     const dims_t d = dims_of(c);
+    const lm_matmul_p *p = c->p;
     const lm_tensor *b = &c->in[1], *o = &c->out[0];
     if (o->dtype != LM_F32 || !plain_rows(o, d.batched) || !plain_rows(&c->in[0], d.batched)) return false;
     if (lm_has(c, 2) && (!plain_rows(&c->in[2], false))) return false;
-    if (b->dtype == LM_QUANT) return b->layout == LM_PLAIN && b->quant && d.K % b->quant->block == 0 && b->quant->block <= LM_GEMM_KC;
+    if (b->dtype == LM_QUANT)
+        return (b->layout == LM_PLAIN || (b->layout == LM_PANEL16 && p->mm == LM_I8)) && b->quant && d.K % b->quant->block == 0 && b->quant->block <= LM_GEMM_KC;
     if (b->layout == LM_PANEL16) return b->dtype == LM_F32 && b->rank == 2;
     if (b->layout == LM_PANEL16X2) return b->dtype == LM_BF16 && b->rank == 2;
     return plain_rows(b, d.batched);
@@ -239,6 +241,54 @@ static const lm_sample samples[] = {
     { "int8 q8_0 bias",
       P(.tb = true, .mm = LM_I8),
       { T2(11, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0" }, V(50) },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "int8 q8_0, many rows and blocks",
+      P(.tb = true, .mm = LM_I8),
+      { T2(37, 1056), { .rank = 2, .dim = { 77, 1056 }, .dtype = LM_QUANT, .quant = "Q8_0" } },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "int8 q8_0 panels, one row",
+      P(.tb = true, .mm = LM_I8),
+      { T2(1, 544), { .rank = 2, .dim = { 77, 544 }, .dtype = LM_QUANT, .quant = "Q8_0", .layout = LM_PANEL16 } },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "int8 q8_0 panels, three rows",
+      P(.tb = true, .mm = LM_I8),
+      { T2(3, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q8_0", .layout = LM_PANEL16 }, V(50) },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "int8 q8_0 panels, 29 rows",
+      P(.tb = true, .mm = LM_I8),
+      { T2(29, 1056), { .rank = 2, .dim = { 77, 1056 }, .dtype = LM_QUANT, .quant = "Q8_0", .layout = LM_PANEL16 }, V(77) },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "int4 q4_0",
+      P(.tb = true, .mm = LM_I8),
+      { T2(11, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q4_0" }, V(50) },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "int4 q4_0 panels, one row",
+      P(.tb = true, .mm = LM_I8),
+      { T2(1, 544), { .rank = 2, .dim = { 77, 544 }, .dtype = LM_QUANT, .quant = "Q4_0", .layout = LM_PANEL16 } },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "int4 q4_0 panels, four rows",
+      P(.tb = true, .mm = LM_I8),
+      { T2(4, 96), { .rank = 2, .dim = { 50, 96 }, .dtype = LM_QUANT, .quant = "Q4_0", .layout = LM_PANEL16 } },
+      .tol = 4e-2,
+      .tol_norm = 1e-2,
+      .grad_tol = -1 },
+    { "int4 q4_0 panels, 29 rows",
+      P(.tb = true, .mm = LM_I8),
+      { T2(29, 1056), { .rank = 2, .dim = { 77, 1056 }, .dtype = LM_QUANT, .quant = "Q4_0", .layout = LM_PANEL16 }, V(77) },
       .tol = 4e-2,
       .tol_norm = 1e-2,
       .grad_tol = -1 },
