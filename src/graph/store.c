@@ -2,7 +2,8 @@
 #include <string.h>
 #include "graph/graph.h"
 
-/* room: bytes there are (>= bytes: rows of padding). of: 1 + the entry whose memory it is a part of, from byte `at`. borrowed: the memory is another's */
+/* room: bytes there are (>= bytes: rows of padding). of: 1 + the entry whose memory it is a part of, from byte `at`. borrowed: not ours to free
+ * or to write. */
 typedef struct { char *name; lm_tensor t; size_t bytes, room, at; int of; void *on_dev; bool borrowed; } entry;
 struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; lm_dev *dev; };
 
@@ -111,7 +112,7 @@ lm_err lm_store_part(lm_store *s, const char *name, const char *whole, int64_t r
     if (s->e[w].t.layout != LM_PLAIN || s->e[w].of || s->e[w].on_dev || s->e[w].t.rank != type->rank || row < 0 ||
         row + type->dim[0] > rows || rows < s->e[w].t.dim[0])
         return lm_fail(s->ctx, LM_E_INTERNAL, "%s cannot be a part of %s", name, whole);
-    if (room > s->e[w].room && s->e[w].t.data) {
+    if ((room > s->e[w].room || s->e[w].borrowed) && s->e[w].t.data) {
         char *p = lm_alloc(s->ctx, LM_MEM_WEIGHTS, room);
         if (!p) return LM_E_NOMEM;
         memcpy(p, s->e[w].t.data, s->e[w].bytes);
