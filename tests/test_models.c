@@ -13,6 +13,11 @@ static const struct {
     { "loam-30m", "de367d5693c054be7df76326a8daa7b2",
       " sun was shining in the sky.\n\n\"I am going to see my mother,\" said the old man, \"", 1.23828 },
 };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { MODELS = 1 };                                            /* the large one is slow here, and goes the same ways */
+#else
+enum { MODELS = LM_COUNT(shipped) };
+#endif
 static void test_files(void) {
     lm_ctx *ctx;
     if (lm_ctx_new(&ctx, NULL)) abort();
@@ -39,14 +44,13 @@ static void test_text(void) {
     if (!begin()) LM_SKIP("the program is not built");
     text_of("loam-3m", shipped[0].text, "");
     text_of("loam-3m", shipped[0].text, " --isa portable");
-    text_of("loam-30m", shipped[1].text, "");
-    text_of("loam-30m", shipped[1].text, " --isa portable");
+    if (MODELS > 1) text_of("loam-30m", shipped[1].text, " --isa portable");
     text_of("", shipped[1].text, "");                            /* the default */
     LM_REFUSED(run("run loam-4m --prompt x"), 2, "there is no model at loam-4m");
 }
 static void test_bits(void) {
     if (!begin()) LM_SKIP("the program is not built");
-    for (int i = 0; i < LM_COUNT(shipped); i++) {
+    for (int i = 0; i < MODELS; i++) {
         json_t *j = json_of(run("eval %s --data %s --window 512 --stride 256 --json --quiet", shipped[i].name,
                                 LM_FIXTURES "/text/clive.txt"));
         const double got = num(j, "bpb");

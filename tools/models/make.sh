@@ -14,7 +14,7 @@ loam=$LM_BIN/loam
 "$loam" convert "$work/runs/loam-30m-bf16" "$work/loam-30m.gguf" --dtype Q4_0 --embedding Q8_0 --force
 "$loam" convert "$work/runs/loam-3m-bf16" "$work/loam-3m.gguf" --dtype Q8_0 --force
 for m in loam-30m loam-3m; do "$loam" eval "$work/$m.gguf" --data "$work/test.jsonl" --window 1024 --stride 1024; done
-python3 "$root/tools/models/ngram.py" "$work/train-8192" "$work/test-8192" || echo "the 5-gram needs numpy"
+python3 "$root/tools/models/ngram.py" "$work/train-8192" "$work/test-8192" || echo "no 5-gram: it needs numpy"
 for f in test valid; do python3 - "$work/$f.jsonl" <<'PY'
 import json, lzma, sys
 t = "".join(json.loads(l)["text"] for l in open(sys.argv[1], encoding="utf-8")).encode()
