@@ -139,6 +139,8 @@ static void importance(void) {
     lm_imatrix_free(m);
     LM_NEED_OK(ctx, im_gguf(at("im.gguf"), -1, 2, 1));
     LM_CHECK_ERR(ctx, lm_imatrix_open(&m, ctx, at("im.gguf")), LM_E_FORMAT, "a.weight.counts is -1");
+    LM_NEED_OK(ctx, im_gguf(at("im.gguf"), 1e-40f, 2, 1));
+    LM_CHECK_ERR(ctx, lm_imatrix_open(&m, ctx, at("im.gguf")), LM_E_FORMAT, "a.weight: importance 0 is 2 over");
     LM_NEED_OK(ctx, im_gguf(at("im.gguf"), 1, -2, 1));
     LM_CHECK_ERR(ctx, lm_imatrix_open(&m, ctx, at("im.gguf")), LM_E_FORMAT, "importance 0 is -2");
     LM_NEED_OK(ctx, im_gguf(at("im.gguf"), 1, 2, 2));

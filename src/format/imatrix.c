@@ -13,9 +13,10 @@ static lm_err no_memory(const lm_imatrix *m) { return lm_fail(m->ctx, LM_E_NOMEM
 /* Sums over count inputs become means. */
 static lm_err finish(const lm_imatrix *m, entry *e, double count) {
     for (int64_t i = 0; i < e->n; i++) {
-        if (!(e->v[i] >= 0) || !isfinite(e->v[i]))
-            return lm_fail(m->ctx, LM_E_FORMAT, "%s: %s: importance %lld is %g", m->path, e->name, (long long)i, (double)e->v[i]);
-        e->v[i] = count > 0 ? (float)((double)e->v[i] / count) : 1;
+        const float mean = count > 0 ? (float)((double)e->v[i] / count) : 1;
+        if (!(e->v[i] >= 0) || !isfinite(e->v[i]) || !isfinite(mean))
+            return lm_fail(m->ctx, LM_E_FORMAT, "%s: %s: importance %lld is %g over %g", m->path, e->name, (long long)i, (double)e->v[i], count);
+        e->v[i] = mean;
     }
     return LM_OK;
 }
