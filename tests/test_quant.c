@@ -174,7 +174,7 @@ static void table(void) {
 /* Sixteen rows side by side: rows moved in as a file has them, or written, read back as from PLAIN. */
 static void panels(const lm_quant *q) {
     const int64_t dim[2] = { 19, 3 * q->block }, k = dim[1];
-    size_t plain_bytes, bytes;
+    size_t plain_bytes = 0, bytes = 0;
     LM_CHECK(lm_storage_bytes(LM_QUANT, q, LM_PLAIN, 2, dim, &plain_bytes) && lm_storage_bytes(LM_QUANT, q, LM_PANEL16, 2, dim, &bytes));
     LM_CHECK(bytes == plain_bytes / 19 * 32);
     uint8_t *p = calloc(1, plain_bytes), *a = calloc(1, bytes), *b = calloc(1, bytes);

@@ -13,12 +13,15 @@
 typedef struct { lm_cli_common common; const char *type, *imatrix, *data, *field, *tokenizer; bool pure, no_tok, force; int64_t window; } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
-    { LM_OPT_STR, "type", offsetof(opts, type), "Q4_K_M", 0, 0, NULL, "T", "a mix: Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K, IQ4_XS, IQ4_NL, Q4_0 …" },
+    { LM_OPT_STR, "type", offsetof(opts, type), "Q4_K_M", 0, 0, NULL, "T",
+      "a mix: Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K, IQ4_XS, IQ4_NL, Q4_0 …" },
     { LM_OPT_BOOL, "pure", offsetof(opts, pure), "false", 0, 0, NULL, NULL, "every matrix in the one format --type names, no mix" },
-    { LM_OPT_STR, "imatrix", offsetof(opts, imatrix), NULL, 0, 0, NULL, "FILE", "importance of the inputs of each matrix, as llama.cpp's tool writes it (either format)" },
+    { LM_OPT_STR, "imatrix", offsetof(opts, imatrix), NULL, 0, 0, NULL, "FILE",
+      "importance of the inputs of each matrix, as llama.cpp's tool writes it (either format)" },
     { LM_OPT_STR, "data", offsetof(opts, data), NULL, 0, 0, NULL, "PATH", "a text to measure perplexity on, before and after" },
     { LM_OPT_STR, "field", offsetof(opts, field), "text", 0, 0, NULL, "NAME", "member of a JSONL line that holds the text" },
-    { LM_OPT_INT, "window", offsetof(opts, window), "0", 0, 1 << 24, NULL, "N", "perplexity: tokens looked back at; 0 = the model's context, 2048 at most" },
+    { LM_OPT_INT, "window", offsetof(opts, window), "0", 0, 1 << 24, NULL, "N",
+      "perplexity: tokens looked back at; 0 = the model's context, 2048 at most" },
     { LM_OPT_STR, "tokenizer", offsetof(opts, tokenizer), NULL, 0, 0, NULL, "PATH", "take the tokenizer from here" },
     { LM_OPT_BOOL, "no-tokenizer", offsetof(opts, no_tok), "false", 0, 0, NULL, NULL, "write weights and configuration only" },
     { LM_OPT_BOOL, "force", offsetof(opts, force), "false", 0, 0, NULL, NULL, "replace OUT if it is there" },
@@ -41,7 +44,8 @@ static lm_err measure(job *j, const char *path, double *ppl) {
     lm_cmd_model m;
     const lm_cmd_model_opts mo = { .dtype = "auto", .kv = "f32", .context = j->window, .chunk = 256, .rows = j->window, .need_tok = false };
     LM_TRY(lm_cmd_model_open(j->cli, path, &mo, &m));
-    const lm_perplexity_opts po = { .window = j->window, .add_bos = lm_tok_adds_bos(j->tok.tok), .field = j->o->field, .progress = go_on, .ud = j->cli };
+    const lm_perplexity_opts po = {
+        .window = j->window, .add_bos = lm_tok_adds_bos(j->tok.tok), .field = j->o->field, .progress = go_on, .ud = j->cli };
     lm_perplexity p;
     const lm_err err = lm_eval_perplexity_file(j->cli->ctx, m.e, j->tok.tok, j->o->data, &po, &p);
     if (!err) *ppl = p.ppl;
@@ -80,8 +84,8 @@ static lm_err say(job *j, const char *out, const lm_quantized *t, int n, double 
         }
         if (instead) lm_str_printf(&s, ", \"instead_of\": \"%s\"", instead);
         if (t[i].quant || instead)
-            lm_cli_say(cli, "%-34s %-8s %12lld %12lld %9.3f%%%s%s", t[i].name, type, (long long)t[i].numbers, (long long)t[i].bytes, 100 * t[i].relative,
-                       instead ? "  instead of " : "", instead ? instead : "");
+            lm_cli_say(cli, "%-34s %-8s %12lld %12lld %9.3f%%%s%s", t[i].name, type, (long long)t[i].numbers, (long long)t[i].bytes,
+                       100 * t[i].relative, instead ? "  instead of " : "", instead ? instead : "");
         lm_str_putc(&s, '}');
     }
     lm_str_printf(&s, "],\n \"bytes\": %.0f, \"bits\": %.4f", bytes, numbers > 0 ? 8 * bytes / numbers : 0);
@@ -103,7 +107,8 @@ static lm_err run(lm_cli *cli) {
     if (o->pure) q.pure = lm_quant_by_name(o->type); else q.mix = lm_mix_by_name(o->type);
     if (o->pure ? !q.pure : !q.mix)
         return lm_fail(ctx, LM_E_CONFIG, "--type %s: no such %s", o->type,
-                       o->pure ? "format; `loam inspect --quants` lists them" : "mix; `loam quantize --help` lists them, --pure takes every format that is written");
+                       o->pure ? "format; `loam inspect --quants` lists them"
+                               : "mix; `loam quantize --help` lists them, --pure takes every format that is written");
     if (q.pure && !q.pure->from_float) return lm_fail(ctx, LM_E_UNSUPPORTED, "--type %s: this format can be read, not made", o->type);
     if (!o->force && lm_exists(out)) return lm_fail(ctx, LM_E_CONFIG, "%s is there already; --force replaces it", out);
     if (lm_is_dir(out)) return lm_fail(ctx, LM_E_CONFIG, "%s is a folder; a GGUF file is written", out);
@@ -122,7 +127,8 @@ static lm_err run(lm_cli *cli) {
             goto done;
         }
         if (lm_tok_vocab(tok) > lm_weights_cfg(w)->vocab) {
-            err = lm_fail(ctx, LM_E_MISMATCH, "the tokenizer has %d ids, the model's embedding only %lld rows", lm_tok_vocab(tok), (long long)lm_weights_cfg(w)->vocab);
+            err = lm_fail(ctx, LM_E_MISMATCH, "the tokenizer has %d ids, the model's embedding only %lld rows", lm_tok_vocab(tok),
+                          (long long)lm_weights_cfg(w)->vocab);
             goto done;
         }
         LM_GOTO(lm_cmd_tok_survives(cli, tok, true, out, lm_weights_cfg(w)->vocab), done);
@@ -143,9 +149,10 @@ const lm_cmd lm_cmd_quantize = {
     .name = "quantize",
     .summary = "a model to GGUF in few bits, with the error of every tensor",
     .usage = "MODEL OUT.gguf --type Q4_K_M [--imatrix FILE] [--data PATH]",
-    .details = "MODEL is a Hugging Face folder, a GGUF file or a llama2.c checkpoint. One tensor is in memory at a time; codes and scales are searched\n"
-               "for the least squared error, weighted by the importance matrix if there is one. The bytes do not depend on the number of threads. OUT\n"
-               "appears when it is whole; its metadata hold the error table (loam.quantize.*) and, with --data, perplexity before and after.",
+    .details = "MODEL is a Hugging Face folder, a GGUF file or a llama2.c checkpoint. One tensor is in memory at a time; codes and\n"
+               "scales are searched for the least squared error, weighted by the importance matrix if there is one. The bytes do not\n"
+               "depend on the number of threads. OUT appears when it is whole; its metadata hold the error table (loam.quantize.*)\n"
+               "and, with --data, perplexity before and after.",
     .opts = rows,
     .opts_bytes = sizeof(opts),
     .run = run

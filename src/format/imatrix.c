@@ -65,8 +65,9 @@ static lm_err read_gguf(lm_imatrix *m, lm_gguf *g) {
         if (!counts) return no_memory(m);
         LM_TRY(lm_gguf_need(g, counts, &k));
         if (t->type->dtype != LM_F32 || k->type->dtype != LM_F32) return lm_fail(m->ctx, LM_E_FORMAT, "%s: %s is not F32", m->path, t->name);
-        if (k->bytes != 4) return lm_fail(m->ctx, LM_E_UNSUPPORTED, "%s: %s is of %lld experts; models of experts are not written here yet", m->path, e->name,
-                                          (long long)k->bytes / 4);
+        if (k->bytes != 4)
+            return lm_fail(m->ctx, LM_E_UNSUPPORTED, "%s: %s is of %lld experts; models of experts are not written here yet", m->path,
+                           e->name, (long long)k->bytes / 4);
         e->n = t->bytes / 4;
         if (!e->n || e->n != t->dim[t->rank - 1]) return lm_fail(m->ctx, LM_E_FORMAT, "%s: %s is not one row", m->path, t->name);
         if (!(e->v = lm_arena_alloc(m->a, (size_t)t->bytes))) return no_memory(m);

@@ -11,7 +11,8 @@ typedef enum { EMBED, VALUES, DOWN, OUT, ELSE } place;
 typedef enum { ALWAYS, MORE, FIRST_8TH, FIRST_16TH, FIRST_2, FIRST_4, GQA_4, WEIGHED_8TH, UNWEIGHED_8TH } when;
 static const struct { const char *mix; place place; when when; const char *format; } rules[] = {
     { "TQ1_0", EMBED, ALWAYS, "Q4_K" },    { "TQ2_0", EMBED, ALWAYS, "Q4_K" },
-    { "Q2_K", VALUES, GQA_4, "Q4_K" },     { "Q2_K", VALUES, ALWAYS, "Q3_K" },      { "Q2_K", DOWN, ALWAYS, "Q3_K" },   { "Q2_K", OUT, ALWAYS, "Q3_K" },
+    { "Q2_K", VALUES, GQA_4, "Q4_K" },     { "Q2_K", VALUES, ALWAYS, "Q3_K" },      { "Q2_K", DOWN, ALWAYS, "Q3_K" },
+    { "Q2_K", OUT, ALWAYS, "Q3_K" },
     { "Q2_K_S", VALUES, GQA_4, "Q4_K" },   { "Q2_K_S", DOWN, FIRST_8TH, "Q4_K" },
     { "Q3_K_M", VALUES, FIRST_2, "Q5_K" }, { "Q3_K_M", VALUES, ALWAYS, "Q4_K" },    { "Q3_K_M", OUT, ALWAYS, "Q4_K" },
     { "Q3_K_M", DOWN, FIRST_16TH, "Q5_K" }, { "Q3_K_M", DOWN, ALWAYS, "Q4_K" },

@@ -23,8 +23,8 @@ static lm_err importance_of(work *k, lm_save_item *v, int *used) {
     int64_t n = 0;
     const float *p = lm_imatrix_find(k->o->imatrix, v->as, &n);
     if (p && n != v->cols)
-        return lm_fail(k->ctx, LM_E_SHAPE, "%s: the importance of %s has %lld numbers, its rows have %lld: it was made from another model", k->o->imatrix_name,
-                       v->as, (long long)n, (long long)v->cols);
+        return lm_fail(k->ctx, LM_E_SHAPE, "%s: the importance of %s has %lld numbers, its rows have %lld: it was made from another model",
+                       k->o->imatrix_name, v->as, (long long)n, (long long)v->cols);
     v->weight = p;
     *used += p != NULL;
     return LM_OK;
@@ -39,10 +39,13 @@ static void tell(const work *k) {
         int same = 0; bool told = false;
         for (int j = 0; j < k->n; j++) if (k->row[j].wanted == r->wanted && k->row[j].quant == r->quant) { same++; told |= j < i; }
         if (!told)
-            lm_log(k->ctx, LM_LOG_WARN, "model", "%d matrices are written as %s instead of %s: their rows are no whole blocks of it (%s: %lld numbers, blocks of %d)",
+            lm_log(k->ctx, LM_LOG_WARN, "model",
+                   "%d matrices are written as %s instead of %s: their rows are no whole blocks of it (%s: %lld numbers, blocks of %d)",
                    same, r->quant ? r->quant->name : "F16", r->wanted->name, r->name, (long long)k->s.v[i].cols, r->wanted->block);
     }
-    if (bare) lm_log(k->ctx, LM_LOG_WARN, "model", "%s: %d matrices have no importance, their numbers count alike (%s)", k->o->imatrix_name, bare, first);
+    if (bare)
+        lm_log(k->ctx, LM_LOG_WARN, "model", "%s: %d matrices have no importance, their numbers count alike (%s)", k->o->imatrix_name, bare,
+               first);
 }
 /* Which format each tensor gets. */
 static lm_err choose(work *k, const lm_cfg *c) {
@@ -104,7 +107,8 @@ static lm_err after(void *ud, int i) {
     lm_quantized *r = &k->row[i];
     const double *e = k->error[i];
     if (r->quant) {
-        if (!isfinite(e[1])) return lm_fail(k->ctx, LM_E_RANGE, "%s holds numbers that are not finite: the model is broken, nothing is written", r->name);
+        if (!isfinite(e[1]))
+            return lm_fail(k->ctx, LM_E_RANGE, "%s holds numbers that are not finite: the model is broken, nothing is written", r->name);
         if (!isfinite(e[0]))
             return lm_fail(k->ctx, LM_E_RANGE, "%s: numbers are too large for the scales of %s; choose another --type", r->name, r->quant->name);
         r->rmse = sqrt(e[0] / (double)lm_max64(r->numbers, 1));

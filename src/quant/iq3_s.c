@@ -1,7 +1,8 @@
 /* iq3_s.c — super-blocks of 256: 64 vectors of four odd magnitudes from 1 to 15, one of 512 each, and all signs; groups of 32 share an odd scale:
  * x ≈ ±d·(2·s + 1)·grid. 3.4375 bits. Read only.
  *
- *   | d f16 | 64 bytes: low eight bits of the codes | 8 bytes: ninth bits | 32 bytes of signs | 4 bytes: scale of group g in nibble g |   110 bytes */
+ *   | d f16 | 64 bytes: low eight bits of the codes | 8 bytes: ninth bits | 32 bytes of signs | 4 bytes: scale of group g in
+ *   nibble g |                                                                                            110 bytes */
 #include "quant/quant_grid.h"
 #include "quant/quant_int.h"
 

@@ -173,12 +173,13 @@ static void affine_of(const float *x, const float *w, int n, int top, bool below
         for (int k = 0; k < LANES; k++) { sw[k] += w[i + k]; sx[k] += w[i + k] * x[i + k]; }
     const float W = total(sw), X = total(sx);
     float best = INFINITY;
-    /* ranges shrunk at either end: with few levels the outermost numbers are better clipped than followed */
-    static const float cut[4] = { 0, 0.5f, 1.0f, 1.6f };
-    const int cuts = top < 8 ? 4 : 3;
-    for (int a = -1; a < cuts; a++)
-        for (int b = -1; b < cuts; b++) {
-            const float unit = (hi - lo) / (float)top, low = lo + (a < 0 ? -0.4f : cut[a]) * unit * 0.5f, high = hi - (b < 0 ? -0.4f : cut[b]) * unit * 0.5f;
+    /* ranges a little wider and narrower at either end, in steps: with few levels the outermost numbers are better clipped than followed */
+    static const float cut[5] = { -0.2f, 0, 0.25f, 0.5f, 0.8f };
+    const int cuts = top < 8 ? 5 : 4;
+    const float step = (hi - lo) / (float)top;
+    for (int a = 0; a < cuts; a++)
+        for (int b = 0; b < cuts; b++) {
+            const float low = lo + cut[a] * step, high = hi - cut[b] * step;
             float s = (high - low) / (float)top, m = low;
             for (int k = 0; k < 2; k++) {
                 sums t = code(x, w, n, lm_q_inverse(s), m, (float)top, q);
@@ -200,8 +201,8 @@ static void affine_of(const float *x, const float *w, int n, int top, bool below
 }
 /* The normal equations of d and dmin over a block: x ≈ d·u + dmin·v with u = s·code, v = -m (or 1). */
 typedef struct { float uu, uv, vv, xu, xv; } normal;
-static float affine_settle(const lm_q_affine *f, const float *x, const float *w, const sums *fixed, float d, float dmin, int reach, lm_q_affine_fit *y,
-                           float *q, normal *eq) {
+static float affine_settle(const lm_q_affine *f, const float *x, const float *w, const sums *fixed, float d, float dmin, int reach,
+                           lm_q_affine_fit *y, float *q, normal *eq) {
     float loss = 0, t[N];
     *eq = (normal){ 0, 0, 0, 0, 0 };
     for (int g = 0; g < f->groups; g++) {

@@ -1,7 +1,8 @@
 /* quant_grid.c — the codebooks of the IQ formats: which vectors of magnitudes a code can mean.
  *
- * They are facts of the file format (chosen once by its authors, from the vectors that weights use most; no rule gives them back). An entry packs its elements from
- * the lowest bits up: two bits for each of eight in IQ1 and IQ2, four bits for each of four in IQ3. Every table ascends and has no entry twice; tests check both. */
+ * They are facts of the file format (chosen once by its authors, from the vectors that weights use most; no rule gives them
+ * back). An entry packs its elements from the lowest bits up: two bits for each of eight in IQ1 and IQ2, four bits for each of four in IQ3.
+ * Every table ascends and has no entry twice; tests check both. */
 #include "quant/quant_grid.h"
 
 const uint16_t lm_q_grid_iq2xxs[256] = {

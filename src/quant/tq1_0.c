@@ -12,7 +12,8 @@ static void to_float(const lm_quant *q, const void *const *comp, int64_t n, floa
         const float d = lm_q_f16(b + 52);
         for (int p = 0; p < 3; p++) for (int l = 0; l < part[p].bytes; l++) {
             unsigned v = b[part[p].at + l];
-            for (int k = 0; k < part[p].digits; k++, v = v * 3 & 255) dst[i + part[p].first + k * part[p].bytes + l] = (float)((int)(v * 3 >> 8) - 1) * d;
+            for (int k = 0; k < part[p].digits; k++, v = v * 3 & 255)
+                dst[i + part[p].first + k * part[p].bytes + l] = (float)((int)(v * 3 >> 8) - 1) * d;
         }
     }
 }
