@@ -67,7 +67,7 @@ static void test_fork_and_cut(void) {
         memcpy(b, a, sizeof b);
         ids_of(b + at[i], N - at[i], 11);
         lm_session *s, *t;
-        sink x = {0}, want_a, want_b;
+        sink x = {0}, want_a = {0}, want_b = {0};
         plain(&r, a, N, &want_a); plain(&r, b, N, &want_b);
         LM_NEED_OK(r.ctx, lm_session_new(&s, r.e));
         LM_CHECK_OK(r.ctx, extend(&r, s, a, at[i], &x));
@@ -103,7 +103,7 @@ static void test_many(void) {
         LM_NEED_OK(r.ctx, lm_session_new(&s[i], r.e));
         q[i] = (lm_request){ s[i], id[i], 20 + 13 * i, LM_WANT_LAST };
     }
-    sink x = {0}, want;
+    sink x = {0}, want = {0};
     for (int only = 0; only < S; only++) {                                      /* row() gets all; the last one of a run is kept */
         for (int i = 0; i < S; i++) LM_CHECK_OK(r.ctx, lm_session_truncate(s[i], 0));
         lm_request t = q[S - 1]; q[S - 1] = q[only]; q[only] = t;
@@ -121,7 +121,7 @@ static void test_errors_change_nothing(void) {
     lm_session *s, *t;
     int32_t id[256];
     ids_of(id, 256, 3);
-    sink x = {0}, want;
+    sink x = {0}, want = {0};
     LM_NEED_OK(r.ctx, lm_session_new(&s, r.e));
     LM_NEED_OK(r.ctx, lm_session_new(&t, r.e));
     LM_CHECK_OK(r.ctx, extend(&r, s, id, 70, &x));
@@ -157,7 +157,7 @@ static void test_save(void) {
     int32_t id[N];
     ids_of(id, N, 3);
     lm_session *s, *t = NULL;
-    sink x = {0}, want;
+    sink x = {0}, want = {0};
     plain(&r, id, N, &want);
     LM_NEED_OK(r.ctx, lm_session_new(&s, r.e));
     LM_CHECK_OK(r.ctx, extend(&r, s, id, 100, &x));

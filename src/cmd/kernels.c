@@ -95,7 +95,8 @@ static lm_err run(lm_cli *cli) {
     for (int i = 0; lm_ops[i] && !err; i++) {
         if (o->op && strcmp(o->op, lm_ops[i]->name)) continue;
         for (int a = 0; lm_ops[i]->kernels && lm_ops[i]->kernels[a]; a++)
-            for (const lm_kernel *k = lm_ops[i]->kernels[a]; k->name && !err; k++) err = one(cli, o, lm_ops[i], k, f, &s, &some);
+            for (const lm_kernel *k = lm_ops[i]->kernels[a]; k->name && !err; k++)
+                if (k->device == LM_DEV_CPU || lm_dev_built()) err = one(cli, o, lm_ops[i], k, f, &s, &some);
     }
     lm_str_puts(&s, "\n]}");
     if (!err) err = lm_cli_result(cli, &s);
