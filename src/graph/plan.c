@@ -218,7 +218,9 @@ enum { LATER = 96 << 20 };
 static void linger(planner *s, const int *scratch_of) {
     lm_plan *p = s->p;
     size_t total = 0;
-    int tail = 0;                                                        /* the oldest whose buffers are held */
+    int tail = 0, any = 0;                                               /* tail: the oldest whose buffers are held */
+    for (int i = 0; i < p->n_step; i++) any |= p->step[i].k->aside;
+    if (!any) return;
     size_t *bytes = lm_arena_alloc(s->g->a, (size_t)(p->n_step + 1) * sizeof *bytes);
     if (!bytes) return;                                                  /* no overlap then: only time */
     for (int i = 0; i < p->n_step; i++) {

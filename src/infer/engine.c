@@ -34,14 +34,14 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     return lm_graph_err(g);
 }
 lm_dtype lm_engine_mm_for(const lm_store *weights) {
-    int matrices = 0, bf16 = 0, q8 = 0;
+    int matrices = 0, bf16 = 0, integers = 0;
     for (int i = 0; i < lm_store_count(weights); i++) {
         lm_tensor t;
         lm_store_name(weights, i, &t);
         if (t.rank != 2) continue;
-        matrices++; bf16 += t.dtype == LM_BF16; q8 += t.quant && t.quant->panels;
+        matrices++; bf16 += t.dtype == LM_BF16; integers += t.quant && t.quant->panels;
     }
-    return q8 ? LM_I8 : matrices && bf16 == matrices ? LM_BF16 : LM_F32;
+    return integers ? LM_I8 : matrices && bf16 == matrices ? LM_BF16 : LM_F32;
 }
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o) {
     lm_engine *e = lm_calloc(ctx, LM_MEM_KV, 1, sizeof *e);

@@ -73,7 +73,7 @@ typedef struct {
     lm_dtype dtype;
     const lm_quant *quant;       /* != NULL: quantize matrices of role COL/ROW (and EMBED if quant_embed) to this format while loading */
     bool quant_embed, panels;    /* panels: matrices that are only multiplied go straight into PANEL layouts */
-    /* Matrices and vectors that the file holds as kernels take them (whole tensors of one dtype, aligned; f32 matrices are then not put into
+    /* Matrices and vectors that the file holds as kernels take them (whole tensors of one dtype, aligned; f32 and quantized matrices are then not put into
      * panels) are not copied but lie in a read-only mapping of the file until lm_weights_close, which comes after the store has gone.
      * No bit of a result changes. A file that is cut meanwhile ends the process (SIGBUS). */
     bool map;

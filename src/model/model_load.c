@@ -13,6 +13,16 @@ typedef struct { lm_tensor t; int64_t step, tile0; bool direct, added; } dest;
 typedef struct { lm_weights *w; dest *d; char *buf; size_t raw, each; int first, end; const volatile int *stop; _Atomic int err; } job;
 
 static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block == 0; }
+/* The file has just what the store would hold. */
+static bool as_it_is(const lm_weight *e, const lm_type *t, lm_layout layout) {
+    return t->dtype == e->dtype && t->quant == e->quant && layout == LM_PLAIN && !e->transpose && !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
+}
+/* Panels for what is only multiplied, but where the file's own rows are to be used as they lie. */
+static lm_layout layout_of(const lm_weight *e, const lm_load_opts *o, const lm_type *t, bool multiplied) {
+    if (!o->panels || !multiplied || (o->map && t->dtype != LM_BF16 && as_it_is(e, t, LM_PLAIN))) return LM_PLAIN;
+    if (t->dtype == LM_QUANT) return t->quant->panels ? LM_PANEL16 : LM_PLAIN;
+    return t->dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;
+}
 /* What a parameter becomes. */
 static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, int *n_quant, lm_type *type, lm_layout *layout) {
     int layer;
@@ -24,7 +34,7 @@ static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, i
     if (o->quant && matrix && ((multiplied && e->role != LM_ROLE_EMBED) || (e->role == LM_ROLE_EMBED && o->quant_embed))) {
         if (divides(o->quant, type->dim[1])) {
             type->dtype = LM_QUANT; type->quant = o->quant; (*n_quant)++;
-            if (o->panels && multiplied && o->quant->panels) *layout = LM_PANEL16;
+            *layout = layout_of(e, o, type, multiplied);
             return LM_OK;
         }
         lm_log(w->ctx, LM_LOG_WARN, "model", "%s stays unquantized: its rows of %lld numbers are no whole blocks of %s (%d)", e->name,
@@ -34,19 +44,10 @@ static lm_err decide(lm_weights *w, const lm_weight *e, const lm_load_opts *o, i
      * training, and the figures are the trainer's to the bit. */
     if (o->dtype == LM_BF16 && e->role == LM_ROLE_EMBED && !(e->head && !w->cfg.tie) && e->dtype != LM_BF16) type->dtype = LM_F32;
     else if (o->dtype != LM_QUANT) type->dtype = o->dtype;
-    else if (e->dtype == LM_QUANT && !in_out) {
-        type->dtype = LM_QUANT; type->quant = e->quant;
-        if (o->panels && multiplied && e->quant->panels) *layout = LM_PANEL16;
-        return LM_OK;
-    }
+    else if (e->dtype == LM_QUANT && !in_out) { type->dtype = LM_QUANT; type->quant = e->quant; }
     else if (e->dtype == LM_BF16) type->dtype = LM_BF16;     /* what kernels read as it is; F16 and the like widen to F32, which loses nothing */
-    if (o->map && type->dtype == LM_F32 && e->dtype == LM_F32 && !e->transpose && !e->perm_heads) return LM_OK;
-    if (o->panels && multiplied) *layout = type->dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;
+    *layout = layout_of(e, o, type, multiplied);
     return LM_OK;
-}
-/* The file has just what the store would hold. */
-static bool as_it_is(const lm_weight *e, const lm_type *t, lm_layout layout) {
-    return t->dtype == e->dtype && t->quant == e->quant && layout == LM_PLAIN && !e->transpose && !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
 }
 static void put_transposed(const lm_weight *e, const lm_tensor *t, const float *src, int64_t r0, int64_t n) {
     for (int64_t c = 0; c < e->cols; c++)

@@ -48,9 +48,9 @@ template <class F> static lm_err lm_cuda_sum_run(const lm_call *c, void *scratch
 /* Several sums by two launches. */
 struct lm_sum_table { lm_cv x[LM_MANY]; int64_t n[LM_MANY]; double *part[LM_MANY]; float *y[LM_MANY]; unsigned end[LM_MANY]; unsigned long long wide, acc; int count; };
 template <class F> __global__ void __launch_bounds__(256) lm_sum_parts_many(const __grid_constant__ lm_sum_table t, const F f) {
-    int lo = 0, hi = t.count - 1;
-    while (lo < hi) { const int mid = (lo + hi) / 2; if (blockIdx.x < t.end[mid]) hi = mid; else lo = mid + 1; }
-    lm_sum_block(t.x[lo], t.n[lo], static_cast<int>(t.wide >> lo & 1), t.part[lo], blockIdx.x - (lo ? t.end[lo - 1] : 0u), f);
+    unsigned block;
+    const int k = lm_cuda_among(t.end, t.count, &block);
+    lm_sum_block(t.x[k], t.n[k], static_cast<int>(t.wide >> k & 1), t.part[k], block, f);
 }
 static __global__ void __launch_bounds__(256) lm_sum_end_many(const __grid_constant__ lm_sum_table t) {
     const int i = blockIdx.x;

@@ -28,6 +28,14 @@ static inline lm_err lm_cuda_launched(void) { return cudaGetLastError() == cudaS
     extern "C" { extern const lm_kernel lm_k_##op##_cuda[];                                                                               \
     const lm_kernel lm_k_##op##_cuda[] = { { #op ".cuda", LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL, many_fn }, {} }; }
 
+/* Kernels that take several calls (lm_kernel.run_many) give each a stretch of blocks; end[i]: the first block behind call i's. Which call has this
+ * block, and the block's number in it. */
+__device__ __forceinline__ int lm_cuda_among(const unsigned *end, int n, unsigned *block) {
+    int lo = 0, hi = n - 1;
+    while (lo < hi) { const int mid = (lo + hi) / 2; if (blockIdx.x < end[mid]) hi = mid; else lo = mid + 1; }
+    *block = blockIdx.x - (lo ? end[lo - 1] : 0u);
+    return lo;
+}
 /* ---- what a kernel sees of a tensor: rows with a stride, f32 or bf16 ----------------------------------------------------------------------- */
 typedef struct { void *p; int64_t rs; int bf16; } lm_cv;
 static inline lm_cv lm_cv_of(const lm_tensor *t) { lm_cv v = { t->data, lm_row_stride(t), t->dtype == LM_BF16 }; return v; }

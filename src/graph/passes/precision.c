@@ -1,8 +1,8 @@
 /* precision.c — the compute dtype of every row that multiplies matrices. Rounding happens where operands are packed; sums, norms, softmax
  * and losses stay f32.
  *
- * F32 and BF16 mean every matrix row, quantized weights widened exactly. I8 means: weights in 8-bit blocks are multiplied as integers
- * (exact inside a block, blocks added in order), everything else in f32. */
+ * F32 and BF16 mean every matrix row, quantized weights widened exactly. I8 means: weights whose format has panels (Q8_0, Q4_0) are multiplied as
+ * integers (exact inside a block, blocks added in order), everything else in f32. */
 #include <string.h>
 #include "graph/graph_int.h"
 lm_err lm_pass_precision(lm_graph *g, lm_dtype mm) {

@@ -31,10 +31,9 @@ template <int V> __global__ void __launch_bounds__(256) one(const args a) {
 enum { PER = 2048 };
 struct table { args a[LM_MANY]; unsigned end[LM_MANY]; int n; };
 static __global__ void __launch_bounds__(256) many(const __grid_constant__ table t) {
-    int lo = 0, hi = t.n - 1;
-    while (lo < hi) { const int mid = (lo + hi) / 2; if (blockIdx.x < t.end[mid]) hi = mid; else lo = mid + 1; }
-    const args &a = t.a[lo];
-    const int64_t base = static_cast<int64_t>(blockIdx.x - (lo ? t.end[lo - 1] : 0u)) * PER;
+    unsigned block;
+    const args &a = t.a[lm_cuda_among(t.end, t.n, &block)];
+    const int64_t base = static_cast<int64_t>(block) * PER;
     if (a.n % 8 == 0) { const int64_t i = base + threadIdx.x * 8; if (i < a.n) step<8>(a, i); }
     else for (int64_t i = base + threadIdx.x; i < base + PER && i < a.n; i += 256) step<1>(a, i);
 }

@@ -49,7 +49,7 @@ static const lm_sample samples[] = {
     S("many rows", 300, 64),
     S("a warp's row", 9, 768),
     S("1280 columns", 5, 1280),
-                                     S("a block's row", 3, 1600),
+    S("a block's row", 3, 1600),
     { .name = "no bias", .params = P, .in = { { .rank = 2, .dim = { 6, 48 } }, { .rank = 2, .dim = { 6, 48 } }, V(48) }, .tol = 4e-6 },
     { .name = "vector", .params = P, .in = { V(40), V(40), V(40), V(40) }, .tol = 4e-6 },
     { 0 }

@@ -4,12 +4,12 @@
 enum { PER = 2048 };
 struct table { lm_cv x[LM_MANY], y[LM_MANY]; int64_t n[LM_MANY]; unsigned end[LM_MANY]; int count; };
 static __global__ void __launch_bounds__(256) many(const __grid_constant__ table t) {
-    int lo = 0, hi = t.count - 1;
-    while (lo < hi) { const int mid = (lo + hi) / 2; if (blockIdx.x < t.end[mid]) hi = mid; else lo = mid + 1; }
-    const int64_t i = static_cast<int64_t>(blockIdx.x - (lo ? t.end[lo - 1] : 0u)) * PER + threadIdx.x * 8;
-    if (i >= t.n[lo]) return;
+    unsigned block;
+    const int k = lm_cuda_among(t.end, t.count, &block);
+    const int64_t i = static_cast<int64_t>(block) * PER + threadIdx.x * 8;
+    if (i >= t.n[k]) return;
     float f[8];
-    lm_ld8(t.x[lo], i, f); lm_st8(t.y[lo], i, f);
+    lm_ld8(t.x[k], i, f); lm_st8(t.y[k], i, f);
 }
 static bool accepts(const lm_call *c) { return lm_cast_cuda_ok(&c->in[0]) && lm_cast_cuda_ok(&c->out[0]); }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) { (void)tile; return lm_cast_cuda(&c->in[0], &c->out[0], LM_CUDA_STREAM(scratch)); }
