@@ -174,6 +174,10 @@ static lm_err fake_run(lm_dev *d, lm_err (*f)(void *), const void *arg, size_t b
     return fake_put_item(fake_of(d), (fake_item){ .kind = F_HOST, .host = f, .arg = fake_copy(arg, bytes), .bytes = bytes });
 }
 static lm_err fake_note(lm_dev *d, int32_t *p, int32_t v) { const fake_noted n = { p, v }; return fake_run(d, fake_do_note, &n, sizeof n); }
+/* time there is the number of things done so far */
+typedef struct { uint64_t *p; } fake_stamped;
+static lm_err fake_do_stamp(void *a) { static uint64_t clock; *((const fake_stamped *)a)->p = ++clock; return LM_OK; }
+static lm_err fake_stamp(lm_dev *d, uint64_t *p) { const fake_stamped n = { p }; return fake_run(d, fake_do_stamp, &n, sizeof n); }
 typedef struct { float *y; const float *x; size_t n; } fake_added;
 static lm_err fake_do_add(void *a) { const fake_added *s = a; for (size_t i = 0; i < s->n; i++) s->y[i] += s->x[i]; return LM_OK; }
 static lm_err fake_add(lm_dev *d, float *y, const float *x, size_t n) {
@@ -219,6 +223,7 @@ static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
                        .fence = fake_fence,
                        .after = fake_after,
                        .note = fake_note,
+                       .stamp = fake_stamp,
                        .add = fake_add,
                        .idle = fake_idle,
                        .use = fake_use,

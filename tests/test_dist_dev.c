@@ -45,6 +45,33 @@ static lm_err run_until_fault(lm_ctx *ctx, lm_comm *c, int k, const char *what) 
     rig_free(&r);
     return e;
 }
+/* After two steps of fsdp: every meeting of the plan has run, and some were waited for. */
+static lm_err run_waited(lm_ctx *ctx, lm_comm *c, int *bad) {
+    enum { MOST = 4000 };
+    static double waited[MOST], ran[MOST];
+    rig r;
+    double loss, norm;
+    lm_plan_stats st;
+    LM_TRY(rig_new(&r, ctx, c, &jobs[1]));
+    lm_err e = LM_OK;
+    for (int s = 0; s < 2 && !e; s++) e = step(&r, s, &loss, &norm);
+    lm_plan *p = lm_trainer_accumulate_plan(r.t);
+    lm_plan_stats_of(p, &st);
+    if (!e) e = lm_plan_waited(p, waited, ran, lm_min64(st.n_steps, MOST));
+    int met = 0, late = 0, beside = 0;
+    for (int i = 0; i < st.n_steps && i < MOST; i++) {
+        const char *op, *kernel; double f, b;
+        lm_plan_step(p, i, &op, &kernel, &f, &b);
+        const bool gathers = !strcmp(op, "all_gather");
+        met += gathers; beside += gathers && ran[i] > 0; late += waited[i] > 0;
+        *bad += !lm_plan_call(p, i)->op || (ran[i] <= 0 && waited[i] > 0);
+    }
+    /* neighbours that go as one are one */
+    if (!e) e = c->barrier(c);                                        /* who has left is missed by who still looks */
+    *bad += !met || !beside || beside > met || !late;
+    rig_free(&r);
+    return e;
+}
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
     const double patience = getenv("PATIENCE") ? atof(getenv("PATIENCE")) : 60;
@@ -99,12 +126,16 @@ static int child(int argc, char **argv) {
             if (!e) e = lm_model_init(ctx, &cfg, s, 5);
             if (!e) e = lm_trainer_new(&t, ctx, &cfg, s, &o);
         } else if (!strcmp(argv[i], "nolib")) { strcpy(mock, "/nowhere/libnccl.so.2"); e = on_device(ctx, c, 1); }
-        else if (!strcmp(argv[i], "nccl")) e = on_device(ctx, c, 1);
+        else if (!strcmp(argv[i], "waited")) {
+            e = on_device(ctx, c, 41);
+            if (!e) e = run_waited(ctx, c, &bad);
+            off_device();
+        } else if (!strcmp(argv[i], "nccl")) e = on_device(ctx, c, 1);
         else if (!strcmp(argv[i], "other")) e = c->rank ? c->barrier(c) : c->broadcast(c, sub, 8, 0);
         else bad++;
         snprintf(name, sizeof name, "%s-%d-%d", argv[i], c->size, c->rank);
         for (char *p = name; *p; p++) if (*p == ':') *p = '-';
-        if (!e && !write_file(argv[2], name, &x, sizeof x)) bad++;
+        if (!e && strcmp(argv[i], "waited") && !write_file(argv[2], name, &x, sizeof x)) bad++;
     }
     if (e) {
         char name[40], say[1600];
@@ -269,6 +300,11 @@ static void test_rounded_before_gathered(void) {
         LM_CHECK(!memcmp(cpu.hash, dev.hash, sizeof cpu.hash) && !memcmp(cpu.loss, dev.loss, sizeof cpu.loss));
     end();
 }
+static void test_waits_are_timed(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    LAUNCH(2, "waited");
+    end();
+}
 static void test_checkpoints_of_a_device(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
     enum { L = 1, Z = 10 };
@@ -377,7 +413,7 @@ int main(int argc, char **argv) {
     snprintf(mock, sizeof mock, "%.*s/libmock_nccl.so", (int)(strrchr(self_path, '/') ? strrchr(self_path, '/') - self_path : 0), self_path);
     if (argc > 3 && !strcmp(argv[1], "job")) return child(argc, argv);
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
-    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_rounded_before_gathered),
+    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
                                        LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
                                        LM_T1(test_the_program_loses_a_rank),
                                        LM_T1(test_ranks_that_differ) };

@@ -81,6 +81,20 @@ static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what) {
                      lm_arena_printf(cli->a, "%4.1f%%, %d steps, %.0f GB/s, %.1f TFLOP/s", 100 * row[i].s / sum, row[i].n,
                                      row[i].bytes / row[i].s / 1e9, row[i].flops / row[i].s / 1e12));
     lm_bench_put(b, lm_arena_printf(cli->a, "%s.sum", what), 1e3 * sum, "ms", 0, 0, "one step at a time");
+    double *ran = lm_arena_alloc(cli->a, (size_t)(st.n_steps + 1) * sizeof *ran);
+    if (!ran) return LM_E_NOMEM;
+    LM_TRY(lm_plan_waited(p, s, ran, st.n_steps));
+    for (int q = 0; q < n; q++) {                                              /* meetings of ranks: what of them is not beside other work */
+        double waited = 0, all = 0;
+        for (int i = 0; i < st.n_steps; i++) {
+            const char *op, *kernel; double f, by;
+            lm_plan_step(p, i, &op, &kernel, &f, &by);
+            if (!strcmp(op, row[q].op)) { waited += s[i]; all += ran[i]; }
+        }
+        if (all > 0)
+            lm_bench_put(b, lm_arena_printf(cli->a, "%s.waits_for.%s", what, row[q].op), 1e3 * waited, "ms", 0, 0,
+                         lm_arena_printf(cli->a, "it runs for %.2f ms beside the rest", 1e3 * all));
+    }
     return LM_OK;
 }
 /* ---- infer ---------------------------------------------------------------------------------------------------------------------------- */

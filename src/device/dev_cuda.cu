@@ -104,6 +104,12 @@ static lm_err dev_fence(lm_dev *d, int i) {
 static lm_err dev_after(lm_dev *d, int i) { return failed(d, cudaStreamWaitEvent(stream(d), cu(d)->fence[i], 0), "waiting for an event"); }
 static __global__ void note_kernel(volatile int32_t *p, int32_t v) { *p = v; }
 static lm_err dev_note(lm_dev *d, int32_t *pinned, int32_t v) { note_kernel<<<1, 1, 0, stream(d)>>>(pinned, v); return failed(d, cudaGetLastError(), "a note"); }
+static __global__ void stamp_kernel(uint64_t *p) {
+    uint64_t t;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
+    *p = t;
+}
+static lm_err dev_stamp(lm_dev *d, uint64_t *pinned) { stamp_kernel<<<1, 1, 0, stream(d)>>>(pinned); return failed(d, cudaGetLastError(), "a time"); }
 static __global__ void __launch_bounds__(256) add_kernel(float *y, const float *x, size_t n) {
     for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) y[i] += x[i];
 }
@@ -171,7 +177,7 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
 #endif
     d->alloc = dev_alloc; d->free = dev_free; d->pin = dev_pin; d->unpin = dev_unpin; d->zero = dev_zero; d->put = dev_put; d->get = dev_get; d->move = dev_move; d->sync = dev_sync;
     d->record = dev_record; d->recorded = dev_recorded; d->launch = dev_launch; d->forget = dev_forget; d->mark = dev_mark; d->between = dev_between; d->close = dev_close;
-    d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->note = dev_note; d->add = dev_add; d->idle = dev_idle; d->use = dev_use;
+    d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->note = dev_note; d->stamp = dev_stamp; d->add = dev_add; d->idle = dev_idle; d->use = dev_use;
     cudaStream_t s = NULL;
     lm_err err = failed(d, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "making a stream");
     d->stream = c->lane[0] = s; c->ordinal = ordinal;

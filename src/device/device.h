@@ -41,6 +41,7 @@ struct lm_dev {
     lm_err (*fence)(lm_dev *d, int i);                             /* point i: what is on the current lane by now; i in 0 … LM_DEV_MARKS-1 */
     lm_err (*after)(lm_dev *d, int i);                             /* the current lane goes on when point i, as last set, is reached */
     lm_err (*note)(lm_dev *d, int32_t *pinned, int32_t v);         /* *pinned = v when the lane gets there */
+    lm_err (*stamp)(lm_dev *d, uint64_t *pinned);                  /* *pinned = the device's clock then, in ns; NULL: it has none */
     lm_err (*add)(lm_dev *d, float *y, const float *x, size_t n);  /* y += x */
     lm_err (*idle)(lm_dev *d, bool *yes);                          /* has the current lane nothing left to do? Does not wait */
     lm_err (*use)(lm_dev *d);                                      /* the calling thread works with this device */

@@ -39,6 +39,11 @@ static lm_err step(lm_plan *p, lm_step *s) {
 /* Points: 0 is where lane 0 is when a step goes aside, 1 + i % (LM_DEV_MARKS - 1) the end of step i. The pinned word behind the faults says
  * where the second lane is: 2 i + 1 step i has begun, 2 i + 2 it is done. */
 static int point(int i) { return 1 + i % (LM_DEV_MARKS - 1); }
+/* A run that is timed keeps four times of each such step: lane 0 comes to where it needs it, lane 0 goes on, it begins, it is done. */
+enum { COMES, GOES_ON, BEGUN, DONE, STAMPS };
+static lm_err stamp(lm_plan *p, int i, int which) {
+    return p->stamp ? p->dev->stamp(p->dev, p->stamp + (size_t)i * STAMPS + which) : LM_OK;
+}
 static bool sits_out(const lm_step *s) { return s->many >= 0 && !s->k->phase[0].tiles(&s->call); }
 static lm_err aside(lm_plan *p, int i) {
     lm_dev *d = p->dev;
@@ -48,7 +53,9 @@ static lm_err aside(lm_plan *p, int i) {
     LM_TRY(d->on(d, 1));
     lm_err e = d->after(d, 0);
     if (!e) e = d->note(d, word, 2 * i + 1);
+    if (!e) e = stamp(p, i, BEGUN);
     if (!e) e = step(p, &p->step[i]);
+    if (!e) e = stamp(p, i, DONE);
     if (!e) e = d->note(d, word, 2 * i + 2);
     if (!e) e = d->fence(d, point(i));
     p->aside_last = i;
@@ -61,7 +68,9 @@ static lm_err meet(lm_plan *p, int i) {
     for (; i > p->aside_seen; i--) {
         if (!p->step[i].k->aside || p->step[i].many < 0 || sits_out(&p->step[i])) continue;
         p->aside_seen = i;
-        return p->dev->after(p->dev, point(i));
+        LM_TRY(stamp(p, i, COMES));
+        LM_TRY(p->dev->after(p->dev, point(i)));
+        return stamp(p, i, GOES_ON);
     }
     return LM_OK;
 }
@@ -182,6 +191,33 @@ lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n) {
     for (int i = 0; i < n; i++) seconds[i] = 0;
     for (int i = 0; i < p->n_step && i + 1 < LM_DEV_MARKS && i < n; i++) LM_TRY(d->between(d, i, i + 1, &seconds[i]));
     return LM_OK;
+}
+lm_err lm_plan_waited(lm_plan *p, double *waited, double *ran, int n) {
+    for (int i = 0; i < n; i++) waited[i] = ran[i] = 0;
+    if (!p->dev || !p->n_aside || !p->dev->stamp) return LM_OK;
+    lm_dev *d = p->dev;
+    void *mem, *work = NULL;
+    LM_TRY(lm_plan_run_dev(p));
+    LM_TRY(d->pin(d, (size_t)p->n_step * STAMPS * sizeof *p->stamp, &mem));
+    p->stamp = mem;
+    lm_err err = d->record(d);
+    if (!err) {
+        const lm_err e = whole(p), e2 = d->recorded(d, &work);
+        err = e ? e : e2;
+    }
+    for (int k = 0; k < 2 && !err; k++) {                              /* the first time a record runs it is still on its way to the device */
+        err = d->launch(d, work);
+        if (!err) err = settle(p);
+    }
+    for (int i = 0; i < p->n_step && i < n && !err; i++) {
+        const volatile uint64_t *t = p->stamp + (size_t)i * STAMPS;
+        if (t[GOES_ON]) waited[i] = 1e-9 * (double)(t[GOES_ON] - t[COMES]);
+        if (t[DONE]) ran[i] = 1e-9 * (double)(t[DONE] - t[BEGUN]);
+    }
+    d->forget(d, work);
+    d->unpin(d, mem);
+    p->stamp = NULL;
+    return err;
 }
 /* Host mirrors of inputs and outputs, the words for faults, and room for records. */
 lm_err lm_plan_ports_dev(lm_plan *p) {

@@ -49,6 +49,9 @@ void lm_plan_hold(lm_plan *p, bool on);
 lm_err lm_plan_run(lm_plan *p);
 lm_err lm_plan_run_shuffled(lm_plan *p, uint64_t seed, int n_threads);
 lm_err lm_plan_profile(lm_plan *p, double *seconds, int n);          /* one run, seconds per step (n = n_steps) */
+/* One more run as it always goes, on a device with a second lane: for how many seconds the others waited for each step there, and how long it
+ * ran, both with a few microseconds of the clock itself. Zero for steps that are not there. Changes what a run changes, twice. */
+lm_err lm_plan_waited(lm_plan *p, double *waited, double *ran, int n);
 /* Flops and bytes of all steps, and the calls' shapes, at the extents now set instead of at capacity: to price a size that will run. */
 void lm_plan_reprice(lm_plan *p);
 /* One step for tables: op name, kernel name, flops, bytes. */

@@ -39,6 +39,7 @@ struct lm_plan {
     int32_t *fault;
     lm_recorded *recorded;
     int n_recorded, aside_last, aside_seen;
+    uint64_t *stamp;                                                  /* a run that is timed: four a step, in pinned memory (exec_dev.c) */
     bool checked; /* device plans: exec_dev.c */
     lm_plan_stats stats;
 };
