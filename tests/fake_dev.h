@@ -7,9 +7,13 @@
  * Lifetime: fake_open to close.  Threads: one.  Errors: of the work, at the next wait. */
 #ifndef LM_FAKE_DEV_H
 #define LM_FAKE_DEV_H
+#include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include "device/device.h"
 
 typedef struct fake fake;
@@ -30,7 +34,9 @@ struct fake {
     long serial, at[LM_DEV_MARKS]; char *reached; size_t cap_reached;
     void *pinned[256]; size_t pinned_n[256]; int n_pinned;
     uint64_t rng; lm_err err;
+    char *shared; size_t shared_used; int shared_fd;                      /* where memory comes from that other processes reach */
 };
+enum { FAKE_SHARED = 256 << 20 };
 static fake *fake_of(lm_dev *d) { return (fake *)(void *)d; }
 static void *fake_copy(const void *p, size_t n) { void *q = malloc(n + 1); if (!q) abort(); memcpy(q, p, n); return q; }
 static void fake_drop(fake_item *x) { free(x->arg); if (x->own) free((void *)(uintptr_t)x->src); x->arg = NULL; x->own = false; }
@@ -95,6 +101,15 @@ static lm_err fake_idle(lm_dev *d, bool *yes) {
     return fake_answer(f);
 }
 static lm_err fake_alloc(lm_dev *d, size_t n, void **p) {
+    fake *f = fake_of(d);
+    if (f->shared) {
+        n = (n + 511) & ~(size_t)255;
+        if (f->shared_used + n > FAKE_SHARED) return LM_E_NOMEM;
+        *p = f->shared + f->shared_used;
+        f->shared_used += n;
+        memset(*p, 0xff, n);
+        return LM_OK;
+    }
     if (!(*p = aligned_alloc(256, (n + 511) & ~(size_t)255))) return LM_E_NOMEM;
     memset(*p, 0xff, (n + 511) & ~(size_t)255);
     d->used += n; if (d->used > d->peak) d->peak = d->used;
@@ -104,7 +119,7 @@ static void fake_free(lm_dev *d, void *p) {
     fake *f = fake_of(d);
     for (int k = 0; k < 2; k++)
         while (!f->err && !fake_empty(f, k)) fake_turn(f);
-    free(p);
+    if (!f->shared) free(p);
 }
 static lm_err fake_pin(lm_dev *d, size_t n, void **p) {
     fake *f = fake_of(d);
@@ -184,6 +199,39 @@ static lm_err fake_add(lm_dev *d, float *y, const float *x, size_t n) {
     const fake_added s = { y, x, n };
     return fake_run(d, fake_do_add, &s, sizeof s);
 }
+/* ---- memory that other processes reach: one file without a name, which they open by this process's number ---- */
+static lm_err fake_share(lm_dev *d, const void *p, lm_dev_share *s) {
+    fake *f = fake_of(d);
+    if (!f->shared || (const char *)p < f->shared || (const char *)p >= f->shared + FAKE_SHARED) return LM_E_RANGE;
+    memset(s, 0, sizeof *s);
+    snprintf((char *)s->handle, sizeof s->handle, "/proc/%ld/fd/%d", (long)getpid(), f->shared_fd);
+    s->offset = (uint64_t)((const char *)p - f->shared);
+    return LM_OK;
+}
+static lm_err fake_reach(lm_dev *d, const lm_dev_share *s, void **base) {
+    const int fd = open((const char *)s->handle, O_RDWR);
+    void *m = fd < 0 ? MAP_FAILED : mmap(NULL, FAKE_SHARED, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd >= 0) close(fd);
+    if (m == MAP_FAILED) return lm_fail(d->ctx, LM_E_DEVICE, "%s cannot be reached", (const char *)s->handle);
+    *base = m;
+    return LM_OK;
+}
+static void fake_unreach(lm_dev *d, void *base) { (void)d; munmap(base, FAKE_SHARED); }
+static lm_err fake_words(lm_dev *d, void *host, size_t n, void **on_dev) { (void)d; (void)n; if (on_dev) *on_dev = host; return LM_OK; }
+typedef struct { uint32_t *set[16], *await[16]; int n; } fake_meeting;
+static int fake_do_set(void *a) { const fake_meeting *m = a; for (int i = 0; i < m->n; i++) __atomic_store_n(m->set[i], 1u, __ATOMIC_RELEASE); return 0; }
+static int fake_do_await(void *a) {
+    const fake_meeting *m = a;
+    for (int i = 0; i < m->n; i++) if (__atomic_load_n(m->await[i], __ATOMIC_ACQUIRE) != 1) return 1;
+    for (int i = 0; i < m->n; i++) __atomic_store_n(m->await[i], 0u, __ATOMIC_RELEASE);
+    return 0;
+}
+static lm_err fake_meet(lm_dev *d, uint32_t *const *set, uint32_t *const *await, int n) {
+    fake_meeting m = { .n = n };
+    for (int i = 0; i < n; i++) m.set[i] = set[i], m.await[i] = await[i];
+    fake_put_item(fake_of(d), (fake_item){ .kind = F_CALL, .call = fake_do_set, .arg = fake_copy(&m, sizeof m), .bytes = sizeof m });
+    return fake_put_item(fake_of(d), (fake_item){ .kind = F_CALL, .call = fake_do_await, .arg = fake_copy(&m, sizeof m), .bytes = sizeof m });
+}
 static lm_err fake_use(lm_dev *d) { (void)d; return LM_OK; }
 static void fake_put_call(void *lane, int (*f)(void *), const void *arg, size_t bytes) {
     fake_stream *s = lane;
@@ -195,7 +243,16 @@ static void fake_put_call(void *lane, int (*f)(void *), const void *arg, size_t 
 static void fake_close(lm_dev *d) {
     fake *f = fake_of(d);
     for (int k = 0; k < 2; k++) { for (size_t i = f->lane[k].head; i < f->lane[k].n; i++) fake_drop(&f->lane[k].v[i]); free(f->lane[k].v); }
+    if (f->shared) { munmap(f->shared, FAKE_SHARED); close(f->shared_fd); }
     free(f->reached); free(f);
+}
+static void fake_share_memory(lm_dev *d) {
+    fake *f = fake_of(d);
+    char name[] = "/tmp/fake-device-XXXXXX";
+    if ((f->shared_fd = mkstemp(name)) < 0 || unlink(name) || ftruncate(f->shared_fd, FAKE_SHARED)) abort();
+    f->shared = mmap(NULL, FAKE_SHARED, PROT_READ | PROT_WRITE, MAP_SHARED, f->shared_fd, 0);
+    if (f->shared == MAP_FAILED) abort();
+    d->share = fake_share; d->reach = fake_reach; d->unreach = fake_unreach; d->words = fake_words; d->meet = fake_meet;
 }
 static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
     fake *f = calloc(1, sizeof *f);

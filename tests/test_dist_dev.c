@@ -15,11 +15,13 @@
 static char self_path[4000], mock[4200];                            /* the mock is beside this program */
 static char scratch[300];
 static lm_ctx *ctx0;
+static bool peers;                                                  /* devices meet by themselves */
 
 /* ---- a rank ---- */
 static const char *environment(void *ud, const char *name) { (void)ud; return getenv(name); }
 static lm_err on_device(lm_ctx *ctx, lm_comm *c, uint64_t seed) {
     rig_dev = fake_open(ctx, seed);
+    if (c && peers) { fake_share_memory(rig_dev); return lm_comm_peer(&rig_dev_comm, c, rig_dev); }
     return c ? lm_comm_nccl(&rig_dev_comm, c, rig_dev, mock) : LM_OK;
 }
 static void off_device(void) {
@@ -87,10 +89,12 @@ static int child(int argc, char **argv) {
         memset(&x, 0, sizeof x);
         if (!strcmp(argv[i], "collectives")) { bad += check_collectives(ctx, c); continue; }
         if (sscanf(argv[i], "cpu:%d", &k) == 1) e = run_job(ctx, c, k, &x, NULL, NULL);
-        else if (sscanf(argv[i], "dev:%d:%u", &k, &seed) == 2) {
+        else if (sscanf(argv[i], "dev:%d:%u", &k, &seed) == 2 || sscanf(argv[i], "peer:%d:%u", &k, &seed) == 2) {
+            peers = argv[i][0] == 'p';
             e = on_device(ctx, c, seed + 17u * (unsigned)c->rank);
             if (!e) e = run_job(ctx, c, k, &x, NULL, NULL);
             off_device();
+            peers = false;
         } else if (!strcmp(argv[i], "half-cpu") || !strcmp(argv[i], "half-dev")) {      /* fsdp with bf16 products */
             rig_mm = LM_BF16;
             if (argv[i][5] == 'd') e = on_device(ctx, c, 23);
@@ -291,6 +295,26 @@ static void test_ranks_by_variables(void) {
     }
     end();
 }
+/* Devices that meet by themselves: the processors' bits too, whatever the order of the lanes, for two ranks (sums either way round) and four. */
+static void test_devices_that_meet_by_themselves(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    for (int n = 2; n <= 4; n += 2) {
+        char keys[2000] = "", part[80];
+        for (int k = 0; k < N_JOB; k++) snprintf(keys + strlen(keys), sizeof keys - strlen(keys), " cpu:%d peer:%d:1 peer:%d:2", k, k, k);
+        LAUNCH(n, keys + 1);
+        for (int k = 0; k < N_JOB; k++)
+            for (int seed = 1; seed <= 2; seed++)
+                for (int r = 0; r < n; r++) {
+                    result cpu, x;
+                    snprintf(part, sizeof part, "cpu:%d", k);
+                    if (!result_of(part, n, 0, &cpu)) continue;
+                    snprintf(part, sizeof part, "peer:%d:%d", k, seed);
+                    if (!result_of(part, n, r, &x)) continue;
+                    LM_CHECK(!memcmp(x.hash, cpu.hash, sizeof x.hash) && (r || !memcmp(x.loss, cpu.loss, sizeof x.loss)));
+                }
+    }
+    end();
+}
 /* On a device matrices are rounded to bf16 before they are gathered: products round them anyway, so the bits are those of gathered f32. */
 static void test_rounded_before_gathered(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
@@ -413,7 +437,7 @@ int main(int argc, char **argv) {
     snprintf(mock, sizeof mock, "%.*s/libmock_nccl.so", (int)(strrchr(self_path, '/') ? strrchr(self_path, '/') - self_path : 0), self_path);
     if (argc > 3 && !strcmp(argv[1], "job")) return child(argc, argv);
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
-    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
+    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_devices_that_meet_by_themselves), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
                                        LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
                                        LM_T1(test_the_program_loses_a_rank),
                                        LM_T1(test_ranks_that_differ) };

@@ -64,6 +64,7 @@ lm_err lm_fail_in(lm_ctx *ctx, lm_err code, const char *fmt, ...) __attribute__(
 /* Put `to` wherever `from` stands in the sentence: a scratch file's name becomes the one the caller knows. Returns code. */
 lm_err lm_fail_as(lm_ctx *ctx, lm_err code, const char *from, const char *to);
 const char *lm_error(const lm_ctx *ctx);                     /* the last sentence, "" if none */
+void lm_error_clear(lm_ctx *ctx);                            /* it is dealt with */
 void lm_log(lm_ctx *ctx, lm_level level, const char *room, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 int lm_ctx_threads(const lm_ctx *ctx);
 struct lm_pool *lm_ctx_pool(lm_ctx *ctx);

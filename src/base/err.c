@@ -53,6 +53,7 @@ lm_err lm_fail_in(lm_ctx *ctx, lm_err code, const char *fmt, ...) {
 }
 
 const char *lm_error(const lm_ctx *ctx) { return ctx ? ctx->error : ""; }
+void lm_error_clear(lm_ctx *ctx) { ctx->error[0] = 0; }
 
 void lm_log(lm_ctx *ctx, lm_level level, const char *room, const char *fmt, ...) {
     if (!ctx || !ctx->log) return;

@@ -239,7 +239,7 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     LM_TRY(lm_shape_cfg(ctx, o->shape ? o->shape : "llama-30m", &c));
     if (c.max_pos < o->seq) c.max_pos = o->seq;
     if (strcmp(o->device, "cpu")) LM_TRY(lm_dist_device(&dev, ctx, comm, o->device));
-    if (dev && comm) LM_GOTO(lm_comm_nccl(&dev_comm, comm, dev, getenv("LOAM_NCCL")), done);
+    if (dev && comm) LM_GOTO(lm_comm_devices(&dev_comm, comm, dev, getenv("LOAM_LINK"), getenv("LOAM_NCCL")), done);
     const lm_trainer_opts to = {
         .dev = dev,
         .comm = comm,
@@ -303,7 +303,7 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
                  ranks > 1 ? "of each rank; limit: matrix products at the ceiling" : "limit: matrix products at the ceiling");
     if (ranks > 1)
         lm_bench_put(b, "train_total", (double)x.n * ranks / med, "tokens/s", 0, 0,
-                     lm_arena_printf(cli->a, "%d ranks, %s", ranks, o->mesh));
+                     lm_arena_printf(cli->a, "%d ranks, %s%s%s", ranks, o->mesh, dev_comm ? ", linked by " : "", dev_comm ? dev_comm->name : ""));
     lm_bench_put(b, "train_update", 1e3 * lm_bench_median(update, (int)o->repeat), "ms", 0, 0, "norm, clip, optimizer");
     lm_bench_put(b, "train_planned", (double)p.total / 1e6, "MB", 0, 0, "what the plan predicts");
     lm_bench_put(b, "train_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, "peak of the process");

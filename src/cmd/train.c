@@ -170,6 +170,7 @@ static lm_err run(lm_cli *cli) {
     v.ctx = ctx;
     const lm_run_opts ro = {
         .resume = o->resume, .dry = o->dry_run, .event = on_event, .ud = &v, .stop = cli->stop, .sample = lm_api_sample, .comm = comm,
+        .link = getenv("LOAM_LINK"),
         .nccl = getenv("LOAM_NCCL")
     };
     if (!err) err = lm_train_run(ctx, &cfg, &ro);

@@ -60,7 +60,8 @@ static lm_err dev_get(lm_dev *d, void *dst, const void *src, size_t n) { return 
 static lm_err dev_move(lm_dev *d, void *dst, const void *src, size_t n) { return n ? failed(d, cudaMemcpyAsync(dst, src, n, cudaMemcpyDeviceToDevice, stream(d)), "copying on the device") : LM_OK; }
 static lm_err dev_sync(lm_dev *d) { return failed(d, cudaStreamSynchronize(stream(d)), "waiting"); }
 
-static lm_err dev_record(lm_dev *d) { return failed(d, cudaStreamBeginCapture(stream(d), cudaStreamCaptureModeThreadLocal), "recording"); }
+/* relaxed: while a plan is recorded, memory is named for other processes (peer_cuda.cu) */
+static lm_err dev_record(lm_dev *d) { return failed(d, cudaStreamBeginCapture(stream(d), cudaStreamCaptureModeRelaxed), "recording"); }
 static lm_err dev_recorded(lm_dev *d, void **work) {
     cudaGraph_t g = NULL;
     cudaGraphExec_t x = NULL;
@@ -181,6 +182,7 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
     cudaStream_t s = NULL;
     lm_err err = failed(d, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "making a stream");
     d->stream = c->lane[0] = s; c->ordinal = ordinal;
+    lm_cuda_peer_open(d);
     if (!err) err = lm_cuda_blas_open(d);
     if (err) { dev_close(d); return err; }
     *out = d;

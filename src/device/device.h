@@ -14,6 +14,7 @@
 /* Features of a device that rows may need (lm_kernel.needs of LM_DEV_CUDA rows). */
 enum { LM_CUDA_SM80 = 1 << 0, LM_CUDA_SM90 = 1 << 1, LM_CUDA_BLASLT = 1 << 2 /* cuBLASLt was found at run time */,
        LM_CUDA_WGMMA = 1 << 3 /* compute capability 9.0, and this program has code for sm_90a: device/hopper.cuh */ };
+typedef struct { unsigned char handle[64]; uint64_t offset; } lm_dev_share;   /* a place in a block of device memory, for other processes */
 typedef struct lm_dev lm_dev;
 struct lm_dev {
     const char *kind;                        /* "cuda" */
@@ -45,6 +46,14 @@ struct lm_dev {
     lm_err (*add)(lm_dev *d, float *y, const float *x, size_t n);  /* y += x */
     lm_err (*idle)(lm_dev *d, bool *yes);                          /* has the current lane nothing left to do? Does not wait */
     lm_err (*use)(lm_dev *d);                                      /* the calling thread works with this device */
+    /* Memory that other processes of this host reach, and meetings with them; NULL: not on this device. */
+    lm_err (*share)(lm_dev *d, const void *p, lm_dev_share *out);   /* p: in a block from alloc() */
+    lm_err (*reach)(lm_dev *d, const lm_dev_share *s, void **base); /* the other's block, to be read and written here; once for each handle */
+    void (*unreach)(lm_dev *d, void *base);
+    lm_err (*words)(lm_dev *d, void *host, size_t bytes, void **on_dev);   /* host memory of a shared mapping, for meet(); on_dev NULL: no longer */
+    /* On the current lane, when all before it is done: every word of `set` becomes 1, then what follows waits for every word of `await` to be 1,
+     * and makes it 0. Holds no multiprocessor. */
+    lm_err (*meet)(lm_dev *d, uint32_t *const *set, uint32_t *const *await, int n);
     /* Set: a device whose rows are the processor's (the tests' fake one): f(copy of arg) is put on the lane. */
     lm_err (*run)(lm_dev *d, lm_err (*f)(void *arg), const void *arg, size_t bytes);
     void (*close)(lm_dev *d);

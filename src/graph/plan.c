@@ -214,7 +214,7 @@ static void apart(planner *s) {
  * Steps there begin when everything before them on lane 0 is done; a step of lane 0 waits for the latest of them that shares bytes with it. So
  * that memory is not reused at once, which would end the overlap, what such a step reads and its scratch are held until LATER bytes of others
  * have followed: a few hundred microseconds of an interconnect. What is not reached by then is waited for; nothing else depends on the number. */
-enum { LATER = 96 << 20 };
+enum { LATER = 256 << 20 };
 static void linger(planner *s, const int *scratch_of) {
     lm_plan *p = s->p;
     size_t total = 0;

@@ -218,7 +218,7 @@ static lm_err make_trainer(run *r) {
     lm_trainer_opts o = lm_run_trainer_opts(c, r->micro);
     o.comm = r->comm; o.mesh = r->mesh; o.dev = r->dev; o.dry = r->o->dry; o.accum = r->accum;
     if (r->dev && r->mesh != LM_MESH_SINGLE) {                      /* data and model are ready: now nobody waits for a slow disk inside NCCL */
-        LM_TRY(lm_comm_nccl(&r->dev_comm, r->comm, r->dev, r->o->nccl));
+        LM_TRY(lm_comm_devices(&r->dev_comm, r->comm, r->dev, r->o->link, r->o->nccl));
         o.dev_comm = r->dev_comm;
     }
     LM_TRY(lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o));

@@ -51,6 +51,7 @@ typedef struct {
     /* Writes some text from the weights as they are (infer/ lives on this floor, so the caller connects it); NULL: no samples. */
     lm_err (*sample)(void *ud, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_tok *tok, const char *prompt, int64_t n, lm_str *out);
     lm_comm *comm;                                           /* NULL: alone */
+    const char *link;                                        /* how devices of several ranks meet: lm_comm_devices */
     const char *nccl;                                        /* file of the library for several ranks on devices; NULL: where the system finds it */
 } lm_run_opts;
 lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *cfg, const lm_run_opts *o);
