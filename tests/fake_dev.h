@@ -121,6 +121,7 @@ static void fake_free(lm_dev *d, void *p) {
         while (!f->err && !fake_empty(f, k)) fake_turn(f);
     if (!f->shared) free(p);
 }
+static lm_err fake_room(lm_dev *d, size_t *free_now, size_t *total) { *total = d->memory; *free_now = d->memory > d->used ? d->memory - d->used : 0; return LM_OK; }
 static lm_err fake_pin(lm_dev *d, size_t n, void **p) {
     fake *f = fake_of(d);
     if (f->n_pinned == 256 || !(*p = calloc(1, n + 1))) return LM_E_NOMEM;
@@ -263,6 +264,7 @@ static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
                        .units = 1,
                        .alloc = fake_alloc,
                        .free = fake_free,
+                       .room = fake_room,
                        .pin = fake_pin,
                        .unpin = fake_unpin,
                        .zero = fake_zero,

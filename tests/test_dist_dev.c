@@ -324,6 +324,43 @@ static void test_rounded_before_gathered(void) {
         LM_CHECK(!memcmp(cpu.hash, dev.hash, sizeof cpu.hash) && !memcmp(cpu.loss, dev.loss, sizeof cpu.loss));
     end();
 }
+/* A card that is too small: levels of recomputation that fit are taken; where none does, the sentence has the ledger. */
+static void test_memory_of_a_device(void) {
+    lm_cfg cfg = config("llama");
+    lm_dev *d = fake_open(ctx0, 3);
+    lm_trainer_opts o = { .batch = 8, .seq = T, .mm = LM_F32, .recompute = -1, .optim = { .name = "adamw" }, .dev = d };
+    size_t need[8] = { 0 };
+    const int most = 1 + (int)cfg.n_layer;
+    for (int pass = 0; pass < 3; pass++) {
+        const int n = pass ? 1 : most + 1;                              /* first what each level takes */
+        for (int level = 0; level < n && level < 8; level++) {
+            lm_store *s;
+            lm_trainer *t = NULL;
+            lm_trainer_plan p;
+            LM_CHECK_OK(ctx0, lm_store_new(&s, ctx0));
+            LM_CHECK_OK(ctx0, lm_model_init(ctx0, &cfg, s, 5));
+            o.recompute = pass ? -1 : level; o.dry = !pass;
+            if (pass) d->memory = (pass == 1 ? need[most] + (need[1] - need[most]) / 2 : need[most] / 2) / 31 * 32;
+            const lm_err e = lm_trainer_new(&t, ctx0, &cfg, s, &o);
+            if (!pass) {
+                LM_CHECK_OK(ctx0, e);
+                lm_trainer_plan_of(t, &p);
+                need[level] = p.params + p.grads + p.optim + p.accumulate.arena_bytes + p.accumulate.thread_bytes;
+            } else if (pass == 1) {
+                LM_CHECK_OK(ctx0, e);
+                lm_trainer_plan_of(t, &p);
+                LM_CHECK(p.recompute > 1 && p.recompute <= most);
+            } else {
+                LM_CHECK(e == LM_E_NOMEM);
+                LM_CHECK(strstr(lm_error(ctx0), "does not fit the device") && strstr(lm_error(ctx0), "optimizer") && strstr(lm_error(ctx0), "fake device"));
+            }
+            lm_trainer_free(t); lm_store_free(s);
+            d->used = 0;
+        }
+    }
+    LM_CHECK(need[1] > need[most]);
+    lm_dev_close(d);
+}
 static void test_waits_are_timed(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
     LAUNCH(2, "waited");
@@ -437,7 +474,7 @@ int main(int argc, char **argv) {
     snprintf(mock, sizeof mock, "%.*s/libmock_nccl.so", (int)(strrchr(self_path, '/') ? strrchr(self_path, '/') - self_path : 0), self_path);
     if (argc > 3 && !strcmp(argv[1], "job")) return child(argc, argv);
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
-    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_devices_that_meet_by_themselves), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
+    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_devices_that_meet_by_themselves), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed), LM_T1(test_memory_of_a_device),
                                        LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
                                        LM_T1(test_the_program_loses_a_rank),
                                        LM_T1(test_ranks_that_differ) };

@@ -7,51 +7,6 @@
 #include "dist/dist.h"
 #include "quant/quant.h"
 
-/* ---- a device's ceilings: a copy of 2 GB (read and written), a bf16 product of 8192³ by the vendor's library; 0 where it is not there ---- */
-typedef struct { double copy, bf16; } ceiling;
-static lm_err fastest(lm_dev *d, void *p, const lm_dev_gemm *g, double *seconds) {
-    for (int i = 0; i < 12; i++) {
-        double s;
-        LM_TRY(d->mark(d, 0));
-        LM_TRY(g ? lm_dev_matmul(d, g) : d->move(d, p, (char *)p + (1 << 30), 1 << 30));
-        LM_TRY(d->mark(d, 1)); LM_TRY(d->sync(d)); LM_TRY(d->between(d, 0, 1, &s));
-        if (i > 1 && (s < *seconds || !*seconds)) *seconds = s;
-    }
-    return LM_OK;
-}
-static lm_err ceilings(lm_dev *d, ceiling *c) {
-    enum { N = 8192 };
-    void *p;
-    double copy = 0, mm = 0;
-    LM_TRY(d->alloc(d, (size_t)2 << 30, &p));
-    uint16_t *noise = lm_alloc(d->ctx, LM_MEM_SCRATCH, (size_t)N * N * 2);
-    lm_err err = noise ? LM_OK : LM_E_NOMEM;
-    const lm_rng r = lm_rng_of(1, "ceiling");
-    for (int64_t i = 0; noise && i < (int64_t)N * N; i++)
-        noise[i] = lm_f32_to_bf16(i < 1 << 20 ? lm_rng_normal(r, (uint64_t)i) : lm_bf16_to_f32(noise[i - (1 << 20) + i % 7]));
-    char *a = p, *b = a + (size_t)N * N * 2;
-    const lm_dev_gemm g = { .M = N,
-                            .N = N,
-                            .K = N,
-                            .batch = 1,
-                            .lda = N,
-                            .ldb = N,
-                            .ldc = N,
-                            .a = a,
-                            .b = b,
-                            .c = b + (size_t)N * N * 2,
-                            .ab_bf16 = true,
-                            .c_bf16 = true,
-                            .tb = true };
-    if (!err) err = d->put(d, a, noise, (size_t)N * N * 2);
-    if (!err) err = d->put(d, b, noise, (size_t)N * N * 2);
-    if (!err && d->features & LM_CUDA_BLASLT) err = fastest(d, p, &g, &mm);
-    if (!err) err = fastest(d, p, NULL, &copy);
-    d->free(d, p); lm_free(d->ctx, noise);
-    *c = (ceiling){ copy > 0 ? 2 * (double)(1 << 30) / copy : 0, mm > 0 ? 2.0 * N * N * N / mm : 0 };
-    return err;
-}
-
 /* Seconds by op of a plan, the largest first, with the bandwidth and rate that its bytes and operations make of them. */
 static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what) {
     enum { MOST = 128 };
@@ -201,9 +156,9 @@ static lm_err infer(lm_bench *b) {
     if (o->ops) LM_GOTO(by_op(b, lm_engine_plan(m.e), "decode"), done);
     double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32, read = b->m.read_n;
     if (m.dev) {
-        ceiling top;
-        LM_GOTO(ceilings(m.dev, &top), done);
-        mm = st.mm_flops_bf16 > st.mm_flops_f32 ? top.bf16 : 0; read = top.copy;
+        lm_machine top;
+        LM_GOTO(lm_machine_of_device(m.dev, &top), done);
+        mm = st.mm_flops_bf16 > st.mm_flops_f32 ? top.mm_bf16 : 0; read = top.read_n;
     }
     lm_bench_put(b, "prefill", lm_bench_median(pre, (int)o->repeat), "tokens/s", mm / k.flops, 0, "limit: operations over the matrix rate");
     lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", read / k.weights * (double)o->seqs, 0,
@@ -275,8 +230,8 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
         if (s) { step[s - 1] = lm_now() - t0; update[s - 1] = lm_now() - t1; }
     }
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
-    ceiling top = {0};
-        if (o->ops) {                                                    /* on every rank: they meet in it */
+    lm_machine top = {0};
+    if (o->ops) {                                                    /* on every rank: they meet in it */
         LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate"), done);
         LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update"), done);
     }
@@ -291,9 +246,9 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
         }
         LM_GOTO(lm_comm_sum(comm, all, 2), done);
     }
-    if (dev) LM_GOTO(ceilings(dev, &top), done);
+    if (dev) LM_GOTO(lm_machine_of_device(dev, &top), done);
     const double loss0 = all[0] / ((double)x.n * ranks), loss1 = all[1] / ((double)x.n * ranks);
-    const double limit = dev ? (bf16 && top.bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.bf16 : 0)
+    const double limit = dev ? (bf16 && top.mm_bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.mm_bf16 : 0)
                              : p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16,
                  med = lm_bench_median(step, (int)o->repeat);
     lm_bench_put(b, "train_step", 1e3 * med, "ms", 0, 0,
@@ -311,8 +266,8 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     if (dev) {
         lm_bench_put(b, "device_memory", (double)peak / 1e6, "MB", 0, 0, dev->name);
         lm_bench_put(b, "device_memory_of_plan", (double)peak / (double)p.total, "", 0, 0, "reached over predicted, the largest of any rank");
-        lm_bench_put(b, "device_copy", top.copy, "B/s", 0, 0, "2 GB, read and written");
-        lm_bench_put(b, "device_bf16", top.bf16, "FLOP/s", 0, 0, dev->libs);
+        lm_bench_put(b, "device_copy", top.read_n, "B/s", 0, 0, "2 GB, read and written");
+        lm_bench_put(b, "device_bf16", top.mm_bf16, "FLOP/s", 0, 0, dev->libs);
     }
 done:
     if (err && dev_comm && dev_comm->stop) dev_comm->stop(dev_comm);

@@ -46,7 +46,7 @@ static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_
                           int64_t rows, lm_cost *many, lm_cost *one, lm_plan_stats *st) {
     lm_engine *e;
     LM_TRY(lm_engine_new(&e, ctx, c, store,
-                         &(lm_engine_opts){ .context = context, .chunk = rows, .mm = lm_engine_mm_for(store), .kv = o->kv, .dry = true }));
+                         &(lm_engine_opts){ .context = context, .chunk = rows, .mm = lm_engine_mm_for(store), .kv = o->kv, .dev = o->dev, .dry = true }));
     lm_plan *p = (lm_plan *)(uintptr_t)lm_engine_plan(e);                      /* dry: nobody runs it */
     lm_plan_stats_of(p, st);
     lm_err err = LM_OK;
@@ -71,7 +71,7 @@ lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     const int64_t rows = lm_min64(256, o->context);
     lm_err err = lm_shape_weights(
         ctx, c,
-        &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = true }, false,
+        &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = !o->dev }, false,
         store);
     const int64_t usual = lm_min64(o->context, 512);                          /* plans are priced at capacity: rates are those of a context of 512 */
     if (!err) err = engine_cost(ctx, m, c, store, o, usual, lm_min64(rows, usual), &read, &write, &usually);

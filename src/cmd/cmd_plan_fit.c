@@ -1,6 +1,9 @@
 /* cmd_plan_fit.c — see cmd_plan_fit.h. */
+#include <stdlib.h>
 #include <string.h>
 #include "cmd/cmd_plan_fit.h"
+#include "cmd/cmd_text.h"
+#include "device/device.h"
 #include "quant/quant.h"
 
 /* ---- ranks that are not there: enough of a communicator to plan with ---- */
@@ -138,6 +141,7 @@ lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
         for (int kv = 0; kv < 2; kv++) {
             lm_serve_opts t = *o;
             lm_serve_need n;
+            if (kinds[k].quant && o->dev) continue;                             /* a device holds numbers, not blocks of them */
             if (kinds[k].name) {
                 t.dtype = kinds[k].dtype;
                 t.quant = kinds[k].quant ? lm_quant_by_name(kinds[k].quant) : NULL;
@@ -155,17 +159,71 @@ lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
         lm_serve_opts t = *o;
         lm_serve_need n = { .peak = 0 };
         bool fits = false;
-        if (pass) { t.kv = LM_BF16; if (stored > 5) { t.dtype = LM_F32; t.quant = lm_quant_by_name("Q4_0"); } }
+        if (pass) { t.kv = LM_BF16; if (o->dev) { t.dtype = LM_BF16; t.quant = NULL; } else if (stored > 5) { t.dtype = LM_F32; t.quant = lm_quant_by_name("Q4_0"); } }
         for (t.context = o->context / 2; t.context >= 128 && !fits; t.context /= 2) {
             LM_TRY(lm_need_serve(ctx, m, c, &t, base, &n));
             fits = n.peak <= have;
         }
         if (!n.peak) break;
         put(out,
-            lm_arena_printf(a, "%s--ctx %lld", pass ? stored > 5 ? "--dtype Q4_0 --kv bf16 " : "--kv bf16 " : "", (long long)n.context),
-            pass ? "4-bit weights, shorter texts" : "shorter texts", fits, n.peak, n.decode_s);
+            lm_arena_printf(a, "%s--ctx %lld", pass ? o->dev ? "--dtype bf16 --kv bf16 " : stored > 5 ? "--dtype Q4_0 --kv bf16 " : "--kv bf16 " : "", (long long)n.context),
+            pass && !o->dev ? "4-bit weights, shorter texts" : "shorter texts", fits, n.peak, n.decode_s);
         if (out->best >= 0) break;
     }
     for (int i = 0; i < out->n; i++) if (!out->c[i].what) return LM_E_NOMEM;
     return LM_OK;
+}
+
+/* ---- said ------------------------------------------------------------------------------------------------------------------------------------ */
+void lm_changes_say(lm_cli *cli, const lm_changes *s, const char *per, double now, int most) {
+    lm_arena *a = cli->a;
+    if (s->best < 0) lm_cli_say(cli, "it does not fit, and no change that was tried makes it fit:");
+    else {
+        const lm_change *c = &s->c[s->best];
+        const char *slower = now > 0 ? lm_arena_printf(a, "%+.0f %%; ", 100 * (c->seconds / now - 1)) : "";
+        lm_cli_say(cli, "it does not fit; the cheapest change that does: %s → %s, %s %s (%sgives up: %s)", c->what,
+                   lm_cli_bytes(a, (double)c->peak), lm_cli_time(a, c->seconds), per, slower ? slower : "", c->gives_up);
+        most--;
+    }
+    for (int i = 0; i < s->n && most > 0; i++) {
+        const lm_change *c = &s->c[i];
+        if (i == s->best) continue;
+        lm_cli_say(cli, "  %-60s %10s  %s %s  %s; gives up: %s", c->what, lm_cli_bytes(a, (double)c->peak), lm_cli_time(a, c->seconds), per,
+                   c->fits ? "fits" : "does not fit", c->gives_up);
+        most--;
+    }
+}
+static size_t room(lm_dev *d) {
+    size_t now = 0, total = 0;
+    return d->room(d, &now, &total) ? 0 : now - now / 32;
+}
+/* How fast the card is cannot be measured where its memory is taken: then changes come in their order, priced alike. */
+static void ceilings(lm_dev *d, lm_machine *m) {
+    if (room(d) > (size_t)3 << 30 && !lm_machine_of_device(d, m) && m->mm_bf16 > 0) return;
+    *m = (lm_machine){ .threads = d->units, .mm_f32 = 1e13, .mm_bf16 = 1e14, .read_1 = 1e12, .read_n = 1e12, .cache_n = 1e12, .mid_n = 1e12 };
+}
+typedef struct { lm_ctx *ctx; char *text; } kept;
+static kept keep(lm_ctx *ctx) { return (kept){ ctx, strdup(lm_error(ctx)) }; }
+static void put_back(kept k) {
+    lm_error_clear(k.ctx);
+    if (k.text) lm_fail(k.ctx, LM_E_NOMEM, "%s", k.text);
+    free(k.text);
+}
+void lm_no_fit_train(lm_cli *cli, lm_ctx *ctx, const lm_run_event *e) {
+    const kept k = keep(ctx);
+    lm_machine m;
+    lm_changes s;
+    lm_trainer_opts o = *e->opts;
+    ceilings(o.dev, &m);
+    o.recompute = -1;
+    if (!lm_fit_train(ctx, cli->a, &m, e->model, &o, e->accum, 0, room(o.dev), &s)) lm_changes_say(cli, &s, "a step at the card's ceilings", 0, 6);
+    put_back(k);
+}
+void lm_no_fit_serve(lm_cli *cli, lm_ctx *ctx, const lm_cfg *c, const lm_serve_opts *o) {
+    const kept k = keep(ctx);
+    lm_machine m;
+    lm_changes s;
+    ceilings(o->dev, &m);
+    if (!lm_fit_serve(ctx, cli->a, &m, c, o, 0, room(o->dev), &s)) lm_changes_say(cli, &s, "a token at the card's ceilings", 0, 6);
+    put_back(k);
 }

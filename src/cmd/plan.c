@@ -7,7 +7,7 @@
 #include "device/probe.h"
 #include "quant/quant.h"
 
-typedef struct { lm_cli_common common; const char *dtype, *kv; int64_t ctx, batch, memory; bool print; } opts;
+typedef struct { lm_cli_common common; const char *dtype, *kv, *device; int64_t ctx, batch, memory; bool print; } opts;
 static const lm_opt rows[] = { LM_CLI_COMMON(opts),
                                { LM_OPT_INT, "ctx", offsetof(opts, ctx), "0", 0, 1 << 28, NULL, "N",
                                  "tokens of context; 0 = as the model or data.seq says (a model: 4096 at most)" },
@@ -16,13 +16,15 @@ static const lm_opt rows[] = { LM_CLI_COMMON(opts),
                                { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
                                  "a model's weights: auto (as stored; a shape: bf16), f32, bf16, or a quantized format" },
                                { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
+                               { LM_OPT_STR, "device", offsetof(opts, device), "", 0, 0, NULL, "NAME",
+                                 "cpu, cuda or cuda:N; empty: cpu, or as the configuration says" },
                                { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES",
                                  "plan for this much memory; 0 = what is available now (a configuration: and train.memory_budget)" },
                                { LM_OPT_BOOL, "steps", offsetof(opts, print), "false", 0, 0, NULL, NULL,
                                  "a configuration: also print every step of the plan: kernels, offsets, waits" },
                                LM_OPT_ROW_END };
 
-typedef struct { lm_cli *cli; const opts *o; lm_machine m; size_t have; lm_str json; } job;
+typedef struct { lm_cli *cli; const opts *o; lm_machine m; size_t have; lm_str json; lm_dev *dev; } job;
 static const char *B(const job *j, double n) { return lm_cli_bytes(j->cli->a, n); }
 
 /* ---- training ---------------------------------------------------------------------------------------------------------------------------- */
@@ -51,13 +53,10 @@ static void train_json(lm_str *s, const lm_train_need *n, size_t have) {
 }
 /* What would make it fit: the cheapest change, then the others that were tried. per: what `seconds` is of. */
 static void changes(const job *j, const lm_changes *s, const char *per, const char *key, double now) {
-    lm_arena *a = j->cli->a;
     lm_str *o = (lm_str *)(uintptr_t)&j->json;
-    if (s->best < 0) lm_cli_say(j->cli, "it does not fit, and no change that was tried makes it fit:");
-    else {
+    lm_changes_say(j->cli, s, per, now, LM_CHANGES);
+    if (s->best >= 0) {
         const lm_change *c = &s->c[s->best];
-        lm_cli_say(j->cli, "it does not fit; the cheapest change that does: %s → %s, %s %s (%+.0f %%; gives up: %s)", c->what,
-                   B(j, (double)c->peak), lm_cli_time(a, c->seconds), per, 100 * (c->seconds / now - 1), c->gives_up);
         lm_str_puts(o, ", \"change\": "); lm_str_json(o, c->what, strlen(c->what));
         lm_str_printf(o, ", \"change_peak\": %zu, \"change_%s\": %.6g", c->peak, key, c->seconds);
     }
@@ -65,9 +64,6 @@ static void changes(const job *j, const lm_changes *s, const char *per, const ch
     lm_str_puts(o, ", \"changes\": [");
     for (int i = 0; i < s->n; i++) {
         const lm_change *c = &s->c[i];
-        if (i != s->best)
-            lm_cli_say(j->cli, "  %-60s %10s  %s %s  %s; gives up: %s", c->what, B(j, (double)c->peak), lm_cli_time(a, c->seconds), per,
-                       c->fits ? "fits" : "does not fit", c->gives_up);
         lm_str_puts(o, i ? ", {\"change\": " : "{\"change\": "); lm_str_json(o, c->what, strlen(c->what));
         lm_str_puts(o, ", \"gives_up\": "); lm_str_json(o, c->gives_up, strlen(c->gives_up));
         lm_str_printf(o, ", \"peak\": %zu, \"%s\": %.6g, \"fits\": %s}", c->peak, key, c->seconds, c->fits ? "true" : "false");
@@ -77,7 +73,7 @@ static void changes(const job *j, const lm_changes *s, const char *per, const ch
 typedef struct { job *j; lm_train_need n; bool have; size_t base, peak; const lm_run_cfg *c; lm_err err; lm_str steps; } dry;
 static void on_event(void *ud, const lm_run_event *e) {
     dry *d = ud;
-    if (e->kind == LM_RUN_DATA) { d->base = lm_rss_now(); d->peak = lm_rss_peak(); }
+    if (e->kind == LM_RUN_DATA && !d->j->dev) { d->base = lm_rss_now(); d->peak = lm_rss_peak(); }
     if (e->kind != LM_RUN_PLAN) return;
     const int64_t micro = d->c->train.batch / e->accum;
     lm_need_of_trainer(d->j->cli->ctx, &d->j->m, e->trainer, d->c->train.batch * d->c->data.seq, e->accum, micro, d->base, &d->n);
@@ -101,10 +97,27 @@ static lm_err model_of(job *j, const lm_run_cfg *c, lm_cfg *m) {
     if (c->tokenizer.path) { lm_tok *t; LM_TRY(lm_cmd_tok_open(ctx, c->tokenizer.path, &t)); vocab = lm_tok_vocab(t); lm_tok_free(t); }
     return lm_run_model(ctx, c, vocab, m);
 }
+/* Where it would run: how fast that is, and what is free there. */
+static lm_err place(job *j, const char *device) {
+    size_t total;
+    if (!device || !strcmp(device, "cpu")) {
+        j->have = j->o->memory ? (size_t)j->o->memory : lm_memory_available();
+        return lm_cmd_machine(j->cli, false, &j->m);
+    }
+    LM_TRY(lm_dev_open(&j->dev, j->cli->ctx, device));
+    LM_TRY(lm_machine_of_device(j->dev, &j->m));
+    LM_TRY(j->dev->room(j->dev, &j->have, &total));
+    if (j->o->memory) j->have = (size_t)j->o->memory;
+    if (j->m.mm_bf16 <= 0 || j->m.mm_f32 <= 0)
+        return lm_fail(j->cli->ctx, LM_E_UNSUPPORTED, "plans for %s are priced by cuBLASLt's products: %s", j->dev->name, j->dev->libs);
+    return LM_OK;
+}
 static lm_err plan_train(job *j) {
     lm_cli *cli = j->cli;
     lm_run_cfg c; lm_cfg model;
     LM_TRY(lm_cmd_train_config(cli->ctx, cli->a, &cli->pos, &c));
+    if (*j->o->device) c.device = j->o->device;
+    LM_TRY(place(j, c.device));
     if (j->o->ctx) c.data.seq = j->o->ctx;
     if (j->o->batch) c.train.batch = j->o->batch;
     dry d = { .j = j, .c = &c, .steps = { .ctx = cli->ctx } };
@@ -116,6 +129,11 @@ static lm_err plan_train(job *j) {
             c.train.memory_budget = 0;
             e = lm_train_run(cli->ctx, &c, &(lm_run_opts){ .dry = true, .event = on_event, .ud = &d, .stop = cli->stop });
         }
+        if (e == LM_E_NOMEM && j->dev && !d.have) {                    /* what it would take where it takes least */
+            LM_TRY(model_of(j, &c, &model));
+            c.train.recompute = 1 + model.n_layer;
+            e = lm_train_run(cli->ctx, &c, &(lm_run_opts){ .dry = true, .event = on_event, .ud = &d, .stop = cli->stop });
+        }
         if (e) { lm_str_free(&d.steps); return e; }
     } else {
         LM_TRY(model_of(j, &c, &model));
@@ -123,10 +141,15 @@ static lm_err plan_train(job *j) {
             return lm_fail(cli->ctx, LM_E_CONFIG, "train.micro_batch = %lld does not divide train.batch = %lld", (long long)micro,
                            (long long)c.train.batch);
         lm_trainer_opts o = lm_run_trainer_opts(&c, micro);
-        d.base = lm_rss_now();
+        o.dev = j->dev;
+        if (!j->dev) d.base = lm_rss_now();
         lm_err e = lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, d.base, &d.n);
         if (e == LM_E_NOMEM && o.memory_budget) {
             o.memory_budget = c.train.memory_budget = 0;
+            e = lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, d.base, &d.n);
+        }
+        if (e == LM_E_NOMEM && j->dev) {
+            o.recompute = 1 + (int)model.n_layer;
             e = lm_need_train(cli->ctx, &j->m, &model, &o, c.train.batch / micro, d.base, &d.n);
         }
         LM_TRY(e);
@@ -137,7 +160,8 @@ static lm_err plan_train(job *j) {
     lm_err err = LM_OK;
     if (d.n.peak > j->have) {
         if (c.data.path) err = model_of(j, &c, &model);
-        const lm_trainer_opts o = lm_run_trainer_opts(&c, micro);
+        lm_trainer_opts o = lm_run_trainer_opts(&c, micro);
+        o.dev = j->dev;
         lm_changes f;
         if (!err) err = lm_fit_train(cli->ctx, cli->a, &j->m, &model, &o, c.train.batch / micro, d.base, j->have, &f);
         if (!err) changes(j, &f, "a step", "step_s", d.n.seconds);
@@ -164,7 +188,8 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quan
     lm_serve_opts so = { .dtype = stored,
                          .quant = stored_quant,
                          .kv = !strcmp(o->kv, "bf16") ? LM_BF16 : LM_F32,
-                         .context = o->ctx ? o->ctx : lm_min64(c->max_pos, 4096) };
+                         .context = o->ctx ? o->ctx : lm_min64(c->max_pos, 4096),
+                         .dev = j->dev };
     if (strcmp(o->kv, "bf16") && strcmp(o->kv, "f32")) return lm_fail(cli->ctx, LM_E_CONFIG, "--kv %s: f32 and bf16 are known", o->kv);
     if (!strcmp(o->dtype, "f32")) {
         so.dtype = LM_F32;
@@ -174,7 +199,8 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quan
         so.quant = NULL;
     } else if (strcmp(o->dtype, "auto") && !(so.quant = lm_quant_by_name(o->dtype)))
         return lm_fail(cli->ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16 and quantized formats such as Q8_0 are known", o->dtype);
-    const size_t base = lm_rss_now();
+    if (j->dev && so.quant) return lm_fail(cli->ctx, LM_E_UNSUPPORTED, "--dtype %s: on %s weights are f32 or bf16", so.quant->name, j->dev->kind);
+    const size_t base = j->dev ? 0 : lm_rss_now();
     lm_serve_need n;
     LM_TRY(lm_need_serve(cli->ctx, &j->m, c, &so, base, &n));
     lm_cli_say(cli, "serving: %s parameters as %s", lm_cli_count(cli->a, (double)n.n_params), so.quant ? so.quant->name : lm_dtype_name(so.dtype));
@@ -194,6 +220,8 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quan
     } else lm_cli_say(cli, "it fits");
     const lm_trainer_opts to = { .batch = o->batch ? o->batch : 1,
                                  .seq = lm_min64(so.context, 512),
+                                 .dev = j->dev,
+                                 .recompute = j->dev ? 1 : 0,
                                  .mm = LM_BF16,
                                  .optim = { .name = "adamw", .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1.0 } };
     lm_train_need t;
@@ -213,20 +241,18 @@ static lm_err run(lm_cli *cli) {
     job j = { .cli = cli, .o = cli->opts, .json = { .ctx = cli->ctx } };
     if (!cli->pos.n)
         return lm_fail(cli->ctx, LM_E_CONFIG, "wanted a training configuration, key=value settings, a model, or a shape such as llama-1b");
-    LM_TRY(lm_cmd_machine(cli, false, &j.m));
-    j.have = j.o->memory ? (size_t)j.o->memory : lm_memory_available();
     const char *what = cli->pos.v[0];
-    lm_err err;
-    if (ends(what, ".yaml") || ends(what, ".yml") || (strchr(what, '=') && !lm_exists(what))) err = plan_train(&j);
-    else {
+    const bool training = ends(what, ".yaml") || ends(what, ".yml") || (strchr(what, '=') && !lm_exists(what));
+    lm_err err = training ? plan_train(&j) : place(&j, *j.o->device ? j.o->device : "cpu");
+    if (!training && !err) {
         lm_cfg c;
-        if ((err = lm_cli_need(cli, 1, "one model or shape (key=value settings go with a configuration)"))) return err;
+        if ((err = lm_cli_need(cli, 1, "one model or shape (key=value settings go with a configuration)"))) { lm_dev_close(j.dev); return err; }
         bool shape = false;
         for (const lm_shape *s = lm_shapes; s->name; s++) shape |= !strcmp(s->name, what);
         if (shape) { err = lm_shape_cfg(cli->ctx, what, &c); if (!err) err = plan_model(&j, &c, LM_BF16, NULL); }
         else {
             lm_weights *w;
-            if ((err = lm_weights_open(&w, cli->ctx, what))) return err;
+            if ((err = lm_weights_open(&w, cli->ctx, what))) { lm_dev_close(j.dev); return err; }
             lm_dtype d = LM_BF16; const lm_quant *q = NULL;
             for (int i = 0; i < lm_weights_count(w); i++) {
                 lm_weight_info k;
@@ -240,7 +266,7 @@ static lm_err run(lm_cli *cli) {
         }
     }
     if (!err) err = lm_cli_result(cli, &j.json);
-    lm_str_free(&j.json);
+    lm_str_free(&j.json); lm_dev_close(j.dev);
     return err;
 }
 const lm_cmd lm_cmd_plan = {
@@ -248,7 +274,8 @@ const lm_cmd lm_cmd_plan = {
     .summary = "what a run or model will take on this machine, and whether it fits",
     .usage = "CONFIG.yaml [key=value …] | MODEL | SHAPE",
     .details = "Nothing is allocated for the model: headers and configuration are enough. Times come from how fast this machine runs this "
-               "program's kernels, measured once; the roofline beside them from its ceilings (docs/benchmarks/plan.md). What does not fit "
+               "program's kernels, measured once; the roofline beside them from its ceilings (docs/benchmarks/plan.md); on a device from its ceilings "
+               "alone: the least it can take. What does not fit "
                "is told with the cheapest change that does, and the others tried.\n"
                "Shapes: tiny-1m, llama-30m, gpt2-124m, gpt2-774m, smollm-135m, llama-1b, llama-1.1b, llama-7b.",
     .opts = rows,

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cmd/cmd.h"
-#include "cmd/cmd_plan.h"
+#include "cmd/cmd_plan_fit.h"
 #include "dist/dist.h"
 #include "format/yaml.h"
 #include "train/run.h"
@@ -86,6 +86,7 @@ static void on_event(void *ud, const lm_run_event *e) {
                    lm_cli_bytes(a, (double)e->data_bytes), (long long)e->vocab, (long long)e->val_tokens);
         break;
     case LM_RUN_PLAN: plan_lines(v, e); break;
+    case LM_RUN_NO_FIT: lm_no_fit_train(v->cli, v->ctx, e); break;
     case LM_RUN_START:
         if (e->step) lm_cli_say(v->cli, "resumed at step %lld of %lld", (long long)e->step, (long long)e->steps);
         break;
@@ -193,7 +194,7 @@ const lm_cmd lm_cmd_train = {
                "can be killed at\n"
                "any moment and continues with --resume, to the bit. Under mpirun, srun or torchrun mesh=dp=N, zero1=N, zero2=N or fsdp=N "
                "shares the work; on GPUs\n"
-               "through NCCL (LOAM_NCCL=FILE says where libnccl.so.2 is, if the system does not find it).",
+               "through NCCL (LOAM_NCCL=FILE says where libnccl.so.2 is, if the system does not find it), or with LOAM_LINK=peer by copies within one host.",
     .opts = rows,
     .opts_bytes = sizeof(opts),
     .settings = true,

@@ -46,6 +46,7 @@ static void dev_free(lm_dev *d, void *p) {
     }
     if (p) cudaFree(p);
 }
+static lm_err dev_room(lm_dev *d, size_t *free_now, size_t *total) { return failed(d, cudaMemGetInfo(free_now, total), "asking for its memory"); }
 static lm_err dev_pin(lm_dev *d, size_t bytes, void **p) {
     void *q = NULL;
     LM_TRY(failed(d, cudaHostAlloc(&q, bytes ? bytes : 1, cudaHostAllocDefault), "pinned memory"));
@@ -176,7 +177,7 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
 #ifdef LM_CUDA_90A
     if (p.major == 9 && p.minor == 0) d->features |= LM_CUDA_WGMMA;
 #endif
-    d->alloc = dev_alloc; d->free = dev_free; d->pin = dev_pin; d->unpin = dev_unpin; d->zero = dev_zero; d->put = dev_put; d->get = dev_get; d->move = dev_move; d->sync = dev_sync;
+    d->alloc = dev_alloc; d->free = dev_free; d->room = dev_room; d->pin = dev_pin; d->unpin = dev_unpin; d->zero = dev_zero; d->put = dev_put; d->get = dev_get; d->move = dev_move; d->sync = dev_sync;
     d->record = dev_record; d->recorded = dev_recorded; d->launch = dev_launch; d->forget = dev_forget; d->mark = dev_mark; d->between = dev_between; d->close = dev_close;
     d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->note = dev_note; d->stamp = dev_stamp; d->add = dev_add; d->idle = dev_idle; d->use = dev_use;
     cudaStream_t s = NULL;

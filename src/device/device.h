@@ -23,6 +23,7 @@ struct lm_dev {
     uint64_t features; size_t memory, used, peak; int units;      /* bytes of the card; held by us now and at most; multiprocessors */
     lm_err (*alloc)(lm_dev *d, size_t bytes, void **p);            /* 256-byte aligned */
     void (*free)(lm_dev *d, void *p);                              /* NULL is fine */
+    lm_err (*room)(lm_dev *d, size_t *free, size_t *total);        /* bytes that could be allocated now, by anyone, and of the card */
     lm_err (*pin)(lm_dev *d, size_t bytes, void **p);              /* host memory that copies run to and from without waiting, and that kernels can write; zeroed */
     void (*unpin)(lm_dev *d, void *p);
     lm_err (*zero)(lm_dev *d, void *p, size_t bytes);

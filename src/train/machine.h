@@ -24,6 +24,8 @@ typedef struct {
 } lm_machine;
 /* About three seconds and half a gigabyte; `ctx` has the threads meant. */
 lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *m);
+/* The card's ceilings in the same places; no kernels' points, so plans are priced at what it can reach at best. Holds 2 GB meanwhile. */
+lm_err lm_machine_of_device(lm_dev *d, lm_machine *m);
 /* Its second half: the kernels' points. */
 lm_err lm_machine_kernels(lm_ctx *ctx, lm_machine *m);
 /* Seconds of a step of this key and work, between its points; beyond them time goes with the work. False: the key is not known. */

@@ -221,7 +221,9 @@ static lm_err make_trainer(run *r) {
         LM_TRY(lm_comm_devices(&r->dev_comm, r->comm, r->dev, r->o->link, r->o->nccl));
         o.dev_comm = r->dev_comm;
     }
-    LM_TRY(lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o));
+    const lm_err e = lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o);
+    if (e == LM_E_NOMEM && r->dev) emit(r, &(lm_run_event){ .kind = LM_RUN_NO_FIT, .opts = &o, .model = &r->model, .accum = r->accum });
+    LM_TRY(e);
     r->sched = (lm_sched){ .kind = (lm_sched_kind)c->optim.schedule, .warmup = c->optim.warmup, .steps = c->train.steps,
                            .decay_steps = c->optim.decay_steps ? c->optim.decay_steps : c->train.steps / 5, .floor = c->optim.min_lr };
     return LM_OK;

@@ -35,7 +35,8 @@ typedef struct {
 } lm_run_cfg;
 extern const lm_opt lm_run_options[];                       /* the keys of a training configuration */
 
-typedef enum { LM_RUN_DATA, LM_RUN_PLAN, LM_RUN_START, LM_RUN_STEP, LM_RUN_VAL, LM_RUN_SAMPLE, LM_RUN_CKPT, LM_RUN_END } lm_run_kind;
+typedef enum { LM_RUN_DATA, LM_RUN_PLAN, LM_RUN_START, LM_RUN_STEP, LM_RUN_VAL, LM_RUN_SAMPLE, LM_RUN_CKPT, LM_RUN_END,
+               LM_RUN_NO_FIT } lm_run_kind;
 typedef struct {
     lm_run_kind kind; int64_t step, steps, tokens /* of this step */, seen /* tokens so far */;
     double loss, lr, grad_norm, tok_s, step_s, eta_s, val_loss, val_bpb, flops /* of a step */; bool best;
@@ -43,6 +44,7 @@ typedef struct {
     size_t rss; const lm_trainer_plan *plan; const char *text;      /* DATA, SAMPLE: a line to show; CKPT: the path */
     lm_hash128_t hash;                                              /* END: of the weights */
     int64_t data_tokens, data_bytes, val_tokens, vocab;
+    const lm_trainer_opts *opts; const lm_cfg *model;               /* NO_FIT: what a device has no room for, before the error is returned */
 } lm_run_event;
 typedef struct {
     bool resume, dry;                                        /* dry: stop after LM_RUN_PLAN, nothing is written */

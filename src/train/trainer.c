@@ -1,6 +1,7 @@
 /* trainer.c — the two plans of a training step, and the forward-only one for validation. */
 #include <math.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include "dist/dist.h"
 #include "op/xent/xent.h"
@@ -97,37 +98,52 @@ static size_t states_total(const lm_trainer *t, size_t *params, size_t *grads, s
     }
     return *params + *grads + *optim;
 }
+/* What may be used: the budget that was set; on a device what is free there, less a little for what is not planned (contexts of libraries,
+ * the last bit of fragmented memory). 0: no limit is known. */
+static lm_err budget_of(lm_trainer *t, size_t *budget) {
+    size_t total = 0;
+    *budget = (size_t)t->o.memory_budget;
+    if (*budget || !t->o.dev) return LM_OK;
+    LM_TRY(t->o.dev->room(t->o.dev, budget, &total));
+    *budget -= *budget / 32;
+    return LM_OK;
+}
+static lm_err need_at(lm_trainer *t, int level, size_t states, size_t *total) {
+    lm_graph *g; lm_plan *plan; lm_plan_stats st;
+    LM_TRY(accumulate_graph(t, level, &g));
+    const lm_err e = plan_of(t, g, LM_MEM_GRADS, true, NULL, &plan);
+    lm_graph_free(g);
+    LM_TRY(e);
+    lm_plan_stats_of(plan, &st);
+    lm_plan_free(plan);
+    *total = states + st.arena_bytes + st.thread_bytes;
+    return LM_OK;
+}
+/* The lowest level that fits the budget (memory falls with the level, time rises); on a device not below 1, where norms and activations are
+ * made again, which costs less than keeping them. */
 static lm_err choose_recompute(lm_trainer *t, int *level) {
-    *level = t->o.recompute;
-    if (*level >= 0) return LM_OK;
-    *level = 1;                                                      /* norms and activations cost less to make again than to keep */
-    if (!t->o.memory_budget) return LM_OK;
-    size_t p, gr, o, states = states_total(t, &p, &gr, &o);
+    size_t p, gr, o, budget, total, states = states_total(t, &p, &gr, &o);
+    const bool given = t->o.recompute >= 0;
+    *level = given ? t->o.recompute : 1;
+    LM_TRY(budget_of(t, &budget));
+    if (!budget || (given && (!t->o.dev || t->o.dry))) return LM_OK;
     size_t best = SIZE_MAX;
-    int most = 1 + (int)t->cfg.n_layer, best_level = 0;
-    for (int lo = 0, hi = most; lo <= hi;) {                        /* memory falls with the level */
-        int mid = (lo + hi) / 2;
-        lm_graph *g; lm_plan *plan; lm_plan_stats st;
-        LM_TRY(accumulate_graph(t, mid, &g));
-        lm_err e = plan_of(t, g, LM_MEM_GRADS, true, NULL, &plan);
-        lm_graph_free(g);
-        LM_TRY(e);
-        lm_plan_stats_of(plan, &st);
-        lm_plan_free(plan);
-        size_t total = states + st.arena_bytes + st.thread_bytes;
+    int best_level = *level;
+    for (int lo = given ? *level : t->o.dev && !t->o.memory_budget ? 1 : 0, hi = given ? *level : 1 + (int)t->cfg.n_layer; lo <= hi;) {
+        const int mid = best == SIZE_MAX && !given && lo <= 1 ? 1 : (lo + hi) / 2;    /* most models fit at 1 */
+        LM_TRY(need_at(t, mid, states, &total));
         if (total < best) { best = total; best_level = mid; }
-        if (total <= (size_t)t->o.memory_budget) { best_level = mid; hi = mid - 1; } else lo = mid + 1;
-        if (total <= (size_t)t->o.memory_budget && mid == 0) break;
+        if (total <= budget) { best_level = mid; hi = mid - 1; } else lo = mid + 1;
     }
     *level = best_level;
-    if (best > (size_t)t->o.memory_budget)
-        return lm_fail(t->ctx, LM_E_NOMEM,
-                       "training does not fit the memory budget: %.2f GB at the least (parameters %.2f, gradients %.2f, optimizer %.2f, "
-                       "activations %.2f), the budget is %.2f GB; "
-                       "a smaller train.batch or data.seq, or fewer parameters, would",
-                       (double)best / 1e9, (double)p / 1e9, (double)gr / 1e9, (double)o / 1e9, (double)(best - states) / 1e9,
-                       (double)t->o.memory_budget / 1e9);
-    return LM_OK;
+    if (best <= budget) return LM_OK;
+    char where[220];
+    if (t->o.memory_budget) snprintf(where, sizeof where, "the budget is %.2f GB; a smaller train.batch or data.seq, or fewer parameters, would", (double)budget / 1e9);
+    else snprintf(where, sizeof where, "%.2f of %.2f GB can be used on %s", (double)budget / 1e9, (double)t->o.dev->memory / 1e9, t->o.dev->name);
+    return lm_fail(t->ctx, LM_E_NOMEM,
+                   "training does not fit the %s: %.2f GB %s (parameters %.2f, gradients %.2f, optimizer %.2f, activations %.2f), %s",
+                   t->o.memory_budget ? "memory budget" : "device", (double)best / 1e9, given ? "are needed" : "at the least", (double)p / 1e9,
+                   (double)gr / 1e9, (double)o / 1e9, (double)(best - states) / 1e9, where);
 }
 static lm_err agree(lm_trainer *t, lm_err e, const char *what) { return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, e, what) : e; }
 /* Ranks may have other kernels and so need other scratch; the graphs must be the same, so the highest level of any rank is everyone's. */
