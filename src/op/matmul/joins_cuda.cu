@@ -8,12 +8,13 @@ extern "C" {
 #include "op/rmsnorm/rmsnorm.h"
 #include "op/rope/rope.h"
 }
-/* x Wᵀ in bf16 with W as it lies in memory. */
-static bool product(const lm_call *c) {
+/* x Wᵀ in bf16 with W as it lies in memory; normed: x is what the join's norm makes, and is bf16. */
+static bool product(const lm_call *c, bool normed = false) {
     const lm_matmul_p *p = static_cast<const lm_matmul_p *>(c->p);
     if (p->ta || !p->tb || p->fold || p->mm != LM_BF16 || c->acc || c->in[0].rank != 2 || c->in[1].rank != 2) return false;
     if (c->in[1].layout != LM_PLAIN || c->in[1].dtype != LM_BF16 || !lm_cuda_float(&c->in[0]) || (lm_has(c, 2) && !lm_is_contig(&c->in[2]))) return false;
-    const lm_cv x = lm_cv_of(&c->in[0]), w = lm_cv_of(&c->in[1]);
+    lm_cv x = lm_cv_of(&c->in[0]); const lm_cv w = lm_cv_of(&c->in[1]);
+    if (normed) x.bf16 = 1;
     return lm_skinny_takes(c->dev, &x, c->in[0].dim[0], c->in[0].dim[1], &w);
 }
 static lm_skinny_part part(const lm_call *c) {
@@ -38,7 +39,8 @@ static bool qkv_ok(const lm_call *const *c) {
     const lm_rope_p *rk = static_cast<const lm_rope_p *>(c[4]->p), *rq = static_cast<const lm_rope_p *>(c[5]->p);
     const lm_kv_write_p *w = static_cast<const lm_kv_write_p *>(c[6]->p);
     const int d = w->d_head;
-    if (!norm_ok(c[0]) || !product(c[1]) || !product(c[2]) || !product(c[3]) || d % 8) return false;
+    if (!norm_ok(c[0]) || !product(c[1], true) || !product(c[2], true) || !product(c[3], true) || d % 8) return false;
+    if (c[0]->in[0].dim[0] > LM_SKINNY_ROWS && d % 64) return false;
     for (const lm_rope_p *r : { rk, rq }) if (r->d_head != d || r->rotary != d || r->interleaved || r->inverse) return false;
     if (c[1]->in[1].dim[0] % d || c[2]->in[1].dim[0] != static_cast<int64_t>(w->n_kv) * d || c[3]->in[1].dim[0] != c[2]->in[1].dim[0]) return false;
     for (int i = 0; i < 2; i++) if ((c[6]->in[i].dtype != LM_F32 && c[6]->in[i].dtype != LM_BF16) || c[6]->in[i].dtype != c[6]->in[0].dtype || !lm_is_contig(&c[6]->in[i])) return false;
@@ -55,7 +57,7 @@ static lm_err qkv(const lm_call *const *c, void *scratch) {
     return lm_skinny_run(c[1]->dev, &s, LM_CUDA_STREAM(scratch));
 }
 /* ---- 0 y=rmsnorm(x,w) 1 g=matmul(y,a) 2 u=matmul(y,b) 3 swiglu(g,u) ---- */
-static bool gated_ok(const lm_call *const *c) { return norm_ok(c[0]) && product(c[1]) && product(c[2]) && c[1]->in[1].dim[0] % 4 == 0 && lm_cuda_float(&c[3]->out[0]); }
+static bool gated_ok(const lm_call *const *c) { return norm_ok(c[0]) && product(c[1], true) && product(c[2], true) && c[1]->in[1].dim[0] % 4 == 0 && lm_cuda_float(&c[3]->out[0]); }
 static lm_err gated(const lm_call *const *c, void *scratch) {
     lm_skinny s = {};
     with_norm(&s, c[0]);

@@ -1,0 +1,277 @@
+/* rows_hopper_cuda.cu — see rows.cuh. Bound by reading the weights.
+ *
+ *   The weights are the left operand of wgmma (m64nNk16), the rows of x, padded to N = 8, 16, 32 or 64, the right one. A block has a tile of 128
+ *   rows of W and all of K, or an eighth of K where there are few tiles: then a cluster of eight shares a tile. One warp asks the copy engine
+ *   for steps of 64 columns of both, through a ring of stages; two warpgroups have 64 rows of the tile each. What an eighth of K gave is sent
+ *   to the block of the cluster that finishes those rows, which adds the eight parts in order. Where a block has all of K and N is large,
+ *   blocks of a cluster have neighbouring tiles, and each brings a part of x for all of them: otherwise x would be read half as often as W.
+ *   Pairs that belong together (gate and up, halves of a head) are the same row of the two warpgroups' halves.
+ *   The ring's first stages are asked for before the kernel before this one is over, and some more of W as far as the second-level cache;
+ *   two blocks fit a multiprocessor, so the next kernel does the same.
+ *   A row's bits depend on K and on the number of rows of W, on nothing else: the order of additions is that of one wgmma after another. */
+#include "device/hopper.cuh"
+#include "op/matmul/finish.cuh"
+#include "op/matmul/rows.cuh"
+#include "op/overlap.cuh"
+#ifdef LM_ROWS_TUNE
+extern int lm_rows_lead, lm_rows_ahead, lm_rows_share;
+#endif
+
+namespace {
+enum { TILE = 128, STEP = 64, HALF_BYTES = 64 * STEP * 2, W_BYTES = 2 * HALF_BYTES, CONSUMERS = 256, ALL = CONSUMERS + 32, STAGES = 8, SPLIT = 8, WHOLE = 96 /* tiles from which a block has all of K */,
+       ROOM = 113 << 10 /* two blocks a multiprocessor */, BARS = 256 };
+/* steps: of 64 columns, all of them; share: blocks that bring x together; lead: steps before the end at which the next kernel may begin; ahead: steps of W that
+ * go to the second-level cache before the rows of x are there */
+struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, share, lead, ahead; };
+#ifdef LM_HOPPER_CODE
+/* q, k, v: 32 + 32 rows of one head, which turn together; u counts them through the three parts */
+struct unit { int part, head, a; };
+__device__ __forceinline__ unit unit_of(const lm_skinny &p, int u) {
+    int64_t r = static_cast<int64_t>(u) * 64;
+    unit x; x.part = 0;
+    while (x.part < 2 && r >= p.part[x.part].rows) r -= p.part[x.part++].rows;
+    x.head = static_cast<int>(r / p.d); x.a = static_cast<int>(r % p.d) / 2;
+    return x;
+}
+__device__ __forceinline__ int units_of(const lm_skinny &p) { return static_cast<int>((p.part[0].rows + p.part[1].rows + p.part[2].rows) / 64); }
+#endif
+template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) rows(const __grid_constant__ args a) {
+#ifdef LM_HOPPER_CODE
+    constexpr int NX = N / 8, X_BYTES = N * STEP * 2, STAGE = W_BYTES + X_BYTES, GROUPS = 16 / KS /* of eight rows that a block finishes */;
+    constexpr bool PAIRS = KIND == LM_SKINNY_GATED || KIND == LM_SKINNY_QKV;
+    extern __shared__ __align__(1024) char mem[];
+    const lm_skinny &p = a.p;
+    const uint32_t base = lm_smem(mem), at_sums = base + a.stages * STAGE, full = at_sums + (PAIRS || KS > 1 ? NX * 4096 : 0), empty = full + 8 * STAGES, got = empty + 8 * STAGES;
+    const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
+    const bool cluster = KS > 1 || a.share > 1;
+    const int rank = cluster ? static_cast<int>(lm_cluster_rank()) : 0, tile = static_cast<int>(blockIdx.x) / KS, per = (a.steps + KS - 1) / KS;
+    const int first = KS > 1 ? rank * per : 0, steps = max(0, min(per, a.steps - first)), ready = min(steps, a.stages);
+    if (warp == CONSUMERS / 32) {                                          /* ---- what asks for W and x ---- */
+        const CUtensorMap *map[2] = { &a.w[0], &a.w[KIND == LM_SKINNY_GATED ? 1 : 0] };
+        int row[2] = { tile * TILE, tile * TILE + 64 }, apart = 0;
+        if (KIND == LM_SKINNY_GATED) row[0] = row[1] = tile * 64;
+        if (KIND == LM_SKINNY_QKV) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const unit u = unit_of(p, min(2 * tile + i, units_of(p) - 1));
+                map[i] = &a.w[u.part]; row[i] = u.head * p.d + u.a;
+            }
+            apart = p.d / 2;
+        }
+        const uint64_t once = lm_once();
+        auto weights = [&](int i, int s) {
+            const uint32_t to = base + s * STAGE, bar = full + 8 * s;
+            const int col = (first + i) * STEP;
+            lm_mbar_expect(bar, STAGE);
+            if (KIND == LM_SKINNY_QKV) {
+#pragma unroll
+                for (int q = 0; q < 4; q++) lm_tma_get(to + q / 2 * HALF_BYTES + q % 2 * (HALF_BYTES / 2), map[q % 2], col, row[q % 2] + q / 2 * apart, bar, once);
+            } else {
+#pragma unroll
+                for (int q = 0; q < 2; q++) lm_tma_get(to + q * HALF_BYTES, map[q], col, row[q], bar, once);
+            }
+        };
+        auto rows_of_x = [&](int i, int s) {
+            const uint32_t to = base + s * STAGE + W_BYTES, bar = full + 8 * s;
+            const int col = (first + i) * STEP;
+            if (KS == 1 && a.share > 1) {
+                const int n = N / a.share;
+                lm_tma_get_all(to + rank * n * STEP * 2, &a.x, col, rank * n, bar, static_cast<uint16_t>((1 << a.share) - 1));
+            } else lm_tma_get(to, &a.x, col, 0, bar);
+        };
+        if (lane == 0) {
+            for (int i = 0; i < a.stages; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, KS == 1 ? 8 * a.share : 8); }
+            if (KS > 1) { lm_mbar_init(got, 1); lm_mbar_expect(got, NX * 4096); }
+            lm_mbar_inited();
+            if (!p.fixed) lm_wait_before();
+            for (int i = 0; i < ready; i++) weights(i, i);
+            for (int i = ready; i < steps && i < ready + a.ahead; i++) {
+                const int col = (first + i) * STEP;
+                for (int q = 0; q < (KIND == LM_SKINNY_QKV ? 4 : 2); q++) lm_tma_ahead(map[q % 2], col, row[q % 2] + q / 2 * apart);
+            }
+        }
+        __syncwarp();
+        __syncthreads();
+        if (cluster) { lm_cluster_arrive(); lm_cluster_wait(); }
+        if (lane == 0) {
+            lm_wait_before();
+            for (int i = 0; i < ready; i++) rows_of_x(i, i);
+            bool told = steps - ready <= a.lead;
+            if (told) lm_let_next_begin();
+            for (int i = ready, s = 0, parity = 0; i < steps; i++) {
+                lm_mbar_wait_cluster(empty + 8 * s, parity);
+                weights(i, s); rows_of_x(i, s);
+                if (!told && steps - i <= a.lead) { lm_let_next_begin(); told = true; }
+                if (++s == a.stages) { s = 0; parity ^= 1; }
+            }
+            if (!told) lm_let_next_begin();
+        }
+        return;
+    }
+    __syncthreads();
+    if (cluster) { lm_cluster_arrive(); lm_cluster_wait(); }
+    const int half = warp / 4;
+    float c[N / 2] = {};
+    for (int i = 0, s = 0, parity = 0; i < steps; i++) {
+        const uint32_t w = base + s * STAGE + half * HALF_BYTES, x = base + s * STAGE + W_BYTES;
+        lm_mbar_wait_cluster(full + 8 * s, parity);
+        lm_wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < STEP / 16; k++) lm_wgmma<N>::template ss<0, 0>(c, lm_desc_rows(w + k * 32), lm_desc_rows(x + k * 32));
+        lm_wgmma_commit();
+        lm_wgmma_wait<0>();
+        lm_wgmma_pin<N / 2>(c);
+        if (i + a.stages < steps) {                                       /* who asks waits for all of these: nothing is in flight to a block that is gone */
+            if (KS > 1 || a.share == 1) { if (lane == 0) lm_mbar_arrive(empty + 8 * s); }
+            else if (lane < a.share) lm_mbar_arrive_at(lm_smem_of(empty + 8 * s, static_cast<uint32_t>(lane)));
+        }
+        if (++s == a.stages) { s = 0; parity ^= 1; }
+    }
+    lm_wait_before();
+    if constexpr (!PAIRS && KS == 1) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int64_t r = static_cast<int64_t>(tile) * TILE + warp * 16 + h * 8 + lane / 4;
+            if (r >= p.part[0].rows) continue;
+#pragma unroll
+            for (int x = 0; x < NX; x++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    const int m = x * 8 + lane % 4 * 2 + e;
+                    if (m < p.M) lm_st1(p.out, m * p.out.rs + r, lm_with_bias(p.part[0], r, c[x * 4 + h * 2 + e]));
+                }
+        }
+        return;
+    } else {
+        /* ---- parts of K, or of a pair, to who finishes: [block that had the part][group][eight columns of x][lane] of two floats ---- */
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int g = PAIRS ? warp % 4 * 2 + h : warp * 2 + h, owner = PAIRS ? g / (8 / KS) : g / GROUPS, at = PAIRS ? g % (8 / KS) * 2 + half : g % GROUPS;
+            const uint32_t to = at_sums + (((KS > 1 ? rank : 0) * GROUPS + at) * NX) * 256 + lane * 8;
+            if (KS > 1) {
+                const uint32_t there = lm_smem_of(to, static_cast<uint32_t>(owner)), bar = lm_smem_of(got, static_cast<uint32_t>(owner));
+#pragma unroll
+                for (int x = 0; x < NX; x++) lm_send2(there + x * 256, c[x * 4 + h * 2], c[x * 4 + h * 2 + 1], bar);
+            } else {
+#pragma unroll
+                for (int x = 0; x < NX; x++) asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + x * 256), "f"(c[x * 4 + h * 2]), "f"(c[x * 4 + h * 2 + 1]) : "memory");
+            }
+        }
+        constexpr int LINES = (PAIRS ? GROUPS / 2 : GROUPS) * NX, TURNS = (LINES + 7) / 8;             /* a warp has one of `lines` at a time */
+        auto sum = [&](int g, int x) {
+            float2 y = make_float2(0, 0);
+#pragma unroll
+            for (int q = 0; q < KS; q++) { const float2 z = lm_lds2(at_sums + ((q * GROUPS + g) * NX + x) * 256 + lane * 8); y.x += z.x; y.y += z.y; }
+            return y;
+        };
+        if constexpr (KIND == LM_SKINNY_GATED) {
+            if (KS > 1) lm_mbar_wait_cluster(got, 0); else lm_bar_sync(1, CONSUMERS);
+#pragma unroll
+            for (int i = 0; i < TURNS; i++) {
+                const int line = warp + i * 8, g = line / NX, x = line % NX;
+                if (line >= LINES) break;
+                const float2 u = sum(2 * g, x), v = sum(2 * g + 1, x);
+                const int64_t j = static_cast<int64_t>(tile) * 64 + (rank * (8 / KS) * (KS > 1) + g) * 8 + lane / 4;
+                const int m = x * 8 + lane % 4 * 2;
+                if (j >= p.part[0].rows) continue;
+                if (m < p.M) lm_finish_gated(p, m, j, u.x, v.x);
+                if (m + 1 < p.M) lm_finish_gated(p, m + 1, j, u.y, v.y);
+            }
+        } else if constexpr (KIND == LM_SKINNY_QKV) {
+            float cs[TURNS][2] = {}, sn[TURNS][2] = {};
+            const int j = rank * 8 + lane / 4, u64 = 2 * tile + j / 32;
+            const unit u = unit_of(p, min(u64, units_of(p) - 1));
+            const int da = u.a + j % 32;
+#pragma unroll
+            for (int i = 0; i < TURNS; i++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    const int m = (warp + i * 8) * 8 + lane % 4 * 2 + e;
+                    if (u.part < 2 && m < p.M) { cs[i][e] = lm_ld1(p.turn, m * p.turn.rs + da); sn[i][e] = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + da); }
+                }
+            lm_mbar_wait_cluster(got, 0);
+#pragma unroll
+            for (int i = 0; i < TURNS; i++) {
+                const int x = warp + i * 8;
+                if (x >= NX || u64 >= units_of(p)) break;
+                const float2 y = sum(0, x), z = sum(1, x);
+                const int m = x * 8 + lane % 4 * 2;
+                if (m < p.M) lm_finish_qkv(p, m, u.part, u.head, da, da + p.d / 2, y.x, z.x, cs[i][0], sn[i][0]);
+                if (m + 1 < p.M) lm_finish_qkv(p, m + 1, u.part, u.head, da, da + p.d / 2, y.y, z.y, cs[i][1], sn[i][1]);
+            }
+        } else {
+            float r[TURNS][2] = {};
+#pragma unroll
+            for (int i = 0; i < TURNS; i++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    const int line = warp + i * 8, m = line % NX * 8 + lane % 4 * 2 + e;
+                    const int64_t at = static_cast<int64_t>(tile) * TILE + (rank * GROUPS + line / NX) * 8 + lane / 4;
+                    if (KIND == LM_SKINNY_ADD && line < LINES && m < p.M && at < p.part[0].rows) r[i][e] = lm_ld1(p.res, m * p.res.rs + at);
+                }
+            lm_mbar_wait_cluster(got, 0);
+#pragma unroll
+            for (int i = 0; i < TURNS; i++) {
+                const int line = warp + i * 8, m = line % NX * 8 + lane % 4 * 2;
+                const int64_t at = static_cast<int64_t>(tile) * TILE + (rank * GROUPS + line / NX) * 8 + lane / 4;
+                if (line >= LINES) break;
+                const float2 y = sum(line / NX, line % NX);
+                if (at >= p.part[0].rows) continue;
+                if (m < p.M) lm_st1(p.out, m * p.out.rs + at, KIND == LM_SKINNY_ADD ? r[i][0] + lm_with_bias(p.part[0], at, y.x) : lm_with_bias(p.part[0], at, y.x));
+                if (m + 1 < p.M) lm_st1(p.out, (m + 1) * p.out.rs + at, KIND == LM_SKINNY_ADD ? r[i][1] + lm_with_bias(p.part[0], at, y.y) : lm_with_bias(p.part[0], at, y.y));
+            }
+        }
+    }
+#endif
+}
+template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
+    const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV;
+    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS, n = (ROOM - rest) / stage;
+    a.stages = n < STAGES ? n : STAGES;
+    a.share = ks == 1 && N >= 32 ? 2 : 1;
+#ifdef LM_ROWS_TUNE
+    if (lm_rows_share && ks == 1 && N >= 8 * lm_rows_share) a.share = lm_rows_share;
+#endif
+    LM_TRY(lm_tma_map(&a.x, a.p.x.p, a.p.M, a.p.K, a.p.x.rs, N / a.share));
+    const unsigned grid = static_cast<unsigned>(lm_round_up(a.tiles, a.share) * ks), cluster = static_cast<unsigned>(ks > 1 ? ks : a.share);
+    const size_t shared = static_cast<size_t>(a.stages * stage + rest);
+    switch (a.p.kind) {
+    case LM_SKINNY_ADD: return lm_launch_early(rows<N, LM_SKINNY_ADD, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
+    case LM_SKINNY_QKV: return lm_launch_early(rows<N, LM_SKINNY_QKV, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
+    case LM_SKINNY_GATED:
+        return ks > 1 ? lm_launch_early(rows<N, LM_SKINNY_GATED, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s) : lm_launch_early(rows<N, LM_SKINNY_GATED, 1>, a, dim3(grid), ALL, shared, cluster, true, s);
+    default:
+        return ks > 1 ? lm_launch_early(rows<N, LM_SKINNY_PLAIN, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s) : lm_launch_early(rows<N, LM_SKINNY_PLAIN, 1>, a, dim3(grid), ALL, shared, cluster, true, s);
+    }
+}
+}
+bool lm_rows_takes(const lm_dev *d, const lm_skinny *p) {
+    if (!d || !(d->features & LM_CUDA_WGMMA) || p->norm.p || !p->x.bf16 || p->M < 1 || p->M > LM_ROWS || p->K < LM_ROWS_K || p->K > INT32_MAX / 2) return false;
+    if (p->kind == LM_SKINNY_QKV && p->d % 64) return false;
+    if (!lm_cuda_vec8(&p->x, 1, p->K)) return false;
+    int64_t n = 0;
+    for (int i = 0; i < p->n_part; i++) {
+        const lm_cv w = { const_cast<void *>(p->part[i].w), p->part[i].ld, 1 };
+        if (!lm_cuda_vec8(&w, 1, p->K)) return false;
+        n += p->part[i].rows;
+    }
+    return n < INT32_MAX / 2;
+}
+lm_err lm_rows_run(const lm_skinny *p, cudaStream_t s) {
+    args a = {};
+    a.p = *p;
+    int64_t n = 0;
+    for (int i = 0; i < p->n_part; i++) {
+        LM_TRY(lm_tma_map(&a.w[i], p->part[i].w, p->part[i].rows, p->K, p->part[i].ld, p->kind == LM_SKINNY_QKV ? 32 : 64));
+        n += p->part[i].rows;
+    }
+    a.tiles = static_cast<int>(lm_ceil_div(p->kind == LM_SKINNY_GATED ? 2 * p->part[0].rows : n, TILE));
+    a.steps = static_cast<int>(lm_ceil_div(p->K, STEP));
+    a.lead = 4; a.ahead = 8;
+#ifdef LM_ROWS_TUNE
+    a.lead = lm_rows_lead; a.ahead = lm_rows_ahead;
+#endif
+    /* by the weights alone, so that bits have no other cause */
+    const int ks = (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_GATED) && a.tiles >= WHOLE ? 1 : SPLIT;
+    return p->M <= 8 ? run_as<8>(a, ks, s) : p->M <= 16 ? run_as<16>(a, ks, s) : p->M <= 32 ? run_as<32>(a, ks, s) : run_as<64>(a, ks, s);
+}
