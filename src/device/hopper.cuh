@@ -256,6 +256,7 @@ __device__ __forceinline__ void lm_lds4_add(float *v, uint32_t at) {
 __device__ __forceinline__ float2 lm_lds2(uint32_t at) {
     float2 v; asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(at)); return v;
 }
+__device__ __forceinline__ float lm_ldsf(uint32_t at) { float v; asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(at) : "memory"); return v; }
 __device__ __forceinline__ int4 lm_ldsi4(uint32_t at) {
     int4 v; asm volatile("ld.shared.v4.s32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at) : "memory"); return v;
 }

@@ -14,12 +14,16 @@
 #include "op/matmul/rows.cuh"
 #include "op/overlap.cuh"
 #ifdef LM_ROWS_TUNE
-extern int lm_rows_lead, lm_rows_ahead, lm_rows_share;
+extern int lm_rows_lead, lm_rows_ahead, lm_rows_share, lm_rows_room;
+#define ROOM (lm_rows_room ? lm_rows_room : 113 << 10)
+#define ROOM_ ROOM_2
+#else
+#define ROOM_ ROOM
 #endif
 
 namespace {
 enum { TILE = 128, STEP = 64, HALF_BYTES = 64 * STEP * 2, W_BYTES = 2 * HALF_BYTES, CONSUMERS = 256, ALL = CONSUMERS + 32, STAGES = 8, SPLIT = 8, WHOLE = 96 /* tiles from which a block has all of K */,
-       ROOM = 113 << 10 /* two blocks a multiprocessor */, BARS = 256 };
+       ROOM_ = 113 << 10 /* two blocks a multiprocessor */, BARS = 256 };
 /* steps: of 64 columns, all of them; share: blocks that bring x together; lead: steps before the end at which the next kernel may begin; ahead: steps of W that
  * go to the second-level cache before the rows of x are there */
 struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, share, lead, ahead; };
@@ -41,7 +45,7 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
     constexpr bool PAIRS = KIND == LM_SKINNY_GATED || KIND == LM_SKINNY_QKV;
     extern __shared__ __align__(1024) char mem[];
     const lm_skinny &p = a.p;
-    const uint32_t base = lm_smem(mem), at_sums = base + a.stages * STAGE, full = at_sums + (PAIRS || KS > 1 ? NX * 4096 : 0), empty = full + 8 * STAGES, got = empty + 8 * STAGES;
+    const uint32_t base = lm_smem(mem), at_sums = base + a.stages * STAGE, full = at_sums + (PAIRS || KS > 1 ? NX * 4096 : 0), empty = full + 8 * STAGES, got = empty + 8 * STAGES, at_squares = full + BARS;
     const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
     const bool cluster = KS > 1 || a.share > 1;
     const int rank = cluster ? static_cast<int>(lm_cluster_rank()) : 0, tile = static_cast<int>(blockIdx.x) / KS, per = (a.steps + KS - 1) / KS;
@@ -85,6 +89,7 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
             lm_mbar_inited();
             if (!p.fixed) lm_wait_before();
             for (int i = 0; i < ready; i++) weights(i, i);
+            if (a.lead > 500) lm_let_next_begin();
             for (int i = ready; i < steps && i < ready + a.ahead; i++) {
                 const int col = (first + i) * STEP;
                 for (int q = 0; q < (KIND == LM_SKINNY_QKV ? 4 : 2); q++) lm_tma_ahead(map[q % 2], col, row[q % 2] + q / 2 * apart);
@@ -111,6 +116,25 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
     __syncthreads();
     if (cluster) { lm_cluster_arrive(); lm_cluster_wait(); }
     const int half = warp / 4;
+    /* ---- rows whose norm is half done: what their sums are multiplied by, while x is on its way ---- */
+    if (KIND != LM_SKINNY_ADD && p.parts) {
+        lm_wait_before();
+        const int n = static_cast<int>((p.K + TILE - 1) / TILE);                                    /* of 8 parts */
+        for (int m = lane; m < p.M; m += 32) {
+            float s = 0;
+#pragma unroll 16
+            for (int i = 0; i < n; i++) s += p.parts[(warp * n + i) * p.M + m];
+            asm volatile("st.shared.f32 [%0], %1;" ::"r"(at_squares + (warp * N + m) * 4), "f"(s) : "memory");
+        }
+        lm_bar_sync(1, CONSUMERS);
+    }
+    auto factor = [&](int m) {
+        if (KIND == LM_SKINNY_ADD || !p.parts || m >= p.M) return 1.0f;
+        float s = 0;
+#pragma unroll
+        for (int q = 0; q < 8; q++) s += lm_ldsf(at_squares + (q * N + m) * 4);
+        return 1.0f / sqrtf(s / static_cast<float>(p.K) + p.eps);
+    };
     float c[N / 2] = {};
     for (int i = 0, s = 0, parity = 0; i < steps; i++) {
         const uint32_t w = base + s * STAGE + half * HALF_BYTES, x = base + s * STAGE + W_BYTES;
@@ -157,68 +181,79 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
                 for (int x = 0; x < NX; x++) asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + x * 256), "f"(c[x * 4 + h * 2]), "f"(c[x * 4 + h * 2 + 1]) : "memory");
             }
         }
-        constexpr int LINES = (PAIRS ? GROUPS / 2 : GROUPS) * NX, TURNS = (LINES + 7) / 8;             /* a warp has one of `lines` at a time */
         auto sum = [&](int g, int x) {
             float2 y = make_float2(0, 0);
 #pragma unroll
             for (int q = 0; q < KS; q++) { const float2 z = lm_lds2(at_sums + ((q * GROUPS + g) * NX + x) * 256 + lane * 8); y.x += z.x; y.y += z.y; }
             return y;
         };
+        const int m0 = warp % NX * 8 + lane % 4 * 2;                       /* this thread's two rows of x, whichever line it has */
+        const float f0 = factor(m0), f1 = factor(m0 + 1);
         if constexpr (KIND == LM_SKINNY_GATED) {
+            constexpr int LINES = GROUPS / 2 * NX, TURNS = (LINES + 7) / 8;                         /* eight pairs × eight rows of x: a warp has one at a time */
             if (KS > 1) lm_mbar_wait_cluster(got, 0); else lm_bar_sync(1, CONSUMERS);
 #pragma unroll
             for (int i = 0; i < TURNS; i++) {
-                const int line = warp + i * 8, g = line / NX, x = line % NX;
+                const int line = warp + i * 8, g = line / NX;
                 if (line >= LINES) break;
-                const float2 u = sum(2 * g, x), v = sum(2 * g + 1, x);
+                const float2 u = sum(2 * g, warp % NX), v = sum(2 * g + 1, warp % NX);
                 const int64_t j = static_cast<int64_t>(tile) * 64 + (rank * (8 / KS) * (KS > 1) + g) * 8 + lane / 4;
-                const int m = x * 8 + lane % 4 * 2;
                 if (j >= p.part[0].rows) continue;
-                if (m < p.M) lm_finish_gated(p, m, j, u.x, v.x);
-                if (m + 1 < p.M) lm_finish_gated(p, m + 1, j, u.y, v.y);
+                if (m0 < p.M) lm_finish_gated(p, m0, j, u.x * f0, v.x * f0);
+                if (m0 + 1 < p.M) lm_finish_gated(p, m0 + 1, j, u.y * f1, v.y * f1);
             }
         } else if constexpr (KIND == LM_SKINNY_QKV) {
-            float cs[TURNS][2] = {}, sn[TURNS][2] = {};
             const int j = rank * 8 + lane / 4, u64 = 2 * tile + j / 32;
             const unit u = unit_of(p, min(u64, units_of(p) - 1));
             const int da = u.a + j % 32;
+            float cs[2] = {}, sn[2] = {};
 #pragma unroll
-            for (int i = 0; i < TURNS; i++)
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    const int m = (warp + i * 8) * 8 + lane % 4 * 2 + e;
-                    if (u.part < 2 && m < p.M) { cs[i][e] = lm_ld1(p.turn, m * p.turn.rs + da); sn[i][e] = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + da); }
-                }
+            for (int e = 0; e < 2; e++)
+                if (const int m = m0 + e; u.part < 2 && m < p.M) { cs[e] = lm_ld1(p.turn, m * p.turn.rs + da); sn[e] = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + da); }
             lm_mbar_wait_cluster(got, 0);
-#pragma unroll
-            for (int i = 0; i < TURNS; i++) {
-                const int x = warp + i * 8;
-                if (x >= NX || u64 >= units_of(p)) break;
-                const float2 y = sum(0, x), z = sum(1, x);
-                const int m = x * 8 + lane % 4 * 2;
-                if (m < p.M) lm_finish_qkv(p, m, u.part, u.head, da, da + p.d / 2, y.x, z.x, cs[i][0], sn[i][0]);
-                if (m + 1 < p.M) lm_finish_qkv(p, m + 1, u.part, u.head, da, da + p.d / 2, y.y, z.y, cs[i][1], sn[i][1]);
+            if (warp < NX && u64 < units_of(p)) {
+                const float2 y = sum(0, warp), z = sum(1, warp);
+                if (m0 < p.M) lm_finish_qkv(p, m0, u.part, u.head, da, da + p.d / 2, y.x * f0, z.x * f0, cs[0], sn[0]);
+                if (m0 + 1 < p.M) lm_finish_qkv(p, m0 + 1, u.part, u.head, da, da + p.d / 2, y.y * f1, z.y * f1, cs[1], sn[1]);
             }
         } else {
-            float r[TURNS][2] = {};
+            /* a warp has all of the block's rows of W for eight rows of x */
+            const int64_t r0 = static_cast<int64_t>(tile) * TILE + rank * GROUPS * 8 + lane / 4;
+            float r[GROUPS][2] = {}, w[GROUPS] = {}, s[2] = {};
+            if (KIND == LM_SKINNY_ADD && warp < NX)
 #pragma unroll
-            for (int i = 0; i < TURNS; i++)
+                for (int g = 0; g < GROUPS; g++) {
+                    const int64_t at = r0 + g * 8;
+                    if (at >= p.part[0].rows) continue;
 #pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    const int line = warp + i * 8, m = line % NX * 8 + lane % 4 * 2 + e;
-                    const int64_t at = static_cast<int64_t>(tile) * TILE + (rank * GROUPS + line / NX) * 8 + lane / 4;
-                    if (KIND == LM_SKINNY_ADD && line < LINES && m < p.M && at < p.part[0].rows) r[i][e] = lm_ld1(p.res, m * p.res.rs + at);
+                    for (int e = 0; e < 2; e++) if (m0 + e < p.M) r[g][e] = lm_ld1(p.res, (m0 + e) * p.res.rs + at);
+                    if (p.next) w[g] = lm_ld1(p.norm_next, at) + p.offset_next;
                 }
             lm_mbar_wait_cluster(got, 0);
+            if (warp < NX)
 #pragma unroll
-            for (int i = 0; i < TURNS; i++) {
-                const int line = warp + i * 8, m = line % NX * 8 + lane % 4 * 2;
-                const int64_t at = static_cast<int64_t>(tile) * TILE + (rank * GROUPS + line / NX) * 8 + lane / 4;
-                if (line >= LINES) break;
-                const float2 y = sum(line / NX, line % NX);
-                if (at >= p.part[0].rows) continue;
-                if (m < p.M) lm_st1(p.out, m * p.out.rs + at, KIND == LM_SKINNY_ADD ? r[i][0] + lm_with_bias(p.part[0], at, y.x) : lm_with_bias(p.part[0], at, y.x));
-                if (m + 1 < p.M) lm_st1(p.out, (m + 1) * p.out.rs + at, KIND == LM_SKINNY_ADD ? r[i][1] + lm_with_bias(p.part[0], at, y.y) : lm_with_bias(p.part[0], at, y.y));
+                for (int g = 0; g < GROUPS; g++) {
+                    const int64_t at = r0 + g * 8;
+                    const float2 y = sum(g, warp);
+                    if (at >= p.part[0].rows) continue;
+#pragma unroll
+                    for (int e = 0; e < 2; e++) {
+                        const int m = m0 + e;
+                        if (m >= p.M) continue;
+                        const float v = lm_with_bias(p.part[0], at, (e ? y.y : y.x) * (e ? f1 : f0)), o = lm_kept(KIND == LM_SKINNY_ADD ? r[g][e] + v : v, p.out.bf16);
+                        lm_st1(p.out, m * p.out.rs + at, o);
+                        if (KIND != LM_SKINNY_ADD || !p.next) continue;
+                        static_cast<__nv_bfloat16 *>(p.next)[m * p.part[0].rows + at] = __float2bfloat16_rn(o * w[g]);
+                        s[e] = fmaf(o, o, s[e]);
+                    }
+                }
+            if (KIND == LM_SKINNY_ADD && p.next && warp < NX) {
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+#pragma unroll
+                    for (int h = 4; h < 32; h *= 2) s[e] += __shfl_xor_sync(0xffffffffu, s[e], h);
+                    if (lane < 4 && m0 + e < p.M) p.squares[(tile * SPLIT + rank) * p.M + m0 + e] = s[e];
+                }
             }
         }
     }
@@ -226,9 +261,10 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
 }
 template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
     const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV;
-    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS, n = (ROOM - rest) / stage;
+    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4, n = (ROOM - rest) / stage;
     a.stages = n < STAGES ? n : STAGES;
-    a.share = ks == 1 && N >= 32 ? 2 : 1;
+    if (const int per = (a.steps + ks - 1) / ks; a.stages > per) a.stages = per;
+    a.share = 1;
 #ifdef LM_ROWS_TUNE
     if (lm_rows_share && ks == 1 && N >= 8 * lm_rows_share) a.share = lm_rows_share;
 #endif
@@ -247,7 +283,7 @@ template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
 }
 bool lm_rows_takes(const lm_dev *d, const lm_skinny *p) {
     if (!d || !(d->features & LM_CUDA_WGMMA) || p->norm.p || !p->x.bf16 || p->M < 1 || p->M > LM_ROWS || p->K < LM_ROWS_K || p->K > INT32_MAX / 2) return false;
-    if (p->kind == LM_SKINNY_QKV && p->d % 64) return false;
+    if ((p->kind == LM_SKINNY_QKV && p->d % 64) || (p->parts && (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_ADD)) || (p->next && p->kind != LM_SKINNY_ADD)) return false;
     if (!lm_cuda_vec8(&p->x, 1, p->K)) return false;
     int64_t n = 0;
     for (int i = 0; i < p->n_part; i++) {
@@ -267,7 +303,7 @@ lm_err lm_rows_run(const lm_skinny *p, cudaStream_t s) {
     }
     a.tiles = static_cast<int>(lm_ceil_div(p->kind == LM_SKINNY_GATED ? 2 * p->part[0].rows : n, TILE));
     a.steps = static_cast<int>(lm_ceil_div(p->K, STEP));
-    a.lead = 4; a.ahead = 8;
+    a.lead = 4; a.ahead = 0;
 #ifdef LM_ROWS_TUNE
     a.lead = lm_rows_lead; a.ahead = lm_rows_ahead;
 #endif

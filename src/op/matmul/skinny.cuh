@@ -19,6 +19,9 @@ typedef struct {
     lm_cv out, res;                                                     /* QKV: out is the turned queries */
     lm_cv turn; int d, kv_bf16, k_bf16; void *kp, *vp; const int32_t *slot; int64_t pages; int32_t *fault;
     void *room;                                                         /* (M,K) bf16 for the rows after the norm, where M > 1 */
+    /* a norm between two products that only lm_rows_run does, halves of it in each: an ADD gives `next` its sums times `norm_next`, rounded to bf16, and `squares`
+     * (8 to each 128 columns, M) sums of their squares; a product of these rows has `parts` and divides its sums by the root of mean square */
+    lm_cv norm_next; float offset_next; void *next; float *squares; const float *parts;
     bool fixed;                                                         /* no step of the plan writes the weights */
 } lm_skinny;
 /* Can these weights and rows be taken (bf16, aligned, at most LM_SKINNY_ROWS rows, a card that has what the kernel needs)? */

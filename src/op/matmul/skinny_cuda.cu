@@ -10,9 +10,6 @@
 #include "op/matmul/rows.cuh"
 #include "op/overlap.cuh"
 
-#ifdef LM_ROWS_TUNE
-extern int lm_rows_from;
-#endif
 enum { WARPS = 8, THREADS = WARPS * 32, ALL = THREADS + 32 /* one warp more asks for the weights */, MOST_STAGES = 6, CHUNK = 2048, RING = 100 << 10, SHARED = 225 << 10, X_MOST = 132 << 10, PAD = 32 /* numbers */ };
 /* span: columns that a block has; chunk: of them at a time; kw: a warp's of a chunk; pitch: of the rows of x */
 struct args { lm_skinny p; int64_t tiles; int units, x_bulk, span, chunk, kw, ks, pitch, stages; unsigned ring_at, red_at, part_at; };
@@ -333,19 +330,16 @@ template <int MT, int NT> static lm_err launch(const args &a, unsigned grid, siz
 }
 lm_err lm_skinny_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
     if (p->norm.p && p->K > LM_SKINNY_NORM) return LM_E_UNSUPPORTED;
-#ifdef LM_ROWS_TUNE
-    const int from = lm_rows_from, norm_from = lm_rows_from < 2 ? 1 : 2;
-#else
-    const int from = 2, norm_from = 2;
-#endif
-    if (p->norm.p && p->M >= norm_from) {
+    if (p->norm.p) {
         lm_skinny q = *p;
-        LM_TRY(lm_launch_early(norm_rows, q, dim3(static_cast<unsigned>(p->M)), THREADS, 0, 1, true, s));
         q.norm.p = NULL; q.x.p = p->room; q.x.rs = p->K; q.x.bf16 = 1;
-        return lm_skinny_run(d, &q, s);
+        if (p->M > 1 || lm_rows_takes(d, &q)) {
+            LM_TRY(lm_launch_early(norm_rows, *p, dim3(static_cast<unsigned>(p->M)), THREADS, 0, 1, true, s));
+            return lm_skinny_run(d, &q, s);
+        }
     }
-    if (p->M >= from && lm_rows_takes(d, p)) return lm_rows_run(p, s);
-    if (p->M > LM_SKINNY_ROWS) return LM_E_UNSUPPORTED;
+    if (lm_rows_takes(d, p)) return lm_rows_run(p, s);
+    if (p->M > LM_SKINNY_ROWS || p->parts || p->next) return LM_E_UNSUPPORTED;
     args a = {};
     a.p = *p;
     const int MT = p->M <= 16 ? 1 : 2, NT = MT == 1 ? 1 : 2, rows = MT == 1 && p->M <= 8 ? 8 : MT * 16;
