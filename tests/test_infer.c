@@ -250,7 +250,7 @@ static void test_wide_on_device(void) {
         for (int k = 0; k < n[i]; k++) { const double e = wide_off(b + k * WIDE_V, a + k * WIDE_V, WIDE_V); if (!(e <= worst)) worst = e; }
         const double e = wide_off(pb, pa, WIDE_V);
         if (getenv("LOAM_PARITY")) printf("| %d sessions side by side, bf16 | the prompt's logits within %.1e of the processor's, the last within %.1e |\n", n[i], e, worst);
-        if (!(e <= 2e-2) || !(worst <= 2e-2)) { lm_t_fail++; printf("%d sessions: logits on the device are off by %.3g (prompt) and %.3g\n", n[i], e, worst); }
+        if (!(e <= 3e-2) || !(worst <= 3e-2)) { lm_t_fail++; printf("%d sessions: logits on the device are off by %.3g (prompt) and %.3g\n", n[i], e, worst); }
     }
     lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
 }

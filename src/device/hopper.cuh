@@ -91,9 +91,6 @@ __device__ __forceinline__ uint32_t lm_smem_of(uint32_t at, uint32_t rank) {
 }
 __device__ __forceinline__ void lm_cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ __forceinline__ void lm_cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-__device__ __forceinline__ void lm_mbar_arrive_at(uint32_t bar_there) {
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(bar_there) : "memory");
-}
 __device__ __forceinline__ void lm_mbar_wait_cluster(uint32_t bar, int parity) {        /* for what other blocks wrote */
     uint32_t done;
     do {
@@ -120,16 +117,6 @@ __device__ __forceinline__ void lm_tma_get(uint32_t to, const CUtensorMap *m, in
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
                  "l"(m), "r"(col), "r"(row), "r"(bar), "l"(policy)
                  : "memory");
-}
-/* to the same place in the blocks of the cluster that `blocks` has bits of; each one's barrier at the place of `bar` gets the bytes */
-__device__ __forceinline__ void lm_tma_get_all(uint32_t to, const CUtensorMap *m, int col, int row, uint32_t bar, uint16_t blocks) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
-                 "l"(m), "r"(col), "r"(row), "r"(bar), "h"(blocks)
-                 : "memory");
-}
-/* to the second-level cache alone */
-__device__ __forceinline__ void lm_tma_ahead(const CUtensorMap *m, int col, int row) {
-    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(m), "r"(col), "r"(row) : "memory");
 }
 __device__ __forceinline__ void lm_tma_prefetch_map(const CUtensorMap *m) { asm volatile("prefetch.tensormap [%0];" ::"l"(m) : "memory"); }
 __device__ __forceinline__ void lm_bulk_get(uint32_t to, const void *from, int bytes, uint32_t bar) {

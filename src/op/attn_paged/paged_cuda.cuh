@@ -50,14 +50,7 @@ __device__ __forceinline__ void cluster_meet() {
 }
 template <int D> struct few_warp { __nv_bfloat16 k[2][16 * D], v[2][16 * (D + 8)]; };
 template <int D> union few_mem { few_warp<D> w[4]; struct { float o[4][16][D], top[4][16], sum[4][16]; } end; };
-/* Is row n the only one of its sequence? Then nothing of its pages but its own token is written in this run. Asked by whole warps. */
-__device__ __forceinline__ bool alone(const paged &a, int64_t s) {
-    int same = 0;
-    if (a.n > PAGED_FEW) return false;
-    for (int i = threadIdx.x % 32; i < a.n; i += 32) same += a.seq[i] == s;
-    return __reduce_add_sync(0xffffffffu, same) == 1;
-}
-template <int D> __global__ void __launch_bounds__(128, D <= 64 ? 5 : 1) few(const __grid_constant__ paged a) {
+template <int D> __global__ void __launch_bounds__(128) few(const __grid_constant__ paged a) {
     constexpr int KS = D / 16, DT = D / 8, P = D + 8;
     extern __shared__ __align__(128) char mem[];
     few_mem<D> &m = *reinterpret_cast<few_mem<D> *>(mem);
@@ -72,15 +65,22 @@ template <int D> __global__ void __launch_bounds__(128, D <= 64 ? 5 : 1) few(con
     const int64_t from = pos < 0 ? 0 : first_seen(a, pos), p0 = from / LM_KV_PAGE, count = pos < 0 ? 0 : pos / LM_KV_PAGE - p0 + 1, each = (count + a.split - 1) / a.split;
     const int64_t lo = p0 + rank * each, hi = lo + each < p0 + count ? lo + each : p0 + count;
     const int32_t *pages = a.table + s * a.per;
-    int held = 0;                                                         /* a lane has one of 32 pages' numbers */
-    auto base = [&](int64_t p) -> int64_t {                               /* this warp's tokens of page p; asked for in order from lo */
-        const int i = static_cast<int>(p - lo) % 32;
-        if (i == 0) {
-            held = p + lane < hi ? pages[p + lane] : 0;
-            if (held < 0 || held >= a.pages) { if (a.fault) *a.fault = LM_E_RANGE; held = 0; }
-        }
-        return ((static_cast<int64_t>(__shfl_sync(0xffffffffu, held, i)) * a.kv + hk) * LM_KV_PAGE + w * 16) * D;
+    auto base = [&](int64_t p) -> int64_t {                               /* this warp's tokens of page p */
+        int64_t page = pages[p];
+        if (page < 0 || page >= a.pages) { if (a.fault) *a.fault = LM_E_RANGE; page = 0; }
+        return ((page * a.kv + hk) * LM_KV_PAGE + w * 16) * D;
     };
+    if (a.early) {                                                        /* towards the second-level cache, which is safe even where a token is still to come */
+        if (lo < hi) {
+            const char *k = reinterpret_cast<const char *>(a.k + base(lo)), *v = reinterpret_cast<const char *>(a.v + base(lo));
+            for (int i = lane * 128; i < 16 * D * 2; i += 32 * 128) {
+                asm volatile("prefetch.global.L2 [%0];" ::"l"(k + i));
+                asm volatile("prefetch.global.L2 [%0];" ::"l"(v + i));
+            }
+        }
+        lm_wait_before();
+    }
+    lm_let_next_begin();                                                  /* its weights would be in the way of these pages */
     auto load = [&](int64_t p, int b) {
         if (p < hi) {
             const int64_t at = base(p), x = p * LM_KV_PAGE + w * 16;
@@ -89,20 +89,7 @@ template <int D> __global__ void __launch_bounds__(128, D <= 64 ? 5 : 1) few(con
         }
         lm_tiles_commit();
     };
-    /* The first two pages at once, before the kernel before is over, where only this row's token is still to come: it is put in its place later. */
-    const bool before = a.early && alone(a, s), mine = before && pos >= 0 && pos / LM_KV_PAGE < hi && pos / LM_KV_PAGE >= lo && pos % LM_KV_PAGE / 16 == w;
-    if (before) { load(lo, 0); load(lo + 1, 1); }
-    lm_wait_before();
-    lm_let_next_begin();                                                  /* its weights would be in the way of these pages */
-    if (!before) { load(lo, 0); load(lo + 1, 1); }
-    const int tok = static_cast<int>(pos % 16);
-    __nv_bfloat16 own_k[D / 32], own_v[D / 32];
-    if (mine) {
-        const int page = pages[pos / LM_KV_PAGE];
-        const int64_t at = ((static_cast<int64_t>(page < 0 || page >= a.pages ? 0 : page) * a.kv + hk) * LM_KV_PAGE + w * 16) * D;
-#pragma unroll
-        for (int i = 0; i < D / 32; i++) { own_k[i] = a.k[at + (lane + i * 32) * 16 + tok]; own_v[i] = a.v[at + tok * D + lane + i * 32]; }
-    }
+    load(lo, 0);
     uint32_t q[KS][4];
     const int64_t at = n * a.q.rs + static_cast<int64_t>(hk) * G * D;
 #pragma unroll
@@ -110,16 +97,9 @@ template <int D> __global__ void __launch_bounds__(128, D <= 64 ? 5 : 1) few(con
     const float s2 = a.scale * 1.4426950408889634f;
     float o[DT][4] = {}, top[2] = { -INFINITY, -INFINITY }, sum[2] = {};
     for (int64_t p = lo, b = 0; p < hi; p++, b ^= 1) {
+        load(p + 1, static_cast<int>(b ^ 1));
         lm_tiles_wait<1>();
         __syncwarp();
-        if (mine && p == pos / LM_KV_PAGE) {
-#pragma unroll
-            for (int i = 0; i < D / 32; i++) {
-                const int d = lane + i * 32;
-                m.w[w].k[b][key_piece(d, tok / 8) * 8 + tok % 8] = own_k[i]; m.w[w].v[b][tok * P + d] = own_v[i];
-            }
-            __syncwarp();
-        }
         float c[2][4] = {};
 #pragma unroll
         for (int ks = 0; ks < KS; ks++) {
@@ -161,7 +141,6 @@ template <int D> __global__ void __launch_bounds__(128, D <= 64 ? 5 : 1) few(con
             lm_mma(o[d + 1], big, f[2], f[3]); lm_mma(o[d + 1], small, f[2], f[3]);
         }
         __syncwarp();
-        load(p + 2, static_cast<int>(b));
     }
     lm_tiles_wait<0>();
     __syncthreads();                                                      /* tiles are done with: their memory is used again */
@@ -182,11 +161,9 @@ template <int D> __global__ void __launch_bounds__(128, D <= 64 ? 5 : 1) few(con
         const float zero = most == -INFINITY ? 0.0f : most;
 #pragma unroll
         for (int q4 = 0; q4 < 4; q4++) { const float f = lm_exp2(m.end.top[q4][h] - zero); y = fmaf(m.end.o[q4][h][d], f, y); z = fmaf(m.end.sum[q4][h], f, z); }
-        if (a.split == 1) { lm_st1(a.o, n * a.o.rs + (static_cast<int64_t>(hk) * G + h) * D + d, z > 0 ? y / z : 0.0f); continue; }
         bo[h][d] = y;
         if (d == 0) { btop[h] = most; bsum[h] = z; }
     }
-    if (a.split == 1) return;
     cluster_meet();
     for (int i = rank * 128 + threadIdx.x; i < G * D; i += 128 * a.split) {
         const int h = i / D, d = i % D;

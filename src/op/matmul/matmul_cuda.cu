@@ -117,7 +117,7 @@ template <bool half> static lm_err few(const lm_cuda_gemm *g, cudaStream_t s) {
     return lm_cuda_launched();
 }
 
-/* ---- up to 32 rows against bf16 weights ---- */
+/* ---- few rows against bf16 weights ---- */
 static bool skinny_ok(const lm_dev *d, const lm_cuda_gemm *g) {
     const lm_cv x = { const_cast<void *>(g->a.p), g->a.ld, g->a.bf16 }, w = { const_cast<void *>(g->b.p), g->b.ld, g->b.bf16 };
     return g->round && g->batch == 1 && g->tb && !g->ta && lm_skinny_takes(d, &x, g->M, g->K, &w);

@@ -3,30 +3,24 @@
  *   The weights are the left operand of wgmma (m64nNk16), the rows of x, padded to N = 8, 16, 32 or 64, the right one. A block has a tile of 128
  *   rows of W and all of K, or an eighth of K where there are few tiles: then a cluster of eight shares a tile. One warp asks the copy engine
  *   for steps of 64 columns of both, through a ring of stages; two warpgroups have 64 rows of the tile each. What an eighth of K gave is sent
- *   to the block of the cluster that finishes those rows, which adds the eight parts in order. Where a block has all of K and N is large,
- *   blocks of a cluster have neighbouring tiles, and each brings a part of x for all of them: otherwise x would be read half as often as W.
+ *   to the block of the cluster that finishes those rows, which adds the eight parts in order.
  *   Pairs that belong together (gate and up, halves of a head) are the same row of the two warpgroups' halves.
- *   The ring's first stages are asked for before the kernel before this one is over, and some more of W as far as the second-level cache;
- *   two blocks fit a multiprocessor, so the next kernel does the same.
+ *   The ring's first stages are asked for before the kernel before this one is over; two blocks fit a multiprocessor, so the next kernel does the
+ *   same: at once where there are few rows, near the end where many rows of x are on their way and its weights would delay them.
+ *   Reached on an H100 (2.94 TB/s read by a kernel that does nothing else; one kind alone, 16 or 64 rows, floor of the weights, us): q, k, v with
+ *   their norm's kernel 7.9, 10.5 (4.3), o 5.2, 5.8 (2.9), gate and up with norm 25.0, 27.0 (22.9), down 13.1, 15.0 (11.4), head 176, 203 (179).
  *   A row's bits depend on K and on the number of rows of W, on nothing else: the order of additions is that of one wgmma after another. */
 #include "device/hopper.cuh"
 #include "op/matmul/finish.cuh"
 #include "op/matmul/rows.cuh"
 #include "op/overlap.cuh"
-#ifdef LM_ROWS_TUNE
-extern int lm_rows_lead, lm_rows_ahead, lm_rows_share, lm_rows_room;
-#define ROOM (lm_rows_room ? lm_rows_room : 113 << 10)
-#define ROOM_ ROOM_2
-#else
-#define ROOM_ ROOM
-#endif
-
 namespace {
 enum { TILE = 128, STEP = 64, HALF_BYTES = 64 * STEP * 2, W_BYTES = 2 * HALF_BYTES, CONSUMERS = 256, ALL = CONSUMERS + 32, STAGES = 8, SPLIT = 8, WHOLE = 96 /* tiles from which a block has all of K */,
-       ROOM_ = 113 << 10 /* two blocks a multiprocessor */, BARS = 256 };
-/* steps: of 64 columns, all of them; share: blocks that bring x together; lead: steps before the end at which the next kernel may begin; ahead: steps of W that
- * go to the second-level cache before the rows of x are there */
-struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, share, lead, ahead; };
+       ROOM = 113 << 10 /* two blocks a multiprocessor */, BARS = 256,
+       ROOM_16 = 90 << 10 /* leaves the pages' attention more of it */ };
+/* steps: of 64 columns, all of them; lead: steps before a block's last from which the next kernel may begin; AT_ONCE: from the start */
+struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, lead; };
+enum { AT_ONCE = 1 << 20 };
 #ifdef LM_HOPPER_CODE
 /* q, k, v: 32 + 32 rows of one head, which turn together; u counts them through the three parts */
 struct unit { int part, head, a; };
@@ -47,9 +41,8 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
     const lm_skinny &p = a.p;
     const uint32_t base = lm_smem(mem), at_sums = base + a.stages * STAGE, full = at_sums + (PAIRS || KS > 1 ? NX * 4096 : 0), empty = full + 8 * STAGES, got = empty + 8 * STAGES, at_squares = full + BARS;
     const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
-    const bool cluster = KS > 1 || a.share > 1;
-    const int rank = cluster ? static_cast<int>(lm_cluster_rank()) : 0, tile = static_cast<int>(blockIdx.x) / KS, per = (a.steps + KS - 1) / KS;
-    const int first = KS > 1 ? rank * per : 0, steps = max(0, min(per, a.steps - first)), ready = min(steps, a.stages);
+    const int rank = KS > 1 ? static_cast<int>(lm_cluster_rank()) : 0, tile = static_cast<int>(blockIdx.x) / KS, per = (a.steps + KS - 1) / KS;
+    const int first = rank * per, steps = max(0, min(per, a.steps - first)), ready = min(steps, a.stages);
     if (warp == CONSUMERS / 32) {                                          /* ---- what asks for W and x ---- */
         const CUtensorMap *map[2] = { &a.w[0], &a.w[KIND == LM_SKINNY_GATED ? 1 : 0] };
         int row[2] = { tile * TILE, tile * TILE + 64 }, apart = 0;
@@ -76,45 +69,35 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
             }
         };
         auto rows_of_x = [&](int i, int s) {
-            const uint32_t to = base + s * STAGE + W_BYTES, bar = full + 8 * s;
-            const int col = (first + i) * STEP;
-            if (KS == 1 && a.share > 1) {
-                const int n = N / a.share;
-                lm_tma_get_all(to + rank * n * STEP * 2, &a.x, col, rank * n, bar, static_cast<uint16_t>((1 << a.share) - 1));
-            } else lm_tma_get(to, &a.x, col, 0, bar);
+            lm_tma_get(base + s * STAGE + W_BYTES, &a.x, (first + i) * STEP, 0, full + 8 * s);
         };
         if (lane == 0) {
-            for (int i = 0; i < a.stages; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, KS == 1 ? 8 * a.share : 8); }
+            for (int i = 0; i < a.stages; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, 8); }
             if (KS > 1) { lm_mbar_init(got, 1); lm_mbar_expect(got, NX * 4096); }
             lm_mbar_inited();
             if (!p.fixed) lm_wait_before();
             for (int i = 0; i < ready; i++) weights(i, i);
-            if (a.lead > 500) lm_let_next_begin();
-            for (int i = ready; i < steps && i < ready + a.ahead; i++) {
-                const int col = (first + i) * STEP;
-                for (int q = 0; q < (KIND == LM_SKINNY_QKV ? 4 : 2); q++) lm_tma_ahead(map[q % 2], col, row[q % 2] + q / 2 * apart);
-            }
+            if (a.lead == AT_ONCE) lm_let_next_begin();
         }
         __syncwarp();
         __syncthreads();
-        if (cluster) { lm_cluster_arrive(); lm_cluster_wait(); }
+        if (KS > 1) { lm_cluster_arrive(); lm_cluster_wait(); }
         if (lane == 0) {
             lm_wait_before();
             for (int i = 0; i < ready; i++) rows_of_x(i, i);
             bool told = steps - ready <= a.lead;
-            if (told) lm_let_next_begin();
+            if (told && a.lead != AT_ONCE) lm_let_next_begin();
             for (int i = ready, s = 0, parity = 0; i < steps; i++) {
-                lm_mbar_wait_cluster(empty + 8 * s, parity);
+                lm_mbar_wait(empty + 8 * s, parity);
                 weights(i, s); rows_of_x(i, s);
                 if (!told && steps - i <= a.lead) { lm_let_next_begin(); told = true; }
                 if (++s == a.stages) { s = 0; parity ^= 1; }
             }
-            if (!told) lm_let_next_begin();
         }
         return;
     }
     __syncthreads();
-    if (cluster) { lm_cluster_arrive(); lm_cluster_wait(); }
+    if (KS > 1) { lm_cluster_arrive(); lm_cluster_wait(); }
     const int half = warp / 4;
     /* ---- rows whose norm is half done: what their sums are multiplied by, while x is on its way ---- */
     if (KIND != LM_SKINNY_ADD && p.parts) {
@@ -138,17 +121,14 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
     float c[N / 2] = {};
     for (int i = 0, s = 0, parity = 0; i < steps; i++) {
         const uint32_t w = base + s * STAGE + half * HALF_BYTES, x = base + s * STAGE + W_BYTES;
-        lm_mbar_wait_cluster(full + 8 * s, parity);
+        lm_mbar_wait(full + 8 * s, parity);
         lm_wgmma_fence();
 #pragma unroll
         for (int k = 0; k < STEP / 16; k++) lm_wgmma<N>::template ss<0, 0>(c, lm_desc_rows(w + k * 32), lm_desc_rows(x + k * 32));
         lm_wgmma_commit();
         lm_wgmma_wait<0>();
         lm_wgmma_pin<N / 2>(c);
-        if (i + a.stages < steps) {                                       /* who asks waits for all of these: nothing is in flight to a block that is gone */
-            if (KS > 1 || a.share == 1) { if (lane == 0) lm_mbar_arrive(empty + 8 * s); }
-            else if (lane < a.share) lm_mbar_arrive_at(lm_smem_of(empty + 8 * s, static_cast<uint32_t>(lane)));
-        }
+        if (lane == 0 && i + a.stages < steps) lm_mbar_arrive(empty + 8 * s);
         if (++s == a.stages) { s = 0; parity ^= 1; }
     }
     lm_wait_before();
@@ -261,15 +241,12 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
 }
 template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
     const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV;
-    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4, n = (ROOM - rest) / stage;
+    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4, n = ((N == 16 ? ROOM_16 : ROOM) - rest) / stage;
     a.stages = n < STAGES ? n : STAGES;
+    a.lead = N <= 16 ? AT_ONCE : N == 32 ? 4 : 2;
     if (const int per = (a.steps + ks - 1) / ks; a.stages > per) a.stages = per;
-    a.share = 1;
-#ifdef LM_ROWS_TUNE
-    if (lm_rows_share && ks == 1 && N >= 8 * lm_rows_share) a.share = lm_rows_share;
-#endif
-    LM_TRY(lm_tma_map(&a.x, a.p.x.p, a.p.M, a.p.K, a.p.x.rs, N / a.share));
-    const unsigned grid = static_cast<unsigned>(lm_round_up(a.tiles, a.share) * ks), cluster = static_cast<unsigned>(ks > 1 ? ks : a.share);
+    LM_TRY(lm_tma_map(&a.x, a.p.x.p, a.p.M, a.p.K, a.p.x.rs, N));
+    const unsigned grid = static_cast<unsigned>(a.tiles * ks), cluster = static_cast<unsigned>(ks);
     const size_t shared = static_cast<size_t>(a.stages * stage + rest);
     switch (a.p.kind) {
     case LM_SKINNY_ADD: return lm_launch_early(rows<N, LM_SKINNY_ADD, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
@@ -303,10 +280,6 @@ lm_err lm_rows_run(const lm_skinny *p, cudaStream_t s) {
     }
     a.tiles = static_cast<int>(lm_ceil_div(p->kind == LM_SKINNY_GATED ? 2 * p->part[0].rows : n, TILE));
     a.steps = static_cast<int>(lm_ceil_div(p->K, STEP));
-    a.lead = 4; a.ahead = 0;
-#ifdef LM_ROWS_TUNE
-    a.lead = lm_rows_lead; a.ahead = lm_rows_ahead;
-#endif
     /* by the weights alone, so that bits have no other cause */
     const int ks = (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_GATED) && a.tiles >= WHOLE ? 1 : SPLIT;
     return p->M <= 8 ? run_as<8>(a, ks, s) : p->M <= 16 ? run_as<16>(a, ks, s) : p->M <= 32 ? run_as<32>(a, ks, s) : run_as<64>(a, ks, s);

@@ -1,4 +1,4 @@
-/* skinny_cuda.cu — see skinny.cuh. Bound by reading the weights.
+/* skinny_cuda.cu — see skinny.cuh; what rows.cuh does not take. Bound by reading the weights.
  *
  *   a unit is 8·NT rows of W and all of K (of the block's part of it); it comes in chunks of up to 2048/NT columns, row by row with the copy
  *   engine, into a ring in shared memory. One warp only asks for chunks: the ring's first ones before the kernel before this one is over.
