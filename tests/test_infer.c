@@ -1,4 +1,5 @@
 /* test_infer.c — sessions: forks, cuts, saved files and failures leave the numbers of a plain timeline. */
+#include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
@@ -188,4 +189,69 @@ static void test_save(void) {
     rig_free(&r); rig_free(&other);
     LM_CHECK_OK(NULL, lm_dir_remove(NULL, dir));
 }
-LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save))
+/* ---- a model wide enough for a device's own kernels, in bf16: prompts and many sessions side by side, against the processor ------------------ */
+enum { WIDE_V = 777, WIDE_PROMPT = 100, WIDE_STEPS = 6, WIDE_MOST = 64 };
+static lm_err to_bf16(lm_ctx *c, const lm_store *from, lm_store *to) {
+    for (int i = 0; i < lm_store_count(from); i++) {
+        lm_tensor x, y;
+        const char *name = lm_store_name(from, i, &x);
+        lm_type t = lm_type_make(x.rank == 2 ? LM_BF16 : LM_F32, x.rank, x.dim);
+        LM_TRY(lm_store_add(to, name, &t, LM_PLAIN, LM_MEM_WEIGHTS, &y));
+        lm_convert(y.data, (lm_dtype)y.dtype, x.data, (lm_dtype)x.dtype, lm_numel(&x));
+    }
+    (void)c;
+    return LM_OK;
+}
+typedef struct { float *to; } wide_sink;
+static lm_err wide_row(void *ud, int r, int64_t i, const float *l) { (void)i; memcpy(((wide_sink *)ud)->to + (int64_t)r * WIDE_V, l, WIDE_V * 4); return LM_OK; }
+/* The logits of n sessions that have a prompt in common and then go their own ways, WIDE_STEPS tokens each: the last step's. */
+static lm_err wide_run(lm_ctx *ctx, const lm_cfg *c, lm_store *store, lm_dev *dev, int n, float *prompt, float *logits) {
+    lm_engine *e; lm_session *s[WIDE_MOST] = {0}; lm_request q[WIDE_MOST];
+    int32_t id[WIDE_PROMPT], next[WIDE_MOST];
+    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = 128, .chunk = 128, .max_seqs = n, .mm = LM_BF16, .kv = LM_BF16, .dev = dev }));
+    for (int i = 0; i < WIDE_PROMPT; i++) id[i] = (i * i * 7 + i * 3) % WIDE_V;
+    lm_err err = lm_session_new(&s[0], e);
+    wide_sink k = { prompt };
+    if (!err) err = lm_engine_run(e, &(lm_request){ s[0], id, WIDE_PROMPT, LM_WANT_LAST }, 1, wide_row, &k);
+    for (int i = 1; i < n && !err; i++) err = lm_session_fork(s[0], &s[i]);
+    k.to = logits;
+    for (int t = 0; t < WIDE_STEPS && !err; t++) {
+        for (int i = 0; i < n; i++) { next[i] = (i * 31 + t * 17 + 5) % WIDE_V; q[i] = (lm_request){ s[i], &next[i], 1, LM_WANT_LAST }; }
+        err = lm_engine_run(e, q, n, wide_row, &k);
+    }
+    for (int i = 0; i < n; i++) lm_session_free(s[i]);
+    lm_engine_free(e);
+    return err;
+}
+static double wide_off(const float *a, const float *b, int64_t n) {
+    double d = 0, s = 0;
+    for (int64_t i = 0; i < n; i++) { d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]); s += (double)b[i] * b[i]; }
+    return sqrt(d / s);
+}
+static void test_wide_on_device(void) {
+    if (!getenv("LM_DEVICE")) LM_SKIP("LM_DEVICE names no device");
+    lm_ctx *ctx; lm_dev *dev; lm_store *f, *w;
+    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = WIDE_V, .d = 512, .n_layer = 3, .n_head = 8, .n_kv = 2, .d_head = 64, .d_ff = 1096,
+                 .max_pos = 256, .eps = 1e-5, .init_std = 0.05, .tie = true, .bos = -1, .hf_type = "llama" };
+    c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = 256;
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    LM_NEED_OK(ctx, lm_dev_open(&dev, ctx, getenv("LM_DEVICE")));
+    LM_NEED_OK(ctx, lm_store_new(&f, ctx)); LM_NEED_OK(ctx, lm_store_new(&w, ctx));
+    LM_NEED_OK(ctx, lm_model_init(ctx, &c, f, 5));
+    LM_NEED_OK(ctx, to_bf16(ctx, f, w));
+    static float a[WIDE_MOST * WIDE_V], b[WIDE_MOST * WIDE_V], again[WIDE_MOST * WIDE_V], pa[WIDE_V], pb[WIDE_V];
+    static const int n[] = { 1, 3, 16, 40, WIDE_MOST };
+    for (int i = 0; i < LM_COUNT(n); i++) {
+        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, NULL, n[i], pa, a));
+        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, dev, n[i], pb, b));
+        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, dev, n[i], pb, again));
+        LM_CHECK(!memcmp(b, again, (size_t)n[i] * WIDE_V * 4));
+        double worst = 0;
+        for (int k = 0; k < n[i]; k++) { const double e = wide_off(b + k * WIDE_V, a + k * WIDE_V, WIDE_V); if (!(e <= worst)) worst = e; }
+        const double e = wide_off(pb, pa, WIDE_V);
+        if (getenv("LOAM_PARITY")) printf("| %d sessions side by side, bf16 | the prompt's logits within %.1e of the processor's, the last within %.1e |\n", n[i], e, worst);
+        if (!(e <= 3e-2) || !(worst <= 3e-2)) { lm_t_fail++; printf("%d sessions: logits on the device are off by %.3g (prompt) and %.3g\n", n[i], e, worst); }
+    }
+    lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
+}
+LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_wide_on_device))

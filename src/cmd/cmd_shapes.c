@@ -47,7 +47,7 @@ lm_err lm_shape_cfg(lm_ctx *ctx, const char *name, lm_cfg *c) {
                    name, near ? "; did you mean " : "", near ? near : "");
 }
 typedef struct { lm_ctx *ctx; const lm_cfg *c; const lm_load_opts *o; lm_store *store; bool fill; float *noise; } maker;
-enum { NOISE = 1 << 16 };
+enum { NOISE = 65521 };                     /* odd: no two rows of a matrix are alike, or thousands of logits would be the largest */
 typedef struct { char *to; size_t n; const char *from; size_t period; } spread;
 static void spread_tile(void *ud, int64_t t, int ith) {
     spread *s = ud; (void)ith;

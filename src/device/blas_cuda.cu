@@ -219,7 +219,7 @@ lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) {
     k.ta = g->ta;
     k.tb = g->tb;
     k.acc = g->acc;
-    k.align_a = align_of(g->a); k.align_b = align_of(g->b); k.align_c = align_of(g->c);
+    k.align_a = align_of(g->a); k.align_b = align_of(g->b); k.align_c = g->add && align_of(g->add) < align_of(g->c) ? align_of(g->add) : align_of(g->c);
     plan *p = NULL;
     for (uint64_t h = lm_hash64(&k, sizeof k, 0), i = 0; i < CACHE && !p; i++) {
         plan *q = &b->cache[(h + i) % CACHE];
@@ -233,7 +233,7 @@ lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) {
     if (g->aux) b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &g->aux, sizeof g->aux);
     if (found > 1) LM_TRY(tune(d, b, g, p, choice, found));
     const float one = 1, keep = g->acc ? 1.0f : 0.0f;
-    const cublasStatus_t s = b->p_cublasLtMatmul(b->h, p->op, &one, g->b, p->a, g->a, p->b, &keep, g->c, p->c, g->c, p->c, &p->algo,
+    const cublasStatus_t s = b->p_cublasLtMatmul(b->h, p->op, &one, g->b, p->a, g->a, p->b, &keep, g->add ? g->add : g->c, p->c, g->c, p->c, &p->algo,
                                                  b->workspace, WORKSPACE, static_cast<cudaStream_t>(d->stream));
     return s == CUBLAS_STATUS_SUCCESS ? LM_OK
                                       : lm_fail(d->ctx, LM_E_DEVICE, "cuBLASLt: status %d for %lldx%lldx%lld", static_cast<int>(s),

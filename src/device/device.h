@@ -68,10 +68,10 @@ bool lm_dev_built(void);                                           /* whether th
 
 /* ---- matrix products by the vendor's library, for rows that need LM_CUDA_BLASLT --------------------------------------------------------------- */
 /* Row-major C (M,N) = op(A) op(B) [+ bias] [+ C], f32 sums, no atomics: the same bits each time. Each is f32, or bf16 where its flag says
- * so (a and b alike). aux: it gets op(A) op(B) + bias, as C is stored, and C the gelu of that (tanh form). */
+ * so (a and b alike). add: with acc, what is added, laid out as C, where that is not what C was. aux: it gets op(A) op(B) + bias, as C is stored, and C the gelu of that (tanh form). */
 typedef struct {
     int64_t M, N, K, batch, lda, ldb, ldc, sa, sb, sc;             /* leading dimensions and batch strides in elements */
-    const void *a, *b, *bias; void *c, *aux; int64_t ldaux; bool ab_bf16, c_bf16, bias_bf16, ta, tb, acc;
+    const void *a, *b, *bias, *add; void *c, *aux; int64_t ldaux; bool ab_bf16, c_bf16, bias_bf16, ta, tb, acc;
 } lm_dev_gemm;
 lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g);            /* LM_E_UNSUPPORTED: the library has no algorithm for this shape */
 #endif

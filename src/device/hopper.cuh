@@ -84,10 +84,38 @@ __device__ __forceinline__ void lm_fence_async() { asm volatile("fence.proxy.asy
 template <int n> __device__ __forceinline__ void lm_regs_less() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n)); }
 template <int n> __device__ __forceinline__ void lm_regs_more() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n)); }
 
+/* ---- clusters: blocks that see each other's shared memory; an address there is this block's, mapped ------------------------------------- */
+__device__ __forceinline__ uint32_t lm_cluster_rank() { uint32_t r; asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r)); return r; }
+__device__ __forceinline__ uint32_t lm_smem_of(uint32_t at, uint32_t rank) {
+    uint32_t r; asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(at), "r"(rank)); return r;
+}
+__device__ __forceinline__ void lm_cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ __forceinline__ void lm_cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+__device__ __forceinline__ void lm_mbar_wait_cluster(uint32_t bar, int parity) {        /* for what other blocks wrote */
+    uint32_t done;
+    do {
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+    } while (!done);
+}
+/* two floats to another block's shared memory; its barrier gets the eight bytes */
+__device__ __forceinline__ void lm_send2(uint32_t to_there, float x, float y, uint32_t bar_there) {
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(to_there), "f"(x), "f"(y), "r"(bar_there) : "memory");
+}
+
 /* ---- the copy engine -------------------------------------------------------------------------------------------------------------------- */
 __device__ __forceinline__ void lm_tma_get(uint32_t to, const CUtensorMap *m, int col, int row, uint32_t bar) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(m),
                  "r"(col), "r"(row), "r"(bar)
+                 : "memory");
+}
+/* the same for what is read once: it leaves the second-level cache first */
+__device__ __forceinline__ uint64_t lm_once() {
+    uint64_t policy; asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy)); return policy;
+}
+__device__ __forceinline__ void lm_tma_get(uint32_t to, const CUtensorMap *m, int col, int row, uint32_t bar, uint64_t policy) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
+                 "l"(m), "r"(col), "r"(row), "r"(bar), "l"(policy)
                  : "memory");
 }
 __device__ __forceinline__ void lm_tma_prefetch_map(const CUtensorMap *m) { asm volatile("prefetch.tensormap [%0];" ::"l"(m) : "memory"); }
@@ -150,6 +178,7 @@ template <int N> struct lm_wgmma;
 #define LM_W8_13 ",%104,%105,%106,%107,%108,%109,%110,%111"
 #define LM_W8_14 ",%112,%113,%114,%115,%116,%117,%118,%119"
 #define LM_W8_15 ",%120,%121,%122,%123,%124,%125,%126,%127"
+#define LM_W4 "%0,%1,%2,%3"
 #define LM_W16 LM_W8_0 LM_W8_1
 #define LM_W32 LM_W16 LM_W8_2 LM_W8_3
 #define LM_W48 LM_W32 LM_W8_4 LM_W8_5
@@ -157,11 +186,15 @@ template <int N> struct lm_wgmma;
 #define LM_W128 LM_W64 LM_W8_8 LM_W8_9 LM_W8_10 LM_W8_11 LM_W8_12 LM_W8_13 LM_W8_14 LM_W8_15
 #define LM_C8(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]), "+f"(c[i + 7])
 #define LM_N8(i) "=f"(c[i]), "=f"(c[i + 1]), "=f"(c[i + 2]), "=f"(c[i + 3]), "=f"(c[i + 4]), "=f"(c[i + 5]), "=f"(c[i + 6]), "=f"(c[i + 7])
+#define LM_N4 "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+#define LM_N8_ LM_N8(0)
 #define LM_N16 LM_N8(0), LM_N8(8)
 #define LM_N32 LM_N16, LM_N8(16), LM_N8(24)
 #define LM_N48 LM_N32, LM_N8(32), LM_N8(40)
 #define LM_N64 LM_N48, LM_N8(48), LM_N8(56)
 #define LM_N128 LM_N64, LM_N8(64), LM_N8(72), LM_N8(80), LM_N8(88), LM_N8(96), LM_N8(104), LM_N8(112), LM_N8(120)
+#define LM_C4 "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+#define LM_C8_ LM_C8(0)
 #define LM_C16 LM_C8(0), LM_C8(8)
 #define LM_C32 LM_C16, LM_C8(16), LM_C8(24)
 #define LM_C48 LM_C32, LM_C8(32), LM_C8(40)
@@ -187,6 +220,9 @@ template <int N> struct lm_wgmma;
                          : LM_C##R : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(tb));                                         \
         }                                                                                                                                            \
     };
+#define LM_W8_ LM_W8_0
+LM_WGMMA(8, 4, 4, 5, 6, 7, 8, 9, 10)
+LM_WGMMA(16, 8_, 8, 9, 10, 11, 12, 13, 14)
 LM_WGMMA(32, 16, 16, 17, 18, 19, 20, 21, 22)
 LM_WGMMA(64, 32, 32, 33, 34, 35, 36, 37, 38)
 LM_WGMMA(96, 48, 48, 49, 50, 51, 52, 53, 54)
@@ -207,6 +243,7 @@ __device__ __forceinline__ void lm_lds4_add(float *v, uint32_t at) {
 __device__ __forceinline__ float2 lm_lds2(uint32_t at) {
     float2 v; asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(at)); return v;
 }
+__device__ __forceinline__ float lm_ldsf(uint32_t at) { float v; asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(at) : "memory"); return v; }
 __device__ __forceinline__ int4 lm_ldsi4(uint32_t at) {
     int4 v; asm volatile("ld.shared.v4.s32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at) : "memory"); return v;
 }

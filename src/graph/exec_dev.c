@@ -108,7 +108,8 @@ static lm_err settle(lm_plan *p) {
 static lm_err next(lm_plan *p, int i, const lm_joined **join, int *n) {
     int lo = 0, hi = p->n_joined;
     while (lo < hi) { const int mid = (lo + hi) / 2; if (p->joined[mid].first < i) lo = mid + 1; else hi = mid; }
-    const lm_joined *j = lo < p->n_joined && p->joined[lo].first == i && p->joined[lo].row->accepts(p->joined[lo].call) ? &p->joined[lo] : NULL;
+    const lm_joined *j = NULL;
+    for (; !j && lo < p->n_joined && p->joined[lo].first == i; lo++) if (p->joined[lo].row->accepts(p->joined[lo].call)) j = &p->joined[lo];
     *n = j ? j->n : 1; *join = j;
     for (int k = 0; k < *n; k++) p->step[i + k].joined = j ? j->row->name : NULL;
     if (!p->n_aside) return j ? j->row->run(j->call, p->dev->stream) : step(p, &p->step[i]);

@@ -1,7 +1,7 @@
 /* join.c — finding joins (op/join.h) among a plan's steps, before memory is laid out.
  *
  * Names of a pattern are bound to values, statements to steps, with a step back where a choice does not work out (three products of one
- * input look alike until one of them is rotated). A join that is found makes the memory of its steps live from the first to the last of
+ * input look alike until one of them is rotated). Joins may overlap: which ones run is decided by the sizes of a run, from the first step on. A join that is found makes the memory of its steps live from the first to the last of
  * them: the kernel reads all inputs while it writes all outputs. */
 #include <ctype.h>
 #include <string.h>
@@ -80,8 +80,6 @@ lm_err lm_plan_join(lm_graph *g, lm_plan *p, lm_node *const *live, int n_live, l
             lm_joined *x = &p->joined[p->n_joined++];
             *x = (lm_joined){ .row = lm_joins[j], .first = first, .n = pat.n };
             for (int k = 0; k < pat.n; k++) x->call[k] = &p->step[m.step[k]].call;
-            first += pat.n - 1;
-            break;
         }
     if (!p->n_joined) return LM_OK;
     lm_joined *keep = lm_arena_alloc(p->a, (size_t)p->n_joined * sizeof *keep);          /* the graph's arena may go */

@@ -3,14 +3,14 @@
  * A join is a pattern over ops, one statement per step, "y=rmsnorm(x,w); q=matmul(y,a)": names are values, matched by who made whom; the
  * steps must follow each other in the plan. It is not a row of the graph: the graph, its rounding points and the memory of the steps stay
  * as they are, and whether a join runs is decided before each run from the sizes then (a decode step is joined, a prefill of the same
- * plan is not). Values that only steps of the join read need not be written. Statements whose outputs others may read are `keeps`. What a
+ * plan is not); of several that begin with a step the first in the table that takes the sizes runs. Values that only steps of the join read need not be written. Statements whose outputs others may read are `keeps`. What a
  * join computes is its steps' meaning; where products are taken in bf16 the order of additions is its own.
  *
  * Lifetime: rows are static const.  Threads: as op.h.  Errors: as run() of a kernel. */
 #ifndef LM_JOIN_H
 #define LM_JOIN_H
 #include "op/op.h"
-enum { LM_JOIN_STEPS = 8 };
+enum { LM_JOIN_STEPS = 10 };
 typedef struct lm_join {
     const char *name, *pattern;
     lm_dev_kind device; uint64_t needs;

@@ -115,8 +115,12 @@ static __global__ void __launch_bounds__(128) join(const args a) {
 static int each_of(const lm_call *c) { return static_cast<int>(lm_max64(1, lm_ceil_div(c->in[3].dim[1], PARTS))); }
 /* a window may begin inside a part */
 static int splits_of(const lm_call *c) { return static_cast<int>(lm_ceil_div(c->in[3].dim[1], each_of(c)) + (each_of(c) > 1)); }
+/* Parts of every row and head; the forms of paged_cuda.cuh keep only a counter. Which of the two it will be is known from the strides: heads
+ * of theirs are 64 bytes and more, and so is every beginning in a plan's memory. */
+enum { COUNTER = 256 };
 static size_t shared(const lm_call *c) {
     const lm_attn_p *p = static_cast<const lm_attn_p *>(c->p);
+    if (paged_takes(c) && lm_row_stride(&c->in[0]) % 8 == 0 && lm_row_stride(&c->out[0]) % 8 == 0) return COUNTER;
     return static_cast<size_t>(c->in[0].dim[0] * p->n_head * splits_of(c) * (p->d_head + 2)) * 4;
 }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {

@@ -205,6 +205,8 @@ static const lm_sample samples[] = {
     { "bf16 weights, 16 rows", P(.tb = true, .mm = LM_BF16), { T2(16, 4608), B2(24, 4608), V(24) }, BF, .grad_tol = -1 },
     { "bf16 weights, 21 rows", P(.tb = true, .mm = LM_BF16), { T2(21, 264), B2(75, 264) }, BF, .grad_tol = -1 },
     { "bf16 weights, 30 rows", P(.tb = true, .mm = LM_BF16), { T2(30, 4608), B2(31, 4608), V(31) }, BF, .grad_tol = -1 },
+    { "bf16 weights, 64 rows", P(.tb = true, .mm = LM_BF16), { T2(64, 2056), B2(135, 2056), V(135) }, BF, .grad_tol = -1 },
+    { "bf16 weights, 17 rows, many columns", P(.tb = true, .mm = LM_BF16), { T2(17, 512), B2(12170, 512), V(12170) }, BF, .grad_tol = -1 },
     { "bf16 panels",
       P(.tb = true, .mm = LM_BF16),
       { T2(7, 70), { .rank = 2, .dim = { 150, 70 }, .dtype = LM_BF16, .layout = LM_PANEL16X2 } },

@@ -1,8 +1,8 @@
 /* matmul.cuh — the matrix product on a CUDA device, for the rows that contain one: for *_cuda.cu files.
  *
- * C (M,N) = op(A) op(B) [+ bias] [+ C], row-major with any row strides, f32 or bf16. With `round`, f32 operands are rounded to bf16 first,
+ * C (M,N) = op(A) op(B) [+ bias] [+ C, or `add`, laid out as C], row-major with any row strides, f32 or bf16. With `round`, f32 operands are rounded to bf16 first,
  * into `room`. Which code runs depends on the problem:
- *   up to 32 rows against bf16 W (N,K), rounded: the kernel of skinny.cuh, weights read once at bandwidth (b_fixed: nothing in the plan
+ *   up to 64 rows against bf16 W (N,K), rounded: the kernels of skinny.cuh, weights read once at bandwidth (b_fixed: nothing in the plan
  *     writes them, so they are read early);
  *   one to four rows against any W (N,K): own kernel, a warp per output column;
  *   operands of one dtype, and cuBLASLt is there: cuBLASLt;
@@ -16,12 +16,14 @@
 /* an operand as stored: rows × columns with a leading dimension; bs between batches */
 typedef struct { const void *p; int64_t ld, bs; bool bf16; } lm_cm;
 typedef struct {
-    int64_t batch, M, N, K; lm_cm a, b; bool ta, tb, acc, round; const void *bias; bool bias_bf16;
+    int64_t batch, M, N, K; lm_cm a, b; bool ta, tb, acc, round; const void *bias, *add; bool bias_bf16;
     void *c, *aux; int64_t ldc, sc, ldaux; bool c_bf16, b_fixed;
 } lm_cuda_gemm;
 size_t lm_cuda_gemm_room(const lm_cuda_gemm *g);                           /* bytes that lm_cuda_gemm_run wants as room, 256-byte aligned */
 /* matmul's call as a problem, and whether it is one: of any row that has its inputs, output 0 and lm_matmul_p in front */
 lm_cuda_gemm lm_matmul_cuda_problem(const lm_call *c);
 bool lm_matmul_cuda_accepts(const lm_call *c);
+/* Can `add` be elsewhere than C for this one? Where the library takes it and has an algorithm. */
+bool lm_cuda_gemm_adds(lm_dev *d, const lm_cuda_gemm *g);
 lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *g, void *room, cudaStream_t s);
 #endif

@@ -117,7 +117,7 @@ template <bool half> static lm_err few(const lm_cuda_gemm *g, cudaStream_t s) {
     return lm_cuda_launched();
 }
 
-/* ---- up to 32 rows against bf16 weights ---- */
+/* ---- few rows against bf16 weights ---- */
 static bool skinny_ok(const lm_dev *d, const lm_cuda_gemm *g) {
     const lm_cv x = { const_cast<void *>(g->a.p), g->a.ld, g->a.bf16 }, w = { const_cast<void *>(g->b.p), g->b.ld, g->b.bf16 };
     return g->round && g->batch == 1 && g->tb && !g->ta && lm_skinny_takes(d, &x, g->M, g->K, &w);
@@ -126,6 +126,7 @@ static lm_err skinny(const lm_dev *d, const lm_cuda_gemm *g, cudaStream_t s) {
     lm_skinny k = {};
     k.kind = g->acc ? LM_SKINNY_ADD : LM_SKINNY_PLAIN; k.M = static_cast<int>(g->M); k.K = g->K;
     k.x.p = const_cast<void *>(g->a.p); k.x.rs = g->a.ld; k.x.bf16 = g->a.bf16; k.out.p = g->c; k.out.rs = g->ldc; k.out.bf16 = g->c_bf16; k.res = k.out;
+    if (g->add) k.res.p = const_cast<void *>(g->add);
     k.n_part = 1; k.part[0].w = g->b.p; k.part[0].ld = g->b.ld; k.part[0].rows = g->N; k.part[0].bias = g->bias; k.part[0].bias_bf16 = g->bias_bf16;
     k.fixed = g->b_fixed;
     return lm_skinny_run(d, &k, s);
@@ -157,6 +158,11 @@ static lm_err round_to(lm_cm *m, int64_t batch, int64_t rows, int64_t cols, char
     *room += rounded(batch, rows, cols);
     return LM_OK;
 }
+/* 16-byte rows throughout: such a product the library always has */
+bool lm_cuda_gemm_adds(lm_dev *d, const lm_cuda_gemm *g) {
+    const lm_cv v[4] = { { const_cast<void *>(g->a.p), g->a.ld, g->a.bf16 }, { const_cast<void *>(g->b.p), g->b.ld, g->b.bf16 }, { g->c, g->ldc, g->c_bf16 }, { const_cast<void *>(g->add), g->ldc, g->c_bf16 } };
+    return d && d->features & LM_CUDA_BLASLT && g->round && g->acc && g->batch == 1 && g->a.bf16 && g->b.bf16 && !g->ta && g->tb && g->N % 8 == 0 && lm_cuda_vec8(v, 4, g->K) && !few_ok(g);
+}
 lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream_t s) {
     lm_cuda_gemm g = *o;
     char *at = static_cast<char *>(room);
@@ -165,6 +171,7 @@ lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream
                   reinterpret_cast<uintptr_t>(g.aux) % 16))
         return LM_E_UNSUPPORTED;
     if (skinny_ok(d, &g)) return skinny(d, &g, s);
+    if (g.add && !lm_cuda_gemm_adds(d, &g)) return LM_E_UNSUPPORTED;
     if (few_ok(&g)) return g.b.bf16 ? few<true>(&g, s) : few<false>(&g, s);
     if (!g.K || !d || !(d->features & LM_CUDA_BLASLT) || (!g.round && g.a.bf16 != g.b.bf16) || (g.c_bf16 && !g.round && !g.a.bf16)) return any(&g, s);
     if (g.round && !g.a.bf16) LM_TRY(round_to(&g.a, g.batch, rows_a(&g), cols_a(&g), &at, s));
@@ -177,9 +184,9 @@ lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream
     }
     lm_dev_gemm t = {};
     t.M = g.M; t.N = g.N; t.K = g.K; t.batch = g.batch; t.lda = g.a.ld; t.ldb = g.b.ld; t.ldc = g.ldc; t.sa = g.a.bs; t.sb = g.b.bs; t.sc = g.sc;
-    t.a = g.a.p; t.b = g.b.p; t.bias = g.bias; t.c = g.c; t.ab_bf16 = g.a.bf16; t.c_bf16 = g.c_bf16; t.bias_bf16 = g.bias_bf16; t.ta = g.ta; t.tb = g.tb; t.acc = g.acc; t.aux = g.aux; t.ldaux = g.ldaux;
+    t.a = g.a.p; t.b = g.b.p; t.bias = g.bias; t.c = g.c; t.ab_bf16 = g.a.bf16; t.c_bf16 = g.c_bf16; t.bias_bf16 = g.bias_bf16; t.ta = g.ta; t.tb = g.tb; t.acc = g.acc; t.aux = g.aux; t.ldaux = g.ldaux; t.add = g.add;
     const lm_err e = lm_dev_matmul(d, &t);
-    return e == LM_E_UNSUPPORTED && !g.aux ? any(o, s) : e;                         /* a shape that the library has no algorithm for: odd and small ones */
+    return e == LM_E_UNSUPPORTED && !g.aux && !g.add ? any(o, s) : e;                         /* a shape that the library has no algorithm for: odd and small ones */
 }
 
 /* ---- the row ---- */

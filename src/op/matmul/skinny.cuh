@@ -1,9 +1,10 @@
-/* skinny.cuh — up to 32 rows of activations against bf16 weights (N,K), with what comes before and after in a decoder: for *_cuda.cu files.
+/* skinny.cuh — few rows of activations against bf16 weights (N,K), with what comes before and after in a decoder: for *_cuda.cu files.
  *
- * One kernel reads the weights once, straight to registers, and does the rest around it: before, the norm of the rows; after, the bias and
- * one of: nothing; the sum with the residual; silu(gate)·up; rotation of queries and keys and the writing of keys and values to pages.
- * Products take bf16 operands and add in f32. A row's bits do not depend on the other rows; the order of additions belongs to K and to the
- * class of M (up to 8 rows, up to 16, up to 32).
+ * One kernel reads the weights once and does the rest around it: before, the norm of the rows; after, the bias and one of: nothing; the sum
+ * with the residual; silu(gate)·up; rotation of queries and keys and the writing of keys and values to pages. There are two: rows.cuh's for up
+ * to 64 rows of bf16 on Hopper, K at least 512, and skinny_cuda.cu's for up to 32 of f32 or bf16.
+ * Products take bf16 operands and add in f32. A row's bits do not depend on the other rows; the order of additions belongs to the weights'
+ * shape, in skinny_cuda.cu also to the class of M (up to 8 rows, up to 16, up to 32).
  *
  * Lifetime: none.  Threads: as CUDA's.  Errors: LM_E_DEVICE. */
 #ifndef LM_SKINNY_CUH
@@ -19,6 +20,9 @@ typedef struct {
     lm_cv out, res;                                                     /* QKV: out is the turned queries */
     lm_cv turn; int d, kv_bf16, k_bf16; void *kp, *vp; const int32_t *slot; int64_t pages; int32_t *fault;
     void *room;                                                         /* (M,K) bf16 for the rows after the norm, where M > 1 */
+    /* a norm between two products that only lm_rows_run does, halves of it in each: an ADD gives `next` its sums times `norm_next`, rounded to bf16, and `squares`
+     * (8 to each 128 columns, M) sums of their squares; a product of these rows has `parts` and divides its sums by the root of mean square */
+    lm_cv norm_next; float offset_next; void *next; float *squares; const float *parts;
     bool fixed;                                                         /* no step of the plan writes the weights */
 } lm_skinny;
 /* Can these weights and rows be taken (bf16, aligned, at most LM_SKINNY_ROWS rows, a card that has what the kernel needs)? */

@@ -1,4 +1,4 @@
-/* skinny_cuda.cu — see skinny.cuh. Bound by reading the weights.
+/* skinny_cuda.cu — see skinny.cuh; what rows.cuh does not take. Bound by reading the weights.
  *
  *   a unit is 8·NT rows of W and all of K (of the block's part of it); it comes in chunks of up to 2048/NT columns, row by row with the copy
  *   engine, into a ring in shared memory. One warp only asks for chunks: the ring's first ones before the kernel before this one is over.
@@ -6,7 +6,8 @@
  *   32 k, the right operand of two mma.m16n8k16 when k is counted in an order that both operands share. The rows of x lie in shared memory
  *   as bf16. The warps' sums meet there, and a few threads do what follows the product.
  *   Rows of x that do not fit: a cluster of blocks has parts of K, and its sums meet in the shared memory of the cluster. */
-#include "op/matmul/skinny.cuh"
+#include "op/matmul/finish.cuh"
+#include "op/matmul/rows.cuh"
 #include "op/overlap.cuh"
 
 enum { WARPS = 8, THREADS = WARPS * 32, ALL = THREADS + 32 /* one warp more asks for the weights */, MOST_STAGES = 6, CHUNK = 2048, RING = 100 << 10, SHARED = 225 << 10, X_MOST = 132 << 10, PAD = 32 /* numbers */ };
@@ -85,8 +86,6 @@ __device__ __forceinline__ float read_peer(const float *p, unsigned rank) {
 #endif
     return v;
 }
-__device__ __forceinline__ float kept(float x, int bf16) { return bf16 ? __bfloat162float(__float2bfloat16_rn(x)) : x; }
-
 /* Tile t's row that lane group g (0…7) reads. Pairs that belong together (halves of a head, gate and up) are g and g+4 of one tile. */
 template <int KIND> __device__ __forceinline__ const __nv_bfloat16 *row_of(const lm_skinny &p, int64_t t, int g) {
     if (KIND == LM_SKINNY_GATED) { const lm_skinny_part &w = p.part[g / 4]; return static_cast<const __nv_bfloat16 *>(w.w) + (t * 4 + g % 4) * w.ld; }
@@ -101,42 +100,22 @@ template <int KIND> __device__ __forceinline__ const __nv_bfloat16 *row_of(const
     r += g;
     return static_cast<const __nv_bfloat16 *>(p.part[0].w) + (r < p.part[0].rows ? r : p.part[0].rows - 1) * p.part[0].ld;
 }
-__device__ __forceinline__ float with_bias(const lm_skinny_part &w, int64_t r, float v) {
-    const lm_cv b = { const_cast<void *>(w.bias), 0, w.bias_bf16 };
-    return kept(w.bias ? v + lm_ld1(b, r) : v, w.mid_bf16);
-}
 /* Sums u and v of row m: columns n and n+4 of tile t. */
 template <int KIND> __device__ __forceinline__ void finish(const lm_skinny &p, int m, int64_t t, int n, float u, float v) {
-    if constexpr (KIND == LM_SKINNY_GATED) {
-        const int64_t j = t * 4 + n;
-        u = with_bias(p.part[0], j, u); v = with_bias(p.part[1], j, v);
-        lm_st1(p.out, m * p.out.rs + j, u / (1.0f + expf(-u)) * v);
-    } else if constexpr (KIND == LM_SKINNY_QKV) {
+    if constexpr (KIND == LM_SKINNY_GATED) lm_finish_gated(p, m, t * 4 + n, u, v);
+    else if constexpr (KIND == LM_SKINNY_QKV) {
         int64_t r = t * 8;
         int i = 0;
         while (i < 2 && r >= p.part[i].rows) r -= p.part[i++].rows;
         const int in = static_cast<int>(r % p.d), a = i == 2 ? in + n : in / 2 + n, b = i == 2 ? a + 4 : a + p.d / 2;       /* dimensions of the head */
-        const int64_t h = r / p.d;
-        u = with_bias(p.part[i], h * p.d + a, u); v = with_bias(p.part[i], h * p.d + b, v);
-        if (i < 2) {
-            const float c = lm_ld1(p.turn, m * p.turn.rs + a), s = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + a), x = u, y = v;
-            u = fmaf(x, c, -(y * s)); v = fmaf(y, c, x * s);
-        }
-        if (i == 0) { lm_st1(p.out, m * p.out.rs + h * p.d + a, u); lm_st1(p.out, m * p.out.rs + h * p.d + b, v); return; }
-        if (i == 1) { u = kept(u, p.k_bf16); v = kept(v, p.k_bf16); }
-        const int64_t slot = p.slot[m];
-        if (slot < 0) return;
-        const int64_t page = slot / LM_KV_PAGE, tok = slot % LM_KV_PAGE, base = (page * (p.part[1].rows / p.d) + h) * LM_KV_PAGE * p.d;
-        if (page >= p.pages) { if (p.fault) *p.fault = LM_E_RANGE; return; }
-        const lm_cv to = { i == 1 ? p.kp : p.vp, 0, p.kv_bf16 };
-        lm_st1(to, base + (i == 1 ? ((tok >> 4) * p.d + a) * 16 + (tok & 15) : tok * p.d + a), u);
-        lm_st1(to, base + (i == 1 ? ((tok >> 4) * p.d + b) * 16 + (tok & 15) : tok * p.d + b), v);
+        const bool turn = i < 2;
+        lm_finish_qkv(p, m, i, r / p.d, a, b, u, v, turn ? lm_ld1(p.turn, m * p.turn.rs + a) : 0, turn ? lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + a) : 0);
     } else
 #pragma unroll
         for (int e = 0; e < 2; e++) {
             const int64_t at = t * 8 + n + e * 4;
             if (at >= p.part[0].rows) continue;
-            const float y = with_bias(p.part[0], at, e ? v : u);
+            const float y = lm_with_bias(p.part[0], at, e ? v : u);
             lm_st1(p.out, m * p.out.rs + at, KIND == LM_SKINNY_ADD ? lm_ld1(p.res, m * p.res.rs + at) + y : y);
         }
 }
@@ -336,6 +315,7 @@ template <int MT, int NT, int KIND> __global__ void __launch_bounds__(ALL, MT ==
 bool lm_skinny_takes(const lm_dev *d, const lm_cv *x, int64_t M, int64_t K, const lm_cv *w) {
     const lm_cv v[2] = { *x, *w };
     const int64_t rows = M <= 8 ? 8 : M <= 16 ? 16 : 32;
+    if (d && d->features & LM_CUDA_WGMMA && M >= 1 && M <= LM_ROWS && K >= LM_ROWS_K && x->bf16 && w->bf16 && lm_cuda_vec8(v, 2, K)) return true;
     if (rows * (lm_round_up(lm_ceil_div(K, 8), 256) + PAD) * 2 > X_MOST) return false;                     /* not even in eight parts */
     return d && (d->features & LM_CUDA_SM90) && w->bf16 && M >= 1 && M <= LM_SKINNY_ROWS && K >= 8 && K < 1 << 24 && lm_cuda_vec8(v, 2, K);
 }
@@ -350,12 +330,16 @@ template <int MT, int NT> static lm_err launch(const args &a, unsigned grid, siz
 }
 lm_err lm_skinny_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
     if (p->norm.p && p->K > LM_SKINNY_NORM) return LM_E_UNSUPPORTED;
-    if (p->norm.p && p->M > 1) {
+    if (p->norm.p) {
         lm_skinny q = *p;
-        LM_TRY(lm_launch_early(norm_rows, q, dim3(static_cast<unsigned>(p->M)), THREADS, 0, 1, true, s));
         q.norm.p = NULL; q.x.p = p->room; q.x.rs = p->K; q.x.bf16 = 1;
-        return lm_skinny_run(d, &q, s);
+        if (p->M > 1 || lm_rows_takes(d, &q)) {
+            LM_TRY(lm_launch_early(norm_rows, *p, dim3(static_cast<unsigned>(p->M)), THREADS, 0, 1, true, s));
+            return lm_skinny_run(d, &q, s);
+        }
     }
+    if (lm_rows_takes(d, p)) return lm_rows_run(p, s);
+    if (p->M > LM_SKINNY_ROWS || p->parts || p->next) return LM_E_UNSUPPORTED;
     args a = {};
     a.p = *p;
     const int MT = p->M <= 16 ? 1 : 2, NT = MT == 1 ? 1 : 2, rows = MT == 1 && p->M <= 8 ? 8 : MT * 16;

@@ -1,7 +1,7 @@
 /* rope_table_cuda.cu — frequencies are made on the host (they are constants of the row) and passed by value; the angle is rounded to f32
  * as the contract says, its cosine and sine taken in double and rounded once. DYNAMIC's depend on the longest position: one block finds it
  * and makes them, by the f32 steps of lm_rope_inv_freq. */
-#include "op/cuda.cuh"
+#include "op/overlap.cuh"
 extern "C" {
 #include "op/rope_table/rope_table.h"
 }
@@ -21,29 +21,36 @@ static __global__ void __launch_bounds__(256) dynamic(const int32_t *pos, int64_
     const int i = threadIdx.x;
     if (i < n) f[i] = __fdiv_rn(1.0f, static_cast<float>(pow(static_cast<double>(base), static_cast<double>(__fdiv_rn(static_cast<float>(2 * i), static_cast<float>(2 * n))))));
 }
-static __global__ void __launch_bounds__(256) table(const int32_t *pos, float *y, int64_t rows, int n, float factor, const freqs q, const float *made) {
+struct args { const int32_t *pos; float *y; int64_t rows; int n, wait; float factor; const float *made; freqs q; };
+/* wait: a step of the plan makes what is read; else cosines are taken while the kernel before still runs */
+static __global__ void __launch_bounds__(256) table(const __grid_constant__ args a) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
-    if (i >= rows * n) return;
-    const int64_t r = i / n; const int k = static_cast<int>(i - r * n);
-    const float angle = __fmul_rn(static_cast<float>(pos[r]), made ? made[k] : q.f[k]);
+    lm_let_next_begin();
+    if (a.wait) lm_wait_before();
+    const bool on = i < a.rows * a.n;
+    const int64_t r = on ? i / a.n : 0; const int k = on ? static_cast<int>(i - r * a.n) : 0;
+    const float angle = __fmul_rn(static_cast<float>(a.pos[r]), a.made ? a.made[k] : a.q.f[k]);
     double s, c;
     sincos(static_cast<double>(angle), &s, &c);
-    y[r * 2 * n + k] = __fmul_rn(static_cast<float>(c), factor); y[r * 2 * n + n + k] = __fmul_rn(static_cast<float>(s), factor);
+    if (!a.wait) lm_wait_before();
+    if (on) { a.y[r * 2 * a.n + k] = __fmul_rn(static_cast<float>(c), a.factor); a.y[r * 2 * a.n + a.n + k] = __fmul_rn(static_cast<float>(s), a.factor); }
 }
 static bool accepts(const lm_call *c) { return lm_cuda_accepts_f32(c) && lm_is_contig(&c->out[0]); }
 static size_t shared(const lm_call *c) { (void)c; return LM_ROPE_MAX_D / 2 * sizeof(float); }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const lm_rope_table_p *p = static_cast<const lm_rope_table_p *>(c->p);
-    freqs q = {}; float factor = 1, *made = NULL;
-    lm_rope_inv_freq(p, 0, q.f, &factor);
-    const int64_t rows = c->in[0].dim[0]; const int n = p->d_head / 2;
-    if (rows && p->scaling == LM_ROPE_DYNAMIC) {
-        made = static_cast<float *>(c->shared);
-        dynamic<<<1, 256, 0, LM_CUDA_STREAM(scratch)>>>(static_cast<const int32_t *>(c->in[0].data), rows, n, static_cast<float>(p->base), static_cast<float>(p->factor), static_cast<float>(p->max_pos),
-                                                        static_cast<float>(p->factor - 1), made);
+    args a = {};
+    a.factor = 1;
+    lm_rope_inv_freq(p, 0, a.q.f, &a.factor);
+    a.pos = static_cast<const int32_t *>(c->in[0].data); a.y = static_cast<float *>(c->out[0].data); a.rows = c->in[0].dim[0]; a.n = p->d_head / 2; a.wait = !(c->fixed & 1);
+    if (!a.rows) return LM_OK;
+    if (p->scaling == LM_ROPE_DYNAMIC) {
+        float *made = static_cast<float *>(c->shared);
+        a.made = made; a.wait = 1;
+        dynamic<<<1, 256, 0, LM_CUDA_STREAM(scratch)>>>(a.pos, a.rows, a.n, static_cast<float>(p->base), static_cast<float>(p->factor), static_cast<float>(p->max_pos), static_cast<float>(p->factor - 1), made);
+        LM_TRY(lm_cuda_launched());
     }
-    if (rows) table<<<LM_CUDA_GRID(rows * n, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(static_cast<const int32_t *>(c->in[0].data), static_cast<float *>(c->out[0].data), rows, n, factor, q, made);
-    return lm_cuda_launched();
+    return lm_launch_early(table, a, dim3(LM_CUDA_GRID(a.rows * a.n, 256)), 256, 0, 1, c->dev && c->dev->features & LM_CUDA_SM90, LM_CUDA_STREAM(scratch));
 }
 LM_CUDA_ONE_SHARED(rope_table, "rope_table/cuda", accepts, run, shared)
