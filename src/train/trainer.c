@@ -48,8 +48,13 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     LM_GOTO(forward(t, g, true, &loss, p), fail);
     LM_GOTO(lm_pass_precision(g, t->o.mm), fail);
     LM_GOTO(lm_pass_fuse(g, NULL), fail);
-    LM_GOTO(lm_autodiff(g, 1, &loss, NULL, t->n_param, p, d), fail);
+    if (t->copy) LM_GOTO(lm_pass_products(g, t->o.dev, lm_copies_name, t), fail);
+    int n_wrt = 0;
+    for (int i = 0; i < t->n_param; i++) if (lm_copies_lead(t, i)) p[n_wrt++] = lm_copies_weight(t, g, i, p[i]);
+    LM_GOTO(lm_autodiff(g, 1, &loss, NULL, n_wrt, p, d), fail);
+    for (int i = t->n_param - 1, k = n_wrt; i >= 0; i--) d[i] = lm_copies_lead(t, i) ? d[--k] : NULL;      /* by parameter again */
     for (int i = 0; i < t->n_param; i++) {
+        if (!lm_copies_lead(t, i)) continue;
         if (!d[i]) { err = lm_fail(t->ctx, LM_E_INTERNAL, "%s has no gradient: nothing depends on it", t->param[i].name); goto fail; }
         LM_GOTO(lm_mesh_accumulate(t, g, i, d[i]), fail);
     }
@@ -87,7 +92,7 @@ static size_t type_bytes(const lm_type *t, int64_t rows) {
 }
 static size_t states_total(const lm_trainer *t, size_t *params, size_t *grads, size_t *optim) {
     const int ranks = lm_trainer_ranks(t);
-    *params = *grads = *optim = 0;
+    *params = lm_copies_bytes(t); *grads = *optim = 0;
     for (int i = 0; i < t->n_param; i++) {
         const size_t part = type_bytes(&t->held[i].type, t->held[i].type.dim[0]),
                      whole = type_bytes(&t->param[i].type, t->held[i].rows ? t->held[i].type.dim[0] * ranks : t->param[i].type.dim[0]);
@@ -102,7 +107,7 @@ static lm_err choose_recompute(lm_trainer *t, int *level) {
     if (*level >= 0) return LM_OK;
     *level = 1;                                                      /* norms and activations cost less to make again than to keep */
     if (!t->o.memory_budget) return LM_OK;
-    size_t p, gr, o, states = states_total(t, &p, &gr, &o);
+    size_t p, gr, o, states = 0;
     size_t best = SIZE_MAX;
     int most = 1 + (int)t->cfg.n_layer, best_level = 0;
     for (int lo = 0, hi = most; lo <= hi;) {                        /* memory falls with the level */
@@ -112,6 +117,7 @@ static lm_err choose_recompute(lm_trainer *t, int *level) {
         lm_err e = plan_of(t, g, LM_MEM_GRADS, true, NULL, &plan);
         lm_graph_free(g);
         LM_TRY(e);
+        states = states_total(t, &p, &gr, &o);                       /* copies are known now */
         lm_plan_stats_of(plan, &st);
         lm_plan_free(plan);
         size_t total = states + st.arena_bytes + st.thread_bytes;
@@ -184,18 +190,25 @@ static lm_err same_plans(lm_trainer *t) {
 static lm_err shares(lm_trainer *t) {
     LM_TRY(lm_cfg_check(t->ctx, &t->cfg));
     LM_TRY(lm_model_params(t->ctx, &t->cfg, collect, t));
-    return lm_mesh_setup(t);
+    LM_TRY(lm_mesh_setup(t));
+    return lm_copies_setup(t);
 }
 static lm_err plans(lm_trainer *t) {
     lm_graph *g = NULL;
     lm_value *loss;
     lm_err err;
     LM_GOTO(accumulate_graph(t, t->recompute, &g), done);
+    if (!t->o.dry) LM_GOTO(lm_copies_store(t), done);
     LM_GOTO(plan_of(t, g, LM_MEM_GRADS, t->o.dry, NULL, &t->acc), done);
     lm_graph_free(g); g = NULL;
     LM_GOTO(update_graph(t, &g), done);
     LM_GOTO(plan_of(t, g, LM_MEM_OPTIM, t->o.dry, t->acc, &t->upd), done);
     lm_graph_free(g); g = NULL;
+    if (t->copy) {
+        LM_GOTO(lm_copies_graph(t, &g), done);
+        LM_GOTO(plan_of(t, g, LM_MEM_WEIGHTS, t->o.dry, t->acc, &t->round), done);
+        lm_graph_free(g); g = NULL;
+    }
     LM_GOTO(lm_graph_new(&g, t->ctx, NULL), done);
     LM_GOTO(forward(t, g, false, &loss, NULL), done);
     LM_GOTO(lm_pass_precision(g, t->o.mm), done);
@@ -231,7 +244,7 @@ fail:
 }
 void lm_trainer_free(lm_trainer *t) {
     if (!t) return;
-    lm_plan_free(t->eval); lm_plan_free(t->upd); lm_plan_free(t->acc);
+    lm_plan_free(t->eval); lm_plan_free(t->round); lm_plan_free(t->upd); lm_plan_free(t->acc);
     lm_arena_free(t->a);
 }
 void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p) {
@@ -284,6 +297,8 @@ lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int
     int64_t *rng = lm_plan_input(t->acc, "rng", NULL);
     if (rng) { rng[0] = (int64_t)t->o.seed; rng[1] = (step << 20) + (micro * t->o.comm->size + t->o.comm->rank); }
     lm_plan_hold(t->acc, micro + 1 < t->o.accum);
+    lm_plan_fresh(t->acc, t->o.dev && !micro);
+    LM_TRY(lm_copies_fresh(t));
     at_step(t, step + 1);
     LM_TRY(lm_plan_run(t->acc));
     double s = sum_loss(t->acc, b->n);
@@ -306,6 +321,7 @@ lm_err lm_trainer_update(lm_trainer *t, int64_t step, double lr_scale, double n_
             if (h) lm_optims[i]->hyper(&t->o.optim, lr_scale, decay, step, h);
         }
     LM_TRY(lm_plan_run(t->upd));
+    lm_copies_updated(t);
     if (grad_norm) *grad_norm = (double)*(const float *)lm_plan_output(t->upd, "gnorm", NULL);
     return LM_OK;
 }
