@@ -19,7 +19,7 @@ static bool weight(const lm_value *v) {
 }
 static bool product(const state *s, const lm_node *n) {
     const lm_matmul_p *p = n->params;
-    if (n->dead || n->op != &lm_op_matmul || p->ta || !p->tb || p->fold || p->mm != LM_BF16 || !weight(n->in[1])) return false;
+    if (n->dead || n->op != &lm_op_matmul || p->ta || p->fold || p->mm != LM_BF16 || !weight(n->in[1])) return false;
     lm_call c;
     lm_call_of(n, &c);
     c.in[1].dtype = LM_BF16;
@@ -28,9 +28,10 @@ static bool product(const state *s, const lm_node *n) {
 /* Products of the input of list[i], from there on, that can be one. */
 static int group(const state *s, int i, lm_node **m) {
     int k = 0;
+    if (!((const lm_matmul_p *)s->list[i]->params)->tb) return 0;                                  /* weights (K, N) would lie side by side */
     for (int q = i; q < s->n && k < LM_MAX_SPLIT; q++) {
         lm_node *x = s->list[q];
-        if (x->in[0] == s->list[i]->in[0] && x->n_in == 2 && product(s, x) && s->uses[x->in[1]->id] == 1 && x->in[1]->type.dim[0] % 8 == 0 && x->block == s->list[i]->block) m[k++] = x;
+        if (x->in[0] == s->list[i]->in[0] && x->n_in == 2 && product(s, x) && ((const lm_matmul_p *)x->params)->tb && s->uses[x->in[1]->id] == 1 && x->in[1]->type.dim[0] % 8 == 0 && x->block == s->list[i]->block) m[k++] = x;
     }
     return k;
 }

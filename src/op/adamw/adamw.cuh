@@ -29,10 +29,11 @@ template <int V> static __device__ __forceinline__ void lm_adamw_step(const lm_a
     lm_ldv<V>(vp, i, p); lm_ldv<V>(a.g, i, g); lm_ldv<V>(vm, i, m); lm_ldv<V>(vv, i, v);
 #pragma unroll
     for (int e = 0; e < V; e++) {
+        /* each rounding is said, so that all kernels made of this give the same bits whatever the compiler would contract */
         const float gr = __fmul_rn(g[e], s);
-        m[e] = m[e] + (gr - m[e]) * ob1;
-        v[e] = v[e] * b2 + __fmul_rn(gr, gr) * ob2;
-        p[e] = p[e] * keep - m[e] / (sqrtf(v[e]) / sb2 + eps) * lr;
+        m[e] = __fmaf_rn(__fsub_rn(gr, m[e]), ob1, m[e]);
+        v[e] = __fmaf_rn(v[e], b2, __fmul_rn(__fmul_rn(gr, gr), ob2));
+        p[e] = __fmaf_rn(p[e], keep, -__fmul_rn(__fdiv_rn(m[e], __fadd_rn(__fdiv_rn(__fsqrt_rn(v[e]), sb2), eps)), lr));
         g[e] = 0;
     }
     lm_stv<V>(vp, i, p); lm_stv<V>(vm, i, m); lm_stv<V>(vv, i, v);
