@@ -1,5 +1,6 @@
 /* test_train.c — the slice: a tiny Llama and a tiny GPT-2 through graph, autodiff, planner, executor, optimizer and paged decode; the bits
  * that must be equal are. */
+#include "fake_dev.h"
 #include "infer/infer.h"
 #include "op/xent/xent.h"
 #include "test.h"
@@ -227,5 +228,80 @@ static void bits(const char *family, lm_dtype mm) {
     rig_free(&r);
 }
 static void test_trainer_equals_engine(void) { bits("llama", LM_F32); bits("llama", LM_BF16); bits("gpt2", LM_F32); bits("gpt2", LM_BF16); }
-LM_TEST_MAIN(LM_T1(test_learns), LM_T1(test_threads_and_recompute_keep_bits), LM_T1(test_fake_device), LM_T1(test_accumulation),
+/* ---- a device's plans: rounded copies kept by the update, products of one input as one, gradients begun by writing ----------------------------- */
+static void other_weights(rig *r, lm_dev *dev) {
+    lm_tensor w;
+    if (dev) LM_CHECK_OK(r->ctx, lm_store_pull(r->store));
+    for (int i = 0; i < lm_trainer_n_params(r->t); i += 3) {
+        LM_CHECK(lm_store_get(r->store, lm_trainer_param(r->t, i)->name, &w));
+        for (int64_t k = 0; k < lm_numel(&w); k += 5) ((float *)w.data)[k] *= 1.25f;
+    }
+    if (dev) LM_CHECK_OK(r->ctx, lm_store_push(r->store));
+}
+static lm_err two_micro(rig *r, int s, double *loss, double *norm) {
+    double n = 0;
+    *loss = 0;
+    for (int m = 0; m < 2; m++) { fill(&r->b, (2 * s + m) % 5 * B); LM_TRY(lm_trainer_accumulate(r->t, &r->b, s, m, loss)); n += (double)r->b.n_target; }
+    *loss /= n;
+    return lm_trainer_update(r->t, s + 1, 1.0, n, norm);
+}
+/* How far the device's parameters are from the processor's; each copy must be its parameter, rounded. */
+static double apart(rig *dev, rig *cpu, int *n_copy) {
+    double num = 0, den = 0;
+    LM_CHECK_OK(dev->ctx, lm_store_pull(dev->store));
+    for (int i = 0; i < lm_trainer_n_params(dev->t); i++) {
+        const char *name = lm_trainer_param(dev->t, i)->name;
+        char copy[300];
+        lm_tensor x, y, h;
+        LM_CHECK(lm_store_get(dev->store, name, &x) && lm_store_get(cpu->store, name, &y));
+        for (int64_t k = 0; k < lm_numel(&x); k++) {
+            const double a = (double)((float *)x.data)[k], b = (double)((float *)y.data)[k];
+            num += (a - b) * (a - b); den += b * b;
+        }
+        snprintf(copy, sizeof copy, "bf16.%s", name);
+        if (!lm_store_get(dev->store, copy, &h)) continue;
+        int64_t bad = 0;
+        for (int64_t k = 0; k < lm_numel(&x); k++) bad += ((uint16_t *)h.data)[k] != lm_f32_to_bf16(((float *)x.data)[k]);
+        LM_CHECK(!bad);
+        ++*n_copy;
+    }
+    return sqrt(num / den);
+}
+static void copies(const char *family, const char *optim, int recompute, int want, const char *whole) {
+    lm_cfg c = config(family);
+    c.d_ff = 104;
+    lm_trainer_opts o = options();
+    o.mm = LM_BF16; o.accum = 2; o.optim.name = optim; o.recompute = recompute;
+    rig cpu, dev = { 0 };
+    int n = 0;
+    LM_NEED_OK(cpu.ctx, rig_new(&cpu, &c, &o, 1));
+    lm_dev *d;
+    LM_NEED_OK(NULL, lm_ctx_new(&dev.ctx, &(lm_ctx_opts){ .n_threads = 1 }));
+    o.dev = d = fake_open(dev.ctx, 3);
+    LM_NEED_OK(dev.ctx, lm_store_new(&dev.store, dev.ctx));
+    LM_NEED_OK(dev.ctx, lm_model_init(dev.ctx, &c, dev.store, 5));
+    LM_NEED_OK(dev.ctx, lm_trainer_new(&dev.t, dev.ctx, &c, dev.store, &o));
+    LM_NEED_OK(dev.ctx, lm_batch_alloc(dev.ctx, &dev.b, o.batch, o.seq));
+    LM_CHECK(!whole || lm_store_get(dev.store, whole, NULL));
+    for (int s = 0; s < 6; s++) {
+        double a, b, na, nb;
+        LM_NEED_OK(cpu.ctx, two_micro(&cpu, s, &a, &na));
+        LM_NEED_OK(dev.ctx, two_micro(&dev, s, &b, &nb));
+        if (!(fabs(a - b) <= 2e-3 * a && fabs(na - nb) <= 2e-2 * na)) { lm_t_fail++; printf("%s %s: step %d: loss %.8g on the device, %.8g; norm %.6g, %.6g\n", family, optim, s, b, a, nb, na); }
+        if (s == 3) { other_weights(&cpu, NULL); other_weights(&dev, d); }
+    }
+    const double e = apart(&dev, &cpu, &n);
+    if (!(e <= 2e-3) || n != want) { lm_t_fail++; printf("%s %s: weights %.3g apart, %d copies, wanted %d\n", family, optim, e, n, want); }
+    lm_batch_free(dev.ctx, &dev.b); lm_trainer_free(dev.t); lm_store_free(dev.store);
+    lm_dev_close(d);
+    lm_ctx_free(dev.ctx);
+    rig_free(&cpu);
+}
+static void test_copies_on_a_device(void) {
+    copies("llama", "adamw", 0, 14, "bf16.model.layers.0.self_attn.q_proj.weight+2");
+    copies("llama", "adamw", 1, 14, "grad.model.layers.1.mlp.gate_proj.weight+1");
+    copies("llama", "muon", 3, 14, "grad.model.layers.1.mlp.gate_proj.weight+1");
+    copies("gpt2", "adamw", 1, 8, NULL);
+}
+LM_TEST_MAIN(LM_T1(test_learns), LM_T1(test_threads_and_recompute_keep_bits), LM_T1(test_fake_device), LM_T1(test_copies_on_a_device), LM_T1(test_accumulation),
              LM_T1(test_trainer_equals_engine))

@@ -150,6 +150,7 @@ static lm_recorded *find(lm_plan *p) {
     uint64_t key = lm_hash64(p->ext, (size_t)p->n_ext * sizeof *p->ext, 0);
     for (int i = 0; i < p->n_port; i++) if (p->port[i].stays) key = lm_hash64(&i, sizeof i, key);
     if (p->hold) key = lm_hash64("hold", 4, key);
+    if (p->fresh) key = lm_hash64("fresh", 5, key);
     for (int i = 0; i < p->n_recorded; i++) if (p->recorded[i].key == key) return &p->recorded[i];
     if (p->n_recorded == LM_MAX_RECORDED) return NULL;
     p->recorded[p->n_recorded] = (lm_recorded){ .key = key };

@@ -36,6 +36,9 @@ lm_err lm_store_remove(lm_store *s, const char *name);
 lm_err lm_store_on_dev(lm_store *s, const char *name, lm_dev *dev, void **p);
 lm_err lm_store_pull(lm_store *s);
 lm_err lm_store_push(lm_store *s);
+/* Another number after each push and each lm_store_changed: what was made from the tensors before then may be old. */
+uint64_t lm_store_epoch(const lm_store *s);
+void lm_store_changed(lm_store *s);
 /* Bytes of a tensor wherever they live: copied inside it, read, written. */
 lm_err lm_store_move(lm_store *s, int i, size_t to, size_t from, size_t bytes);
 lm_err lm_store_read(lm_store *s, int i, size_t from, void *dst, size_t bytes);
@@ -107,6 +110,11 @@ lm_err lm_pass_precision(lm_graph *g, lm_dtype mm);
 /* Replace groups of nodes by rows that do the same at once (op->unites), where the device has kernels for them; after autodiff and
  * recomputation, since it may take from both. *n_united may be NULL. */
 lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, int *n_united);
+/* Products read weights as the bf16 copies that an optimizer keeps of them (states), and products of one input become one, whose weights lie one
+ * behind the other; before autodiff, for a device. name: of the state that holds the copies of n weights in this order, NULL: not so (n > 1: then one
+ * by one). */
+typedef const char *(*lm_copy_name)(void *ud, int n, lm_value *const *w);
+lm_err lm_pass_products(lm_graph *g, lm_dev *dev, lm_copy_name name, void *ud);
 /* Round weights to bf16 once for all products that take them so, where the device has kernels for that. */
 lm_err lm_pass_round_once(lm_graph *g, lm_dev *dev);
 /* Keep activations as bf16 where the device has kernels for it; the last pass. */

@@ -51,22 +51,29 @@ static lm_tensor desc(const lm_value *v) {
     t.layout = (int8_t)v->layout; t.quant = v->type.quant;
     return t;
 }
+static void describe_view(planner *s, const lm_node *n) {
+    lm_call c;
+    lm_call_of(n, &c);
+    c.in[0] = s->pl[n->in[0]->id].t;
+    c.in[0].data = (char *)4096 + (uintptr_t)c.in[0].data;
+    for (int k = 0; k < n->n_out; k++) {
+        place *p = &s->pl[n->out[k]->id];
+        if (!n->out[k]->type.rank) continue;
+        p->t = c.out[k]; n->op->view(&c, k, &p->t);
+        p->t.data = (void *)((uintptr_t)p->t.data - 4096);
+        p->root = s->pl[n->in[0]->id].root;
+    }
+}
 /* Tensor descriptors for all values, views with their strides; data is an offset from the root's start. */
 static void describe(planner *s) {
     for (int i = 0; i < s->g->n_value; i++) { s->pl[i].t = desc(s->g->value[i]); s->pl[i].root = i; }
     for (int i = 0; i < s->n; i++) {
         lm_node *n = s->list[i];
+        if (n->op->view) { describe_view(s, n); continue; }
         for (int k = 0; k < n->n_out; k++) {
             place *p = &s->pl[n->out[k]->id];
-            if (n->op->view && n->out[k]->type.rank) {
-                lm_call c; lm_call_of(n, &c);
-                c.in[0] = s->pl[n->in[0]->id].t;
-                c.in[0].data = (char *)4096 + (uintptr_t)c.in[0].data;
-                p->t = c.out[k]; n->op->view(&c, k, &p->t);
-                p->t.data = (void *)((uintptr_t)p->t.data - 4096);
-                p->root = s->pl[n->in[0]->id].root;
-            } else if (n->acc >> k & 1) { p->root = n->acc_state[k]->id; p->t = desc(n->acc_state[k]); }
-            else if (n->op->alias[k]) p->root = s->pl[n->in[n->op->alias[k] - 1]->id].root;
+            if (n->acc >> k & 1) { p->root = n->acc_state[k]->id; p->t = desc(n->acc_state[k]); }
+            else if (n->op->alias[k] && n->in[n->op->alias[k] - 1]) p->root = s->pl[n->in[n->op->alias[k] - 1]->id].root;
         }
     }
 }
@@ -133,6 +140,51 @@ static lm_err lay(planner *s) {
             if (ok) p->root = n->out[0]->id; else p->t = desc(n->in[k]);
         }
         s->laid[n->id] = ok;
+    }
+    return LM_OK;
+}
+/* A row that may be made in place, of a piece of a matrix that it alone reads: on a device it is made over the piece, so that the matrix need not be
+ * kept beside it for the sake of the other pieces. */
+static bool over_piece(const planner *s, const lm_node *n, const int *uses) {
+    const lm_value *a = n->n_in ? n->in[0] : NULL, *o = n->out[0];
+    if (!n->op->inplace_ok || n->op->alias[0] || n->acc || !a || !a->node || !a->node->op->view || uses[a->id] != 1 || s->pl[o->id].root != o->id) return false;
+    const lm_value *b = a->node->in[0];
+    if (b->kind != LM_V_NODE || b->state || s->pl[b->id].root != b->id || a->type.dtype != o->type.dtype || a->type.rank != 2 || o->type.rank != 2) return false;
+    for (int d = 0; d < 2; d++) if (a->type.dim[d] != o->type.dim[d]) return false;
+    for (int i = 0; i < s->g->n_output; i++) if (s->g->output[i].v == o || s->g->output[i].v == b) return false;
+    for (int k = 1; k < n->n_in; k++) if (n->in[k] && s->pl[n->in[k]->id].root == b->id) return false;
+    const lm_tensor *t = &s->pl[a->id].t;
+    const uintptr_t size = lm_dtype_size((lm_dtype)t->dtype), at = (uintptr_t)t->data, end = at + (uintptr_t)t->dim[1] * size, row = (uintptr_t)t->stride[0] * size;
+    for (int i = 0; i < s->n; i++) for (int j = 0; j < s->list[i]->n_in; j++) for (int k = 0; s->list[i]->in[j] == b && k < s->list[i]->n_out; k++) {
+        const lm_value *w = s->list[i]->out[k];                            /* what else is read of it must be other columns */
+        const lm_tensor *q = &s->pl[w->id].t;
+        if (!s->list[i]->op->view) return false;
+        if (w == a || !w->type.rank || !uses[w->id]) continue;
+        if (q->rank != 2 || q->stride[0] != t->stride[0] || (uintptr_t)q->data + (uintptr_t)q->dim[1] * size > row || end > row) return false;
+        if ((uintptr_t)q->data < end && at < (uintptr_t)q->data + (uintptr_t)q->dim[1] * size) return false;
+    }
+    return true;
+}
+static lm_err over(planner *s) {
+    int *uses;
+    if (!s->p->dev) return LM_OK;
+    LM_TRY(lm_graph_uses(s->g, &uses));
+    for (int i = 0; i < s->n; i++) {
+        lm_node *n = s->list[i];
+        if (!over_piece(s, n, uses)) continue;
+        const lm_value *a = n->in[0];
+        place *p = &s->pl[n->out[0]->id];
+        const int b = s->pl[a->id].root;
+        p->t = s->pl[a->id].t; p->root = b;
+        bool ok = choose(s, n) != NULL;
+        for (int pass = 0; pass < 2; pass++) {
+            for (int q = 0; q < s->n; q++) if (s->list[q]->op->view) describe_view(s, s->list[q]);
+            for (int q = i + 1; q < s->n && ok && !pass; q++)
+                for (int k = 0; k < s->list[q]->n_in; k++)
+                    if (s->list[q]->in[k] && s->pl[s->list[q]->in[k]->id].root == b && !s->list[q]->op->view) { ok = choose(s, s->list[q]) != NULL; break; }
+            if (ok) break;
+            p->t = desc(n->out[0]); p->root = n->out[0]->id;               /* some reader wants it whole */
+        }
     }
     return LM_OK;
 }
@@ -438,6 +490,22 @@ static void bind(planner *s, const int *scratch_of) {
         }
     }
 }
+/* The steps that are the first to add to a state, in the order in which they run. */
+static lm_err firsts(planner *s) {
+    bool *seen = lm_arena_alloc(s->g->a, (size_t)s->g->n_value + 1);
+    if (!seen) return LM_E_NOMEM;
+    for (int i = 0; i < s->p->n_step; i++) {
+        lm_step *st = &s->p->step[i];
+        st->adds = st->call.acc;
+        for (int k = 0; k < st->node->n_out; k++) {
+            if (!(st->adds >> k & 1)) continue;
+            const int id = st->node->acc_state[k]->id;
+            if (!seen[id]) st->first |= 1u << k;
+            seen[id] = true;
+        }
+    }
+    return LM_OK;
+}
 static lm_err ports(planner *s) {
     lm_plan *p = s->p;
     int n = s->g->n_output;
@@ -505,6 +573,7 @@ static lm_err make(planner *s) {
     if (!(s->pl = lm_arena_alloc(s->g->a, (size_t)(s->g->n_value + 1) * sizeof *s->pl))) return LM_E_NOMEM;
     describe(s);
     LM_TRY(materialise(s));
+    LM_TRY(over(s));
     LM_TRY(lay(s));
     LM_TRY(make_steps(s));
     if (p->dev) LM_TRY(lm_plan_join(s->g, p, s->list, s->n, LM_DEV_CUDA, s->feat));
@@ -527,6 +596,7 @@ static lm_err make(planner *s) {
     apart(s);
     if (p->dev) lanes(p);
     LM_TRY(lm_plan_waits(s->g, p));
+    LM_TRY(firsts(s));
     LM_TRY(ports(s));
     LM_TRY(extents(s));
     if (!s->o->dry) LM_TRY(fill_consts(s));
@@ -607,6 +677,11 @@ void lm_plan_hold(lm_plan *p, bool on) {
     if (p->hold == on) return;
     p->hold = on; p->ext_dirty = true;
     for (int i = 0; i < p->n_step; i++) p->step[i].call.hold = on;
+}
+void lm_plan_fresh(lm_plan *p, bool on) {
+    if (p->fresh == on) return;
+    p->fresh = on;
+    for (int i = 0; i < p->n_step; i++) p->step[i].call.acc = p->step[i].adds & ~(on ? p->step[i].first : 0u);
 }
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes) {
     *op = p->step[i].joined ? p->step[i].joined : p->step[i].op; *kernel = p->step[i].k->name; *flops = p->step[i].flops; *bytes = p->step[i].bytes;

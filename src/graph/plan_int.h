@@ -14,6 +14,7 @@ typedef struct {
     double flops, bytes;
     int join; /* on a device: the latest step of the second lane that shares bytes with it; -1 none */
     int many;                                                    /* on a device: > 1 so many from here run at once; -1 in an earlier one's */
+    uint32_t adds, first;                                        /* outputs added to; those that nothing added to before in a run: lm_plan_fresh */
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
 /* steps [first, first + n) that one kernel may do; calls in the order of its pattern */
@@ -30,7 +31,7 @@ struct lm_plan {
     lm_step *step; int n_step; lm_counter *counter;
     char *arena, *threads, *consts; size_t thread_stride, arena_cap; bool borrowed_arena, borrowed_threads;
     lm_port *port; int n_port;
-    lm_patch *patch; int n_patch; int64_t *ext, *cap; const char **ext_name; int n_ext; bool ext_dirty, hold;
+    lm_patch *patch; int n_patch; int64_t *ext, *cap; const char **ext_name; int n_ext; bool ext_dirty, hold, fresh;
     int n_aside;                                                 /* steps of the device's second lane */
     _Atomic int err;
     char *mirror;

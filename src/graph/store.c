@@ -5,7 +5,7 @@
 /* room: bytes there are (>= bytes: rows of padding). of: 1 + the entry whose memory it is a part of, from byte `at`. borrowed: not ours to free
  * or to write. */
 typedef struct { char *name; lm_tensor t; size_t bytes, room, at; int of; void *on_dev; bool borrowed; } entry;
-struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; lm_dev *dev; };
+struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; lm_dev *dev; uint64_t epoch; };
 
 static int32_t *find(const lm_store *s, const char *name) {
     if (!s->n_index) return NULL;
@@ -108,6 +108,13 @@ lm_err lm_store_part(lm_store *s, const char *name, const char *whole, int64_t r
     const int32_t *slot = find(s, whole);
     if (!slot || *slot < 0) return lm_fail(s->ctx, LM_E_NOTFOUND, "no tensor is called %s", whole);
     const int w = *slot;
+    const int32_t *is = find(s, name);
+    if (*is >= 0) {
+        const entry *e = &s->e[*is];
+        const size_t line = s->e[w].t.dim[0] ? s->e[w].bytes / (size_t)s->e[w].t.dim[0] : 0;
+        if (e->of == w + 1 && e->at == line * (size_t)row) return LM_OK;
+        return lm_fail(s->ctx, LM_E_MISMATCH, "%s is there already, and no such part of %s", name, whole);
+    }
     const size_t each = s->e[w].t.dim[0] ? s->e[w].bytes / (size_t)s->e[w].t.dim[0] : 0, room = each * (size_t)rows;
     if (s->e[w].t.layout != LM_PLAIN || s->e[w].of || s->e[w].on_dev || s->e[w].t.rank != type->rank || row < 0 ||
         row + type->dim[0] > rows || rows < s->e[w].t.dim[0])
@@ -163,10 +170,13 @@ lm_err lm_store_pull(lm_store *s) {
     return s->dev ? s->dev->sync(s->dev) : LM_OK;
 }
 lm_err lm_store_push(lm_store *s) {
+    s->epoch++;
     for (int i = 0; i < s->n; i++)
         if (s->e[i].on_dev && s->e[i].t.data && !s->e[i].of) LM_TRY(s->dev->put(s->dev, s->e[i].on_dev, s->e[i].t.data, s->e[i].room));
     return s->dev ? s->dev->sync(s->dev) : LM_OK;
 }
+uint64_t lm_store_epoch(const lm_store *s) { return s->epoch + 1; }
+void lm_store_changed(lm_store *s) { s->epoch++; }
 lm_err lm_store_move(lm_store *s, int i, size_t to, size_t from, size_t bytes) {
     const entry *e = &s->e[i];
     if (e->on_dev) return s->dev->move(s->dev, (char *)e->on_dev + to, (const char *)e->on_dev + from, bytes);

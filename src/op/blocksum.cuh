@@ -8,8 +8,22 @@ static inline int64_t lm_cuda_sum_blocks(const lm_call *c) { return lm_ceil_div(
 static inline size_t lm_cuda_sum_shared(const lm_call *c) { return static_cast<size_t>(lm_cuda_sum_blocks(c) + 1) * sizeof(double); }
 template <class F> static __device__ __forceinline__ void lm_sum_block(const lm_cv &x, int64_t n, int wide, double *part, int64_t block, const F &f) {
     const int64_t base = block * LM_CUDA_SUM_BLOCK, end = base + LM_CUDA_SUM_BLOCK < n ? base + LM_CUDA_SUM_BLOCK : n;
+    enum { FLIGHT = 4 };                                                   /* loads of a thread in flight; the order of the sum is the same */
     float s = 0;
-    for (int64_t k = base + threadIdx.x * 8; k < end; k += 256 * 8) {
+    int64_t from = base + threadIdx.x * 8;
+    for (; wide && from + (FLIGHT - 1) * 256 * 8 + 8 <= end; from += FLIGHT * 256 * 8) {
+        lm_raw8 u[FLIGHT];
+#pragma unroll
+        for (int q = 0; q < FLIGHT; q++) u[q] = lm_ldraw(x, from + q * 256 * 8);
+#pragma unroll
+        for (int q = 0; q < FLIGHT; q++) {
+            float v[8];
+            lm_unraw(x, u[q], v);
+#pragma unroll
+            for (int e = 0; e < 8; e++) s += f(v[e]);
+        }
+    }
+    for (int64_t k = from; k < end; k += 256 * 8) {
         float v[8];
         if (wide && k + 8 <= end) lm_ld8(x, k, v);
         else for (int e = 0; e < 8; e++) v[e] = k + e < end ? lm_ld1(x, k + e) : 0.0f;

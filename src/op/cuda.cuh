@@ -153,11 +153,11 @@ template <int threads> __device__ __forceinline__ float lm_cuda_block_max(float 
 }
 
 /* ---- elementwise rows: F(const float *in, float *out) of one element ---- */
-template <int NI, int NO> struct lm_ew_args { lm_cv v[NI + NO]; int64_t n, cols; int flat; };
+template <int NI, int NO> struct lm_ew_args { lm_cv v[NI + NO]; int64_t n, cols; unsigned per; int flat; };      /* per: threads of a row; 0: their number takes 64 bits */
 template <int V, int NI, int NO, class F> __global__ void __launch_bounds__(256) lm_ew_kernel(const lm_ew_args<NI, NO> a, const F f) {
     const int64_t i = (static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x) * V;
     if (i >= a.n) return;
-    const int64_t r = a.flat ? 0 : i / a.cols, col = i - r * a.cols;
+    const int64_t r = a.flat ? 0 : a.per ? (blockIdx.x * 256 + threadIdx.x) / a.per : i / a.cols, col = i - r * a.cols;
     float x[NI][V], y[NO][V];
 #pragma unroll
     for (int k = 0; k < NI; k++) lm_ldv<V>(a.v[k], r * a.v[k].rs + col, x[k]);
@@ -184,6 +184,8 @@ template <int NI, int NO, class F> static lm_err lm_ew_run(const lm_call *c, voi
     }
     bool wide = lm_cuda_vec8(a.v, NI + NO, a.flat ? a.n : a.cols);
     if (a.flat) { wide = a.n % 8 == 0; for (int i = 0; i < NI + NO; i++) wide = wide && reinterpret_cast<uintptr_t>(a.v[i].p) % 16 == 0; }
+    const int64_t each = a.cols / (wide ? 8 : 1);
+    a.per = a.n <= INT32_MAX ? static_cast<unsigned>(each) : 0;
     if (wide) lm_ew_kernel<8, NI, NO, F><<<LM_CUDA_GRID(a.n, 256 * 8), 256, 0, LM_CUDA_STREAM(scratch)>>>(a, f);
     else lm_ew_kernel<1, NI, NO, F><<<LM_CUDA_GRID(a.n, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a, f);
     return lm_cuda_launched();

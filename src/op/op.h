@@ -133,6 +133,7 @@ struct lm_op {
     /* set: output 0 is nothing but its inputs, input i where `part` says (its data and strides): they may be made there, and no kernel runs */
     void (*part)(const lm_call *c, int i, lm_tensor *t);
     bool inplace_ok;                           /* output 0 may share storage with input 0 (elementwise) */
+    bool beside;                               /* of inputs 0 side by side in columns, the rest alike, output 0 is the outputs side by side */
     /* types->in[i].dim/rank/dtype/quant set, data NULL where absent → see lm_has() */
     lm_err (*shape)(lm_ctx *ctx, const lm_call *types, lm_type *out);
     void (*ref)(const lm_call *c);             /* F64 contiguous floats (quantized ones dequantized), ints as they are; the truth */

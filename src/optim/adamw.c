@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include "op/adamw/adamw.h"
+#include "op/adamw_round/adamw_round.h"
 #include "optim/optim.h"
 static lm_err build(lm_graph *g, lm_optim_arg *a) {
     char name[300];
@@ -11,7 +12,8 @@ static lm_err build(lm_graph *g, lm_optim_arg *a) {
     lm_value *m = lm_state(g, name, lm_type_of(a->param));
     snprintf(name, sizeof name, "adamw.v.%s", a->param_name);
     lm_value *v = lm_state(g, name, lm_type_of(a->param));
-    a->now = lm_adamw(g, a->param, a->grad, m, v, a->hyper, a->scale);
+    a->now = a->fresh ? lm_adamw_round(g, a->param, a->grad, m, v, a->hyper, a->scale, a->copy) : lm_adamw(g, a->param, a->grad, m, v, a->hyper, a->scale);
+    if (a->fresh) a->copy = NULL;
     return lm_graph_err(g);
 }
 static void hyper(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]) {

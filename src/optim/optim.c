@@ -1,6 +1,7 @@
 /* optim.c — the table, and the update graph of a whole model: global norm, clip factor, one update per parameter. */
 #include <stdio.h>
 #include <string.h>
+#include "op/assign/assign.h"
 #include "op/clip_scale/clip_scale.h"
 #include "op/sumsq/sumsq.h"
 #include "op/total/total.h"
@@ -59,8 +60,13 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
                            .hyper = lm_input(g, name, &eight),
                            .cfg = c,
                            .hooks = hooks,
-                           .rows = p[i].rows };
+                           .rows = p[i].rows,
+                           .fresh = p[i].fresh };
+        lm_type half = p[i].type;
+        half.dtype = LM_BF16;
+        if (p[i].copy) a.copy = lm_state(g, p[i].copy, &half);
         LM_TRY(o->build(g, &a));
+        if (a.copy) lm_assign(g, a.copy, a.now);
         square[i] = a.now;
     }
     for (int i = 0; i < n && hooks && hooks->done; i++)

@@ -188,9 +188,12 @@ static lm_err scatter(lm_trainer *t, lm_graph *g, lm_value *state, lm_value *v, 
 static bool whole_grad(const lm_trainer *t, int i) { return !t->held[i].rows || t->o.mesh == LM_MESH_ZERO1; }
 static lm_value *grad_state(lm_trainer *t, lm_graph *g, int i) {
     const lm_optim_param *p = whole_grad(t, i) ? &t->param[i] : &t->held[i];
+    const bool with = t->copy && t->copy[i].n > 1;                          /* others' lie behind it */
+    lm_type type = p->type;
     char name[300];
-    snprintf(name, sizeof name, "grad.%s", p->name);
-    return lm_state(g, name, &p->type);
+    if (with) type.dim[0] = t->copy[i].rows;
+    snprintf(name, sizeof name, "grad.%s", with ? t->copy[i].whole : p->name);
+    return lm_state(g, name, &type);
 }
 lm_err lm_mesh_accumulate(lm_trainer *t, lm_graph *g, int i, lm_value *grad) {
     lm_value *state = grad_state(t, g, i);
@@ -210,10 +213,10 @@ lm_err lm_mesh_reduce(lm_trainer *t, lm_graph *g) {
     ready *r = lm_arena_alloc(lm_graph_arena(g), (size_t)(t->n_param + 1) * sizeof *r);
     if (!r) return LM_E_NOMEM;
     for (int i = 0; i < t->n_param; i++) {
-        if (!whole_grad(t, i)) continue;
+        if (!whole_grad(t, i) || !lm_copies_lead(t, i)) continue;
         r[m] = (ready){ .state = grad_state(t, g, i), .i = i, .at = -1, .bytes = sizeof(float) };
         if (!r[m].state) return lm_graph_err(g);
-        for (int k = 0; k < t->param[i].type.rank; k++) r[m].bytes *= (size_t)t->param[i].type.dim[k];
+        for (int k = 0; k < r[m].state->type.rank; k++) r[m].bytes *= (size_t)r[m].state->type.dim[k];
         m++;
     }
     for (int k = 0; k < n; k++) for (int q = 0; q < list[k]->n_out; q++) for (int j = 0; list[k]->acc >> q & 1 && j < m; j++)

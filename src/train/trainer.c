@@ -49,8 +49,13 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     LM_GOTO(forward(t, g, true, &loss, p), fail);
     LM_GOTO(lm_pass_precision(g, t->o.mm), fail);
     LM_GOTO(lm_pass_fuse(g, NULL), fail);
-    LM_GOTO(lm_autodiff(g, 1, &loss, NULL, t->n_param, p, d), fail);
+    if (t->copy) LM_GOTO(lm_pass_products(g, t->o.dev, lm_copies_name, t), fail);
+    int n_wrt = 0;
+    for (int i = 0; i < t->n_param; i++) if (lm_copies_lead(t, i)) p[n_wrt++] = lm_copies_weight(t, g, i, p[i]);
+    LM_GOTO(lm_autodiff(g, 1, &loss, NULL, n_wrt, p, d), fail);
+    for (int i = t->n_param - 1, k = n_wrt; i >= 0; i--) d[i] = lm_copies_lead(t, i) ? d[--k] : NULL;      /* by parameter again */
     for (int i = 0; i < t->n_param; i++) {
+        if (!lm_copies_lead(t, i)) continue;
         if (!d[i]) { err = lm_fail(t->ctx, LM_E_INTERNAL, "%s has no gradient: nothing depends on it", t->param[i].name); goto fail; }
         LM_GOTO(lm_mesh_accumulate(t, g, i, d[i]), fail);
     }
@@ -88,7 +93,7 @@ static size_t type_bytes(const lm_type *t, int64_t rows) {
 }
 static size_t states_total(const lm_trainer *t, size_t *params, size_t *grads, size_t *optim) {
     const int ranks = lm_trainer_ranks(t);
-    *params = *grads = *optim = 0;
+    *params = lm_copies_bytes(t); *grads = *optim = 0;
     for (int i = 0; i < t->n_param; i++) {
         const size_t part = type_bytes(&t->held[i].type, t->held[i].type.dim[0]),
                      whole = type_bytes(&t->param[i].type, t->held[i].rows ? t->held[i].type.dim[0] * ranks : t->param[i].type.dim[0]);
@@ -108,7 +113,7 @@ static lm_err budget_of(lm_trainer *t, size_t *budget) {
     *budget -= *budget / 32;
     return LM_OK;
 }
-static lm_err need_at(lm_trainer *t, int level, size_t states, size_t *total) {
+static lm_err need_at(lm_trainer *t, int level, size_t *total) {
     lm_graph *g; lm_plan *plan; lm_plan_stats st;
     LM_TRY(accumulate_graph(t, level, &g));
     const lm_err e = plan_of(t, g, LM_MEM_GRADS, true, NULL, &plan);
@@ -116,13 +121,14 @@ static lm_err need_at(lm_trainer *t, int level, size_t states, size_t *total) {
     LM_TRY(e);
     lm_plan_stats_of(plan, &st);
     lm_plan_free(plan);
-    *total = states + st.arena_bytes + st.thread_bytes;
+    size_t p, gr, o;
+    *total = states_total(t, &p, &gr, &o) + st.arena_bytes + st.thread_bytes;    /* the graph decides about copies of weights */
     return LM_OK;
 }
 /* The lowest level that fits the budget (memory falls with the level, time rises); on a device not below 1, where norms and activations are
  * made again, which costs less than keeping them. */
 static lm_err choose_recompute(lm_trainer *t, int *level) {
-    size_t p, gr, o, budget, total, states = states_total(t, &p, &gr, &o);
+    size_t p, gr, o, budget, total;
     const bool given = t->o.recompute >= 0;
     *level = given ? t->o.recompute : 1;
     LM_TRY(budget_of(t, &budget));
@@ -131,12 +137,13 @@ static lm_err choose_recompute(lm_trainer *t, int *level) {
     int best_level = *level;
     for (int lo = given ? *level : t->o.dev && !t->o.memory_budget ? 1 : 0, hi = given ? *level : 1 + (int)t->cfg.n_layer; lo <= hi;) {
         const int mid = best == SIZE_MAX && !given && lo <= 1 ? 1 : (lo + hi) / 2;    /* most models fit at 1 */
-        LM_TRY(need_at(t, mid, states, &total));
+        LM_TRY(need_at(t, mid, &total));
         if (total < best) { best = total; best_level = mid; }
         if (total <= budget) { best_level = mid; hi = mid - 1; } else lo = mid + 1;
     }
     *level = best_level;
     if (best <= budget) return LM_OK;
+    const size_t states = states_total(t, &p, &gr, &o);
     char where[220];
     if (t->o.memory_budget) snprintf(where, sizeof where, "the budget is %.2f GB; a smaller train.batch or data.seq, or fewer parameters, would", (double)budget / 1e9);
     else snprintf(where, sizeof where, "%.2f of %.2f GB can be used on %s", (double)budget / 1e9, (double)t->o.dev->memory / 1e9, t->o.dev->name);
@@ -200,18 +207,25 @@ static lm_err same_plans(lm_trainer *t) {
 static lm_err shares(lm_trainer *t) {
     LM_TRY(lm_cfg_check(t->ctx, &t->cfg));
     LM_TRY(lm_model_params(t->ctx, &t->cfg, collect, t));
-    return lm_mesh_setup(t);
+    LM_TRY(lm_mesh_setup(t));
+    return lm_copies_setup(t);
 }
 static lm_err plans(lm_trainer *t) {
     lm_graph *g = NULL;
     lm_value *loss;
     lm_err err;
     LM_GOTO(accumulate_graph(t, t->recompute, &g), done);
+    if (!t->o.dry) LM_GOTO(lm_copies_store(t), done);
     LM_GOTO(plan_of(t, g, LM_MEM_GRADS, t->o.dry, NULL, &t->acc), done);
     lm_graph_free(g); g = NULL;
     LM_GOTO(update_graph(t, &g), done);
     LM_GOTO(plan_of(t, g, LM_MEM_OPTIM, t->o.dry, t->acc, &t->upd), done);
     lm_graph_free(g); g = NULL;
+    if (t->copy) {
+        LM_GOTO(lm_copies_graph(t, &g), done);
+        LM_GOTO(plan_of(t, g, LM_MEM_WEIGHTS, t->o.dry, t->acc, &t->round), done);
+        lm_graph_free(g); g = NULL;
+    }
     LM_GOTO(lm_graph_new(&g, t->ctx, NULL), done);
     LM_GOTO(forward(t, g, false, &loss, NULL), done);
     LM_GOTO(lm_pass_precision(g, t->o.mm), done);
@@ -247,7 +261,7 @@ fail:
 }
 void lm_trainer_free(lm_trainer *t) {
     if (!t) return;
-    lm_plan_free(t->eval); lm_plan_free(t->upd); lm_plan_free(t->acc);
+    lm_plan_free(t->eval); lm_plan_free(t->round); lm_plan_free(t->upd); lm_plan_free(t->acc);
     lm_arena_free(t->a);
 }
 void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p) {
@@ -300,6 +314,8 @@ lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int
     int64_t *rng = lm_plan_input(t->acc, "rng", NULL);
     if (rng) { rng[0] = (int64_t)t->o.seed; rng[1] = (step << 20) + (micro * t->o.comm->size + t->o.comm->rank); }
     lm_plan_hold(t->acc, micro + 1 < t->o.accum);
+    lm_plan_fresh(t->acc, t->o.dev && !micro);
+    LM_TRY(lm_copies_fresh(t));
     at_step(t, step + 1);
     LM_TRY(lm_plan_run(t->acc));
     double s = sum_loss(t->acc, b->n);
@@ -322,6 +338,7 @@ lm_err lm_trainer_update(lm_trainer *t, int64_t step, double lr_scale, double n_
             if (h) lm_optims[i]->hyper(&t->o.optim, lr_scale, decay, step, h);
         }
     LM_TRY(lm_plan_run(t->upd));
+    lm_copies_updated(t);
     if (grad_norm) *grad_norm = (double)*(const float *)lm_plan_output(t->upd, "gnorm", NULL);
     return LM_OK;
 }

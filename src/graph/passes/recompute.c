@@ -69,7 +69,9 @@ static lm_err choose(state *s) {
         size_t out = 0; bool any = false;
         for (int k = 0; k < n->n_out; k++) if (l.needed[n->out[k]->id]) { any = true; out += l.kept[n->out[k]->id] ? 0 : bytes_of(n->out[k]); }
         if (!any) continue;
-        s->stay[n->id] = inputs_of(n, &l, false) >= out;
+        /* what is made over a piece that only it reads (plan.c, over) takes no memory of its own, and what it was made from is gone */
+        const bool over = n->op->beside && n->in[0] && n->in[0]->node && n->in[0]->node->op->view;
+        s->stay[n->id] = over || inputs_of(n, &l, false) >= out;
         if (!s->stay[n->id]) { inputs_of(n, &l, true); continue; }
         for (int k = 0; k < n->n_out; k++) l.kept[n->out[k]->id] |= l.needed[n->out[k]->id];
     }
