@@ -31,14 +31,15 @@ lm_q8 lm_q8_of(const lm_call *c) {
     kind_of(w, &t.kind);
     t.M = t.g.M; t.N = t.g.N; t.K = t.g.K; t.unit = w->block; t.nb = t.K / t.unit;
     t.w = c->in[1].data; t.panels = c->in[1].layout == LM_PANEL16; t.block = w->comp[0].block_bytes; t.head = w->head; t.halves = w->head + w->tail;
-    const int64_t blocks = lm_round_up(t.M, LM_Q8_ROWS) * t.nb;
+    t.strip = t.M > LM_Q8_FEW ? LM_Q8_ROWS : lm_max64(t.M, 1);
+    const int64_t blocks = lm_round_up(t.M, t.strip) * t.nb;
     t.q = c->shared; t.start = (int32_t *)(t.q + blocks * t.unit); t.d = (float *)(t.start + blocks * lm_q8_starts(&t));
     t.c = t.g.c; t.c_rs = t.g.c_rs; t.acc = t.g.acc;
     return t;
 }
 size_t lm_q8_shared(const lm_call *c) {
     const lm_q8 t = lm_q8_of(c);
-    return (size_t)(lm_round_up(t.M, LM_Q8_ROWS) * t.nb * (t.unit + 4 * lm_q8_starts(&t) + 4));
+    return (size_t)(lm_round_up(t.M, t.strip) * t.nb * (t.unit + 4 * lm_q8_starts(&t) + 4));
 }
 int64_t lm_q8_row_tiles(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return lm_ceil_div(t.M, 2 * LM_Q8_ROWS); }
 void lm_q8_start(lm_q8_kind k, const int32_t *sum, int32_t *start) {

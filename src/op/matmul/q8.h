@@ -11,7 +11,8 @@
  * nothing is summed across lanes: for many rows of A it turns a piece of k into codes [quads of k][16 rows][4] in scratch first; for a few rows it
  * multiplies panels as they lie, each byte of them read once.
  *
- * A's codes lie in strips of six rows, [strip][block][6][32 or 256], so that a strip is walked with one pointer. The instructions want one unsigned
+ * A's codes lie in strips of six rows, [strip][block][6][32 or 256], or as one strip where there are at most eight, so that a strip is walked with one
+ * pointer. The instructions want one unsigned
  * side: codes are taken as they are stored (Q8_0: + 128), and a sum starts at what that adds: what comes out is the exact dot.
  *
  * Lifetime: per call.  Threads: tiles are independent.  Errors: none. */
@@ -19,11 +20,11 @@
 #define LM_Q8_H
 #include "op/matmul/gemm.h"
 typedef enum { LM_W_Q8_0, LM_W_Q4_0, LM_W_Q4_K, LM_W_Q5_K, LM_W_Q6_K } lm_q8_kind;
-enum { LM_Q8_P = 4 /* panels in a work item */, LM_Q8_ROWS = 6, LM_Q8_MB = 258 /* rows of A */, LM_Q8_K = 512 /* k in a piece */, LM_Q8_STARTS = 16 };
+enum { LM_Q8_P = 4 /* panels in a work item */, LM_Q8_ROWS = 6, LM_Q8_FEW = 8, LM_Q8_MB = 258 /* rows of A */, LM_Q8_K = 512 /* k in a piece */, LM_Q8_STARTS = 16 };
 typedef struct {
     int64_t M, N, K, nb; const char *w; lm_q8_kind kind; bool panels;
     int64_t unit, block; int head, halves;                 /* numbers and bytes of a block; two-byte numbers at its front, in all */
-    int8_t *q; float *d;                                   /* A in strips: codes, scales */
+    int64_t strip; int8_t *q; float *d;                    /* A in strips of so many rows: codes, scales */
     /* unit 32: what a sum starts at. 256, sixteen to a block: Q6_K the same, by 16 of k; else the sums of A's codes by 32 of k, as pairs of 16 bits in four
      * numbers: (0, 2), (1, 3), (4, 6), (5, 7) */
     int32_t *start;
@@ -44,7 +45,7 @@ float lm_q8_bias(const lm_q8 *t, int64_t n);
 enum { LM_Q8_TURNED = 8704 };
 void lm_q8_turn(const lm_q8 *t, int64_t n0, int64_t n, int64_t b0, int64_t blocks, char *out);
 /* Row m, block b of A: where its scale is, and, times `unit`, its codes; times 1 or LM_Q8_STARTS, its start. */
-static inline int64_t lm_q8_at(const lm_q8 *t, int64_t m, int64_t b) { return (m / LM_Q8_ROWS * t->nb + b) * LM_Q8_ROWS + m % LM_Q8_ROWS; }
+static inline int64_t lm_q8_at(const lm_q8 *t, int64_t m, int64_t b) { return (m / t->strip * t->nb + b) * t->strip + m % t->strip; }
 static inline int64_t lm_q8_starts(const lm_q8 *t) { return t->unit == 32 ? 1 : LM_Q8_STARTS; }
 /* Panels: block b of the sixteen rows from n0 on; rows: block b of row n. */
 static inline const char *lm_q8_panel(const lm_q8 *t, int64_t n0, int64_t b) { return t->w + (n0 / 16 * t->nb + b) * 16 * t->block; }

@@ -7,7 +7,7 @@
 #include <string.h>
 #include "op/matmul/q8.h"
 #define AV_INLINE static inline __attribute__((always_inline))
-enum { ROWS = LM_Q8_ROWS, R3 = 3, FEW = 4, AHEAD = 2048 };
+enum { R3 = 3, FEW = 4, AHEAD = 2048 };
 typedef struct { __m256i q[8][2]; __m256 d[2]; } block_t;                                    /* [quad][half of the panel] */
 typedef struct { __m256i q[64][2]; __m256 d[16][2]; __m256i m[4][2]; __m256 dmin[2]; } super_t;
 
@@ -95,7 +95,7 @@ AV_INLINE void sums(const lm_q8_kind kind, const int R, const int quads, const _
 }
 AV_INLINE void rows32(const lm_q8 *t, const lm_q8_kind kind, const int R, int64_t m, int64_t b0, int64_t blocks, const block_t *w, float *acc) {
     int64_t a = lm_q8_at(t, m, b0);
-    for (int64_t b = 0; b < blocks; b++, w++, a += ROWS) {
+    for (int64_t b = 0; b < blocks; b++, w++, a += t->strip) {
         __m256i s[R3][2];
         if (kind == LM_W_Q8_0)                                   /* as loops of one quad, so that no sum of 16 bits is kept */
             for (int i = 0; i < 8; i++)
@@ -119,7 +119,7 @@ AV_INLINE void rows256(const lm_q8 *t, const lm_q8_kind kind, const int R, int64
     const bool six = kind == LM_W_Q6_K;
     const int quads = six ? 4 : 8;
     int64_t a = lm_q8_at(t, m, b0);
-    for (int64_t b = 0; b < blocks; b++, w++, a += ROWS) {
+    for (int64_t b = 0; b < blocks; b++, w++, a += t->strip) {
         const int32_t *start = t->start + a * LM_Q8_STARTS;
         __m256 sum[R3][2];
         for (int r = 0; r < R; r++) for (int h = 0; h < 2; h++) sum[r][h] = _mm256_setzero_ps();
@@ -153,12 +153,12 @@ AV_INLINE void many(const lm_q8 *t, const lm_q8_kind kind, int64_t m0, int64_t m
         else { if (t->unit == 32) rows32(t, kind, 1, m, b0, blocks, w, o); else rows256(t, kind, 1, m, b0, blocks, w, o); m++; }
     }
 }
-/* ---- few rows: R of the first strip, half of a panel as it lies ---------------------------------------------------------------------------- */
+/* ---- few rows: all R, one strip, half of a panel as it lies ---------------------------------------------------------------------------- */
 AV_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *acc) {
     const bool wide = kind != LM_W_Q8_0 && kind != LM_W_Q4_0, six = kind == LM_W_Q6_K, mins = wide && !six;
     const int quads = six ? 4 : 8, n = run_of(kind), groups = wide ? 64 / quads : 1;
     const int64_t unit = wide ? 256 : 32, step = 16 * t->block;
-    for (int64_t b = 0, a = lm_q8_at(t, 0, b0); b < blocks; b++, p += step, a += ROWS) {
+    for (int64_t b = 0, a = lm_q8_at(t, 0, b0); b < blocks; b++, p += step, a += R) {
         const int32_t *start = t->start + a * (wide ? LM_Q8_STARTS : 1);
         for (int64_t i = 0; i < step; i += 64) _mm_prefetch(p + AHEAD + i, _MM_HINT_T0);
         for (int h = 0; h < 2; h++) {

@@ -55,31 +55,32 @@ VN_INLINE void all_rows(const lm_q8 *t, const int P, int64_t m, int64_t m1, int6
 static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc) {
     if (P == 2) all_rows(t, 2, m, m1, b0, blocks, w, second, acc); else all_rows(t, 1, m, m1, b0, blocks, w, second, acc);
 }
-/* The first R rows of A against one panel as it lies. */
+/* All R rows of A, one strip, against one panel as it lies. */
 VN_INLINE void few(const lm_q8 *t, const int R, const bool nibbles, const char *p, int64_t b0, int64_t blocks, float *c) {
     const __m512i low = _mm512_set1_epi8(15);
-    const int64_t step = nibbles ? 288 : 544, strip = t->nb * ROWS;
+    const int64_t step = nibbles ? 288 : 544, at = b0 * R;
+    const int8_t *q = t->q + at * 32; const float *da = t->d + at; const int32_t *start = t->start + at;
     __m512 acc[FEW];
     for (int r = 0; r < R; r++) acc[r] = _mm512_load_ps(c + r * 32);
-    for (int64_t b = 0, at = lm_q8_at(t, 0, b0); b < blocks; b++, p += step, at += ROWS) {
-        const int8_t *const q2[2] = { t->q + at * 32, t->q + (at + strip) * 32 };
+    for (int64_t b = 0; b < blocks; b++, p += step, q += R * 32, da += R, start += R) {
         const __m512 d = vn_halves(p);
         __m512i s[FEW], e[FEW];                                            /* two chains */
-        for (int64_t i = 0; i < step; i += 64) _mm_prefetch(p + LM_Q8_AHEAD + i, _MM_HINT_T0);
-        for (int r = 0; r < R; r++) { s[r] = _mm512_set1_epi32(t->start[at + r / ROWS * strip + r % ROWS]); e[r] = _mm512_setzero_si512(); }
+        vn_ahead(p, nibbles ? 4 : 8);
+        for (int r = 0; r < R; r++) { s[r] = _mm512_set1_epi32(start[r]); e[r] = _mm512_setzero_si512(); }
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
             const __m512i x = _mm512_loadu_si512(p + 32 + 64 * i);        /* quads i and i + 4 */
             const __m512i w0 = nibbles ? _mm512_and_si512(x, low) : flip(x);
             const __m512i w1 = nibbles ? _mm512_and_si512(_mm512_srli_epi16(x, 4), low) : flip(_mm512_loadu_si512(p + 288 + 64 * i));
+            vn_ahead(p, i);
+            if (!nibbles) vn_ahead(p, i + 4);
             for (int r = 0; r < R; r++) {
-                s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(q2[r / ROWS] + r % ROWS * 32 + 4 * i));
-                e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(q2[r / ROWS] + r % ROWS * 32 + 4 * i + 16));
+                s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(q + r * 32 + 4 * i));
+                e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(q + r * 32 + 4 * i + 16));
             }
         }
         for (int r = 0; r < R; r++)
-            acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(t->d[at + r / ROWS * strip + r % ROWS]), d),
-                                     _mm512_cvtepi32_ps(_mm512_add_epi32(s[r], e[r])), acc[r]);
+            acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(da[r]), d), _mm512_cvtepi32_ps(_mm512_add_epi32(s[r], e[r])), acc[r]);
     }
     for (int r = 0; r < R; r++) _mm512_store_ps(c + r * 32, acc[r]);
 }

@@ -7,7 +7,10 @@
 #include <string.h>
 #include "op/matmul/q8.h"
 #define VN_INLINE static inline __attribute__((always_inline))
-enum { LM_Q8_FEW = 8 /* rows of A that pass over panels as they lie */, LM_Q8_AHEAD = 2048 /* bytes of a panel asked for ahead */ };
+/* Bytes of a panel asked for ahead, line by line and in order between the products: all at once they wait for each other, and lines out of order
+ * mislead what the hardware asks for by itself. */
+enum { LM_Q8_AHEAD = 4608 };
+VN_INLINE void vn_ahead(const char *p, int64_t line) { _mm_prefetch(p + LM_Q8_AHEAD + line * 64, _MM_HINT_T0); }
 /* The micro-kernels of a family. `acc` is C as [row][32 columns]; a panel is sixteen rows of weights from some block on. */
 typedef struct {
     int64_t packed;                                        /* bytes of a packed block of a panel */

@@ -132,17 +132,13 @@ static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64
     else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc);
 }
 /* ---- few rows ---------------------------------------------------------------------------------------------------------------------- */
-/* R rows of A against a panel as it lies: rows r of strip r / 6. */
+/* All R rows of A, one strip, against a panel as it lies. */
 VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *acc) {
-    const int64_t at0 = lm_q8_at(t, 0, b0), strip = t->nb * ROWS, step = 16 * t->block;
-    for (int64_t b = 0; b < blocks; b++, p += step) {
-        const int64_t at = at0 + b * ROWS;
+    const int64_t step = 16 * t->block;
+    const int8_t *q = t->q + b0 * R * 256; const float *da = t->d + b0 * R; const int32_t *start = t->start + b0 * R * LM_Q8_STARTS;
+    for (int64_t b = 0; b < blocks; b++, p += step, q += R * 256, da += R, start += R * LM_Q8_STARTS) {
         const __m512 d = vn_halves(p);
         __m512 sum[LM_Q8_FEW];
-#define A_AT(r) (at + (r) / ROWS * strip + (r) % ROWS)
-#define A_Q(r) (t->q + A_AT(r) * 256)
-#define A_START(r) (t->start + A_AT(r) * LM_Q8_STARTS)
-        for (int64_t i = 0; i < step; i += 64) _mm_prefetch(p + LM_Q8_AHEAD + i, _MM_HINT_T0);
         for (int r = 0; r < R; r++) sum[r] = _mm512_setzero_ps();
         if (kind == LM_W_Q6_K) {
             for (int half = 0; half < 2; half++)
@@ -151,15 +147,17 @@ VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
                     const int g = half * 8 + k * 2;
                     const __m512i sc = _mm512_loadu_si512(p + 32 + 3072 + g / 4 * 64);
                     __m512i s[LM_Q8_FEW], e[LM_Q8_FEW];
-                    for (int r = 0; r < R; r++) { s[r] = _mm512_set1_epi32(A_START(r)[g]); e[r] = _mm512_set1_epi32(A_START(r)[g + 1]); }
+                    for (int r = 0; r < R; r++) { s[r] = _mm512_set1_epi32(start[r * LM_Q8_STARTS + g]); e[r] = _mm512_set1_epi32(start[r * LM_Q8_STARTS + g + 1]); }
 #pragma GCC unroll 4
                     for (int i = 0; i < 4; i++) {
+                        vn_ahead(p, (half * 4 + k) * 7 + i);
                         const __m512i w0 = code_6(p, half, k, i), w1 = code_6(p, half, k, i + 4);
                         for (int r = 0; r < R; r++) {
-                            s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(A_Q(r) + g * 16 + i * 4));
-                            e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(A_Q(r) + g * 16 + 16 + i * 4));
+                            s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(q + r * 256 + g * 16 + i * 4));
+                            e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(q + r * 256 + g * 16 + 16 + i * 4));
                         }
                     }
+                    for (int i = 4; i < 7 && (half < 1 || k < 3); i++) vn_ahead(p, (half * 4 + k) * 7 + i);
                     const __m512 d0 = signed_scale(_mm512_srli_epi32(sc, k % 2 * 16), d), d1 = signed_scale(_mm512_srli_epi32(sc, k % 2 * 16 + 8), d);
                     for (int r = 0; r < R; r++) {
                         sum[r] = _mm512_fmadd_ps(d0, _mm512_cvtepi32_ps(s[r]), sum[r]);
@@ -168,6 +166,7 @@ VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
                 }
         } else {
             const bool five = kind == LM_W_Q5_K;
+            const int per = five ? 11 : 9;                     /* lines in a quarter of the super-block */
             const mins_t y = scale_min(p + 64);
             for (int half = 0; half < 2; half++) {
                 __m512i sc = half ? y.s[1] : y.s[0];
@@ -176,12 +175,14 @@ VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
                     for (int r = 0; r < R; r++) s[r] = e[r] = _mm512_setzero_si512();
 #pragma GCC unroll 8
                     for (int i = 0; i < 8; i++) {
+                        vn_ahead(p, c * per + i);
                         const __m512i w0 = code_k(five, p, c, i, 0), w1 = code_k(five, p, c, i, 1);
                         for (int r = 0; r < R; r++) {
-                            s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(A_Q(r) + c * 64 + i * 4));
-                            e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(A_Q(r) + c * 64 + 32 + i * 4));
+                            s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(q + r * 256 + c * 64 + i * 4));
+                            e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(q + r * 256 + c * 64 + 32 + i * 4));
                         }
                     }
+                    for (int i = 8; i < per; i++) vn_ahead(p, c * per + i);
                     const __m512 d0 = byte_scale(sc, d), d1 = byte_scale(_mm512_srli_epi32(sc, 8), d);
                     for (int r = 0; r < R; r++) {
                         sum[r] = _mm512_fmadd_ps(d0, _mm512_cvtepi32_ps(s[r]), sum[r]);
@@ -192,17 +193,14 @@ VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
             const __m512 dmin = vn_halves(p + 32);
             for (int r = 0; r < R; r++) {
                 __m512i u = _mm512_setzero_si512();
-                for (int j = 0; j < 4; j++) u = _mm512_dpwssd_epi32(u, min_pair(&y, j), _mm512_set1_epi32(A_START(r)[j]));
+                for (int j = 0; j < 4; j++) u = _mm512_dpwssd_epi32(u, min_pair(&y, j), _mm512_set1_epi32(start[r * LM_Q8_STARTS + j]));
                 sum[r] = _mm512_fnmadd_ps(dmin, _mm512_cvtepi32_ps(u), sum[r]);
             }
         }
         for (int r = 0; r < R; r++) {
             float *o = acc + r * 32;
-            _mm512_store_ps(o, _mm512_fmadd_ps(_mm512_set1_ps(t->d[A_AT(r)]), sum[r], _mm512_load_ps(o)));
+            _mm512_store_ps(o, _mm512_fmadd_ps(_mm512_set1_ps(da[r]), sum[r], _mm512_load_ps(o)));
         }
-#undef A_AT
-#undef A_Q
-#undef A_START
     }
 }
 VN_INLINE void few_kind(const lm_q8 *t, const lm_q8_kind kind, const char *p, int64_t b0, int64_t blocks, float *acc) {
