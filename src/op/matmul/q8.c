@@ -74,11 +74,21 @@ lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
         }
     return LM_OK;
 }
-int64_t lm_q8_tiles(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return lm_ceil_div(t.N, 16 * LM_Q8_P) * lm_ceil_div(t.M, LM_Q8_MB); }
+/* Panels of a work item. Few rows: what takes some ten microseconds to read, so that the end of one stretch and the beginning of the next matter little,
+ * but sixteen items where there are so many panels. */
+static int64_t item_panels(const lm_q8 *t) {
+    if (t->M > LM_Q8_FEW) return LM_Q8_P;
+    const int64_t bytes = 16 * t->block * lm_max64(t->nb, 1), np = lm_ceil_div(t->N, 16);
+    return lm_max64(1, lm_min64(131072 / bytes, np / 16));
+}
+int64_t lm_q8_tiles(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return lm_ceil_div(t.N, 16 * item_panels(&t)) * lm_ceil_div(t.M, LM_Q8_MB); }
 void lm_q8_tile(const lm_q8 *t, int64_t i, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1) {
-    const int64_t n_m = lm_ceil_div(t->M, LM_Q8_MB);
+    const int64_t n_m = lm_ceil_div(t->M, LM_Q8_MB), cols = 16 * item_panels(t);
+    int64_t n = i / n_m;
+    /* few rows: even items walk through the first half of the panels, odd ones through the second, so that each of two threads reads on where it was */
+    if (t->M <= LM_Q8_FEW) n = n % 2 * lm_ceil_div(lm_ceil_div(t->N, cols), 2) + n / 2;
     *m0 = i % n_m * LM_Q8_MB; *m1 = lm_min64(*m0 + LM_Q8_MB, t->M);
-    *n0 = i / n_m * 16 * LM_Q8_P; *n1 = lm_min64(*n0 + 16 * LM_Q8_P, t->N);
+    *n0 = n * cols; *n1 = lm_min64(*n0 + cols, t->N);
 }
 float lm_q8_bias(const lm_q8 *t, int64_t n) {
     return !t->g.bias ? 0 : t->g.bias_dtype == LM_BF16 ? lm_bf16_to_f32(((const uint16_t *)t->g.bias)[n]) : ((const float *)t->g.bias)[n];

@@ -103,34 +103,41 @@ static const lm_q8_vnni lm_q8_vnni_32 = { .packed = sizeof(block_t), .pack = pac
 
 /* ---- A --------------------------------------------------------------------------------------------------------------------------------- */
 /* lm_q8_row_run, sixteen numbers at a time; the same codes. */
-static void quantize(const lm_q8 *t, const float *x, int64_t to) {
-    const int n = (int)(t->unit / 16);
+VN_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to) {       /* n: unit / 16 */
     const __m512 inf = _mm512_set1_ps(__builtin_inff());
-    int8_t *q = t->q + to * t->unit;
-    int32_t *start = t->start + to * lm_q8_starts(t), sum[16];
-    __m512 most = _mm512_setzero_ps();
-    __mmask16 finite = 0xffff;
-    for (int i = 0; i < n; i++) {
+    int8_t *q = t->q + to * n * 16;
+    int32_t *start = t->start + to * (n > 2 ? LM_Q8_STARTS : 1);
+    __m512 most = _mm512_abs_ps(_mm512_loadu_ps(x));
+    __mmask16 finite = _mm512_cmp_ps_mask(most, inf, _CMP_LT_OQ);
+#pragma GCC unroll 16
+    for (int i = 1; i < n; i++) {
         const __m512 a = _mm512_abs_ps(_mm512_loadu_ps(x + 16 * i));
         finite &= _mm512_cmp_ps_mask(a, inf, _CMP_LT_OQ);
         most = _mm512_max_ps(most, a);
     }
     if (finite != 0xffff) {
         t->d[to] = __builtin_nanf("");
-        memset(start, 0, (size_t)lm_q8_starts(t) * 4); memset(q, 0, (size_t)t->unit);
+        memset(start, 0, n > 2 ? LM_Q8_STARTS * 4 : 4); memset(q, 0, (size_t)n * 16);
         return;
     }
     const float top = _mm512_reduce_max_ps(most);
     const __m512 scale = _mm512_set1_ps(top > 0 ? 127.0f / top : 0);
     t->d[to] = top / 127.0f;
-    for (int i = 0; i < n; i++)
-        _mm_storeu_si128((__m128i *)(q + 16 * i), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16 * i), scale))));
+    if (n == 2) {
+        const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), scale)), b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), scale));
+        _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(a)); _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(b));
+        *start = (t->kind == LM_W_Q4_0 ? -8 : -128) * _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+        return;
+    }
+    int32_t sum[16];
+#pragma GCC unroll 4
     for (int i = 0; i < n; i += 4) {                           /* sums of sixteen codes are lanes of 128 bits */
-        __m512i v = n < 4 ? _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)q)) : _mm512_loadu_si512(q + 16 * i);
-        v = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), v);
+        for (int k = i; k < i + 4; k++)
+            _mm_storeu_si128((__m128i *)(q + 16 * k), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16 * k), scale))));
+        __m512i v = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), _mm512_loadu_si512(q + 16 * i));
         v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_CDAB));
         v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_BADC));
-        _mm512_mask_compressstoreu_epi32(sum + i, n < 4 ? 0x0011 : 0x1111, v);
+        _mm_storeu_si128((__m128i *)(sum + i), _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, v)));
     }
     lm_q8_start(t->kind, sum, start);
 }
@@ -139,7 +146,9 @@ static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
     if (t.g.a.dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
     for (int64_t m = 2 * i * ROWS; m < lm_min64(2 * (i + 1) * ROWS, t.M); m++) {
         const float *x = (const float *)t.g.a.p + m * t.g.a.os;
-        for (int64_t b = 0; b < t.nb; b++, x += t.unit) quantize(&t, x, lm_q8_at(&t, m, b));
+        int64_t to = lm_q8_at(&t, m, 0);
+        if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(&t, 2, x, to);
+        else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(&t, 16, x, to);
     }
     return LM_OK;
 }
