@@ -1,13 +1,13 @@
 /* q8_avx2.c — integer products with AVX2: vpmaddubsw of codes without sign and A's. Sums of its pairs stay in 16 bits as long as they fit: a whole group of
  * 32 for four bits, four instructions for five, two for six. Q8_0, whose codes need all eight bits, takes |w| and A with w's sign. All exact.
  *
- * For many rows a piece of k is unpacked first, and three rows by sixteen outputs are in registers; for a few, codes come from the panel as it
+ * For many rows a piece of k is unpacked first, and six rows by sixteen outputs are in registers; for a few, codes come from the panel as it
  * lies, eight outputs at a time. */
 #include <immintrin.h>
 #include <string.h>
 #include "op/matmul/q8.h"
 #define AV_INLINE static inline __attribute__((always_inline))
-enum { R3 = 3, FEW = 4, AHEAD = 2048 };
+enum { RM = 6, FEW = 4, AHEAD = 4608 };
 typedef struct { __m256i q[8][2]; __m256 d[2]; } block_t;                                    /* [quad][half of the panel] */
 typedef struct { __m256i q[64][2]; __m256 d[16][2]; __m256i m[4][2]; __m256 dmin[2]; } super_t;
 
@@ -15,6 +15,9 @@ AV_INLINE __m256i at(const char *p) { return _mm256_loadu_si256((const __m256i *
 AV_INLINE __m256i quad(const int8_t *q) { int32_t x; memcpy(&x, q, 4); return _mm256_set1_epi32(x); }
 AV_INLINE __m256 halves(const char *p, int h) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 16 * h))); }
 AV_INLINE __m256i and8(__m256i x, int mask) { return _mm256_and_si256(x, _mm256_set1_epi8((char)mask)); }
+/* A sum that goes on: without this the compiler makes a tree of the additions, for which there are no registers. */
+AV_INLINE __m256i add16(__m256i s, __m256i x) { s = _mm256_add_epi16(s, x); __asm__("" : "+x"(s)); return s; }
+AV_INLINE __m256i add32(__m256i s, __m256i x) { s = _mm256_add_epi32(s, x); __asm__("" : "+x"(s)); return s; }
 AV_INLINE __m256i pairs(__m256i x) { return _mm256_madd_epi16(x, _mm256_set1_epi16(1)); }
 /* ---- codes: quad i of the block, half h of a panel that begins at p ---------------------------------------------------------------- */
 AV_INLINE __m256i code(const lm_q8_kind kind, const char *p, int i, int h) {
@@ -80,33 +83,36 @@ AV_INLINE void pack256(const lm_q8_kind kind, const char *p, int64_t step, int64
 /* s[r][h] = sums of `quads` quads from w on (each two halves); x: A's codes there, rows `stride` apart */
 AV_INLINE void sums(const lm_q8_kind kind, const int R, const int quads, const __m256i (*w)[2], const int8_t *x, int64_t stride, __m256i (*s)[2]) {
     const int n = run_of(kind);
+#pragma GCC unroll 2
     for (int i = 0; i < quads; i += n) {
-        __m256i p[R3][2];
+        __m256i p[RM][2];
 #pragma GCC unroll 8
         for (int k = 0; k < n; k++) {
             const __m256i w0 = w[i + k][0], w1 = w[i + k][1];
             for (int r = 0; r < R; r++) {
                 const __m256i v = quad(x + r * stride + (i + k) * 4), a = product(kind, w0, v), b = product(kind, w1, v);
-                p[r][0] = k ? _mm256_add_epi16(p[r][0], a) : a; p[r][1] = k ? _mm256_add_epi16(p[r][1], b) : b;
+                p[r][0] = k ? add16(p[r][0], a) : a; p[r][1] = k ? add16(p[r][1], b) : b;
             }
         }
-        for (int r = 0; r < R; r++) for (int h = 0; h < 2; h++) s[r][h] = i ? _mm256_add_epi32(s[r][h], pairs(p[r][h])) : pairs(p[r][h]);
+        for (int r = 0; r < R; r++) for (int h = 0; h < 2; h++) s[r][h] = i ? add32(s[r][h], pairs(p[r][h])) : pairs(p[r][h]);
     }
 }
 AV_INLINE void rows32(const lm_q8 *t, const lm_q8_kind kind, const int R, int64_t m, int64_t b0, int64_t blocks, const block_t *w, float *acc) {
     int64_t a = lm_q8_at(t, m, b0);
     for (int64_t b = 0; b < blocks; b++, w++, a += t->strip) {
-        __m256i s[R3][2];
+        const int8_t *x = t->q + a * 32;
+        __m256i s[RM][2];
         if (kind == LM_W_Q8_0)                                   /* as loops of one quad, so that no sum of 16 bits is kept */
+#pragma GCC unroll 8
             for (int i = 0; i < 8; i++)
                 for (int r = 0; r < R; r++) {
-                    const __m256i v = quad(t->q + (a + r) * 32 + i * 4);
+                    const __m256i v = quad(x + r * 32 + i * 4);
                     for (int h = 0; h < 2; h++) {
                         const __m256i p = pairs(product(kind, w->q[i][h], v));
-                        s[r][h] = i ? _mm256_add_epi32(s[r][h], p) : p;
+                        s[r][h] = i ? add32(s[r][h], p) : p;
                     }
                 }
-        else sums(kind, R, 8, w->q, t->q + a * 32, 32, s);
+        else sums(kind, R, 8, w->q, x, 32, s);
         for (int r = 0; r < R; r++)
             for (int h = 0; h < 2; h++) {
                 const __m256i v = kind == LM_W_Q8_0 ? s[r][h] : _mm256_add_epi32(s[r][h], _mm256_set1_epi32(t->start[a + r]));
@@ -121,10 +127,10 @@ AV_INLINE void rows256(const lm_q8 *t, const lm_q8_kind kind, const int R, int64
     int64_t a = lm_q8_at(t, m, b0);
     for (int64_t b = 0; b < blocks; b++, w++, a += t->strip) {
         const int32_t *start = t->start + a * LM_Q8_STARTS;
-        __m256 sum[R3][2];
+        __m256 sum[RM][2];
         for (int r = 0; r < R; r++) for (int h = 0; h < 2; h++) sum[r][h] = _mm256_setzero_ps();
         for (int g = 0; g < 64 / quads; g++) {
-            __m256i s[R3][2];
+            __m256i s[RM][2];
             sums(kind, R, quads, w->q + g * quads, t->q + a * 256 + g * quads * 4, 256, s);
             for (int r = 0; r < R; r++)
                 for (int h = 0; h < 2; h++) {
@@ -145,22 +151,23 @@ AV_INLINE void rows256(const lm_q8 *t, const lm_q8_kind kind, const int R, int64
             }
     }
 }
-AV_INLINE void many(const lm_q8 *t, const lm_q8_kind kind, int64_t m0, int64_t m1, int64_t b0, int64_t blocks, const void *w, float *acc) {
-    for (int64_t m = m0; m < m1;) {
-        const int64_t n = m1 - m;
-        float *o = acc + (m - m0) * 16;
-        if (n >= 3) { if (t->unit == 32) rows32(t, kind, 3, m, b0, blocks, w, o); else rows256(t, kind, 3, m, b0, blocks, w, o); m += 3; }
-        else { if (t->unit == 32) rows32(t, kind, 1, m, b0, blocks, w, o); else rows256(t, kind, 1, m, b0, blocks, w, o); m++; }
-    }
+AV_INLINE void rows(const lm_q8 *t, const lm_q8_kind kind, const int R, int64_t m, int64_t b0, int64_t blocks, const void *w, float *acc) {
+    if (kind == LM_W_Q8_0 || kind == LM_W_Q4_0) rows32(t, kind, R, m, b0, blocks, w, acc); else rows256(t, kind, R, m, b0, blocks, w, acc);
+}
+AV_INLINE void many(const lm_q8 *t, const lm_q8_kind kind, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, float *acc) {
+    for (; m + RM <= m1; m += RM, acc += RM * 16) rows(t, kind, RM, m, b0, blocks, w, acc);
+    if (m + 3 <= m1) { rows(t, kind, 3, m, b0, blocks, w, acc); m += 3; acc += 3 * 16; }
+    for (; m < m1; m++, acc += 16) rows(t, kind, 1, m, b0, blocks, w, acc);
 }
 /* ---- few rows: all R, one strip, half of a panel as it lies ---------------------------------------------------------------------------- */
 AV_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *acc) {
     const bool wide = kind != LM_W_Q8_0 && kind != LM_W_Q4_0, six = kind == LM_W_Q6_K, mins = wide && !six;
-    const int quads = six ? 4 : 8, n = run_of(kind), groups = wide ? 64 / quads : 1;
+    const int quads = six ? 4 : 8, n = run_of(kind), groups = wide ? 64 / quads : 1,
+              lines = six ? 4 : kind == LM_W_Q5_K ? 6 : 5;                        /* of a super-block, asked for with a group of it */
     const int64_t unit = wide ? 256 : 32, step = 16 * t->block;
     for (int64_t b = 0, a = lm_q8_at(t, 0, b0); b < blocks; b++, p += step, a += R) {
         const int32_t *start = t->start + a * (wide ? LM_Q8_STARTS : 1);
-        for (int64_t i = 0; i < step; i += 64) _mm_prefetch(p + AHEAD + i, _MM_HINT_T0);
+        for (int i = 0; i < (wide ? 0 : kind == LM_W_Q8_0 ? 9 : 5); i++) _mm_prefetch(p + AHEAD + 64 * i, _MM_HINT_T0);
         for (int h = 0; h < 2; h++) {
             const __m256 d = halves(p, h);
             mins_t y; if (mins) y = scale_min(p + 64 + 32 * h);
@@ -169,6 +176,7 @@ AV_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
 #pragma GCC unroll 16
             for (int g = 0; g < groups; g++) {
                 __m256i s[FEW];
+                for (int i = g * lines; wide && !h && i < (g + 1) * lines; i++) _mm_prefetch(p + AHEAD + 64 * i, _MM_HINT_T0);
 #pragma GCC unroll 8
                 for (int i = 0; i < quads; i += n) {
                     __m256i v[FEW];
@@ -177,10 +185,10 @@ AV_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
                         const __m256i w = code(kind, p, g * quads + i + k, h);
                         for (int r = 0; r < R; r++) {
                             const __m256i x = product(kind, w, quad(t->q + (a + r) * unit + (g * quads + i + k) * 4));
-                            v[r] = k ? _mm256_add_epi16(v[r], x) : x;
+                            v[r] = k ? add16(v[r], x) : x;
                         }
                     }
-                    for (int r = 0; r < R; r++) s[r] = i ? _mm256_add_epi32(s[r], pairs(v[r])) : pairs(v[r]);
+                    for (int r = 0; r < R; r++) s[r] = i ? add32(s[r], pairs(v[r])) : pairs(v[r]);
                 }
                 if (!wide) {
                     for (int r = 0; r < R; r++) {
