@@ -224,6 +224,49 @@ AV_INLINE void few_kind(const lm_q8 *t, const lm_q8_kind kind, const char *p, in
     else if (t->M == 3) few(t, kind, 3, p, b0, blocks, acc);
     else few(t, kind, 4, p, b0, blocks, acc);
 }
+/* ---- A: lm_q8_row_run, eight numbers at a time; the same codes ------------------------------------------------------------------------------ */
+AV_INLINE __m256i eight(const float *x, __m256 scale) { return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), scale)); }
+AV_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to) {           /* n: the unit */
+    const __m256 sign = _mm256_set1_ps(-0.0f), inf = _mm256_set1_ps(__builtin_inff());
+    int8_t *q = t->q + to * n;
+    int32_t *start = t->start + to * (n > 32 ? LM_Q8_STARTS : 1), sum[16];
+    __m256 most = _mm256_setzero_ps(), finite = _mm256_cmp_ps(most, inf, _CMP_LT_OQ);
+    for (int i = 0; i < n; i += 8) {
+        const __m256 a = _mm256_andnot_ps(sign, _mm256_loadu_ps(x + i));
+        finite = _mm256_and_ps(finite, _mm256_cmp_ps(a, inf, _CMP_LT_OQ));
+        most = _mm256_max_ps(most, a);
+    }
+    if (_mm256_movemask_ps(finite) != 255) {
+        t->d[to] = __builtin_nanf("");
+        memset(start, 0, n > 32 ? LM_Q8_STARTS * 4 : 4); memset(q, 0, (size_t)n);
+        return;
+    }
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    const float top = _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+    const __m256 scale = _mm256_set1_ps(top > 0 ? 127.0f / top : 0);
+    t->d[to] = top / 127.0f;
+    for (int i = 0; i < n; i += 32) {
+        const __m256i a = _mm256_packs_epi32(eight(x + i, scale), eight(x + i + 8, scale)), b = _mm256_packs_epi32(eight(x + i + 16, scale), eight(x + i + 24, scale));
+        const __m256i v = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        _mm256_storeu_si256((__m256i *)(q + i), v);
+        const __m256i s = _mm256_sad_epu8(_mm256_xor_si256(v, _mm256_set1_epi8((char)128)), _mm256_setzero_si256());      /* eight codes + 128, each */
+        const __m256i both = _mm256_add_epi64(s, _mm256_unpackhi_epi64(s, s));
+        sum[i / 16] = _mm256_extract_epi32(both, 0) - 2048; sum[i / 16 + 1] = _mm256_extract_epi32(both, 4) - 2048;
+    }
+    lm_q8_start(t->kind, sum, start);
+}
+static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
+    const lm_q8 t = lm_q8_of(c);
+    if (t.g.a.dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
+    for (int64_t m = 2 * i * LM_Q8_ROWS; m < lm_min64(2 * (i + 1) * LM_Q8_ROWS, t.M); m++) {
+        const float *x = (const float *)t.g.a.p + m * t.g.a.os;
+        int64_t to = lm_q8_at(&t, m, 0);
+        if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(&t, 32, x, to);
+        else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(&t, 256, x, to);
+    }
+    return LM_OK;
+}
 /* ---- a tile --------------------------------------------------------------------------------------------------------------------------------- */
 #define KIND(k) static void many_##k(const lm_q8 *t, int64_t m0, int64_t m1, int64_t b0, int64_t blocks, const char *p, void *w, float *acc) { \
     const lm_q8_kind kind = LM_W_##k; \
@@ -262,6 +305,6 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
     }
     return LM_OK;
 }
-#define KERNEL(id, ord, takes) { .name = id, .needs = LM_CPU_AVX2, .order = ord, .accepts = takes, .shared_bytes = lm_q8_shared, .thread_bytes = scratch_bytes, \
-    .n_phase = 2, .phase = { { lm_q8_row_tiles, lm_q8_row_run }, { lm_q8_tiles, run } } }
+#define KERNEL(id, ord, takes) { .name = id, .needs = LM_CPU_AVX2, .order = ord, .accepts = takes, .shared_bytes = lm_q8_shared, \
+    .thread_bytes = scratch_bytes, .n_phase = 2, .phase = { { lm_q8_row_tiles, row_run }, { lm_q8_tiles, run } } }
 const lm_kernel lm_k_matmul_q8_avx2[] = { KERNEL("matmul.q8.avx2", "q8.k32", lm_q8_accepts), KERNEL("matmul.qk.avx2", "q8.k256", lm_qk_accepts), { 0 } };

@@ -197,5 +197,6 @@ static lm_err run_32(const lm_call *c, int64_t i, void *scratch) { return run(c,
 static lm_err run_256(const lm_call *c, int64_t i, void *scratch) { return run(c, i, scratch, &lm_qk_vnni); }
 #define KERNEL(id, ord, takes, f) { .name = id, .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_VNNI, .order = ord, .accepts = takes, \
     .shared_bytes = lm_q8_shared, .thread_bytes = scratch_bytes, .n_phase = 2, .phase = { { lm_q8_row_tiles, row_run }, { lm_q8_tiles, f } } }
-const lm_kernel lm_k_matmul_q8_vnni[] = { KERNEL("matmul.q8.vnni", "q8.k32", lm_q8_accepts, run_32), KERNEL("matmul.qk.vnni", "q8.k256", lm_qk_accepts, run_256),
+const lm_kernel lm_k_matmul_q8_vnni[] = { KERNEL("matmul.q8.vnni", "q8.k32", lm_q8_accepts, run_32),
+                                          KERNEL("matmul.qk.vnni", "q8.k256", lm_qk_accepts, run_256),
                                           { 0 } };
