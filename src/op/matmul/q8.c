@@ -26,15 +26,17 @@ bool lm_q8_accepts(const lm_call *c) { return accepts(c, 32); }
 bool lm_qk_accepts(const lm_call *c) { return accepts(c, 256); }
 lm_q8 lm_q8_of(const lm_call *c) {
     const lm_quant *w = c->in[1].quant;
+    const lm_tensor *a = &c->in[0];
     lm_q8 t;
-    lm_gemm_of(c, &t.g);
     kind_of(w, &t.kind);
-    t.M = t.g.M; t.N = t.g.N; t.K = t.g.K; t.unit = w->block; t.nb = t.K / t.unit;
+    t.M = lm_rows(a); t.N = c->in[1].dim[0]; t.K = lm_cols(a); t.unit = w->block; t.nb = t.K / t.unit;
+    t.a = a->data; t.a_rs = lm_row_stride(a); t.a_dtype = (lm_dtype)a->dtype;
+    t.bias = lm_has(c, 2) ? &c->in[2] : NULL;
     t.w = c->in[1].data; t.panels = c->in[1].layout == LM_PANEL16; t.block = w->comp[0].block_bytes; t.head = w->head; t.halves = w->head + w->tail;
     t.strip = t.M > LM_Q8_FEW ? LM_Q8_ROWS : lm_max64(t.M, 1);
     const int64_t blocks = lm_round_up(t.M, t.strip) * t.nb;
     t.q = c->shared; t.start = (int32_t *)(t.q + blocks * t.unit); t.d = (float *)(t.start + blocks * lm_q8_starts(&t));
-    t.c = t.g.c; t.c_rs = t.g.c_rs; t.acc = t.g.acc;
+    t.c = c->out[0].data; t.c_rs = lm_row_stride(&c->out[0]); t.acc = c->acc & 1;
     return t;
 }
 size_t lm_q8_shared(const lm_call *c) {
@@ -56,9 +58,9 @@ lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
     for (int64_t m = 2 * i * LM_Q8_ROWS; m < lm_min64(2 * (i + 1) * LM_Q8_ROWS, t.M); m++)
         for (int64_t b = 0; b < t.nb; b++) {
             float x[256], top = 0;
-            const int64_t at = m * t.g.a.os + b * t.unit, to = lm_q8_at(&t, m, b);
-            if (t.g.a.dtype == LM_BF16) for (int k = 0; k < t.unit; k++) x[k] = lm_bf16_to_f32(((const uint16_t *)t.g.a.p)[at + k]);
-            else memcpy(x, (const float *)t.g.a.p + at, (size_t)t.unit * 4);
+            const int64_t at = m * t.a_rs + b * t.unit, to = lm_q8_at(&t, m, b);
+            if (t.a_dtype == LM_BF16) for (int k = 0; k < t.unit; k++) x[k] = lm_bf16_to_f32(((const uint16_t *)t.a)[at + k]);
+            else memcpy(x, (const float *)t.a + at, (size_t)t.unit * 4);
             bool finite = true;
             for (int k = 0; k < t.unit; k++) { const float v = fabsf(x[k]); finite &= v < INFINITY; top = v > top ? v : top; }
             const float scale = top > 0 ? 127.0f / top : 0;
@@ -74,24 +76,30 @@ lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
         }
     return LM_OK;
 }
-/* Panels of a work item. Few rows: what takes some ten microseconds to read, so that the end of one stretch and the beginning of the next matter little,
- * but sixteen items where there are so many panels. */
-static int64_t item_panels(const lm_q8 *t) {
-    if (t->M > LM_Q8_FEW) return LM_Q8_P;
-    const int64_t bytes = 16 * t->block * lm_max64(t->nb, 1), np = lm_ceil_div(t->N, 16);
-    return lm_max64(1, lm_min64(131072 / bytes, np / 16));
+/* Few rows: items of what takes some ten microseconds to read, so that the end of one stretch and the beginning of the next matter little, but eight where
+ * there are so many panels, and a multiple of that, so that two, four or eight threads end together. */
+static int64_t few_items(const lm_q8 *t) {
+    const int64_t np = lm_ceil_div(t->N, 16), n = lm_round_up(np * 16 * t->block * t->nb / 131072, 8);
+    return lm_min64(np, lm_max64(n, 8));
 }
-int64_t lm_q8_tiles(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return lm_ceil_div(t.N, 16 * item_panels(&t)) * lm_ceil_div(t.M, LM_Q8_MB); }
+int64_t lm_q8_tiles(const lm_call *c) {
+    const lm_q8 t = lm_q8_of(c);
+    return !t.M ? 0 : t.M <= LM_Q8_FEW ? few_items(&t) : lm_ceil_div(t.N, 16 * LM_Q8_P) * lm_ceil_div(t.M, LM_Q8_MB);
+}
 void lm_q8_tile(const lm_q8 *t, int64_t i, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1) {
-    const int64_t n_m = lm_ceil_div(t->M, LM_Q8_MB), cols = 16 * item_panels(t);
-    int64_t n = i / n_m;
-    /* few rows: even items walk through the first half of the panels, odd ones through the second, so that each of two threads reads on where it was */
-    if (t->M <= LM_Q8_FEW) n = n % 2 * lm_ceil_div(lm_ceil_div(t->N, cols), 2) + n / 2;
+    if (t->M <= LM_Q8_FEW) {
+        /* even items walk through the first half of the panels, odd ones through the second: each of two threads reads on where it was */
+        const int64_t items = few_items(t), np = lm_ceil_div(t->N, 16), k = i % 2 * lm_ceil_div(items, 2) + i / 2;
+        *m0 = 0; *m1 = t->M;
+        *n0 = np * k / items * 16; *n1 = lm_min64(np * (k + 1) / items * 16, t->N);
+        return;
+    }
+    const int64_t n_m = lm_ceil_div(t->M, LM_Q8_MB);
     *m0 = i % n_m * LM_Q8_MB; *m1 = lm_min64(*m0 + LM_Q8_MB, t->M);
-    *n0 = n * cols; *n1 = lm_min64(*n0 + cols, t->N);
+    *n0 = i / n_m * 16 * LM_Q8_P; *n1 = lm_min64(*n0 + 16 * LM_Q8_P, t->N);
 }
 float lm_q8_bias(const lm_q8 *t, int64_t n) {
-    return !t->g.bias ? 0 : t->g.bias_dtype == LM_BF16 ? lm_bf16_to_f32(((const uint16_t *)t->g.bias)[n]) : ((const float *)t->g.bias)[n];
+    return !t->bias ? 0 : t->bias->dtype == LM_BF16 ? lm_bf16_to_f32(((const uint16_t *)t->bias->data)[n]) : ((const float *)t->bias->data)[n];
 }
 typedef int32_t quads __attribute__((vector_size(16)));
 typedef int32_t quads_u __attribute__((vector_size(16), aligned(1), may_alias));

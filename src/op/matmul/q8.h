@@ -28,7 +28,8 @@ typedef struct {
     /* unit 32: what a sum starts at. 256, sixteen to a block: Q6_K the same, by 16 of k; else the sums of A's codes by 32 of k, as pairs of 16 bits in four
      * numbers: (0, 2), (1, 3), (4, 6), (5, 7) */
     int32_t *start;
-    float *c; int64_t c_rs; bool acc; lm_gemm g;
+    const void *a; int64_t a_rs; lm_dtype a_dtype; const lm_tensor *bias;
+    float *c; int64_t c_rs; bool acc;
 } lm_q8;
 bool lm_q8_accepts(const lm_call *c);                     /* unit 32 */
 bool lm_qk_accepts(const lm_call *c);                     /* unit 256 */

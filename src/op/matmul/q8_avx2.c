@@ -258,9 +258,9 @@ AV_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to)
 }
 static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
     const lm_q8 t = lm_q8_of(c);
-    if (t.g.a.dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
+    if (t.a_dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
     for (int64_t m = 2 * i * LM_Q8_ROWS; m < lm_min64(2 * (i + 1) * LM_Q8_ROWS, t.M); m++) {
-        const float *x = (const float *)t.g.a.p + m * t.g.a.os;
+        const float *x = (const float *)t.a + m * t.a_rs;
         int64_t to = lm_q8_at(&t, m, 0);
         if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(&t, 32, x, to);
         else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(&t, 256, x, to);
@@ -300,7 +300,7 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
         for (int64_t m = m0; m < m1; m++)
             for (int64_t j = 0; j < (int64_t)cols; j++) {
                 const float v = acc[(m - m0) * 16 + j];
-                t.c[m * t.c_rs + n + j] = t.g.bias ? v + lm_q8_bias(&t, n + j) : v;
+                t.c[m * t.c_rs + n + j] = t.bias ? v + lm_q8_bias(&t, n + j) : v;
             }
     }
     return LM_OK;

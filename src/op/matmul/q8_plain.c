@@ -82,7 +82,7 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
         for (int64_t m = m0; m < m1; m++)
             for (int64_t j = 0; j < (int64_t)cols; j++) {
                 const float v = acc[(m - m0) * 16 + j];
-                t.c[m * t.c_rs + n + j] = t.g.bias ? v + lm_q8_bias(&t, n + j) : v;
+                t.c[m * t.c_rs + n + j] = t.bias ? v + lm_q8_bias(&t, n + j) : v;
             }
     }
     return LM_OK;

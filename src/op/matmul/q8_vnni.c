@@ -143,9 +143,9 @@ VN_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to)
 }
 static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
     const lm_q8 t = lm_q8_of(c);
-    if (t.g.a.dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
+    if (t.a_dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
     for (int64_t m = 2 * i * ROWS; m < lm_min64(2 * (i + 1) * ROWS, t.M); m++) {
-        const float *x = (const float *)t.g.a.p + m * t.g.a.os;
+        const float *x = (const float *)t.a + m * t.a_rs;
         int64_t to = lm_q8_at(&t, m, 0);
         if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(&t, 2, x, to);
         else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(&t, 16, x, to);
@@ -170,7 +170,7 @@ static lm_err run(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnn
         const uint32_t mask = cols == 32 ? 0xffffffffu : (1u << cols) - 1;
         const __mmask16 in[2] = { (__mmask16)mask, (__mmask16)(mask >> 16) };
         float bias[32] = { 0 };
-        for (int64_t j = 0; j < cols && t.g.bias; j++) bias[j] = lm_q8_bias(&t, n + j);
+        for (int64_t j = 0; j < cols && t.bias; j++) bias[j] = lm_q8_bias(&t, n + j);
         for (int64_t m = m0; m < m1; m++)
             for (int p = 0; p < P; p++)
                 _mm512_store_ps(acc + (m - m0) * 32 + p * 16, t.acc ? _mm512_maskz_loadu_ps(in[p], t.c + m * t.c_rs + n + p * 16) : _mm512_setzero_ps());
@@ -188,7 +188,7 @@ static lm_err run(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnn
         for (int64_t m = m0; m < m1; m++)
             for (int p = 0; p < P; p++) {
                 const __m512 v = _mm512_load_ps(acc + (m - m0) * 32 + p * 16);
-                _mm512_mask_storeu_ps(t.c + m * t.c_rs + n + p * 16, in[p], t.g.bias ? _mm512_add_ps(v, _mm512_loadu_ps(bias + p * 16)) : v);
+                _mm512_mask_storeu_ps(t.c + m * t.c_rs + n + p * 16, in[p], t.bias ? _mm512_add_ps(v, _mm512_loadu_ps(bias + p * 16)) : v);
             }
     }
     return LM_OK;
