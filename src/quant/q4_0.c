@@ -36,4 +36,4 @@ static void search(const lm_quant *q, const float *src, const float *weight, int
     }
 }
 const lm_quant lm_quant_q4_0 = { .name = "Q4_0", .gguf_id = 2, .block = LM_QK, .n_comp = 1, .comp = { { "blocks", 18 } }, .bits = 4.5,
-                                 .panels = true, .to_float = to_float, .from_float = from_float, .search = search };
+                                 .panels = true, .head = 1, .to_float = to_float, .from_float = from_float, .search = search };

@@ -36,4 +36,4 @@ static void search(const lm_quant *q, const float *src, const float *weight, int
 }
 static void from_float(const lm_quant *q, const float *src, int64_t n, void *const *comp) { search(q, src, NULL, n, comp); }
 const lm_quant lm_quant_q5_k = { .name = "Q5_K", .gguf_id = 13, .block = LM_QK_K, .n_comp = 1, .comp = { { "blocks", 176 } }, .bits = 5.5,
-                                 .to_float = to_float, .from_float = from_float, .search = search };
+                                 .panels = true, .head = 2, .to_float = to_float, .from_float = from_float, .search = search };

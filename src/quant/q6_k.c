@@ -36,4 +36,4 @@ static void search(const lm_quant *q, const float *src, const float *weight, int
 }
 static void from_float(const lm_quant *q, const float *src, int64_t n, void *const *comp) { search(q, src, NULL, n, comp); }
 const lm_quant lm_quant_q6_k = { .name = "Q6_K", .gguf_id = 14, .block = LM_QK_K, .n_comp = 1, .comp = { { "blocks", 210 } }, .bits = 6.5625,
-                                 .to_float = to_float, .from_float = from_float, .search = search };
+                                 .panels = true, .tail = 1, .to_float = to_float, .from_float = from_float, .search = search };

@@ -24,4 +24,4 @@ static void from_float(const lm_quant *q, const float *src, int64_t n, void *con
     }
 }
 const lm_quant lm_quant_q8_0 = { .name = "Q8_0", .gguf_id = 8, .block = LM_QK, .n_comp = 1, .comp = { { "blocks", 34 } }, .bits = 8.5,
-                                 .panels = true, .to_float = to_float, .from_float = from_float };
+                                 .panels = true, .head = 1, .to_float = to_float, .from_float = from_float };

@@ -72,14 +72,19 @@ const void *lm_quant_row(const lm_tensor *t, int c, int64_t r) {
     for (int i = 0; i < c; i++) p += comp_bytes(t->quant, i, rows, k);
     return p + (size_t)r * row_bytes(t->quant, c, k);
 }
-/* Block b of row r in panels, in or out: the scale, then groups of four bytes. */
+/* Block b of row r in panels, in or out: its two-byte numbers, then groups of four bytes. */
 static void panel_block(const lm_tensor *t, int64_t r, int64_t b, uint8_t *block, bool in) {
-    const int64_t bytes = t->quant->comp[0].block_bytes, blocks = lm_cols(t) / t->quant->block;
-    uint8_t *p = (uint8_t *)t->data + (r / 16 * blocks + b) * 16 * bytes, *scale = p + r % 16 * 2, *group = p + 32 + r % 16 * 4;
-    if (in) memcpy(scale, block, 2); else memcpy(block, scale, 2);
-    for (int64_t i = 2; i < bytes; i += 4, group += 64) if (in) memcpy(group, block + i, 4); else memcpy(block + i, group, 4);
+    const lm_quant *q = t->quant;
+    const int64_t bytes = q->comp[0].block_bytes, blocks = lm_cols(t) / q->block;
+    const int head = q->head, halves = head + q->tail;
+    uint8_t *p = (uint8_t *)t->data + (r / 16 * blocks + b) * 16 * bytes, *half = p + r % 16 * 2, *group = p + 32 * halves + r % 16 * 4;
+    for (int i = 0; i < halves; i++, half += 32) {
+        uint8_t *x = block + (i < head ? 2 * i : bytes - 2 * (halves - i));
+        if (in) memcpy(half, x, 2); else memcpy(x, half, 2);
+    }
+    for (int64_t i = 2 * head; i < bytes - 2 * q->tail; i += 4, group += 64) if (in) memcpy(group, block + i, 4); else memcpy(block + i, group, 4);
 }
-enum { PANEL_BLOCK = 64 };                                    /* bytes of a block that has panels, at most */
+enum { PANEL_BLOCK = 256 };                                   /* bytes of a block that has panels, at most */
 void lm_quant_row_get(const lm_tensor *t, int64_t r, float *dst) {
     const void *comp[LM_QUANT_MAX_COMP];
     if (t->layout == LM_PANEL16) {

@@ -18,7 +18,8 @@ struct lm_quant {
     int n_comp;
     struct { const char *name; int block_bytes; } comp[LM_QUANT_MAX_COMP];
     double bits;                                       /* per logical element, all components */
-    bool panels;                                       /* a block is {f16 scale; whole groups of four bytes}: LM_PANEL16 exists (tensor.h) */
+    bool panels;                                       /* LM_PANEL16 exists (tensor.h), and integer products with it */
+    int8_t head, tail;                                 /* panels: two-byte numbers at a block's front and end; whole groups of four bytes between */
     void (*to_float)(const lm_quant *q, const void *const *comp, int64_t n, float *dst);    /* n elements from block 0 of each */
     void (*from_float)(const lm_quant *q, const float *src, int64_t n, void *const *comp);  /* NULL: read only */
     /* Codes and scales of least squared error, weighted by weight[n] (NULL: all alike); slower. NULL: from_float is all there is. */

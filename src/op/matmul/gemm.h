@@ -7,6 +7,7 @@
  *   "bf16.*"    operands rounded to bf16 (nearest even) while packing; then fma or mad over k, or dp: one vdpbf16ps per pair of k, or
  *               amx: one tdpbf16ps per 32 of k; K is padded with zeros.
  *   "q8.k32"    A quantized to int8 per 32 of k (d = max|x|/127), integer dot per block, then acc += d_a * d_b * sum in block order.
+ *   "q8.k256"   the same per 256 of k, for super-blocks (q8.h).
  * Nothing else enters: not M, N, the tile, the thread, the layout or the transposition; a GEMV gives the bits of a row of a GEMM.
  *
  * A tile of C is mb rows by nbp panels of 16 columns. For each block of kc the B panels [k][16] are packed into the thread's scratch (or

@@ -5,53 +5,129 @@
 #include "op/matmul/q8.h"
 #include "op/rule.h"
 
-bool lm_q8_accepts(const lm_call *c) {
+static bool kind_of(const lm_quant *q, lm_q8_kind *k) {
+    switch (q->gguf_id) {
+    case 8: *k = LM_W_Q8_0; return true;
+    case 2: *k = LM_W_Q4_0; return true;
+    case 12: *k = LM_W_Q4_K; return true;
+    case 13: *k = LM_W_Q5_K; return true;
+    case 14: *k = LM_W_Q6_K; return true;
+    default: return false;
+    }
+}
+static bool accepts(const lm_call *c, int unit) {
     const lm_matmul_p *p = c->p;
     const lm_tensor *w = &c->in[1];
-    return p->mm == LM_I8 && w->dtype == LM_QUANT && w->quant && (w->quant->gguf_id == 8 || w->quant->gguf_id == 2) && w->quant->panels && !p->ta &&
+    lm_q8_kind k;
+    return p->mm == LM_I8 && w->dtype == LM_QUANT && w->quant && w->quant->block == unit && w->quant->panels && kind_of(w->quant, &k) && !p->ta &&
            lm_gemm_accepts(c);
 }
+bool lm_q8_accepts(const lm_call *c) { return accepts(c, 32); }
+bool lm_qk_accepts(const lm_call *c) { return accepts(c, 256); }
 lm_q8 lm_q8_of(const lm_call *c) {
+    const lm_quant *w = c->in[1].quant;
+    const lm_tensor *a = &c->in[0];
     lm_q8 t;
-    lm_gemm_of(c, &t.g);
-    t.M = t.g.M; t.N = t.g.N; t.K = t.g.K; t.nb = t.K / 32;
-    t.w = c->in[1].data; t.nibbles = c->in[1].quant->gguf_id == 2; t.panels = c->in[1].layout == LM_PANEL16; t.block = c->in[1].quant->comp[0].block_bytes;
-    const int64_t blocks = lm_round_up(t.M, LM_Q8_ROWS) * t.nb;
-    t.q = c->shared; t.d = (float *)(t.q + blocks * 32); t.start = (int32_t *)(t.d + blocks);
-    t.c = t.g.c; t.c_rs = t.g.c_rs; t.acc = t.g.acc;
+    kind_of(w, &t.kind);
+    t.M = lm_rows(a); t.N = c->in[1].dim[0]; t.K = lm_cols(a); t.unit = w->block; t.nb = t.K / t.unit;
+    t.a = a->data; t.a_rs = lm_row_stride(a); t.a_dtype = (lm_dtype)a->dtype;
+    t.bias = lm_has(c, 2) ? &c->in[2] : NULL;
+    t.w = c->in[1].data; t.panels = c->in[1].layout == LM_PANEL16; t.block = w->comp[0].block_bytes; t.head = w->head; t.halves = w->head + w->tail;
+    t.strip = t.M > LM_Q8_FEW ? LM_Q8_ROWS : lm_max64(t.M, 1);
+    const int64_t blocks = lm_round_up(t.M, t.strip) * t.nb;
+    t.q = c->shared; t.start = (int32_t *)(t.q + blocks * t.unit); t.d = (float *)(t.start + blocks * lm_q8_starts(&t));
+    t.c = c->out[0].data; t.c_rs = lm_row_stride(&c->out[0]); t.acc = c->acc & 1;
     return t;
 }
-size_t lm_q8_shared(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return (size_t)(lm_round_up(t.M, LM_Q8_ROWS) * t.nb * 40); }
-size_t lm_q8_scratch(const lm_call *c) { (void)c; return (size_t)LM_Q8_KB * 2 * 640; }
+size_t lm_q8_shared(const lm_call *c) {
+    const lm_q8 t = lm_q8_of(c);
+    return (size_t)(lm_round_up(t.M, t.strip) * t.nb * (t.unit + 4 * lm_q8_starts(&t) + 4));
+}
 int64_t lm_q8_row_tiles(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return lm_ceil_div(t.M, 2 * LM_Q8_ROWS); }
+void lm_q8_start(lm_q8_kind k, const int32_t *sum, int32_t *start) {
+    if (k == LM_W_Q8_0 || k == LM_W_Q4_0) { *start = (k == LM_W_Q8_0 ? -128 : -8) * (sum[0] + sum[1]); return; }
+    if (k == LM_W_Q6_K) { for (int g = 0; g < 16; g++) start[g] = -32 * sum[g]; return; }
+    for (int i = 0; i < 4; i++) {
+        const int g = i / 2 * 4 + i % 2;
+        start[i] = (int32_t)(((uint32_t)(sum[2 * g] + sum[2 * g + 1]) & 0xffffu) | (uint32_t)(sum[2 * g + 4] + sum[2 * g + 5]) << 16);
+    }
+}
 lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
     const lm_q8 t = lm_q8_of(c);
     (void)scratch;
     for (int64_t m = 2 * i * LM_Q8_ROWS; m < lm_min64(2 * (i + 1) * LM_Q8_ROWS, t.M); m++)
         for (int64_t b = 0; b < t.nb; b++) {
-            float x[32], top = 0;
-            const int64_t at = m * t.g.a.os + b * 32;
-            if (t.g.a.dtype == LM_BF16) for (int k = 0; k < 32; k++) x[k] = lm_bf16_to_f32(((const uint16_t *)t.g.a.p)[at + k]);
-            else memcpy(x, (const float *)t.g.a.p + at, sizeof x);
+            float x[256], top = 0;
+            const int64_t at = m * t.a_rs + b * t.unit, to = lm_q8_at(&t, m, b);
+            if (t.a_dtype == LM_BF16) for (int k = 0; k < t.unit; k++) x[k] = lm_bf16_to_f32(((const uint16_t *)t.a)[at + k]);
+            else memcpy(x, (const float *)t.a + at, (size_t)t.unit * 4);
             bool finite = true;
-            for (int k = 0; k < 32; k++) { const float v = fabsf(x[k]); finite &= v < INFINITY; top = v > top ? v : top; }
+            for (int k = 0; k < t.unit; k++) { const float v = fabsf(x[k]); finite &= v < INFINITY; top = v > top ? v : top; }
             const float scale = top > 0 ? 127.0f / top : 0;
-            const int64_t to = lm_q8_at(&t, m, b);
-            int8_t *q = t.q + to * 32;
-            int32_t sum = 0;
+            int8_t *q = t.q + to * t.unit;
+            int32_t sum[16] = {0};
             t.d[to] = finite ? top / 127.0f : NAN;
             /* adding and taking 1.5 * 2^23 rounds to the nearest integer, ties to even */
-            for (int k = 0; k < 32; k++) { q[k] = finite ? (int8_t)(int32_t)((x[k] * scale + 12582912.0f) - 12582912.0f) : 0; sum += q[k]; }
-            t.start[to] = (t.nibbles ? -8 : -128) * sum;
+            for (int k = 0; k < t.unit; k++) {
+                q[k] = finite ? (int8_t)(int32_t)((x[k] * scale + 12582912.0f) - 12582912.0f) : 0;
+                sum[k / 16] += q[k];
+            }
+            lm_q8_start(t.kind, sum, t.start + to * lm_q8_starts(&t));
         }
     return LM_OK;
 }
-int64_t lm_q8_tiles(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return lm_ceil_div(t.N, 16 * LM_Q8_P) * lm_ceil_div(t.M, LM_Q8_MB); }
+/* Few rows: items of what takes some ten microseconds to read, so that the end of one stretch and the beginning of the next matter little, but eight where
+ * there are so many panels, and a multiple of that, so that two, four or eight threads end together. */
+static int64_t few_items(const lm_q8 *t) {
+    const int64_t np = lm_ceil_div(t->N, 16), n = lm_round_up(np * 16 * t->block * t->nb / 131072, 8);
+    return lm_min64(np, lm_max64(n, 8));
+}
+int64_t lm_q8_tiles(const lm_call *c) {
+    const lm_q8 t = lm_q8_of(c);
+    return !t.M ? 0 : t.M <= LM_Q8_FEW ? few_items(&t) : lm_ceil_div(t.N, 16 * LM_Q8_P) * lm_ceil_div(t.M, LM_Q8_MB);
+}
 void lm_q8_tile(const lm_q8 *t, int64_t i, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1) {
+    if (t->M <= LM_Q8_FEW) {
+        /* even items walk through the first half of the panels, odd ones through the second: each of two threads reads on where it was */
+        const int64_t items = few_items(t), np = lm_ceil_div(t->N, 16), k = i % 2 * lm_ceil_div(items, 2) + i / 2;
+        *m0 = 0; *m1 = t->M;
+        *n0 = np * k / items * 16; *n1 = lm_min64(np * (k + 1) / items * 16, t->N);
+        return;
+    }
     const int64_t n_m = lm_ceil_div(t->M, LM_Q8_MB);
     *m0 = i % n_m * LM_Q8_MB; *m1 = lm_min64(*m0 + LM_Q8_MB, t->M);
     *n0 = i / n_m * 16 * LM_Q8_P; *n1 = lm_min64(*n0 + 16 * LM_Q8_P, t->N);
 }
 float lm_q8_bias(const lm_q8 *t, int64_t n) {
-    return !t->g.bias ? 0 : t->g.bias_dtype == LM_BF16 ? lm_bf16_to_f32(((const uint16_t *)t->g.bias)[n]) : ((const float *)t->g.bias)[n];
+    return !t->bias ? 0 : t->bias->dtype == LM_BF16 ? lm_bf16_to_f32(((const uint16_t *)t->bias->data)[n]) : ((const float *)t->bias->data)[n];
+}
+typedef int32_t quads __attribute__((vector_size(16)));
+typedef int32_t quads_u __attribute__((vector_size(16), aligned(1), may_alias));
+/* Four rows and four groups of four bytes at a time, turned in registers; the last four groups may overlap those before. */
+void lm_q8_turn(const lm_q8 *t, int64_t n0, int64_t n, int64_t b0, int64_t blocks, char *out) {
+    static const char none[256];
+    const int64_t groups = (t->block - 2 * t->halves) / 4;
+    for (int64_t b = b0; b < b0 + blocks; b++) {
+        const char *x[16];
+        for (int j = 0; j < 16; j++) {
+            x[j] = j < n ? lm_q8_row(t, n0 + j, b) : none;
+            for (int h = 0; h < t->halves; h++) memcpy(out + 32 * h + 2 * j, x[j] + (h < t->head ? 2 * h : t->block - 2 * (t->halves - h)), 2);
+            for (int64_t i = 0; i < t->block && j < n; i += 64) __builtin_prefetch(x[j] + 256 + i);
+            x[j] += 2 * t->head;
+        }
+        out += 32 * t->halves;
+        for (int64_t g = 0; g < groups; g += 4) {
+            const int64_t at = 4 * lm_min64(g, groups - 4);
+            for (int j = 0; j < 16; j += 4) {
+                const quads r0 = *(const quads_u *)(x[j] + at), r1 = *(const quads_u *)(x[j + 1] + at), r2 = *(const quads_u *)(x[j + 2] + at),
+                            r3 = *(const quads_u *)(x[j + 3] + at);
+                const quads a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), c = __builtin_shufflevector(r0, r1, 2, 6, 3, 7),
+                            d = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), e = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+                char *o = out + 16 * at + 4 * j;
+                *(quads_u *)o = __builtin_shufflevector(a, d, 0, 1, 4, 5); *(quads_u *)(o + 64) = __builtin_shufflevector(a, d, 2, 3, 6, 7);
+                *(quads_u *)(o + 128) = __builtin_shufflevector(c, e, 0, 1, 4, 5); *(quads_u *)(o + 192) = __builtin_shufflevector(c, e, 2, 3, 6, 7);
+            }
+        }
+        out += 64 * groups;
+    }
 }

@@ -1,194 +1,202 @@
-/* q8_vnni.c — integer products with vpdpbusd: per block of 32 of k and row of A, 8 instructions for 16 outputs.
+/* q8_vnni.c — integer products with vpdpbusd: what both families share, and the micro-kernels of Q8_0 and Q4_0: per block of 32 of k and row of A,
+ * 8 instructions for 16 outputs.
  *
- * Many rows take a stretch of blocks at a time, two panels of which stay in the first-level cache while all rows of A pass; six rows are in
- * registers, so that twelve sums hide the instruction's five cycles. A block costs 96 of them and 36 to turn and add what they give. */
-#include <immintrin.h>
-#include <string.h>
-#include "op/matmul/q8.h"
+ * Many rows take a piece of k at a time, two panels of which stay in the first-level cache while all rows of A pass; six rows are in
+ * registers, so that twelve sums hide the instruction's five cycles. A block costs 96 of them and 36 to turn and add what they give. C is kept in
+ * scratch between pieces: in place, rows that are a power of two apart would push each other out of the caches. */
+#include "op/matmul/q8_vnni.h"
 
 typedef struct { __m512i q[8]; __m512 d; } block_t;             /* unsigned codes [quad][row][4]; 576 bytes */
-enum { ROWS = LM_Q8_ROWS, FEW = 4, AHEAD = 2048 /* bytes of a panel asked for ahead */ };
+enum { ROWS = LM_Q8_ROWS, FEW = LM_Q8_FEW };
 
-static inline __m512i flip(__m512i x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)128)); }
-static void from_panel(const lm_q8 *t, int64_t n0, int64_t b0, int64_t b1, block_t *out) {
+VN_INLINE __m512i flip(__m512i x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)128)); }
+static void pack(const lm_q8 *t, const char *p, int64_t blocks, void *to) {
     const __m512i low = _mm512_set1_epi8(15);
-    const char *p = lm_q8_panel(t, n0, b0);
-    for (int64_t b = b0; b < b1; b++, out++, p += 16 * t->block) {
-        if (t->nibbles)
+    block_t *out = to;
+    for (int64_t b = 0; b < blocks; b++, out++, p += 16 * t->block) {
+        if (t->kind == LM_W_Q4_0)
             for (int i = 0; i < 4; i++) {
                 const __m512i x = _mm512_loadu_si512(p + 32 + 64 * i);
                 out->q[i] = _mm512_and_si512(x, low);
                 out->q[i + 4] = _mm512_and_si512(_mm512_srli_epi16(x, 4), low);
             }
         else for (int i = 0; i < 8; i++) out->q[i] = flip(_mm512_loadu_si512(p + 32 + 64 * i));
-        out->d = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+        out->d = vn_halves(p);
     }
 }
-/* n rows of the sixteen are there. */
-static void from_rows(const lm_q8 *t, int64_t n0, int64_t n, int64_t b0, int64_t b1, block_t *out) {
-    static const char none[64];
-    const __m128i low = _mm_set1_epi8(15);
-    for (int64_t b = b0; b < b1; b++, out++) {
-        uint16_t d[16];
-        __m256i r[16], s[16];
-        for (int j = 0; j < 16; j++) {
-            const char *x = j < n ? lm_q8_row(t, n0 + j, b) : none;
-            memcpy(&d[j], x, 2);
-            if (j < n) _mm_prefetch(x + 8 * t->block, _MM_HINT_T0);
-            if (t->nibbles) {
-                const __m128i v = _mm_loadu_si128((const __m128i *)(x + 2));
-                r[j] = _mm256_set_m128i(_mm_and_si128(_mm_srli_epi16(v, 4), low), _mm_and_si128(v, low));
-            } else r[j] = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(x + 2)), _mm256_set1_epi8((char)128));
-        }
-        for (int h = 0; h < 16; h += 8) {                        /* 8x8 of quads: lanes hold quads 0-3 and 4-7 */
-            for (int j = 0; j < 8; j += 2) {
-                s[h + j] = _mm256_unpacklo_epi32(r[h + j], r[h + j + 1]);
-                s[h + j + 1] = _mm256_unpackhi_epi32(r[h + j], r[h + j + 1]);
-            }
-            for (int j = 0; j < 8; j += 4) for (int i = 0; i < 2; i++) {
-                    r[h + j + 2 * i] = _mm256_unpacklo_epi64(s[h + j + i], s[h + j + 2 + i]);
-                    r[h + j + 2 * i + 1] = _mm256_unpackhi_epi64(s[h + j + i], s[h + j + 2 + i]);
-                }
-            for (int i = 0; i < 4; i++) {
-                s[h + i] = _mm256_permute2x128_si256(r[h + i], r[h + 4 + i], 0x20);
-                s[h + 4 + i] = _mm256_permute2x128_si256(r[h + i], r[h + 4 + i], 0x31);
-            }
-        }
-        for (int i = 0; i < 8; i++) out->q[i] = _mm512_inserti64x4(_mm512_castsi256_si512(s[i]), s[8 + i], 1);
-        out->d = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)d));
-    }
-}
-static void pack(const lm_q8 *t, int64_t n0, int64_t n, int64_t b0, int64_t b1, block_t *out) {
-    if (t->panels) from_panel(t, n0, b0, b1, out); else from_rows(t, n0, n, b0, b1, out);
-}
-static inline void store(const lm_q8 *t, int64_t m, int64_t n, __mmask16 in, __m512 v, const float *bias) {
-    _mm512_mask_storeu_ps(t->c + m * t->c_rs + n, in, bias ? _mm512_add_ps(v, _mm512_loadu_ps(bias)) : v);
-}
-static inline __attribute__((always_inline)) __m512i quad(const int8_t *q) { int32_t x; memcpy(&x, q, 4); return _mm512_set1_epi32(x); }
-/* R rows of A, from the first of a strip on, against P panels over `blocks` blocks from b0 on; w: those of the first panel, then, LM_Q8_KB further, of the
- * second. bias: after the last. */
-static inline __attribute__((always_inline)) void rows(const lm_q8 *t, const int R, const int P, int64_t m, int64_t n, int64_t b0, int64_t blocks,
-                                                       const block_t *w, const __mmask16 *in, const float *bias) {
+/* R rows of A, from the first of a strip on, against P panels over `blocks` blocks from b0 on. */
+VN_INLINE void rows(const lm_q8 *t, const int R, const int P, int64_t m, int64_t b0, int64_t blocks, const block_t *w, int64_t second, float *c) {
     __m512 acc[ROWS][2];
     const int64_t at = lm_q8_at(t, m, b0);
     const int8_t *q = t->q + at * 32; const float *d = t->d + at; const int32_t *start = t->start + at;
-    for (int r = 0; r < R; r++)
-        for (int p = 0; p < P; p++)
-            acc[r][p] = b0 || t->acc ? _mm512_maskz_loadu_ps(in[p], t->c + (m + r) * t->c_rs + n + p * 16) : _mm512_setzero_ps();
+    for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) acc[r][p] = _mm512_load_ps(c + r * 32 + p * 16);
     for (int64_t b = 0; b < blocks; b++, w++, q += ROWS * 32, d += ROWS, start += ROWS) {
+        const block_t *const p2[2] = { w, (const block_t *)((const char *)w + second) };
         __m512i s[ROWS][2];
         for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) s[r][p] = _mm512_set1_epi32(start[r]);
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++)
             for (int r = 0; r < R; r++) {
-                const __m512i x = quad(q + r * 32 + i * 4);
-                for (int p = 0; p < P; p++) s[r][p] = _mm512_dpbusd_epi32(s[r][p], w[p * LM_Q8_KB].q[i], x);
+                const __m512i x = vn_quad(q + r * 32 + i * 4);
+                for (int p = 0; p < P; p++) s[r][p] = _mm512_dpbusd_epi32(s[r][p], p2[p]->q[i], x);
             }
         for (int r = 0; r < R; r++)
             for (int p = 0; p < P; p++)
-                acc[r][p] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(d[r]), w[p * LM_Q8_KB].d), _mm512_cvtepi32_ps(s[r][p]), acc[r][p]);
+                acc[r][p] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(d[r]), p2[p]->d), _mm512_cvtepi32_ps(s[r][p]), acc[r][p]);
     }
-    for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) store(t, m + r, n + p * 16, in[p], acc[r][p], bias ? bias + p * 16 : NULL);
+    for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) _mm512_store_ps(c + r * 32 + p * 16, acc[r][p]);
 }
-static inline __attribute__((always_inline)) void all_rows(const lm_q8 *t, const int P, int64_t m, int64_t m1, int64_t n, int64_t b0, int64_t blocks,
-                                                           const block_t *w, const __mmask16 *in, const float *bias) {
-    for (; m + ROWS <= m1; m += ROWS) rows(t, ROWS, P, m, n, b0, blocks, w, in, bias);
-    if (m + 4 <= m1) { rows(t, 4, P, m, n, b0, blocks, w, in, bias); m += 4; }
-    if (m + 2 <= m1) { rows(t, 2, P, m, n, b0, blocks, w, in, bias); m += 2; }
-    if (m < m1) rows(t, 1, P, m, n, b0, blocks, w, in, bias);
+VN_INLINE void all_rows(const lm_q8 *t, const int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const block_t *w, int64_t second, float *c) {
+    for (; m + ROWS <= m1; m += ROWS, c += ROWS * 32) rows(t, ROWS, P, m, b0, blocks, w, second, c);
+    if (m + 4 <= m1) { rows(t, 4, P, m, b0, blocks, w, second, c); m += 4; c += 4 * 32; }
+    if (m + 2 <= m1) { rows(t, 2, P, m, b0, blocks, w, second, c); m += 2; c += 2 * 32; }
+    if (m < m1) rows(t, 1, P, m, b0, blocks, w, second, c);
 }
-/* The first R rows of A against one panel as it lies. */
-static inline __attribute__((always_inline)) void few(const lm_q8 *t, const int R, const bool nibbles, int64_t n, __mmask16 in, const float *bias) {
+static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc) {
+    if (P == 2) all_rows(t, 2, m, m1, b0, blocks, w, second, acc); else all_rows(t, 1, m, m1, b0, blocks, w, second, acc);
+}
+/* All R rows of A, one strip, against one panel as it lies. */
+VN_INLINE void few(const lm_q8 *t, const int R, const bool nibbles, const char *p, int64_t b0, int64_t blocks, float *c) {
     const __m512i low = _mm512_set1_epi8(15);
-    const char *p = lm_q8_panel(t, n, 0);
-    const int64_t step = nibbles ? 288 : 544;
-    const int8_t *q = t->q; const float *da = t->d; const int32_t *start = t->start;
+    const int64_t step = nibbles ? 288 : 544, at = b0 * R;
+    const int8_t *q = t->q + at * 32; const float *da = t->d + at; const int32_t *start = t->start + at;
     __m512 acc[FEW];
-    for (int r = 0; r < R; r++) acc[r] = t->acc ? _mm512_maskz_loadu_ps(in, t->c + r * t->c_rs + n) : _mm512_setzero_ps();
-    for (int64_t b = 0; b < t->nb; b++, p += step, q += ROWS * 32, da += ROWS, start += ROWS) {
-        const __m512 d = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+    for (int r = 0; r < R; r++) acc[r] = _mm512_load_ps(c + r * 32);
+    for (int64_t b = 0; b < blocks; b++, p += step, q += R * 32, da += R, start += R) {
+        const __m512 d = vn_halves(p);
         __m512i s[FEW], e[FEW];                                            /* two chains */
-        for (int64_t i = 0; i < step; i += 64) _mm_prefetch(p + AHEAD + i, _MM_HINT_T0);
+        vn_ahead(p, nibbles ? 4 : 8);
         for (int r = 0; r < R; r++) { s[r] = _mm512_set1_epi32(start[r]); e[r] = _mm512_setzero_si512(); }
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
             const __m512i x = _mm512_loadu_si512(p + 32 + 64 * i);        /* quads i and i + 4 */
             const __m512i w0 = nibbles ? _mm512_and_si512(x, low) : flip(x);
             const __m512i w1 = nibbles ? _mm512_and_si512(_mm512_srli_epi16(x, 4), low) : flip(_mm512_loadu_si512(p + 288 + 64 * i));
+            vn_ahead(p, i);
+            if (!nibbles) vn_ahead(p, i + 4);
             for (int r = 0; r < R; r++) {
-                s[r] = _mm512_dpbusd_epi32(s[r], w0, quad(q + r * 32 + 4 * i));
-                e[r] = _mm512_dpbusd_epi32(e[r], w1, quad(q + r * 32 + 4 * i + 16));
+                s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(q + r * 32 + 4 * i));
+                e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(q + r * 32 + 4 * i + 16));
             }
         }
         for (int r = 0; r < R; r++)
             acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(da[r]), d), _mm512_cvtepi32_ps(_mm512_add_epi32(s[r], e[r])), acc[r]);
     }
-    for (int r = 0; r < R; r++) store(t, r, n, in, acc[r], bias);
+    for (int r = 0; r < R; r++) _mm512_store_ps(c + r * 32, acc[r]);
 }
-static inline __attribute__((always_inline)) void few_rows(const lm_q8 *t, const bool nibbles, int64_t R, int64_t n, __mmask16 in, const float *bias) {
-    if (R == 1) few(t, 1, nibbles, n, in, bias);
-    else if (R == 2) few(t, 2, nibbles, n, in, bias);
-    else if (R == 3) few(t, 3, nibbles, n, in, bias);
-    else few(t, 4, nibbles, n, in, bias);
+VN_INLINE void few_kind(const lm_q8 *t, const bool nibbles, const char *p, int64_t b0, int64_t blocks, float *c) {
+    switch (t->M) {
+    case 1: few(t, 1, nibbles, p, b0, blocks, c); break;
+    case 2: few(t, 2, nibbles, p, b0, blocks, c); break;
+    case 3: few(t, 3, nibbles, p, b0, blocks, c); break;
+    case 4: few(t, 4, nibbles, p, b0, blocks, c); break;
+    case 5: few(t, 5, nibbles, p, b0, blocks, c); break;
+    case 6: few(t, 6, nibbles, p, b0, blocks, c); break;
+    case 7: few(t, 7, nibbles, p, b0, blocks, c); break;
+    default: few(t, 8, nibbles, p, b0, blocks, c); break;
+    }
 }
+static void few_rows(const lm_q8 *t, const char *p, int64_t b0, int64_t blocks, float *c) {
+    if (t->kind == LM_W_Q4_0) few_kind(t, true, p, b0, blocks, c); else few_kind(t, false, p, b0, blocks, c);
+}
+static const lm_q8_vnni lm_q8_vnni_32 = { .packed = sizeof(block_t), .pack = pack, .rows = many, .few = few_rows };
+
+/* ---- A --------------------------------------------------------------------------------------------------------------------------------- */
 /* lm_q8_row_run, sixteen numbers at a time; the same codes. */
+VN_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to) {       /* n: unit / 16 */
+    const __m512 inf = _mm512_set1_ps(__builtin_inff());
+    int8_t *q = t->q + to * n * 16;
+    int32_t *start = t->start + to * (n > 2 ? LM_Q8_STARTS : 1);
+    __m512 most = _mm512_abs_ps(_mm512_loadu_ps(x));
+    __mmask16 finite = _mm512_cmp_ps_mask(most, inf, _CMP_LT_OQ);
+#pragma GCC unroll 16
+    for (int i = 1; i < n; i++) {
+        const __m512 a = _mm512_abs_ps(_mm512_loadu_ps(x + 16 * i));
+        finite &= _mm512_cmp_ps_mask(a, inf, _CMP_LT_OQ);
+        most = _mm512_max_ps(most, a);
+    }
+    if (finite != 0xffff) {
+        t->d[to] = __builtin_nanf("");
+        memset(start, 0, n > 2 ? LM_Q8_STARTS * 4 : 4); memset(q, 0, (size_t)n * 16);
+        return;
+    }
+    const float top = _mm512_reduce_max_ps(most);
+    const __m512 scale = _mm512_set1_ps(top > 0 ? 127.0f / top : 0);
+    t->d[to] = top / 127.0f;
+    if (n == 2) {
+        const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), scale)), b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), scale));
+        _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(a)); _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(b));
+        *start = (t->kind == LM_W_Q4_0 ? -8 : -128) * _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+        return;
+    }
+    int32_t sum[16];
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i += 4) {                           /* sums of sixteen codes are lanes of 128 bits */
+        for (int k = i; k < i + 4; k++)
+            _mm_storeu_si128((__m128i *)(q + 16 * k), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16 * k), scale))));
+        __m512i v = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), _mm512_loadu_si512(q + 16 * i));
+        v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_CDAB));
+        v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_BADC));
+        _mm_storeu_si128((__m128i *)(sum + i), _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, v)));
+    }
+    lm_q8_start(t->kind, sum, start);
+}
 static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
     const lm_q8 t = lm_q8_of(c);
-    if (t.g.a.dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
+    if (t.a_dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
     for (int64_t m = 2 * i * ROWS; m < lm_min64(2 * (i + 1) * ROWS, t.M); m++) {
-        const float *x = (const float *)t.g.a.p + m * t.g.a.os;
-        for (int64_t b = 0; b < t.nb; b++, x += 32) {
-            const int64_t to = lm_q8_at(&t, m, b);
-            const __m512 u = _mm512_loadu_ps(x), v = _mm512_loadu_ps(x + 16), inf = _mm512_set1_ps(__builtin_inff());
-            const __m512 au = _mm512_abs_ps(u), av = _mm512_abs_ps(v);
-            const bool finite = (_mm512_cmp_ps_mask(au, inf, _CMP_LT_OQ) & _mm512_cmp_ps_mask(av, inf, _CMP_LT_OQ)) == 0xffff;
-            if (!finite) { t.d[to] = __builtin_nanf(""); t.start[to] = 0; memset(t.q + to * 32, 0, 32); continue; }
-            const float top = _mm512_reduce_max_ps(_mm512_max_ps(au, av));
-            const __m512 scale = _mm512_set1_ps(top > 0 ? 127.0f / top : 0);
-            const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(u, scale)), e = _mm512_cvtps_epi32(_mm512_mul_ps(v, scale));
-            t.d[to] = top / 127.0f;
-            t.start[to] = (t.nibbles ? -8 : -128) * _mm512_reduce_add_epi32(_mm512_add_epi32(a, e));
-            _mm_storeu_si128((__m128i *)(t.q + to * 32), _mm512_cvtepi32_epi8(a));
-            _mm_storeu_si128((__m128i *)(t.q + to * 32 + 16), _mm512_cvtepi32_epi8(e));
-        }
+        const float *x = (const float *)t.a + m * t.a_rs;
+        int64_t to = lm_q8_at(&t, m, 0);
+        if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(&t, 2, x, to);
+        else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(&t, 16, x, to);
     }
     return LM_OK;
 }
-static lm_err run(const lm_call *c, int64_t i, void *scratch) {
-    const lm_q8 t = lm_q8_of(c);
-    block_t *w = scratch;
+
+/* ---- a tile -------------------------------------------------------------------------------------------------------------------------- */
+/* scratch: two packed panels of a piece, C of the tile's rows and 32 columns, a piece of a turned panel */
+enum { PACKED = 22528 };
+static size_t scratch_bytes(const lm_call *c) { (void)c; return PACKED + LM_Q8_MB * 128 + LM_Q8_TURNED; }
+static lm_err run(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnni *f) {
+    const lm_q8 t = lm_q8_of(call);
+    char *w = scratch, *turned = w + PACKED + LM_Q8_MB * 128;
+    float *acc = (float *)(w + PACKED);
+    const int64_t piece = LM_Q8_K / t.unit, second = piece * f->packed;
     int64_t m0, m1, n0, n1;
     lm_q8_tile(&t, i, &m0, &m1, &n0, &n1);
-    const bool straight = t.panels && t.M <= FEW && t.nb;
     for (int64_t n = n0; n < n1; n += 32) {
         const int64_t cols = lm_min64(32, n1 - n);
+        const int P = cols > 16 ? 2 : 1;
         const uint32_t mask = cols == 32 ? 0xffffffffu : (1u << cols) - 1;
         const __mmask16 in[2] = { (__mmask16)mask, (__mmask16)(mask >> 16) };
-        float some[32] = { 0 };
-        const float *bias = t.g.bias ? some : NULL;
-        for (int64_t j = 0; j < cols && bias; j++) some[j] = lm_q8_bias(&t, n + j);
-        for (int64_t p = 0; straight && p < cols; p += 16) {
-            if (t.nibbles) few_rows(&t, true, t.M, n + p, in[p / 16], bias ? bias + p : NULL);
-            else few_rows(&t, false, t.M, n + p, in[p / 16], bias ? bias + p : NULL);
-        }
-        if (straight) continue;
-        for (int64_t b = 0, end; b < lm_max64(t.nb, 1); b = end) {         /* C is stored and loaded between stretches, which is exact */
-            end = lm_min64(b + LM_Q8_KB, lm_max64(t.nb, 1));
-            const int64_t blocks = lm_min64(end, t.nb) - b;
-            const float *last = end >= t.nb ? bias : NULL;
-            pack(&t, n, lm_min64(16, cols), b, b + blocks, w);
-            if (cols > 16) pack(&t, n + 16, cols - 16, b, b + blocks, w + LM_Q8_KB);
-            if (cols > 16) all_rows(&t, 2, m0, m1, n, b, blocks, w, in, last); else all_rows(&t, 1, m0, m1, n, b, blocks, w, in, last);
-        }
+        float bias[32] = { 0 };
+        for (int64_t j = 0; j < cols && t.bias; j++) bias[j] = lm_q8_bias(&t, n + j);
+        for (int64_t m = m0; m < m1; m++)
+            for (int p = 0; p < P; p++)
+                _mm512_store_ps(acc + (m - m0) * 32 + p * 16, t.acc ? _mm512_maskz_loadu_ps(in[p], t.c + m * t.c_rs + n + p * 16) : _mm512_setzero_ps());
+        if (t.M <= FEW && t.panels) for (int p = 0; p < P; p++) f->few(&t, lm_q8_panel(&t, n + p * 16, 0), 0, t.nb, acc + p * 16);
+        else
+            for (int64_t b = 0, blocks; b < t.nb; b += blocks) {
+                blocks = lm_min64(piece, t.nb - b);
+                for (int p = 0; p < P; p++) {
+                    const char *panel = turned;
+                    if (t.panels) panel = lm_q8_panel(&t, n + p * 16, b); else lm_q8_turn(&t, n + p * 16, lm_min64(16, cols - p * 16), b, blocks, turned);
+                    if (t.M <= FEW) f->few(&t, panel, b, blocks, acc + p * 16); else f->pack(&t, panel, blocks, w + p * second);
+                }
+                if (t.M > FEW) f->rows(&t, P, m0, m1, b, blocks, w, second, acc);
+            }
+        for (int64_t m = m0; m < m1; m++)
+            for (int p = 0; p < P; p++) {
+                const __m512 v = _mm512_load_ps(acc + (m - m0) * 32 + p * 16);
+                _mm512_mask_storeu_ps(t.c + m * t.c_rs + n + p * 16, in[p], t.bias ? _mm512_add_ps(v, _mm512_loadu_ps(bias + p * 16)) : v);
+            }
     }
     return LM_OK;
 }
-const lm_kernel lm_k_matmul_q8_vnni[] = { { .name = "matmul.q8.vnni",
-                                            .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_VNNI,
-                                            .order = "q8.k32",
-                                            .accepts = lm_q8_accepts,
-                                            .shared_bytes = lm_q8_shared,
-                                            .thread_bytes = lm_q8_scratch,
-                                            .n_phase = 2,
-                                            .phase = { { lm_q8_row_tiles, row_run }, { lm_q8_tiles, run } } },
+static lm_err run_32(const lm_call *c, int64_t i, void *scratch) { return run(c, i, scratch, &lm_q8_vnni_32); }
+static lm_err run_256(const lm_call *c, int64_t i, void *scratch) { return run(c, i, scratch, &lm_qk_vnni); }
+#define KERNEL(id, ord, takes, f) { .name = id, .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_VNNI, .order = ord, .accepts = takes, \
+    .shared_bytes = lm_q8_shared, .thread_bytes = scratch_bytes, .n_phase = 2, .phase = { { lm_q8_row_tiles, row_run }, { lm_q8_tiles, f } } }
+const lm_kernel lm_k_matmul_q8_vnni[] = { KERNEL("matmul.q8.vnni", "q8.k32", lm_q8_accepts, run_32),
+                                          KERNEL("matmul.qk.vnni", "q8.k256", lm_qk_accepts, run_256),
                                           { 0 } };

@@ -1,0 +1,25 @@
+/* q8_vnni.h — what the integer kernels with vpdpbusd share. Include in *_vnni.c files only.
+ *
+ * Lifetime: per call.  Threads: tiles are independent.  Errors: none. */
+#ifndef LM_Q8_VNNI_H
+#define LM_Q8_VNNI_H
+#include <immintrin.h>
+#include <string.h>
+#include "op/matmul/q8.h"
+#define VN_INLINE static inline __attribute__((always_inline))
+/* Bytes of a panel asked for ahead, line by line and in order between the products: all at once they wait for each other, and lines out of order
+ * mislead what the hardware asks for by itself. */
+enum { LM_Q8_AHEAD = 4608 };
+VN_INLINE void vn_ahead(const char *p, int64_t line) { _mm_prefetch(p + LM_Q8_AHEAD + line * 64, _MM_HINT_T0); }
+/* The micro-kernels of a family. `acc` is C as [row][32 columns]; a panel is sixteen rows of weights from some block on. */
+typedef struct {
+    int64_t packed;                                        /* bytes of a packed block of a panel */
+    void (*pack)(const lm_q8 *t, const char *panel, int64_t blocks, void *out);
+    /* Rows [m, m1) of A, whole strips from m on, times P packed panels; the second one lies `second` bytes further. */
+    void (*rows)(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc);
+    void (*few)(const lm_q8 *t, const char *panel, int64_t b0, int64_t blocks, float *acc);      /* all M rows of A */
+} lm_q8_vnni;
+extern const lm_q8_vnni lm_qk_vnni;
+VN_INLINE __m512i vn_quad(const int8_t *q) { int32_t x; memcpy(&x, q, 4); return _mm512_set1_epi32(x); }
+VN_INLINE __m512 vn_halves(const char *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+#endif
