@@ -73,7 +73,8 @@ static void *want(const rig *r, const char *name, int64_t *n) {
 }
 static int each(void (*fn)(rig *)) {
     static const char *const names[] = { "gpt2",          "gpt2-gelu",  "llama1",  "llama2-gqa", "llama3",     "llama-linear",
-                                         "llama-dynamic", "llama-yarn", "mistral", "llama-bias", "smollm-like" };
+                                         "llama-dynamic", "llama-yarn", "mistral", "llama-bias", "smollm-like",
+                                         "qwen2",         "qwen3" };
     lm_ctx *c; char **found; int n, dirs = 0;
     char at[700];
     if (lm_ctx_new(&c, NULL)) return 0;
@@ -332,6 +333,7 @@ static bool same_cfg(const lm_cfg *a, const lm_cfg *b) {
     const lm_rope_table_p *p = &a->rope, *q = &b->rope;
     bool ok = a->model == b->model && a->vocab == b->vocab && a->d == b->d && a->n_layer == b->n_layer && a->n_head == b->n_head &&
               a->n_kv == b->n_kv && a->d_head == b->d_head && a->d_ff == b->d_ff && a->max_pos == b->max_pos && a->window == b->window &&
+              a->window_first == b->window_first && a->window_period == b->window_period && a->query_scale == b->query_scale &&
               a->eps == b->eps && a->act == b->act && a->tie == b->tie && a->attn_bias == b->attn_bias && a->mlp_bias == b->mlp_bias &&
               a->bos == b->bos && a->n_eos == b->n_eos && !memcmp(a->eos, b->eos, sizeof a->eos) && !strcmp(a->hf_type, b->hf_type);
     return ok && p->d_head == q->d_head && p->scaling == q->scaling && p->base == q->base && p->factor == q->factor &&

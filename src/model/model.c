@@ -31,6 +31,11 @@ lm_err lm_cfg_check(lm_ctx *ctx, const lm_cfg *c) {
         return lm_fail(ctx, LM_E_CONFIG, "%lld heads do not divide among %lld key-value heads", (long long)c->n_head, (long long)c->n_kv);
     if (c->window < 0 || c->window > 1 << 28)
         return lm_fail(ctx, LM_E_CONFIG, "the attention window is %lld; it must be 0 to %d", (long long)c->window, 1 << 28);
+    if (c->window_first < 0 || c->window_first > 4096 || c->window_period < 0 || c->window_period > 4096)
+        return lm_fail(ctx, LM_E_CONFIG, "windows from layer %lld on, but for each %lld-th: layers are 0 to 4096", (long long)c->window_first,
+                       (long long)c->window_period);
+    if (!(c->query_scale >= 0 && c->query_scale <= 1e6))
+        return lm_fail(ctx, LM_E_CONFIG, "the scale of the queries is %g; it must be 0 to 1e6", c->query_scale);
     if (!(c->eps >= 0 && c->eps < 1)) return lm_fail(ctx, LM_E_CONFIG, "the epsilon of the norms is %g; it must be 0 to 1", c->eps);
     if (c->d_head % 2 || c->d_head > LM_ATTN_MAX_D)
         return lm_fail(ctx, LM_E_CONFIG, "the head size is %lld; it must be even and at most %d", (long long)c->d_head, LM_ATTN_MAX_D);
