@@ -74,7 +74,7 @@ static void *want(const rig *r, const char *name, int64_t *n) {
 static int each(void (*fn)(rig *)) {
     static const char *const names[] = { "gpt2",          "gpt2-gelu",  "llama1",  "llama2-gqa", "llama3",     "llama-linear",
                                          "llama-dynamic", "llama-yarn", "mistral", "llama-bias", "smollm-like",
-                                         "qwen2",         "qwen3" };
+                                         "qwen2",         "qwen3",      "phi3",    "phi3-long" };
     lm_ctx *c; char **found; int n, dirs = 0;
     char at[700];
     if (lm_ctx_new(&c, NULL)) return 0;
@@ -100,7 +100,7 @@ static lm_err dense(const rig *r, lm_store *store, lm_dtype mm, const int32_t *i
     const int64_t n = rows * len;
     lm_type ty = LM_TYPE(LM_I32, n);
     LM_TRY(lm_graph_new(&g, r->ctx, store));
-    lm_model_in in = { .tokens = lm_input(g, "tokens", &ty), .pos = lm_input(g, "pos", &ty), .start = lm_input(g, "start", &ty) };
+    lm_model_in in = { .tokens = lm_input(g, "tokens", &ty), .pos = lm_input(g, "pos", &ty), .start = lm_input(g, "start", &ty), .context = len };
     lm_model_out out;
     lm_err e = r->cfg->model->build(g, r->cfg, &in, &out);
     if (!e) lm_graph_output(g, "logits", lm_linear(g, out.hidden, out.head, NULL));
@@ -269,7 +269,7 @@ static void chunks_and_panels(rig *r) {
     LM_NEED_OK(r->ctx, load(r->ctx, r->dir, &(lm_load_opts){ .dtype = LM_BF16 }, &w, &half)); lm_weights_close(w);
     LM_NEED_OK(r->ctx, load(r->ctx, r->dir, &(lm_load_opts){ .dtype = LM_BF16, .panels = true }, &w, &half_panels)); lm_weights_close(w);
     const bool gpt2 = !strcmp(r->cfg->model->name, "gpt2");
-    const char *one = gpt2 ? "transformer.wte.weight" : "model.layers.0.self_attn.q_proj.weight";
+    const char *one = gpt2 ? "transformer.wte.weight" : "model.layers.0.self_attn.o_proj.weight";
     lm_tensor t;
     LM_CHECK(lm_store_get(panels, one, &t) && t.dtype == LM_F32 && t.layout == LM_PANEL16);
     /* an embedding is as wide as in training */
@@ -340,7 +340,8 @@ static bool same_cfg(const lm_cfg *a, const lm_cfg *b) {
            p->low_freq_factor == q->low_freq_factor && p->high_freq_factor == q->high_freq_factor &&
            p->original_max_pos == q->original_max_pos && p->max_pos == q->max_pos && p->beta_fast == q->beta_fast &&
            p->beta_slow == q->beta_slow && p->mscale == q->mscale && p->mscale_all_dim == q->mscale_all_dim &&
-           p->attention_factor == q->attention_factor && p->no_truncate == q->no_truncate;
+           p->attention_factor == q->attention_factor && p->no_truncate == q->no_truncate &&
+           !memcmp(p->short_factor, q->short_factor, sizeof p->short_factor) && !memcmp(p->long_factor, q->long_factor, sizeof p->long_factor);
 }
 /* Every parameter of both stores as floats; round: those of a went through this dtype. */
 static void same_weights(const rig *r, const char *what, const lm_store *a, const lm_store *b, lm_dtype round) {

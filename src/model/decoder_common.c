@@ -41,7 +41,9 @@ lm_value *lm_decoder_mlp(lm_graph *g, const lm_cfg *c, const lm_decoder *d, lm_v
 }
 lm_err lm_decoder_build(lm_graph *g, const lm_cfg *c, const lm_decoder *d, const lm_model_in *in, lm_model_out *out) {
     lm_value *emb = lm_param(g, LM_ROLE_EMBED, c->vocab, c->d, "model.embed_tokens.weight");
-    lm_value *rope = lm_rope_table(g, in->pos, &c->rope);                       /* (N, D): cos | sin, shared by all layers */
+    lm_rope_table_p table = c->rope;
+    table.context = in->context ? in->context : c->max_pos;
+    lm_value *rope = lm_rope_table(g, in->pos, &table);                         /* (N, D): cos | sin, shared by all layers */
     lm_value *x = lm_embed(g, emb, in->tokens);                                 /* (N, d) */
     for (int l = 0; l < (int)c->n_layer; l++) {
         lm_block(g, l);

@@ -32,7 +32,10 @@ typedef struct lm_cfg {                      /* hyper-parameters of a decoder; a
 static inline int64_t lm_cfg_window(const lm_cfg *c, int l) {
     return l < c->window_first || (c->window_period && (l + 1) % c->window_period == 0) ? 0 : c->window;
 }
-typedef struct { lm_value *tokens, *pos, *start, *rng; double dropout; } lm_model_in;    /* I32 (N) each; rng NULL or dropout 0: none */
+typedef struct {
+    lm_value *tokens, *pos, *start, *rng; double dropout;    /* I32 (N) each; rng NULL or dropout 0: none */
+    int64_t context;                         /* tokens of the longest text that is to be run (longrope chooses by it); 0: the model's max_pos */
+} lm_model_in;
 typedef struct { lm_value *hidden, *head; } lm_model_out;                  /* (N, d) after the last norm; (V, d) output embedding */
 
 struct lm_model {
@@ -45,6 +48,7 @@ struct lm_model {
     lm_err (*to_gguf)(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w);
     lm_err (*build)(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out);
     void (*usual)(lm_cfg *c);                /* for a model made from a few sizes: the activation, and d_ff where it is 0 */
+    bool partial_rope;                       /* may rotate the first dimensions of a head only */
     bool pos_table;                          /* positions are a table of max_pos rows: no text may be longer */
     /* %d is the layer; NULL-terminated. transpose: the model keeps (in, out), GGUF (out, in); rope_q, rope_k: rows that GGUF keeps as
      * interleaved pairs; plus_one: GGUF holds 1 + weight. */

@@ -25,7 +25,7 @@ static lm_err forward(lm_trainer *t, lm_graph *g, bool training, lm_value **loss
     int64_t N = t->o.batch * t->o.seq;
     lm_type ids = LM_TYPE(LM_I32, N), rng = LM_TYPE(LM_I64, 2);
     ids.ext[0] = (int8_t)lm_extent(g, "N");
-    lm_model_in in = { .tokens = lm_input(g, "tokens", &ids), .pos = lm_input(g, "pos", &ids), .start = lm_input(g, "start", &ids) };
+    lm_model_in in = { .tokens = lm_input(g, "tokens", &ids), .pos = lm_input(g, "pos", &ids), .start = lm_input(g, "start", &ids), .context = t->o.seq };
     if (training && t->o.dropout > 0) { in.rng = lm_input(g, "rng", &rng); in.dropout = t->o.dropout; }
     lm_model_out out;
     LM_TRY(t->cfg.model->build(g, &t->cfg, &in, &out));
