@@ -13,7 +13,7 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     lm_model_out out;
     LM_TRY(e->cfg.model->build(g, &e->cfg, &in, &out));
     lm_value *last = lm_gather(g, out.hidden, lm_input(g, "rows", &l));              /* (L, d) */
-    lm_value *logits = lm_linear(g, last, out.head, NULL);                         /* (L, V) */
+    lm_value *logits = lm_model_logits(g, &e->cfg, last, out.head);                         /* (L, V) */
     lm_graph_output(g, "logits", logits);
     if (e->o.dev) {
         lm_type how = LM_TYPE(LM_F32, e->max_rows, 2);

@@ -14,7 +14,7 @@ lm_value *lm_decoder_mix(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm
     const lm_rope_p rp = { .d_head = (int)c->d_head, .rotary = (int)c->rope.d_head };
     const double scale = 1.0 / sqrt(c->query_scale > 0 ? c->query_scale : (double)c->d_head);
     const lm_attn_p ap = { .n_head = (int)c->n_head, .n_kv = (int)c->n_kv, .d_head = (int)c->d_head, .window = lm_cfg_window(c, l),
-                           .scale = (float)scale };
+                           .scale = (float)scale, .cap = (float)c->attn_cap };
     q = lm_rope(g, q, rope, &rp);
     k = lm_rope(g, k, rope, &rp);
     return lm_attn(g, q, k, v, in->start, &ap);                                                         /* (N, H*D) */

@@ -23,6 +23,8 @@ typedef struct lm_cfg {                      /* hyper-parameters of a decoder; a
     int64_t vocab, d, n_layer, n_head, n_kv, d_head, d_ff, max_pos, window;   /* window 0: full attention */
     int64_t window_first, window_period;     /* layers below the first, and each period-th (0: none), see everything: lm_cfg_window */
     double query_scale;                      /* scores are divided by the root of it; 0: d_head */
+    double attn_cap, logit_cap;              /* of attention's scores and of the logits: op/softcap; 0: none */
+    double rope_local;                       /* base of the rotary positions in layers with a window; 0: rope serves all layers */
     double eps, init_std, dropout; lm_act act; bool tie, attn_bias, mlp_bias;
     lm_rope_table_p rope;
     int32_t bos, eos[8]; int n_eos;          /* -1: none */
@@ -54,6 +56,8 @@ struct lm_model {
      * interleaved pairs; plus_one: GGUF holds 1 + weight. */
     const struct lm_name_map { const char *hf, *gguf; bool transpose, rope_q, rope_k, plus_one; } *names;
 };
+/* hidden (N, d) by the output embedding, capped where the model has a cap: (N, V). */
+lm_value *lm_model_logits(lm_graph *g, const lm_cfg *c, lm_value *hidden, lm_value *head);
 extern const lm_model *const lm_models[];                                  /* generated from the files */
 const lm_model *lm_model_by_name(const char *name);
 /* Ranges, divisibility, sizes against overflow: nothing after this need check. */

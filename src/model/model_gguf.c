@@ -23,6 +23,8 @@ static lm_err num(lm_gguf *f, const char *key, bool need, double def, double *ou
     return LM_OK;
 }
 
+lm_err lm_model_gguf_num(lm_gguf *f, const char *key, double def, double *out) { return num(f, key, false, def, out); }
+
 /* ---- Llama 3's bands as factors --------------------------------------------------------------------------------------------------- */
 static void bands_of(const lm_rope_table_p *r, float *factor) {
     const double pi = 3.14159265358979323846, low = (double)r->original_max_pos / r->low_freq_factor,

@@ -16,8 +16,13 @@
 #include "op/rmsnorm/rmsnorm.h"
 #include "op/rope/rope.h"
 #include "op/silu/silu.h"
+#include "op/scale/scale.h"
+#include "op/softcap/softcap.h"
 #include "op/split/split.h"
 lm_err lm_model_rope_from_hf(const lm_jv *config, lm_cfg *c);      /* rope_theta, rope_scaling / rope_parameters → c->rope */
+/* The same where layers differ: rope_parameters' entry for this kind of layer, if there is one; theta: where none is given. */
+lm_err lm_model_rope_layers_from_hf(const lm_jv *config, const char *layers, double theta, lm_cfg *c);
+lm_err lm_model_gguf_num(lm_gguf *f, const char *key, double def, double *out);            /* an f32 as the shortest decimal that means it */
 double lm_model_shortest(double v);                                /* the shortest decimal that is the same f32 */
 lm_err lm_model_rope_to_hf(const lm_cfg *c, json_t *config);
 const char *lm_model_rope_name(lm_rope_scaling kind);

@@ -73,11 +73,15 @@ static lm_err scaling(const lm_jv *config, const lm_jv *from, const lm_cfg *c, l
     }
     return LM_OK;
 }
-lm_err lm_model_rope_from_hf(const lm_jv *config, lm_cfg *c) {
-    lm_jv params, scale, *from = &params;
+lm_err lm_model_rope_from_hf(const lm_jv *config, lm_cfg *c) { return lm_model_rope_layers_from_hf(config, NULL, 10000, c); }
+lm_err lm_model_rope_layers_from_hf(const lm_jv *config, const char *layers, double usual, lm_cfg *c) {
+    lm_jv params, scale, part, *from = &params;
     LM_TRY(lm_json_obj(config, "rope_parameters", LM_JSON_OPT, &params));
     LM_TRY(lm_json_obj(config, "rope_scaling", LM_JSON_OPT, &scale));
-    if (!params.v) from = &scale;
+    part.v = NULL;
+    if (params.v && layers) LM_TRY(lm_json_obj(&params, layers, LM_JSON_OPT, &part));
+    if (part.v) from = &part;
+    else if (!params.v) from = &scale;
     else if (json_is_object(json_object_get(params.v, "full_attention")) || json_is_object(json_object_get(params.v, "sliding_attention")))
         return lm_json_fail(&params, LM_E_UNSUPPORTED, "rotary positions that differ between layers are not known");
     lm_rope_table_p r = { .d_head = (int)c->d_head, .max_pos = c->max_pos };
@@ -91,7 +95,7 @@ lm_err lm_model_rope_from_hf(const lm_jv *config, lm_cfg *c) {
             return lm_json_fail(config, LM_E_UNSUPPORTED, "partial_rotary_factor %g of heads of %lld is %d dimensions; wanted an even number", partial,
                                 (long long)c->d_head, r.d_head);
     }
-    LM_TRY(lm_json_num(config, "rope_theta", LM_JSON_OPT, 10000, 1e-6, 1e15, &theta));
+    LM_TRY(lm_json_num(config, "rope_theta", LM_JSON_OPT, usual, 1e-6, 1e15, &theta));
     r.base = theta;
     if (from->v) {
         LM_TRY(lm_json_num(from, "rope_theta", LM_JSON_OPT, theta, 1e-6, 1e15, &r.base));

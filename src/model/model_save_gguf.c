@@ -18,6 +18,7 @@ lm_err lm_saver_gguf(lm_saver *s, const lm_cfg *c) {
         const char *d = strstr(row->gguf, "%d");
         v->as = d ? lm_arena_printf(s->a, "%.*s%d%s", (int)(d - row->gguf), row->gguf, v->layer, d + 2) : row->gguf;
         if (!v->as) return LM_E_NOMEM;
+        v->plus_one = row->plus_one;
         v->perm_heads = row->rope_q ? (int)c->n_head : row->rope_k ? (int)c->n_kv : 0;
         if (v->t.rank > 1 && row->transpose) { v->transpose = true; v->rows = v->t.dim[1]; v->cols = v->t.dim[0]; }
     }

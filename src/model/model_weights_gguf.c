@@ -11,6 +11,7 @@ static lm_err find(lm_weights *w, lm_weight *e) {
     if (!e->src) return LM_E_NOMEM;
     const lm_gguf_tensor *t;
     LM_TRY(lm_gguf_need(w->file, e->src, &t));
+    e->plus_one = row->plus_one;
     e->transpose = row->transpose && e->type.rank == 2;
     e->perm_heads = row->rope_q ? (int)w->cfg.n_head : row->rope_k ? (int)w->cfg.n_kv : 0;
     e->dtype = t->type->dtype; e->at = t;
