@@ -79,7 +79,7 @@ static void train(int B, int T, int H, int Hk, int D, int64_t window, lm_dtype m
                   .in = { T2(qkv, N, hd), T2(qkv + hd, N, kd), T2(qkv + hd + kd, N, kd), TI(start, N) },
                   .out = { T2(o, N, hd), T2(lse, N, H) } };
     for (int i = 0; i < 3; i++) c.in[i].stride[0] = w;
-    const double flops = 4 * lm_attn_pairs(&c.in[3], window) * H * D, f = best(&lm_op_attn, &c);
+    const double flops = 4 * lm_attn_pairs(&c.in[3], c.p) * H * D, f = best(&lm_op_attn, &c);
     lm_call g = c;
     g.op = &lm_op_attn_grad; g.n_in = 7; g.n_out = 3; g.in[4] = c.out[0]; g.in[5] = c.out[1]; g.in[6] = T2(go, N, hd);
     g.out[0] = T2(dq, N, hd); g.out[1] = T2(dk, N, kd); g.out[2] = T2(dv, N, kd);

@@ -73,7 +73,9 @@ static void *want(const rig *r, const char *name, int64_t *n) {
 }
 static int each(void (*fn)(rig *)) {
     static const char *const names[] = { "gpt2",          "gpt2-gelu",  "llama1",  "llama2-gqa", "llama3",     "llama-linear",
-                                         "llama-dynamic", "llama-yarn", "mistral", "llama-bias", "smollm-like" };
+                                         "llama-dynamic", "llama-yarn", "mistral", "llama-bias", "smollm-like",
+                                         "qwen2",         "qwen3",      "phi3",    "phi3-long",
+                                         "gemma2",        "gemma3" };
     lm_ctx *c; char **found; int n, dirs = 0;
     char at[700];
     if (lm_ctx_new(&c, NULL)) return 0;
@@ -99,10 +101,10 @@ static lm_err dense(const rig *r, lm_store *store, lm_dtype mm, const int32_t *i
     const int64_t n = rows * len;
     lm_type ty = LM_TYPE(LM_I32, n);
     LM_TRY(lm_graph_new(&g, r->ctx, store));
-    lm_model_in in = { .tokens = lm_input(g, "tokens", &ty), .pos = lm_input(g, "pos", &ty), .start = lm_input(g, "start", &ty) };
+    lm_model_in in = { .tokens = lm_input(g, "tokens", &ty), .pos = lm_input(g, "pos", &ty), .start = lm_input(g, "start", &ty), .context = len };
     lm_model_out out;
     lm_err e = r->cfg->model->build(g, r->cfg, &in, &out);
-    if (!e) lm_graph_output(g, "logits", lm_linear(g, out.hidden, out.head, NULL));
+    if (!e) lm_graph_output(g, "logits", lm_model_logits(g, r->cfg, out.hidden, out.head));
     if (!e) e = lm_pass_precision(g, mm);
     if (!e) e = lm_pass_fuse(g, NULL);
     if (!e) e = lm_plan_new(&p, r->ctx, g, &(lm_plan_opts){ .store = store, .dev = r->dev });
@@ -268,7 +270,7 @@ static void chunks_and_panels(rig *r) {
     LM_NEED_OK(r->ctx, load(r->ctx, r->dir, &(lm_load_opts){ .dtype = LM_BF16 }, &w, &half)); lm_weights_close(w);
     LM_NEED_OK(r->ctx, load(r->ctx, r->dir, &(lm_load_opts){ .dtype = LM_BF16, .panels = true }, &w, &half_panels)); lm_weights_close(w);
     const bool gpt2 = !strcmp(r->cfg->model->name, "gpt2");
-    const char *one = gpt2 ? "transformer.wte.weight" : "model.layers.0.self_attn.q_proj.weight";
+    const char *one = gpt2 ? "transformer.wte.weight" : "model.layers.0.self_attn.o_proj.weight";
     lm_tensor t;
     LM_CHECK(lm_store_get(panels, one, &t) && t.dtype == LM_F32 && t.layout == LM_PANEL16);
     /* an embedding is as wide as in training */
@@ -332,13 +334,22 @@ static bool same_cfg(const lm_cfg *a, const lm_cfg *b) {
     const lm_rope_table_p *p = &a->rope, *q = &b->rope;
     bool ok = a->model == b->model && a->vocab == b->vocab && a->d == b->d && a->n_layer == b->n_layer && a->n_head == b->n_head &&
               a->n_kv == b->n_kv && a->d_head == b->d_head && a->d_ff == b->d_ff && a->max_pos == b->max_pos && a->window == b->window &&
+              a->window_first == b->window_first && a->window_period == b->window_period && a->query_scale == b->query_scale &&
+              a->attn_cap == b->attn_cap && a->logit_cap == b->logit_cap && a->rope_local == b->rope_local &&
               a->eps == b->eps && a->act == b->act && a->tie == b->tie && a->attn_bias == b->attn_bias && a->mlp_bias == b->mlp_bias &&
               a->bos == b->bos && a->n_eos == b->n_eos && !memcmp(a->eos, b->eos, sizeof a->eos) && !strcmp(a->hf_type, b->hf_type);
     return ok && p->d_head == q->d_head && p->scaling == q->scaling && p->base == q->base && p->factor == q->factor &&
            p->low_freq_factor == q->low_freq_factor && p->high_freq_factor == q->high_freq_factor &&
            p->original_max_pos == q->original_max_pos && p->max_pos == q->max_pos && p->beta_fast == q->beta_fast &&
            p->beta_slow == q->beta_slow && p->mscale == q->mscale && p->mscale_all_dim == q->mscale_all_dim &&
-           p->attention_factor == q->attention_factor && p->no_truncate == q->no_truncate;
+           p->attention_factor == q->attention_factor && p->no_truncate == q->no_truncate &&
+           !memcmp(p->short_factor, q->short_factor, sizeof p->short_factor) && !memcmp(p->long_factor, q->long_factor, sizeof p->long_factor);
+}
+/* A GGUF file holds 1 + w of some norms, and that number is what comes back. */
+static void plus_one(const rig *r, const char *name, float *p, float *q, int64_t n) {
+    int layer;
+    if (!lm_model_name_row(r->cfg->model, name, &layer)->plus_one) return;
+    for (int64_t i = 0; i < n; i++) { p[i] += 1.0f; q[i] += 1.0f; }
 }
 /* Every parameter of both stores as floats; round: those of a went through this dtype. */
 static void same_weights(const rig *r, const char *what, const lm_store *a, const lm_store *b, lm_dtype round) {
@@ -356,6 +367,7 @@ static void same_weights(const rig *r, const char *what, const lm_store *a, cons
         float *p = malloc((size_t)k * 4), *q = malloc((size_t)k * 4);
         void *h = malloc((size_t)k * 4);
         lm_layout_get_rows(&x, 0, lm_rows(&x), p); lm_layout_get_rows(&y, 0, lm_rows(&y), q);
+        if (strstr(what, "GGUF")) plus_one(r, info.name, p, q, k);
         if (round != LM_F32) { lm_convert(h, round, p, LM_F32, k); lm_convert(p, LM_F32, h, round, k); }
         if (memcmp(p, q, (size_t)k * 4)) { lm_t_fail++; printf("%s: %s: %s differs by %.3g\n", r->name, what, info.name, max_diff(p, q, k)); }
         free(p); free(q); free(h); n++;
@@ -411,6 +423,7 @@ static void saving(rig *r) {
             float *p = malloc((size_t)k2 * 4), *q = malloc((size_t)k2 * 4);
             lm_layout_get_rows(&x, 0, lm_rows(&x), p); lm_layout_get_rows(&y, 0, lm_rows(&y), q);
             double d = 0;
+            plus_one(r, info.name, p, q, k2);
             for (int64_t j = 0; j < k2; j++) d = fmax(d, fabs((double)p[j] - (double)q[j]) / (fabs((double)p[j]) + 1e-4));
             if (info.rank == 1 || info.dtype == LM_F32 ? d != 0 : !(d <= (k ? 0x1p-8 : 0x1p-10))) {
                 lm_t_fail++;

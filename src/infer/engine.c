@@ -9,11 +9,11 @@
 static lm_err build(lm_engine *e, lm_graph *g) {
     lm_type n = LM_TYPE(LM_I32, e->o.chunk), l = LM_TYPE(LM_I32, e->max_rows), tab = LM_TYPE(LM_I32, e->o.max_seqs, e->pages_per_seq);
     n.ext[0] = (int8_t)lm_extent(g, "N"); l.ext[0] = (int8_t)lm_extent(g, "L");
-    lm_model_in in = { .tokens = lm_input(g, "tokens", &n), .pos = lm_input(g, "pos", &n), .start = lm_input(g, "start", &n) };
+    lm_model_in in = { .tokens = lm_input(g, "tokens", &n), .pos = lm_input(g, "pos", &n), .start = lm_input(g, "start", &n), .context = e->o.context };
     lm_model_out out;
     LM_TRY(e->cfg.model->build(g, &e->cfg, &in, &out));
     lm_value *last = lm_gather(g, out.hidden, lm_input(g, "rows", &l));              /* (L, d) */
-    lm_value *logits = lm_linear(g, last, out.head, NULL);                         /* (L, V) */
+    lm_value *logits = lm_model_logits(g, &e->cfg, last, out.head);                         /* (L, V) */
     lm_graph_output(g, "logits", logits);
     if (e->o.dev) {
         lm_type how = LM_TYPE(LM_F32, e->max_rows, 2);

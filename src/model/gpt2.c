@@ -95,19 +95,19 @@ static lm_err to_hf(lm_ctx *ctx, const lm_cfg *c, json_t *o) {
     json_object_set_new(o, "activation_function", json_string(c->act == LM_ACT_GELU ? "gelu" : "gelu_new"));
     return LM_OK;
 }
-#define N(h, gname, t) { "transformer.h.%d." h ".weight", "blk.%d." gname ".weight", t, false, false }, { "transformer.h.%d." h ".bias", "blk.%d." gname ".bias", false, false, false }
-static const struct lm_name_map names[] = { { "transformer.wte.weight", "token_embd.weight", false, false, false },
-                                            { "transformer.wpe.weight", "position_embd.weight", false, false, false },
-                                            { "transformer.ln_f.weight", "output_norm.weight", false, false, false },
-                                            { "transformer.ln_f.bias", "output_norm.bias", false, false, false },
-                                            { "lm_head.weight", "output.weight", false, false, false },
+#define N(h, gname, t) { "transformer.h.%d." h ".weight", "blk.%d." gname ".weight", t, false, false, false }, { "transformer.h.%d." h ".bias", "blk.%d." gname ".bias", false, false, false, false }
+static const struct lm_name_map names[] = { { "transformer.wte.weight", "token_embd.weight", false, false, false, false },
+                                            { "transformer.wpe.weight", "position_embd.weight", false, false, false, false },
+                                            { "transformer.ln_f.weight", "output_norm.weight", false, false, false, false },
+                                            { "transformer.ln_f.bias", "output_norm.bias", false, false, false, false },
+                                            { "lm_head.weight", "output.weight", false, false, false, false },
                                             N("ln_1", "attn_norm", false),
                                             N("ln_2", "ffn_norm", false),
                                             N("attn.c_attn", "attn_qkv", true),
                                             N("attn.c_proj", "attn_output", true),
                                             N("mlp.c_fc", "ffn_up", true),
                                             N("mlp.c_proj", "ffn_down", true),
-                                            { NULL, NULL, false, false, false } };
+                                            { NULL, NULL, false, false, false, false } };
 static const char *const hf[] = { "GPT2LMHeadModel", NULL };
 static const char *const gguf[] = { "gpt2", NULL };
 static void usual(lm_cfg *c) { c->act = LM_ACT_GELU_TANH; if (!c->d_ff) c->d_ff = 4 * c->d; }

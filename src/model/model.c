@@ -31,6 +31,15 @@ lm_err lm_cfg_check(lm_ctx *ctx, const lm_cfg *c) {
         return lm_fail(ctx, LM_E_CONFIG, "%lld heads do not divide among %lld key-value heads", (long long)c->n_head, (long long)c->n_kv);
     if (c->window < 0 || c->window > 1 << 28)
         return lm_fail(ctx, LM_E_CONFIG, "the attention window is %lld; it must be 0 to %d", (long long)c->window, 1 << 28);
+    if (c->window_first < 0 || c->window_first > 4096 || c->window_period < 0 || c->window_period > 4096)
+        return lm_fail(ctx, LM_E_CONFIG, "windows from layer %lld on, but for each %lld-th: layers are 0 to 4096", (long long)c->window_first,
+                       (long long)c->window_period);
+    if (!(c->query_scale >= 0 && c->query_scale <= 1e6))
+        return lm_fail(ctx, LM_E_CONFIG, "the scale of the queries is %g; it must be 0 to 1e6", c->query_scale);
+    if (!(c->attn_cap >= 0 && c->attn_cap <= 1e6 && c->logit_cap >= 0 && c->logit_cap <= 1e6))
+        return lm_fail(ctx, LM_E_CONFIG, "scores are capped at %g and logits at %g; it must be 0 (none) to 1e6", c->attn_cap, c->logit_cap);
+    if (!(c->rope_local >= 0 && c->rope_local <= 1e15))
+        return lm_fail(ctx, LM_E_CONFIG, "the base of local rotary positions is %g; it must be 0 (none) to 1e15", c->rope_local);
     if (!(c->eps >= 0 && c->eps < 1)) return lm_fail(ctx, LM_E_CONFIG, "the epsilon of the norms is %g; it must be 0 to 1", c->eps);
     if (c->d_head % 2 || c->d_head > LM_ATTN_MAX_D)
         return lm_fail(ctx, LM_E_CONFIG, "the head size is %lld; it must be even and at most %d", (long long)c->d_head, LM_ATTN_MAX_D);
@@ -90,6 +99,10 @@ static lm_err param(void *ud, const char *name, const lm_type *t, lm_role role, 
 lm_err lm_model_params(lm_ctx *ctx, const lm_cfg *c, lm_err (*fn)(void *, const char *, const lm_type *, lm_role), void *ud) {
     return lm_model_walk(ctx, c, param, &(params_arg){ fn, ud });
 }
+lm_value *lm_model_logits(lm_graph *g, const lm_cfg *c, lm_value *hidden, lm_value *head) {
+    lm_value *z = lm_linear(g, hidden, head, NULL);
+    return c->logit_cap > 0 ? lm_softcap(g, z, (float)c->logit_cap) : z;
+}
 const struct lm_name_map *lm_model_name_row(const lm_model *m, const char *hf, int *layer) {
     for (const struct lm_name_map *r = m->names; r->hf; r++) {
         const char *d = strstr(r->hf, "%d"), *p = hf;
@@ -108,7 +121,9 @@ static lm_err init_one(void *ud, const char *name, const lm_type *t, lm_role rol
     lm_tensor w;
     LM_TRY(lm_store_add(a->store, name, t, LM_PLAIN, LM_MEM_WEIGHTS, &w));
     lm_rng r = lm_rng_of(a->seed, name);
-    float *p = w.data, fill = role == LM_ROLE_NORM ? 1.0f : 0.0f;
+    int layer;
+    const struct lm_name_map *row = lm_model_name_row(a->c->model, name, &layer);
+    float *p = w.data, fill = role == LM_ROLE_NORM && !(row && row->plus_one) ? 1.0f : 0.0f;
     double std = a->c->init_std * (role == LM_ROLE_ROW && a->c->n_layer ? 1.0 / sqrt(2.0 * (double)a->c->n_layer) : 1.0);
     int64_t n = lm_numel(&w);
     bool random = role == LM_ROLE_COL || role == LM_ROLE_ROW || role == LM_ROLE_EMBED;

@@ -21,12 +21,23 @@ typedef enum { LM_ACT_SILU, LM_ACT_GELU, LM_ACT_GELU_TANH } lm_act;
 typedef struct lm_cfg {                      /* hyper-parameters of a decoder; a family reads those it has */
     const lm_model *model;
     int64_t vocab, d, n_layer, n_head, n_kv, d_head, d_ff, max_pos, window;   /* window 0: full attention */
+    int64_t window_first, window_period;     /* layers below the first, and each period-th (0: none), see everything: lm_cfg_window */
+    double query_scale;                      /* scores are divided by the root of it; 0: d_head */
+    double attn_cap, logit_cap;              /* of attention's scores and of the logits: op/softcap; 0: none */
+    double rope_local;                       /* base of the rotary positions in layers with a window; 0: rope serves all layers */
     double eps, init_std, dropout; lm_act act; bool tie, attn_bias, mlp_bias;
     lm_rope_table_p rope;
     int32_t bos, eos[8]; int n_eos;          /* -1: none */
     const char *hf_type;                     /* "llama", "mistral": what config.json says and gets; static or arena string */
 } lm_cfg;
-typedef struct { lm_value *tokens, *pos, *start, *rng; double dropout; } lm_model_in;    /* I32 (N) each; rng NULL or dropout 0: none */
+/* Keys a token of layer l sees at most, itself included; 0: all. */
+static inline int64_t lm_cfg_window(const lm_cfg *c, int l) {
+    return l < c->window_first || (c->window_period && (l + 1) % c->window_period == 0) ? 0 : c->window;
+}
+typedef struct {
+    lm_value *tokens, *pos, *start, *rng; double dropout;    /* I32 (N) each; rng NULL or dropout 0: none */
+    int64_t context;                         /* tokens of the longest text that is to be run (longrope chooses by it); 0: the model's max_pos */
+} lm_model_in;
 typedef struct { lm_value *hidden, *head; } lm_model_out;                  /* (N, d) after the last norm; (V, d) output embedding */
 
 struct lm_model {
@@ -39,11 +50,14 @@ struct lm_model {
     lm_err (*to_gguf)(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w);
     lm_err (*build)(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out);
     void (*usual)(lm_cfg *c);                /* for a model made from a few sizes: the activation, and d_ff where it is 0 */
+    bool partial_rope;                       /* may rotate the first dimensions of a head only */
     bool pos_table;                          /* positions are a table of max_pos rows: no text may be longer */
     /* %d is the layer; NULL-terminated. transpose: the model keeps (in, out), GGUF (out, in); rope_q, rope_k: rows that GGUF keeps as
-     * interleaved pairs. */
-    const struct lm_name_map { const char *hf, *gguf; bool transpose, rope_q, rope_k; } *names;
+     * interleaved pairs; plus_one: GGUF holds 1 + weight. */
+    const struct lm_name_map { const char *hf, *gguf; bool transpose, rope_q, rope_k, plus_one; } *names;
 };
+/* hidden (N, d) by the output embedding, capped where the model has a cap: (N, V). */
+lm_value *lm_model_logits(lm_graph *g, const lm_cfg *c, lm_value *hidden, lm_value *head);
 extern const lm_model *const lm_models[];                                  /* generated from the files */
 const lm_model *lm_model_by_name(const char *name);
 /* Ranges, divisibility, sizes against overflow: nothing after this need check. */

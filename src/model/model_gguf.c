@@ -2,12 +2,13 @@
  *
  * Numbers there are f32; they are taken as the shortest decimal that means the same f32, so that 1e-05 stays 1e-05. Llama 3's frequency
  * bands are no metadata: converters put one factor per frequency into the tensor rope_freqs.weight. Reading finds the four numbers that
- * make exactly these factors, or refuses; writing makes the tensor. Dynamic scaling and partial rotation have no form in GGUF. */
+ * make exactly these factors, or refuses; writing makes the tensor. LongRoPE's two sets of factors are tensors too. Dynamic scaling has no
+ * form in GGUF. */
 #include <stdlib.h>
 #include "model/model_int.h"
 #define KEY(suffix) (snprintf(key, sizeof key, "%s." suffix, arch), key)
 
-static double shortest(double v) {
+double lm_model_shortest(double v) {
     char s[40];
     for (int digits = 6; digits < 10; digits++) {
         snprintf(s, sizeof s, "%.*g", digits, v);
@@ -18,12 +19,14 @@ static double shortest(double v) {
 static lm_err num(lm_gguf *f, const char *key, bool need, double def, double *out) {
     double v;
     LM_TRY(lm_gguf_num(f, key, need, def, &v));
-    *out = v == def ? def : shortest(v);
+    *out = v == def ? def : lm_model_shortest(v);
     return LM_OK;
 }
 
+lm_err lm_model_gguf_num(lm_gguf *f, const char *key, double def, double *out) { return num(f, key, false, def, out); }
+
 /* ---- Llama 3's bands as factors --------------------------------------------------------------------------------------------------- */
-void lm_model_rope_factors(const lm_rope_table_p *r, float *factor) {
+static void bands_of(const lm_rope_table_p *r, float *factor) {
     const double pi = 3.14159265358979323846, low = (double)r->original_max_pos / r->low_freq_factor,
                  high = (double)r->original_max_pos / r->high_freq_factor;
     for (int i = 0; i < r->d_head / 2; i++) {
@@ -33,33 +36,48 @@ void lm_model_rope_factors(const lm_rope_table_p *r, float *factor) {
         factor[i] = wave < high ? 1.0f : wave > low ? (float)r->factor : (float)(1 / ((1 - smooth) / r->factor + smooth));
     }
 }
+int lm_model_rope_factors(const lm_rope_table_p *r, lm_rope_factors out[2]) {
+    if (r->scaling == LM_ROPE_LLAMA3 && r->d_head) {
+        out[0].name = "rope_freqs.weight"; bands_of(r, out[0].v);
+        return 1;
+    }
+    if (r->scaling != LM_ROPE_LONG) return 0;
+    out[0].name = "rope_factors_long.weight"; memcpy(out[0].v, r->long_factor, sizeof r->long_factor);
+    out[1].name = "rope_factors_short.weight"; memcpy(out[1].v, r->short_factor, sizeof r->short_factor);
+    return 2;
+}
 static bool same_factors(const lm_rope_table_p *r, const float *want) {
     float got[LM_ROPE_MAX_D / 2];
-    lm_model_rope_factors(r, got);
+    bands_of(r, got);
     for (int i = 0; i < r->d_head / 2; i++) if (!(fabsf(got[i] - want[i]) <= 2e-4f * want[i])) return false;
     return true;
 }
+/* A tensor of n factors; *there false: no such tensor. */
+static lm_err read_factors(lm_ctx *ctx, lm_gguf *f, const char *name, int n, float *v, bool *there) {
+    const lm_gguf_tensor *t = lm_gguf_find(f, name);
+    if (!(*there = t != NULL)) return LM_OK;
+    if (t->type->dtype != LM_F32 || t->rank != 1 || t->dim[0] != n)
+        return lm_fail(ctx, LM_E_FORMAT, "%s: %s: got %s of rank %d with %lld numbers, wanted %d numbers in F32", lm_gguf_path(f), name, t->type->name,
+                       t->rank, (long long)t->dim[0], n);
+    LM_TRY(lm_gguf_read(f, t, v, 0, t->bytes));
+    for (int i = 0; i < n; i++)
+        if (!(v[i] >= 1e-3f && v[i] <= 1e6f)) return lm_fail(ctx, LM_E_RANGE, "%s: %s: number %d is %g", lm_gguf_path(f), name, i, (double)v[i]);
+    return LM_OK;
+}
 static lm_err factors(lm_ctx *ctx, lm_gguf *f, lm_cfg *c) {
-    const lm_gguf_tensor *t = lm_gguf_find(f, "rope_freqs.weight");
-    if (!t) return LM_OK;
     float v[LM_ROPE_MAX_D / 2];
     const int n = c->rope.d_head / 2;
-    if (t->type->dtype != LM_F32 || t->rank != 1 || t->dim[0] != n)
-        return lm_fail(ctx, LM_E_FORMAT, "%s: rope_freqs.weight: got %s of rank %d with %lld numbers, wanted %d numbers in F32",
-                       lm_gguf_path(f), t->type->name, t->rank, (long long)t->dim[0], n);
-    LM_TRY(lm_gguf_read(f, t, v, 0, t->bytes));
+    bool there;
+    LM_TRY(read_factors(ctx, f, "rope_freqs.weight", n, v, &there));
+    if (!there) return LM_OK;
     bool ones = true;
-    for (int i = 0; i < n; i++) {
-        if (!(v[i] >= 1e-3f && v[i] <= 1e6f))
-            return lm_fail(ctx, LM_E_RANGE, "%s: rope_freqs.weight: number %d is %g", lm_gguf_path(f), i, (double)v[i]);
-        ones &= v[i] == 1.0f;
-    }
+    for (int i = 0; i < n; i++) ones &= v[i] == 1.0f;
     if (ones) return LM_OK;
     if (c->rope.scaling != LM_ROPE_NONE)
         return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: frequency factors (rope_freqs.weight) together with %s scaling are not known",
                        lm_gguf_path(f), lm_model_rope_name(c->rope.scaling));
     lm_rope_table_p r = c->rope;
-    r.scaling = LM_ROPE_LLAMA3; r.factor = shortest((double)v[n - 1]);
+    r.scaling = LM_ROPE_LLAMA3; r.factor = lm_model_shortest((double)v[n - 1]);
     static const double bands[][2] = { { 1, 4 }, { 1, 2 }, { 1, 8 }, { 1, 16 }, { 1, 32 } };
     for (int b = 0; b < LM_COUNT(bands); b++)
         for (r.original_max_pos = 16; r.original_max_pos <= 1 << 22; r.original_max_pos *= 2) {
@@ -72,6 +90,25 @@ static lm_err factors(lm_ctx *ctx, lm_gguf *f, lm_cfg *c) {
 }
 
 /* ---- reading ---------------------------------------------------------------------------------------------------------------------- */
+static lm_err longrope(lm_ctx *ctx, lm_gguf *f, const char *arch, double attn, lm_cfg *c) {
+    char key[128];
+    lm_rope_table_p *r = &c->rope;
+    const int n = r->d_head / 2;
+    float v[LM_ROPE_MAX_D / 2];
+    bool there;
+    if (n > LM_ROPE_FACTORS) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: %d longrope factors; at most %d are known", lm_gguf_path(f), n, (int)LM_ROPE_FACTORS);
+    r->scaling = LM_ROPE_LONG;
+    LM_TRY(lm_gguf_int(f, KEY("rope.scaling.original_context_length"), true, 0, 1, 1 << 28, &r->original_max_pos));
+    LM_TRY(read_factors(ctx, f, "rope_factors_long.weight", n, v, &there));
+    memcpy(r->long_factor, v, (size_t)n * 4);
+    LM_TRY(read_factors(ctx, f, "rope_factors_short.weight", n, v, &there));
+    if (!there) return lm_fail(ctx, LM_E_FORMAT, "%s: rope_factors_long.weight is there, rope_factors_short.weight is not", lm_gguf_path(f));
+    memcpy(r->short_factor, v, (size_t)n * 4);
+    float unused[LM_ROPE_MAX_D / 2], derived;
+    lm_rope_inv_freq(r, 0, unused, &derived);
+    if ((float)attn != derived) r->attention_factor = attn;
+    return LM_OK;
+}
 lm_err lm_model_gguf_rope(lm_ctx *ctx, lm_gguf *f, const char *arch, lm_cfg *c) {
     char key[128];
     int64_t dims;
@@ -79,10 +116,11 @@ lm_err lm_model_gguf_rope(lm_ctx *ctx, lm_gguf *f, const char *arch, lm_cfg *c) 
         return lm_fail(ctx, LM_E_CONFIG, "%s: the head size is %lld; it must be even and at most %d", lm_gguf_path(f), (long long)c->d_head,
                        (int)LM_ROPE_MAX_D);
     LM_TRY(lm_gguf_int(f, KEY("rope.dimension_count"), false, c->d_head, 1, 1 << 16, &dims));
-    if (dims != c->d_head)
-        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: %s is %lld, the head size is %lld: rotating a part of the head is not known for %s",
-                       lm_gguf_path(f), KEY("rope.dimension_count"), (long long)dims, (long long)c->d_head, arch);
-    c->rope = (lm_rope_table_p){ .d_head = (int)c->d_head, .max_pos = c->max_pos };
+    if (dims != c->d_head && (!c->model->partial_rope || dims % 2 || dims > c->d_head))
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: %s is %lld, the head size is %lld: rotating %s is not known for %s", lm_gguf_path(f),
+                       KEY("rope.dimension_count"), (long long)dims, (long long)c->d_head, dims > c->d_head ? "more than the head" : "a part of the head",
+                       arch);
+    c->rope = (lm_rope_table_p){ .d_head = (int)dims, .max_pos = c->max_pos };
     LM_TRY(num(f, KEY("rope.freq_base"), false, 10000, &c->rope.base));
     double factor, attn;
     const char *type;
@@ -90,6 +128,7 @@ lm_err lm_model_gguf_rope(lm_ctx *ctx, lm_gguf *f, const char *arch, lm_cfg *c) 
     LM_TRY(num(f, KEY("rope.scaling.factor"), false, factor, &factor));
     LM_TRY(lm_gguf_str(f, KEY("rope.scaling.type"), false, factor > 0 && factor != 1 ? "linear" : "none", &type, NULL));
     LM_TRY(num(f, KEY("rope.scaling.attn_factor"), false, 1, &attn));
+    if (lm_gguf_find(f, "rope_factors_long.weight")) return longrope(ctx, f, arch, attn, c);
     if (attn != 1) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: %s is %g; only 1 is known", lm_gguf_path(f), KEY("rope.scaling.attn_factor"), attn);
     if (!strcmp(type, "linear")) { if (factor > 0 && factor != 1) { c->rope.scaling = LM_ROPE_LINEAR; c->rope.factor = factor; } }
     else if (!strcmp(type, "yarn")) {
@@ -168,6 +207,12 @@ lm_err lm_model_gguf_put_rope(lm_ctx *ctx, const lm_cfg *c, const char *arch, lm
     LM_TRY(put_u32(w, KEY("rope.dimension_count"), r->d_head));
     LM_TRY(lm_gguf_put_f32(w, KEY("rope.freq_base"), (float)r->base));
     if (r->scaling == LM_ROPE_NONE || r->scaling == LM_ROPE_LLAMA3) return LM_OK;
+    if (r->scaling == LM_ROPE_LONG) {
+        float inv[LM_ROPE_MAX_D / 2], attn;
+        lm_rope_inv_freq(r, 0, inv, &attn);
+        LM_TRY(put_u32(w, KEY("rope.scaling.original_context_length"), r->original_max_pos));
+        return lm_gguf_put_f32(w, KEY("rope.scaling.attn_factor"), attn);
+    }
     const bool yarn = r->scaling == LM_ROPE_YARN;
     if (!yarn && r->scaling != LM_ROPE_LINEAR)
         return lm_fail(ctx, LM_E_UNSUPPORTED, "GGUF has no form for %s scaling of rotary positions", lm_model_rope_name(r->scaling));

@@ -15,7 +15,7 @@ typedef struct { lm_weights *w; dest *d; char *buf; size_t raw, each; int first,
 static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block == 0; }
 /* The file has just what the store would hold. */
 static bool as_it_is(const lm_weight *e, const lm_type *t, lm_layout layout) {
-    return t->dtype == e->dtype && t->quant == e->quant && layout == LM_PLAIN && !e->transpose && !e->perm_heads && (!e->quant || e->quant->n_comp == 1);
+    return t->dtype == e->dtype && t->quant == e->quant && layout == LM_PLAIN && !e->transpose && !e->perm_heads && !e->plus_one && (!e->quant || e->quant->n_comp == 1);
 }
 /* Panels for what is only multiplied, but where the file's own rows are to be used as they lie. */
 static lm_layout layout_of(const lm_weight *e, const lm_load_opts *o, const lm_type *t, bool multiplied) {
@@ -75,6 +75,7 @@ static lm_err load_block(job *j, int i, int64_t r0, int64_t n, char *raw, float 
         if (e->dtype == LM_QUANT) e->quant->to_float(e->quant, (const void *const[]){ row }, e->cols, to);
         else lm_convert(to, LM_F32, row, e->dtype, e->cols);
     }
+    if (e->plus_one) for (int64_t k = 0; k < n * e->cols; k++) f[k] -= 1.0f;
     if (e->transpose) put_transposed(e, &d->t, f, r0, n);
     else if (e->type.rank == 1) memcpy((float *)d->t.data + r0 * e->cols, f, (size_t)(n * e->cols) * 4);
     else if (d->t.dtype == LM_QUANT) for (int64_t r = 0; r < n; r++) lm_quant_row_put(&d->t, r0 + r, f + r * e->cols);

@@ -79,6 +79,7 @@ static void tile(void *ud, int64_t k, int ith) {
     const int64_t a = k * j->step, n = lm_min64(j->step, j->n - a);
     float *f = j->f + a * v->cols;
     get_rows(v, j->r0 + a, n, f);
+    if (v->plus_one) for (int64_t i = 0; i < n * v->cols; i++) f[i] += 1.0f;
     char *out = j->out + (size_t)a * j->row_bytes;
     if (!v->quant) lm_convert(out, v->dtype, f, LM_F32, n * v->cols);
     else for (int64_t r = 0; r < n; r++) {

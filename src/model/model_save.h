@@ -7,7 +7,7 @@
 typedef struct {
     const char *name; lm_tensor t; lm_role role; bool head;
     int64_t rows, cols;                  /* as written; rank 1: one row */
-    bool transpose; int perm_heads;      /* as in model_weights.h: the file wants (columns, rows), interleaved pairs */
+    bool transpose, plus_one; int perm_heads;      /* as in model_weights.h: the file wants (columns, rows), 1 + weight, interleaved pairs */
     int layer;                           /* of GGUF names; -1: none */
     lm_dtype dtype; const lm_quant *quant;   /* what is written */
     const char *as;                      /* under which name */

@@ -18,6 +18,7 @@ lm_err lm_saver_gguf(lm_saver *s, const lm_cfg *c) {
         const char *d = strstr(row->gguf, "%d");
         v->as = d ? lm_arena_printf(s->a, "%.*s%d%s", (int)(d - row->gguf), row->gguf, v->layer, d + 2) : row->gguf;
         if (!v->as) return LM_E_NOMEM;
+        v->plus_one = row->plus_one;
         v->perm_heads = row->rope_q ? (int)c->n_head : row->rope_k ? (int)c->n_kv : 0;
         if (v->t.rank > 1 && row->transpose) { v->transpose = true; v->rows = v->t.dim[1]; v->cols = v->t.dim[0]; }
     }
@@ -57,9 +58,10 @@ static int file_type_of(const char *type) {
     return -1;
 }
 lm_err lm_saver_gguf_tensors(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w, lm_err (*after)(void *ud, int i), void *ud) {
-    const bool bands = c->rope.scaling == LM_ROPE_LLAMA3 && c->rope.d_head;
+    lm_rope_factors f[2];
+    const int n_factors = lm_model_rope_factors(&c->rope, f);
     const int64_t n = c->rope.d_head / 2;
-    if (bands) LM_TRY(lm_gguf_writer_add(w, "rope_freqs.weight", lm_ggml_by_name("F32"), 1, &n));
+    for (int i = 0; i < n_factors; i++) LM_TRY(lm_gguf_writer_add(w, f[i].name, lm_ggml_by_name("F32"), 1, &n));
     for (int i = 0; i < s->n; i++) {
         const lm_save_item *v = &s->v[i];
         const lm_ggml_type *t = lm_ggml_by_name(v->quant ? v->quant->name : lm_dtype_name(v->dtype));
@@ -67,11 +69,7 @@ lm_err lm_saver_gguf_tensors(lm_saver *s, const lm_cfg *c, lm_gguf_writer *w, lm
         const int64_t dim[] = { v->rows, v->cols };
         LM_TRY(lm_gguf_writer_add(w, v->as, t, v->t.rank, v->t.rank > 1 ? dim : v->t.dim));
     }
-    if (bands) {
-        float f[LM_ROPE_MAX_D / 2];
-        lm_model_rope_factors(&c->rope, f);
-        LM_TRY(lm_gguf_writer_write(w, f, (size_t)n * 4));
-    }
+    for (int i = 0; i < n_factors; i++) LM_TRY(lm_gguf_writer_write(w, f[i].v, (size_t)n * 4));
     for (int i = 0; i < s->n; i++) {
         LM_TRY(lm_saver_write(s, &s->v[i], put_all, w));
         if (after) LM_TRY(after(ud, i));

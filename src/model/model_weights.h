@@ -13,6 +13,7 @@ typedef struct {
     lm_type type; lm_role role; bool head;   /* what the model wants */
     lm_dtype dtype; const lm_quant *quant;   /* what the file has */
     bool transpose;                      /* the file has (columns, rows) */
+    bool plus_one;                       /* the file has 1 + weight */
     int perm_heads;                      /* > 0: rows of each of so many heads come as interleaved pairs */
     const void *at; int64_t offset;      /* the source's */
     int64_t rows, cols; size_t row_bytes;    /* as in the file */

@@ -11,6 +11,7 @@ static lm_err find(lm_weights *w, lm_weight *e) {
     if (!e->src) return LM_E_NOMEM;
     const lm_gguf_tensor *t;
     LM_TRY(lm_gguf_need(w->file, e->src, &t));
+    e->plus_one = row->plus_one;
     e->transpose = row->transpose && e->type.rank == 2;
     e->perm_heads = row->rope_q ? (int)w->cfg.n_head : row->rope_k ? (int)w->cfg.n_kv : 0;
     e->dtype = t->type->dtype; e->at = t;
@@ -21,7 +22,8 @@ static lm_err find(lm_weights *w, lm_weight *e) {
 static lm_err done(lm_weights *w) {
     for (int i = 0; i < lm_gguf_count(w->file); i++) {
         const lm_gguf_tensor *t = lm_gguf_at(w->file, i);
-        bool used = !strcmp(t->name, "rope_freqs.weight") && w->cfg.rope.d_head;       /* went into the configuration */
+        bool used = (!strcmp(t->name, "rope_freqs.weight") && w->cfg.rope.d_head) ||           /* went into the configuration */
+                    (w->cfg.rope.scaling == LM_ROPE_LONG && (!strcmp(t->name, "rope_factors_long.weight") || !strcmp(t->name, "rope_factors_short.weight")));
         for (int k = 0; k < w->n && !used; k++) used = w->e[k].at == t;
         if (!used)
             return lm_fail(w->ctx, LM_E_MISMATCH, "%s: the tensor %s is not a parameter of %s with this metadata", w->path, t->name,

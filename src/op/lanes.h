@@ -102,6 +102,7 @@ LM_INL vn vn_tanh(vn x) {
     vn near = vn_fma(p * z, x, x), far = vn_sign_of(1.0f - 2.0f / (vn_exp(a * 2.0f) + 1.0f), x);
     return vn_sel(a < 0.625f, near, vn_sel(x != x, x, far));
 }
+LM_INL vn vn_softcap(vn x, float cap) { return vn_tanh(x * vn_set(1.0f / cap)) * vn_set(cap); }
 /* erfc(t) for t >= 0 given e = exp(-t*t): a degree-9 fit of ours (weighted least squares driven to minimax) of e^(t*t) erfc(t) in
  * 1/(1+0.4t), relative error 8e-9 on [0, 10] before rounding. */
 LM_INL vn vn_erfc_pos(vn t, vn e) {

@@ -115,7 +115,7 @@ static lm_err serving_plan(watch *w, const lm_cfg *c, lm_store *store, lm_store 
     lm_model_out o;
     lm_err err = c->model->build(g, c, &in, &o);
     if (!err) {
-        lm_graph_output(g, "logits", lm_linear(g, lm_gather(g, o.hidden, lm_input(g, "rows", &one)), o.head, NULL));
+        lm_graph_output(g, "logits", lm_model_logits(g, c, lm_gather(g, o.hidden, lm_input(g, "rows", &one)), o.head));
         lm_paged pg = { .kv_dtype = LM_F32,
                         .n_pages = CONTEXT / LM_KV_PAGE,
                         .table = lm_input(g, "table", &tab),

@@ -26,12 +26,12 @@ static lm_err forward(lm_trainer *t, lm_graph *g, bool training, lm_value **loss
     int64_t N = t->o.batch * t->o.seq;
     lm_type ids = LM_TYPE(LM_I32, N), rng = LM_TYPE(LM_I64, 2);
     ids.ext[0] = (int8_t)lm_extent(g, "N");
-    lm_model_in in = { .tokens = lm_input(g, "tokens", &ids), .pos = lm_input(g, "pos", &ids), .start = lm_input(g, "start", &ids) };
+    lm_model_in in = { .tokens = lm_input(g, "tokens", &ids), .pos = lm_input(g, "pos", &ids), .start = lm_input(g, "start", &ids), .context = t->o.seq };
     if (training && t->o.dropout > 0) { in.rng = lm_input(g, "rng", &rng); in.dropout = t->o.dropout; }
     lm_model_out out;
     LM_TRY(t->cfg.model->build(g, &t->cfg, &in, &out));
-    *loss = lm_xent(g, out.hidden, out.head, lm_input(g, "target", &ids), NULL, training ? (float)t->o.label_smoothing : 0.0f,
-                    training ? (float)t->o.z_loss : 0.0f);
+    *loss = lm_xent_capped(g, out.hidden, out.head, lm_input(g, "target", &ids), NULL, training ? (float)t->o.label_smoothing : 0.0f,
+                           training ? (float)t->o.z_loss : 0.0f, (float)t->cfg.logit_cap);
     lm_graph_output(g, "loss", *loss);
     for (int i = 0; params && i < t->n_param; i++) {
         params[i] = lm_graph_find(g, LM_V_STATE, t->param[i].name);

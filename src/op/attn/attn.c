@@ -16,6 +16,8 @@ lm_err lm_attn_check(lm_ctx *ctx, const char *op, const lm_attn_p *p) {
     if (p->n_kv < 1 || p->n_head < 1 || p->n_head > 65536 || p->n_head % p->n_kv)
         return lm_fail(ctx, LM_E_SHAPE, "%s: %d heads over %d kv heads, wanted a multiple", op, p->n_head, p->n_kv);
     if (p->window < 0) return lm_fail(ctx, LM_E_SHAPE, "%s: window is %lld, wanted 0 (none) or more", op, (long long)p->window);
+    if (p->both && p->window) return lm_fail(ctx, LM_E_SHAPE, "%s: a window of %lld both ways is not known", op, (long long)p->window);
+    if (!(p->cap >= 0) || isinf(p->cap)) return lm_fail(ctx, LM_E_SHAPE, "%s: cap is %g, wanted 0 (none) or more", op, (double)p->cap);
     if (p->mm != LM_F32 && p->mm != LM_BF16) return lm_fail(ctx, LM_E_SHAPE, "%s: mm is %s, wanted F32 or BF16", op, lm_dtype_name(p->mm));
     return LM_OK;
 }
@@ -44,14 +46,15 @@ static void ref(const lm_call *c) {
     for (int64_t i = 0; i < N; i++) for (int64_t h = 0; h < H; h++) {
         const double *qi = q + (i * H + h) * D;
         double *oi = o + (i * H + h) * D, m = -INFINITY, l = 0;
-        int64_t kh = h / (H / Hk), lo = lm_attn_first(lm_attn_start(start[i], i), i, p->window);
+        int64_t kh = h / (H / Hk), lo = lm_attn_first(lm_attn_start(start[i], i), i, p->window), hi = p->both ? lm_attn_end(start, i, N) : i + 1;
         for (int pass = 0; pass < 2; pass++) {                     /* the maximum first, then the sums */
             if (pass) for (int64_t d = 0; d < D; d++) oi[d] = 0;
-            for (int64_t j = lo; j <= i; j++) {
+            for (int64_t j = lo; j < hi; j++) {
                 const double *kj = k + (j * Hk + kh) * D, *vj = v + (j * Hk + kh) * D;
                 double s = 0;
                 for (int64_t d = 0; d < D; d++) s += qi[d] * kj[d];
                 s *= (double)p->scale;
+                if (p->cap > 0) s = (double)p->cap * tanh(s / (double)p->cap);
                 if (!pass) { if (s > m) m = s; continue; }
                 double e = exp(s - m);
                 l += e;
@@ -70,20 +73,25 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
     return LM_OK;
 }
 
-double lm_attn_pairs(const lm_tensor *start, int64_t window) {
+double lm_attn_pairs(const lm_tensor *start, const lm_attn_p *p) {
     const int32_t *s = start->data;
+    const int64_t N = start->dim[0];
     double n = 0;
-    for (int64_t i = 0; i < start->dim[0]; i++) n += (double)(i + 1 - lm_attn_first(s ? lm_attn_start(s[i], i) : 0, i, window));
+    for (int64_t i = 0, end = 0; i < N; i++) {
+        if (p->both && i >= end) end = s ? lm_attn_end(s, i, N) : N;
+        n += (double)((p->both ? end : i + 1) - lm_attn_first(s ? lm_attn_start(s[i], i) : 0, i, p->window));
+    }
     return n;
 }
 static void cost(const lm_call *c, double *flops, double *bytes) {
     const lm_attn_p *p = c->p;
     (void)bytes;
-    *flops = 4.0 * lm_attn_pairs(&c->in[3], p->window) * p->n_head * p->d_head;
+    *flops = 4.0 * lm_attn_pairs(&c->in[3], p) * p->n_head * p->d_head;
 }
 
 static lm_value *session(lm_graph *g, const lm_paged *pg, const void *params, lm_value *const *in) {
     const lm_attn_p *p = params;
+    if (p->both) { lm_graph_fail(g, LM_E_UNSUPPORTED, "attention both ways has no paged form: an encoder is run whole"); return NULL; }
     const lm_type t = LM_TYPE(pg->kv_dtype, pg->n_pages, p->n_kv, LM_KV_PAGE, p->d_head);
     char name[32];
     snprintf(name, sizeof name, "kv.%d.k", pg->layer); lm_value *k = lm_state(g, name, &t);
@@ -100,7 +108,8 @@ lm_value *lm_attn(lm_graph *g, lm_value *q, lm_value *k, lm_value *v, lm_value *
     return lm_emit(g, &lm_op_attn, p, 4, (lm_value *[]){ q, k, v, start });
 }
 
-#define P(h, hk, d, w, sc, t) &(const lm_attn_p){ h, hk, d, w, sc, t }
+#define P(h, hk, d, w, sc, t) &(const lm_attn_p){ h, hk, d, w, sc, t, 0, false }
+#define PC(h, hk, d, w, sc, t, cap, both) &(const lm_attn_p){ h, hk, d, w, sc, t, cap, both }
 #define IN(n, h, hk, d, doc) { { 2, { n, (h) * (d) }, 0, 0, 0, 0, 0 }, { 2, { n, (hk) * (d) }, 0, 0, 0, 0, 0 }, { 2, { n, (hk) * (d) }, 0, 0, 0, 0, 0 }, \
                                { 1, { n }, LM_I32, LM_FILL_START, doc, 0, 0 } }
 static const lm_sample samples[] = {
@@ -117,6 +126,13 @@ static const lm_sample samples[] = {
     { "d_head 256", P(2, 1, 256, 90, 0.0625f, LM_F32), IN(130, 2, 1, 256, 128), 1e-5, 0, 0 },
     { "documents of one token", P(2, 1, 16, 0, 0.25f, LM_F32), IN(9, 2, 1, 16, 1), 1e-5, 0, 0 },
     { "several query tiles", P(2, 1, 32, 0, 0.18f, LM_F32), IN(333, 2, 1, 32, 300), 1e-5, 0, 0 },
+    { "cap", PC(4, 2, 32, 0, 0.6f, LM_F32, 2.5f, false), IN(150, 4, 2, 32, 70), 1e-5, 0, 0 },
+    { "cap, window 17, d_head 24", PC(3, 1, 24, 17, 0.6f, LM_F32, 1.5f, false), IN(75, 3, 1, 24, 75), 1e-5, 0, 0 },
+    { "cap, bf16", PC(2, 1, 64, 0, 0.3f, LM_BF16, 2, false), IN(140, 2, 1, 64, 90), 2e-2, 6e-3, 0 },
+    { "both ways", PC(2, 2, 32, 0, 0.18f, LM_F32, 0, true), IN(140, 2, 2, 32, 50), 1e-5, 0, 0 },
+    { "both ways, several query tiles, one document", PC(2, 1, 16, 0, 0.25f, LM_F32, 0, true), IN(333, 2, 1, 16, 333), 1e-5, 0, 0 },
+    { "both ways, d_head 6, documents of one", PC(2, 1, 6, 0, 0.4f, LM_F32, 0, true), IN(9, 2, 1, 6, 1), 1e-5, 0, 0 },
+    { "both ways, cap", PC(4, 1, 24, 0, 0.6f, LM_F32, 2, true), IN(131, 4, 1, 24, 64), 1e-5, 0, 0 },
     { "inputs rounded to bf16", P(2, 1, 48, 0, 0.14f, LM_BF16), IN(90, 2, 1, 48, 50), 2e-2, 6e-3, 0 },
     { "bf16, d_head 32, documents", P(4, 2, 32, 0, 0.18f, LM_BF16), IN(150, 4, 2, 32, 40), 4e-2, 8e-3, -1 },
     { "bf16, d_head 64, tiles", P(4, 2, 64, 0, 0.125f, LM_BF16), IN(300, 4, 2, 64, 290), 4e-2, 8e-3, -1 },
@@ -130,7 +146,7 @@ extern const lm_kernel lm_k_attn_avx512[], lm_k_attn_avx2[], lm_k_attn_portable[
 LM_CUDA_DECLARE(lm_k_attn_hopper); LM_CUDA_DECLARE(lm_k_attn);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_attn_hopper) LM_CUDA_ROWS(lm_k_attn) lm_k_attn_avx512, lm_k_attn_avx2, lm_k_attn_portable, NULL };
 const lm_op lm_op_attn = { .name = "attn",
-                           .math = "o_i = sum_j softmax_j(scale * <q_i, k_j>) v_j over the keys j that i sees; lse_i = log of the sum",
+                           .math = "o_i = sum_j softmax_j(cap(scale * <q_i, k_j>)) v_j over the keys j that i sees; lse_i = log of the sum; cap(s) = c tanh(s/c)",
                            .n_in = 4,
                            .n_out = 2,
                            .params_bytes = sizeof(lm_attn_p),

@@ -11,7 +11,7 @@
 extern "C" {
 #include "op/attn/attn.h"
 }
-struct lm_attn_args { lm_cv q, k, v, o; const int32_t *start; float *lse; int64_t n, window; int heads, kv, d; float scale; bool round; };
+struct lm_attn_args { lm_cv q, k, v, o; const int32_t *start; float *lse; int64_t n, window; int heads, kv, d; float scale, cap; bool round; };
 enum { LM_ATTN_ROWS = 64 };                                                /* rows whose first visible keys are summed up together */
 __device__ __forceinline__ int lm_first_key(const int32_t *start, int64_t window, int64_t i) {
     const int s = start[i], b = s < 0 ? 0 : s > i ? static_cast<int>(i) : s;
@@ -138,6 +138,15 @@ __device__ __forceinline__ void lm_plain_add(float *o, float p, const lm_cv &x, 
 #pragma unroll
     for (int e = 0; e < LM_ATTN_MAX_D / 32; e++) if (lane + 32 * e < d) o[e] = fmaf(p, lm_in(x, at + lane + 32 * e, round), o[e]);
 }
+/* A score of the plain kernels: scaled, capped. */
+__device__ __forceinline__ float lm_plain_score(const lm_attn_args &a, float dot) {
+    const float s = dot * a.scale;
+    return a.cap > 0 ? a.cap * tanhf(s / a.cap) : s;
+}
+/* By what its gradient is smaller than that of an uncapped one. */
+__device__ __forceinline__ float lm_plain_slope(const lm_attn_args &a, float score) {
+    return a.cap > 0 ? 1.0f - (score / a.cap) * (score / a.cap) : 1.0f;
+}
 __device__ __forceinline__ void lm_plain_put(const lm_cv &to, int64_t at, const float *o, int d, float over) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -145,13 +154,13 @@ __device__ __forceinline__ void lm_plain_put(const lm_cv &to, int64_t at, const 
 }
 static inline bool lm_attn_wide(const lm_attn_args *a) {
     const lm_cv v[4] = { a->q, a->k, a->v, a->o };
-    return a->round && lm_cuda_vec8(v, 4, a->d);
+    return a->round && a->cap == 0 && lm_cuda_vec8(v, 4, a->d);
 }
 static inline lm_attn_args lm_attn_args_of(const lm_call *c) {
     const lm_attn_p *p = static_cast<const lm_attn_p *>(c->p);
     lm_attn_args a = {};
     a.q = lm_cv_of(&c->in[0]); a.k = lm_cv_of(&c->in[1]); a.v = lm_cv_of(&c->in[2]); a.start = static_cast<const int32_t *>(c->in[3].data);
-    a.n = c->in[0].dim[0]; a.window = p->window; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.scale = p->scale; a.round = p->mm == LM_BF16;
+    a.n = c->in[0].dim[0]; a.window = p->window; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.scale = p->scale; a.cap = p->cap; a.round = p->mm == LM_BF16;
     return a;
 }
 /* One row's part of an accumulator of 64×D (device/hopper.cuh) to bf16, y = c·times, c at the row's first number: neighbours make 16 bytes. */
@@ -172,7 +181,7 @@ static inline bool lm_attn_hopper(const lm_call *c, uint32_t in, uint32_t out) {
     if (!lm_cuda_accepts(c, in, out)) return false;
     for (int i = 0; i < c->n_in; i++) if (in >> i & 1 && (!lm_has(c, i) || c->in[i].dtype != LM_BF16 || lm_row_stride(&c->in[i]) % 8)) return false;
     for (int i = 0; i < c->n_out; i++) if (out >> i & 1 && (c->out[i].dtype != LM_BF16 || lm_row_stride(&c->out[i]) % 8)) return false;
-    return p->mm == LM_BF16 && p->scale > 0 && c->in[3].dtype == LM_I32 &&
+    return p->mm == LM_BF16 && p->scale > 0 && p->cap == 0 && !p->both && c->in[3].dtype == LM_I32 &&
            (p->d_head == 64 || p->d_head == 96 || p->d_head == 128 || p->d_head == 256);
 }
 #define LM_HOPPER_ONE(op, order_id, accept, run_fn, shared)                                                                                          \

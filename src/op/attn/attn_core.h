@@ -168,9 +168,15 @@ static inline void ac_interleave(float *kt, const float *rows, int64_t ld, int64
     }
 }
 
+/* s = cap tanh(s / cap) for n rows, key groups [g0, g1). */
+static inline void ac_cap(int n, int g0, int g1, float cap, float *s) {
+    for (int r = 0; r < n; r++)
+        for (int j = g0 * AC_V; j < g1 * AC_V; j += VN) vn_store(s + r * AC_BLK + j, vn_softcap(vn_load(s + r * AC_BLK + j), cap));
+}
+
 /* ---- the step ---------------------------------------------------------------------------------------------------------------- */
 typedef struct {                                 /* query rows that walk through key blocks together */
-    int64_t D, Dp; float scale; int n;
+    int64_t D, Dp; float scale, cap; int n;
     float *q, *o, *m, *l;                        /* (n, Dp), (n, Dp), (n), (n) */
     int64_t *lo, *hi;                            /* (n): the keys a row sees, [lo, hi), counted from the document's start */
     float *s;                                    /* (AC_MR, 64) */
@@ -242,6 +248,7 @@ static inline void ac_step(const ac_rows *t, int64_t kb, const float *kt, const 
         if (from >= to) continue;
         float *o = t->o + r * t->Dp, *s = t->s;
         ac_nt(n, from / AC_V, (to + AC_V - 1) / AC_V, t->q + r * t->Dp, t->Dp, kt, t->D, t->scale, s);
+        if (t->cap > 0) ac_cap(n, from / AC_V, (to + AC_V - 1) / AC_V, t->cap, s);
         ac_softmax(n, lo, hi, s, t->m + r, t->l + r, o, t->Dp);
         if (all_from >= all_to) {                                      /* nothing in common: row by row */
             for (int i = 0; i < n; i++)

@@ -111,7 +111,7 @@ static __global__ void __launch_bounds__(128) plain(const lm_attn_args a) {
     float o[LM_ATTN_MAX_D / 32] = {}, top = -INFINITY, sum = 0;
     for (int64_t j = lm_first_key(a.start, a.window, i); j <= i; j += 32) {
         float s = -INFINITY;
-        if (j + lane <= i) s = lm_plain_dot(sq[w], a.k, (j + lane) * a.k.rs + static_cast<int64_t>(hk) * a.d, a.d, a.round) * a.scale;
+        if (j + lane <= i) s = lm_plain_score(a, lm_plain_dot(sq[w], a.k, (j + lane) * a.k.rs + static_cast<int64_t>(hk) * a.d, a.d, a.round));
         const float most = fmaxf(top, lm_cuda_warp_max(s)), keep = expf(top - most), p = expf(s - most);
         sum = sum * keep + lm_cuda_warp_sum(p);
         top = most;
@@ -142,5 +142,5 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     plain<<<LM_CUDA_GRID(a.n * a.heads, 4), 128, 0, s>>>(a);
     return lm_cuda_launched();
 }
-static bool accepts(const lm_call *c) { return lm_cuda_accepts(c, 7, 1) && c->in[3].dtype == LM_I32 && lm_is_contig(&c->out[1]); }
+static bool accepts(const lm_call *c) { return !static_cast<const lm_attn_p *>(c->p)->both && lm_cuda_accepts(c, 7, 1) && c->in[3].dtype == LM_I32 && lm_is_contig(&c->out[1]); }
 LM_CUDA_ONE(attn, "attn/cuda", accepts, run)

@@ -29,21 +29,22 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const bool bf16 = p->mm == LM_BF16;
     ac_rows t;
     float *kt = (float *)ac_rows_carve(&t, scratch, max_rows(c), D), *kr = kt + AC_BLK * D, *vr = kr + AC_BLK * Dp;
-    t.scale = p->scale;
+    t.scale = p->scale; t.cap = p->cap;
     for (int64_t a = at * C, b; a < end; a = b) {                     /* tokens [a, b) share a start */
         const int64_t s = lm_attn_start(start[a], a);
         for (b = a + 1; b < end && lm_attn_start(start[b], b) == s; b++) {}
+        const int64_t seen = p->both ? lm_attn_end(start, b - 1, N) : b;                  /* keys before it */
         int64_t first = INT64_MAX;
         t.n = (int)((b - a) * G);
         for (int64_t i = a; i < b; i++) {
             int64_t lo = lm_attn_first(s, i, p->window) - s;
             first = lm_min64(first, lo);
-            for (int64_t g = 0; g < G; g++) { t.lo[(i - a) * G + g] = lo; t.hi[(i - a) * G + g] = i + 1 - s; }
+            for (int64_t g = 0; g < G; g++) { t.lo[(i - a) * G + g] = lo; t.hi[(i - a) * G + g] = (p->both ? seen : i + 1) - s; }
             for (int64_t g = 0; g < G; g++) ac_pack_rows(t.q + ((i - a) * G + g) * Dp, q + i * qs + g * D, D, 1, D, bf16);
         }
         ac_rows_reset(&t);
-        for (int64_t kb = first & ~INT64_C(63); kb < b - s; kb += AC_BLK) {
-            const int64_t j0 = lm_max64(first - kb, 0), j1 = lm_min64(b - s - kb, AC_BLK);
+        for (int64_t kb = first & ~INT64_C(63); kb < seen - s; kb += AC_BLK) {
+            const int64_t j0 = lm_max64(first - kb, 0), j1 = lm_min64(seen - s - kb, AC_BLK);
             if (bf16 || D % 4) { ac_pack_rows(kr + j0 * Dp, k + (s + kb + j0) * ks, ks, j1 - j0, D, bf16); ac_interleave(kt, kr, Dp, D, j0, j1); }
             else ac_interleave(kt, k + (s + kb) * ks, ks, D, j0, j1);
             if (!bf16 && D == Dp) { ac_step(&t, kb, kt, v + (s + kb) * vs, vs); continue; }      /* V rows serve where they lie */

@@ -1,4 +1,4 @@
-/* attn_grad — with P_ij = exp(scale * q_i·k_j - lse_i), dP_ij = dO_i·v_j, D_i = dO_i·o_i - dlse_i and dS = scale * P * (dP - D):
+/* attn_grad — with P_ij = exp(scale * q_i·k_j - lse_i), dP_ij = dO_i·v_j, D_i = dO_i·o_i - dlse_i and dS = scale * P * (dP - D), times 1 - tanh²(s / cap) with a cap:
  * dq = dS k, dk = dSᵀ q, dv = Pᵀ dO (FlashAttention-2, Dao 2023, algorithm 2). */
 #include <math.h>
 #include <string.h>
@@ -32,11 +32,13 @@ static void ref(const lm_call *c) {
         const int64_t at = (i * H + h) * D, kh = h / (H / Hk);
         double di = gl ? -gl[i * H + h] : 0;
         for (int64_t d = 0; go && d < D; d++) di += go[at + d] * o[at + d];
-        for (int64_t j = lm_attn_first(lm_attn_start(start[i], i), i, p->window); j <= i; j++) {
+        const int64_t end = p->both ? lm_attn_end(start, i, N) : i + 1;
+        for (int64_t j = lm_attn_first(lm_attn_start(start[i], i), i, p->window); j < end; j++) {
             const int64_t jt = (j * Hk + kh) * D;
             double s = 0, dp = 0;
             for (int64_t d = 0; d < D; d++) { s += q[at + d] * k[jt + d]; dp += go ? go[at + d] * v[jt + d] : 0; }
-            double pij = exp((double)p->scale * s - lse[i * H + h]), ds = (double)p->scale * pij * (dp - di);
+            const double t = p->cap > 0 ? tanh((double)p->scale * s / (double)p->cap) : 0, z = p->cap > 0 ? (double)p->cap * t : (double)p->scale * s;
+            double pij = exp(z - lse[i * H + h]), ds = (double)p->scale * pij * (dp - di) * (1 - t * t);
             for (int64_t d = 0; d < D; d++) {
                 dq[at + d] += ds * k[jt + d]; dk[jt + d] += ds * q[at + d];
                 if (go) dv[jt + d] += pij * go[at + d];
@@ -48,7 +50,7 @@ static void ref(const lm_call *c) {
 static void cost(const lm_call *c, double *flops, double *bytes) {
     const lm_attn_p *p = c->p;
     (void)bytes;
-    *flops = 10.0 * lm_attn_pairs(&c->in[3], p->window) * p->n_head * p->d_head;
+    *flops = 10.0 * lm_attn_pairs(&c->in[3], p) * p->n_head * p->d_head;
 }
 
 lm_value *lm_attn_grad(lm_graph *g, lm_value *q, lm_value *k, lm_value *v, lm_value *start, lm_value *o, lm_value *lse, lm_value *go, lm_value *glse,
@@ -56,7 +58,8 @@ lm_value *lm_attn_grad(lm_graph *g, lm_value *q, lm_value *k, lm_value *v, lm_va
     return lm_emit(g, &lm_op_attn_grad, p, 8, (lm_value *[]){ q, k, v, start, o, lse, go, glse });
 }
 
-#define P(h, hk, d, w, sc, t) &(const lm_attn_p){ h, hk, d, w, sc, t }
+#define P(h, hk, d, w, sc, t) &(const lm_attn_p){ h, hk, d, w, sc, t, 0, false }
+#define PC(h, hk, d, w, sc, t, cap, both) &(const lm_attn_p){ h, hk, d, w, sc, t, cap, both }
 #define F(n, m) { 2, { n, m }, 0, 0, 0, 0, 0 }
 /* o and lse are inputs like any other here: random ones test the formula, and lse around 0 keeps P moderate. */
 #define IN(n, h, hk, d, doc) { F(n, (h) * (d)), F(n, (hk) * (d)), F(n, (hk) * (d)), { 1, { n }, LM_I32, LM_FILL_START, doc, 0, 0 }, F(n, (h) * (d)), F(n, h), F(n, (h) * (d)) }
@@ -77,6 +80,11 @@ static const lm_sample samples[] = {
     { "d_head 256", P(2, 1, 256, 90, 0.0625f, LM_F32), IN(130, 2, 1, 256, 128), 2e-5, 5e-6, -1 },
     { "documents of one token", P(2, 1, 16, 0, 0.25f, LM_F32), IN(9, 2, 1, 16, 1), 2e-5, 5e-6, -1 },
     { "many blocks", P(2, 1, 32, 0, 0.17f, LM_F32), IN(333, 2, 1, 32, 300), 2e-5, 5e-6, -1 },
+    { "cap", PC(4, 2, 32, 0, 0.4f, LM_F32, 2.5f, false), IN(150, 4, 2, 32, 70), 2e-5, 5e-6, -1 },
+    { "cap, window 17, d_head 24, dlse", PC(3, 1, 24, 17, 0.4f, LM_F32, 1.5f, false), INL(75, 3, 1, 24, 75), 2e-5, 5e-6, -1 },
+    { "both ways", PC(2, 2, 32, 0, 0.17f, LM_F32, 0, true), IN(140, 2, 2, 32, 50), 2e-5, 5e-6, -1 },
+    { "both ways, many blocks", PC(2, 1, 16, 0, 0.25f, LM_F32, 0, true), IN(333, 2, 1, 16, 333), 2e-5, 5e-6, -1 },
+    { "both ways, cap, d_head 6, dlse", PC(2, 1, 6, 0, 0.4f, LM_F32, 2, true), INL(77, 2, 1, 6, 25), 2e-5, 5e-6, -1 },
     { "q, k, v rounded to bf16", P(2, 1, 48, 0, 0.14f, LM_BF16), IN(90, 2, 1, 48, 50), 5e-2, 8e-3, -1 },
     { "bf16, d_head 32, documents", P(4, 2, 32, 0, 0.17f, LM_BF16), IN(150, 4, 2, 32, 40), 1e-1, 1e-2, -1 },
     { "bf16, d_head 64, tiles", P(4, 2, 64, 0, 0.125f, LM_BF16), IN(300, 4, 2, 64, 290), 1e-1, 1e-2, -1 },

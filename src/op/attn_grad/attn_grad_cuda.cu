@@ -220,9 +220,9 @@ static __global__ void __launch_bounds__(128) plain_dq(const args a) {
     for (int64_t j = lm_first_key(a.f.start, a.f.window, i); j <= i; j += 32) {
         float ds = 0;
         if (j + lane <= i) {
-            const float s = lm_plain_dot(sq[w], a.f.k, (j + lane) * a.f.k.rs + ck, D, a.f.round),
+            const float s = lm_plain_score(a.f, lm_plain_dot(sq[w], a.f.k, (j + lane) * a.f.k.rs + ck, D, a.f.round)),
                         dp = lm_plain_dot(sg[w], a.f.v, (j + lane) * a.f.v.rs + ck, D, a.f.round);
-            ds = a.f.scale * expf(s * a.f.scale - lse) * (dp - delta);
+            ds = a.f.scale * lm_plain_slope(a.f, s) * expf(s - lse) * (dp - delta);
         }
         const int m = static_cast<int>(i - j + 1 < 32 ? i - j + 1 : 32);
         for (int q = 0; q < m; q++) lm_plain_add(dq, __shfl_sync(0xffffffffu, ds, q), a.f.k, (j + q) * a.f.k.rs + ck, D, a.f.round);
@@ -247,10 +247,10 @@ static __global__ void __launch_bounds__(128) plain_kv(const args a) {
             for (int half = 0; half < LM_ATTN_ROWS; half += 32) {
                 const int64_t i0 = b * LM_ATTN_ROWS + half, i = i0 + lane; float p = 0, ds = 0;
                 if (i < a.f.n && i >= j && lm_first_key(a.f.start, a.f.window, i) <= j) {
-                    const float s = lm_plain_dot(sk[w], a.f.q, i * a.f.q.rs + ch, D, a.f.round),
+                    const float s = lm_plain_score(a.f, lm_plain_dot(sk[w], a.f.q, i * a.f.q.rs + ch, D, a.f.round)),
                                 dp = a.has_go ? lm_plain_dot(sv[w], a.go, i * a.go.rs + ch, D, false) : 0.0f;
-                    p = expf(s * a.f.scale - a.lse[i * a.f.heads + h]);
-                    ds = a.f.scale * p * (dp - a.delta[i * a.f.heads + h]);
+                    p = expf(s - a.lse[i * a.f.heads + h]);
+                    ds = a.f.scale * lm_plain_slope(a.f, s) * p * (dp - a.delta[i * a.f.heads + h]);
                 }
                 for (int q = 0; q < 32 && i0 + q < a.f.n; q++) {
                     const float x = __shfl_sync(0xffffffffu, ds, q), y = __shfl_sync(0xffffffffu, p, q);
@@ -302,6 +302,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return lm_cuda_launched();
 }
 static bool accepts(const lm_call *c) {
+    if (static_cast<const lm_attn_p *>(c->p)->both) return false;
     if (!lm_cuda_accepts(c, 1 | 2 | 4 | 16 | 64, 7) || c->in[3].dtype != LM_I32 || !lm_is_contig(&c->in[5])) return false;
     return !lm_has(c, 7) || lm_is_contig(&c->in[7]);
 }

@@ -87,13 +87,13 @@ static void block(const work *w, int64_t h, int64_t s, int64_t a, int64_t b, int
                   ls = lm_row_stride(&c->in[5]);
     const int n = (int)(b - a);
     const bool has_go = lm_has(c, 6), direct = D == Dp;
-    const float scale = w->p->scale, *lse = (const float *)c->in[5].data + h, *di = shared_d(c) + h;
+    const float scale = w->p->scale, cap = w->p->cap, *lse = (const float *)c->in[5].data + h, *di = shared_d(c) + h;
     float *dq = (float *)c->out[0].data + a * dqs + h * D;
     int lo[QB], hi[QB];
     ac_pack_rows(w->q, (const float *)c->in[0].data + a * qs + h * D, qs, n, D, w->p->mm == LM_BF16);
     if (has_go) { int64_t gs = lm_row_stride(&c->in[6]); ac_pack_rows(w->go, (const float *)c->in[6].data + a * gs + h * D, gs, n, D, false); }
     for (int r = 0; r < n; r++) {
-        int64_t from = lm_max64(lm_attn_first(s, a + r, w->p->window) - j0, 0), to = lm_min64(a + r + 1 - j0, nk);
+        int64_t from = lm_max64(lm_attn_first(s, a + r, w->p->window) - j0, 0), to = w->p->both ? nk : lm_min64(a + r + 1 - j0, nk);
         lo[r] = from > AC_BLK ? AC_BLK : (int)from; hi[r] = (int)to;
     }
     for (int r = 0; r < n; r += AC_MR) {
@@ -111,8 +111,11 @@ static void block(const work *w, int64_t h, int64_t s, int64_t a, int64_t b, int
             for (int g = 0; g < AC_BLK; g += VN) {
                 if (g < g0 * AC_V || g >= g1 * AC_V) { vn_store(x + g, (vn){0}); vn_store(y + g, (vn){0}); continue; }
                 vn sc = vn_load(x + g), dp = has_go ? vn_load(y + g) : (vn){0};
+                vn slope = { 0 };
+                if (cap > 0) { const vn t = vn_tanh(sc * vn_set(1.0f / cap)); slope = 1.0f - t * t; sc = t * vn_set(cap); }
                 if (bits != ~UINT64_C(0)) sc = ac_pick(bits >> g, sc, vn_set(-INFINITY));
                 vn pr = ac_exp(sc - e, false), ds = (dp - dd) * scale * pr;
+                if (cap > 0) ds *= slope;
                 if (bits != ~UINT64_C(0)) ds = ac_pick(bits >> g, ds, (vn){0});             /* dp of keys not seen is anything */
                 vn_store(x + g, pr); vn_store(y + g, ds);
             }
@@ -170,7 +173,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
                 take_rows(w.dk, dk + j0 * ko, ko, nk, D); take_rows(w.dv, dv + j0 * vo, vo, nk, D);
                 const int64_t last = p->window > 0 ? lm_min64(rb, j0 + nk - 1 + p->window) : rb;      /* rows after it see nothing here */
                 for (int64_t h = kh * G; h < (kh + 1) * G; h++)
-                    for (int64_t a = lm_max64(ra, j0); a < last; a += QB) block(&w, h, s, a, lm_min64(a + QB, last), j0, nk);
+                    for (int64_t a = p->both ? ra : lm_max64(ra, j0); a < last; a += QB) block(&w, h, s, a, lm_min64(a + QB, last), j0, nk);
                 put_rows(dk + j0 * ko, ko, w.dk, nk, D); put_rows(dv + j0 * vo, vo, w.dv, nk, D);
             }
         }

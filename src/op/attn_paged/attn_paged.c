@@ -9,6 +9,7 @@
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     const lm_attn_p *p = c->p;
     LM_TRY(lm_attn_check(ctx, "attn_paged", p));
+    if (p->both) return lm_fail(ctx, LM_E_SHAPE, "attn_paged: attention both ways has no paged form");
     int64_t n = c->in[0].dim[0];
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 2, 2));
     LM_TRY(lm_want_dims(ctx, c, 0, LM_DIMS(n, (int64_t)p->n_head * p->d_head)));
@@ -38,6 +39,7 @@ static void ref(const lm_call *c) {
                 double s = 0;
                 for (int64_t d = 0; d < D; d++) s += q[(n * H + h) * D + d] * k[base + lm_kv_key_at(t, d, D)];
                 s *= (double)p->scale;
+                if (p->cap > 0) s = (double)p->cap * tanh(s / (double)p->cap);
                 if (!pass) { if (s > m) m = s; continue; }
                 l += exp(s - m);
                 for (int64_t d = 0; d < D; d++) on[d] += exp(s - m) * v[base + t * D + d];
@@ -64,7 +66,8 @@ lm_value *lm_attn_paged(lm_graph *g, lm_value *q, lm_value *kpages, lm_value *vp
     return lm_emit(g, &lm_op_attn_paged, p, 6, (lm_value *[]){ q, kpages, vpages, table, seq, pos });
 }
 
-#define P(h, hk, d, w, sc, t) &(const lm_attn_p){ h, hk, d, w, sc, t }
+#define P(h, hk, d, w, sc, t) &(const lm_attn_p){ h, hk, d, w, sc, t, 0, false }
+#define PC(h, hk, d, w, sc, t, cap) &(const lm_attn_p){ h, hk, d, w, sc, t, cap, false }
 /* n rows, pages in the pool, sequences, pages per sequence */
 #define IN(n, h, hk, d, pool, s, per, t) { { 2, { n, (h) * (d) }, 0, 0, 0, 0, 0 }, { 4, { pool, hk, LM_KV_PAGE, d }, t, 0, 0, 0, 0 }, { 4, { pool, hk, LM_KV_PAGE, d }, t, 0, 0, 0, 0 }, \
     { 2, { s, per }, LM_I32, LM_FILL_IDS, pool, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, s, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, (per) * LM_KV_PAGE, 0, 0 } }
@@ -73,6 +76,8 @@ static const lm_sample samples[] = {
     { "rows of one sequence", P(4, 2, 64, 0, 0.125f, LM_F32), IN(33, 4, 2, 64, 7, 1, 4, LM_F32), 1e-5, 0, -1 },
     { "mixed sequences, d_head 24", P(3, 1, 24, 0, 0.2f, LM_F32), IN(21, 3, 1, 24, 9, 5, 3, LM_F32), 1e-5, 0, -1 },
     { "window", P(2, 2, 32, 70, 0.17f, LM_F32), IN(50, 2, 2, 32, 8, 2, 5, LM_F32), 1e-5, 0, -1 },
+    { "cap", PC(4, 2, 32, 0, 0.6f, LM_F32, 2), IN(40, 4, 2, 32, 8, 2, 5, LM_F32), 1e-5, 0, -1 },
+    { "cap, window, bf16 pages, d_head 24", PC(2, 1, 24, 70, 0.6f, LM_F32, 1.5f), IN(21, 2, 1, 24, 8, 2, 5, LM_BF16), 1e-5, 0, -1 },
     { "bf16 pages, d_head 80", P(4, 2, 80, 0, 0.11f, LM_F32), IN(9, 4, 2, 80, 5, 3, 3, LM_BF16), 1e-5, 0, -1 },
     { "one kv head, 32 query heads", P(32, 1, 128, 0, 0.0884f, LM_F32), IN(2, 32, 1, 128, 5, 2, 4, LM_F32), 1e-5, 0, -1 },
     { "bf16 inputs, d_head 256", P(2, 1, 256, 0, 0.0625f, LM_BF16), IN(5, 2, 1, 256, 4, 2, 3, LM_BF16), 2e-2, 6e-3, -1 },

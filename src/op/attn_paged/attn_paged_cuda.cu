@@ -10,7 +10,7 @@ extern "C" {
 #include "op/attn_paged/attn_paged.h"
 }
 enum { PARTS = 32, LM_GROUP = 8 };                                         /* parts of a sequence at most; heads that share a reading */
-struct args { lm_cv q, o; const void *k, *v; const int32_t *table, *seq, *pos; float *part; int64_t n, per, pages, window, seqs; int heads, kv, d, bf16, splits, each; float scale; bool round; int32_t *fault; };
+struct args { lm_cv q, o; const void *k, *v; const int32_t *table, *seq, *pos; float *part; int64_t n, per, pages, window, seqs; int heads, kv, d, bf16, splits, each; float scale, cap; bool round; int32_t *fault; };
 template <bool half> struct page_of { typedef float raw; };
 template <> struct page_of<true> { typedef __nv_bfloat16 raw; };
 __device__ __forceinline__ float number(float x, bool round) { return round ? __bfloat162float(__float2bfloat16_rn(x)) : x; }
@@ -53,7 +53,8 @@ template <bool bf16> __global__ void __launch_bounds__(128) parts(const args a) 
             }
 #pragma unroll
             for (int g = 0; g < LM_GROUP; g++) {
-                const float v = acc[g] + __shfl_xor_sync(0xffffffffu, acc[g], 16);
+                float v = acc[g] + __shfl_xor_sync(0xffffffffu, acc[g], 16);
+                if (a.cap > 0) v = a.cap * tanhf(v / a.cap);
                 if (half == 0 && g < G) sp[g][w * 16 + t] = x > pos || x < from ? -INFINITY : v;
             }
         }
@@ -129,7 +130,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     args a = {};
     a.q = lm_cv_of(&c->in[0]); a.o = lm_cv_of(&c->out[0]); a.k = c->in[1].data; a.v = c->in[2].data; a.table = static_cast<const int32_t *>(c->in[3].data); a.seq = static_cast<const int32_t *>(c->in[4].data);
     a.pos = static_cast<const int32_t *>(c->in[5].data); a.part = static_cast<float *>(c->shared); a.n = c->in[0].dim[0]; a.per = c->in[3].dim[1]; a.pages = c->in[1].dim[0]; a.window = p->window;
-    a.seqs = c->in[3].dim[0]; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.bf16 = c->in[1].dtype == LM_BF16; a.splits = splits_of(c); a.each = each_of(c); a.scale = p->scale; a.round = p->mm == LM_BF16; a.fault = c->fault;
+    a.seqs = c->in[3].dim[0]; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.bf16 = c->in[1].dtype == LM_BF16; a.splits = splits_of(c); a.each = each_of(c); a.scale = p->scale; a.cap = p->cap; a.round = p->mm == LM_BF16; a.fault = c->fault;
     if (!a.n) return LM_OK;
     if (paged_takes(c)) {
         const paged x = { a.q, a.o, static_cast<const __nv_bfloat16 *>(a.k), static_cast<const __nv_bfloat16 *>(a.v), a.table, a.seq, a.pos, a.n, a.per, a.pages, a.window, a.seqs, a.heads, a.kv, 0, 1, a.scale, a.fault, (c->fixed >> 3 & 7) == 7 };

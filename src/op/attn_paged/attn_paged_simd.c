@@ -58,7 +58,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const bool round = p->mm == LM_BF16, bf16 = c->in[1].dtype == LM_BF16, direct = !bf16 && !round && D == Dp;
     ac_rows t;
     float *kt = (float *)ac_rows_carve(&t, scratch, max_rows(c), D), *vr = kt + AC_BLK * D;
-    t.scale = p->scale;
+    t.scale = p->scale; t.cap = p->cap;
     if (D < Dp) memset(vr, 0, (size_t)(AC_BLK * Dp) * 4);
     for (int64_t a = at * k.tokens, b; a < end; a = b) {               /* rows [a, b) are of one sequence */
         for (b = a + 1; b < end && seq[b] == seq[a]; b++) {}

@@ -1,6 +1,7 @@
 /* rope_table — t_n = a * [cos(pos_n f), sin(pos_n f)]; f from rope_table.h's scaling.
  *
  * LINEAR: Chen et al. 2023. DYNAMIC: "NTK-aware" base change, as transformers has it. LLAMA3: Llama 3.1's wavelength bands. YARN: Peng et al. 2023.
+ * LONG: LongRoPE (Ding et al. 2024), a divisor for each frequency.
  * This file is compiled without contraction: every f32 step below rounds, as it does in the framework whose checkpoints these are. */
 #include <math.h>
 #include "op/rope_table/rope_table.h"
@@ -12,16 +13,25 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     if (p->d_head < 2 || p->d_head % 2 || p->d_head > LM_ROPE_MAX_D)
         return lm_fail(ctx, LM_E_SHAPE, "rope_table: d_head is %d, wanted an even number up to %d", p->d_head, LM_ROPE_MAX_D);
     if (!(p->base > 0) || !isfinite(p->base)) return lm_fail(ctx, LM_E_SHAPE, "rope_table: base is %g, wanted a positive number", p->base);
-    if (p->scaling != LM_ROPE_NONE && !(p->factor > 0) && !(p->scaling == LM_ROPE_YARN && p->max_pos > 0))
+    if (p->scaling != LM_ROPE_NONE && !(p->factor > 0) && !((p->scaling == LM_ROPE_YARN || p->scaling == LM_ROPE_LONG) && p->max_pos > 0))
         return lm_fail(ctx, LM_E_SHAPE, "rope_table: factor is %g, wanted a positive number", p->factor);
     if (p->scaling == LM_ROPE_DYNAMIC && (p->max_pos < 1 || p->d_head < 4))
         return lm_fail(ctx, LM_E_SHAPE, "rope_table: dynamic scaling wants max_pos >= 1 (got %lld) and d_head >= 4", (long long)p->max_pos);
-    if ((p->scaling == LM_ROPE_LLAMA3 || p->scaling == LM_ROPE_YARN) && p->original_max_pos < 1)
+    if ((p->scaling == LM_ROPE_LLAMA3 || p->scaling == LM_ROPE_YARN || p->scaling == LM_ROPE_LONG) && p->original_max_pos < 1)
         return lm_fail(ctx, LM_E_SHAPE, "rope_table: original_max_pos is %lld, wanted a positive number", (long long)p->original_max_pos);
     if (p->scaling == LM_ROPE_LLAMA3 && !(p->low_freq_factor > 0 && p->high_freq_factor > p->low_freq_factor))
         return lm_fail(ctx, LM_E_SHAPE, "rope_table: low_freq_factor %g and high_freq_factor %g, wanted 0 < low < high", p->low_freq_factor,
                        p->high_freq_factor);
-    if (p->scaling < LM_ROPE_NONE || p->scaling > LM_ROPE_YARN)
+    if (p->scaling == LM_ROPE_LONG) {
+        if (p->d_head > 2 * LM_ROPE_FACTORS || p->original_max_pos < 2)
+            return lm_fail(ctx, LM_E_SHAPE, "rope_table: longrope wants d_head up to %d (got %d) and original_max_pos >= 2 (got %lld)",
+                           2 * LM_ROPE_FACTORS, p->d_head, (long long)p->original_max_pos);
+        for (int i = 0; i < p->d_head / 2; i++)
+            if (!(p->short_factor[i] > 0 && p->long_factor[i] > 0))
+                return lm_fail(ctx, LM_E_SHAPE, "rope_table: longrope's factors %d are %g and %g, wanted positive numbers", i,
+                               (double)p->short_factor[i], (double)p->long_factor[i]);
+    }
+    if (p->scaling < LM_ROPE_NONE || p->scaling > LM_ROPE_LONG)
         return lm_fail(ctx, LM_E_SHAPE, "rope_table: scaling number %d is not known", (int)p->scaling);
     LM_TRY(lm_want(ctx, c, 0, LM_I32, 1, 1));
     out[0] = LM_TYPE(LM_F32, c->in[0].dim[0], p->d_head);
@@ -67,6 +77,13 @@ void lm_rope_inv_freq(const lm_rope_table_p *p, int64_t seq_len, float *inv, flo
     *attn = 1;
     if (p->scaling == LM_ROPE_LINEAR) for (int i = 0; i < n; i++) inv[i] /= (float)p->factor;
     if (p->scaling == LM_ROPE_YARN) yarn(p, freq, inv, attn);
+    if (p->scaling == LM_ROPE_LONG) {
+        const float *f = p->context > p->original_max_pos ? p->long_factor : p->short_factor;
+        const double factor = p->factor > 0 ? p->factor : (double)p->max_pos / (double)p->original_max_pos;
+        for (int i = 0; i < n; i++) inv[i] = 1.0f / (f[i] * freq[i]);
+        if (p->attention_factor != 0) *attn = (float)p->attention_factor;
+        else if (factor > 1) *attn = (float)sqrt(1 + log(factor) / log((double)p->original_max_pos));
+    }
     if (p->scaling == LM_ROPE_LLAMA3) {
         const double old = (double)p->original_max_pos;
         const float factor = (float)p->factor, lo = (float)p->low_freq_factor, band = (float)(p->high_freq_factor - p->low_freq_factor);
@@ -131,6 +148,10 @@ static const lm_sample samples[] = {
       P(.d_head = 64, .scaling = LM_ROPE_YARN, .base = 10000, .factor = 40, .original_max_pos = 4096, .mscale = 1, .mscale_all_dim = 0.8,
         .no_truncate = true),
       POS(31, LM_FILL_IDS, 60000), 2e-7, 0, -1 },
+    { "longrope, short", P(.d_head = 6, .scaling = LM_ROPE_LONG, .base = 10000, .max_pos = 131072, .original_max_pos = 4096, .context = 4096,
+                           .short_factor = { 1, 1.1f, 1.5f }, .long_factor = { 1.2f, 9, 40 }), POS(31, LM_FILL_IDS, 4096), 2e-7, 0, -1 },
+    { "longrope, long", P(.d_head = 6, .scaling = LM_ROPE_LONG, .base = 10000, .max_pos = 131072, .original_max_pos = 4096, .context = 4097,
+                          .short_factor = { 1, 1.1f, 1.5f }, .long_factor = { 1.2f, 9, 40 }), POS(31, LM_FILL_IDS, 100000), 2e-7, 0, -1 },
     { 0 }
 };
 

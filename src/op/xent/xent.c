@@ -77,6 +77,7 @@ lm_err lm_xent_row(const lm_call *c, const lm_xent_vec *f, int64_t row, float *z
     const lm_xent_p *p = c->p;
     const int64_t V = c->in[1].dim[0];
     const int32_t t = ((const int32_t *)c->in[2].data)[row];
+    if (p->cap > 0) f->cap(z, V, p->cap);                        /* never with grad: the rows that make one in this form take no cap */
     const float w = lm_has(c, 3) ? ((const float *)c->in[3].data)[row] : 1.0f, lse = lm_xent_lse(f, z, V);
     const double ls = p->label_smoothing;
     float *loss = (float *)c->out[0].data + row;
@@ -112,7 +113,8 @@ void lm_xent_ref(const lm_call *c, double *loss, double *lse, double *dx, double
     const double *x = lm_f64(&c->in[0]), *w = lm_f64(&c->in[1]), *wt = lm_has(c, 3) ? lm_f64(&c->in[3]) : NULL, ls = p->label_smoothing,
                  zl = p->z_loss;
     const int32_t *target = c->in[2].data;
-    #define DOT_(i, v, t) double t = 0; for (int64_t k_ = 0; k_ < d; k_++) t += x[(i) * d + k_] * w[(v) * d + k_]
+    const double cap = p->cap;
+    #define DOT_(i, v, t) double t = 0; for (int64_t k_ = 0; k_ < d; k_++) t += x[(i) * d + k_] * w[(v) * d + k_]; if (cap > 0) t = cap * tanh(t / cap)
     for (int64_t i = 0; i < N; i++) {
         double m = -INFINITY, s = 0, mean = 0, zt = 0;
         for (int64_t v = 0; v < V; v++) { DOT_(i, v, z); m = z > m ? z : m; mean += z / (double)V; if (v == target[i]) zt = z; }
@@ -124,7 +126,8 @@ void lm_xent_ref(const lm_call *c, double *loss, double *lse, double *dx, double
         for (int64_t k = 0; k < d; k++) dx[i * d + k] = 0;
         for (int64_t v = 0; v < V; v++) {
             DOT_(i, v, z);
-            const double g = wi * (exp(z - L) * (1 + 2 * zl * L) - (v == target[i] ? 1 - ls : 0) - ls / (double)V);
+            double g = wi * (exp(z - L) * (1 + 2 * zl * L) - (v == target[i] ? 1 - ls : 0) - ls / (double)V);
+            if (cap > 0) g *= 1 - z / cap * (z / cap);
             for (int64_t k = 0; k < d; k++) { dx[i * d + k] += g * w[v * d + k]; dw[v * d + k] += g * x[i * d + k]; }
         }
     }
@@ -142,6 +145,7 @@ lm_err lm_xent_shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     if (!(p->label_smoothing >= 0 && p->label_smoothing <= 1))
         return lm_fail(ctx, LM_E_RANGE, "%s: label_smoothing: got %g, wanted 0 to 1", c->op->name, p->label_smoothing);
     if (!(p->z_loss >= 0)) return lm_fail(ctx, LM_E_RANGE, "%s: z_loss: got %g, wanted >= 0", c->op->name, p->z_loss);
+    if (!(p->cap >= 0) || isinf(p->cap)) return lm_fail(ctx, LM_E_RANGE, "%s: cap: got %g, wanted 0 (none) or more", c->op->name, (double)p->cap);
     if (p->chunk < 0) return lm_fail(ctx, LM_E_RANGE, "%s: chunk: got %d, wanted >= 0", c->op->name, p->chunk);
     out[0] = out[1] = LM_TYPE(LM_F32, c->in[0].dim[0]);
     return LM_OK;
@@ -164,7 +168,10 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
     return LM_OK;
 }
 lm_value *lm_xent(lm_graph *g, lm_value *x, lm_value *w, lm_value *target, lm_value *weight, float label_smoothing, float z_loss) {
-    const lm_xent_p p = { .label_smoothing = label_smoothing, .z_loss = z_loss };
+    return lm_xent_capped(g, x, w, target, weight, label_smoothing, z_loss, 0);
+}
+lm_value *lm_xent_capped(lm_graph *g, lm_value *x, lm_value *w, lm_value *target, lm_value *weight, float label_smoothing, float z_loss, float cap) {
+    const lm_xent_p p = { .label_smoothing = label_smoothing, .z_loss = z_loss, .cap = cap };
     return lm_emit(g, &lm_op_xent, &p, weight ? 4 : 3, (lm_value *[]){ x, w, target, weight });
 }
 
@@ -194,6 +201,9 @@ static const lm_sample samples[] = {
       { T2(9, 16), T2(100, 16), IDS(9, 100), WT(9) },
       .tol = 3e-6 },
     { "chunks", P(.z_loss = 1e-3f, .chunk = 8), { T2(19, 24), T2(1500, 24), IDS(19, 1500) }, .tol = 3e-6 },
+    { "cap", P(.cap = 1.5f), { T2(5, 7), T2(33, 7), IDS(5, 33) }, .tol = 2e-6 },
+    { "cap, smoothing, panels", P(.label_smoothing = 0.1f, .cap = 2), { T2(5, 24), { .rank = 2, .dim = { 70, 24 }, .layout = LM_PANEL16 }, IDS(5, 70) }, .tol = 3e-6 },
+    { "cap, bf16", P(.mm = LM_BF16, .cap = 3), { T2(37, 40), T2(130, 40), IDS(37, 130) }, .tol = 2e-2, .tol_norm = 5e-3 },
     { "bf16", P(.mm = LM_BF16), { T2(37, 40), T2(130, 40), IDS(37, 130) }, .tol = 2e-2, .tol_norm = 5e-3 },
     { "panels", P(0), { T2(5, 24), { .rank = 2, .dim = { 70, 24 }, .layout = LM_PANEL16 }, IDS(5, 70) }, .tol = 2e-6 },
     { "bf16 panels",

@@ -95,7 +95,7 @@ static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
 const lm_kernel lm_k_xent_amx[] = { { .name = "xent.bf16.amx",
                                       .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16,
                                       .order = "bf16.amx",
-                                      .accepts = lm_xent_accepts_bf16,
+                                      .accepts = lm_xent_uncapped_bf16,
                                       .shared_bytes = shared,
                                       .thread_bytes = lm_xent_amx_scratch,
                                       .n_phase = 3,

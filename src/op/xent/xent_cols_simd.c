@@ -1,6 +1,7 @@
 /* xent_cols_simd.c — statistics and dz of logits whose rows lie side by side, and the kernels of xent for plain weights: no logits are
  * kept, a block of them exists per thread. */
 #include "op/xent/xent_vec.h"
+#include "op/lanes.h"
 #include "op/xent/xent_cols.h"
 
 /* A block of n <= LM_XENT_BLOCK logits of W rows: maximum, sum exp(z - max), plain sum if wanted. Register v % 16 adds in order, registers
@@ -33,6 +34,8 @@ void LM_ISA_NAME(lm_xent_cols_logits)(const lm_xent_cols *t, int64_t item, float
     float *z = t->z ? t->z + v0 * zs + r0 : scratch, *part[3] = { t->top, t->sum, t->mean };
     const lm_gemm g = lm_xent_cols_gemm(t, v0, n, r0, rows, z, zs);
     LM_ISA_NAME(lm_gemm_f32_tile)(&g, 0, t->z ? scratch : scratch + LM_XENT_BLOCK * (LM_XENT_COLS_N + 16));
+    if (t->p->cap > 0)
+        for (int64_t v = 0; v < n; v++) for (int64_t r = 0; r < rows; r += VN) vn_store(z + v * zs + r, vn_softcap(vn_load(z + v * zs + r), t->p->cap));
     for (int i = 0; i < 3; i++) part[i] += b * t->Np + r0;
     for (int64_t r = 0; r < rows; r += W) stats(z + r, zs, n, part[0] + r, part[1] + r, t->p->label_smoothing != 0 ? part[2] + r : NULL);
     for (int64_t r = 0; r < rows && t->p->label_smoothing == 0; r++) part[2][r] = 0;
@@ -43,18 +46,23 @@ void LM_ISA_NAME(lm_xent_cols_grad)(const lm_xent_cols *t, int64_t v0, int64_t n
     const vec zero = all(0.0f);
     const int32_t *target = (const int32_t *)t->c->in[2].data + t->row0;
     const double ls = t->p->label_smoothing;
+    const float cap = t->p->cap;
     float *z = t->z + v0 * t->zs;
     for (int64_t v = 0; v < n; v++)
         for (int64_t r = 0; r < t->Np; r += W) {
             float *q = z + v * t->zs + r;
             vec x = LD(q) - LD(t->lse + r);
             x = sel(x > zero, zero, x);
-            ST(q, sel((veci)LD((const float *)t->live + r), exp_neg(x) * LD(t->slope + r) - LD(t->less + r), zero));
+            vec dz = exp_neg(x) * LD(t->slope + r) - LD(t->less + r);
+            if (cap > 0) { const vec y = LD(q) * all(1.0f / cap); dz *= 1.0f - y * y; }
+            ST(q, sel((veci)LD((const float *)t->live + r), dz, zero));
         }
     for (int64_t r = 0; r < t->N; r++)
-        if (target[r] >= v0 && target[r] < v0 + n)
+        if (target[r] >= v0 && target[r] < v0 + n) {
+            const float y = cap > 0 ? t->zt[r] / cap : 0;
             z[(target[r] - v0) * t->zs + r] -=
-                (float)((lm_has(t->c, 3) ? ((const float *)t->c->in[3].data)[t->row0 + r] : 1.0f) * (1 - ls));
+                (float)((lm_has(t->c, 3) ? ((const float *)t->c->in[3].data)[t->row0 + r] : 1.0f) * (1 - ls)) * (1.0f - y * y);
+        }
 }
 
 /* ---- kernels ------------------------------------------------------------------------------------------------------------------------ */

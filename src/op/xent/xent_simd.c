@@ -3,6 +3,7 @@
  *
  * Cost: two sweeps of a block that lies in L1, about 20 operations per 16 logits; the logits themselves cost 2 d flops each. */
 #include "op/xent/xent_vec.h"
+#include "op/lanes.h"
 
 /* A block of at most LM_XENT_BLOCK logits in runs of 16, `step` apart: its maximum, sum exp(z - max), and the plain sum if wanted. Lane v
  * % 16 adds in order, lanes are added by halves. keep: exp(z - max) is left in place of z (0 beyond n). */
@@ -57,7 +58,13 @@ static void row_grad(float *z, int64_t V, float lse, float a, float b) {
         memcpy(z + v, t, (size_t)(V - v) * 4);
     }
 }
-const lm_xent_vec LM_ISA_NAME(lm_xent_vec) = { block, plain_sum, row_grad };
+static void row_cap(float *z, int64_t n, float cap) {
+    for (int64_t v = 0; v < n; v += VN) {
+        const int64_t m = n - v < VN ? n - v : VN;
+        vn_storen(z + v, vn_softcap(vn_loadn(z + v, m), cap), m);
+    }
+}
+const lm_xent_vec LM_ISA_NAME(lm_xent_vec) = { block, plain_sum, row_grad, row_cap };
 
 /* ---- kernels ------------------------------------------------------------------------------------------------------------------ */
 static int64_t logit_tiles(const lm_call *c) { lm_gemm g = lm_xent_logits(c); return lm_gemm_f32_grid(&g).tiles; }

@@ -50,6 +50,9 @@ static const lm_sample samples[] = {
     { "no rows", P(0), { T2(0, 7), T2(33, 7), IDS(0, 33) }, .tol = 2e-6 },
     { "weights, smoothing, z loss", P(.label_smoothing = 0.1f, .z_loss = 1e-2f), { T2(9, 16), T2(100, 16), IDS(9, 100), WT(9) }, .tol = 3e-6 },
     { "chunks", P(.z_loss = 1e-3f, .chunk = 8), { T2(19, 24), T2(1500, 24), IDS(19, 1500) }, .tol = 1e-5, .tol_norm = 3e-6 },
+    { "cap", P(.cap = 1.5f), { T2(5, 7), T2(33, 7), IDS(5, 33) }, .tol = 3e-6 },
+    { "cap, weights, smoothing, z loss", P(.label_smoothing = 0.1f, .z_loss = 1e-2f, .cap = 2), { T2(19, 16), T2(600, 16), IDS(19, 600), WT(19) }, .tol = 1e-5, .tol_norm = 3e-6 },
+    { "cap, bf16", P(.mm = LM_BF16, .cap = 3), { T2(37, 40), T2(130, 40), IDS(37, 130) }, .tol = 8e-2, .tol_norm = 1e-2 },
     { "bf16", P(.mm = LM_BF16), { T2(37, 40), T2(130, 40), IDS(37, 130) }, .tol = 8e-2, .tol_norm = 1e-2 },
     { "bf16 chunks", P(.mm = LM_BF16, .chunk = 32), { T2(70, 40), T2(130, 40), IDS(70, 130) }, .tol = 8e-2, .tol_norm = 1e-2 },
     { NULL }
