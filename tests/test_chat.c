@@ -3,7 +3,7 @@
 #include <unistd.h>
 #include "api/api_int.h"
 #include "base/file.h"
-#include "chat/chat.h"
+#include "chat/chat_int.h"
 #include "test.h"
 #define F LM_FIXTURES "/chat"
 enum { START = 312, END, EOT, PAD, THINK, THOUGHT, CALL, BLANKS };
@@ -106,6 +106,29 @@ static void test_none(void) {
     lm_chat_format_free(f); lm_tok_free(plain);
 }
 
+/* Reasoning and answer, however the stream is cut. */
+static void test_split(void) {
+    if (!begin()) LM_SKIP("no scratch folder");
+    static const struct { const char *in, *reasoning, *answer; bool inside; } c[] = {
+        { "<think>\nhm\n</think>\n\nyes", "hm\n", "yes", false }, { "no tags", "", "no tags", false }, { "a <think>b</think> c", "", "a <think>b</think> c", false },
+        { "hm</think>yes<think>no</think>", "hm", "yes<think>no</think>", true }, { "<think></think>x", "", "x", false }, { "\n<think>r", "r", "\n", false }, { "<thin", "", "<thin", false },
+        { "hm</thi", "hm</thi", "", true }, { "\n\nplain", "", "\n\nplain", false }, { "<think>\xc3\xa9\xff</think>\n\xf0\x9f\x98\x80", "\xc3\xa9\xef\xbf\xbd", "\xf0\x9f\x98\x80", false },
+    };
+    for (int i = 0; i < LM_COUNT(c); i++)
+        for (size_t step = 1; step < 12; step++) {
+            lm_chat_splitter s = { .open = "<think>", .close = "</think>", .thinking = c[i].inside, .held.ctx = ctx, .part = { { .ctx = ctx }, { .ctx = ctx } } };
+            for (size_t k = 0, n = strlen(c[i].in), e; k < n; k = e) {
+                e = k + step < n ? k + step : n;
+                while (e < n && (c[i].in[e] & 0xc0) == 0x80) e++;           /* a stream is never cut inside a character */
+                lm_chat_split(&s, c[i].in + k, e - k);
+            }
+            lm_chat_split_end(&s);
+            lm_str_add(&s.part[0], "", 0); lm_str_add(&s.part[1], "", 0);
+            LM_CHECK_STR(s.part[0].n ? s.part[0].p : "", c[i].reasoning);
+            LM_CHECK_STR(s.part[1].n ? s.part[1].p : "", c[i].answer);
+            lm_chat_split_free(&s);
+        }
+}
 /* ---- answers ---- */
 typedef struct { loam_context lc; loam_model *m; lm_chat_format *f; lm_chat *c; lm_str part[2]; int64_t dropped, stop_after; } rig;
 static bool rig_new(rig *r, int64_t context, const char *path) {
@@ -287,4 +310,4 @@ static void test_other_model(void) {
     put("model-00001-of-00003.safetensors", p, n);
     lm_free(ctx, p);
 }
-LM_TEST_MAIN(LM_T1(test_ids), LM_T1(test_injection), LM_T1(test_none), LM_T1(test_turns), LM_T1(test_shift), LM_T1(test_interrupt), LM_T1(test_files), LM_T1(test_other_model))
+LM_TEST_MAIN(LM_T1(test_ids), LM_T1(test_injection), LM_T1(test_none), LM_T1(test_split), LM_T1(test_turns), LM_T1(test_shift), LM_T1(test_interrupt), LM_T1(test_files), LM_T1(test_other_model))

@@ -1,8 +1,6 @@
 /* chat.c — see chat.h. */
-#define _GNU_SOURCE 1                                               /* memmem */
 #include <string.h>
 #include "chat/chat_int.h"
-#include "format/cursor.h"
 
 lm_err lm_chat_new(lm_chat **out, lm_engine *e, const lm_tok *tok, const lm_chat_format *f) {
     lm_ctx *ctx = lm_engine_ctx(e);
@@ -110,50 +108,8 @@ lm_err lm_chat_count(lm_chat *c, int64_t *n) {
 }
 
 /* ---- answers ---- */
-/* Splits a stream into reasoning and answer. What could become a tag is held back. */
-typedef struct { const lm_chat_opts *o; const char *open, *close; bool thinking, begun; lm_str held, part[2]; } splitter;
-static int give(splitter *s, size_t n) {
-    const lm_chat_part p = s->thinking ? LM_CHAT_REASONING : LM_CHAT_ANSWER;
-    size_t from = 0;
-    const bool apart = p == LM_CHAT_REASONING || s->part[LM_CHAT_REASONING].n;
-    while (apart && !s->part[p].n && from < n && (s->held.p[from] == '\n' || (s->held.p[from] == ' ' && p == LM_CHAT_REASONING))) from++;     /* what only sets the parts apart */
-    const int stop = n > from && s->o->text ? s->o->text(s->o->ud, p, s->held.p + from, n - from) : 0;
-    lm_str_add(&s->part[p], s->held.p + from, n - from);
-    memmove(s->held.p, s->held.p + n, s->held.n - n);
-    s->held.n -= n;
-    return stop;
-}
-static int split_text(void *ud, int i, const char *p, size_t n) {
-    splitter *s = ud; (void)i;
-    for (size_t k = 0; k < n;) {                                         /* a model may write bytes that are no text; messages are text */
-        const int len = lm_utf8_len((const uint8_t *)p + k, n - k);
-        if (len && p[k]) lm_str_add(&s->held, p + k, (size_t)len); else lm_str_puts(&s->held, "\xef\xbf\xbd");
-        k += len ? (size_t)len : 1;
-    }
-    int stop = 0;
-    while (!stop && s->open && !s->held.bad) {
-        const char *tag = s->thinking ? s->close : s->open;
-        const size_t m = strlen(tag);
-        const char *at = s->held.n ? memmem(s->held.p, s->held.n, tag, m) : NULL;
-        if (!s->thinking && s->begun) at = NULL;                         /* reasoning comes first, and once */
-        if (!at) {
-            size_t keep = s->thinking || !s->begun ? lm_min64((int64_t)m - 1, (int64_t)s->held.n) : 0;
-            while (keep && memcmp(s->held.p + s->held.n - keep, tag, keep)) keep--;
-            if (s->held.n > keep) {
-                if (!s->thinking) for (size_t k = 0; k < s->held.n - keep; k++) s->begun |= (unsigned char)s->held.p[k] > ' ';
-                stop = give(s, s->held.n - keep);
-            }
-            return stop;
-        }
-        if (at > s->held.p) stop = give(s, (size_t)(at - s->held.p));
-        memmove(s->held.p, s->held.p + m, s->held.n - m);
-        s->held.n -= m;
-        if (s->thinking) s->begun = true;
-        s->thinking = !s->thinking;
-    }
-    return stop ? stop : s->held.n ? give(s, s->held.n) : 0;
-}
-static lm_err keep_answer(lm_chat *c, const splitter *s) {
+static int on_text(void *ud, int i, const char *p, size_t n) { (void)i; return lm_chat_split(ud, p, n); }
+static lm_err keep_answer(lm_chat *c, const lm_chat_splitter *s) {
     json_t *m = message(c, "assistant", s->part[LM_CHAT_ANSWER].n ? s->part[LM_CHAT_ANSWER].p : "", s->part[LM_CHAT_ANSWER].n);
     if (!m) return LM_E_DATA;
     const lm_str *r = &s->part[LM_CHAT_REASONING];
@@ -170,7 +126,7 @@ static bool ends_with(const lm_str *text, const char *tag) {
 lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
     lm_tok_buf ids = { .ctx = c->ctx };
     lm_str text = { .ctx = c->ctx };
-    splitter s = { .o = o, .held.ctx = c->ctx, .part = { { .ctx = c->ctx }, { .ctx = c->ctx } } };
+    lm_chat_splitter s = { .text = o->text, .ud = o->ud, .held.ctx = c->ctx, .part = { { .ctx = c->ctx }, { .ctx = c->ctx } } };
     lm_generation g = { 0 };
     size_t from;
     lm_err err;
@@ -190,7 +146,7 @@ lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
                                   .sample = o->sample,
                                   .stop = o->stop,
                                   .n_stop = o->n_stop,
-                                  .text = split_text,
+                                  .text = on_text,
                                   .ud = &s,
                                   .cancel = o->cancel,
                                   .session = c->s,
@@ -198,7 +154,7 @@ lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
                                   .n_end = n_end,
                                   .control = true };
     LM_GOTO(lm_generate(c->e, c->tok, ids.id + same, (int64_t)ids.n - same, &go, &g), done);
-    if (s.held.n) give(&s, s.held.n);                                    /* half a tag at the end is text */
+    lm_chat_split_end(&s);
     LM_GOTO(lm_str_err(&s.held), done);
     LM_GOTO(lm_str_err(&s.part[0]), done);
     LM_GOTO(lm_str_err(&s.part[1]), done);
@@ -213,6 +169,6 @@ lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
     c->from = from;
 done:
     if (g.a) lm_generation_free(&g);
-    lm_tok_buf_free(&ids); lm_str_free(&text); lm_str_free(&s.held); lm_str_free(&s.part[0]); lm_str_free(&s.part[1]);
+    lm_tok_buf_free(&ids); lm_str_free(&text); lm_chat_split_free(&s);
     return err;
 }
