@@ -46,6 +46,7 @@ static lm_err take(job *j, int i, const lm_peak_row *peak, const float *logits) 
     LM_TRY(logits ? lm_sampler_pick(l->sampler, logits, out->n, &id) : lm_sampler_pick_near(l->sampler, peak, out->n, &id));
     LM_TRY(lm_sampler_accept(l->sampler, id));
     bool eos = !j->o->ignore_eos && lm_tok_is_eos(j->tok, id);
+    for (int k = 0; k < j->o->n_end && !j->o->ignore_eos; k++) eos |= id == j->o->end[k];
     for (int k = 0; k < lm_engine_cfg(j->e)->n_eos && !j->o->ignore_eos; k++) eos |= id == lm_engine_cfg(j->e)->eos[k];
     if (j->o->want_logprobs) {
         float lse = lm_row_lse(logits, V);
@@ -92,9 +93,11 @@ static lm_err prepare(job *j, const int32_t *prompt) {
         lm_sample_opts so = o->sample;
         so.stream = (uint64_t)i;
         LM_TRY(lm_sampler_new(&j->l[i].sampler, j->ctx, lm_engine_cfg(j->e)->vocab, &so));
+        const int64_t before = o->session ? lm_session_len(o->session) : 0;
+        for (int64_t k = 0; k < before; k++) LM_TRY(lm_sampler_accept(j->l[i].sampler, lm_session_ids(o->session)[k]));
         for (int64_t k = 0; k < j->n_prompt; k++) LM_TRY(lm_sampler_accept(j->l[i].sampler, prompt[k]));
-        j->l[i].stream = lm_tok_stream_begin(j->tok, 0);
-        j->l[i].stream.begun = j->n_prompt > 1 || prompt[0] != lm_tok_bos(j->tok);      /* the text goes on: no first-word rules */
+        j->l[i].stream = lm_tok_stream_begin(j->tok, o->control ? LM_TOK_SPECIAL : 0);
+        j->l[i].stream.begun = before || j->n_prompt > 1 || prompt[0] != lm_tok_bos(j->tok);      /* the text goes on: no first-word rules */
         j->l[i].text.ctx = j->ctx;
     }
     lm_near near;                                                      /* all samplers are alike but for their streams */
@@ -121,10 +124,12 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
     lm_ctx *ctx = lm_engine_ctx(e);
     if (n_prompt < 1) return lm_fail(ctx, LM_E_CONFIG, "the prompt is empty and the model has no token that begins a text");
     if (o->max_tokens < 1 || o->n < 1) return lm_fail(ctx, LM_E_CONFIG, "max_tokens and n must be at least 1");
-    if (n_prompt + o->max_tokens - 1 > lm_engine_context(e))
+    const int64_t before = o->session ? lm_session_len(o->session) : 0;
+    if (o->session && o->n != 1) return lm_fail(ctx, LM_E_CONFIG, "one text goes on with a session, not %d", o->n);
+    if (before + n_prompt + o->max_tokens - 1 > lm_engine_context(e))
         return lm_fail(ctx, LM_E_RANGE,
                        "the prompt has %lld tokens and %lld more are asked for: together they do not fit the context of %lld",
-                       (long long)n_prompt, (long long)o->max_tokens, (long long)lm_engine_context(e));
+                       (long long)(before + n_prompt), (long long)o->max_tokens, (long long)lm_engine_context(e));
     memset(g, 0, sizeof *g);
     job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt };
     lm_err err;
@@ -132,7 +137,7 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
     g->n = o->n; g->prompt_tokens = n_prompt;
     LM_GOTO(prepare(&j, prompt), done);
     double t0 = lm_now();
-    LM_GOTO(lm_session_new(&j.l[0].s, e), done);
+    if (o->session) j.l[0].s = o->session; else LM_GOTO(lm_session_new(&j.l[0].s, e), done);
     const lm_request first = { j.l[0].s, prompt, n_prompt, LM_WANT_LAST };
     LM_GOTO(lm_engine_choose(e, &first, 1, j.near, first_row, &j), done);
     for (int i = 1; i < o->n; i++) LM_GOTO(lm_session_fork(j.l[0].s, &j.l[i].s), done);
@@ -149,7 +154,7 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
         if (!err) err = lm_str_err(&j.l[i].text);
     }
 done:
-    for (int i = 0; j.l && i < o->n; i++) { lm_session_free(j.l[i].s); lm_sampler_free(j.l[i].sampler); lm_str_free(&j.l[i].text); }
+    for (int i = 0; j.l && i < o->n; i++) { if (!o->session) lm_session_free(j.l[i].s); lm_sampler_free(j.l[i].sampler); lm_str_free(&j.l[i].text); }
     if (err) lm_generation_free(g);
     return err;
 }

@@ -1,7 +1,7 @@
 /* generate.h — from a prompt to text: prefill, then one token at a time for n timelines at once.
  *
  * The prompt is prefilled once and forked n times. Every timeline has its own sampler stream and stops at an end token, a stop string, or
- * its length. Stop strings are looked for in the text, not the ids; text that might still become a stop string is held back, so what is
+ * its length. Or a session of the caller's is gone on with: it then holds the prompt and all that was written but the last token. Stop strings are looked for in the text, not the ids; text that might still become a stop string is held back, so what is
  * streamed is never taken back.
  *
  * Lifetime: everything is inside the call.  Threads: one caller per engine.
@@ -16,6 +16,9 @@ const char *lm_stop_name(lm_stop_reason r);              /* "length", "stop", "s
 typedef struct {
     int64_t max_tokens; int n; bool ignore_eos, want_logprobs; int top_logprobs;
     lm_sample_opts sample; const char *const *stop; int n_stop;
+    lm_session *session;                                 /* what goes before the prompt (n = 1); NULL: nothing */
+    const int32_t *end; int n_end;                       /* tokens that end a text beside those of the model and its tokenizer */
+    bool control;                                        /* control tokens are written into the text */
     /* Text of timeline i as it becomes certain (UTF-8 never split); NULL for none. Non-zero return cancels. */
     int (*text)(void *ud, int i, const char *bytes, size_t n); void *ud;
     const volatile int *cancel;
