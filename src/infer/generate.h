@@ -37,5 +37,6 @@ typedef struct { lm_generated *out; int n; int64_t prompt_tokens; double prefill
 lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g);
 /* The tokens that text is written with, for grammars: no control tokens; the end tokens of model and tokenizer. */
 lm_err lm_generate_trie(lm_trie **out, const lm_engine *e, const lm_tok *tok);
+lm_err lm_tok_trie(lm_trie **out, lm_ctx *ctx, const lm_tok *tok, int64_t vocab, const int32_t *more_eos, int n_more);       /* for a vocabulary of so many rows */
 void lm_generation_free(lm_generation *g);
 #endif
