@@ -85,10 +85,11 @@ typedef struct { uint8_t lo[4], hi[4]; int n; } lm_gutf8;
 int lm_g_utf8_ranges(uint32_t lo, uint32_t hi, lm_gutf8 out[16]);
 
 /* ---- the vocabulary ------------------------------------------------------------------------------------------------- */
-typedef struct { int32_t end, token, n_token; uint32_t depth : 24, byte : 8; } lm_tnode;   /* preorder; end: past its subtree; token: into order */
+/* In preorder. end: past its subtree; token: into order, and those of its subtree follow; groups: of the bytes below it (lm_g_group). */
+typedef struct { int32_t end, token; uint32_t depth : 24, byte : 8; uint32_t n_token : 24, groups : 8; } lm_tnode;
 struct lm_trie {
     lm_ctx *ctx; lm_tnode *node; int32_t n_node, max_depth;
-    int32_t *order;                                                    /* tokens sorted by bytes */
+    int32_t *order, n_order;                                           /* tokens sorted by bytes */
     char *bytes; uint32_t *at;                                         /* (vocab + 1) bytes of token i; at[i] == at[i+1]: none */
     int64_t vocab; int32_t *eos; int n_eos;
 };

@@ -64,7 +64,7 @@ void lm_masker_free(lm_masker *m) {
 }
 /* Before a set is made: are there too many? Then only what matchers stand on, and what locals begin with, remains. */
 static lm_err tidy(lm_masker *m) {
-    if (m->s.n_set < MANY_SETS && m->s.n_frame < MANY_FRAMES && m->s.n_next < MANY_SETS) return LM_OK;
+    if (m->s.n_set < MANY_SETS && m->s.n_frame < MANY_FRAMES && m->s.n_row < MANY_SETS) return LM_OK;
     int32_t n = 0;
     for (lm_matcher *x = m->first; x; x = x->next) n++;
     int32_t **live = lm_alloc(m->ctx, LM_MEM_MISC, (size_t)(n + m->n_local + 1) * sizeof *live);
@@ -83,7 +83,19 @@ static lm_err tidy(lm_masker *m) {
 /* ---- walks ---- */
 static inline void put(uint32_t *mask, int32_t id) { mask[id >> 5] |= 1u << (id & 31); }
 static void put_node(const lm_masker *m, uint32_t *mask, const lm_tnode *x) {
-    for (int32_t i = 0; i < x->n_token; i++) put(mask, m->t->order[x->token + i]);
+    for (uint32_t i = 0; i < x->n_token; i++) put(mask, m->t->order[x->token + (int32_t)i]);
+}
+/* A large subtree all of whose bytes lead back to the set: all its tokens at once. *done false: it must be walked. */
+static lm_err whole_below(lm_masker *m, int32_t i, int32_t set, uint32_t *mask, bool *done) {
+    const lm_tnode *x = &m->t->node[i];
+    *done = false;
+    if (x->end - i < 8) return LM_OK;
+    if (!m->s.set[set].loops_known) LM_TRY(lm_sets_loops(&m->s, set));
+    if (x->groups & ~m->s.set[set].loops || m->s.set[set].flags & LM_GS_EXIT) return LM_OK;
+    const int32_t to = x->end < m->t->n_node ? m->t->node[x->end].token : m->t->n_order;
+    for (int32_t k = x->token; k < to; k++) put(mask, m->t->order[k]);
+    *done = true;
+    return LM_OK;
 }
 /* The subtree below node `top` of the trie, from a set. */
 static lm_err walk(lm_masker *m, int32_t top, int32_t set, uint32_t *mask) {
@@ -97,6 +109,9 @@ static lm_err walk(lm_masker *m, int32_t top, int32_t set, uint32_t *mask) {
         int32_t to;
         LM_TRY(lm_sets_step(&m->s, path[x->depth - 1], (uint8_t)x->byte, &to));
         if (!to) { i = x->end; continue; }
+        bool done;
+        LM_TRY(whole_below(m, i, to, mask, &done));
+        if (done) { i = x->end; continue; }
         path[x->depth] = to;
         if (x->n_token) put_node(m, mask, x);
         i++;
@@ -115,6 +130,9 @@ static lm_err walk_local(lm_masker *m, int32_t set, local *l) {
         if (from) LM_TRY(lm_sets_step(&m->s, from, (uint8_t)x->byte, &to));
         while (n_left && m->left_at[n_left - 1] >= (int32_t)x->depth) n_left--;
         if (!to && !n_left) { i = x->end; continue; }
+        bool done = false;
+        if (to) LM_TRY(whole_below(m, i, to, l->mask, &done));
+        if (done) { i = x->end; continue; }
         m->path[x->depth] = to;
         if (to && x->n_token) put_node(m, l->mask, x);
         if (!to && x->n_token)                                         /* all above it, each once */
@@ -128,13 +146,13 @@ static lm_err walk_local(lm_masker *m, int32_t set, local *l) {
     }
     return LM_OK;
 }
-/* A count that one token cannot tell from this one. */
+/* A count, or that no token can reach a bound from here: a round eats a byte at least. */
 static int32_t clip(const lm_masker *m, int32_t call, int32_t count) {
     const lm_gcall *c = &m->g->call[call];
     const int32_t far = m->t->max_depth + 1;
-    if (c->min - count > far) return c->min - far;
-    if (count >= c->min && (c->max < 0 || c->max - count > far)) return c->min > 1 ? c->min : 1;
-    return count;
+    if (count < 0) return count;
+    if (c->min - count > far) return LM_GC_BELOW;
+    return count >= c->min && (c->max < 0 || c->max - count > far) ? LM_GC_IN : count;
 }
 /* What a pair is kept under, and the node below it. */
 static lm_err key_of(lm_masker *m, lm_gthread t, int32_t *key, int32_t *bottom) {

@@ -9,7 +9,7 @@
 #include <string.h>
 #include "grammar/grammar_set.h"
 
-enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, WORK = 1 << 26 };
+enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, CHUNK = 64, WORK = 1 << 26 };
 #define ROOM(arr, more, most) lm_g_room(s->ctx, (void **)&s->arr, &s->cap_##arr, s->n_##arr, more, sizeof *s->arr, most)
 lm_err lm_sets_new(lm_sets *s, lm_ctx *ctx, const lm_grammar *g) {
     *s = (lm_sets){ .ctx = ctx, .g = g };
@@ -19,12 +19,14 @@ lm_err lm_sets_new(lm_sets *s, lm_ctx *ctx, const lm_grammar *g) {
     for (int32_t r = 0; r < g->n_rule; r++) s->wait_of[r] = -1;
     s->node[0] = s->node[1] = (lm_gstack){0};
     s->n_node = 2;
-    s->set[s->n_set++] = (lm_gset){ .next = -1, .mask = -1, .local = -1 };
+    s->set[s->n_set++] = (lm_gset){ .mask = -1, .local = -1 };
     return LM_OK;
 }
 void lm_sets_free(lm_sets *s) {
     lm_ctx *c = s->ctx;
-    lm_free(c, s->node); lm_free(c, s->frame); lm_free(c, s->set); lm_free(c, s->thread); lm_free(c, s->next); lm_free(c, s->node_table);
+    lm_free(c, s->node); lm_free(c, s->frame); lm_free(c, s->set); lm_free(c, s->thread);
+    for (int32_t i = 0; i < s->n_chunk; i++) lm_free(c, s->chunk[i]);
+    lm_free(c, s->chunk); lm_free(c, s->node_table);
     lm_free(c, s->set_table); lm_free(c, s->todo); lm_free(c, s->out); lm_free(c, s->seen); lm_free(c, s->wait); lm_free(c, s->wait_next);
     lm_free(c, s->wait_of); lm_free(c, s->waiting);
     *s = (lm_sets){ .ctx = c };
@@ -69,7 +71,7 @@ static lm_err intern_set(lm_sets *s, lm_gthread *t, int32_t n, uint8_t flags, in
     if (2 * (s->n_set + 1) > s->n_set_table && !rehash(s, true)) return LM_E_NOMEM;
     if (!ROOM(set, 1, SETS) || !ROOM(thread, n, FRAMES)) return LM_E_RANGE;
     if (n) memcpy(s->thread + s->n_thread, t, (size_t)n * sizeof *t);
-    s->set[s->n_set] = (lm_gset){ .at = s->n_thread, .n = n, .next = -1, .mask = -1, .local = -1, .flags = flags };
+    s->set[s->n_set] = (lm_gset){ .at = s->n_thread, .n = n, .mask = -1, .local = -1, .flags = flags };
     uint64_t h = hash_set(s, s->n_set), mask = (uint64_t)(s->n_set_table - 1);
     for (int32_t i; (i = s->set_table[h & mask]) >= 0; h++)
         if (s->set[i].n == n && s->set[i].flags == flags && (!n || !memcmp(s->thread + s->set[i].at, t, (size_t)n * sizeof *t))) { *out = i; return LM_OK; }
@@ -137,6 +139,11 @@ static lm_err ended(lm_sets *s, int32_t node) {
         const lm_gframe f = s->frame[s->node[node].at + i];
         if (f.ret >= 0) { LM_TRY(push(s, f.ret, f.node)); continue; }
         const lm_gcall *c = &s->g->call[~f.ret];
+        if (f.count < 0) {                                             /* far from a bound: no need to count */
+            if (f.count == LM_GC_IN) LM_TRY(push(s, c->to, f.node));
+            LM_TRY(wait_for(s, c->rule, f));
+            continue;
+        }
         if (f.count >= c->min) LM_TRY(push(s, c->to, f.node));
         if (c->max < 0 || f.count < c->max)
             LM_TRY(wait_for(s, c->rule, (lm_gframe){ f.ret, c->max < 0 && f.count >= c->min ? f.count : f.count + 1, f.node }));
@@ -225,8 +232,21 @@ lm_err lm_sets_end(lm_sets *s, const int32_t *node, int32_t n, int32_t *set) {
     *set = x;
     return LM_OK;
 }
+static lm_err row_of(lm_sets *s, int32_t set) {                        /* bytes that no state has are filled in */
+    if (s->n_row % CHUNK == 0) {
+        if (!ROOM(chunk, 1, ROWS)) return LM_E_NOMEM;
+        if (!(s->chunk[s->n_chunk] = lm_alloc(s->ctx, LM_MEM_MISC, CHUNK * 256 * sizeof(int32_t)))) return LM_E_NOMEM;
+        s->n_chunk++;
+    }
+    int32_t *row = s->chunk[s->n_chunk - 1] + s->n_row % CHUNK * 256;
+    const lm_gset *x = &s->set[set];
+    for (int b = 0; b < 256; b++) row[b] = x->first[b >> 6] >> (b & 63) & 1 ? -1 : 0;
+    s->set[set].row = row; s->n_row++;
+    return LM_OK;
+}
 lm_err lm_sets_fill(lm_sets *s, int32_t set, uint8_t byte, int32_t *to) {
     const lm_gset x = s->set[set];
+    if (!(x.first[byte >> 6] >> (byte & 63) & 1)) { *to = 0; return LM_OK; }
     lm_err err = LM_OK;
     int lo = 0, hi = 255;                                              /* bytes that no edge tells from this one */
     for (int32_t i = 0; i < x.n && !err; i++) {
@@ -247,13 +267,27 @@ lm_err lm_sets_fill(lm_sets *s, int32_t set, uint8_t byte, int32_t *to) {
     const lm_err e = close_set(s, &y);
     if (err || e) return err ? err : e;
     *to = y;
-    if (x.next < 0 && s->n_next == ROWS) return LM_OK;
-    if (x.next < 0) {
-        if (!ROOM(next, 1, SETS)) return LM_E_NOMEM;
-        memset(s->next[s->n_next], 0xFF, sizeof *s->next);
-        s->set[set].next = s->n_next++;
+    if (!x.row && s->n_row == ROWS) return LM_OK;
+    if (!x.row) LM_TRY(row_of(s, set));
+    for (int k = lo; k <= hi; k++) s->set[set].row[k] = y;
+    return LM_OK;
+}
+lm_err lm_sets_loops(lm_sets *s, int32_t set) {
+    static const uint8_t one[] = "eE5 \"-\n\xC3";                    /* of each group: most sets fail here */
+    uint8_t loops = 0;
+    for (int k = 0; k < 8; k++) {
+        int32_t to;
+        LM_TRY(lm_sets_step(s, set, one[k], &to));
+        if (to == set) loops |= (uint8_t)(1 << k);
     }
-    for (int b = lo; b <= hi; b++) s->next[s->set[set].next][b] = y;
+    for (int b = 0; b < 256 && loops; b++) {
+        const uint8_t bit = (uint8_t)(1 << lm_g_group((uint8_t)b));
+        int32_t to;
+        if (!(loops & bit)) continue;
+        LM_TRY(lm_sets_step(s, set, (uint8_t)b, &to));
+        if (to != set) loops &= (uint8_t)~bit;
+    }
+    s->set[set].loops = loops; s->set[set].loops_known = true;
     return LM_OK;
 }
 /* ---- forgetting ---- */

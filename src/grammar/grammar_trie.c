@@ -4,7 +4,7 @@
 #endif
 #include <stdlib.h>
 #include <string.h>
-#include "grammar/grammar_int.h"
+#include "grammar/grammar_set.h"
 
 static int by_bytes(const void *p, const void *q, void *ud) {
     const lm_trie *t = ud;
@@ -73,11 +73,22 @@ static lm_err nodes(lm_trie *t, int32_t n) {
         t->node[open[deep]].n_token++;
     }
     for (;; deep--) { t->node[open[deep]].end = t->n_node; if (!deep) break; }
+    t->node[0].token = 0;
+    /* what is below: each node hands its byte and what it has to its parent, once it is complete, that is when the next one is not below it */
+    deep = 0;
+    for (int32_t i = 1; i <= t->n_node; i++) {
+        const size_t to = i < t->n_node ? t->node[i].depth : 1;
+        for (; deep >= to; deep--) {
+            const lm_tnode *x = &t->node[open[deep]];
+            t->node[open[deep - 1]].groups |= x->groups | (1u << lm_g_group((uint8_t)x->byte));
+        }
+        if (i < t->n_node) open[++deep] = i;
+    }
     lm_free(t->ctx, open);
     return LM_OK;
 }
 lm_err lm_trie_new(lm_trie **out, lm_ctx *ctx, const lm_piece *piece, int64_t vocab, const int32_t *eos, int n_eos) {
-    if (vocab < 0 || vocab > 1 << 24) return lm_fail(ctx, LM_E_RANGE, "a vocabulary of %lld tokens", (long long)vocab);
+    if (vocab < 0 || vocab > (1 << 24) - 1) return lm_fail(ctx, LM_E_RANGE, "a vocabulary of %lld tokens", (long long)vocab);
     lm_trie *t = lm_calloc(ctx, LM_MEM_TOK, 1, sizeof *t);
     if (!t) return LM_E_NOMEM;
     t->ctx = ctx; t->vocab = vocab;
@@ -86,6 +97,7 @@ lm_err lm_trie_new(lm_trie **out, lm_ctx *ctx, const lm_piece *piece, int64_t vo
     int32_t n = 0;
     for (int32_t i = 0; i < vocab; i++) if (t->at[i + 1] > t->at[i]) t->order[n++] = i;
     qsort_r(t->order, (size_t)n, sizeof *t->order, by_bytes, t);
+    t->n_order = n;
     LM_GOTO(nodes(t, n), fail);
     *out = t;
     return LM_OK;
