@@ -24,9 +24,13 @@ static uint32_t hex(in *s, int n) {
     }
     return x;
 }
+/* \s: what JavaScript and others agree on, but for U+FEFF, which is JavaScript's alone */
 static const lm_grange digit[] = { { '0', '9' } }, letter[] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' } },
                        space[] = { { 9, 13 }, { 32, 32 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A }, { 0x2028, 0x2029 }, { 0x202F, 0x202F },
-                                   { 0x205F, 0x205F }, { 0x3000, 0x3000 }, { 0xFEFF, 0xFEFF } };
+                                   { 0x205F, 0x205F }, { 0x3000, 0x3000 } };
+/* What \S leaves out: also what only other languages' \s has, so that their readers agree. */
+static const lm_grange not_space[] = { { 9, 13 }, { 28, 32 }, { 0x85, 0x85 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 }, { 0x180E, 0x180E }, { 0x2000, 0x200A }, { 0x2028, 0x2029 },
+                                       { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 }, { 0xFEFF, 0xFEFF } };
 static void add(lm_granges *r, const lm_grange *x, int n, bool not) {
     lm_granges y = { .a = r->a };
     for (int i = 0; i < n; i++) lm_granges_add(not ? &y : r, x[i].lo, x[i].hi);
@@ -41,7 +45,8 @@ static bool escape(in *s, bool in_class, lm_granges *r, uint32_t *c) {
     switch (e) {
     case 'd': case 'D': add(r, digit, LM_COUNT(digit), e == 'D'); return true;
     case 'w': case 'W': add(r, letter, LM_COUNT(letter), e == 'W'); return true;
-    case 's': case 'S': add(r, space, LM_COUNT(space), e == 'S'); return true;
+    case 's': add(r, space, LM_COUNT(space), false); return true;
+    case 'S': add(r, not_space, LM_COUNT(not_space), true); return true;
     case 'n': *c = '\n'; return false;
     case 'r': *c = '\r'; return false;
     case 't': *c = '\t'; return false;
