@@ -29,7 +29,7 @@ typedef struct {
 static void judge(job *j, int32_t i) {
     const lm_ast *a = j->a;
     const lm_gnode *x = &a->node[i];
-    const int32_t *kid = a->kid + x->at;
+    const int32_t *kid = x->kind == LM_G_SEQ || x->kind == LM_G_ALT ? a->kid + x->at : NULL;
     bool ok = true, empty = true, some = false;
     int64_t size = 1;
     switch ((lm_gkind)x->kind) {
@@ -233,6 +233,7 @@ static int by_int(const void *p, const void *q) { const int32_t x = *(const int3
 static bool closure(subsets *s, const int32_t *v, int32_t n, int32_t end, set *out) {
     job *j = s->j;
     int32_t top = 0, at = s->n_mem;
+    if (!lm_g_room(j->ctx, (void **)&s->mem, &s->cap_mem, s->n_mem, 1, sizeof *s->mem, 1 << 26)) return false;
     s->stamp++;
     for (int32_t i = 0; i < n; i++) if (s->seen[v[i]] != s->stamp) { s->seen[v[i]] = s->stamp; s->stack[top++] = v[i]; }
     while (top) {

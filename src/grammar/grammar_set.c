@@ -33,7 +33,9 @@ void lm_sets_free(lm_sets *s) {
 }
 /* ---- interning ---- */
 static uint64_t hash_node(const lm_sets *s, int32_t i) { return lm_hash64(s->frame + s->node[i].at, (size_t)s->node[i].n * sizeof *s->frame, 1); }
-static uint64_t hash_set(const lm_sets *s, int32_t i) { return lm_hash64(s->thread + s->set[i].at, (size_t)s->set[i].n * sizeof *s->thread, s->set[i].flags); }
+static uint64_t hash_set(const lm_sets *s, int32_t i) {
+    return s->set[i].n ? lm_hash64(s->thread + s->set[i].at, (size_t)s->set[i].n * sizeof *s->thread, s->set[i].flags) : s->set[i].flags * 0x9E3779B97F4A7C15ull;
+}
 static bool rehash(lm_sets *s, bool sets) {
     int32_t **table = sets ? &s->set_table : &s->node_table, *n = sets ? &s->n_set_table : &s->n_node_table;
     const int32_t m = *n ? 2 * *n : 1024, count = sets ? s->n_set : s->n_node;

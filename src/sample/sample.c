@@ -164,7 +164,7 @@ static lm_err pick(lm_sampler *s, int64_t n, double rest, int64_t position, int3
                    .c = s->cand,
                    .n = n,
                    .rest = rest,
-                   .history = s->history + (s->n - window),
+                   .history = s->history ? s->history + (s->n - window) : NULL,
                    .n_history = window,
                    .count = s->count,
                    .match = s->match,
