@@ -9,7 +9,7 @@
 #include <string.h>
 #include "grammar/grammar_set.h"
 
-enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, CHUNK = 64, WORK = 1 << 26 };
+enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, CHUNK = 64, WORK = 1 << 22 };
 #define ROOM(arr, more, most) lm_g_room(s->ctx, (void **)&s->arr, &s->cap_##arr, s->n_##arr, more, sizeof *s->arr, most)
 lm_err lm_sets_new(lm_sets *s, lm_ctx *ctx, const lm_grammar *g) {
     *s = (lm_sets){ .ctx = ctx, .g = g };
@@ -184,6 +184,7 @@ static lm_err begin(lm_sets *s, int32_t rule) {
         s->frame[s->n_frame++] = s->wait[i];
     }
     s->wait_of[rule] = -1;
+    s->work += s->n_frame - at;
     if (s->n_frame - at > 1) qsort(s->frame + at, (size_t)(s->n_frame - at), sizeof *s->frame, by_frame);
     for (int32_t i = at; i < s->n_frame; i++) if (!n || memcmp(&s->frame[i], &s->frame[at + n - 1], sizeof *s->frame)) s->frame[at + n++] = s->frame[i];
     s->n_frame = at + n;
@@ -192,8 +193,9 @@ static lm_err begin(lm_sets *s, int32_t rule) {
 }
 static lm_err close_set(lm_sets *s, int32_t *set) {
     lm_err err = drain(s);
-    if (!err && (s->work += 8) > WORK) err = lm_fail(s->ctx, LM_E_RANGE, "the grammar is too ambiguous here: a token takes too long to check");
+    s->work += 8;
     while (!err && s->n_waiting) {
+        if (s->work > WORK) { err = lm_fail(s->ctx, LM_E_RANGE, "the grammar is too ambiguous here: a token takes too long to check"); break; }
         int32_t k = 0;
         for (int32_t i = 1; i < s->n_waiting; i++) if (s->g->rank[s->waiting[i]] < s->g->rank[s->waiting[k]]) k = i;
         const int32_t rule = s->waiting[k];
