@@ -177,4 +177,140 @@ static void test_near(void) {
     LM_CHECK_ERR(ctx, lm_sampler_pick_near(s, &pk, 0, &id), LM_E_RANGE, "not finite");
     lm_sampler_free(s);
 }
-LM_TEST_MAIN(LM_T1(test_near), LM_T1(test_temperature), LM_T1(test_truncations), LM_T1(test_penalties_and_bias), LM_T1(test_greedy_repeats_and_refuses))
+/* Locally typical: by |surprise - entropy|, the nearest first. */
+static double off[V];
+static int by_off(const void *a, const void *b) {
+    const int x = *(const int *)a, y = *(const int *)b;
+    return off[x] != off[y] ? (off[x] < off[y] ? -1 : 1) : by_logit(a, b);
+}
+static void test_typical(void) {
+    setup();
+    for (double typical = 0.2; typical < 1; typical += 0.35) {
+        double l[V], p[V], full[V], h = 0, acc = 0;
+        bool keep[V], all[V];
+        int order[V];
+        for (int i = 0; i < V; i++) { l[i] = (double)z[i] / 1.5; all[i] = true; keep[i] = false; order[i] = i; }
+        expect(l, all, full);
+        for (int i = 0; i < V; i++) h -= full[i] * log(full[i]);
+        for (int i = 0; i < V; i++) off[i] = fabs(-log(full[i]) - h);
+        qsort(order, V, sizeof *order, by_off);
+        for (int i = 0; i < V && acc < typical; i++) { keep[order[i]] = true; acc += full[order[i]]; }
+        expect(l, keep, p);
+        lm_sample_opts o = plain(); o.typical = typical; o.temperature = 1.5;
+        check("typical", &o, p, NULL, 0);
+    }
+}
+/* XTC: a mixture of the plain distribution and one without the top choices but for the least of them. */
+static void test_xtc(void) {
+    setup();
+    for (int k = 0; k < 3; k++) {
+        const double often = k == 0 ? 1 : 0.4, threshold = k == 2 ? 0.45 : 0.05;      /* k 2: one token at most reaches it, nothing changes */
+        double l[V], p[V], full[V], cut[V];
+        bool keep[V], all[V];
+        int least = -1, reach = 0;
+        for (int i = 0; i < V; i++) { l[i] = (double)z[i]; all[i] = keep[i] = true; }
+        expect(l, all, full);
+        for (int i = 0; i < V; i++) if (full[i] >= threshold) { reach++; if (least < 0 || full[i] < full[least]) least = i; }
+        for (int i = 0; i < V; i++) if (reach > 1 && full[i] >= threshold && i != least) keep[i] = false;
+        expect(l, keep, cut);
+        LM_CHECK(k == 2 ? reach < 2 : reach >= 2);
+        for (int i = 0; i < V; i++) p[i] = often * cut[i] + (1 - often) * full[i];
+        lm_sample_opts o = plain(); o.xtc_probability = often; o.xtc_threshold = threshold;
+        check("xtc", &o, p, NULL, 0);
+    }
+}
+/* DRY by its definition: for every token, the longest run of tokens that ends the history and also stands before an earlier occurrence of it. */
+static void test_dry(void) {
+    setup();
+    static const int32_t history[] = { 1, 2, 3, 4, 9, 2, 3, 4, 5, 7, 8, 2, 3, 7, 30, 2, 3, 4, 7, 1, 2, 3, 4 };
+    enum { N = LM_COUNT(history) };
+    for (int with_break = 0; with_break < 2; with_break++) {
+        uint32_t bits[(V + 31) / 32] = {0};
+        if (with_break) bits[0] |= 1u << 3;                            /* no repeat across token 3: only "4" is left, too short to matter */
+        double l[V], p[V]; bool keep[V];
+        int touched = 0;
+        for (int v = 0; v < V; v++) {
+            int best = 0;
+            for (int at = 1; at < N; at++) {
+                int m = 0;
+                if (history[at] != v || (with_break && v == 3)) continue;
+                while (m < at && history[N - 1 - m] == history[at - 1 - m] && !(with_break && history[N - 1 - m] == 3)) m++;
+                if (m > best) best = m;
+            }
+            keep[v] = true;
+            l[v] = (double)z[v];
+            if (best >= 2) { l[v] -= 0.8 * pow(1.3, best - 2); touched++; }
+        }
+        LM_CHECK(touched == (with_break ? 0 : 3));
+        expect(l, keep, p);
+        lm_sample_opts o = plain(); o.dry = 0.8; o.dry_base = 1.3; o.dry_length = 2; o.dry_break = with_break ? bits : NULL;
+        check("dry", &o, p, history, N);
+    }
+}
+static void test_allowed_and_cut_back(void) {
+    setup();
+    uint32_t mask[(V + 31) / 32] = {0};
+    double l[V], p[V]; bool keep[V];
+    for (int i = 0; i < V; i++) { l[i] = (double)z[i]; keep[i] = i % 3 == 1; if (keep[i]) mask[i >> 5] |= 1u << (i & 31); }
+    expect(l, keep, p);
+    lm_sample_opts o = plain();
+    lm_sampler *s;
+    int64_t count[V] = {0};
+    LM_NEED_OK(ctx, lm_sampler_new(&s, ctx, V, &o));
+    lm_sampler_allow(s, mask);
+    float t, gap;
+    LM_CHECK(!lm_sampler_near(s, &t, &gap));
+    for (int64_t d = 0; d < DRAWS; d++) { int32_t id; LM_NEED_OK(ctx, lm_sampler_pick(s, z, d, &id)); count[id]++; }
+    double chi = 0; int df = -1;
+    for (int i = 0; i < V; i++) {
+        if (!keep[i]) { LM_CHECK(!count[i]); continue; }
+        const double e = p[i] * DRAWS, x = (double)count[i] - e;
+        if (e >= 8) { chi += x * x / e; df++; }
+    }
+    LM_CHECK(df > 5 && chi < df + 6 * sqrt(2.0 * df));
+    memset(mask, 0, sizeof mask);
+    int32_t id;
+    LM_CHECK_ERR(ctx, lm_sampler_pick(s, z, 0, &id), LM_E_RANGE, "every token is forbidden");
+    lm_sampler_free(s);
+    o.temperature = 0; o.presence = 50;                                /* the best token, then what comes when it was seen, then as if it had not been */
+    int32_t first, second, again;
+    LM_NEED_OK(ctx, lm_sampler_new(&s, ctx, V, &o));
+    LM_CHECK_OK(ctx, lm_sampler_pick(s, z, 0, &first));
+    LM_CHECK_OK(ctx, lm_sampler_accept(s, first));
+    LM_CHECK_OK(ctx, lm_sampler_pick(s, z, 1, &second));
+    lm_sampler_truncate(s, 0);
+    LM_CHECK_OK(ctx, lm_sampler_pick(s, z, 0, &again));
+    LM_CHECK(first != second && again == first && lm_sampler_len(s) == 0);
+    lm_sampler_free(s);
+    o = plain(); o.typical = 1.5;
+    LM_CHECK_ERR(ctx, lm_sampler_new(&s, ctx, V, &o), LM_E_CONFIG, "typical_p");
+    o = plain(); o.xtc_threshold = -1;
+    LM_CHECK_ERR(ctx, lm_sampler_new(&s, ctx, V, &o), LM_E_CONFIG, "xtc");
+    o = plain(); o.dry = 1; o.dry_base = 0;
+    LM_CHECK_ERR(ctx, lm_sampler_new(&s, ctx, V, &o), LM_E_CONFIG, "dry_base");
+}
+/* Two distributions drawn with the same numbers agree at least (1 - d) / (1 + d) of the time (Daliri et al. 2024): what speculation lives on. */
+static void test_shared_numbers(void) {
+    setup();
+    float y[V];
+    lm_sample_opts o = plain();
+    lm_sampler *s;
+    LM_NEED_OK(ctx, lm_sampler_new(&s, ctx, V, &o));
+    for (int i = 0; i < V; i++) y[i] = z[i] + 0.7f * lm_rng_normal(lm_rng_of(8, "other"), (uint64_t)i);
+    double a[V], b[V], l[V], apart = 0; bool all[V];
+    for (int i = 0; i < V; i++) { l[i] = (double)z[i]; all[i] = true; }
+    expect(l, all, a);
+    for (int i = 0; i < V; i++) l[i] = (double)y[i];
+    expect(l, all, b);
+    for (int i = 0; i < V; i++) apart += 0.5 * fabs(a[i] - b[i]);
+    int same = 0;
+    for (int64_t d = 0; d < DRAWS; d++) {
+        int32_t i, k;
+        LM_NEED_OK(ctx, lm_sampler_pick(s, z, d, &i)); LM_NEED_OK(ctx, lm_sampler_pick(s, y, d, &k));
+        same += i == k;
+    }
+    const double share = same / (double)DRAWS;
+    LM_CHECK(apart > 0.1 && share > (1 - apart) / (1 + apart) - 0.01 && share <= 1 - apart + 0.01);
+    lm_sampler_free(s);
+}
+LM_TEST_MAIN(LM_T1(test_typical), LM_T1(test_xtc), LM_T1(test_dry), LM_T1(test_allowed_and_cut_back), LM_T1(test_shared_numbers), LM_T1(test_near), LM_T1(test_temperature), LM_T1(test_truncations), LM_T1(test_penalties_and_bias), LM_T1(test_greedy_repeats_and_refuses))

@@ -33,4 +33,6 @@ files model MODEL | put model_list.inc
 files optim OPTIM | put optim_list.inc
 files sample SAMPLER | put sampler_list.inc
 files ann INDEX | put index_list.inc
+files grammar GRAMMAR | put grammar_list.inc
+files infer/propose PROPOSER | put proposer_list.inc
 files cmd CMD | put cmd_list.inc

@@ -92,7 +92,7 @@ int loam_model_open(loam_model **out, loam_context *c, const char *path, const l
 }
 void loam_model_free(loam_model *m) {
     if (!m) return;
-    lm_engine_free(m->e); lm_store_free(m->store); lm_tok_free(m->tok.tok); lm_weights_close(m->w); lm_dev_close(m->dev);
+    lm_trie_free(m->trie); lm_engine_free(m->e); lm_store_free(m->store); lm_tok_free(m->tok.tok); lm_weights_close(m->w); lm_dev_close(m->dev);
     free(m);
 }
 int64_t loam_model_vocab(const loam_model *m) { return lm_engine_cfg(m->e)->vocab; }
@@ -150,7 +150,35 @@ int loam_session_score(loam_session *s, const int32_t *ids, size_t n, float *log
     return (int)lm_engine_score(s->m->e, s->s, ids, (int64_t)n, logprobs);
 }
 
+/* ---- grammars ---- */
+int loam_grammar_new(loam_grammar **out, loam_model *m, const char *kind, const char *name, const char *text, size_t bytes) {
+    if (!m->tok.tok) return (int)lm_fail(m->ctx, LM_E_CONFIG, "the model was opened without its tokenizer, which a grammar needs");
+    loam_grammar *g = calloc(1, sizeof *g);
+    if (!g) return LOAM_E_NOMEM;
+    g->m = m;
+    lm_err e = lm_grammar_new(&g->g, m->ctx, kind, name, text, bytes);
+    if (!e && !m->trie) e = lm_generate_trie(&m->trie, m->e, m->tok.tok);
+    if (!e) e = lm_masker_new(&g->masker, m->ctx, g->g, m->trie);
+    if (e) { loam_grammar_free(g); return (int)e; }
+    *out = g;
+    return LOAM_OK;
+}
+void loam_grammar_free(loam_grammar *g) { if (g) { lm_masker_free(g->masker); lm_grammar_free(g->g); free(g); } }
+
 /* ---- writing ---- */
+/* Tokens that end a repetition for DRY: with a line's end, a colon, a quotation mark or a star in them, as elsewhere. */
+static lm_err dry_breaks(const loam_model *m, uint32_t **out) {
+    const int64_t v = loam_model_vocab(m);
+    uint32_t *bits = lm_calloc(m->ctx, LM_MEM_MISC, (size_t)(v + 31) / 32, 4);
+    if (!bits) return LM_E_NOMEM;
+    for (int32_t i = 0; i < v && i < lm_tok_vocab(m->tok.tok); i++) {
+        size_t n = 0;
+        const char *p = lm_tok_piece(m->tok.tok, i, &n);
+        for (size_t k = 0; p && k < n; k++) if (strchr("\n:\"*", p[k]) && p[k]) { bits[i >> 5] |= 1u << (i & 31); break; }
+    }
+    *out = bits;
+    return LM_OK;
+}
 static void *copy(const void *p, size_t n) { void *q = malloc(n + 1); if (q) { if (n) memcpy(q, p, n); ((char *)q)[n] = 0; } return q; }
 static int take(const lm_generation *g, int i, int top, loam_text *t) {
     const lm_generated *o = &g->out[i];
@@ -163,7 +191,10 @@ static int take(const lm_generation *g, int i, int top, loam_text *t) {
                       .n_top = top,
                       .prompt_tokens = g->prompt_tokens,
                       .prefill_seconds = g->prefill_s,
-                      .decode_seconds = g->decode_s };
+                      .decode_seconds = g->decode_s,
+                      .runs = o->runs,
+                      .guessed = o->guessed,
+                      .came = o->came };
     if (o->logprobs) t->logprobs = copy(o->logprobs, n * sizeof *o->logprobs);
     if (top) {
         t->top_tokens = copy(o->top_id, n * (size_t)top * sizeof *o->top_id);
@@ -177,8 +208,13 @@ int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_ge
     if (!m->tok.tok) return (int)lm_fail(m->ctx, LM_E_CONFIG, "the model was opened without its tokenizer, which writing needs");
     lm_tok_buf ids = { .ctx = m->ctx };
     lm_generation g;
+    uint32_t *breaks = NULL;
+    if (o.grammar && o.grammar->m != m) return (int)lm_fail(m->ctx, LM_E_MISMATCH, "the grammar was made for another model");
+    if (o.draft && !o.draft->tok.tok) return (int)lm_fail(m->ctx, LM_E_CONFIG, "the draft model was opened without its tokenizer");
+    if (o.draft_tokens < 0 || o.draft_tokens > LM_GUESSES) return (int)lm_fail(m->ctx, LM_E_CONFIG, "draft_tokens is %d; it must be 0 to %d", o.draft_tokens, LM_GUESSES);
     lm_err e = lm_prompt_ids(m->ctx, m->tok.tok, prompt, bytes, &ids);
-    const lm_generate_opts go = { .max_tokens = o.max_tokens,
+    if (!e && o.dry_multiplier > 0) e = dry_breaks(m, &breaks);
+    lm_generate_opts go = { .max_tokens = o.max_tokens,
                                   .n = o.n ? o.n : 1,
                                   .ignore_eos = o.ignore_eos,
                                   .want_logprobs = o.logprobs > 0,
@@ -199,8 +235,22 @@ int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_ge
                                               .seed = o.seed,
                                               .bias_id = o.bias_ids,
                                               .bias = o.biases,
-                                              .n_bias = o.n_bias } };
+                                              .n_bias = o.n_bias,
+                                              .typical = o.typical_p,
+                                              .xtc_probability = o.xtc_probability,
+                                              .xtc_threshold = o.xtc_threshold,
+                                              .dry = o.dry_multiplier,
+                                              .dry_base = o.dry_base,
+                                              .dry_length = o.dry_length,
+                                              .dry_break = breaks },
+                                  .masker = o.grammar ? o.grammar->masker : NULL,
+                                  .guesses = o.draft_tokens };
+    if (!e && o.draft) {
+        const lm_proposer_opts po = { .lines = go.n, .sample = go.sample, .masker = go.masker, .target = m->e, .tok = m->tok.tok, .draft = o.draft->e, .draft_tok = o.draft->tok.tok };
+        e = lm_proposer_open(&go.proposer, m->ctx, "draft", &po);
+    }
     if (!e) e = lm_generate(m->e, m->tok.tok, ids.id, (int64_t)ids.n, &go, &g);
+    lm_proposer_free(go.proposer); lm_free(m->ctx, breaks);
     lm_tok_buf_free(&ids);
     if (e) return (int)e;
     int err = LOAM_OK;

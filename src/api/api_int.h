@@ -7,7 +7,8 @@
 /* A command makes a loam_context over its own lm_ctx: { .ctx = cli->ctx }. */
 struct loam_context { lm_ctx *ctx; void (*log)(void *, int, const char *, const char *); void *user; };
 struct loam_tokenizer { lm_ctx *ctx; lm_tok *tok; };
-struct loam_model { lm_ctx *ctx; lm_weights *w; lm_store *store; lm_engine *e; loam_tokenizer tok; lm_dev *dev; };
+struct loam_model { lm_ctx *ctx; lm_weights *w; lm_store *store; lm_engine *e; loam_tokenizer tok; lm_dev *dev; lm_trie *trie; };      /* trie: made for the first grammar */
+struct loam_grammar { loam_model *m; lm_grammar *g; lm_masker *masker; };
 struct loam_session { loam_model *m; lm_session *s; };
 /* dtype: NULL or auto, f32, bf16, a quantized format; kv: NULL, f32, bf16; load: NULL, read, map */
 typedef struct { const char *dtype, *kv, *load; int64_t context, max_seqs, chunk, rows; bool no_tok; lm_dev *dev; } lm_api_model_opts;

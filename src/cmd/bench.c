@@ -7,7 +7,7 @@
 #define O(f) offsetof(lm_bench_opts, f)
 static const lm_opt rows[] = {
     LM_CLI_COMMON(lm_bench_opts),
-    { LM_OPT_STR, "model", O(model), NULL, 0, 0, NULL, "MODEL", "infer: a model to load; tokenizer: a model or tokenizer" },
+    { LM_OPT_STR, "model", O(model), NULL, 0, 0, NULL, "MODEL", "infer: a model to load; tokenizer, grammar: a model or tokenizer" },
     { LM_OPT_STR, "shape", O(shape), NULL, 0, 0, NULL, "NAME",
       "infer, train: random weights of a known shape: tiny-1m, llama-30m, gpt2-124m, gpt2-774m, smollm-135m, llama-1b, llama-1.1b, llama-7b" },
     { LM_OPT_STR, "dtype", O(dtype), NULL, 0, 0, NULL, "T", "infer: auto, f32, bf16, Q8_0 …; train: f32 or bf16" },
@@ -97,7 +97,7 @@ static lm_err run(lm_cli *cli) {
 const lm_cmd lm_cmd_bench = { .name = "bench",
                               .summary = "measure this machine and this program on it",
                               .usage = "[SUITE] [options]",
-                              .details = "Suites: ceilings, matmul, executor, plan, infer, train, tokenizer, loader; without one, all of "
+                              .details = "Suites: ceilings, matmul, executor, plan, infer, train, tokenizer, loader, grammar; without one, all of "
                                          "them. A figure stands beside its limit on this machine (bytes over\n"
                                          "measured bandwidth, operations over the measured rate) and, where a peer's library is installed, "
                                          "beside the peer in the same run.\n"

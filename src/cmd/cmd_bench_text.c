@@ -1,4 +1,4 @@
-/* cmd_bench_text.c — suites: tokenizer (encode, decode, training), loader. */
+/* cmd_bench_text.c — suites: tokenizer (encode, decode, training), loader, grammar (token masks). */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -6,6 +6,7 @@
 #include "cmd/cmd_bench.h"
 #include "cmd/cmd_corpus.h"
 #include "cmd/cmd_text.h"
+#include "infer/generate.h"
 
 static lm_err text_of(lm_bench *b, char **text, size_t *n) {
     if (b->o->data) return lm_file_read_all(b->cli->ctx, b->o->data, (size_t)1 << 30, text, n);
@@ -87,4 +88,83 @@ done:
     lm_batch_free(ctx, &x); lm_loader_free(l); lm_shards_close(s); lm_tok_free(tok); lm_free(ctx, text);
     return err;
 }
-const lm_bench_suite lm_bench_text[] = { { "tokenizer", "encode and decode", tokenizer }, { "loader", "batches", loader }, { NULL, NULL, NULL } };
+/* ---- grammar: a text that satisfies it is followed token by token; each mask is timed. First over a new masker, then again over what that found out. */
+static const char record_schema[] =
+    "{\"type\":\"object\",\"properties\":{\"id\":{\"type\":\"string\",\"format\":\"uuid\"},\"name\":{\"type\":\"string\",\"maxLength\":200},"
+    "\"age\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":150},\"born\":{\"type\":\"string\",\"format\":\"date\"},\"kind\":{\"enum\":[\"person\",\"company\",\"unknown\"]},"
+    "\"tags\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"maxItems\":8},\"address\":{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"object\",\"properties\":{\"street\":"
+    "{\"type\":\"string\"},\"zip\":{\"type\":\"string\",\"pattern\":\"^[0-9]{5}$\"}},\"required\":[\"street\",\"zip\"],\"additionalProperties\":false}]},"
+    "\"parents\":{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}},\"required\":[\"id\",\"name\",\"kind\"],\"additionalProperties\":false}";
+static const char record[] =
+    "{\"id\": \"3f2504e0-4f89-11d3-9a0c-0305e82c3301\", \"name\": \"Catherine Earnshaw, of the Heights\", \"age\": 19, \"born\": \"1765-06-30\", \"kind\": \"person\",\n  \"tags\": "
+    "[\"moor\", \"a \\\"wild\\\" thing\", \"Gimmerton\"],\n  \"address\": {\"street\": \"Wuthering Heights\", \"zip\": \"01801\"}, \"parents\": [{\"id\": "
+    "\"3f2504e0-4f89-11d3-9a0c-0305e82c3302\", \"name\": \"Mr. Earnshaw the elder, who walked to Liverpool and back\", \"kind\": \"person\", \"address\": null}]}";
+static const char sums[] = "root ::= line+\nline ::= sum \" = \" number \"\\n\"\nsum ::= product | product ws [-+] ws sum\nproduct ::= factor | factor ws [*/] ws product\n"
+                           "factor ::= number | name | \"(\" sum \")\"\nnumber ::= [0-9]+ (\".\" [0-9]+)?\nname ::= [a-z] [a-z0-9_]*\nws ::= \" \"?\n";
+static const char sum[] = "(12 + alpha) * (3.5 - beta_2) / ((gamma + 1) * 4) = 19.25\nx * (y + (z - (w / 2))) + 17 = 0.5\n";
+static lm_err follow(lm_bench *b, lm_masker *m, const lm_tok_buf *ids, const char *name, double *us) {
+    lm_ctx *ctx = b->cli->ctx;
+    lm_matcher *x;
+    lm_err err = lm_matcher_new(&x, m);
+    if (err) return err;
+    for (size_t i = 0; i < ids->n && !err; i++) {
+        const uint32_t *mask;
+        const double t = lm_now();
+        err = lm_matcher_mask(x, &mask);
+        us[i] = 1e6 * (lm_now() - t);
+        if (!err && !(mask[ids->id[i] >> 5] >> (ids->id[i] & 31) & 1)) err = lm_fail(ctx, LM_E_INTERNAL, "%s: token %zu of its text is not allowed", name, i);
+        if (!err) err = lm_matcher_accept(x, ids->id[i]);
+    }
+    if (!err && !lm_matcher_complete(x)) err = lm_fail(ctx, LM_E_INTERNAL, "%s: its text is not complete", name);
+    lm_matcher_free(x);
+    return err;
+}
+static lm_err grammar_of(lm_bench *b, const lm_tok *tok, const lm_trie *trie, const char *kind, const char *name, const char *text, const char *doc) {
+    lm_ctx *ctx = b->cli->ctx;
+    lm_grammar *g = NULL; lm_masker *m = NULL;
+    lm_tok_buf ids = { .ctx = ctx };
+    double *us = NULL, t = lm_now(), sum_us = 0;
+    char *a = lm_arena_printf(b->cli->a, "%s_compile", name), *c = lm_arena_printf(b->cli->a, "%s_mask", name), *d = lm_arena_printf(b->cli->a, "%s_mask_p99", name),
+         *e = lm_arena_printf(b->cli->a, "%s_mask_new", name), *f = lm_arena_printf(b->cli->a, "%s_mask_new_max", name);
+    lm_err err = a && c && d && e && f ? LM_OK : LM_E_NOMEM;
+    if (!err) err = lm_grammar_new(&g, ctx, kind, name, text, strlen(text));
+    if (!err) err = lm_masker_new(&m, ctx, g, trie);
+    if (!err) lm_bench_put(b, a, 1e3 * (lm_now() - t), "ms", 0, 0, NULL);
+    if (!err) err = lm_tok_encode(tok, doc, strlen(doc), 0, &ids);
+    if (!err && !(us = lm_alloc(ctx, LM_MEM_MISC, (ids.n + 1) * sizeof *us))) err = LM_E_NOMEM;
+    for (int pass = 0; pass < 2 && !err; pass++) {
+        if (pass && (err = follow(b, m, &ids, name, us))) break;       /* a text with other numbers and names would share less: warm is the best case, new the worst */
+        lm_masker *again = NULL;
+        if (!pass) err = lm_masker_new(&again, ctx, g, trie);
+        if (!err) err = follow(b, pass ? m : again, &ids, name, us);
+        lm_masker_free(again);
+        sum_us = 0;
+        for (size_t i = 0; i < ids.n; i++) sum_us += us[i];
+        if (err || !ids.n) break;
+        (void)lm_bench_median(us, (int)ids.n);                         /* sorts */
+        lm_bench_put(b, pass ? c : e, sum_us / (double)ids.n, "us", 0, 0, pass ? "a token, sets seen before" : "a token, nothing known yet");
+        if (pass) lm_bench_put(b, d, us[(ids.n * 99) / 100], "us", 0, 0, NULL);
+        else lm_bench_put(b, f, us[ids.n - 1], "us", 0, 0, "the slowest one");
+    }
+    lm_tok_buf_free(&ids); lm_masker_free(m); lm_grammar_free(g); lm_free(ctx, us);
+    return err;
+}
+static lm_err grammar(lm_bench *b) {
+    lm_ctx *ctx = b->cli->ctx;
+    char *text = NULL; size_t n = 0;
+    lm_tok *tok = NULL; lm_trie *trie = NULL;
+    double train;
+    lm_err err;
+    if (!b->o->model) LM_TRY(text_of(b, &text, &n));
+    LM_GOTO(tok_of(b, text, n, &tok, &train), done);
+    const double t = lm_now();
+    LM_GOTO(lm_tok_trie(&trie, ctx, tok, lm_tok_vocab(tok), NULL, 0), done);
+    lm_bench_put(b, "vocabulary", 1e3 * (lm_now() - t), "ms", 0, 0, lm_arena_printf(b->cli->a, "%d tokens, %lld nodes", lm_tok_vocab(tok), (long long)lm_trie_nodes(trie)));
+    LM_GOTO(grammar_of(b, tok, trie, "schema", "json", "true", record), done);
+    LM_GOTO(grammar_of(b, tok, trie, "schema", "record", record_schema, record), done);
+    err = grammar_of(b, tok, trie, "gbnf", "sums", sums, sum);
+done:
+    lm_trie_free(trie); lm_tok_free(tok); lm_free(ctx, text);
+    return err;
+}
+const lm_bench_suite lm_bench_text[] = { { "tokenizer", "encode and decode", tokenizer }, { "loader", "batches", loader }, { "grammar", "token masks", grammar }, { NULL, NULL, NULL } };

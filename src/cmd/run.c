@@ -5,11 +5,13 @@
 #include "cmd/cmd_common.h"
 #include "cmd/cmd_shipped.h"
 #include "cmd/cmd_text.h"
+#include "grammar/grammar.h"
 
 enum { MAX_PROMPT = 1 << 30 };
 typedef struct {
     lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device, *load; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
-    double temperature, top_p, min_p, repetition, presence, frequency; lm_strlist stop, bias; bool ignore_eos, stats;
+    double temperature, top_p, min_p, repetition, presence, frequency, typical, xtc, xtc_threshold, dry, dry_base; lm_strlist stop, bias; bool ignore_eos, stats;
+    const char *grammar, *schema, *regex, *draft; int64_t dry_length, draft_max;
 } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
@@ -28,11 +30,17 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "top-k", offsetof(opts, top_k), "0", 0, 1 << 28, NULL, "N", "only the N most likely; 0 = off" },
     { LM_OPT_FLOAT, "top-p", offsetof(opts, top_p), "0.95", 0, 1, NULL, "X", "only the most likely with this sum; 1 = off" },
     { LM_OPT_FLOAT, "min-p", offsetof(opts, min_p), "0.05", 0, 1, NULL, "X", "only tokens this share as likely as the best; 0 = off" },
+    { LM_OPT_FLOAT, "typical-p", offsetof(opts, typical), "1", 0, 1, NULL, "X", "only the tokens of most usual surprise with this sum; 1 = off" },
+    { LM_OPT_FLOAT, "xtc-probability", offsetof(opts, xtc), "0", 0, 1, NULL, "X", "how often the top choices are left out but for the last of them; 0 = off" },
+    { LM_OPT_FLOAT, "xtc-threshold", offsetof(opts, xtc_threshold), "0.1", 0, 1, NULL, "X", "the probability that makes a token a top choice" },
     { LM_OPT_FLOAT, "repetition-penalty", offsetof(opts, repetition), "1", 0.01, 100, NULL, "X",
       "divides the logits of tokens seen; 1 = off" },
     { LM_OPT_FLOAT, "presence-penalty", offsetof(opts, presence), "0", -100, 100, NULL, "X", "subtracted from tokens seen" },
     { LM_OPT_FLOAT, "frequency-penalty", offsetof(opts, frequency), "0", -100, 100, NULL, "X", "subtracted for each time seen" },
     { LM_OPT_INT, "penalty-window", offsetof(opts, window), "0", 0, 1 << 28, NULL, "N", "tokens the penalties look back at; 0 = all" },
+    { LM_OPT_FLOAT, "dry-multiplier", offsetof(opts, dry), "0", 0, 100, NULL, "X", "against repeated passages: subtracted from what would carry one on; 0 = off, 0.8 is usual" },
+    { LM_OPT_FLOAT, "dry-base", offsetof(opts, dry_base), "1.75", 1, 100, NULL, "X", "times this for each token that the passage is longer" },
+    { LM_OPT_INT, "dry-length", offsetof(opts, dry_length), "2", 1, 1 << 28, NULL, "N", "shorter passages may be repeated" },
     { LM_OPT_STRLIST, "logit-bias", offsetof(opts, bias), NULL, 0, 0, NULL, "ID=X",
       "add X to a token's logit (may be repeated; -inf forbids)" },
     { LM_OPT_INT, "seed", offsetof(opts, seed), "1", 0, 1ll << 62, NULL, "N", "decides every draw" },
@@ -40,6 +48,11 @@ static const lm_opt rows[] = {
     { LM_OPT_BOOL, "ignore-eos", offsetof(opts, ignore_eos), "false", 0, 0, NULL, NULL, "go on past the end token" },
     { LM_OPT_INT, "logprobs", offsetof(opts, logprobs), "-1", -1, 100, NULL, "N",
       "report log-probabilities, and those of the N best; -1 = none" },
+    { LM_OPT_STR, "grammar", offsetof(opts, grammar), NULL, 0, 0, NULL, "FILE", "the text must be a sentence of this grammar (GBNF, llama.cpp's notation)" },
+    { LM_OPT_STR, "schema", offsetof(opts, schema), NULL, 0, 0, NULL, "FILE", "the text must be JSON that satisfies this JSON Schema" },
+    { LM_OPT_STR, "regex", offsetof(opts, regex), NULL, 0, 0, NULL, "RE", "the text must match this regular expression from end to end" },
+    { LM_OPT_STR, "draft", offsetof(opts, draft), NULL, 0, 0, NULL, "MODEL", "a small model with the same vocabulary that guesses ahead: faster, the same text" },
+    { LM_OPT_INT, "draft-max", offsetof(opts, draft_max), "8", 1, 16, NULL, "N", "tokens guessed ahead at most" },
     { LM_OPT_BOOL, "stats", offsetof(opts, stats), "false", 0, 0, NULL, NULL, "print rates at the end" },
     LM_OPT_ROW_END
 };
@@ -71,6 +84,7 @@ static void one(lm_str *s, const loam_tokenizer *tok, const loam_text *t) {
     for (size_t i = 0; i < t->n_tokens; i++) lm_str_printf(s, i ? ", %d" : "%d", t->tokens[i]);
     lm_str_puts(s, "], \"text\": "); lm_str_json(s, t->text, t->bytes);
     lm_str_printf(s, ", \"finish_reason\": \"%s\"", t->finish);
+    if (t->runs) lm_str_printf(s, ", \"runs\": %lld, \"guessed\": %lld, \"came\": %lld", (long long)t->runs, (long long)t->guessed, (long long)t->came);
     if (!t->logprobs) return;
     lm_str_puts(s, ", \"logprobs\": [");
     for (size_t i = 0; i < t->n_tokens; i++) { if (i) lm_str_puts(s, ", "); number(s, (double)t->logprobs[i]); }
@@ -103,6 +117,16 @@ static lm_err result(lm_cli *cli, const opts *o, const loam_model *m, const loam
         if (o->stats)
             fprintf(stderr, "loaded in %s · prompt %lld tokens in %s · %zu tokens at %.1f tok/s\n", lm_cli_time(cli->a, load_s),
                     (long long)t->prompt_tokens, lm_cli_time(cli->a, t->prefill_seconds), made, rate);
+        int64_t runs = 0, guessed = 0, came = 0;
+        for (int i = 0; i < (int)o->n; i++) { runs += t[i].runs; guessed += t[i].guessed; came += t[i].came; }
+        if (o->stats && o->draft)
+            fprintf(stderr, "%lld runs of the model · %lld tokens guessed, %lld (%.0f %%) came true\n", (long long)runs, (long long)guessed, (long long)came,
+                    guessed ? 100.0 * (double)came / (double)guessed : 0);
+        for (int i = 0; i < (int)o->n; i++)
+            if ((o->grammar || o->schema || o->regex) && !strcmp(t[i].finish, "length")) {
+                fprintf(stderr, "loam run: cut at --max-tokens %lld: the text is only the beginning of what was asked for\n", (long long)o->max_tokens);
+                break;
+            }
         return LM_OK;
     }
     lm_str s = { .ctx = cli->ctx };
@@ -126,19 +150,33 @@ static lm_err read_prompt(lm_cli *cli, const opts *o, char **owned, const char *
     *text = *owned;
     return LM_OK;
 }
+static lm_err grammar(lm_cli *cli, const opts *o, loam_model *m, loam_grammar **out) {
+    const char *file = o->grammar ? o->grammar : o->schema, *kind = o->grammar ? "gbnf" : o->schema ? "schema" : "regex";
+    char *owned = NULL;
+    size_t n = o->regex ? strlen(o->regex) : 0;
+    if (!file && !o->regex) return LM_OK;
+    if (file) LM_TRY(lm_file_read_all(cli->ctx, file, LM_GRAMMAR_BYTES, &owned, &n));
+    const lm_err e = (lm_err)loam_grammar_new(out, m, kind, file ? file : "--regex", file ? owned : o->regex, n);
+    lm_free(cli->ctx, owned);
+    return e;
+}
 static lm_err run(lm_cli *cli) {
     const opts *o = cli->opts;
-    const char *model;
+    const char *model, *draft = NULL;
     if (cli->pos.n > 1) return lm_cli_need(cli, 1, "one model: a Hugging Face folder, a GGUF file or a llama2.c checkpoint");
     LM_TRY(lm_cmd_model_path(cli, cli->pos.n ? cli->pos.v[0] : NULL, &model));
     if (o->prompt && o->prompt_file) return lm_fail(cli->ctx, LM_E_CONFIG, "--prompt and --prompt-file exclude each other");
+    if ((o->grammar != NULL) + (o->schema != NULL) + (o->regex != NULL) > 1)
+        return lm_fail(cli->ctx, LM_E_CONFIG, "--grammar, --schema and --regex exclude each other");
+    if (o->draft) LM_TRY(lm_cmd_model_path(cli, o->draft, &draft));
     int32_t *bias_id = lm_arena_alloc(cli->a, (size_t)(o->bias.n + 1) * sizeof *bias_id);
     float *bias = lm_arena_alloc(cli->a, (size_t)(o->bias.n + 1) * sizeof *bias);
     loam_text *texts = lm_arena_alloc(cli->a, (size_t)o->n * sizeof *texts);
     if (!bias_id || !bias || !texts) return LM_E_NOMEM;
     LM_TRY(parse_bias(cli, o, bias_id, bias));
     loam_context ctx = { .ctx = cli->ctx };
-    loam_model *m = NULL;
+    loam_model *m = NULL, *small = NULL;
+    loam_grammar *g = NULL;
     char *owned = NULL; const char *text; size_t n;
     lm_err err;
     LM_GOTO(read_prompt(cli, o, &owned, &text, &n), done);
@@ -152,6 +190,11 @@ static lm_err run(lm_cli *cli) {
                                                            .sessions = o->n,
                                                            .device = o->device }),
             done);
+    if (draft)
+        LM_GOTO((lm_err)loam_model_open(&small, &ctx, draft,
+                                        &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .load = o->load, .sessions = o->n, .device = o->device }),
+                done);
+    LM_GOTO(grammar(cli, o, m, &g), done);
     load_s = lm_now() - load_s;
     const bool stream = !cli->json && o->n == 1;
     const loam_generate_options go = { .size = sizeof go,
@@ -174,14 +217,23 @@ static lm_err run(lm_cli *cli) {
                                        .n_bias = o->bias.n,
                                        .ignore_eos = o->ignore_eos,
                                        .logprobs = (int)o->logprobs + 1,
-                                       .cancel = cli->stop };
+                                       .cancel = cli->stop,
+                                       .grammar = g,
+                                       .draft = small,
+                                       .draft_tokens = (int)o->draft_max,
+                                       .typical_p = o->typical,
+                                       .xtc_probability = o->xtc,
+                                       .xtc_threshold = o->xtc_threshold,
+                                       .dry_multiplier = o->dry,
+                                       .dry_base = o->dry_base,
+                                       .dry_length = o->dry_length };
     if (stream) { fwrite(text, 1, n, stdout); fflush(stdout); }
     LM_GOTO((lm_err)loam_generate(m, text, n, &go, texts), done);
     err = result(cli, o, m, texts, text, load_s);
     if (!err && *cli->stop) err = lm_cli_stop_err(cli);
 done:
     for (int i = 0; i < (int)o->n; i++) loam_text_free(&texts[i]);
-    lm_free(cli->ctx, owned); loam_model_free(m);
+    lm_free(cli->ctx, owned); loam_grammar_free(g); loam_model_free(small); loam_model_free(m);
     return err;
 }
 const lm_cmd lm_cmd_run = { .name = "run",

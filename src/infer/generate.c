@@ -8,6 +8,8 @@ const char *lm_stop_name(lm_stop_reason r) { return r == LM_STOP_LENGTH ? "lengt
 typedef struct {
     lm_session *s; lm_sampler *sampler; lm_tok_stream stream; lm_str text; size_t sent;   /* text[0..sent) was streamed */
     bool done; int32_t next;
+    lm_matcher *match; int32_t *ids;                                   /* with a grammar; with a proposer: prompt and text, then guesses */
+    lm_pace pace; int n_guess, came; double guess_s;
 } line;
 typedef struct { lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; line *l; int *of; lm_near *near; lm_ctx *ctx; int64_t n_prompt; } job;      /* near: NULL where logits are wanted */
 
@@ -43,8 +45,14 @@ static lm_err take(job *j, int i, const lm_peak_row *peak, const float *logits) 
     lm_generated *out = &j->g->out[i];
     int32_t id; size_t n;
     int64_t V = lm_engine_cfg(j->e)->vocab;
+    if (l->match) {
+        const uint32_t *mask;
+        LM_TRY(lm_matcher_mask(l->match, &mask));
+        lm_sampler_allow(l->sampler, mask);
+    }
     LM_TRY(logits ? lm_sampler_pick(l->sampler, logits, out->n, &id) : lm_sampler_pick_near(l->sampler, peak, out->n, &id));
     LM_TRY(lm_sampler_accept(l->sampler, id));
+    if (l->match) LM_TRY(lm_matcher_accept(l->match, id));
     bool eos = !j->o->ignore_eos && lm_tok_is_eos(j->tok, id);
     for (int k = 0; k < j->o->n_end && !j->o->ignore_eos; k++) eos |= id == j->o->end[k];
     for (int k = 0; k < lm_engine_cfg(j->e)->n_eos && !j->o->ignore_eos; k++) eos |= id == lm_engine_cfg(j->e)->eos[k];
@@ -62,6 +70,7 @@ static lm_err take(job *j, int i, const lm_peak_row *peak, const float *logits) 
         out->why = LM_STOP_EOS;
     } else if (lm_tok_piece(j->tok, id, &n))
         LM_TRY(lm_tok_stream_push(&l->stream, id, &l->text)); /* embeddings are padded: such a row is a token with no text */
+    if (l->match && lm_matcher_ended(l->match)) { l->done = true; out->why = LM_STOP_EOS; }
     size_t safe;
     int64_t stop = find_stop(j, l, &safe);
     if (stop >= 0) { l->text.n = (size_t)stop; l->text.p[stop] = 0; l->done = true; out->why = LM_STOP_STRING; return send(j, i, (size_t)stop); }
@@ -99,14 +108,73 @@ static lm_err prepare(job *j, const int32_t *prompt) {
         j->l[i].stream = lm_tok_stream_begin(j->tok, o->control ? LM_TOK_SPECIAL : 0);
         j->l[i].stream.begun = before || j->n_prompt > 1 || prompt[0] != lm_tok_bos(j->tok);      /* the text goes on: no first-word rules */
         j->l[i].text.ctx = j->ctx;
+        if (o->masker) {
+            LM_TRY(lm_matcher_new(&j->l[i].match, o->masker));
+            j->l[i].stream.begun = true;                               /* what the grammar sees is what is written */
+        }
+        if (o->proposer) {
+            j->l[i].ids = lm_arena_alloc(a, (size_t)(j->n_prompt + m + LM_GUESSES + 1) * sizeof *prompt);
+            if (!j->l[i].ids) return LM_E_NOMEM;
+            memcpy(j->l[i].ids, prompt, (size_t)j->n_prompt * sizeof *prompt);
+        }
     }
     lm_near near;                                                      /* all samplers are alike but for their streams */
-    if (o->want_logprobs || !lm_sampler_near(j->l[0].sampler, &near.t, &near.gap)) return LM_OK;
+    if (o->want_logprobs || o->masker || o->proposer || !lm_sampler_near(j->l[0].sampler, &near.t, &near.gap)) return LM_OK;
     if (!(j->near = lm_arena_alloc(a, (size_t)o->n * sizeof *j->near))) return LM_E_NOMEM;
     for (int i = 0; i < o->n; i++) j->near[i] = near;
     return LM_OK;
 }
+/* ---- with guesses: a request is the last token and what may follow it; rows come in order ---- */
+static lm_err guess(job *j, int i) {
+    line *l = &j->l[i];
+    const lm_generated *out = &j->g->out[i];
+    const int64_t n = j->n_prompt + out->n, left = j->o->max_tokens - out->n - 1, room = lm_engine_context(j->e) - lm_session_len(l->s) - 1;
+    const int most = (int)lm_min64(lm_min64(left, room), j->o->guesses ? j->o->guesses : 8);
+    l->ids[n - 1] = l->next;
+    l->n_guess = l->came = 0;
+    const lm_guess_place at = { i, l->ids, n, out->n, l->match, lm_pace_most(&l->pace, most) };
+    const double t = lm_now();
+    if (at.most > 0) LM_TRY(j->o->proposer->row->guess(j->o->proposer, &at, l->ids + n, &l->n_guess));
+    l->guess_s = lm_now() - t;
+    return LM_OK;
+}
+static lm_err guessed_row(void *ud, int r, int64_t at, const float *logits) {
+    job *j = ud;
+    line *l = &j->l[j->of[r]];
+    const int64_t n = j->n_prompt + j->g->out[j->of[r]].n;
+    if (l->done || at != l->came) return LM_OK;                        /* behind a guess that did not come true */
+    const int32_t guess = at < l->n_guess ? l->ids[n] : -1;
+    LM_TRY(take(j, j->of[r], NULL, logits));
+    l->came += l->next == guess;
+    return LM_OK;
+}
+static lm_err decode_guessed(job *j, lm_request *req) {
+    for (;;) {
+        int n = 0;
+        const bool cancel = j->o->cancel && *j->o->cancel;
+        for (int i = 0; i < j->o->n; i++) {
+            line *l = &j->l[i];
+            if (l->done) continue;
+            if (cancel) { l->done = true; j->g->out[i].why = LM_STOP_CANCELLED; continue; }
+            LM_TRY(guess(j, i));
+            j->of[n] = i;
+            req[n++] = (lm_request){ l->s, l->ids + j->n_prompt + j->g->out[i].n - 1, 1 + l->n_guess, LM_WANT_ALL };
+        }
+        if (!n) return LM_OK;
+        const double t = lm_now();
+        LM_TRY(lm_engine_run(j->e, req, n, guessed_row, j));
+        const double s = (lm_now() - t) / n;
+        for (int r = 0; r < n; r++) {
+            line *l = &j->l[j->of[r]];
+            lm_generated *out = &j->g->out[j->of[r]];
+            LM_TRY(lm_session_truncate(l->s, j->n_prompt + out->n - 1));       /* all but the last token, which is fed next */
+            lm_pace_saw(&l->pace, l->n_guess, l->came, s, l->guess_s);
+            out->runs++; out->guessed += l->n_guess; out->came += l->came;
+        }
+    }
+}
 static lm_err decode(job *j, lm_request *req) {
+    if (j->o->proposer) return decode_guessed(j, req);
     for (;;) {
         int n = 0;
         bool cancel = j->o->cancel && *j->o->cancel;
@@ -130,6 +198,8 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
         return lm_fail(ctx, LM_E_RANGE,
                        "the prompt has %lld tokens and %lld more are asked for: together they do not fit the context of %lld",
                        (long long)(before + n_prompt), (long long)o->max_tokens, (long long)lm_engine_context(e));
+    if (o->session && o->proposer) return lm_fail(ctx, LM_E_UNSUPPORTED, "a proposer for a session that goes on");
+    if (o->masker && o->ignore_eos) return lm_fail(ctx, LM_E_CONFIG, "ignore_eos and a grammar exclude each other: the grammar says where the text ends");
     memset(g, 0, sizeof *g);
     job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt };
     lm_err err;
@@ -154,7 +224,10 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
         if (!err) err = lm_str_err(&j.l[i].text);
     }
 done:
-    for (int i = 0; j.l && i < o->n; i++) { if (!o->session) lm_session_free(j.l[i].s); lm_sampler_free(j.l[i].sampler); lm_str_free(&j.l[i].text); }
+    for (int i = 0; j.l && i < o->n; i++) {
+        if (!o->session) lm_session_free(j.l[i].s);
+        lm_sampler_free(j.l[i].sampler); lm_matcher_free(j.l[i].match); lm_str_free(&j.l[i].text);
+    }
     if (err) lm_generation_free(g);
     return err;
 }

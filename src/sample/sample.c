@@ -17,15 +17,16 @@ struct lm_sampler {
     lm_sample_opts o;
     int64_t vocab;
     lm_cand *cand;
-    int32_t *count, *history;
+    int32_t *count, *history, *match;
     int64_t n, cap;
+    const uint32_t *allow;
     const lm_sampler_row *row[MAX_ROWS];
     int n_row;
     int32_t *bias_id;
     float *bias;
 };
 
-lm_sample_opts lm_sample_defaults(void) { return (lm_sample_opts){ .temperature = 0.8, .top_p = 0.95, .min_p = 0.05, .repetition = 1.0 }; }
+lm_sample_opts lm_sample_defaults(void) { return (lm_sample_opts){ .temperature = 0.8, .top_p = 0.95, .min_p = 0.05, .repetition = 1.0, .typical = 1.0 }; }
 static lm_err check(lm_ctx *ctx, const lm_sample_opts *o, int64_t vocab) {
     if (!(o->temperature >= 0 && o->temperature <= 100)) return lm_fail(ctx, LM_E_CONFIG, "temperature is %g; it must be 0 to 100", o->temperature);
     if (!(o->top_p >= 0 && o->top_p <= 1)) return lm_fail(ctx, LM_E_CONFIG, "top_p is %g; it must be 0 to 1", o->top_p);
@@ -34,6 +35,12 @@ static lm_err check(lm_ctx *ctx, const lm_sample_opts *o, int64_t vocab) {
         return lm_fail(ctx, LM_E_CONFIG, "repetition_penalty is %g; it must be above 0 and at most 100", o->repetition);
     if (!(fabs(o->presence) <= 100 && fabs(o->frequency) <= 100))
         return lm_fail(ctx, LM_E_CONFIG, "presence and frequency penalties must lie within -100 and 100");
+    if (!(o->typical >= 0 && o->typical <= 1)) return lm_fail(ctx, LM_E_CONFIG, "typical_p is %g; it must be 0 to 1", o->typical);
+    if (!(o->xtc_probability >= 0 && o->xtc_probability <= 1 && o->xtc_threshold >= 0 && o->xtc_threshold <= 1))
+        return lm_fail(ctx, LM_E_CONFIG, "xtc_probability %g and xtc_threshold %g must be 0 to 1", o->xtc_probability, o->xtc_threshold);
+    if (!(o->dry >= 0 && o->dry <= 100)) return lm_fail(ctx, LM_E_CONFIG, "dry_multiplier is %g; it must be 0 to 100", o->dry);
+    if (o->dry > 0 && (!(o->dry_base >= 1 && o->dry_base <= 100) || o->dry_length < 1))
+        return lm_fail(ctx, LM_E_CONFIG, "dry_base is %g and dry_length %lld; they must be 1 to 100, and at least 1", o->dry_base, (long long)o->dry_length);
     if (o->top_k < 0 || o->penalty_window < 0) return lm_fail(ctx, LM_E_CONFIG, "top_k and the penalty window cannot be negative");
     for (int i = 0; i < o->n_bias; i++) {
         if (o->bias_id[i] < 0 || o->bias_id[i] >= vocab)
@@ -70,6 +77,7 @@ void lm_sampler_free(lm_sampler *s) {
     lm_free(s->ctx, s->cand);
     lm_free(s->ctx, s->count);
     lm_free(s->ctx, s->history);
+    lm_free(s->ctx, s->match);
     lm_free(s->ctx, s->bias_id);
     lm_free(s->ctx, s->bias);
     lm_free(s->ctx, s);
@@ -79,11 +87,20 @@ lm_err lm_sampler_accept(lm_sampler *s, int32_t id) {
         int64_t cap = s->cap ? 2 * s->cap : 256;
         int32_t *h = lm_realloc(s->ctx, LM_MEM_MISC, s->history, (size_t)cap * sizeof *h);
         if (!h) return LM_E_NOMEM;
-        s->history = h; s->cap = cap;
+        s->history = h;
+        if (s->o.dry > 0) {
+            int32_t *m = lm_realloc(s->ctx, LM_MEM_MISC, s->match, (size_t)(cap + 1) * sizeof *m);
+            if (!m) return LM_E_NOMEM;
+            s->match = m;
+        }
+        s->cap = cap;
     }
     s->history[s->n++] = id;
     return LM_OK;
 }
+int64_t lm_sampler_len(const lm_sampler *s) { return s->n; }
+void lm_sampler_truncate(lm_sampler *s, int64_t n) { if (n >= 0 && n < s->n) s->n = n; }
+void lm_sampler_allow(lm_sampler *s, const uint32_t *mask) { s->allow = mask; }
 static bool before(const lm_cand *a, const lm_cand *b) { return a->logit > b->logit || (a->logit == b->logit && a->id < b->id); }
 static int order(const void *a, const void *b) { return before(a, b) ? -1 : before(b, a) ? 1 : 0; }
 static void sift(lm_cand *h, int64_t n, int64_t i) {                 /* worst of the kept on top */
@@ -114,63 +131,84 @@ void lm_top(const float *logits, int64_t vocab, int n, int32_t *id) {
         id[k] = (int32_t)v;
     }
 }
-static int32_t draw(const lm_chain *c, uint64_t seed, uint64_t stream, uint64_t position) {
-    float top = c->c[0].logit;
-    for (int64_t i = 1; i < c->n; i++) if (c->c[i].logit > top) top = c->c[i].logit;
-    double sum = 0;
-    for (int64_t i = 0; i < c->n; i++) sum += exp((double)(c->c[i].logit - top));
-    lm_rng r = lm_rng_of(seed, "sample");
-    r.stream += stream;
-    double u = lm_rng_double(r, position) * sum, acc = 0;
-    for (int64_t i = 0; i < c->n; i++) { acc += exp((double)(c->c[i].logit - top)); if (u < acc) return c->c[i].id; }
-    for (int64_t i = c->n - 1; i > 0; i--) if (c->c[i].logit > -INFINITY) return c->c[i].id;      /* rounding at the very end */
-    return c->c[0].id;
+/* The largest logit + Gumbel number of the id: a draw from the softmax (Gumbel 1954), whatever order the candidates are in. */
+static int32_t draw(const lm_chain *c) {
+    uint32_t w[4];
+    uint64_t block = UINT64_MAX;
+    double top = -INFINITY;
+    int32_t id = c->c[0].id;
+    for (int64_t i = 0; i < c->n; i++) {
+        const double z = (double)c->c[i].logit, behind = top - z;
+        const uint64_t k = (uint64_t)c->c[i].id;
+        if (k / 2 != block) lm_rng_block(c->rng, block = k / 2, w);
+        const uint64_t bits = (uint64_t)w[2 * (k & 1)] << 32 | w[2 * (k & 1) + 1];
+        const double u = ((double)(bits >> 11) + 0.5) * 0x1p-53;
+        /* -log(-log u) <= -log(1 - u), and exp(-x) <= 1 / (1 + x + x^2/2): most are out without a logarithm */
+        if (behind > 0 && (1 - u) * (1 + behind * (1 + 0.5 * behind)) > 1) continue;
+        const double g = z - log(-log(u));
+        if (g > top || (g == top && c->c[i].id < id)) { top = g; id = c->c[i].id; }
+    }
+    return id;
+}
+static void compact(lm_chain *c) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < c->n; i++) if (c->c[i].logit > -INFINITY) c->c[n++] = c->c[i];
+    c->n = n;
 }
 /* The chain over the n candidates that are in place; rest: see lm_chain. */
-static void pick(lm_sampler *s, int64_t n, double rest, int64_t position, int32_t *id) {
+static lm_err pick(lm_sampler *s, int64_t n, double rest, int64_t position, int32_t *id) {
     int64_t window = s->o.penalty_window && s->o.penalty_window < s->n ? s->o.penalty_window : s->n;
+    const uint64_t of[2] = { s->o.stream, (uint64_t)position };
     lm_chain c = { .o = &s->o,
                    .vocab = s->vocab,
                    .c = s->cand,
                    .n = n,
                    .rest = rest,
-                   .history = s->history + (s->n - window),
+                   .history = s->history ? s->history + (s->n - window) : NULL,
                    .n_history = window,
-                   .count = s->count };
-    for (int i = 0; i < s->n_row; i++) s->row[i]->apply(&c);
+                   .count = s->count,
+                   .match = s->match,
+                   .rng = lm_rng_of(s->o.seed, "sample") };
+    c.rng.stream = lm_hash64(of, sizeof of, c.rng.stream);
+    int i = 0;
+    for (; i < s->n_row && s->row[i]->order < lm_sampler_temperature.order; i++) s->row[i]->apply(&c);
+    compact(&c);
+    if (!c.n) return lm_fail(s->ctx, LM_E_RANGE, "every token is forbidden here (logit_bias, or a grammar that the vocabulary cannot write)");
+    for (; i < s->n_row; i++) s->row[i]->apply(&c);
     if (s->o.temperature == 0) {
         int64_t best = 0;
-        for (int64_t i = 1; i < c.n; i++) if (before(&c.c[i], &c.c[best])) best = i;
+        for (int64_t k = 1; k < c.n; k++) if (before(&c.c[k], &c.c[best])) best = k;
         *id = c.c[best].id;
-    } else *id = draw(&c, s->o.seed, s->o.stream, (uint64_t)position);
+    } else *id = draw(&c);
+    return LM_OK;
 }
 lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int32_t *id) {
     for (int64_t v = 0; v < s->vocab; v++) {
         if (isnan(logits[v]) || logits[v] == INFINITY)
             return lm_fail(s->ctx, LM_E_RANGE, "the logit of token %lld is not finite: the weights are damaged or the model diverged",
                            (long long)v);
-        s->cand[v] = (lm_cand){ (int32_t)v, logits[v] };
+        s->cand[v] = (lm_cand){ (int32_t)v, !s->allow || s->allow[v >> 5] >> (v & 31) & 1 ? logits[v] : -INFINITY };
     }
-    pick(s, s->vocab, 0, position, id);
-    return LM_OK;
+    return pick(s, s->vocab, 0, position, id);
 }
 bool lm_sampler_near(const lm_sampler *s, float *t, float *gap) {
     const lm_sample_opts *o = &s->o;
-    for (int i = 0; i < s->n_row; i++) if (s->row[i]->order < lm_sampler_temperature.order) return false;    /* these change single logits */
+    if (s->allow) return false;
+    for (int i = 0; i < s->n_row; i++) if (s->row[i]->order < lm_sampler_temperature.order || s->row[i]->whole) return false;    /* the first change single logits */
     *t = (float)o->temperature; *gap = 0;
     if (o->temperature == 0) return true;
     /* a little more than min-p keeps, which itself decides */
     *gap = (float)(-log(o->min_p) * o->temperature * 1.001 + 1e-3);
-    return o->min_p > 0 && o->top_k == 0 && isfinite(*gap);
+    return o->min_p > 0 && isfinite(*gap);
 }
 lm_err lm_sampler_pick_near(lm_sampler *s, const lm_peak_row *p, int64_t position, int32_t *id) {
     if (p->bad) return lm_fail(s->ctx, LM_E_RANGE, "a logit is not finite: the weights are damaged or the model diverged");
     if (p->n < 1 || p->n > LM_PEAK_MOST) return lm_fail(s->ctx, LM_E_INTERNAL, "%lld tokens are near the largest", (long long)p->n);
+    if (s->allow) return lm_fail(s->ctx, LM_E_INTERNAL, "a mask of tokens wants the logits");
     double rest = (double)p->sum;
     for (int64_t i = 0; i < p->n; i++) {
         s->cand[i] = (lm_cand){ (int32_t)p->id[i], p->logit[i] };
         if (s->o.temperature > 0) rest -= exp((double)(p->logit[i] - p->max) / s->o.temperature);
     }
-    pick(s, p->n, rest > 0 ? rest : 0, position, id);
-    return LM_OK;
+    return pick(s, p->n, rest > 0 ? rest : 0, position, id);
 }

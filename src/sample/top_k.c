@@ -7,4 +7,4 @@ static void apply(lm_chain *c) {
     c->n = c->o->top_k;
     c->sorted = true;
 }
-const lm_sampler_row lm_sampler_top_k = { .name = "top_k", .math = "keep the k largest", .order = 40, .on = on, .apply = apply };
+const lm_sampler_row lm_sampler_top_k = { .name = "top_k", .math = "keep the k largest", .order = 40, .whole = true, .on = on, .apply = apply };

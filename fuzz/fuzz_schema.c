@@ -1,0 +1,5 @@
+/* Grammars in the notation "schema": see grammar_use.h. */
+#define _GNU_SOURCE 1
+#include "grammar_use.h"
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { if (size < 1 << 16) fuzz_grammar("schema", data, size); return 0; }

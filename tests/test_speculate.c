@@ -1,0 +1,164 @@
+/* test_speculate.c — guesses change nothing: with any draft, good or bad, the tokens are those without, greedy and sampled, for several texts side by side and under a
+ * grammar; and their distribution is the model's own (chi-square over 100 000 texts, seeds fixed). */
+#include <math.h>
+#include "infer/generate.h"
+#include "test.h"
+
+enum { V = 12, CONTEXT = 64 };
+typedef struct { lm_store *store; lm_cfg c; lm_engine *e; } model;
+static lm_ctx *ctx;
+static lm_tok *tok;
+static bool setup(void) {
+    static const char text[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"d\":3,\"e\":4,\"f\":5,\"g\":6,\"h\":7,\"i\":8,\"j\":9,\"k\":10,\"l\":11},\"merges\":[]}}";
+    if (ctx) return true;
+    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return false;
+    return !lm_tok_open_mem(ctx, "tokenizer.json", text, sizeof text - 1, NULL, &tok);
+}
+static lm_err model_new(model *m, int d, int layers, uint64_t seed, int64_t seqs) {
+    *m = (model){ .c = { .model = lm_model_by_name("llama"), .vocab = V, .d = d, .n_layer = layers, .n_head = 2, .n_kv = 1, .d_head = d / 2, .d_ff = 2 * d, .max_pos = CONTEXT, .eps = 1e-5,
+                         .init_std = 0.6, .tie = true, .bos = -1, .hf_type = "llama" } };
+    m->c.rope.d_head = d / 2; m->c.rope.base = 10000; m->c.rope.max_pos = CONTEXT;
+    LM_TRY(lm_store_new(&m->store, ctx));
+    LM_TRY(lm_model_init(ctx, &m->c, m->store, seed));
+    return lm_engine_new(&m->e, ctx, &m->c, m->store, &(lm_engine_opts){ .max_seqs = seqs, .chunk = 64, .mm = LM_F32, .kv = LM_F32 });
+}
+static void model_free(model *m) { lm_engine_free(m->e); lm_store_free(m->store); }
+static lm_err write_text(const model *m, const model *draft, const lm_generate_opts *o, lm_generation *g) {
+    static const int32_t prompt[] = { 3, 1, 4 };
+    lm_generate_opts go = *o;
+    if (draft) {
+        const lm_proposer_opts po = { .lines = o->n, .sample = o->sample, .masker = o->masker, .target = m->e, .tok = tok, .draft = draft->e, .draft_tok = tok };
+        LM_TRY(lm_proposer_open(&go.proposer, ctx, "draft", &po));
+    }
+    const lm_err e = lm_generate(m->e, tok, prompt, 3, &go, g);
+    lm_proposer_free(go.proposer);
+    return e;
+}
+static void test_same_tokens(void) {
+    if (!setup()) exit(1);
+    enum { LINES = 3 };
+    model big, twin, other;
+    LM_NEED_OK(ctx, model_new(&big, 16, 2, 5, LINES));
+    LM_NEED_OK(ctx, model_new(&twin, 16, 2, 5, LINES));                /* always right */
+    LM_NEED_OK(ctx, model_new(&other, 8, 1, 9, LINES));                /* seldom */
+    lm_grammar *g; lm_trie *trie; lm_masker *mk;
+    static const char rules[] = "root ::= [a-d]{3} ([e-h] [a-l]){5,20} \"l\"";
+    LM_NEED_OK(ctx, lm_grammar_new(&g, ctx, "gbnf", "test", rules, strlen(rules)));
+    LM_NEED_OK(ctx, lm_generate_trie(&trie, big.e, tok));
+    LM_NEED_OK(ctx, lm_masker_new(&mk, ctx, g, trie));
+    lm_matcher *at;
+    int64_t guessed[2] = {0}, came[2] = {0};
+    for (int k = 0; k < 48; k++) {
+        lm_generate_opts o = { .max_tokens = 5 + k, .n = 1 + k % LINES, .sample = lm_sample_defaults(), .masker = k % 4 == 3 ? mk : NULL, .guesses = 1 + k % 9, .want_logprobs = k % 5 == 0, .top_logprobs = k % 5 ? 0 : 2 };
+        const char *stop[] = { "ef" };
+        o.sample.seed = (uint64_t)k;
+        if (k % 2) o.sample.temperature = 0; else o.sample.temperature = 1.3;
+        if (k % 3 == 1) { o.sample.repetition = 1.2; o.sample.dry = 0.8; o.sample.dry_base = 1.75; o.sample.dry_length = 2; }
+        if (k % 6 == 2) { o.sample.xtc_probability = 0.5; o.sample.xtc_threshold = 0.1; o.sample.top_k = 7; }
+        if (k % 8 == 5) { o.stop = stop; o.n_stop = 1; }
+        lm_generation plain, with;
+        LM_NEED_OK(ctx, write_text(&big, NULL, &o, &plain));
+        for (int d = 0; d < 2; d++) {
+            LM_NEED_OK(ctx, write_text(&big, d ? &other : &twin, &o, &with));
+            for (int i = 0; i < o.n; i++) {
+                const lm_generated *a = &plain.out[i], *b = &with.out[i];
+                bool same = a->n == b->n && a->why == b->why && a->text_bytes == b->text_bytes && !memcmp(a->tokens, b->tokens, (size_t)a->n * 4) && !memcmp(a->text, b->text, a->text_bytes);
+                if (same && a->logprobs) same = !memcmp(a->logprobs, b->logprobs, (size_t)a->n * 4) && !memcmp(a->top_lp, b->top_lp, (size_t)a->n * 8);
+                if (!same) { lm_t_fail++; printf("case %d, draft %d, text %d: \"%.*s\" without, \"%.*s\" with guesses\n", k, d, i, (int)a->text_bytes, a->text, (int)b->text_bytes, b->text); }
+                if (b->why == LM_STOP_LENGTH) { guessed[d] += b->guessed; came[d] += b->came; }      /* else the end made guesses void */
+                LM_CHECK(b->runs <= b->n && (b->n < 3 || b->guessed > 0));
+                if (!o.masker) continue;
+                bool ok;
+                LM_NEED_OK(ctx, lm_matcher_new(&at, mk));
+                LM_CHECK_OK(ctx, lm_matcher_bytes(at, a->text, a->text_bytes, &ok));
+                LM_CHECK(ok && (a->why == LM_STOP_LENGTH || a->why == LM_STOP_STRING || lm_matcher_complete(at)));
+                lm_matcher_free(at);
+            }
+            lm_generation_free(&with);
+        }
+        lm_generation_free(&plain);
+    }
+    LM_CHECK(came[0] == guessed[0] && guessed[0] > 200);               /* the twin is never wrong */
+    LM_CHECK(came[1] < guessed[1] && came[1] > 0);
+    LM_CHECK(lm_engine_free_pages(big.e) == 3 && lm_engine_free_pages(other.e) == 3);
+    lm_masker_free(mk); lm_trie_free(trie); lm_grammar_free(g);
+    model_free(&big); model_free(&twin); model_free(&other);
+}
+/* p of the first tokens, by the engine alone. */
+typedef struct { double p[V]; } probs;
+static lm_err softmax(void *ud, int r, int64_t i, const float *z) {
+    probs *q = ud; (void)r; (void)i;
+    double sum = 0;
+    for (int v = 0; v < V; v++) sum += q->p[v] = exp((double)z[v]);
+    for (int v = 0; v < V; v++) q->p[v] /= sum;
+    return LM_OK;
+}
+static void after(const model *m, const int32_t *ids, int64_t n, probs *q) {
+    lm_session *s;
+    LM_NEED_OK(ctx, lm_session_new(&s, m->e));
+    LM_CHECK_OK(ctx, lm_engine_run(m->e, &(lm_request){ s, ids, n, LM_WANT_LAST }, 1, softmax, q));
+    lm_session_free(s);
+}
+static void test_distribution(void) {
+    if (!setup()) exit(1);
+    enum { LINES = 50, CALLS = 2000, TOKENS = 4 };
+    model big, small;
+    LM_NEED_OK(ctx, model_new(&big, 8, 1, 21, LINES));
+    LM_NEED_OK(ctx, model_new(&small, 8, 1, 22, LINES));
+    /* the third and fourth tokens are the ones that guesses are made of; both depend on what was drawn before */
+    static int64_t count[V][V];
+    int64_t guessed = 0, came = 0;
+    for (int c = 0; c < CALLS; c++) {
+        lm_generate_opts o = { .max_tokens = TOKENS, .n = LINES, .guesses = 4, .sample = { .temperature = 1, .top_p = 1, .repetition = 1, .seed = (uint64_t)c } };
+        lm_generation g;
+        LM_NEED_OK(ctx, write_text(&big, &small, &o, &g));
+        for (int i = 0; i < LINES; i++) { count[g.out[i].tokens[2]][g.out[i].tokens[3]]++; guessed += g.out[i].guessed; came += g.out[i].came; }
+        lm_generation_free(&g);
+    }
+    double p[V][V] = {{0}};
+    int32_t ids[6] = { 3, 1, 4 };
+    probs a, b, c3, d;
+    after(&big, ids, 3, &a);
+    for (int i = 0; i < V; i++) {
+        ids[3] = i; after(&big, ids, 4, &b);
+        for (int k = 0; k < V; k++) {
+            ids[4] = k; after(&big, ids, 5, &c3);
+            for (int l = 0; l < V; l++) {
+                ids[5] = l; after(&big, ids, 6, &d);
+                for (int m = 0; m < V; m++) p[l][m] += a.p[i] * b.p[k] * c3.p[l] * d.p[m];
+            }
+        }
+    }
+    double chi = 0, rest_p = 0, rest_n = 0, all = (double)LINES * CALLS;
+    int df = -1;
+    for (int l = 0; l < V; l++)
+        for (int m = 0; m < V; m++) {
+            if (p[l][m] * all < 8) { rest_p += p[l][m]; rest_n += (double)count[l][m]; continue; }
+            const double e = p[l][m] * all, x = (double)count[l][m] - e;
+            chi += x * x / e; df++;
+        }
+    if (rest_p * all >= 8) { chi += (rest_n - rest_p * all) * (rest_n - rest_p * all) / (rest_p * all); df++; }
+    const double w = (cbrt(chi / df) - (1 - 2.0 / (9 * df))) / sqrt(2.0 / (9 * df));        /* Wilson-Hilferty */
+    if (w > 4.5 || df < 60) { lm_t_fail++; printf("chi-square %g with %d degrees of freedom, %g sigma\n", chi, df, w); }
+    if (getenv("LM_SPECULATE_COUNTS")) printf("chi-square %.1f, %d degrees of freedom (%.2f sigma); %lld of %lld guesses came true\n", chi, df, w, (long long)came, (long long)guessed);
+    LM_CHECK(guessed >= LINES * CALLS && came > guessed / 20 && came < guessed);
+    model_free(&big); model_free(&small);
+}
+static void test_refusals(void) {
+    if (!setup()) exit(1);
+    model big, small;
+    LM_NEED_OK(ctx, model_new(&big, 8, 1, 1, 1));
+    LM_NEED_OK(ctx, model_new(&small, 8, 1, 2, 1));
+    static const char text[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"d\":3,\"e\":4,\"f\":5,\"g\":6,\"h\":7,\"i\":8,\"j\":9,\"k\":10,\"m\":11},\"merges\":[]}}";
+    lm_tok *t;
+    lm_proposer *p;
+    LM_NEED_OK(ctx, lm_tok_open_mem(ctx, "tokenizer.json", text, sizeof text - 1, NULL, &t));
+    lm_proposer_opts o = { .lines = 1, .sample = lm_sample_defaults(), .target = big.e, .tok = tok, .draft = small.e, .draft_tok = t };
+    LM_CHECK_ERR(ctx, lm_proposer_open(&p, ctx, "draft", &o), LM_E_MISMATCH, "another vocabulary");
+    o.draft = NULL;
+    LM_CHECK_ERR(ctx, lm_proposer_open(&p, ctx, "draft", &o), LM_E_CONFIG, "a draft model is wanted");
+    LM_CHECK_ERR(ctx, lm_proposer_open(&p, ctx, "oracle", &o), LM_E_CONFIG, "no proposer is called");
+    lm_tok_free(t);
+    model_free(&big); model_free(&small);
+}
+LM_TEST_MAIN(LM_T1(test_same_tokens), LM_T1(test_distribution), LM_T1(test_refusals))
