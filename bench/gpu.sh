@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
 # reference, runs one under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses attn train infer peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
+#   PARTS: driver sanitizer parity losses attn rows train infer peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
 #   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
-[ $# = 0 ] && set -- driver sanitizer parity losses attn train infer peer peer_decode
+[ $# = 0 ] && set -- driver sanitizer parity losses attn rows train infer peer peer_decode
 fix=${LM_FIX:-tests/fixtures/models}
 table=$out/table.txt; : >"$table"
 say() { printf '%s\n' "$*" | tee -a "$table"; }
@@ -31,6 +31,9 @@ parity() {
     LM_DEVICE=cuda LOAM_PARITY=1 timeout 160 "$bin/tests/test_model_parity" test_transformers >"$out/parity.log" 2>&1; local rc=$?
     LM_DEVICE=cuda LOAM_PARITY=1 timeout 100 "$bin/tests/test_model_parity" test_bf16_on_device >"$out/bf16.log" 2>&1 || rc=$?
     cat "$out/bf16.log"
+    [ -x "$bin/tests/test_infer" ] || say "parity: tests/test_infer is not built: nothing wide was compared"
+    [ ! -x "$bin/tests/test_infer" ] || LM_DEVICE=cuda LOAM_PARITY=1 timeout 60 "$bin/tests/test_infer" test_wide_on_device >"$out/wide.log" 2>&1 || rc=$?
+    [ ! -f "$out/wide.log" ] || cat "$out/wide.log"
     grep '^|' "$out/parity.log"
     say "parity: rc $rc; $(grep -c '^|' "$out/parity.log") checkpoints against transformers: logits, losses, every gradient, 256 greedy tokens; $(tail -n 1 "$out/parity.log")"
     grep -vE '^\||^ok' "$out/parity.log" | head -12
@@ -65,6 +68,11 @@ attn() {   # deps/lib: static libraries beside the project, where the machine ha
         || { say "attn: $(tail -n 1 "$out/attn.log" | cut -c1-200)"; return; }
     timeout 150 python3 bench/peers/torch_attn_gpu.py --lib "$out/attn_gpu.so" >"$out/attn.txt" 2>"$out/attn.log" || say "attn: $(tail -n 1 "$out/attn.log" | cut -c1-200)"
     grep TFLOP "$out/attn.txt" | tee -a "$table"
+}
+rows() {   # the kernels of a decode step by themselves
+    nvcc -std=c++17 -O3 -gencode=arch=compute_90a,code=sm_90a -Xcompiler -fno-exceptions -DLM_CUDA -D_GNU_SOURCE -Isrc -o "$out/rows_gpu" bench/rows_gpu.cu "$bin/libloam.a" -Ldeps/lib -lxxhash -ljansson -lyaml -lzstd -lz >"$out/rows.log" 2>&1 \
+        || { say "rows: $(grep -m1 -E 'error|undefined' "$out/rows.log" | cut -c1-200)"; return; }
+    timeout 60 "$out/rows_gpu" ${ROWS:-} | while read -r l; do say "$l"; done
 }
 train() {
     local k

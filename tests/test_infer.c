@@ -203,12 +203,17 @@ static lm_err to_bf16(lm_ctx *c, const lm_store *from, lm_store *to) {
     return LM_OK;
 }
 typedef struct { float *to; } wide_sink;
-static lm_err wide_row(void *ud, int r, int64_t i, const float *l) { (void)i; memcpy(((wide_sink *)ud)->to + (int64_t)r * WIDE_V, l, WIDE_V * 4); return LM_OK; }
+static lm_err wide_row(void *ud, int r, int64_t i, const float *l) {
+    (void)i;
+    memcpy(((wide_sink *)ud)->to + (int64_t)r * WIDE_V, l, WIDE_V * 4);
+    return LM_OK;
+}
 /* The logits of n sessions that have a prompt in common and then go their own ways, WIDE_STEPS tokens each: the last step's. */
 static lm_err wide_run(lm_ctx *ctx, const lm_cfg *c, lm_store *store, lm_dev *dev, int n, float *prompt, float *logits) {
     lm_engine *e; lm_session *s[WIDE_MOST] = {0}; lm_request q[WIDE_MOST];
     int32_t id[WIDE_PROMPT], next[WIDE_MOST];
-    LM_TRY(lm_engine_new(&e, ctx, c, store, &(lm_engine_opts){ .context = 128, .chunk = 128, .max_seqs = n, .mm = LM_BF16, .kv = LM_BF16, .dev = dev }));
+    LM_TRY(lm_engine_new(&e, ctx, c, store,
+                         &(lm_engine_opts){ .context = 128, .chunk = 128, .max_seqs = n, .mm = LM_BF16, .kv = LM_BF16, .dev = dev }));
     for (int i = 0; i < WIDE_PROMPT; i++) id[i] = (i * i * 7 + i * 3) % WIDE_V;
     lm_err err = lm_session_new(&s[0], e);
     wide_sink k = { prompt };
@@ -249,8 +254,13 @@ static void test_wide_on_device(void) {
         double worst = 0;
         for (int k = 0; k < n[i]; k++) { const double e = wide_off(b + k * WIDE_V, a + k * WIDE_V, WIDE_V); if (!(e <= worst)) worst = e; }
         const double e = wide_off(pb, pa, WIDE_V);
-        if (getenv("LOAM_PARITY")) printf("| %d sessions side by side, bf16 | the prompt's logits within %.1e of the processor's, the last within %.1e |\n", n[i], e, worst);
-        if (!(e <= 3e-2) || !(worst <= 3e-2)) { lm_t_fail++; printf("%d sessions: logits on the device are off by %.3g (prompt) and %.3g\n", n[i], e, worst); }
+        if (getenv("LOAM_PARITY"))
+            printf("| %d sessions side by side, bf16 | the prompt's logits within %.1e of the processor's, the last within %.1e |\n", n[i],
+                   e, worst);
+        if (!(e <= 3e-2) || !(worst <= 3e-2)) {
+            lm_t_fail++;
+            printf("%d sessions: logits on the device are off by %.3g (prompt) and %.3g\n", n[i], e, worst);
+        }
     }
     lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
 }

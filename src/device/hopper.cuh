@@ -100,7 +100,9 @@ __device__ __forceinline__ void lm_mbar_wait_cluster(uint32_t bar, int parity) {
 }
 /* two floats to another block's shared memory; its barrier gets the eight bytes */
 __device__ __forceinline__ void lm_send2(uint32_t to_there, float x, float y, uint32_t bar_there) {
-    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(to_there), "f"(x), "f"(y), "r"(bar_there) : "memory");
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(to_there), "f"(x), "f"(y),
+                 "r"(bar_there)
+                 : "memory");
 }
 
 /* ---- the copy engine -------------------------------------------------------------------------------------------------------------------- */
@@ -114,9 +116,11 @@ __device__ __forceinline__ uint64_t lm_once() {
     uint64_t policy; asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy)); return policy;
 }
 __device__ __forceinline__ void lm_tma_get(uint32_t to, const CUtensorMap *m, int col, int row, uint32_t bar, uint64_t policy) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
-                 "l"(m), "r"(col), "r"(row), "r"(bar), "l"(policy)
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(
+            to),
+        "l"(m), "r"(col), "r"(row), "r"(bar), "l"(policy)
+        : "memory");
 }
 __device__ __forceinline__ void lm_tma_prefetch_map(const CUtensorMap *m) { asm volatile("prefetch.tensormap [%0];" ::"l"(m) : "memory"); }
 __device__ __forceinline__ void lm_bulk_get(uint32_t to, const void *from, int bytes, uint32_t bar) {

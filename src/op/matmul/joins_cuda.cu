@@ -58,16 +58,24 @@ static lm_skinny qkv_of(const lm_call *const *c) {
     s.fixed = fixed(c[0]) && fixed(c[1]) && fixed(c[2]) && fixed(c[3]);
     return s;
 }
-static lm_err qkv(const lm_call *const *c, void *scratch) { const lm_skinny s = qkv_of(c); return lm_skinny_run(c[1]->dev, &s, LM_CUDA_STREAM(scratch)); }
+static lm_err qkv(const lm_call *const *c, void *scratch) {
+    const lm_skinny s = qkv_of(c);
+    return lm_skinny_run(c[1]->dev, &s, LM_CUDA_STREAM(scratch));
+}
 /* ---- 0 y=rmsnorm(x,w) 1 g=matmul(y,a) 2 u=matmul(y,b) 3 swiglu(g,u) ---- */
-static bool gated_ok(const lm_call *const *c) { return norm_ok(c[0]) && product(c[1], true) && product(c[2], true) && c[1]->in[1].dim[0] % 4 == 0 && lm_cuda_float(&c[3]->out[0]); }
+static bool gated_ok(const lm_call *const *c) {
+    return norm_ok(c[0]) && product(c[1], true) && product(c[2], true) && c[1]->in[1].dim[0] % 4 == 0 && lm_cuda_float(&c[3]->out[0]);
+}
 static lm_skinny gated_of(const lm_call *const *c) {
     lm_skinny s = {};
     with_norm(&s, c[0]);
     s.kind = LM_SKINNY_GATED; s.n_part = 2; s.part[0] = part(c[1]); s.part[1] = part(c[2]); s.out = lm_cv_of(&c[3]->out[0]); s.fixed = fixed(c[0]) && fixed(c[1]) && fixed(c[2]);
     return s;
 }
-static lm_err gated(const lm_call *const *c, void *scratch) { const lm_skinny s = gated_of(c); return lm_skinny_run(c[1]->dev, &s, LM_CUDA_STREAM(scratch)); }
+static lm_err gated(const lm_call *const *c, void *scratch) {
+    const lm_skinny s = gated_of(c);
+    return lm_skinny_run(c[1]->dev, &s, LM_CUDA_STREAM(scratch));
+}
 /* ---- 0 a=matmul(x,w) 1 add(r,a): of many rows the library's product with something to add; the product is not rounded before that ---- */
 static lm_cuda_gemm many_of(const lm_call *const *c) {
     lm_cuda_gemm g = lm_matmul_cuda_problem(c[0]);
@@ -77,8 +85,12 @@ static lm_cuda_gemm many_of(const lm_call *const *c) {
 }
 static bool many_ok(const lm_call *const *c) {
     const lm_tensor *r = &c[1]->in[0], *a = &c[1]->in[1], *o = &c[1]->out[0];
-    if (c[0]->acc || !lm_matmul_cuda_accepts(c[0]) || c[0]->in[0].rank != 2 || c[0]->in[1].rank != 2 || lm_has(c[0], 2) || r->rank != 2 || a->rank != 2 || o->rank != 2) return false;
-    if (!lm_cuda_float(r) || !lm_cuda_float(o) || r->dtype != o->dtype || lm_row_stride(r) != lm_row_stride(o) || r->dim[0] != o->dim[0] || r->dim[1] != o->dim[1]) return false;
+    if (c[0]->acc || !lm_matmul_cuda_accepts(c[0]) || c[0]->in[0].rank != 2 || c[0]->in[1].rank != 2 || lm_has(c[0], 2) || r->rank != 2 ||
+        a->rank != 2 || o->rank != 2)
+        return false;
+    if (!lm_cuda_float(r) || !lm_cuda_float(o) || r->dtype != o->dtype || lm_row_stride(r) != lm_row_stride(o) || r->dim[0] != o->dim[0] ||
+        r->dim[1] != o->dim[1])
+        return false;
     const lm_cuda_gemm g = many_of(c);
     return g.M > LM_ROWS && g.N >= 8 && g.K >= 8 && lm_cuda_gemm_room(&g) == 0 && lm_cuda_gemm_adds(c[0]->dev, &g);
 }
@@ -100,7 +112,8 @@ static lm_err residual(const lm_call *const *c, void *scratch) {
 /* ---- 0 a=matmul(x,w) 1 o=add(r,a) and then one of the first two: the norm between is half in each product's kernel (skinny.cuh) ---- */
 static void halves(const lm_call *const *c, lm_skinny *first, lm_skinny *second) {
     first->norm_next = second->norm; first->offset_next = second->offset; first->next = second->room;
-    first->squares = static_cast<float *>(c[0]->out[0].data);            /* the product itself, which nobody reads; 8 numbers to 128 columns are less */
+    first->squares =
+        static_cast<float *>(c[0]->out[0].data); /* the product itself, which nobody reads; 8 numbers to 128 columns are less */
     first->fixed = first->fixed && c[2]->fixed >> 1 & 1;
     second->norm.p = NULL; second->x.p = second->room; second->x.rs = second->K; second->x.bf16 = 1; second->parts = first->squares;
 }
@@ -125,9 +138,23 @@ extern const lm_join lm_join_residual_qkv_cuda, lm_join_residual_gated_cuda, lm_
 #define TO_QKV "q=matmul(y,a); k=matmul(y,b); v=matmul(y,c); s=rope(k,t); r=rope(q,t); o=kv_write(m,n,s,v,i)"
 #define TO_GATED "g=matmul(y,a); u=matmul(y,b); o=swiglu(g,u)"
 #define SUM "p=matmul(d,e); x=add(f,p); "
-const lm_join lm_join_residual_qkv_cuda = { "product, residual; norm, q, k, v, turned, to pages", SUM "y=rmsnorm(x,w); " TO_QKV, LM_DEV_CUDA, LM_CUDA_WGMMA, 1 << 1 | 1 << 7 | 1 << 8, residual_qkv_ok, residual_qkv };
-const lm_join lm_join_residual_gated_cuda = { "product, residual; norm, gate, up, swiglu", SUM "y=rmsnorm(x,w); " TO_GATED, LM_DEV_CUDA, LM_CUDA_WGMMA, 1 << 1 | 1 << 5, residual_gated_ok, residual_gated };
-const lm_join lm_join_qkv_cuda = { "norm, q, k, v, turned, to pages", "y=rmsnorm(x,w); " TO_QKV, LM_DEV_CUDA, LM_CUDA_SM90, 1 << 5 | 1 << 6, qkv_ok, qkv };
+const lm_join lm_join_residual_qkv_cuda = { "product, residual; norm, q, k, v, turned, to pages",
+                                            SUM "y=rmsnorm(x,w); " TO_QKV,
+                                            LM_DEV_CUDA,
+                                            LM_CUDA_WGMMA,
+                                            1 << 1 | 1 << 7 | 1 << 8,
+                                            residual_qkv_ok,
+                                            residual_qkv };
+const lm_join lm_join_residual_gated_cuda = { "product, residual; norm, gate, up, swiglu",
+                                              SUM "y=rmsnorm(x,w); " TO_GATED,
+                                              LM_DEV_CUDA,
+                                              LM_CUDA_WGMMA,
+                                              1 << 1 | 1 << 5,
+                                              residual_gated_ok,
+                                              residual_gated };
+const lm_join lm_join_qkv_cuda = {
+    "norm, q, k, v, turned, to pages", "y=rmsnorm(x,w); " TO_QKV, LM_DEV_CUDA, LM_CUDA_SM90, 1 << 5 | 1 << 6, qkv_ok, qkv
+};
 const lm_join lm_join_gated_cuda = { "norm, gate, up, swiglu", "y=rmsnorm(x,w); " TO_GATED, LM_DEV_CUDA, LM_CUDA_SM90, 1 << 3, gated_ok, gated };
 const lm_join lm_join_residual_cuda = { "product, residual", "a=matmul(x,w); o=add(r,a)", LM_DEV_CUDA, LM_CUDA_SM90, 1 << 1, residual_ok, residual };
 }

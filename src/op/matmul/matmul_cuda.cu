@@ -160,8 +160,12 @@ static lm_err round_to(lm_cm *m, int64_t batch, int64_t rows, int64_t cols, char
 }
 /* 16-byte rows throughout: such a product the library always has */
 bool lm_cuda_gemm_adds(lm_dev *d, const lm_cuda_gemm *g) {
-    const lm_cv v[4] = { { const_cast<void *>(g->a.p), g->a.ld, g->a.bf16 }, { const_cast<void *>(g->b.p), g->b.ld, g->b.bf16 }, { g->c, g->ldc, g->c_bf16 }, { const_cast<void *>(g->add), g->ldc, g->c_bf16 } };
-    return d && d->features & LM_CUDA_BLASLT && g->round && g->acc && g->batch == 1 && g->a.bf16 && g->b.bf16 && !g->ta && g->tb && g->N % 8 == 0 && lm_cuda_vec8(v, 4, g->K) && !few_ok(g);
+    const lm_cv v[4] = { { const_cast<void *>(g->a.p), g->a.ld, g->a.bf16 },
+                         { const_cast<void *>(g->b.p), g->b.ld, g->b.bf16 },
+                         { g->c, g->ldc, g->c_bf16 },
+                         { const_cast<void *>(g->add), g->ldc, g->c_bf16 } };
+    return d && d->features & LM_CUDA_BLASLT && g->round && g->acc && g->batch == 1 && g->a.bf16 && g->b.bf16 && !g->ta && g->tb &&
+           g->N % 8 == 0 && lm_cuda_vec8(v, 4, g->K) && !few_ok(g);
 }
 lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream_t s) {
     lm_cuda_gemm g = *o;
@@ -184,9 +188,22 @@ lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream
     }
     lm_dev_gemm t = {};
     t.M = g.M; t.N = g.N; t.K = g.K; t.batch = g.batch; t.lda = g.a.ld; t.ldb = g.b.ld; t.ldc = g.ldc; t.sa = g.a.bs; t.sb = g.b.bs; t.sc = g.sc;
-    t.a = g.a.p; t.b = g.b.p; t.bias = g.bias; t.c = g.c; t.ab_bf16 = g.a.bf16; t.c_bf16 = g.c_bf16; t.bias_bf16 = g.bias_bf16; t.ta = g.ta; t.tb = g.tb; t.acc = g.acc; t.aux = g.aux; t.ldaux = g.ldaux; t.add = g.add;
+    t.a = g.a.p;
+    t.b = g.b.p;
+    t.bias = g.bias;
+    t.c = g.c;
+    t.ab_bf16 = g.a.bf16;
+    t.c_bf16 = g.c_bf16;
+    t.bias_bf16 = g.bias_bf16;
+    t.ta = g.ta;
+    t.tb = g.tb;
+    t.acc = g.acc;
+    t.aux = g.aux;
+    t.ldaux = g.ldaux;
+    t.add = g.add;
     const lm_err e = lm_dev_matmul(d, &t);
-    return e == LM_E_UNSUPPORTED && !g.aux && !g.add ? any(o, s) : e;                         /* a shape that the library has no algorithm for: odd and small ones */
+    return e == LM_E_UNSUPPORTED && !g.aux && !g.add ? any(o, s)
+                                                     : e; /* a shape that the library has no algorithm for: odd and small ones */
 }
 
 /* ---- the row ---- */

@@ -15,9 +15,20 @@
 #include "op/matmul/rows.cuh"
 #include "op/overlap.cuh"
 namespace {
-enum { TILE = 128, STEP = 64, HALF_BYTES = 64 * STEP * 2, W_BYTES = 2 * HALF_BYTES, CONSUMERS = 256, ALL = CONSUMERS + 32, STAGES = 8, SPLIT = 8, WHOLE = 96 /* tiles from which a block has all of K */,
-       ROOM = 113 << 10 /* two blocks a multiprocessor */, BARS = 256,
-       ROOM_16 = 90 << 10 /* leaves the pages' attention more of it */ };
+enum {
+    TILE = 128,
+    STEP = 64,
+    HALF_BYTES = 64 * STEP * 2,
+    W_BYTES = 2 * HALF_BYTES,
+    CONSUMERS = 256,
+    ALL = CONSUMERS + 32,
+    STAGES = 8,
+    SPLIT = 8,
+    WHOLE = 96 /* tiles from which a block has all of K */,
+    ROOM = 113 << 10 /* two blocks a multiprocessor */,
+    BARS = 256,
+    ROOM_16 = 90 << 10 /* leaves the pages' attention more of it */
+};
 /* steps: of 64 columns, all of them; lead: steps before a block's last from which the next kernel may begin; AT_ONCE: from the start */
 struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, lead; };
 enum { AT_ONCE = 1 << 20 };
@@ -39,7 +50,8 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
     constexpr bool PAIRS = KIND == LM_SKINNY_GATED || KIND == LM_SKINNY_QKV;
     extern __shared__ __align__(1024) char mem[];
     const lm_skinny &p = a.p;
-    const uint32_t base = lm_smem(mem), at_sums = base + a.stages * STAGE, full = at_sums + (PAIRS || KS > 1 ? NX * 4096 : 0), empty = full + 8 * STAGES, got = empty + 8 * STAGES, at_squares = full + BARS;
+    const uint32_t base = lm_smem(mem), at_sums = base + a.stages * STAGE, full = at_sums + (PAIRS || KS > 1 ? NX * 4096 : 0),
+                   empty = full + 8 * STAGES, got = empty + 8 * STAGES, at_squares = full + BARS;
     const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
     const int rank = KS > 1 ? static_cast<int>(lm_cluster_rank()) : 0, tile = static_cast<int>(blockIdx.x) / KS, per = (a.steps + KS - 1) / KS;
     const int first = rank * per, steps = max(0, min(per, a.steps - first)), ready = min(steps, a.stages);
@@ -62,7 +74,8 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
             lm_mbar_expect(bar, STAGE);
             if (KIND == LM_SKINNY_QKV) {
 #pragma unroll
-                for (int q = 0; q < 4; q++) lm_tma_get(to + q / 2 * HALF_BYTES + q % 2 * (HALF_BYTES / 2), map[q % 2], col, row[q % 2] + q / 2 * apart, bar, once);
+                for (int q = 0; q < 4; q++)
+                    lm_tma_get(to + q / 2 * HALF_BYTES + q % 2 * (HALF_BYTES / 2), map[q % 2], col, row[q % 2] + q / 2 * apart, bar, once);
             } else {
 #pragma unroll
                 for (int q = 0; q < 2; q++) lm_tma_get(to + q * HALF_BYTES, map[q], col, row[q], bar, once);
@@ -150,7 +163,8 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
         /* ---- parts of K, or of a pair, to who finishes: [block that had the part][group][eight columns of x][lane] of two floats ---- */
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            const int g = PAIRS ? warp % 4 * 2 + h : warp * 2 + h, owner = PAIRS ? g / (8 / KS) : g / GROUPS, at = PAIRS ? g % (8 / KS) * 2 + half : g % GROUPS;
+            const int g = PAIRS ? warp % 4 * 2 + h : warp * 2 + h, owner = PAIRS ? g / (8 / KS) : g / GROUPS,
+                      at = PAIRS ? g % (8 / KS) * 2 + half : g % GROUPS;
             const uint32_t to = at_sums + (((KS > 1 ? rank : 0) * GROUPS + at) * NX) * 256 + lane * 8;
             if (KS > 1) {
                 const uint32_t there = lm_smem_of(to, static_cast<uint32_t>(owner)), bar = lm_smem_of(got, static_cast<uint32_t>(owner));
@@ -158,7 +172,9 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
                 for (int x = 0; x < NX; x++) lm_send2(there + x * 256, c[x * 4 + h * 2], c[x * 4 + h * 2 + 1], bar);
             } else {
 #pragma unroll
-                for (int x = 0; x < NX; x++) asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + x * 256), "f"(c[x * 4 + h * 2]), "f"(c[x * 4 + h * 2 + 1]) : "memory");
+                for (int x = 0; x < NX; x++)
+                    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + x * 256), "f"(c[x * 4 + h * 2]), "f"(c[x * 4 + h * 2 + 1])
+                                 : "memory");
             }
         }
         auto sum = [&](int g, int x) {
@@ -170,7 +186,7 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
         const int m0 = warp % NX * 8 + lane % 4 * 2;                       /* this thread's two rows of x, whichever line it has */
         const float f0 = factor(m0), f1 = factor(m0 + 1);
         if constexpr (KIND == LM_SKINNY_GATED) {
-            constexpr int LINES = GROUPS / 2 * NX, TURNS = (LINES + 7) / 8;                         /* eight pairs × eight rows of x: a warp has one at a time */
+            constexpr int LINES = GROUPS / 2 * NX, TURNS = (LINES + 7) / 8; /* eight pairs × eight rows of x: a warp has one at a time */
             if (KS > 1) lm_mbar_wait_cluster(got, 0); else lm_bar_sync(1, CONSUMERS);
 #pragma unroll
             for (int i = 0; i < TURNS; i++) {
@@ -189,7 +205,10 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
             float cs[2] = {}, sn[2] = {};
 #pragma unroll
             for (int e = 0; e < 2; e++)
-                if (const int m = m0 + e; u.part < 2 && m < p.M) { cs[e] = lm_ld1(p.turn, m * p.turn.rs + da); sn[e] = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + da); }
+                if (const int m = m0 + e; u.part < 2 && m < p.M) {
+                    cs[e] = lm_ld1(p.turn, m * p.turn.rs + da);
+                    sn[e] = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + da);
+                }
             lm_mbar_wait_cluster(got, 0);
             if (warp < NX && u64 < units_of(p)) {
                 const float2 y = sum(0, warp), z = sum(1, warp);
@@ -220,7 +239,8 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
                     for (int e = 0; e < 2; e++) {
                         const int m = m0 + e;
                         if (m >= p.M) continue;
-                        const float v = lm_with_bias(p.part[0], at, (e ? y.y : y.x) * (e ? f1 : f0)), o = lm_kept(KIND == LM_SKINNY_ADD ? r[g][e] + v : v, p.out.bf16);
+                        const float v = lm_with_bias(p.part[0], at, (e ? y.y : y.x) * (e ? f1 : f0)),
+                                    o = lm_kept(KIND == LM_SKINNY_ADD ? r[g][e] + v : v, p.out.bf16);
                         lm_st1(p.out, m * p.out.rs + at, o);
                         if (KIND != LM_SKINNY_ADD || !p.next) continue;
                         static_cast<__nv_bfloat16 *>(p.next)[m * p.part[0].rows + at] = __float2bfloat16_rn(o * w[g]);
@@ -241,7 +261,8 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
 }
 template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
     const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV;
-    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4, n = ((N == 16 ? ROOM_16 : ROOM) - rest) / stage;
+    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4,
+              n = ((N == 16 ? ROOM_16 : ROOM) - rest) / stage;
     a.stages = n < STAGES ? n : STAGES;
     a.lead = N <= 16 ? AT_ONCE : N == 32 ? 4 : 2;
     if (const int per = (a.steps + ks - 1) / ks; a.stages > per) a.stages = per;
@@ -252,15 +273,21 @@ template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
     case LM_SKINNY_ADD: return lm_launch_early(rows<N, LM_SKINNY_ADD, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
     case LM_SKINNY_QKV: return lm_launch_early(rows<N, LM_SKINNY_QKV, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
     case LM_SKINNY_GATED:
-        return ks > 1 ? lm_launch_early(rows<N, LM_SKINNY_GATED, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s) : lm_launch_early(rows<N, LM_SKINNY_GATED, 1>, a, dim3(grid), ALL, shared, cluster, true, s);
+        return ks > 1 ? lm_launch_early(rows<N, LM_SKINNY_GATED, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s)
+                      : lm_launch_early(rows<N, LM_SKINNY_GATED, 1>, a, dim3(grid), ALL, shared, cluster, true, s);
     default:
-        return ks > 1 ? lm_launch_early(rows<N, LM_SKINNY_PLAIN, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s) : lm_launch_early(rows<N, LM_SKINNY_PLAIN, 1>, a, dim3(grid), ALL, shared, cluster, true, s);
+        return ks > 1 ? lm_launch_early(rows<N, LM_SKINNY_PLAIN, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s)
+                      : lm_launch_early(rows<N, LM_SKINNY_PLAIN, 1>, a, dim3(grid), ALL, shared, cluster, true, s);
     }
 }
 }
 bool lm_rows_takes(const lm_dev *d, const lm_skinny *p) {
-    if (!d || !(d->features & LM_CUDA_WGMMA) || p->norm.p || !p->x.bf16 || p->M < 1 || p->M > LM_ROWS || p->K < LM_ROWS_K || p->K > INT32_MAX / 2) return false;
-    if ((p->kind == LM_SKINNY_QKV && p->d % 64) || (p->parts && (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_ADD)) || (p->next && p->kind != LM_SKINNY_ADD)) return false;
+    if (!d || !(d->features & LM_CUDA_WGMMA) || p->norm.p || !p->x.bf16 || p->M < 1 || p->M > LM_ROWS || p->K < LM_ROWS_K ||
+        p->K > INT32_MAX / 2)
+        return false;
+    if ((p->kind == LM_SKINNY_QKV && p->d % 64) || (p->parts && (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_ADD)) ||
+        (p->next && p->kind != LM_SKINNY_ADD))
+        return false;
     if (!lm_cuda_vec8(&p->x, 1, p->K)) return false;
     int64_t n = 0;
     for (int i = 0; i < p->n_part; i++) {
