@@ -64,10 +64,10 @@ static int child(int argc, char **argv) {
             e = on_device(ctx, c, seed + 17u * (unsigned)c->rank);
             if (!e) e = run_job(ctx, c, k, &x, NULL, NULL);
             off_device();
-        } else if (!strcmp(argv[i], "half-cpu") || !strcmp(argv[i], "half-dev")) {      /* fsdp with bf16 products */
+        } else if (sscanf(argv[i], "half-cpu:%d", &k) == 1 || sscanf(argv[i], "half-dev:%d", &k) == 1) {      /* with bf16 products */
             rig_mm = LM_BF16;
             if (argv[i][5] == 'd') e = on_device(ctx, c, 23);
-            if (!e) e = run_job(ctx, c, 1, &x, NULL, NULL);
+            if (!e) e = run_job(ctx, c, k, &x, NULL, NULL);
             off_device();
             rig_mm = LM_F32;
         } else if (sscanf(argv[i], "save:%d:%60s", &k, sub) == 2 || sscanf(argv[i], "load:%d:%60s", &k, sub) == 2) {
@@ -260,13 +260,23 @@ static void test_ranks_by_variables(void) {
     }
     end();
 }
-/* On a device matrices are rounded to bf16 before they are gathered: products round them anyway, so the bits are those of gathered f32. */
+/* On a device matrices are rounded to bf16 before they are gathered: products round them anyway, so the bits are those of gathered f32. And dp. */
 static void test_rounded_before_gathered(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
     result cpu, dev;
-    LAUNCH(2, "half-cpu half-dev");
-    if (result_of("half-cpu", 2, 0, &cpu) && result_of("half-dev", 2, 0, &dev))
+    LAUNCH(2, "half-cpu:1 half-dev:1 half-cpu:0 half-dev:0 half-cpu:2 half-dev:2");
+    if (result_of("half-cpu:1", 2, 0, &cpu) && result_of("half-dev:1", 2, 0, &dev))
         LM_CHECK(!memcmp(cpu.hash, dev.hash, sizeof cpu.hash) && !memcmp(cpu.loss, dev.loss, sizeof cpu.loss));
+    /* dp keeps rounded copies and takes products of one input as one: sums of other lengths, whose gradients are summed over ranks as one */
+    for (int k = 0; k <= 2; k += 2) {
+        const char *const key[2][2] = { { "half-cpu:0", "half-dev:0" }, { "half-cpu:2", "half-dev:2" } };
+        if (!result_of(key[k / 2][0], 2, 0, &cpu) || !result_of(key[k / 2][1], 2, 0, &dev)) continue;
+        for (int s = 0; s < STEPS; s++)
+            if (!(fabs(cpu.loss[s] - dev.loss[s]) <= 2e-3 * cpu.loss[s] && fabs(cpu.norm[s] - dev.norm[s]) <= 2e-2 * cpu.norm[s])) {
+                lm_t_fail++;
+                printf("%s: step %d: loss %.8g, norm %.6g; processors have %.8g, %.6g\n", key[k / 2][1], s, dev.loss[s], dev.norm[s], cpu.loss[s], cpu.norm[s]);
+            }
+    }
     end();
 }
 static void test_checkpoints_of_a_device(void) {

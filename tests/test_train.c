@@ -297,7 +297,46 @@ static void copies(const char *family, const char *optim, int recompute, int wan
     lm_ctx_free(dev.ctx);
     rig_free(&cpu);
 }
+/* A checkpoint holds neither copies nor gradients; who resumes from it rounds anew. */
+static void resumed(const char *dir) {
+    lm_cfg c = config("llama");
+    lm_trainer_opts o = options();
+    o.mm = LM_BF16; o.accum = 2; o.recompute = 1;
+    lm_hash128_t end[2] = { 0 };
+    for (int k = 0; k < 2; k++) {                                          /* steps 0-3, saved at 2; then from 2 on in a new process's place */
+        rig r = { 0 };
+        lm_ckpt_state st = { .step = 2, .seqs = 1, .isa = "" }, got = { 0 };
+        double loss, norm;
+        char *path = NULL;
+        LM_NEED_OK(NULL, lm_ctx_new(&r.ctx, &(lm_ctx_opts){ .n_threads = 1 }));
+        lm_dev *d = o.dev = fake_open(r.ctx, 5 + (uint64_t)k);
+        LM_NEED_OK(r.ctx, lm_store_new(&r.store, r.ctx));
+        LM_NEED_OK(r.ctx, lm_model_init(r.ctx, &c, r.store, 5 + (uint64_t)k));
+        LM_NEED_OK(r.ctx, lm_trainer_new(&r.t, r.ctx, &c, r.store, &o));
+        LM_NEED_OK(r.ctx, lm_batch_alloc(r.ctx, &r.b, o.batch, o.seq));
+        if (k) {
+            LM_CHECK_OK(r.ctx, two_micro(&r, 0, &loss, &norm));            /* and it had been at work with other weights */
+            LM_NEED_OK(r.ctx, lm_ckpt_find(r.ctx, dir, &path));
+            LM_NEED_OK(r.ctx, lm_ckpt_load(r.t, path, &got));
+            lm_free(r.ctx, path);
+        }
+        for (int s = k ? 2 : 0; s < 4; s++) {
+            if (!k && s == 2) LM_NEED_OK(r.ctx, lm_ckpt_save(r.t, dir, &st, 1));
+            LM_CHECK_OK(r.ctx, two_micro(&r, s, &loss, &norm));
+        }
+        end[k] = lm_trainer_hash(r.t);
+        lm_batch_free(r.ctx, &r.b); lm_trainer_free(r.t); lm_store_free(r.store);
+        lm_dev_close(d);
+        lm_ctx_free(r.ctx);
+    }
+    LM_CHECK(same(end[0], end[1]));
+}
 static void test_copies_on_a_device(void) {
+    char dir[] = "/tmp/loam-copies-XXXXXX", cmd[80];
+    LM_CHECK(mkdtemp(dir) != NULL);
+    resumed(dir);
+    snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
+    LM_CHECK(!system(cmd));
     copies("llama", "adamw", 0, 14, "bf16.model.layers.0.self_attn.q_proj.weight+2");
     copies("llama", "adamw", 1, 14, "grad.model.layers.1.mlp.gate_proj.weight+1");
     copies("llama", "muon", 3, 14, "grad.model.layers.1.mlp.gate_proj.weight+1");
