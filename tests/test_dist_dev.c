@@ -274,7 +274,8 @@ static void test_rounded_before_gathered(void) {
         for (int s = 0; s < STEPS; s++)
             if (!(fabs(cpu.loss[s] - dev.loss[s]) <= 2e-3 * cpu.loss[s] && fabs(cpu.norm[s] - dev.norm[s]) <= 2e-2 * cpu.norm[s])) {
                 lm_t_fail++;
-                printf("%s: step %d: loss %.8g, norm %.6g; processors have %.8g, %.6g\n", key[k / 2][1], s, dev.loss[s], dev.norm[s], cpu.loss[s], cpu.norm[s]);
+                printf("%s: step %d: loss %.8g, norm %.6g; processors have %.8g, %.6g\n", key[k / 2][1], s, dev.loss[s], dev.norm[s],
+                       cpu.loss[s], cpu.norm[s]);
             }
     }
     end();

@@ -241,7 +241,11 @@ static void other_weights(rig *r, lm_dev *dev) {
 static lm_err two_micro(rig *r, int s, double *loss, double *norm) {
     double n = 0;
     *loss = 0;
-    for (int m = 0; m < 2; m++) { fill(&r->b, (2 * s + m) % 5 * B); LM_TRY(lm_trainer_accumulate(r->t, &r->b, s, m, loss)); n += (double)r->b.n_target; }
+    for (int m = 0; m < 2; m++) {
+        fill(&r->b, (2 * s + m) % 5 * B);
+        LM_TRY(lm_trainer_accumulate(r->t, &r->b, s, m, loss));
+        n += (double)r->b.n_target;
+    }
     *loss /= n;
     return lm_trainer_update(r->t, s + 1, 1.0, n, norm);
 }
@@ -287,11 +291,17 @@ static void copies(const char *family, const char *optim, int recompute, int wan
         double a, b, na, nb;
         LM_NEED_OK(cpu.ctx, two_micro(&cpu, s, &a, &na));
         LM_NEED_OK(dev.ctx, two_micro(&dev, s, &b, &nb));
-        if (!(fabs(a - b) <= 2e-3 * a && fabs(na - nb) <= 2e-2 * na)) { lm_t_fail++; printf("%s %s: step %d: loss %.8g on the device, %.8g; norm %.6g, %.6g\n", family, optim, s, b, a, nb, na); }
+        if (!(fabs(a - b) <= 2e-3 * a && fabs(na - nb) <= 2e-2 * na)) {
+            lm_t_fail++;
+            printf("%s %s: step %d: loss %.8g on the device, %.8g; norm %.6g, %.6g\n", family, optim, s, b, a, nb, na);
+        }
         if (s == 3) { other_weights(&cpu, NULL); other_weights(&dev, d); }
     }
     const double e = apart(&dev, &cpu, &n);
-    if (!(e <= 2e-3) || n != want) { lm_t_fail++; printf("%s %s: weights %.3g apart, %d copies, wanted %d\n", family, optim, e, n, want); }
+    if (!(e <= 2e-3) || n != want) {
+        lm_t_fail++;
+        printf("%s %s: weights %.3g apart, %d copies, wanted %d\n", family, optim, e, n, want);
+    }
     lm_batch_free(dev.ctx, &dev.b); lm_trainer_free(dev.t); lm_store_free(dev.store);
     lm_dev_close(d);
     lm_ctx_free(dev.ctx);
