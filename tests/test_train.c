@@ -341,6 +341,32 @@ static void resumed(const char *dir) {
     }
     LM_CHECK(same(end[0], end[1]));
 }
+/* Levels rise until a device holds a step; one that holds none says so. */
+static void test_a_device_of_little_memory(void) {
+    lm_cfg c = config("llama");
+    lm_trainer_opts o = options();
+    lm_ctx *ctx;
+    lm_trainer_plan p = { 0 }, q = { 0 };
+    size_t memory = 0;
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 }));
+    c.n_layer = 8; o.recompute = -1; o.dry = true;
+    for (int k = 0; k < 3; k++) {
+        lm_dev *d = o.dev = fake_open(ctx, 1);
+        lm_store *s; lm_trainer *t;
+        if (k) d->memory = memory;
+        LM_NEED_OK(ctx, lm_store_new(&s, ctx));
+        if (k == 2) LM_CHECK_ERR(ctx, lm_trainer_new(&t, ctx, &c, s, &o), LM_E_NOMEM, "does not fit the memory of the device");
+        else {
+            LM_NEED_OK(ctx, lm_trainer_new(&t, ctx, &c, s, &o));
+            lm_trainer_plan_of(t, k ? &q : &p);
+            lm_trainer_free(t);
+        }
+        memory = k ? p.params : p.total;                              /* a twentieth too little; then next to nothing */
+        lm_store_free(s); lm_dev_close(d);
+    }
+    LM_CHECK(p.recompute == 1 && q.recompute > 1 && q.total <= p.total - p.total / 20);
+    lm_ctx_free(ctx);
+}
 static void test_copies_on_a_device(void) {
     char dir[] = "/tmp/loam-copies-XXXXXX", cmd[80];
     LM_CHECK(mkdtemp(dir) != NULL);
@@ -352,5 +378,5 @@ static void test_copies_on_a_device(void) {
     copies("llama", "muon", 3, 14, "grad.model.layers.1.mlp.gate_proj.weight+1");
     copies("gpt2", "adamw", 1, 8, NULL);
 }
-LM_TEST_MAIN(LM_T1(test_learns), LM_T1(test_threads_and_recompute_keep_bits), LM_T1(test_fake_device), LM_T1(test_copies_on_a_device), LM_T1(test_accumulation),
+LM_TEST_MAIN(LM_T1(test_learns), LM_T1(test_threads_and_recompute_keep_bits), LM_T1(test_fake_device), LM_T1(test_copies_on_a_device), LM_T1(test_a_device_of_little_memory), LM_T1(test_accumulation),
              LM_T1(test_trainer_equals_engine))

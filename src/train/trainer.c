@@ -102,37 +102,51 @@ static size_t states_total(const lm_trainer *t, size_t *params, size_t *grads, s
     }
     return *params + *grads + *optim;
 }
+typedef struct { size_t total, states, params, grads, optim; } need;
+static lm_err need_at(lm_trainer *t, int level, need *n) {
+    lm_graph *g; lm_plan *plan; lm_plan_stats st;
+    LM_TRY(accumulate_graph(t, level, &g));
+    lm_err e = plan_of(t, g, LM_MEM_GRADS, true, NULL, &plan);
+    lm_graph_free(g);
+    LM_TRY(e);
+    n->states = states_total(t, &n->params, &n->grads, &n->optim);
+    lm_plan_stats_of(plan, &st);
+    lm_plan_free(plan);
+    n->total = n->states + st.arena_bytes + st.thread_bytes;
+    return LM_OK;
+}
+/* Without a budget: level 1 (norms and activations cost less to make again than to keep), or on a device the next that its memory holds, less a
+ * twentieth for the driver, the library's workspace and what else is there. */
 static lm_err choose_recompute(lm_trainer *t, int *level) {
+    const bool card = !t->o.memory_budget && t->o.dev;
+    const size_t held = card ? t->o.dev->used : 0, room = card ? t->o.dev->memory - t->o.dev->memory / 20 : (size_t)t->o.memory_budget;
+    const size_t budget = room > held ? room - held : 0;
     *level = t->o.recompute;
     if (*level >= 0) return LM_OK;
-    *level = 1;                                                      /* norms and activations cost less to make again than to keep */
-    if (!t->o.memory_budget) return LM_OK;
-    size_t p, gr, o, states = 0;
-    size_t best = SIZE_MAX;
+    *level = 1;
+    if (!room) return LM_OK;
+    need n = { 0 }, best = { .total = SIZE_MAX };
     int most = 1 + (int)t->cfg.n_layer, best_level = 0;
-    for (int lo = 0, hi = most; lo <= hi;) {                        /* memory falls with the level */
+    if (card) {
+        LM_TRY(need_at(t, 1, &n));
+        if (n.total <= budget) return LM_OK;
+    }
+    for (int lo = card ? 1 : 0, hi = most; lo <= hi;) {              /* memory falls with the level */
         int mid = (lo + hi) / 2;
-        lm_graph *g; lm_plan *plan; lm_plan_stats st;
-        LM_TRY(accumulate_graph(t, mid, &g));
-        lm_err e = plan_of(t, g, LM_MEM_GRADS, true, NULL, &plan);
-        lm_graph_free(g);
-        LM_TRY(e);
-        states = states_total(t, &p, &gr, &o);                       /* copies are known now */
-        lm_plan_stats_of(plan, &st);
-        lm_plan_free(plan);
-        size_t total = states + st.arena_bytes + st.thread_bytes;
-        if (total < best) { best = total; best_level = mid; }
-        if (total <= (size_t)t->o.memory_budget) { best_level = mid; hi = mid - 1; } else lo = mid + 1;
-        if (total <= (size_t)t->o.memory_budget && mid == 0) break;
+        LM_TRY(need_at(t, mid, &n));
+        if (n.total < best.total) { best = n; best_level = mid; }
+        if (n.total <= budget) { best_level = mid; hi = mid - 1; } else lo = mid + 1;
+        if (n.total <= budget && mid == 0) break;
     }
     *level = best_level;
-    if (best > (size_t)t->o.memory_budget)
+    if (best.total > budget)
         return lm_fail(t->ctx, LM_E_NOMEM,
-                       "training does not fit the memory budget: %.2f GB at the least (parameters %.2f, gradients %.2f, optimizer %.2f, "
-                       "activations %.2f), the budget is %.2f GB; "
+                       "training does not fit the memory %s: %.2f GB at the least (parameters %.2f, gradients %.2f, optimizer %.2f, "
+                       "activations %.2f), %s is %.2f GB; "
                        "a smaller train.batch or data.seq, or fewer parameters, would",
-                       (double)best / 1e9, (double)p / 1e9, (double)gr / 1e9, (double)o / 1e9, (double)(best - states) / 1e9,
-                       (double)t->o.memory_budget / 1e9);
+                       card ? "of the device" : "budget", (double)best.total / 1e9, (double)best.params / 1e9, (double)best.grads / 1e9,
+                       (double)best.optim / 1e9, (double)(best.total - best.states) / 1e9, card ? "what can be had" : "the budget",
+                       (double)budget / 1e9);
     return LM_OK;
 }
 static lm_err agree(lm_trainer *t, lm_err e, const char *what) { return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, e, what) : e; }
