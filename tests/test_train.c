@@ -241,7 +241,11 @@ static void other_weights(rig *r, lm_dev *dev) {
 static lm_err two_micro(rig *r, int s, double *loss, double *norm) {
     double n = 0;
     *loss = 0;
-    for (int m = 0; m < 2; m++) { fill(&r->b, (2 * s + m) % 5 * B); LM_TRY(lm_trainer_accumulate(r->t, &r->b, s, m, loss)); n += (double)r->b.n_target; }
+    for (int m = 0; m < 2; m++) {
+        fill(&r->b, (2 * s + m) % 5 * B);
+        LM_TRY(lm_trainer_accumulate(r->t, &r->b, s, m, loss));
+        n += (double)r->b.n_target;
+    }
     *loss /= n;
     return lm_trainer_update(r->t, s + 1, 1.0, n, norm);
 }
@@ -287,21 +291,92 @@ static void copies(const char *family, const char *optim, int recompute, int wan
         double a, b, na, nb;
         LM_NEED_OK(cpu.ctx, two_micro(&cpu, s, &a, &na));
         LM_NEED_OK(dev.ctx, two_micro(&dev, s, &b, &nb));
-        if (!(fabs(a - b) <= 2e-3 * a && fabs(na - nb) <= 2e-2 * na)) { lm_t_fail++; printf("%s %s: step %d: loss %.8g on the device, %.8g; norm %.6g, %.6g\n", family, optim, s, b, a, nb, na); }
+        if (!(fabs(a - b) <= 2e-3 * a && fabs(na - nb) <= 2e-2 * na)) {
+            lm_t_fail++;
+            printf("%s %s: step %d: loss %.8g on the device, %.8g; norm %.6g, %.6g\n", family, optim, s, b, a, nb, na);
+        }
         if (s == 3) { other_weights(&cpu, NULL); other_weights(&dev, d); }
     }
     const double e = apart(&dev, &cpu, &n);
-    if (!(e <= 2e-3) || n != want) { lm_t_fail++; printf("%s %s: weights %.3g apart, %d copies, wanted %d\n", family, optim, e, n, want); }
+    if (!(e <= 2e-3) || n != want) {
+        lm_t_fail++;
+        printf("%s %s: weights %.3g apart, %d copies, wanted %d\n", family, optim, e, n, want);
+    }
     lm_batch_free(dev.ctx, &dev.b); lm_trainer_free(dev.t); lm_store_free(dev.store);
     lm_dev_close(d);
     lm_ctx_free(dev.ctx);
     rig_free(&cpu);
 }
+/* A checkpoint holds neither copies nor gradients; who resumes from it rounds anew. */
+static void resumed(const char *dir) {
+    lm_cfg c = config("llama");
+    lm_trainer_opts o = options();
+    o.mm = LM_BF16; o.accum = 2; o.recompute = 1;
+    lm_hash128_t end[2] = { 0 };
+    for (int k = 0; k < 2; k++) {                                          /* steps 0-3, saved at 2; then from 2 on in a new process's place */
+        rig r = { 0 };
+        lm_ckpt_state st = { .step = 2, .seqs = 1, .isa = "" }, got = { 0 };
+        double loss, norm;
+        char *path = NULL;
+        LM_NEED_OK(NULL, lm_ctx_new(&r.ctx, &(lm_ctx_opts){ .n_threads = 1 }));
+        lm_dev *d = o.dev = fake_open(r.ctx, 5 + (uint64_t)k);
+        LM_NEED_OK(r.ctx, lm_store_new(&r.store, r.ctx));
+        LM_NEED_OK(r.ctx, lm_model_init(r.ctx, &c, r.store, 5 + (uint64_t)k));
+        LM_NEED_OK(r.ctx, lm_trainer_new(&r.t, r.ctx, &c, r.store, &o));
+        LM_NEED_OK(r.ctx, lm_batch_alloc(r.ctx, &r.b, o.batch, o.seq));
+        if (k) {
+            LM_CHECK_OK(r.ctx, two_micro(&r, 0, &loss, &norm));            /* and it had been at work with other weights */
+            LM_NEED_OK(r.ctx, lm_ckpt_find(r.ctx, dir, &path));
+            LM_NEED_OK(r.ctx, lm_ckpt_load(r.t, path, &got));
+            lm_free(r.ctx, path);
+        }
+        for (int s = k ? 2 : 0; s < 4; s++) {
+            if (!k && s == 2) LM_NEED_OK(r.ctx, lm_ckpt_save(r.t, dir, &st, 1));
+            LM_CHECK_OK(r.ctx, two_micro(&r, s, &loss, &norm));
+        }
+        end[k] = lm_trainer_hash(r.t);
+        lm_batch_free(r.ctx, &r.b); lm_trainer_free(r.t); lm_store_free(r.store);
+        lm_dev_close(d);
+        lm_ctx_free(r.ctx);
+    }
+    LM_CHECK(same(end[0], end[1]));
+}
+/* Levels rise until a device holds a step; one that holds none says so. */
+static void test_a_device_of_little_memory(void) {
+    lm_cfg c = config("llama");
+    lm_trainer_opts o = options();
+    lm_ctx *ctx;
+    lm_trainer_plan p = { 0 }, q = { 0 };
+    size_t memory = 0;
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 }));
+    c.n_layer = 8; o.recompute = -1; o.dry = true;
+    for (int k = 0; k < 3; k++) {
+        lm_dev *d = o.dev = fake_open(ctx, 1);
+        lm_store *s; lm_trainer *t;
+        if (k) d->memory = memory;
+        LM_NEED_OK(ctx, lm_store_new(&s, ctx));
+        if (k == 2) LM_CHECK_ERR(ctx, lm_trainer_new(&t, ctx, &c, s, &o), LM_E_NOMEM, "does not fit the device");
+        else {
+            LM_NEED_OK(ctx, lm_trainer_new(&t, ctx, &c, s, &o));
+            lm_trainer_plan_of(t, k ? &q : &p);
+            lm_trainer_free(t);
+        }
+        memory = k ? p.params : p.total;                              /* a little too little; then next to nothing */
+        lm_store_free(s); lm_dev_close(d);
+    }
+    LM_CHECK(p.recompute == 1 && q.recompute > 1 && q.total <= p.total - p.total / 32);
+    lm_ctx_free(ctx);
+}
 static void test_copies_on_a_device(void) {
+    char dir[] = "/tmp/loam-copies-XXXXXX", cmd[80];
+    LM_CHECK(mkdtemp(dir) != NULL);
+    resumed(dir);
+    snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
+    LM_CHECK(!system(cmd));
     copies("llama", "adamw", 0, 14, "bf16.model.layers.0.self_attn.q_proj.weight+2");
     copies("llama", "adamw", 1, 14, "grad.model.layers.1.mlp.gate_proj.weight+1");
     copies("llama", "muon", 3, 14, "grad.model.layers.1.mlp.gate_proj.weight+1");
     copies("gpt2", "adamw", 1, 8, NULL);
 }
-LM_TEST_MAIN(LM_T1(test_learns), LM_T1(test_threads_and_recompute_keep_bits), LM_T1(test_fake_device), LM_T1(test_copies_on_a_device), LM_T1(test_accumulation),
+LM_TEST_MAIN(LM_T1(test_learns), LM_T1(test_threads_and_recompute_keep_bits), LM_T1(test_fake_device), LM_T1(test_copies_on_a_device), LM_T1(test_a_device_of_little_memory), LM_T1(test_accumulation),
              LM_T1(test_trainer_equals_engine))

@@ -147,14 +147,17 @@ static lm_err lay(planner *s) {
  * kept beside it for the sake of the other pieces. */
 static bool over_piece(const planner *s, const lm_node *n, const int *uses) {
     const lm_value *a = n->n_in ? n->in[0] : NULL, *o = n->out[0];
-    if (!n->op->inplace_ok || n->op->alias[0] || n->acc || !a || !a->node || !a->node->op->view || uses[a->id] != 1 || s->pl[o->id].root != o->id) return false;
+    if (!n->op->inplace_ok || n->op->alias[0] || n->acc || !a || !a->node || !a->node->op->view || uses[a->id] != 1 || s->pl[o->id].root != o->id)
+        return false;
     const lm_value *b = a->node->in[0];
-    if (b->kind != LM_V_NODE || b->state || s->pl[b->id].root != b->id || a->type.dtype != o->type.dtype || a->type.rank != 2 || o->type.rank != 2) return false;
+    if (b->kind != LM_V_NODE || b->state || s->pl[b->id].root != b->id || a->type.dtype != o->type.dtype || a->type.rank != 2 || o->type.rank != 2)
+        return false;
     for (int d = 0; d < 2; d++) if (a->type.dim[d] != o->type.dim[d]) return false;
     for (int i = 0; i < s->g->n_output; i++) if (s->g->output[i].v == o || s->g->output[i].v == b) return false;
     for (int k = 1; k < n->n_in; k++) if (n->in[k] && s->pl[n->in[k]->id].root == b->id) return false;
     const lm_tensor *t = &s->pl[a->id].t;
-    const uintptr_t size = lm_dtype_size((lm_dtype)t->dtype), at = (uintptr_t)t->data, end = at + (uintptr_t)t->dim[1] * size, row = (uintptr_t)t->stride[0] * size;
+    const uintptr_t size = lm_dtype_size((lm_dtype)t->dtype), at = (uintptr_t)t->data, end = at + (uintptr_t)t->dim[1] * size,
+                    row = (uintptr_t)t->stride[0] * size;
     for (int i = 0; i < s->n; i++) for (int j = 0; j < s->list[i]->n_in; j++) for (int k = 0; s->list[i]->in[j] == b && k < s->list[i]->n_out; k++) {
         const lm_value *w = s->list[i]->out[k];                            /* what else is read of it must be other columns */
         const lm_tensor *q = &s->pl[w->id].t;
@@ -181,7 +184,10 @@ static lm_err over(planner *s) {
             for (int q = 0; q < s->n; q++) if (s->list[q]->op->view) describe_view(s, s->list[q]);
             for (int q = i + 1; q < s->n && ok && !pass; q++)
                 for (int k = 0; k < s->list[q]->n_in; k++)
-                    if (s->list[q]->in[k] && s->pl[s->list[q]->in[k]->id].root == b && !s->list[q]->op->view) { ok = choose(s, s->list[q]) != NULL; break; }
+                    if (s->list[q]->in[k] && s->pl[s->list[q]->in[k]->id].root == b && !s->list[q]->op->view) {
+                        ok = choose(s, s->list[q]) != NULL;
+                        break;
+                    }
             if (ok) break;
             p->t = desc(n->out[0]); p->root = n->out[0]->id;               /* some reader wants it whole */
         }

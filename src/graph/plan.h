@@ -46,7 +46,7 @@ lm_err lm_plan_fetch(lm_plan *p, const char *name);
 lm_err lm_plan_extent(lm_plan *p, const char *name, int64_t n);      /* runtime extent for the next runs, <= capacity */
 /* Whether the next runs leave out what ends an accumulation: sums of gradients over ranks (all_reduce_in, reduce_scatter_in). Off at first. */
 void lm_plan_hold(lm_plan *p, bool on);
-/* Whether the next runs begin accumulations: the first step that would add to a state writes it instead, so that nobody need clear it. Off at first. */
+/* Whether the next runs begin accumulations: the first step that would add to a state writes it, so that nobody need clear it. Off at first. */
 void lm_plan_fresh(lm_plan *p, bool on);
 lm_err lm_plan_run(lm_plan *p);
 lm_err lm_plan_run_shuffled(lm_plan *p, uint64_t seed, int n_threads);

@@ -12,7 +12,8 @@ static lm_err build(lm_graph *g, lm_optim_arg *a) {
     lm_value *m = lm_state(g, name, lm_type_of(a->param));
     snprintf(name, sizeof name, "adamw.v.%s", a->param_name);
     lm_value *v = lm_state(g, name, lm_type_of(a->param));
-    a->now = a->fresh ? lm_adamw_round(g, a->param, a->grad, m, v, a->hyper, a->scale, a->copy) : lm_adamw(g, a->param, a->grad, m, v, a->hyper, a->scale);
+    a->now = a->fresh ? lm_adamw_round(g, a->param, a->grad, m, v, a->hyper, a->scale, a->copy)
+                      : lm_adamw(g, a->param, a->grad, m, v, a->hyper, a->scale);
     if (a->fresh) a->copy = NULL;
     return lm_graph_err(g);
 }

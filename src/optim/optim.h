@@ -29,7 +29,7 @@ typedef struct {
     const char *param_name; lm_value *param, *grad, *scale, *hyper;   /* states; (1); (LM_HYPER) */
     const lm_optim_cfg *cfg; const lm_optim_hooks *hooks; int64_t rows;  /* rows of the whole parameter where param is a part, else 0 */
     bool fresh;                                                          /* the gradient need not be cleared */
-    lm_value *copy;                                                      /* a state that gets the parameter, rounded; build() sets it to NULL if it sees to that */
+    lm_value *copy;                                                      /* a state that gets the parameter rounded; NULL if build() saw to it */
     lm_value *now;                                                       /* build() leaves the parameter's next version here */
 } lm_optim_arg;
 typedef struct lm_optim {
@@ -45,8 +45,8 @@ const lm_optim *lm_optim_by_name(const char *name);
 
 /* The update graph of a whole model. Inputs it makes: "clip" F32 (2) = {max norm, 1/tokens}, "hyper.<row>.decay", "hyper.<row>.plain" F32
  * (8). Output "gnorm" F32 (1): the norm of the mean gradient before clipping. hooks may be NULL. */
-/* rows != 0: type is one rank's part of so many rows; copy: a state that is kept as the parameter rounded to bf16 (NULL: none); fresh: an accumulation
- * begins by writing the gradient, which is then not cleared here */
+/* rows != 0: type is one rank's part of so many rows; copy: a state that is kept as the parameter rounded to bf16 (NULL: none); fresh: an
+ * accumulation begins by writing the gradient, which is then not cleared here */
 typedef struct { const char *name; lm_type type; lm_role role; int64_t rows; const char *copy; bool fresh; } lm_optim_param;
 lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *p, int n, const lm_optim_hooks *hooks);
 const lm_optim *lm_optim_for(const lm_optim_cfg *c, const lm_optim_param *p);

@@ -1,9 +1,9 @@
 /* copies.c — on a device with bf16 products a trainer keeps each matrix of the products rounded too: "bf16.NAME", two bytes a parameter.
  *
  * The update writes them beside the parameters (lm_optim_param.copy), so a step rounds nothing. Weights of products that read one input
- * (lm_pass_products) lie one behind the other, and so do their gradients: "bf16.FIRST+2" and "grad.FIRST+2" are whole, "bf16.NAME" and "grad.NAME" are
- * their rows (lm_store_part); the products see the wholes, the update the parts. Weights that come from the host, or that another trainer changed, are rounded
- * again before the next step: the store's epoch tells.
+ * (lm_pass_products) lie one behind the other, and so do their gradients: "bf16.FIRST+2" and "grad.FIRST+2" are whole, "bf16.NAME" and
+ * "grad.NAME" are their rows (lm_store_part); the products see the wholes, the update the parts. Weights that come from the host, or that
+ * another trainer changed, are rounded again before the next step: the store's epoch tells.
  *
  * For a rank that holds its matrices whole and updates them whole: alone, or dp. Where rows of a matrix are updated elsewhere, lm_pass_round_once
  * rounds weights in each step. */
@@ -33,10 +33,12 @@ const char *lm_copies_name(void *ud, int n, lm_value *const *w) {
     int64_t row = 0, rows = 0;
     for (int k = 0; k < n; k++) {
         at[k] = n <= 16 ? index_of(t, w[k]->name) : -1;
-        if (at[k] < 0 || (n > 1 && !t->o.dry && (stands_alone(t, "grad", w[k]->name) || stands_alone(t, "bf16", w[k]->name)))) return NULL;
+        const bool bound = n > 1 && !t->o.dry && (stands_alone(t, "grad", w[k]->name) || stands_alone(t, "bf16", w[k]->name));
+        if (at[k] < 0 || bound) return NULL;
         rows += w[k]->type.dim[0];
     }
-    const char *first = w[0]->name, *whole = n > 1 ? lm_arena_printf(t->a, "%s+%d", first, n - 1) : first, *name = whole ? lm_arena_printf(t->a, "bf16.%s", whole) : NULL;
+    const char *first = w[0]->name, *whole = n > 1 ? lm_arena_printf(t->a, "%s+%d", first, n - 1) : first,
+               *name = whole ? lm_arena_printf(t->a, "bf16.%s", whole) : NULL;
     for (int k = 0; k < n && name; row += w[k++]->type.dim[0]) {
         t->copy[at[k]] = (lm_copy){ .whole = whole, .name = name, .lead = at[0], .n = n, .row = row, .rows = rows };
         if (!(t->param[at[k]].copy = lm_arena_printf(t->a, "bf16.%s", t->param[at[k]].name))) return NULL;

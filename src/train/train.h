@@ -23,7 +23,7 @@ typedef enum { LM_MESH_SINGLE, LM_MESH_DP, LM_MESH_ZERO1, LM_MESH_ZERO2, LM_MESH
 typedef struct {
     int64_t batch, seq;                      /* sequences per micro-batch on this rank, tokens per sequence */
     lm_dtype mm;                             /* compute dtype of matrix rows */
-    int recompute;                           /* level of lm_pass_recompute; -1 = 1, or the lowest that fits memory_budget if that is set */
+    int recompute;                           /* level of lm_pass_recompute; -1 = 1 or the next that a device holds, or the lowest that fits memory_budget */
     int64_t memory_budget;
     lm_optim_cfg optim;
     double label_smoothing, z_loss, dropout;

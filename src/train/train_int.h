@@ -3,8 +3,8 @@
 #define LM_TRAIN_INT_H
 #include <stdio.h>
 #include "train/train.h"
-/* Where a parameter's rounded copy and its gradient lie: rows [row, ...) of `rows` of the states "bf16.WHOLE" (name) and "grad.WHOLE", which n parameters
- * share, the first of them number lead. n 0: no copy. */
+/* Where a parameter's rounded copy and its gradient lie: from row `row` of `rows` of the states "bf16.WHOLE" (name) and "grad.WHOLE", which n
+ * parameters share, the first of them number lead. n 0: no copy. */
 typedef struct { const char *whole, *name; int lead, n; int64_t row, rows; } lm_copy;
 struct lm_trainer {
     lm_ctx *ctx; lm_arena *a; lm_cfg cfg; lm_store *store; lm_trainer_opts o; int recompute;

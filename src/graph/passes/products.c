@@ -1,9 +1,9 @@
 /* products.c — matrix products for a device: weights are read as bf16 copies, and products of one input become one.
  *
- * A bf16 product rounds its weights. Where an optimizer keeps the rounded weights as a state of their own (lm_pass_products' `name`), nothing is
- * rounded in a step, and copies may lie one behind the other: then x Wqᵀ, x Wkᵀ and x Wvᵀ are one product [q k v] = x [Wq; Wk; Wv]ᵀ, and by autodiff so
- * are the gradient of x and that of the weights, which is accumulated as one matrix. The pieces are views. Rows that take pieces side by side as
- * well as apart (lm_op.beside: rotations) take neighbours at once.
+ * A bf16 product rounds its weights. Where an optimizer keeps the rounded weights as a state of their own (lm_pass_products' `name`),
+ * nothing is rounded in a step, and copies may lie one behind the other: then x Wqᵀ, x Wkᵀ and x Wvᵀ are one product [q k v] =
+ * x [Wq; Wk; Wv]ᵀ, and by autodiff so are the gradient of x and that of the weights, which is accumulated as one matrix. The pieces are
+ * views. Rows that take pieces side by side as well as apart (lm_op.beside: rotations) take neighbours at once.
  *
  * Before autodiff, so that this pass knows the forward alone; weights of embeddings stay as they are. The rounded numbers are those the products
  * would have made. */
@@ -15,7 +15,8 @@
 typedef struct { lm_graph *g; lm_dev *dev; lm_copy_name name; void *ud; lm_node **list; int n, *uses; } state;
 
 static bool weight(const lm_value *v) {
-    return v && v->kind == LM_V_STATE && v->type.dtype == LM_F32 && v->type.rank == 2 && v->layout == LM_PLAIN && (v->role == LM_ROLE_COL || v->role == LM_ROLE_ROW);
+    return v && v->kind == LM_V_STATE && v->type.dtype == LM_F32 && v->type.rank == 2 && v->layout == LM_PLAIN &&
+           (v->role == LM_ROLE_COL || v->role == LM_ROLE_ROW);
 }
 static bool product(const state *s, const lm_node *n) {
     const lm_matmul_p *p = n->params;
@@ -23,16 +24,19 @@ static bool product(const state *s, const lm_node *n) {
     lm_call c;
     lm_call_of(n, &c);
     c.in[1].dtype = LM_BF16;
-    return lm_kernel_choose(n->op, &c, LM_DEV_CUDA, s->dev->features) || (s->dev->run && lm_kernel_choose(n->op, &c, LM_DEV_CPU, lm_cpu_features_of(s->g->ctx)));
+    return lm_kernel_choose(n->op, &c, LM_DEV_CUDA, s->dev->features) ||
+           (s->dev->run && lm_kernel_choose(n->op, &c, LM_DEV_CPU, lm_cpu_features_of(s->g->ctx)));
+}
+/* Can x be one with the product first? Its weights are (N, K): (K, N) would lie side by side. */
+static bool joins(const state *s, const lm_node *first, const lm_node *x) {
+    return x->in[0] == first->in[0] && x->n_in == 2 && x->block == first->block && product(s, x) && ((const lm_matmul_p *)x->params)->tb &&
+           s->uses[x->in[1]->id] == 1 && x->in[1]->type.dim[0] % 8 == 0;
 }
 /* Products of the input of list[i], from there on, that can be one. */
 static int group(const state *s, int i, lm_node **m) {
     int k = 0;
-    if (!((const lm_matmul_p *)s->list[i]->params)->tb) return 0;                                  /* weights (K, N) would lie side by side */
-    for (int q = i; q < s->n && k < LM_MAX_SPLIT; q++) {
-        lm_node *x = s->list[q];
-        if (x->in[0] == s->list[i]->in[0] && x->n_in == 2 && product(s, x) && ((const lm_matmul_p *)x->params)->tb && s->uses[x->in[1]->id] == 1 && x->in[1]->type.dim[0] % 8 == 0 && x->block == s->list[i]->block) m[k++] = x;
-    }
+    if (!joins(s, s->list[i], s->list[i])) return 0;
+    for (int q = i; q < s->n && k < LM_MAX_SPLIT; q++) if (joins(s, s->list[i], s->list[q])) m[k++] = s->list[q];
     return k;
 }
 /* The row that alone reads v, as its first input, and may take neighbours too. */
@@ -100,7 +104,7 @@ lm_err lm_pass_products(lm_graph *g, lm_dev *dev, lm_copy_name name, void *ud) {
         lm_node *x = s.list[i], *m[LM_MAX_SPLIT];
         if (!product(&s, x)) continue;
         const int k = group(&s, i, m);
-        if (k > 1 && m[0] == x && join(&s, m, k)) continue;
+        if (k > 1 && join(&s, m, k)) continue;
         LM_TRY(g->err);
         const char *own = name(ud, 1, &x->in[1]);
         if (!own) continue;

@@ -42,7 +42,14 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
 /* the copy is of bf16's precision; rows without one hold the rest to f32's */
 #define ROUNDED .tol = 4e-3, .tol_norm = 2.5e-3
 static const lm_sample samples[] = {
-    { .name = "vector", .in = { { .rank = 1, .dim = { 1000 } }, { .rank = 1, .dim = { 1000 } }, { .rank = 1, .dim = { 1000 } }, { .rank = 1, .dim = { 1000 }, .fill = LM_FILL_UNIFORM }, HYPER, SCALE }, .tol = 2e-5 },
+    { .name = "vector",
+      .in = { { .rank = 1, .dim = { 1000 } },
+              { .rank = 1, .dim = { 1000 } },
+              { .rank = 1, .dim = { 1000 } },
+              { .rank = 1, .dim = { 1000 }, .fill = LM_FILL_UNIFORM },
+              HYPER,
+              SCALE },
+      .tol = 2e-5 },
     { .name = "matrix, rounded", .in = { T(37, 45), T(37, 45), T(37, 45), U(37, 45), HYPER, SCALE, H(37, 45) }, ROUNDED },
     { .name = "more than a tile, rounded", .in = { T(130, 136), T(130, 136), T(130, 136), U(130, 136), HYPER, SCALE, H(130, 136) }, ROUNDED },
     { .name = "gradient bf16, rounded", .in = { T(96, 200), H(96, 200), T(96, 200), U(96, 200), HYPER, SCALE, H(96, 200) }, ROUNDED },

@@ -1,9 +1,10 @@
 /* adamw_round_simd.c — memory bound: 16 bytes read and 12 to 14 written per parameter; adamw_simd.c's order of operations. */
 #include "op/elementwise.h"
 #include "op/hyper.h"
+static bool half(const lm_tensor *t) { return t->dtype == LM_BF16 && t->layout == LM_PLAIN && lm_is_contig(t); }
 static bool accepts(const lm_call *c) {
-    for (int i = 0; i < 6; i++) if (!lm_is_f32_vec(&c->in[i]) && !(i == 1 && c->in[1].dtype == LM_BF16 && c->in[1].layout == LM_PLAIN && lm_is_contig(&c->in[1]))) return false;
-    return !lm_has(c, 6) || (c->in[6].dtype == LM_BF16 && c->in[6].layout == LM_PLAIN && lm_is_contig(&c->in[6]));
+    for (int i = 0; i < 6; i++) if (!lm_is_f32_vec(&c->in[i]) && !(i == 1 && half(&c->in[1]))) return false;
+    return !lm_has(c, 6) || half(&c->in[6]);
 }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)scratch;
