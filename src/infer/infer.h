@@ -27,7 +27,7 @@ typedef struct {
     bool dry;                    /* plan only */
     uint64_t features;           /* lm_plan_opts.features; 0 = the context's */
 } lm_engine_opts;
-/* The compute dtype that weights ask for: BF16 where all matrices are bf16, I8 where some have a format with panels (Q8_0, Q4_0: blocks are then
+/* The compute dtype that weights ask for: BF16 where all matrices are bf16, I8 where some have a format with panels (Q8_0, Q4_K …: blocks are then
  * multiplied as integers), else F32. */
 lm_dtype lm_engine_mm_for(const lm_store *weights);
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);

@@ -27,4 +27,4 @@ static void search(const lm_quant *q, const float *src, const float *weight, int
 }
 static void from_float(const lm_quant *q, const float *src, int64_t n, void *const *comp) { search(q, src, NULL, n, comp); }
 const lm_quant lm_quant_iq4_nl = { .name = "IQ4_NL", .gguf_id = 20, .block = LM_QK, .n_comp = 1, .comp = { { "blocks", 18 } }, .bits = 4.5,
-                                   .to_float = to_float, .from_float = from_float, .search = search };
+                                   .panels = true, .head = 1, .to_float = to_float, .from_float = from_float, .search = search };

@@ -38,4 +38,4 @@ static void search(const lm_quant *q, const float *src, const float *weight, int
     }
 }
 const lm_quant lm_quant_q4_1 = { .name = "Q4_1", .gguf_id = 3, .block = LM_QK, .n_comp = 1, .comp = { { "blocks", 20 } }, .bits = 5.0,
-                                 .to_float = to_float, .from_float = from_float, .search = search };
+                                 .panels = true, .head = 2, .to_float = to_float, .from_float = from_float, .search = search };

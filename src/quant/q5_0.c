@@ -46,4 +46,4 @@ static void search(const lm_quant *q, const float *src, const float *weight, int
     }
 }
 const lm_quant lm_quant_q5_0 = { .name = "Q5_0", .gguf_id = 6, .block = LM_QK, .n_comp = 1, .comp = { { "blocks", 22 } }, .bits = 5.5,
-                                 .to_float = to_float, .from_float = from_float, .search = search };
+                                 .panels = true, .head = 1, .to_float = to_float, .from_float = from_float, .search = search };

@@ -47,4 +47,4 @@ static void search(const lm_quant *q, const float *src, const float *weight, int
     }
 }
 const lm_quant lm_quant_q5_1 = { .name = "Q5_1", .gguf_id = 7, .block = LM_QK, .n_comp = 1, .comp = { { "blocks", 24 } }, .bits = 6.0,
-                                 .to_float = to_float, .from_float = from_float, .search = search };
+                                 .panels = true, .head = 2, .to_float = to_float, .from_float = from_float, .search = search };

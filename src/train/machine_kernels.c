@@ -3,7 +3,7 @@
  * Models are chosen for their sizes, not for their sense: narrow ones that live in the caches, one whose states do not, one layer each,
  * since layers repeat. Every node is one observation of (key, work, seconds), the best of a few runs; observations of a key with nearly
  * equal work become one point. Serving is the graph that the engine plans (docs/rooms/infer.md), for one row and for many, with weights as
- * they are loaded: f32 and bf16 panels, Q8_0, Q4_0. */
+ * they are loaded: f32 and bf16 panels, quantized formats with panels. */
 #include <stdlib.h>
 #include <string.h>
 #include "device/probe.h"

@@ -1,7 +1,7 @@
 /* precision.c — the compute dtype of every row that multiplies matrices. Rounding happens where operands are packed; sums, norms, softmax
  * and losses stay f32.
  *
- * F32 and BF16 mean every matrix row, quantized weights widened exactly. I8 means: weights whose format has panels (Q8_0, Q4_0) are multiplied as
+ * F32 and BF16 mean every matrix row, quantized weights widened exactly. I8 means: weights whose format has panels (Q8_0, Q4_0, Q4_K …) are multiplied as
  * integers (exact inside a block, blocks added in order), everything else in f32. */
 #include <string.h>
 #include "graph/graph_int.h"

@@ -9,6 +9,10 @@ static bool kind_of(const lm_quant *q, lm_q8_kind *k) {
     switch (q->gguf_id) {
     case 8: *k = LM_W_Q8_0; return true;
     case 2: *k = LM_W_Q4_0; return true;
+    case 3: *k = LM_W_Q4_1; return true;
+    case 6: *k = LM_W_Q5_0; return true;
+    case 7: *k = LM_W_Q5_1; return true;
+    case 20: *k = LM_W_IQ4_NL; return true;
     case 12: *k = LM_W_Q4_K; return true;
     case 13: *k = LM_W_Q5_K; return true;
     case 14: *k = LM_W_Q6_K; return true;
@@ -45,7 +49,8 @@ size_t lm_q8_shared(const lm_call *c) {
 }
 int64_t lm_q8_row_tiles(const lm_call *c) { const lm_q8 t = lm_q8_of(c); return lm_ceil_div(t.M, 2 * LM_Q8_ROWS); }
 void lm_q8_start(lm_q8_kind k, const int32_t *sum, int32_t *start) {
-    if (k == LM_W_Q8_0 || k == LM_W_Q4_0) { *start = (k == LM_W_Q8_0 ? -128 : -8) * (sum[0] + sum[1]); return; }
+    static const int16_t times[] = { [LM_W_Q8_0] = -128, [LM_W_Q4_0] = -8, [LM_W_Q4_1] = 1, [LM_W_Q5_0] = -16, [LM_W_Q5_1] = 1, [LM_W_IQ4_NL] = -128 };
+    if (k < LM_W_Q4_K) { *start = times[k] * (sum[0] + sum[1]); return; }
     if (k == LM_W_Q6_K) { for (int g = 0; g < 16; g++) start[g] = -32 * sum[g]; return; }
     for (int i = 0; i < 4; i++) {
         const int g = i / 2 * 4 + i % 2;

@@ -1,6 +1,7 @@
 /* q8.h — the integer product with weights in ggml's blocks. Two families of formats, by the stretch of k over which A has one scale:
  *
- *   32   Q8_0, Q4_0: order id "q8.k32". For each block of k, in order, acc = fma(d_a * d_w, sum, acc).
+ *   32   Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL: order id "q8.k32". For each block of k, in order, acc = fma(d_a * d_w, sum, acc); then, with minima,
+ *        acc = fma(minimum, d_a * sum of A's codes, acc).
  *   256  Q4_K, Q5_K, Q6_K: "q8.k256". For each super-block, in order: t = 0; for its groups (of 32, Q6_K: of 16), in order, t = fma(d_w * scale, sum, t);
  *        then, with minima, t = fma(-dmin_w, sum of minimum * (sum of A's codes of the group), t); acc = fma(d_a, t, acc).
  *
@@ -13,24 +14,26 @@
  *
  * A's codes lie in strips of six rows, [strip][block][6][32 or 256], or as one strip where there are at most eight, so that a strip is walked with one
  * pointer. The instructions want one unsigned
- * side: codes are taken as they are stored (Q8_0: + 128), and a sum starts at what that adds: what comes out is the exact dot.
+ * side: codes are taken as they are stored (signed ones + 128), and a sum starts at what that adds: what comes out is the exact dot.
  *
  * Lifetime: per call.  Threads: tiles are independent.  Errors: none. */
 #ifndef LM_Q8_H
 #define LM_Q8_H
 #include "op/matmul/gemm.h"
-typedef enum { LM_W_Q8_0, LM_W_Q4_0, LM_W_Q4_K, LM_W_Q5_K, LM_W_Q6_K } lm_q8_kind;
+/* unit 32 first */
+typedef enum { LM_W_Q8_0, LM_W_Q4_0, LM_W_Q4_1, LM_W_Q5_0, LM_W_Q5_1, LM_W_IQ4_NL, LM_W_Q4_K, LM_W_Q5_K, LM_W_Q6_K } lm_q8_kind;
 enum { LM_Q8_P = 4 /* panels in a work item of many rows */, LM_Q8_ROWS = 6, LM_Q8_FEW = 8, LM_Q8_MB = 258 /* rows of A */, LM_Q8_K = 512 /* k in a piece */, LM_Q8_STARTS = 16 };
 typedef struct {
     int64_t M, N, K, nb; const char *w; lm_q8_kind kind; bool panels;
     int64_t unit, block; int head, halves;                 /* numbers and bytes of a block; two-byte numbers at its front, in all */
     int64_t strip; int8_t *q; float *d;                    /* A in strips of so many rows: codes, scales */
-    /* unit 32: what a sum starts at. 256, sixteen to a block: Q6_K the same, by 16 of k; else the sums of A's codes by 32 of k, as pairs of 16 bits in four
-     * numbers: (0, 2), (1, 3), (4, 6), (5, 7) */
+    /* unit 32: what a sum starts at; with minima, which start at 0, the sum of A's codes. 256, sixteen to a block: Q6_K the same, by 16 of k; else the
+     * sums of A's codes by 32 of k, as pairs of 16 bits in four numbers: (0, 2), (1, 3), (4, 6), (5, 7) */
     int32_t *start;
     const void *a; int64_t a_rs; lm_dtype a_dtype; const lm_tensor *bias;
     float *c; int64_t c_rs; bool acc;
 } lm_q8;
+static inline bool lm_q8_mins(lm_q8_kind k) { return k == LM_W_Q4_1 || k == LM_W_Q5_1; }      /* of those with unit 32 */
 bool lm_q8_accepts(const lm_call *c);                     /* unit 32 */
 bool lm_qk_accepts(const lm_call *c);                     /* unit 256 */
 lm_q8 lm_q8_of(const lm_call *c);

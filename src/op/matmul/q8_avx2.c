@@ -1,14 +1,15 @@
 /* q8_avx2.c — integer products with AVX2: vpmaddubsw of codes without sign and A's. Sums of its pairs stay in 16 bits as long as they fit: a whole group of
- * 32 for four bits, four instructions for five, two for six. Q8_0, whose codes need all eight bits, takes |w| and A with w's sign. All exact.
+ * 32 for four bits, four instructions for five, two for six. Codes of eight bits (Q8_0, IQ4_NL) have |w|, and A takes w's sign. All exact.
  *
  * For many rows a piece of k is unpacked first, and six rows by sixteen outputs are in registers; for a few, codes come from the panel as it
  * lies, eight outputs at a time. */
 #include <immintrin.h>
 #include <string.h>
 #include "op/matmul/q8.h"
+#include "quant/quant_int.h"
 #define AV_INLINE static inline __attribute__((always_inline))
 enum { RM = 6, FEW = 4, AHEAD = 4608 };
-typedef struct { __m256i q[8][2]; __m256 d[2]; } block_t;                                    /* [quad][half of the panel] */
+typedef struct { __m256i q[8][2]; __m256 d[2], m[2]; } block_t;                              /* [quad][half of the panel] */
 typedef struct { __m256i q[64][2]; __m256 d[16][2]; __m256i m[4][2]; __m256 dmin[2]; } super_t;
 
 AV_INLINE __m256i at(const char *p) { return _mm256_loadu_si256((const __m256i *)p); }
@@ -20,10 +21,22 @@ AV_INLINE __m256i add16(__m256i s, __m256i x) { s = _mm256_add_epi16(s, x); __as
 AV_INLINE __m256i add32(__m256i s, __m256i x) { s = _mm256_add_epi32(s, x); __asm__("" : "+x"(s)); return s; }
 AV_INLINE __m256i pairs(__m256i x) { return _mm256_madd_epi16(x, _mm256_set1_epi16(1)); }
 /* ---- codes: quad i of the block, half h of a panel that begins at p ---------------------------------------------------------------- */
+AV_INLINE bool is_signed(const lm_q8_kind kind) { return kind == LM_W_Q8_0 || kind == LM_W_IQ4_NL; }
+AV_INLINE __m256i code32(const lm_q8_kind kind, const char *p, int i) {
+    if (kind == LM_W_Q8_0) return at(p + 32 + 64 * i);
+    const bool five = kind == LM_W_Q5_0 || kind == LM_W_Q5_1;
+    p += lm_q8_mins(kind) ? 64 : 32;
+    const __m256i x = at(p + (five ? 64 : 0) + 64 * (i % 4)), v = and8(i / 4 ? _mm256_srli_epi16(x, 4) : x, 15);
+    if (kind == LM_W_IQ4_NL) return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)lm_q_iq4)), v);
+    if (!five) return v;
+    const int b = i / 2 * 0x01010101;                              /* that byte of each row, four times */
+    const __m256i bits = _mm256_set1_epi32(i % 2 ? (int)0x80402010 : 0x08040201);
+    const __m256i h = _mm256_shuffle_epi8(at(p), _mm256_broadcastsi128_si256(_mm_setr_epi32(b, b + 0x04040404, b + 0x08080808, b + 0x0c0c0c0c)));
+    return _mm256_or_si256(v, and8(_mm256_cmpeq_epi8(_mm256_and_si256(h, bits), bits), 16));
+}
 AV_INLINE __m256i code(const lm_q8_kind kind, const char *p, int i, int h) {
     p += 32 * h;
-    if (kind == LM_W_Q8_0) return at(p + 32 + 64 * i);
-    if (kind == LM_W_Q4_0) { const __m256i x = at(p + 32 + 64 * (i % 4)); return and8(i / 4 ? _mm256_srli_epi16(x, 4) : x, 15); }
+    if (kind < LM_W_Q4_K) return code32(kind, p, i);
     if (kind == LM_W_Q6_K) {
         const int half = i / 32, run = i % 32 / 8, k = i % 8;
         const __m256i x = at(p + 32 + (half * 16 + run % 2 * 8 + k) * 64), y = at(p + 32 + 2048 + (half * 8 + k) * 64);
@@ -51,9 +64,11 @@ AV_INLINE __m256 scale(__m256i x, int g, bool sign, __m256 d) {
     return _mm256_mul_ps(d, _mm256_cvtepi32_ps(sign ? _mm256_srai_epi32(x, 24) : _mm256_srli_epi32(x, 24)));
 }
 /* ---- sums of a group: `quads` quads of R rows against HN halves ---------------------------------------------------------------------- */
-AV_INLINE int run_of(const lm_q8_kind kind) { return kind == LM_W_Q8_0 ? 1 : kind == LM_W_Q6_K ? 2 : kind == LM_W_Q5_K ? 4 : 8; }
+AV_INLINE int run_of(const lm_q8_kind kind) {
+    return is_signed(kind) ? 1 : kind == LM_W_Q6_K ? 2 : kind == LM_W_Q5_K || kind == LM_W_Q5_0 || kind == LM_W_Q5_1 ? 4 : 8;
+}
 AV_INLINE __m256i product(const lm_q8_kind kind, __m256i w, __m256i x) {
-    return kind == LM_W_Q8_0 ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)) : _mm256_maddubs_epi16(w, x);
+    return is_signed(kind) ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)) : _mm256_maddubs_epi16(w, x);
 }
 /* ---- many rows ------------------------------------------------------------------------------------------------------------------------- */
 AV_INLINE void pack32(const lm_q8_kind kind, const char *p, int64_t step, int64_t blocks, block_t *w) {
@@ -62,6 +77,7 @@ AV_INLINE void pack32(const lm_q8_kind kind, const char *p, int64_t step, int64_
 #pragma GCC unroll 8
             for (int i = 0; i < 8; i++) w->q[i][h] = code(kind, p, i, h);
             w->d[h] = halves(p, h);
+            if (lm_q8_mins(kind)) w->m[h] = halves(p + 32, h);
         }
 }
 AV_INLINE void pack256(const lm_q8_kind kind, const char *p, int64_t step, int64_t blocks, super_t *w) {
@@ -102,7 +118,7 @@ AV_INLINE void rows32(const lm_q8 *t, const lm_q8_kind kind, const int R, int64_
     for (int64_t b = 0; b < blocks; b++, w++, a += t->strip) {
         const int8_t *x = t->q + a * 32;
         __m256i s[RM][2];
-        if (kind == LM_W_Q8_0)                                   /* as loops of one quad, so that no sum of 16 bits is kept */
+        if (is_signed(kind))                                     /* as loops of one quad, so that no sum of 16 bits is kept */
 #pragma GCC unroll 8
             for (int i = 0; i < 8; i++)
                 for (int r = 0; r < R; r++) {
@@ -115,9 +131,12 @@ AV_INLINE void rows32(const lm_q8 *t, const lm_q8_kind kind, const int R, int64_
         else sums(kind, R, 8, w->q, x, 32, s);
         for (int r = 0; r < R; r++)
             for (int h = 0; h < 2; h++) {
-                const __m256i v = kind == LM_W_Q8_0 ? s[r][h] : _mm256_add_epi32(s[r][h], _mm256_set1_epi32(t->start[a + r]));
+                const bool mins = lm_q8_mins(kind);
+                const __m256i v = mins || is_signed(kind) ? s[r][h] : _mm256_add_epi32(s[r][h], _mm256_set1_epi32(t->start[a + r]));
                 float *o = acc + r * 16 + h * 8;
-                _mm256_storeu_ps(o, _mm256_fmadd_ps(_mm256_mul_ps(_mm256_set1_ps(t->d[a + r]), w->d[h]), _mm256_cvtepi32_ps(v), _mm256_loadu_ps(o)));
+                __m256 y = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_set1_ps(t->d[a + r]), w->d[h]), _mm256_cvtepi32_ps(v), _mm256_loadu_ps(o));
+                if (mins) y = _mm256_fmadd_ps(w->m[h], _mm256_set1_ps(t->d[a + r] * (float)t->start[a + r]), y);
+                _mm256_storeu_ps(o, y);
             }
     }
 }
@@ -152,7 +171,7 @@ AV_INLINE void rows256(const lm_q8 *t, const lm_q8_kind kind, const int R, int64
     }
 }
 AV_INLINE void rows(const lm_q8 *t, const lm_q8_kind kind, const int R, int64_t m, int64_t b0, int64_t blocks, const void *w, float *acc) {
-    if (kind == LM_W_Q8_0 || kind == LM_W_Q4_0) rows32(t, kind, R, m, b0, blocks, w, acc); else rows256(t, kind, R, m, b0, blocks, w, acc);
+    if (kind < LM_W_Q4_K) rows32(t, kind, R, m, b0, blocks, w, acc); else rows256(t, kind, R, m, b0, blocks, w, acc);
 }
 AV_INLINE void many(const lm_q8 *t, const lm_q8_kind kind, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, float *acc) {
     for (; m + RM <= m1; m += RM, acc += RM * 16) rows(t, kind, RM, m, b0, blocks, w, acc);
@@ -161,13 +180,13 @@ AV_INLINE void many(const lm_q8 *t, const lm_q8_kind kind, int64_t m, int64_t m1
 }
 /* ---- few rows: all R, one strip, half of a panel as it lies ---------------------------------------------------------------------------- */
 AV_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *acc) {
-    const bool wide = kind != LM_W_Q8_0 && kind != LM_W_Q4_0, six = kind == LM_W_Q6_K, mins = wide && !six;
+    const bool wide = kind >= LM_W_Q4_K, six = kind == LM_W_Q6_K, mins = wide && !six;
     const int quads = six ? 4 : 8, n = run_of(kind), groups = wide ? 64 / quads : 1,
               lines = six ? 4 : kind == LM_W_Q5_K ? 6 : 5;                        /* of a super-block, asked for with a group of it */
     const int64_t unit = wide ? 256 : 32, step = 16 * t->block;
     for (int64_t b = 0, a = lm_q8_at(t, 0, b0); b < blocks; b++, p += step, a += R) {
         const int32_t *start = t->start + a * (wide ? LM_Q8_STARTS : 1);
-        for (int i = 0; i < (wide ? 0 : kind == LM_W_Q8_0 ? 9 : 5); i++) _mm_prefetch(p + AHEAD + 64 * i, _MM_HINT_T0);
+        for (int i = 0; i < (wide ? 0 : kind == LM_W_Q8_0 ? 9 : 6); i++) _mm_prefetch(p + AHEAD + 64 * i, _MM_HINT_T0);
         for (int h = 0; h < 2; h++) {
             const __m256 d = halves(p, h);
             mins_t y; if (mins) y = scale_min(p + 64 + 32 * h);
@@ -192,9 +211,12 @@ AV_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
                 }
                 if (!wide) {
                     for (int r = 0; r < R; r++) {
-                        const __m256i v = kind == LM_W_Q8_0 ? s[r] : _mm256_add_epi32(s[r], _mm256_set1_epi32(start[r]));
+                        const bool least = lm_q8_mins(kind);
+                        const __m256i v = least || is_signed(kind) ? s[r] : _mm256_add_epi32(s[r], _mm256_set1_epi32(start[r]));
                         float *o = acc + r * 16 + h * 8;
-                        _mm256_storeu_ps(o, _mm256_fmadd_ps(_mm256_mul_ps(_mm256_set1_ps(t->d[a + r]), d), _mm256_cvtepi32_ps(v), _mm256_loadu_ps(o)));
+                        __m256 f = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_set1_ps(t->d[a + r]), d), _mm256_cvtepi32_ps(v), _mm256_loadu_ps(o));
+                        if (least) f = _mm256_fmadd_ps(halves(p + 32, h), _mm256_set1_ps(t->d[a + r] * (float)start[r]), f);
+                        _mm256_storeu_ps(o, f);
                     }
                     continue;
                 }
@@ -247,7 +269,8 @@ AV_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to)
     const __m256 scale = _mm256_set1_ps(top > 0 ? 127.0f / top : 0);
     t->d[to] = top / 127.0f;
     for (int i = 0; i < n; i += 32) {
-        const __m256i a = _mm256_packs_epi32(eight(x + i, scale), eight(x + i + 8, scale)), b = _mm256_packs_epi32(eight(x + i + 16, scale), eight(x + i + 24, scale));
+        const __m256i a = _mm256_packs_epi32(eight(x + i, scale), eight(x + i + 8, scale)),
+                      b = _mm256_packs_epi32(eight(x + i + 16, scale), eight(x + i + 24, scale));
         const __m256i v = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         _mm256_storeu_si256((__m256i *)(q + i), v);
         const __m256i s = _mm256_sad_epu8(_mm256_xor_si256(v, _mm256_set1_epi8((char)128)), _mm256_setzero_si256());      /* eight codes + 128, each */
@@ -271,11 +294,13 @@ static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
 #define KIND(k) static void many_##k(const lm_q8 *t, int64_t m0, int64_t m1, int64_t b0, int64_t blocks, const char *p, void *w, float *acc) { \
     const lm_q8_kind kind = LM_W_##k; \
     if (t->M <= FEW) { few_kind(t, kind, p, b0, blocks, acc); return; } \
-    if (kind == LM_W_Q8_0 || kind == LM_W_Q4_0) pack32(kind, p, 16 * t->block, blocks, w); else pack256(kind, p, 16 * t->block, blocks, w); \
+    if (kind < LM_W_Q4_K) pack32(kind, p, 16 * t->block, blocks, w); else pack256(kind, p, 16 * t->block, blocks, w); \
     many(t, kind, m0, m1, b0, blocks, w, acc); }
-KIND(Q8_0) KIND(Q4_0) KIND(Q4_K) KIND(Q5_K) KIND(Q6_K)
+#define KINDS(X) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL) X(Q4_K) X(Q5_K) X(Q6_K)
+KINDS(KIND)
 typedef void step_fn(const lm_q8 *t, int64_t m0, int64_t m1, int64_t b0, int64_t blocks, const char *p, void *w, float *acc);
-static step_fn *const steps[] = { [LM_W_Q8_0] = many_Q8_0, [LM_W_Q4_0] = many_Q4_0, [LM_W_Q4_K] = many_Q4_K, [LM_W_Q5_K] = many_Q5_K, [LM_W_Q6_K] = many_Q6_K };
+#define STEP(k) [LM_W_##k] = many_##k,
+static step_fn *const steps[] = { KINDS(STEP) };
 
 enum { PACKED = 11264 };
 _Static_assert(PACKED >= 2 * sizeof(super_t) && PACKED >= 16 * sizeof(block_t), "a packed piece");

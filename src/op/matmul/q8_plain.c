@@ -2,6 +2,7 @@
  * their sign, [k][16], in scratch. */
 #include <string.h>
 #include "op/matmul/q8.h"
+#include "quant/quant_int.h"
 
 typedef struct { int8_t q[256][16]; float d[16][16], min[8][16]; } piece_t;      /* scales by group, minima with theirs */
 
@@ -13,6 +14,10 @@ static int code_at(lm_q8_kind kind, const uint8_t *p, int r, int k) {
     switch (kind) {
     case LM_W_Q8_0: return (int8_t)BYTE(i);
     case LM_W_Q4_0: return (BYTE(i % 4) >> (i / 4 * 4) & 15) - 8;
+    case LM_W_Q4_1: return BYTE(i % 4) >> (i / 4 * 4) & 15;
+    case LM_W_Q5_0: return ((BYTE(1 + i % 4) >> (i / 4 * 4) & 15) | (p[r * 4 + k / 8] >> (k % 8) & 1) << 4) - 16;
+    case LM_W_Q5_1: return (BYTE(1 + i % 4) >> (i / 4 * 4) & 15) | (p[r * 4 + k / 8] >> (k % 8) & 1) << 4;
+    case LM_W_IQ4_NL: return lm_q_iq4[BYTE(i % 4) >> (i / 4 * 4) & 15];
     case LM_W_Q4_K: return BYTE(3 + c * 8 + quad) >> (k / 32 % 2 * 4) & 15;
     case LM_W_Q5_K: return (BYTE(11 + c * 8 + quad) >> (k / 32 % 2 * 4) & 15) | (BYTE(3 + quad) >> (k / 32) & 1) << 4;
     default: return ((BYTE(half * 16 + run % 2 * 8 + quad) >> (run / 2 * 4) & 15) | (BYTE(32 + half * 8 + quad) >> (run * 2) & 3) << 4) - 32;
@@ -43,7 +48,11 @@ static void add(const lm_q8 *t, int64_t at, const piece_t *w, const float *dmin,
     const int8_t *x = t->q + at * t->unit;
     const int len = t->kind == LM_W_Q6_K ? 16 : 32;
     for (int r = 0; r < 16; r++) {
-        if (t->unit == 32) { acc[r] += t->d[at] * w->d[0][r] * (float)dot(w, x, r, 0, 32); continue; }
+        if (t->unit == 32) {
+            acc[r] += t->d[at] * w->d[0][r] * (float)dot(w, x, r, 0, 32);
+            if (dmin) acc[r] += dmin[r] * (t->d[at] * (float)t->start[at]);
+            continue;
+        }
         float sum = 0;
         for (int g = 0; g < 256 / len; g++) sum += w->d[g][r] * (float)dot(w, x, r, g * len, (g + 1) * len);
         if (dmin) {
@@ -74,7 +83,7 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
             const char *panel = turned;
             if (t.panels) panel = lm_q8_panel(&t, n, b); else lm_q8_turn(&t, n, (int64_t)cols, b, 1, turned);
             float dmin[16];
-            const bool mins = t.kind == LM_W_Q4_K || t.kind == LM_W_Q5_K;
+            const bool mins = lm_q8_mins(t.kind) || t.kind == LM_W_Q4_K || t.kind == LM_W_Q5_K;
             for (int r = 0; r < 16 && mins; r++) dmin[r] = half_at(panel + 32 + 2 * r);
             unpack(&t, panel, w);
             for (int64_t m = m0; m < m1; m++) add(&t, lm_q8_at(&t, m, b), w, mins ? dmin : NULL, acc + (m - m0) * 16);

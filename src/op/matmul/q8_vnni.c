@@ -1,31 +1,49 @@
-/* q8_vnni.c — integer products with vpdpbusd: what both families share, and the micro-kernels of Q8_0 and Q4_0: per block of 32 of k and row of A,
+/* q8_vnni.c — integer products with vpdpbusd: what both families share, and the micro-kernels of formats with blocks of 32: per block of k and row of A,
  * 8 instructions for 16 outputs.
  *
  * Many rows take a piece of k at a time, two panels of which stay in the first-level cache while all rows of A pass; six rows are in
  * registers, so that twelve sums hide the instruction's five cycles. A block costs 96 of them and 36 to turn and add what they give. C is kept in
  * scratch between pieces: in place, rows that are a power of two apart would push each other out of the caches. */
 #include "op/matmul/q8_vnni.h"
+#include "quant/quant_int.h"
 
-typedef struct { __m512i q[8]; __m512 d; } block_t;             /* unsigned codes [quad][row][4]; 576 bytes */
+typedef struct { __m512i q[8]; __m512 d, m; } block_t;          /* unsigned codes [quad][row][4], scales, minima */
 enum { ROWS = LM_Q8_ROWS, FEW = LM_Q8_FEW };
 
 VN_INLINE __m512i flip(__m512i x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)128)); }
-static void pack(const lm_q8 *t, const char *p, int64_t blocks, void *to) {
-    const __m512i low = _mm512_set1_epi8(15);
-    block_t *out = to;
-    for (int64_t b = 0; b < blocks; b++, out++, p += 16 * t->block) {
-        if (t->kind == LM_W_Q4_0)
-            for (int i = 0; i < 4; i++) {
-                const __m512i x = _mm512_loadu_si512(p + 32 + 64 * i);
-                out->q[i] = _mm512_and_si512(x, low);
-                out->q[i + 4] = _mm512_and_si512(_mm512_srli_epi16(x, 4), low);
-            }
-        else for (int i = 0; i < 8; i++) out->q[i] = flip(_mm512_loadu_si512(p + 32 + 64 * i));
+/* Quad i of a panel's block, without sign. Nibbles of quads i and i + 4 share bytes; fifth bits are 32 to a row, four bytes before the nibbles. */
+VN_INLINE __m512i code(const lm_q8_kind kind, const char *p, const int i) {
+    if (kind == LM_W_Q8_0) return flip(_mm512_loadu_si512(p + 32 + 64 * i));
+    const bool five = kind == LM_W_Q5_0 || kind == LM_W_Q5_1;
+    p += lm_q8_mins(kind) ? 64 : 32;
+    const __m512i x = _mm512_loadu_si512(p + (five ? 64 : 0) + 64 * (i % 4));
+    const __m512i v = _mm512_and_si512(i / 4 ? _mm512_srli_epi16(x, 4) : x, _mm512_set1_epi8(15));
+    if (kind == LM_W_IQ4_NL) return _mm512_shuffle_epi8(flip(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)lm_q_iq4))), v);
+    if (!five) return v;
+    const int b = i / 2 * 0x01010101;                              /* that byte of each row, four times */
+    const __m512i h = _mm512_shuffle_epi8(_mm512_loadu_si512(p), _mm512_broadcast_i32x4(_mm_setr_epi32(b, b + 0x04040404, b + 0x08080808, b + 0x0c0c0c0c)));
+    return _mm512_mask_add_epi8(v, _mm512_test_epi8_mask(h, _mm512_set1_epi32(i % 2 ? (int)0x80402010 : 0x08040201)), v, _mm512_set1_epi8(16));
+}
+VN_INLINE void pack_kind(const lm_q8_kind kind, const char *p, int64_t step, int64_t blocks, block_t *out) {
+    for (; blocks; blocks--, out++, p += step) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) out->q[i] = code(kind, p, i);
         out->d = vn_halves(p);
+        if (lm_q8_mins(kind)) out->m = vn_halves(p + 32);
+    }
+}
+#define KINDS(X) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(IQ4_NL)
+static void pack(const lm_q8 *t, const char *p, int64_t blocks, void *to) {
+    switch (t->kind) {
+#define CASE(k) case LM_W_##k: pack_kind(LM_W_##k, p, 16 * t->block, blocks, to); break;
+    KINDS(CASE)
+#undef CASE
+    default: break;
     }
 }
 /* R rows of A, from the first of a strip on, against P panels over `blocks` blocks from b0 on. */
-VN_INLINE void rows(const lm_q8 *t, const int R, const int P, int64_t m, int64_t b0, int64_t blocks, const block_t *w, int64_t second, float *c) {
+VN_INLINE void rows(const lm_q8 *t, const bool mins, const int R, const int P, int64_t m, int64_t b0, int64_t blocks, const block_t *w, int64_t second,
+                    float *c) {
     __m512 acc[ROWS][2];
     const int64_t at = lm_q8_at(t, m, b0);
     const int8_t *q = t->q + at * 32; const float *d = t->d + at; const int32_t *start = t->start + at;
@@ -33,7 +51,7 @@ VN_INLINE void rows(const lm_q8 *t, const int R, const int P, int64_t m, int64_t
     for (int64_t b = 0; b < blocks; b++, w++, q += ROWS * 32, d += ROWS, start += ROWS) {
         const block_t *const p2[2] = { w, (const block_t *)((const char *)w + second) };
         __m512i s[ROWS][2];
-        for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) s[r][p] = _mm512_set1_epi32(start[r]);
+        for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) s[r][p] = mins ? _mm512_setzero_si512() : _mm512_set1_epi32(start[r]);
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++)
             for (int r = 0; r < R; r++) {
@@ -41,63 +59,75 @@ VN_INLINE void rows(const lm_q8 *t, const int R, const int P, int64_t m, int64_t
                 for (int p = 0; p < P; p++) s[r][p] = _mm512_dpbusd_epi32(s[r][p], p2[p]->q[i], x);
             }
         for (int r = 0; r < R; r++)
-            for (int p = 0; p < P; p++)
+            for (int p = 0; p < P; p++) {
                 acc[r][p] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(d[r]), p2[p]->d), _mm512_cvtepi32_ps(s[r][p]), acc[r][p]);
+                if (mins) acc[r][p] = _mm512_fmadd_ps(p2[p]->m, _mm512_set1_ps(d[r] * (float)start[r]), acc[r][p]);
+            }
     }
     for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) _mm512_store_ps(c + r * 32 + p * 16, acc[r][p]);
 }
-VN_INLINE void all_rows(const lm_q8 *t, const int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const block_t *w, int64_t second, float *c) {
-    for (; m + ROWS <= m1; m += ROWS, c += ROWS * 32) rows(t, ROWS, P, m, b0, blocks, w, second, c);
-    if (m + 4 <= m1) { rows(t, 4, P, m, b0, blocks, w, second, c); m += 4; c += 4 * 32; }
-    if (m + 2 <= m1) { rows(t, 2, P, m, b0, blocks, w, second, c); m += 2; c += 2 * 32; }
-    if (m < m1) rows(t, 1, P, m, b0, blocks, w, second, c);
+VN_INLINE void all_rows(const lm_q8 *t, const bool mins, const int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const block_t *w, int64_t second,
+                        float *c) {
+    for (; m + ROWS <= m1; m += ROWS, c += ROWS * 32) rows(t, mins, ROWS, P, m, b0, blocks, w, second, c);
+    if (m + 4 <= m1) { rows(t, mins, 4, P, m, b0, blocks, w, second, c); m += 4; c += 4 * 32; }
+    if (m + 2 <= m1) { rows(t, mins, 2, P, m, b0, blocks, w, second, c); m += 2; c += 2 * 32; }
+    if (m < m1) rows(t, mins, 1, P, m, b0, blocks, w, second, c);
 }
 static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc) {
-    if (P == 2) all_rows(t, 2, m, m1, b0, blocks, w, second, acc); else all_rows(t, 1, m, m1, b0, blocks, w, second, acc);
+    const bool mins = lm_q8_mins(t->kind);
+    if (mins && P == 2) all_rows(t, true, 2, m, m1, b0, blocks, w, second, acc);
+    else if (mins) all_rows(t, true, 1, m, m1, b0, blocks, w, second, acc);
+    else if (P == 2) all_rows(t, false, 2, m, m1, b0, blocks, w, second, acc);
+    else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc);
 }
 /* All R rows of A, one strip, against one panel as it lies. */
-VN_INLINE void few(const lm_q8 *t, const int R, const bool nibbles, const char *p, int64_t b0, int64_t blocks, float *c) {
-    const __m512i low = _mm512_set1_epi8(15);
-    const int64_t step = nibbles ? 288 : 544, at = b0 * R;
+VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *c) {
+    const bool mins = lm_q8_mins(kind);
+    const int step = kind == LM_W_Q8_0 ? 544 : kind == LM_W_Q4_1 ? 320 : kind == LM_W_Q5_0 ? 352 : kind == LM_W_Q5_1 ? 384 : 288;
+    const int64_t at = b0 * R;
     const int8_t *q = t->q + at * 32; const float *da = t->d + at; const int32_t *start = t->start + at;
     __m512 acc[FEW];
     for (int r = 0; r < R; r++) acc[r] = _mm512_load_ps(c + r * 32);
     for (int64_t b = 0; b < blocks; b++, p += step, q += R * 32, da += R, start += R) {
         const __m512 d = vn_halves(p);
         __m512i s[FEW], e[FEW];                                            /* two chains */
-        vn_ahead(p, nibbles ? 4 : 8);
-        for (int r = 0; r < R; r++) { s[r] = _mm512_set1_epi32(start[r]); e[r] = _mm512_setzero_si512(); }
+        for (int r = 0; r < R; r++) { s[r] = mins ? _mm512_setzero_si512() : _mm512_set1_epi32(start[r]); e[r] = _mm512_setzero_si512(); }
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
-            const __m512i x = _mm512_loadu_si512(p + 32 + 64 * i);        /* quads i and i + 4 */
-            const __m512i w0 = nibbles ? _mm512_and_si512(x, low) : flip(x);
-            const __m512i w1 = nibbles ? _mm512_and_si512(_mm512_srli_epi16(x, 4), low) : flip(_mm512_loadu_si512(p + 288 + 64 * i));
-            vn_ahead(p, i);
-            if (!nibbles) vn_ahead(p, i + 4);
+            const __m512i w0 = code(kind, p, i), w1 = code(kind, p, i + 4);
+            for (int l = 2 * i; l < 2 * i + 2 && l * 64 < step; l++) vn_ahead(p, l);
             for (int r = 0; r < R; r++) {
                 s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(q + r * 32 + 4 * i));
                 e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(q + r * 32 + 4 * i + 16));
             }
         }
-        for (int r = 0; r < R; r++)
+        if (step > 512) vn_ahead(p, 8);
+        for (int r = 0; r < R; r++) {
             acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(da[r]), d), _mm512_cvtepi32_ps(_mm512_add_epi32(s[r], e[r])), acc[r]);
+            if (mins) acc[r] = _mm512_fmadd_ps(vn_halves(p + 32), _mm512_set1_ps(da[r] * (float)start[r]), acc[r]);
+        }
     }
     for (int r = 0; r < R; r++) _mm512_store_ps(c + r * 32, acc[r]);
 }
-VN_INLINE void few_kind(const lm_q8 *t, const bool nibbles, const char *p, int64_t b0, int64_t blocks, float *c) {
+VN_INLINE void few_kind(const lm_q8 *t, const lm_q8_kind kind, const char *p, int64_t b0, int64_t blocks, float *c) {
     switch (t->M) {
-    case 1: few(t, 1, nibbles, p, b0, blocks, c); break;
-    case 2: few(t, 2, nibbles, p, b0, blocks, c); break;
-    case 3: few(t, 3, nibbles, p, b0, blocks, c); break;
-    case 4: few(t, 4, nibbles, p, b0, blocks, c); break;
-    case 5: few(t, 5, nibbles, p, b0, blocks, c); break;
-    case 6: few(t, 6, nibbles, p, b0, blocks, c); break;
-    case 7: few(t, 7, nibbles, p, b0, blocks, c); break;
-    default: few(t, 8, nibbles, p, b0, blocks, c); break;
+    case 1: few(t, kind, 1, p, b0, blocks, c); break;
+    case 2: few(t, kind, 2, p, b0, blocks, c); break;
+    case 3: few(t, kind, 3, p, b0, blocks, c); break;
+    case 4: few(t, kind, 4, p, b0, blocks, c); break;
+    case 5: few(t, kind, 5, p, b0, blocks, c); break;
+    case 6: few(t, kind, 6, p, b0, blocks, c); break;
+    case 7: few(t, kind, 7, p, b0, blocks, c); break;
+    default: few(t, kind, 8, p, b0, blocks, c); break;
     }
 }
 static void few_rows(const lm_q8 *t, const char *p, int64_t b0, int64_t blocks, float *c) {
-    if (t->kind == LM_W_Q4_0) few_kind(t, true, p, b0, blocks, c); else few_kind(t, false, p, b0, blocks, c);
+    switch (t->kind) {
+#define CASE(k) case LM_W_##k: few_kind(t, LM_W_##k, p, b0, blocks, c); break;
+    KINDS(CASE)
+#undef CASE
+    default: break;
+    }
 }
 static const lm_q8_vnni lm_q8_vnni_32 = { .packed = sizeof(block_t), .pack = pack, .rows = many, .few = few_rows };
 
@@ -126,7 +156,7 @@ VN_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to)
     if (n == 2) {
         const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), scale)), b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), scale));
         _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(a)); _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(b));
-        *start = (t->kind == LM_W_Q4_0 ? -8 : -128) * _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+        lm_q8_start(t->kind, (const int32_t[]){ _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)), 0 }, start);
         return;
     }
     int32_t sum[16];

@@ -147,7 +147,10 @@ VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
                     const int g = half * 8 + k * 2;
                     const __m512i sc = _mm512_loadu_si512(p + 32 + 3072 + g / 4 * 64);
                     __m512i s[LM_Q8_FEW], e[LM_Q8_FEW];
-                    for (int r = 0; r < R; r++) { s[r] = _mm512_set1_epi32(start[r * LM_Q8_STARTS + g]); e[r] = _mm512_set1_epi32(start[r * LM_Q8_STARTS + g + 1]); }
+                    for (int r = 0; r < R; r++) {
+                        s[r] = _mm512_set1_epi32(start[r * LM_Q8_STARTS + g]);
+                        e[r] = _mm512_set1_epi32(start[r * LM_Q8_STARTS + g + 1]);
+                    }
 #pragma GCC unroll 4
                     for (int i = 0; i < 4; i++) {
                         vn_ahead(p, (half * 4 + k) * 7 + i);
