@@ -29,7 +29,7 @@ static inline void fuzz_grammar(const char *kind, const uint8_t *data, size_t si
     if (lm_masker_new(&k, ctx, g, t)) exit(2);
     if (!lm_matcher_new(&x, k)) {
         if (lm_matcher_new(&y, k)) exit(2);
-        for (int step = 0; step < 24; step++) {
+        for (int step = 0; step < 8; step++) {
             const uint32_t *mask;
             if (lm_matcher_mask(x, &mask)) break;                              /* too ambiguous: an error is fine */
             uint32_t keep[(FUZZ_WORDS + 32) / 32];

@@ -118,17 +118,18 @@ typedef struct {
     int logprobs;                                                                    /* 1 + how many of the best to report beside each token's own; 0: none */
     const volatile int *cancel;                                                      /* becomes non-zero: stop after this token */
     loam_grammar *grammar;                                                           /* every text is one of its sentences, or, cut by max_tokens or stop, the beginning of one; NULL: free */
-    loam_model *draft; int draft_tokens;                                             /* a small model with the same vocabulary guesses up to draft_tokens (0: 8) ahead; the text is the same. NULL: none */
+    const char *speculate;                                                           /* "draft": the model `draft` guesses ahead; "lookup": what followed the last tokens before. The text is the same. NULL: draft if there is one, else none */
+    loam_model *draft; int draft_tokens;                                             /* a small model with the same vocabulary; tokens guessed at a time at most (0: 8) */
     double typical_p, xtc_probability, xtc_threshold;                                /* 0 or 1, 0: off */
     double dry_multiplier, dry_base; int64_t dry_length;                             /* 0: off; usual are 0.8, 1.75, 2 */
 } loam_generate_options;
-#define LOAM_GENERATE_DEFAULTS { sizeof(loam_generate_options), 128, 0.8, 0.95, 0.05, 1.0, 0, 1, NULL, 0, NULL, NULL, 1, 0, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0.1, 0, 1.75, 2 }
+#define LOAM_GENERATE_DEFAULTS { sizeof(loam_generate_options), 128, 0.8, 0.95, 0.05, 1.0, 0, 1, NULL, 0, NULL, NULL, 1, 0, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, 0, 0.1, 0, 1.75, 2 }
 typedef struct {
     char *text; size_t bytes; int32_t *tokens; size_t n_tokens; const char *finish;  /* finish: "length", "stop", "cancelled" */
     float *logprobs;                                                                 /* (n_tokens), natural logarithms before temperature and penalties; NULL unless asked for */
     int n_top; int32_t *top_tokens; float *top_logprobs;                             /* (n_tokens, n_top) */
     int64_t prompt_tokens; double prefill_seconds, decode_seconds;                   /* of the whole call */
-    int64_t runs, guessed, came;                                                     /* with a draft: runs of the model, guesses made, guesses that came true */
+    int64_t runs, drafted, kept;                                                     /* with speculation: runs of the model, tokens guessed, guesses that came true */
 } loam_text;
 /* texts (may be NULL): options.n of them, each freed with loam_text_free. A prompt that does not fit the context with max_tokens is refused (LOAM_E_RANGE), never cut. */
 int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_generate_options *options, loam_text *texts);

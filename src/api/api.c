@@ -193,8 +193,8 @@ static int take(const lm_generation *g, int i, int top, loam_text *t) {
                       .prefill_seconds = g->prefill_s,
                       .decode_seconds = g->decode_s,
                       .runs = o->runs,
-                      .guessed = o->guessed,
-                      .came = o->came };
+                      .drafted = o->drafted,
+                      .kept = o->kept };
     if (o->logprobs) t->logprobs = copy(o->logprobs, n * sizeof *o->logprobs);
     if (top) {
         t->top_tokens = copy(o->top_id, n * (size_t)top * sizeof *o->top_id);
@@ -245,9 +245,15 @@ int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_ge
                                               .dry_break = breaks },
                                   .masker = o.grammar ? o.grammar->masker : NULL,
                                   .guesses = o.draft_tokens };
-    if (!e && o.draft) {
-        const lm_proposer_opts po = { .lines = go.n, .sample = go.sample, .masker = go.masker, .target = m->e, .tok = m->tok.tok, .draft = o.draft->e, .draft_tok = o.draft->tok.tok };
-        e = lm_proposer_open(&go.proposer, m->ctx, "draft", &po);
+    if (!e && (o.speculate || o.draft)) {
+        const lm_proposer_opts po = { .lines = go.n,
+                                      .sample = go.sample,
+                                      .masker = go.masker,
+                                      .target = m->e,
+                                      .tok = m->tok.tok,
+                                      .draft = o.draft ? o.draft->e : NULL,
+                                      .draft_tok = o.draft ? o.draft->tok.tok : NULL };
+        e = lm_proposer_open(&go.proposer, m->ctx, o.speculate ? o.speculate : "draft", &po);
     }
     if (!e) e = lm_generate(m->e, m->tok.tok, ids.id, (int64_t)ids.n, &go, &g);
     lm_proposer_free(go.proposer); lm_free(m->ctx, breaks);

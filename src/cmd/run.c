@@ -11,7 +11,7 @@ enum { MAX_PROMPT = 1 << 30 };
 typedef struct {
     lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device, *load; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
     double temperature, top_p, min_p, repetition, presence, frequency, typical, xtc, xtc_threshold, dry, dry_base; lm_strlist stop, bias; bool ignore_eos, stats;
-    const char *grammar, *schema, *regex, *draft; int64_t dry_length, draft_max;
+    const char *grammar, *schema, *regex, *draft, *speculate; int64_t dry_length, draft_max;
 } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
@@ -51,7 +51,9 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "grammar", offsetof(opts, grammar), NULL, 0, 0, NULL, "FILE", "the text must be a sentence of this grammar (GBNF, llama.cpp's notation)" },
     { LM_OPT_STR, "schema", offsetof(opts, schema), NULL, 0, 0, NULL, "FILE", "the text must be JSON that satisfies this JSON Schema" },
     { LM_OPT_STR, "regex", offsetof(opts, regex), NULL, 0, 0, NULL, "RE", "the text must match this regular expression from end to end" },
-    { LM_OPT_STR, "draft", offsetof(opts, draft), NULL, 0, 0, NULL, "MODEL", "a small model with the same vocabulary that guesses ahead: faster, the same text" },
+    { LM_OPT_STR, "speculate", offsetof(opts, speculate), NULL, 0, 0, NULL, "HOW",
+      "guess ahead: draft (a small model, --draft) or lookup (what followed the last tokens before); the same text, sooner where guesses come true" },
+    { LM_OPT_STR, "draft", offsetof(opts, draft), NULL, 0, 0, NULL, "MODEL", "the small model, with the same vocabulary; given alone it means --speculate draft" },
     { LM_OPT_INT, "draft-max", offsetof(opts, draft_max), "8", 1, 16, NULL, "N", "tokens guessed ahead at most" },
     { LM_OPT_BOOL, "stats", offsetof(opts, stats), "false", 0, 0, NULL, NULL, "print rates at the end" },
     LM_OPT_ROW_END
@@ -84,7 +86,7 @@ static void one(lm_str *s, const loam_tokenizer *tok, const loam_text *t) {
     for (size_t i = 0; i < t->n_tokens; i++) lm_str_printf(s, i ? ", %d" : "%d", t->tokens[i]);
     lm_str_puts(s, "], \"text\": "); lm_str_json(s, t->text, t->bytes);
     lm_str_printf(s, ", \"finish_reason\": \"%s\"", t->finish);
-    if (t->runs) lm_str_printf(s, ", \"runs\": %lld, \"guessed\": %lld, \"came\": %lld", (long long)t->runs, (long long)t->guessed, (long long)t->came);
+    if (t->runs) lm_str_printf(s, ", \"runs\": %lld, \"drafted\": %lld, \"kept\": %lld", (long long)t->runs, (long long)t->drafted, (long long)t->kept);
     if (!t->logprobs) return;
     lm_str_puts(s, ", \"logprobs\": [");
     for (size_t i = 0; i < t->n_tokens; i++) { if (i) lm_str_puts(s, ", "); number(s, (double)t->logprobs[i]); }
@@ -117,11 +119,11 @@ static lm_err result(lm_cli *cli, const opts *o, const loam_model *m, const loam
         if (o->stats)
             fprintf(stderr, "loaded in %s · prompt %lld tokens in %s · %zu tokens at %.1f tok/s\n", lm_cli_time(cli->a, load_s),
                     (long long)t->prompt_tokens, lm_cli_time(cli->a, t->prefill_seconds), made, rate);
-        int64_t runs = 0, guessed = 0, came = 0;
-        for (int i = 0; i < (int)o->n; i++) { runs += t[i].runs; guessed += t[i].guessed; came += t[i].came; }
-        if (o->stats && o->draft)
-            fprintf(stderr, "%lld runs of the model · %lld tokens guessed, %lld (%.0f %%) came true\n", (long long)runs, (long long)guessed, (long long)came,
-                    guessed ? 100.0 * (double)came / (double)guessed : 0);
+        int64_t runs = 0, drafted = 0, kept = 0;
+        for (int i = 0; i < (int)o->n; i++) { runs += t[i].runs; drafted += t[i].drafted; kept += t[i].kept; }
+        if (o->stats && (o->draft || o->speculate))
+            fprintf(stderr, "%lld runs of the model · %lld tokens guessed, %lld (%.0f %%) of them kept\n", (long long)runs, (long long)drafted, (long long)kept,
+                    drafted ? 100.0 * (double)kept / (double)drafted : 0);
         for (int i = 0; i < (int)o->n; i++)
             if ((o->grammar || o->schema || o->regex) && !strcmp(t[i].finish, "length")) {
                 fprintf(stderr, "loam run: cut at --max-tokens %lld: the text is only the beginning of what was asked for\n", (long long)o->max_tokens);
@@ -219,6 +221,7 @@ static lm_err run(lm_cli *cli) {
                                        .logprobs = (int)o->logprobs + 1,
                                        .cancel = cli->stop,
                                        .grammar = g,
+                                       .speculate = o->speculate,
                                        .draft = small,
                                        .draft_tokens = (int)o->draft_max,
                                        .typical_p = o->typical,

@@ -9,7 +9,7 @@
 #include <string.h>
 #include "grammar/grammar_set.h"
 
-enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, CHUNK = 64, WORK = 1 << 22 };
+enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, CHUNK = 64, WORK = 1 << 20 };
 #define ROOM(arr, more, most) lm_g_room(s->ctx, (void **)&s->arr, &s->cap_##arr, s->n_##arr, more, sizeof *s->arr, most)
 lm_err lm_sets_new(lm_sets *s, lm_ctx *ctx, const lm_grammar *g) {
     *s = (lm_sets){ .ctx = ctx, .g = g };

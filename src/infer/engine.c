@@ -96,6 +96,7 @@ void lm_engine_free(lm_engine *e) {
 const lm_cfg *lm_engine_cfg(const lm_engine *e) { return &e->cfg; }
 lm_ctx *lm_engine_ctx(const lm_engine *e) { return e->ctx; }
 const lm_plan *lm_engine_plan(const lm_engine *e) { return e->plan; }
+const lm_engine_opts *lm_engine_opts_of(const lm_engine *e) { return &e->o; }
 int64_t lm_engine_context(const lm_engine *e) { return e->o.context; }
 int64_t lm_engine_free_pages(const lm_engine *e) { return e->n_free; }
 size_t lm_engine_kv_bytes(const lm_engine *e) {

@@ -132,7 +132,7 @@ static lm_err guess(job *j, int i) {
     const int most = (int)lm_min64(lm_min64(left, room), j->o->guesses ? j->o->guesses : 8);
     l->ids[n - 1] = l->next;
     l->n_guess = l->came = 0;
-    const lm_guess_place at = { i, l->ids, n, out->n, l->match, lm_pace_most(&l->pace, most) };
+    const lm_guess_place at = { i, l->ids, n, out->n, l->match, j->o->guess_always ? most : lm_pace_most(&l->pace, most) };
     const double t = lm_now();
     if (at.most > 0) LM_TRY(j->o->proposer->row->guess(j->o->proposer, &at, l->ids + n, &l->n_guess));
     l->guess_s = lm_now() - t;
@@ -169,7 +169,7 @@ static lm_err decode_guessed(job *j, lm_request *req) {
             lm_generated *out = &j->g->out[j->of[r]];
             LM_TRY(lm_session_truncate(l->s, j->n_prompt + out->n - 1));       /* all but the last token, which is fed next */
             lm_pace_saw(&l->pace, l->n_guess, l->came, s, l->guess_s);
-            out->runs++; out->guessed += l->n_guess; out->came += l->came;
+            out->runs++; out->drafted += l->n_guess; out->kept += l->came;
         }
     }
 }
@@ -199,6 +199,8 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
                        "the prompt has %lld tokens and %lld more are asked for: together they do not fit the context of %lld",
                        (long long)(before + n_prompt), (long long)o->max_tokens, (long long)lm_engine_context(e));
     if (o->session && o->proposer) return lm_fail(ctx, LM_E_UNSUPPORTED, "a proposer for a session that goes on");
+    if (o->proposer && (lm_engine_opts_of(e)->dev || lm_engine_cfg(e)->rope.scaling == LM_ROPE_DYNAMIC))
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "speculation is for the CPU and for models without dynamic rope scaling: elsewhere a token's bits depend on those computed beside it");
     if (o->masker && o->ignore_eos) return lm_fail(ctx, LM_E_CONFIG, "ignore_eos and a grammar exclude each other: the grammar says where the text ends");
     memset(g, 0, sizeof *g);
     job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt };

@@ -26,6 +26,7 @@ typedef struct {
     bool control;                                        /* control tokens are written into the text */
     lm_masker *masker;                                   /* what the text must be; over lm_generate_trie's trie. NULL: anything */
     lm_proposer *proposer; int guesses;                  /* for n lines; guesses in a run at most, 0 = 8. NULL: none */
+    bool guess_always;                                   /* that many every time, whether it pays or not (tests, measurements) */
     /* Text of timeline i as it becomes certain (UTF-8 never split); NULL for none. Non-zero return cancels. */
     int (*text)(void *ud, int i, const char *bytes, size_t n); void *ud;
     const volatile int *cancel;
@@ -34,7 +35,7 @@ typedef struct {
     int32_t *tokens; int64_t n; float *logprobs;         /* (n); NULL unless wanted */
     int32_t *top_id; float *top_lp;                      /* (n, top_logprobs) */
     char *text; size_t text_bytes; lm_stop_reason why;
-    int64_t runs, guessed, came;                         /* with a proposer: runs of the model, guesses made, guesses that came true */
+    int64_t runs, drafted, kept;                         /* with a proposer: runs of the model, guesses made, guesses that came true */
 } lm_generated;
 typedef struct { lm_generated *out; int n; int64_t prompt_tokens; double prefill_s, decode_s; lm_arena *a; } lm_generation;
 lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g);

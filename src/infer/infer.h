@@ -35,6 +35,7 @@ void lm_engine_free(lm_engine *e);
 const lm_cfg *lm_engine_cfg(const lm_engine *e);
 lm_ctx *lm_engine_ctx(const lm_engine *e);
 const lm_plan *lm_engine_plan(const lm_engine *e);
+const lm_engine_opts *lm_engine_opts_of(const lm_engine *e);       /* as it was made, defaults filled in */
 int64_t lm_engine_context(const lm_engine *e);
 size_t lm_engine_kv_bytes(const lm_engine *e);
 /* What tells these weights from others of their shape: a hash of norms, biases, embedding and head (their names, shapes, dtypes, first bytes). */

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "op/xent/xent.h"
 #include "sample/sample.h"
 #define SAMPLER(n) extern const lm_sampler_row lm_sampler_##n;
 #include "sampler_list.inc"
@@ -23,7 +24,8 @@ struct lm_sampler {
     const lm_sampler_row *row[MAX_ROWS];
     int n_row;
     int32_t *bias_id;
-    float *bias;
+    float *bias, *scaled;                             /* scaled: (vocab) logits over the temperature */
+    bool near; float gap;                             /* lm_sampler_near without a mask */
 };
 
 lm_sample_opts lm_sample_defaults(void) { return (lm_sample_opts){ .temperature = 0.8, .top_p = 0.95, .min_p = 0.05, .repetition = 1.0, .typical = 1.0 }; }
@@ -58,7 +60,8 @@ lm_err lm_sampler_new(lm_sampler **out, lm_ctx *ctx, int64_t vocab, const lm_sam
     s->count = lm_calloc(ctx, LM_MEM_MISC, (size_t)vocab, sizeof *s->count);
     s->bias_id = lm_alloc(ctx, LM_MEM_MISC, (size_t)(o->n_bias + 1) * sizeof *s->bias_id);
     s->bias = lm_alloc(ctx, LM_MEM_MISC, (size_t)(o->n_bias + 1) * sizeof *s->bias);
-    if (!s->cand || !s->count || !s->bias_id || !s->bias) { lm_sampler_free(s); return LM_E_NOMEM; }
+    s->scaled = lm_alloc(ctx, LM_MEM_MISC, (size_t)vocab * sizeof *s->scaled);
+    if (!s->cand || !s->scaled || !s->count || !s->bias_id || !s->bias) { lm_sampler_free(s); return LM_E_NOMEM; }
     if (o->n_bias) {
         memcpy(s->bias_id, o->bias_id, (size_t)o->n_bias * sizeof *s->bias_id);
         memcpy(s->bias, o->bias, (size_t)o->n_bias * sizeof *s->bias);
@@ -70,6 +73,8 @@ lm_err lm_sampler_new(lm_sampler **out, lm_ctx *ctx, int64_t vocab, const lm_sam
         for (; k && s->row[k - 1]->order > lm_samplers[i]->order; k--) s->row[k] = s->row[k - 1];
         s->row[k] = lm_samplers[i];
     }
+    float t;
+    s->near = lm_sampler_near(s, &t, &s->gap);
     *out = s; return LM_OK;
 }
 void lm_sampler_free(lm_sampler *s) {
@@ -80,6 +85,7 @@ void lm_sampler_free(lm_sampler *s) {
     lm_free(s->ctx, s->match);
     lm_free(s->ctx, s->bias_id);
     lm_free(s->ctx, s->bias);
+    lm_free(s->ctx, s->scaled);
     lm_free(s->ctx, s);
 }
 lm_err lm_sampler_accept(lm_sampler *s, int32_t id) {
@@ -182,13 +188,34 @@ static lm_err pick(lm_sampler *s, int64_t n, double rest, int64_t position, int3
     } else *id = draw(&c);
     return LM_OK;
 }
-lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int32_t *id) {
-    for (int64_t v = 0; v < s->vocab; v++) {
-        if (isnan(logits[v]) || logits[v] == INFINITY)
-            return lm_fail(s->ctx, LM_E_RANGE, "the logit of token %lld is not finite: the weights are damaged or the model diverged",
-                           (long long)v);
-        s->cand[v] = (lm_cand){ (int32_t)v, !s->allow || s->allow[v >> 5] >> (v & 31) & 1 ? logits[v] : -INFINITY };
+/* As on a device: only what is near the largest becomes a candidate, and the rest is one number. */
+static lm_err pick_here(lm_sampler *s, const float *logits, float top, int64_t position, int32_t *id) {
+    const float least = top - s->gap;
+    int64_t n = 0;
+    double rest = 0;
+    for (int64_t v = 0; v < s->vocab; v++) if (logits[v] >= least) s->cand[n++] = (lm_cand){ (int32_t)v, logits[v] };
+    if (s->o.temperature > 0 && s->o.top_p < 1) {                      /* nobody else asks for it */
+        const float t = (float)s->o.temperature;
+        for (int64_t v = 0; v < s->vocab; v++) s->scaled[v] = (logits[v] - top) / t;
+        rest = exp((double)lm_row_lse(s->scaled, s->vocab));
+        for (int64_t i = 0; i < n; i++) rest -= exp((double)(s->cand[i].logit - top) / s->o.temperature);
     }
+    return pick(s, n, rest > 0 ? rest : 0, position, id);
+}
+lm_err lm_sampler_pick(lm_sampler *s, const float *logits, int64_t position, int32_t *id) {
+    float top = -INFINITY;
+    bool bad = false;
+    for (int64_t v = 0; v < s->vocab; v++) {
+        bad |= !(logits[v] < INFINITY);                               /* NaN too */
+        top = logits[v] > top ? logits[v] : top;
+    }
+    if (bad) {
+        int64_t v = 0;
+        while (logits[v] < INFINITY) v++;
+        return lm_fail(s->ctx, LM_E_RANGE, "the logit of token %lld is not finite: the weights are damaged or the model diverged", (long long)v);
+    }
+    if (s->near && !s->allow && top > -INFINITY) return pick_here(s, logits, top, position, id);
+    for (int64_t v = 0; v < s->vocab; v++) s->cand[v] = (lm_cand){ (int32_t)v, !s->allow || s->allow[v >> 5] >> (v & 31) & 1 ? logits[v] : -INFINITY };
     return pick(s, s->vocab, 0, position, id);
 }
 bool lm_sampler_near(const lm_sampler *s, float *t, float *gap) {
