@@ -110,15 +110,13 @@ typedef struct {
     int ignore_eos;                                                                  /* non-zero: go on past the end token */
     int logprobs;                                                                    /* 1 + how many of the best to report beside each token's own; 0: none */
     const volatile int *cancel;                                                      /* becomes non-zero: stop after this token */
-    const char *speculate;                                                           /* NULL: none; "lookup": what followed the last tokens before is tried. Changes no token */
 } loam_generate_options;
-#define LOAM_GENERATE_DEFAULTS { sizeof(loam_generate_options), 128, 0.8, 0.95, 0.05, 1.0, 0, 1, NULL, 0, NULL, NULL, 1, 0, 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL }
+#define LOAM_GENERATE_DEFAULTS { sizeof(loam_generate_options), 128, 0.8, 0.95, 0.05, 1.0, 0, 1, NULL, 0, NULL, NULL, 1, 0, 0, 0, NULL, NULL, 0, 0, 0, NULL }
 typedef struct {
     char *text; size_t bytes; int32_t *tokens; size_t n_tokens; const char *finish;  /* finish: "length", "stop", "cancelled" */
     float *logprobs;                                                                 /* (n_tokens), natural logarithms before temperature and penalties; NULL unless asked for */
     int n_top; int32_t *top_tokens; float *top_logprobs;                             /* (n_tokens, n_top) */
     int64_t prompt_tokens; double prefill_seconds, decode_seconds;                   /* of the whole call */
-    int64_t drafted, kept;                                                           /* tokens that speculation proposed, and those that were right */
 } loam_text;
 /* texts (may be NULL): options.n of them, each freed with loam_text_free. A prompt that does not fit the context with max_tokens is refused (LOAM_E_RANGE), never cut. */
 int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_generate_options *options, loam_text *texts);

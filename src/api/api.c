@@ -163,9 +163,7 @@ static int take(const lm_generation *g, int i, int top, loam_text *t) {
                       .n_top = top,
                       .prompt_tokens = g->prompt_tokens,
                       .prefill_seconds = g->prefill_s,
-                      .decode_seconds = g->decode_s,
-                      .drafted = g->drafted,
-                      .kept = g->kept };
+                      .decode_seconds = g->decode_s };
     if (o->logprobs) t->logprobs = copy(o->logprobs, n * sizeof *o->logprobs);
     if (top) {
         t->top_tokens = copy(o->top_id, n * (size_t)top * sizeof *o->top_id);
@@ -177,7 +175,6 @@ int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_ge
     loam_generate_options o = LOAM_GENERATE_DEFAULTS;
     if (opts) memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
     if (!m->tok.tok) return (int)lm_fail(m->ctx, LM_E_CONFIG, "the model was opened without its tokenizer, which writing needs");
-    if (o.speculate && strcmp(o.speculate, "lookup")) return (int)lm_fail(m->ctx, LM_E_CONFIG, "speculate %s: lookup is known", o.speculate);
     lm_tok_buf ids = { .ctx = m->ctx };
     lm_generation g;
     lm_err e = lm_prompt_ids(m->ctx, m->tok.tok, prompt, bytes, &ids);
@@ -191,7 +188,6 @@ int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_ge
                                   .text = o.on_text,
                                   .ud = o.user,
                                   .cancel = o.cancel,
-                                  .lookup = o.speculate != NULL,
                                   .sample = { .temperature = o.temperature,
                                               .top_p = o.top_p,
                                               .min_p = o.min_p,

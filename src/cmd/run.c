@@ -8,7 +8,7 @@
 
 enum { MAX_PROMPT = 1 << 30 };
 typedef struct {
-    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device, *load, *speculate; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
+    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device, *load; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
     double temperature, top_p, min_p, repetition, presence, frequency; lm_strlist stop, bias; bool ignore_eos, stats;
 } opts;
 static const lm_opt rows[] = {
@@ -40,8 +40,6 @@ static const lm_opt rows[] = {
     { LM_OPT_BOOL, "ignore-eos", offsetof(opts, ignore_eos), "false", 0, 0, NULL, NULL, "go on past the end token" },
     { LM_OPT_INT, "logprobs", offsetof(opts, logprobs), "-1", -1, 100, NULL, "N",
       "report log-probabilities, and those of the N best; -1 = none" },
-    { LM_OPT_STR, "speculate", offsetof(opts, speculate), NULL, 0, 0, NULL, "HOW",
-      "lookup: try what followed the last tokens when they stood in the text before; the same tokens, sooner where texts repeat" },
     { LM_OPT_BOOL, "stats", offsetof(opts, stats), "false", 0, 0, NULL, NULL, "print rates at the end" },
     LM_OPT_ROW_END
 };
@@ -105,7 +103,6 @@ static lm_err result(lm_cli *cli, const opts *o, const loam_model *m, const loam
         if (o->stats)
             fprintf(stderr, "loaded in %s · prompt %lld tokens in %s · %zu tokens at %.1f tok/s\n", lm_cli_time(cli->a, load_s),
                     (long long)t->prompt_tokens, lm_cli_time(cli->a, t->prefill_seconds), made, rate);
-        if (o->stats && o->speculate) fprintf(stderr, "%lld tokens were proposed, %lld of them kept\n", (long long)t->drafted, (long long)t->kept);
         return LM_OK;
     }
     lm_str s = { .ctx = cli->ctx };
@@ -115,7 +112,6 @@ static lm_err result(lm_cli *cli, const opts *o, const loam_model *m, const loam
         for (int i = 0; i < (int)o->n; i++) { lm_str_puts(&s, i ? ", {" : "{"); one(&s, tok, &t[i]); lm_str_putc(&s, '}'); }
         lm_str_puts(&s, "]");
     }
-    if (o->speculate) lm_str_printf(&s, ", \"drafted\": %lld, \"kept\": %lld", (long long)t->drafted, (long long)t->kept);
     lm_str_printf(&s, ", \"prompt_tokens\": %lld, \"load_s\": %.4f, \"prefill_s\": %.4f, \"decode_s\": %.4f, \"decode_tok_s\": %.2f}",
                   (long long)t->prompt_tokens, load_s, t->prefill_seconds, t->decode_seconds, rate);
     lm_err err = lm_cli_result(cli, &s);
@@ -178,8 +174,7 @@ static lm_err run(lm_cli *cli) {
                                        .n_bias = o->bias.n,
                                        .ignore_eos = o->ignore_eos,
                                        .logprobs = (int)o->logprobs + 1,
-                                       .cancel = cli->stop,
-                                       .speculate = o->speculate };
+                                       .cancel = cli->stop };
     if (stream) { fwrite(text, 1, n, stdout); fflush(stdout); }
     LM_GOTO((lm_err)loam_generate(m, text, n, &go, texts), done);
     err = result(cli, o, m, texts, text, load_s);

@@ -2,7 +2,6 @@
 #include <math.h>
 #include <string.h>
 #include "infer/generate.h"
-#include "infer/infer_int.h"
 #include "op/xent/xent.h"
 
 const char *lm_stop_name(lm_stop_reason r) { return r == LM_STOP_LENGTH ? "length" : r == LM_STOP_CANCELLED ? "cancelled" : "stop"; }
@@ -121,58 +120,6 @@ static lm_err decode(job *j, lm_request *req) {
         LM_TRY(lm_engine_choose(j->e, req, n, j->near, row, j));
     }
 }
-
-/* ---- speculation by lookup ------------------------------------------------------------------------------------------------------- */
-enum { DRAFT_MOST = 24, MATCH_MOST = 16, MATCH_LEAST = 2 };
-/* What followed the last time that the timeline ended like this: the longest such end, the latest of equals. */
-static int64_t lookup(const lm_session *s, int32_t next, int32_t *draft, int64_t most) {
-    const int32_t *id = s->id;
-    int64_t best = MATCH_LEAST - 1, at = -1;
-    for (int64_t p = s->n - 1; p >= 0 && best < MATCH_MOST; p--) {
-        if (id[p] != next) continue;
-        int64_t m = 1;
-        while (m < MATCH_MOST && p - m >= 0 && id[p - m] == id[s->n - m]) m++;
-        if (m > best) { best = m; at = p; }
-    }
-    int64_t n = 0;
-    for (; at >= 0 && n < most && at + 1 + n <= s->n; n++) draft[n] = at + 1 + n < s->n ? id[at + 1 + n] : next;
-    return n;
-}
-typedef struct { job *j; const int32_t *draft; int64_t n, taken; bool over; } trial;
-static lm_err trial_row(void *ud, int r, int64_t i, const float *logits) {
-    trial *t = ud; (void)r;
-    if (t->over) return LM_OK;
-    LM_TRY(take(t->j, 0, NULL, logits));
-    t->taken++;
-    t->over = t->j->l[0].done || (i < t->n && t->j->l[0].next != t->draft[i]);
-    return LM_OK;
-}
-/* Drafts grow while they are right and shrink when they are not; a wrong one costs its rows, a right one saves its runs. */
-static lm_err decode_lookup(job *j, lm_request *req) {
-    line *l = &j->l[0];
-    lm_generated *out = &j->g->out[0];
-    int64_t most = 8;
-    while (!l->done) {
-        if (j->o->cancel && *j->o->cancel) { out->why = LM_STOP_CANCELLED; return LM_OK; }
-        int32_t ids[DRAFT_MOST + 1];
-        const int64_t len = lm_session_len(l->s), room = lm_min64(lm_engine_context(j->e) - len - 1, j->o->max_tokens - out->n - 1);
-        trial t = { .j = j, .draft = ids + 1 };
-        ids[0] = l->next;
-        t.n = lookup(l->s, l->next, ids + 1, lm_min64(most, room));
-        if (!t.n) {
-            j->of[0] = 0;
-            req[0] = (lm_request){ l->s, &l->next, 1, LM_WANT_LAST };
-            LM_TRY(lm_engine_choose(j->e, req, 1, j->near, row, j));
-            continue;
-        }
-        req[0] = (lm_request){ l->s, ids, t.n + 1, LM_WANT_ALL };
-        LM_TRY(lm_engine_run(j->e, req, 1, trial_row, &t));
-        LM_TRY(lm_session_truncate(l->s, len + t.taken));
-        j->g->drafted += t.n; j->g->kept += t.taken - 1;
-        most = t.taken > t.n ? lm_min64(2 * most, DRAFT_MOST) : lm_max64(2, lm_min64(most, 2 * (t.taken - 1)));
-    }
-    return LM_OK;
-}
 lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g) {
     lm_ctx *ctx = lm_engine_ctx(e);
     if (n_prompt < 1) return lm_fail(ctx, LM_E_CONFIG, "the prompt is empty and the model has no token that begins a text");
@@ -183,8 +130,6 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
         return lm_fail(ctx, LM_E_RANGE,
                        "the prompt has %lld tokens and %lld more are asked for: together they do not fit the context of %lld",
                        (long long)(before + n_prompt), (long long)o->max_tokens, (long long)lm_engine_context(e));
-    if (o->lookup && (o->n != 1 || e->o.dev || e->cfg.rope.scaling == LM_ROPE_DYNAMIC))
-        return lm_fail(ctx, LM_E_UNSUPPORTED, "speculation is for one text, on the CPU, by a model without dynamic rope scaling");
     memset(g, 0, sizeof *g);
     job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt };
     lm_err err;
@@ -199,7 +144,7 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
     g->prefill_s = lm_now() - t0;
     t0 = lm_now();
     lm_request *req = lm_arena_alloc(g->a, (size_t)o->n * sizeof *req);
-    err = !req ? LM_E_NOMEM : o->lookup ? decode_lookup(&j, req) : decode(&j, req);
+    err = req ? decode(&j, req) : LM_E_NOMEM;
     g->decode_s = lm_now() - t0;
     for (int i = 0; i < o->n && !err; i++) {
         g->out[i].text_bytes = j.l[i].text.n;

@@ -4,10 +4,6 @@
  * its length. Or a session of the caller's is gone on with: it then holds the prompt and all that was written but the last token. Stop strings are looked for in the text, not the ids; text that might still become a stop string is held back, so what is
  * streamed is never taken back.
  *
- * Speculation by lookup: where the last tokens stood before, what followed them then is computed along with the next token, and kept as far as it
- * is what would have been drawn anyway. Since a row's logits do not depend on what is computed beside it, and a draw on nothing but logits,
- * seed and position, tokens are the same with and without, greedy or sampled; only the time differs.
- *
  * Lifetime: everything is inside the call.  Threads: one caller per engine.
  * Errors:   a prompt that does not fit is refused with both figures; nothing is truncated silently. */
 #ifndef LM_GENERATE_H
@@ -23,7 +19,6 @@ typedef struct {
     lm_session *session;                                 /* what goes before the prompt (n = 1); NULL: nothing */
     const int32_t *end; int n_end;                       /* tokens that end a text beside those of the model and its tokenizer */
     bool control;                                        /* control tokens are written into the text */
-    bool lookup;                                         /* speculate (n = 1, on this processor, no dynamic rope scaling) */
     /* Text of timeline i as it becomes certain (UTF-8 never split); NULL for none. Non-zero return cancels. */
     int (*text)(void *ud, int i, const char *bytes, size_t n); void *ud;
     const volatile int *cancel;
@@ -33,8 +28,7 @@ typedef struct {
     int32_t *top_id; float *top_lp;                      /* (n, top_logprobs) */
     char *text; size_t text_bytes; lm_stop_reason why;
 } lm_generated;
-/* drafted: tokens that lookup proposed; kept: those that were right */
-typedef struct { lm_generated *out; int n; int64_t prompt_tokens, drafted, kept; double prefill_s, decode_s; lm_arena *a; } lm_generation;
+typedef struct { lm_generated *out; int n; int64_t prompt_tokens; double prefill_s, decode_s; lm_arena *a; } lm_generation;
 lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g);
 void lm_generation_free(lm_generation *g);
 #endif
