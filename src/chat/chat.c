@@ -93,7 +93,8 @@ static lm_err fit(lm_chat *c, const lm_chat_opts *o, lm_tok_buf *ids, lm_str *te
         size_t next = *from + 1;
         while (next < n && strcmp(role_of(c, next), "user")) next++;
         if (next >= n)
-            return lm_fail(c->ctx, LM_E_RANGE, "the last message with what goes with it has %zu tokens: with %lld for an answer that does not fit the context of %lld", ids->n,
+            return lm_fail(c->ctx, LM_E_RANGE,
+                "the last message with what goes with it has %zu tokens: with %lld for an answer that does not fit the context of %lld", ids->n,
                            (long long)room, (long long)context);
         *from = next;
     }

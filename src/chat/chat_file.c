@@ -44,7 +44,8 @@ lm_err lm_chat_save(lm_chat *c, const char *path) {
     LM_GOTO(kv_path(c, path, &kvp), done);
     LM_GOTO(lm_session_save(c->s, kvp), done);
     LM_GOTO(head_of(c, kvp, kv), done);
-    v = json_pack("{s:i,s:s,s:s,s:I,s:O,s:O,s:s}", "loam_chat", 1, "model", model, "tokenizer", tok, "from", (json_int_t)c->from, "messages", c->messages, "variables", c->vars, "kv", kv);
+    v = json_pack("{s:i,s:s,s:s,s:I,s:O,s:O,s:s}", "loam_chat", 1, "model", model, "tokenizer", tok, "from", (json_int_t)c->from, "messages", c->messages,
+        "variables", c->vars, "kv", kv);
     if (!v) { err = LM_E_NOMEM; goto done; }
     LM_GOTO(checksum(c, v, sum), done);
     if (json_object_set_new(v, "checksum", json_string(sum)) || !(text = json_dumps(v, JSON_INDENT(1)))) { err = LM_E_NOMEM; goto done; }
@@ -91,7 +92,10 @@ lm_err lm_chat_load(lm_chat *c, const char *path, bool *warm) {
     LM_GOTO(kv_path(c, path, &kvp), done);
     if (lm_exists(kvp)) {
         LM_GOTO(head_of(c, kvp, kv), done);
-        if (strcmp(kv, is_kv)) { err = lm_fail(c->ctx, LM_E_MISMATCH, "%s does not belong to %s; without it the conversation is computed again", kvp, path); goto done; }
+        if (strcmp(kv, is_kv)) {
+            err = lm_fail(c->ctx, LM_E_MISMATCH, "%s does not belong to %s; without it the conversation is computed again", kvp, path);
+            goto done;
+        }
         LM_GOTO(lm_session_truncate(c->s, 0), done);                     /* its pages are wanted */
         LM_GOTO(lm_session_load(&s, c->e, kvp), done);
     }

@@ -9,7 +9,8 @@ static int give(lm_chat_splitter *s, size_t n) {
     const lm_chat_part p = s->thinking ? LM_CHAT_REASONING : LM_CHAT_ANSWER;
     size_t from = 0;
     const bool apart = p == LM_CHAT_REASONING || s->part[LM_CHAT_REASONING].n;
-    while (apart && !s->part[p].n && from < n && (s->held.p[from] == '\n' || (s->held.p[from] == ' ' && p == LM_CHAT_REASONING))) from++;     /* what only sets the parts apart */
+    /* what only sets the parts apart */
+    while (apart && !s->part[p].n && from < n && (s->held.p[from] == '\n' || (s->held.p[from] == ' ' && p == LM_CHAT_REASONING))) from++;
     const int stop = n > from && s->text ? s->text(s->ud, p, s->held.p + from, n - from) : 0;
     lm_str_add(&s->part[p], s->held.p + from, n - from);
     drop(s, n);

@@ -49,12 +49,14 @@ static void find_end(lm_chat_format *f) {
     lm_str_free(&text); lm_tok_buf_free(&ids); json_decref(m);
 }
 lm_err lm_chat_format_new(lm_chat_format **out, lm_ctx *ctx, const lm_tok *tok, const char *name, const char *text, size_t n) {
-    static const char *const think[][2] = { { "<think>", "</think>" }, { "[THINK]", "[/THINK]" }, { "<seed:think>", "</seed:think>" }, { "<|START_THINKING|>", "<|END_THINKING|>" } };
+    static const char *const think[][2] = { { "<think>", "</think>" }, { "[THINK]", "[/THINK]" }, { "<seed:think>", "</seed:think>" },
+        { "<|START_THINKING|>", "<|END_THINKING|>" } };
     if (!text) {
         text = lm_tok_template(tok);
         if (!text)
             return lm_fail(ctx, LM_E_UNSUPPORTED,
-                           "%s has no chat template (chat_template in tokenizer_config.json, chat_template.jinja, tokenizer.chat_template in GGUF), so how it is spoken to is not known",
+                           "%s has no chat template (chat_template in tokenizer_config.json, chat_template.jinja, tokenizer.chat_template in GGUF), so how it is "
+                           "spoken to is not known",
                            name);
         n = strlen(text);
     }
@@ -65,7 +67,9 @@ lm_err lm_chat_format_new(lm_chat_format **out, lm_ctx *ctx, const lm_tok *tok, 
     LM_GOTO(lm_jinja_compile(&f->t, ctx, name, text, n), fail);
     LM_GOTO(find_added(f, text, n), fail);
     for (int i = 0; i < LM_COUNT(think) && !f->open; i++)
-        if (memmem(text, n, think[i][1], strlen(think[i][1])) || lm_tok_id(tok, think[i][1], strlen(think[i][1])) >= 0) { f->open = think[i][0]; f->close = think[i][1]; }
+        if (memmem(text, n, think[i][1], strlen(think[i][1])) || lm_tok_id(tok, think[i][1], strlen(think[i][1])) >= 0) {
+            f->open = think[i][0]; f->close = think[i][1];
+        }
     find_end(f);
     *out = f;
     return LM_OK;

@@ -52,14 +52,21 @@ static void assign(lmj *j, const jnode *to, jv v, jscope *s) {
     }
     jlist *l = v.t == JV_LIST || v.t == JV_TUPLE ? v.l : lmj_items(j, v);
     if (!l) return;
-    if (l->n != to->n_kid) { lmj_fail(j, l->n < to->n_kid ? "not enough values to unpack (expected %d, got %lld)" : "too many values to unpack (expected %d, got %lld)", to->n_kid, (long long)l->n); return; }
+    if (l->n != to->n_kid) {
+        lmj_fail(j, l->n < to->n_kid ? "not enough values to unpack (expected %d, got %lld)" : "too many values to unpack (expected %d, got %lld)", to->n_kid,
+            (long long)l->n);
+        return;
+    }
     for (int i = 0; i < to->n_kid; i++) assign(j, to->kid[i], l->v[i], s);
 }
 
 /* ---- calls ---- */
 static void add_kw(lmj *j, jargs *a, int *cap, jstr *name, jv v) {
     for (int i = 0; i < a->n_kw; i++)
-        if (a->name[i]->n == name->n && !memcmp(a->name[i]->p, name->p, name->n)) { lmj_fail(j, "got multiple values for keyword argument '%.*s'", (int)lm_min64((int64_t)name->n, 60), name->p); return; }
+        if (a->name[i]->n == name->n && !memcmp(a->name[i]->p, name->p, name->n)) {
+            lmj_fail(j, "got multiple values for keyword argument '%.*s'", (int)lm_min64((int64_t)name->n, 60), name->p);
+            return;
+        }
     if (a->n_kw == *cap) {
         *cap = *cap ? 2 * *cap : 8;
         jstr **q = lmj_alloc(j, (size_t)*cap * sizeof *q);
@@ -118,7 +125,8 @@ static jv call_macro(lmj *j, const jmacro *m, const jargs *a) {
         if (i < n->n_params) { bind(j, s, n->params[i], a->val[k]); given[i] = true; }
         else if (n->uses_caller && lmj_is(a->name[k], "caller")) caller = a->val[k];
         else if (n->uses_kwargs) lmj_set(j, rest, jv_s(a->name[k]), a->val[k]);
-        else if (lmj_is(a->name[k], "caller")) lmj_fail(j, "macro '%.*s' was invoked with two values for the special caller argument. This is most likely a bug.", name_n, name);
+        else if (lmj_is(a->name[k], "caller")) lmj_fail(j,
+            "macro '%.*s' was invoked with two values for the special caller argument. This is most likely a bug.", name_n, name);
         else lmj_fail(j, "macro '%.*s' takes no keyword argument '%.*s'", name_n, name, (int)lm_min64((int64_t)a->name[k]->n, 60), a->name[k]->p);
     }
     if (a->n > n->n_params && !n->uses_varargs && !j->err) lmj_fail(j, "macro '%.*s' takes not more than %d argument(s)", name_n, name, n->n_params);
@@ -514,7 +522,9 @@ static jdict *variables(lmj *j, const json_t *vars, lm_jinja_trust *trusted, voi
     const char *key; json_t *v;
     json_object_foreach((json_t *)(uintptr_t)vars, key, v) {
         const jv name = lmj_str_of(j, key, strlen(key), false);
-        if (strcmp(key, "messages") || !json_is_array(v) || !trusted) { lmj_set(j, d.d, name, lmj_from_json(j, v, !trusted || !trusted(ud, key, NULL, NULL))); continue; }
+        if (strcmp(key, "messages") || !json_is_array(v) || !trusted) {
+            lmj_set(j, d.d, name, lmj_from_json(j, v, !trusted || !trusted(ud, key, NULL, NULL))); continue;
+        }
         const jv l = lmj_list(j, (int64_t)json_array_size(v));
         for (size_t i = 0; i < json_array_size(v) && !j->err; i++) {
             json_t *m = json_array_get(v, i), *x;

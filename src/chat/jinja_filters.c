@@ -60,7 +60,10 @@ F(replace) {
     BIND("replace", "old! new! count", 3);
     return lmj_replace(j, text(j, v), text(j, x[0]), text(j, x[1]), x[2].t == JV_NONE ? -1 : lmj_arg_int(j, "replace", x[2], -1));
 }
-F(center) { BIND("center", "width", 1); const jv w = given(x[0]) ? x[0] : jv_i(80); return method(j, "center", jv_s(text(j, v)), &(jargs){ .pos = (jv[]){ w }, .n = 1 }); }
+F(center) {
+    BIND("center", "width", 1); const jv w = given(x[0]) ? x[0] : jv_i(80);
+    return method(j, "center", jv_s(text(j, v)), &(jargs){ .pos = (jv[]){ w }, .n = 1 });
+}
 F(format) {
     if (a->n && a->n_kw) return lmj_fail(j, "can't handle positional and keyword arguments at the same time");
     if (a->n_kw) {
@@ -140,7 +143,8 @@ static void quote(jbuf *b, const jstr *s, bool form) {
         const unsigned char c = (unsigned char)s->p[i];
         char t[4] = { (char)c };
         if (form && c == ' ') t[0] = '+';
-        else if (!((c | 32) >= 'a' && (c | 32) <= 'z' && c < 128) && !(c >= '0' && c <= '9') && !(c && strchr("_.-~", c)) && !(c == '/' && !form)) snprintf(t, sizeof t, "%%%02X", c);
+        else if (!((c | 32) >= 'a' && (c | 32) <= 'z' && c < 128) && !(c >= '0' && c <= '9') && !(c && strchr("_.-~", c)) && !(c == '/' && !form)) snprintf(t,
+            sizeof t, "%%%02X", c);
         lmj_put(b, t, strlen(t), lmj_mark_at(s, i));
     }
 }
@@ -337,7 +341,11 @@ F(sum) {
     for (int64_t i = 0; l && i < l->n && !j->err; i++) s = lmj_binary(j, OP_ADD, s, path(j, l->v[i], x[0], (jv){ 0 }));
     return s;
 }
-F(attr) { BIND("attr", "name!", 1); if (x[0].t != JV_STR) return lmj_fail(j, "attribute name must be string"); const jv m = lmj_attr(j, v, x[0].s); return v.t == JV_DICT && m.t != JV_METHOD ? lmj_undef(j, "no such attribute") : m; }
+F(attr) {
+    BIND("attr", "name!", 1); if (x[0].t != JV_STR) return lmj_fail(j, "attribute name must be string");
+    const jv m = lmj_attr(j, v, x[0].s);
+    return v.t == JV_DICT && m.t != JV_METHOD ? lmj_undef(j, "no such attribute") : m;
+}
 
 /* ---- sequences ---- */
 F(length) {
@@ -345,10 +353,16 @@ F(length) {
     const int64_t n = lmj_len(j, v);
     return n < 0 ? lmj_fail(j, "object of type '%s' has no len()", lmj_kind(v)) : jv_i(n);
 }
-F(first) { BIND("first", "", 1); (void)x; jiter it; jv out; if (!lmj_iter(j, v, &it)) return v; return lmj_next(j, &it, &out) ? out : lmj_undef(j, "No first item, sequence was empty."); }
+F(first) {
+    BIND("first", "", 1); (void)x; jiter it; jv out; if (!lmj_iter(j, v, &it)) return v;
+    return lmj_next(j, &it, &out) ? out : lmj_undef(j, "No first item, sequence was empty.");
+}
 F(last) {
     BIND("last", "", 1); (void)x;
-    if (v.t == JV_ITER || v.t == JV_UNDEF || v.t == JV_NONE || jv_is_num(v)) { if (v.t == JV_UNDEF) return lmj_fail(j, "'Undefined' object is not reversible"); return lmj_fail(j, "'%s' object is not reversible", lmj_kind(v)); }
+    if (v.t == JV_ITER || v.t == JV_UNDEF || v.t == JV_NONE || jv_is_num(v)) {
+        if (v.t == JV_UNDEF) return lmj_fail(j, "'Undefined' object is not reversible");
+        return lmj_fail(j, "'%s' object is not reversible", lmj_kind(v));
+    }
     jlist *l = lmj_items(j, v);
     return !l ? v : l->n ? l->v[l->n - 1] : lmj_undef(j, "No last item, sequence was empty.");
 }
@@ -379,7 +393,10 @@ F(join) {
     }
     return lmj_done(&b);
 }
-F(default) { BIND("default", "default_value boolean", 2); return v.t == JV_UNDEF || (lmj_true(j, x[1]) && !lmj_true(j, v)) ? given(x[0]) ? x[0] : lmj_lit(j, "") : v; }
+F(default) {
+    BIND("default", "default_value boolean", 2);
+    return v.t == JV_UNDEF || (lmj_true(j, x[1]) && !lmj_true(j, v)) ? given(x[0]) ? x[0] : lmj_lit(j, "") : v;
+}
 F(sort) {
     BIND("sort", "reverse case_sensitive attribute", 3);
     jlist *l = lmj_items(j, v), *keys = lmj_list(j, 0).l;
@@ -494,7 +511,8 @@ F(map) {
     if (!a->n && attr.t == JV_MISSING) return lmj_fail(j, "map requires a filter argument");
     const jfilter *f = NULL;
     if (a->n) {
-        if (a->pos[0].t != JV_STR || !(f = lmj_filter(a->pos[0].s))) return lmj_fail(j, "No filter named '%.*s'.", (int)lm_min64((int64_t)text(j, a->pos[0])->n, 60), text(j, a->pos[0])->p);
+        if (a->pos[0].t != JV_STR || !(f = lmj_filter(a->pos[0].s))) return lmj_fail(j, "No filter named '%.*s'.",
+            (int)lm_min64((int64_t)text(j, a->pos[0])->n, 60), text(j, a->pos[0])->p);
     }
     const jargs rest = a->n ? rest_of(a, 1) : (jargs){ 0 };
     for (int64_t i = 0; i < l->n && !j->err; i++) lmj_push(j, out, f ? f->fn(j, l->v[i], &rest) : path(j, l->v[i], attr, def));
@@ -527,9 +545,11 @@ F(refused) { (void)a; (void)v; return lmj_fail(j, "this filter is not supported"
 
 #define R(name) { #name, f_##name }
 static const jfilter filters[] = {
-    R(abs), R(attr), R(batch), R(capitalize), R(center), { "count", f_length }, { "d", f_default }, R(default), R(dictsort), { "e", f_escape }, R(escape), R(filesizeformat),
+    R(abs), R(attr), R(batch), R(capitalize), R(center), { "count", f_length }, { "d", f_default }, R(default), R(dictsort), { "e", f_escape }, R(escape),
+        R(filesizeformat),
     R(first), R(float), R(forceescape), R(format), R(groupby), R(indent), R(int), R(items), R(join), R(last), R(length), R(list), R(lower), R(map), R(max), R(min),
-    { "pprint", f_refused }, { "random", f_refused }, R(reject), R(rejectattr), R(replace), R(reverse), R(round), R(safe), R(select), R(selectattr), R(slice), R(sort), R(string),
+    { "pprint", f_refused }, { "random", f_refused }, R(reject), R(rejectattr), R(replace), R(reverse), R(round), R(safe), R(select), R(selectattr), R(slice),
+        R(sort), R(string),
     R(striptags), R(sum), R(title), R(tojson), R(trim), R(truncate), R(unique), R(upper), R(urlencode), { "urlize", f_refused }, R(wordcount),
     { "wordwrap", f_refused }, R(xmlattr),
 };

@@ -106,7 +106,10 @@ static int hex(lexer *x, size_t i, int n, size_t end, uint32_t *out) {
         if (d < 0) { lmj_fail(x->j, "a truncated escape in a string"); return 0; }
         *out = *out << 4 | (uint32_t)d;
     }
-    if (*out > 0x10ffff || (*out >= 0xd800 && *out < 0xe000)) { lmj_fail(x->j, "\\%c escape of U+%X, which is no character", n == 2 ? 'x' : n == 4 ? 'u' : 'U', *out); return 0; }
+    if (*out > 0x10ffff || (*out >= 0xd800 && *out < 0xe000)) {
+        lmj_fail(x->j, "\\%c escape of U+%X, which is no character", n == 2 ? 'x' : n == 4 ? 'u' : 'U', *out);
+        return 0;
+    }
     return n;
 }
 /* A string literal: Python's escapes; what is none stays as it is. */
@@ -223,7 +226,8 @@ static bool inside(lexer *x, bool block, bool *ends) {
         return true;
     }
     if (c == '\'' || c == '"') { string(x); return true; }
-    static const char *const ops[] = { "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".", ":", "|", ",", ";" };
+    static const char *const ops[] = { "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".", ":",
+        "|", ",", ";" };
     for (int i = 0; i < LM_COUNT(ops); i++) {
         if (!at(x, x->at, ops[i])) continue;
         const char o = *ops[i];

@@ -59,7 +59,10 @@ M(casefold) {                                                        /* full fol
         int k; const uint32_t c = lm_utf8_get((const uint8_t *)self.s->p + i, &k);
         uint32_t up[3], low[3];
         if (c < 0xb5) lmj_put_char(&b, c - 'A' < 26u ? c + 32 : c, lmj_mark_at(self.s, i));
-        else { const int n = lmj_upper(c, up); for (int q = 0; q < n; q++) { const int m = lmj_lower(up[q], low); for (int w = 0; w < m; w++) lmj_put_char(&b, low[w], lmj_mark_at(self.s, i)); } }
+        else {
+            const int n = lmj_upper(c, up);
+            for (int q = 0; q < n; q++) { const int m = lmj_lower(up[q], low); for (int w = 0; w < m; w++) lmj_put_char(&b, low[w], lmj_mark_at(self.s, i)); }
+        }
         i += (size_t)k;
     }
     return lmj_done(&b);
@@ -109,8 +112,16 @@ static jv with_affix(lmj *j, jv self, const jargs *a, bool end) {
 }
 M(startswith) { return with_affix(j, self, a, false); }
 M(endswith) { return with_affix(j, self, a, true); }
-M(removeprefix) { jv x[1]; if (!lmj_bind(j, "removeprefix", a, "prefix!", x)) return self; const jstr *p = arg_str(j, "removeprefix", x[0]); return affix(j, self.s, p, 0, self.s->n, false) ? jv_s(lmj_sub(j, self.s, p->n, self.s->n)) : self; }
-M(removesuffix) { jv x[1]; if (!lmj_bind(j, "removesuffix", a, "suffix!", x)) return self; const jstr *p = arg_str(j, "removesuffix", x[0]); return p->n && affix(j, self.s, p, 0, self.s->n, true) ? jv_s(lmj_sub(j, self.s, 0, self.s->n - p->n)) : self; }
+M(removeprefix) {
+    jv x[1]; if (!lmj_bind(j, "removeprefix", a, "prefix!", x)) return self;
+    const jstr *p = arg_str(j, "removeprefix", x[0]);
+    return affix(j, self.s, p, 0, self.s->n, false) ? jv_s(lmj_sub(j, self.s, p->n, self.s->n)) : self;
+}
+M(removesuffix) {
+    jv x[1]; if (!lmj_bind(j, "removesuffix", a, "suffix!", x)) return self;
+    const jstr *p = arg_str(j, "removesuffix", x[0]);
+    return p->n && affix(j, self.s, p, 0, self.s->n, true) ? jv_s(lmj_sub(j, self.s, 0, self.s->n - p->n)) : self;
+}
 M(replace) {
     jv x[3];
     if (!lmj_bind(j, "replace", a, "old! new! count", x)) return self;
@@ -122,8 +133,12 @@ static int64_t search(lmj *j, jv self, const jargs *a, const char *what, bool ri
     if (!lmj_bind(j, what, a, "sub! start end", x)) return -1;
     const jstr *sub = arg_str(j, what, x[0]);
     if (!range_of(j, self.s, x[1], x[2], &lo, &hi) || sub->n > hi - lo) return -1;
-    if (!right) { const char *p = sub->n ? memmem(self.s->p + lo, hi - lo, sub->p, sub->n) : self.s->p + lo; return p ? chars_before(self.s, (size_t)(p - self.s->p)) : -1; }
-    for (size_t i = hi - sub->n + 1; i-- > lo;) if (!memcmp(self.s->p + i, sub->p, sub->n) && (i == self.s->n || (self.s->p[i] & 0xc0) != 0x80)) return chars_before(self.s, i);
+    if (!right) {
+        const char *p = sub->n ? memmem(self.s->p + lo, hi - lo, sub->p, sub->n) : self.s->p + lo;
+        return p ? chars_before(self.s, (size_t)(p - self.s->p)) : -1;
+    }
+    for (size_t i = hi - sub->n + 1; i-- > lo;) if (!memcmp(self.s->p + i, sub->p, sub->n) &&
+        (i == self.s->n || (self.s->p[i] & 0xc0) != 0x80)) return chars_before(self.s, i);
     return -1;
 }
 M(find) { return jv_i(search(j, self, a, "find", false)); }
@@ -320,12 +335,15 @@ static jv c_reset(lmj *j, jv self, const jargs *a) { (void)a; (void)j; self.cy->
 
 #define S(name) { #name, s_##name }
 static const jmethod_row of_str[] = {
-    S(upper), S(lower), S(casefold), S(title), S(capitalize), S(swapcase), S(strip), S(lstrip), S(rstrip), S(split), S(rsplit), S(splitlines), S(startswith), S(endswith),
+    S(upper), S(lower), S(casefold), S(title), S(capitalize), S(swapcase), S(strip), S(lstrip), S(rstrip), S(split), S(rsplit), S(splitlines), S(startswith),
+        S(endswith),
     S(removeprefix), S(removesuffix), S(replace), S(find), S(rfind), S(index), S(rindex), S(count), S(join), S(center), S(ljust), S(rjust), S(zfill), S(expandtabs),
-    S(partition), S(rpartition), S(format), S(isalpha), S(isdigit), S(isdecimal), S(isnumeric), S(isalnum), S(isspace), S(isascii), S(isprintable), S(isupper), S(islower),
+    S(partition), S(rpartition), S(format), S(isalpha), S(isdigit), S(isdecimal), S(isnumeric), S(isalnum), S(isspace), S(isascii), S(isprintable), S(isupper),
+        S(islower),
     S(istitle), S(isidentifier), S(encode), { NULL, NULL }
 };
-static const jmethod_row of_dict[] = { { "items", d_items }, { "keys", d_keys }, { "values", d_values }, { "get", d_get }, { "copy", d_copy }, { "fromkeys", d_fromkeys }, { NULL, NULL } };
+static const jmethod_row of_dict[] = { { "items", d_items }, { "keys", d_keys }, { "values", d_values }, { "get", d_get }, { "copy", d_copy },
+    { "fromkeys", d_fromkeys }, { NULL, NULL } };
 static const jmethod_row of_list[] = { { "index", l_index }, { "count", l_count }, { "copy", l_copy }, { NULL, NULL } };
 static const jmethod_row of_tuple[] = { { "index", l_index }, { "count", l_count }, { NULL, NULL } };
 static const jmethod_row of_cycler[] = { { "next", c_next }, { "reset", c_reset }, { NULL, NULL } };
@@ -334,7 +352,8 @@ static const char *const change_dict[] = { "clear", "pop", "popitem", "setdefaul
 static const char *const change_list[] = { "append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove", NULL };
 
 const jmethod_row *lmj_method(jv v, const jstr *name, bool *unsafe) {
-    const jmethod_row *r = v.t == JV_STR ? of_str : v.t == JV_DICT ? of_dict : v.t == JV_LIST ? of_list : v.t == JV_TUPLE ? of_tuple : v.t == JV_CYCLER ? of_cycler : of_none;
+    const jmethod_row *r = v.t == JV_STR ? of_str : v.t == JV_DICT ? of_dict : v.t == JV_LIST ? of_list : v.t == JV_TUPLE ? of_tuple : v.t == JV_CYCLER
+        ? of_cycler : of_none;
     const char *const *change = v.t == JV_DICT ? change_dict : v.t == JV_LIST ? change_list : NULL;
     *unsafe = false;
     for (; change && *change; change++) if (lmj_is(name, *change)) { *unsafe = true; return NULL; }

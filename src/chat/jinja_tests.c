@@ -26,7 +26,11 @@ T(string) { NO_ARGS(); return v.t == JV_STR; }
 T(mapping) { NO_ARGS(); return v.t == JV_DICT; }
 T(number) { NO_ARGS(); return jv_is_num(v); }
 T(sequence) { NO_ARGS(); return v.t == JV_UNDEF ? false : v.t == JV_STR || v.t == JV_LIST || v.t == JV_TUPLE || v.t == JV_DICT || v.t == JV_RANGE; }
-T(iterable) { NO_ARGS(); return v.t == JV_UNDEF || v.t == JV_STR || v.t == JV_LIST || v.t == JV_TUPLE || v.t == JV_DICT || v.t == JV_RANGE || v.t == JV_VIEW || v.t == JV_ITER || v.t == JV_LOOP; }
+T(iterable) {
+    NO_ARGS();
+    return v.t == JV_UNDEF || v.t == JV_STR || v.t == JV_LIST || v.t == JV_TUPLE || v.t == JV_DICT || v.t == JV_RANGE || v.t == JV_VIEW || v.t == JV_ITER ||
+        v.t == JV_LOOP;
+}
 T(callable) { NO_ARGS(); return v.t == JV_FUNC || v.t == JV_METHOD || v.t == JV_MACRO || v.t == JV_LOOP || v.t == JV_JOINER || v.t == JV_UNDEF; }
 T(escaped) { NO_ARGS(); return v.t == JV_STR && v.s->html; }
 T(sameas) {
@@ -45,10 +49,12 @@ T(ge) { jv x[1]; return only(j, a, "other!", x) && lmj_less(j, v, x[0], OP_GE); 
 T(lt) { jv x[1]; return only(j, a, "other!", x) && lmj_less(j, v, x[0], OP_LT); }
 T(le) { jv x[1]; return only(j, a, "other!", x) && lmj_less(j, v, x[0], OP_LE); }
 static const jtest tests[] = {
-    { "odd", t_odd }, { "even", t_even }, { "divisibleby", t_divisibleby }, { "defined", t_defined }, { "undefined", t_undefined }, { "filter", t_filter }, { "test", t_test },
+    { "odd", t_odd }, { "even", t_even }, { "divisibleby", t_divisibleby }, { "defined", t_defined }, { "undefined", t_undefined }, { "filter", t_filter },
+        { "test", t_test },
     { "none", t_none }, { "boolean", t_boolean }, { "false", t_false }, { "true", t_true }, { "integer", t_integer }, { "float", t_float }, { "lower", t_lower },
     { "upper", t_upper }, { "string", t_string }, { "mapping", t_mapping }, { "number", t_number }, { "sequence", t_sequence }, { "iterable", t_iterable },
-    { "callable", t_callable }, { "sameas", t_sameas }, { "escaped", t_escaped }, { "in", t_in }, { "==", t_eq }, { "eq", t_eq }, { "equalto", t_eq }, { "!=", t_ne },
+    { "callable", t_callable }, { "sameas", t_sameas }, { "escaped", t_escaped }, { "in", t_in }, { "==", t_eq }, { "eq", t_eq }, { "equalto", t_eq },
+        { "!=", t_ne },
     { "ne", t_ne }, { ">", t_gt }, { "gt", t_gt }, { "greaterthan", t_gt }, { "ge", t_ge }, { ">=", t_ge }, { "<", t_lt }, { "lt", t_lt }, { "lessthan", t_lt },
     { "<=", t_le }, { "le", t_le },
 };
@@ -72,7 +78,10 @@ static jv f_range(lmj *j, const jargs *a) {
 /* dict(mapping or pairs, key=value …) */
 static void fill(lmj *j, jdict *d, const jargs *a) {
     if (a->n > 1) { lmj_fail(j, "dict expected at most 1 argument, got %d", a->n); return; }
-    if (a->n && (a->pos[0].t == JV_DICT || a->pos[0].t == JV_NS)) { const jdict *o = a->pos[0].d; for (int64_t i = 0; i < o->n; i++) lmj_set(j, d, o->v[i].key, o->v[i].val); }
+    if (a->n && (a->pos[0].t == JV_DICT || a->pos[0].t == JV_NS)) {
+        const jdict *o = a->pos[0].d;
+        for (int64_t i = 0; i < o->n; i++) lmj_set(j, d, o->v[i].key, o->v[i].val);
+    }
     else if (a->n) {
         jlist *l = lmj_items(j, a->pos[0]);
         for (int64_t i = 0; l && i < l->n && !j->err; i++) {
@@ -88,7 +97,8 @@ static jv f_namespace(lmj *j, const jargs *a) {
     const jv d = lmj_dict(j);
     fill(j, d.d, a);
     for (int64_t i = 0; i < d.d->n && !j->err; i++)
-        if (d.d->v[i].key.t == JV_STR && d.d->v[i].key.s->n && *d.d->v[i].key.s->p == '_') return lmj_fail(j, "Chat templates cannot store underscore-prefixed attributes on a namespace");
+        if (d.d->v[i].key.t == JV_STR && d.d->v[i].key.s->n && *d.d->v[i].key.s->p == '_') return lmj_fail(j,
+            "Chat templates cannot store underscore-prefixed attributes on a namespace");
     return (jv){ .t = JV_NS, .d = d.d };
 }
 static jv helper(lmj *j, jv_kind k, jlist *items) {
@@ -122,7 +132,8 @@ static jv f_strftime(lmj *j, const jargs *a) {
     return lmj_strftime(j, x[0].s);
 }
 static jv f_lipsum(lmj *j, const jargs *a) { (void)a; return lmj_fail(j, "lipsum() draws at random, which no two runs agree on"); }
-static const jfunc funcs[] = { { "range", f_range }, { "dict", f_dict }, { "namespace", f_namespace }, { "cycler", f_cycler }, { "joiner", f_joiner }, { "raise_exception", f_raise },
+static const jfunc funcs[] = { { "range", f_range }, { "dict", f_dict }, { "namespace", f_namespace }, { "cycler", f_cycler }, { "joiner", f_joiner },
+    { "raise_exception", f_raise },
                                { "strftime_now", f_strftime }, { "lipsum", f_lipsum } };
 const jfunc *lmj_func(const jstr *name) {
     for (int i = 0; i < LM_COUNT(funcs); i++) if (lmj_is(name, funcs[i].name)) return &funcs[i];

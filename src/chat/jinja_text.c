@@ -222,7 +222,10 @@ static void put_int(jbuf *b, const spec *s, int64_t i) {
     char d[72]; const bool neg = i < 0;
     uint64_t u = neg ? 0 - (uint64_t)i : (uint64_t)i;
     const char *prefix = "";
-    if (s->type == 'x' || s->type == 'X') { snprintf(d, sizeof d, s->type == 'x' ? "%llx" : "%llX", (unsigned long long)u); if (s->alt) prefix = s->type == 'x' ? "0x" : "0X"; }
+    if (s->type == 'x' || s->type == 'X') {
+        snprintf(d, sizeof d, s->type == 'x' ? "%llx" : "%llX", (unsigned long long)u);
+        if (s->alt) prefix = s->type == 'x' ? "0x" : "0X";
+    }
     else if (s->type == 'o') { snprintf(d, sizeof d, "%llo", (unsigned long long)u); if (s->alt) prefix = "0o"; }
     else if (s->type == 'b') {
         int n = 0; char r[72];
@@ -292,7 +295,10 @@ jv lmj_percent(lmj *j, jstr *fmt, jv arg) {
                 if (!part && *to < 0) { s.align = '<'; *to = *to == INT64_MIN ? INT64_MAX : -*to; }
                 continue;
             }
-            for (; i < fmt->n && fmt->p[i] >= '0' && fmt->p[i] <= '9'; i++) { *to = *to * 10 + (fmt->p[i] - '0'); if (*to > INT32_MAX) return lmj_limit(j, "a field wider than 2^31"); }
+            for (; i < fmt->n && fmt->p[i] >= '0' && fmt->p[i] <= '9'; i++) {
+                *to = *to * 10 + (fmt->p[i] - '0');
+                if (*to > INT32_MAX) return lmj_limit(j, "a field wider than 2^31");
+            }
         }
         while (i < fmt->n && strchr("hlL", fmt->p[i]) && fmt->p[i]) i++;
         if (i >= fmt->n) return lmj_fail(j, "incomplete format");
@@ -341,18 +347,24 @@ static bool parse_spec(lmj *j, const jstr *f, spec *s) {
     size_t i = 0;
     if (f->n) {
         const int k = lm_utf8_len((const uint8_t *)f->p, f->n);
-        if (k > 0 && (size_t)k < f->n && strchr("<>=^", f->p[k]) && f->p[k]) { memcpy(s->fill, f->p, (size_t)k); s->n_fill = k; s->align = f->p[k]; i = (size_t)k + 1; }
+        if (k > 0 && (size_t)k < f->n && strchr("<>=^", f->p[k]) && f->p[k]) {
+            memcpy(s->fill, f->p, (size_t)k); s->n_fill = k; s->align = f->p[k]; i = (size_t)k + 1;
+        }
         else if (strchr("<>=^", f->p[0]) && f->p[0]) { s->align = f->p[0]; i = 1; }
     }
     if (i < f->n && strchr("+- ", f->p[i]) && f->p[i]) s->sign = f->p[i++];
     if (i < f->n && f->p[i] == '#') { s->alt = true; i++; }
     if (i < f->n && f->p[i] == '0') { s->zero = true; i++; }
-    for (; i < f->n && f->p[i] >= '0' && f->p[i] <= '9'; i++) if ((s->width = s->width * 10 + (f->p[i] - '0')) > INT32_MAX) { lmj_limit(j, "a field wider than 2^31"); return false; }
+    for (; i < f->n && f->p[i] >= '0' && f->p[i] <= '9'; i++) if ((s->width = s->width * 10 + (f->p[i] - '0')) > INT32_MAX) {
+        lmj_limit(j, "a field wider than 2^31"); return false;
+    }
     if (i < f->n && (f->p[i] == ',' || f->p[i] == '_')) { s->comma = f->p[i] == ','; s->under = !s->comma; i++; }
     if (i < f->n && f->p[i] == '.') {
         s->prec = 0;
         if (++i >= f->n || f->p[i] < '0' || f->p[i] > '9') { lmj_fail(j, "Format specifier missing precision"); return false; }
-        for (; i < f->n && f->p[i] >= '0' && f->p[i] <= '9'; i++) if ((s->prec = s->prec * 10 + (f->p[i] - '0')) > INT32_MAX) { lmj_limit(j, "a precision beyond 2^31"); return false; }
+        for (; i < f->n && f->p[i] >= '0' && f->p[i] <= '9'; i++) if ((s->prec = s->prec * 10 + (f->p[i] - '0')) > INT32_MAX) {
+            lmj_limit(j, "a precision beyond 2^31"); return false;
+        }
     }
     if (i < f->n) s->type = f->p[i++];
     if (i < f->n) { lmj_fail(j, "Invalid format specifier"); return false; }

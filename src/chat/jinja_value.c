@@ -5,7 +5,8 @@
 #include "format/cursor.h"
 
 const char *lmj_kind(jv v) {
-    static const char *const names[] = { "missing", "Undefined", "NoneType", "bool", "int", "float", "str", "list", "tuple", "dict", "Namespace", "range", "generator",
+    static const char *const names[] = { "missing", "Undefined", "NoneType", "bool", "int", "float", "str", "list", "tuple", "dict", "Namespace", "range",
+        "generator",
                                          "dict view", "Macro", "function", "method", "LoopContext", "Cycler", "Joiner", "slice" };
     return names[v.t];
 }
@@ -560,7 +561,9 @@ jv lmj_from_json(lmj *j, const json_t *v, bool marked) {
         const jv d = lmj_dict(j);
         if (!lmj_enter(j)) return d;
         const char *key; json_t *x; size_t n;
-        json_object_keylen_foreach((json_t *)(uintptr_t)v, key, n, x) { lmj_set(j, d.d, lmj_str_of(j, key, n, marked), lmj_from_json(j, x, marked)); if (j->err) break; }
+        json_object_keylen_foreach((json_t *)(uintptr_t)v, key, n, x) {
+            lmj_set(j, d.d, lmj_str_of(j, key, n, marked), lmj_from_json(j, x, marked)); if (j->err) break;
+        }
         lmj_leave(j);
         return d;
     }

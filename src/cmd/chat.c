@@ -13,7 +13,8 @@
 
 enum { USUAL_CONTEXT = 8192 };
 typedef struct {
-    lm_cli_common common; const char *system, *template, *session, *cache, *dtype, *kv, *device, *load, *history; int64_t max_tokens, context, seed, top_k, window;
+    lm_cli_common common; const char *system, *template, *session, *cache, *dtype, *kv, *device, *load, *history; int64_t max_tokens, context, seed,
+        top_k, window;
     double temperature, top_p, min_p, repetition, presence, frequency; lm_strlist stop, set; bool reasoning, stats;
 } opts;
 static const lm_opt rows[] = {
@@ -22,7 +23,8 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "template", offsetof(opts, template), NULL, 0, 0, NULL, "FILE", "a chat template (Jinja) in place of the model's own" },
     { LM_OPT_STRLIST, "set", offsetof(opts, set), NULL, 0, 0, NULL, "NAME=JSON", "a variable of the template, such as enable_thinking=false (may be repeated)" },
     { LM_OPT_STR, "session", offsetof(opts, session), NULL, 0, 0, NULL, "FILE", "go on with the conversation in FILE if it is there; it is saved at the end" },
-    { LM_OPT_STR, "prompt-cache", offsetof(opts, cache), NULL, 0, 0, NULL, "FILE", "what was computed, kept between runs: a conversation that begins alike starts at once" },
+    { LM_OPT_STR, "prompt-cache", offsetof(opts, cache), NULL, 0, 0, NULL, "FILE",
+        "what was computed, kept between runs: a conversation that begins alike starts at once" },
     { LM_OPT_INT, "max-tokens", offsetof(opts, max_tokens), "0", 0, 1 << 24, NULL, "N", "tokens of an answer at most; 0 = what fits" },
     { LM_OPT_INT, "context", offsetof(opts, context), "0", 0, 1 << 28, NULL, "N", "tokens of context; 0 = what the model states, at most 8192" },
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
@@ -40,7 +42,8 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "seed", offsetof(opts, seed), "1", 0, 1ll << 62, NULL, "N", "decides every draw" },
     { LM_OPT_STRLIST, "stop", offsetof(opts, stop), NULL, 0, 0, NULL, "TEXT", "end an answer before this text (may be repeated)" },
     { LM_OPT_BOOL, "reasoning", offsetof(opts, reasoning), "true", 0, 0, NULL, NULL, "show what a model writes between <think> and </think>" },
-    { LM_OPT_STR, "history", offsetof(opts, history), NULL, 0, 0, NULL, "FILE", "lines typed before; default: loam/chat-history in XDG_STATE_HOME or ~/.local/state, none = keep none" },
+    { LM_OPT_STR, "history", offsetof(opts, history), NULL, 0, 0, NULL, "FILE",
+        "lines typed before; default: loam/chat-history in XDG_STATE_HOME or ~/.local/state, none = keep none" },
     { LM_OPT_BOOL, "stats", offsetof(opts, stats), "false", 0, 0, NULL, NULL, "print rates after each answer" },
     LM_OPT_ROW_END
 };
@@ -99,14 +102,16 @@ static int on_text(void *ud, lm_chat_part part, const char *p, size_t n) {
 }
 static void on_dropped(void *ud, int64_t n, const json_t *first) {
     const char *t = json_string_value(json_object_get(first, "content"));
-    say(ud, "(the context is full: %lld message%s left out of what the model sees, beginning with \"%.60s%s\")", (long long)n, n == 1 ? " is" : "s are", t ? t : "",
+    say(ud, "(the context is full: %lld message%s left out of what the model sees, beginning with \"%.60s%s\")", (long long)n,
+        n == 1 ? " is" : "s are", t ? t : "",
         t && strlen(t) > 60 ? "…" : "");
 }
 
 /* ---- turns ---- */
 static const char *line_of_stats(chat *c) {
     const lm_chat_turn *t = &c->last;
-    const char *s = lm_arena_printf(c->cli->a, "%lld tokens of prompt, %lld of them reused, the rest in %s · %lld tokens at %.1f tok/s", (long long)t->prompt, (long long)t->reused,
+    const char *s = lm_arena_printf(c->cli->a, "%lld tokens of prompt, %lld of them reused, the rest in %s · %lld tokens at %.1f tok/s", (long long)t->prompt,
+        (long long)t->reused,
                                     lm_cli_time(c->cli->a, t->prefill_s), (long long)t->tokens, t->decode_s > 0 ? (double)(t->tokens - 1) / t->decode_s : 0);
     return s ? s : "";
 }
@@ -143,7 +148,8 @@ static lm_err answer(chat *c) {
     else {
         putchar('\n');
         if (c->last.why == LM_STOP_CANCELLED) say(c, "(interrupted)");
-        else if (c->last.why == LM_STOP_LENGTH) say(c, "(the answer ends here: %s)", o->max_tokens && c->last.tokens >= o->max_tokens ? "--max-tokens is reached" : "the context is full");
+        else if (c->last.why == LM_STOP_LENGTH) say(c, "(the answer ends here: %s)", o->max_tokens &&
+            c->last.tokens >= o->max_tokens ? "--max-tokens is reached" : "the context is full");
         if (o->stats) say(c, "(%s)", line_of_stats(c));
         putchar('\n');
         fflush(stdout);
@@ -155,7 +161,8 @@ static lm_err answer(chat *c) {
 /* ---- what begins with "/" ---- */
 typedef struct { const char *name, *args, *help; lm_err (*fn)(chat *c, const char *arg); } verb;
 static lm_err set_one(chat *c, const char *name, const char *value) {     /* one of this program's settings, or a variable of the template */
-    static const char *const mine[] = { "temperature", "top-k", "top-p", "min-p", "repetition-penalty", "presence-penalty", "frequency-penalty", "penalty-window", "seed", "max-tokens",
+    static const char *const mine[] = { "temperature", "top-k", "top-p", "min-p", "repetition-penalty", "presence-penalty", "frequency-penalty",
+        "penalty-window", "seed", "max-tokens",
                                         "reasoning", "stats" };
     for (int i = 0; i < LM_COUNT(mine); i++)
         if (!strcmp(mine[i], name)) return lm_opt_set(c->cli->ctx, c->cli->a, rows, &c->o, name, value);
@@ -164,15 +171,26 @@ static lm_err set_one(chat *c, const char *name, const char *value) {     /* one
     return lm_chat_set(c->c, name, v);
 }
 static lm_err v_help(chat *c, const char *arg);
-static lm_err v_clear(chat *c, const char *arg) { (void)arg; lm_chat_clear(c->c); say(c, "(a new conversation%s)", json_array_size(lm_chat_messages(c->c)) ? "; the system prompt stays" : ""); return LM_OK; }
+static lm_err v_clear(chat *c, const char *arg) {
+    (void)arg; lm_chat_clear(c->c);
+    say(c, "(a new conversation%s)", json_array_size(lm_chat_messages(c->c)) ? "; the system prompt stays" : "");
+    return LM_OK;
+}
 static lm_err v_system(chat *c, const char *arg) {
-    if (*arg) { LM_TRY(lm_chat_system(c->c, !strcmp(arg, "none") ? "" : arg, !strcmp(arg, "none") ? 0 : strlen(arg))); say(c, "(the system prompt is set)"); return LM_OK; }
+    if (*arg) {
+        LM_TRY(lm_chat_system(c->c, !strcmp(arg, "none") ? "" : arg, !strcmp(arg, "none") ? 0 : strlen(arg)));
+        say(c, "(the system prompt is set)"); return LM_OK;
+    }
     const json_t *m = json_array_get(lm_chat_messages(c->c), 0);
     const char *role = json_string_value(json_object_get(m, "role"));
     say(c, "%s", role && !strcmp(role, "system") ? json_string_value(json_object_get(m, "content")) : "(there is no system prompt)");
     return LM_OK;
 }
-static lm_err v_undo(chat *c, const char *arg) { (void)arg; say(c, lm_chat_undo(c->c, false) ? "(the last message and its answer are gone)" : "(there is nothing to take back)"); return LM_OK; }
+static lm_err v_undo(chat *c, const char *arg) {
+    (void)arg;
+    say(c, lm_chat_undo(c->c, false) ? "(the last message and its answer are gone)" : "(there is nothing to take back)");
+    return LM_OK;
+}
 static lm_err v_retry(chat *c, const char *arg) {
     (void)arg;
     if (lm_chat_undo(c->c, true)) return answer(c);
@@ -183,7 +201,10 @@ static lm_err need_file(chat *c, const char **arg, const char *what) {
     if (!**arg) *arg = c->o.session ? c->o.session : "";
     return **arg ? LM_OK : lm_fail(c->cli->ctx, LM_E_CONFIG, "/%s wants a file", what);
 }
-static lm_err v_save(chat *c, const char *arg) { LM_TRY(need_file(c, &arg, "save")); LM_TRY(lm_chat_save(c->c, arg)); say(c, "(saved in %s and %s.kv)", arg, arg); return LM_OK; }
+static lm_err v_save(chat *c, const char *arg) {
+    LM_TRY(need_file(c, &arg, "save")); LM_TRY(lm_chat_save(c->c, arg));
+    say(c, "(saved in %s and %s.kv)", arg, arg); return LM_OK;
+}
 static lm_err v_load(chat *c, const char *arg) {
     bool warm;
     LM_TRY(need_file(c, &arg, "load"));
@@ -195,7 +216,8 @@ static lm_err v_stats(chat *c, const char *arg) {
     (void)arg;
     int64_t n = 0;
     LM_TRY(lm_chat_count(c->c, &n));
-    say(c, "%zu messages, %lld tokens of %lld of context · %s of key-value pages", json_array_size(lm_chat_messages(c->c)), (long long)n, (long long)lm_engine_context(c->m->e),
+    say(c, "%zu messages, %lld tokens of %lld of context · %s of key-value pages", json_array_size(lm_chat_messages(c->c)), (long long)n,
+        (long long)lm_engine_context(c->m->e),
         lm_cli_bytes(c->cli->a, (double)lm_engine_kv_bytes(c->m->e)));
     if (c->answered) say(c, "last answer: %s", line_of_stats(c));
     return LM_OK;
@@ -217,11 +239,13 @@ static lm_err v_messages(chat *c, const char *arg) {
 static lm_err v_set(chat *c, const char *arg) {
     const char *sp = strpbrk(arg, " =");
     if (!*arg) {
-        say(c, "temperature %g · top-k %lld · top-p %g · min-p %g · repetition-penalty %g · seed %lld · max-tokens %lld · reasoning %s", c->o.temperature, (long long)c->o.top_k, c->o.top_p,
+        say(c, "temperature %g · top-k %lld · top-p %g · min-p %g · repetition-penalty %g · seed %lld · max-tokens %lld · reasoning %s", c->o.temperature,
+            (long long)c->o.top_k, c->o.top_p,
             c->o.min_p, c->o.repetition, (long long)c->o.seed, (long long)c->o.max_tokens, c->o.reasoning ? "true" : "false");
         return LM_OK;
     }
-    if (!sp || !sp[1]) return lm_fail(c->cli->ctx, LM_E_CONFIG, "/set wants NAME VALUE: one of the settings that /set shows, or a variable of the template with a JSON value");
+    if (!sp || !sp[1]) return lm_fail(c->cli->ctx, LM_E_CONFIG,
+        "/set wants NAME VALUE: one of the settings that /set shows, or a variable of the template with a JSON value");
     char *name = lm_arena_printf(c->cli->a, "%.*s", (int)(sp - arg), arg);
     if (!name) return LM_E_NOMEM;
     LM_TRY(set_one(c, name, sp + 1));
@@ -320,7 +344,8 @@ static lm_err format_of(chat *c, const char *path) {
     const lm_err err = lm_chat_format_new(&c->f, c->cli->ctx, c->m->tok.tok, c->o.template ? c->o.template : path, text, n);
     lm_free(c->cli->ctx, text);
     if (err == LM_E_UNSUPPORTED && !c->o.template)
-        return lm_fail(c->cli->ctx, err, "%s has no chat template, so how it is spoken to is not known; --template FILE gives one, and `loam run` lets it go on with plain text", path);
+        return lm_fail(c->cli->ctx, err,
+            "%s has no chat template, so how it is spoken to is not known; --template FILE gives one, and `loam run` lets it go on with plain text", path);
     return err;
 }
 static lm_err history_of(chat *c, const char **path) {
@@ -345,7 +370,8 @@ static lm_err start(chat *c, const char *path) {
     loam_context ctx = { .ctx = c->cli->ctx };
     if (c->tty) lm_cli_progress(c->cli, "loading %s", path);
     LM_TRY((lm_err)loam_model_open(&c->m, &ctx, path,
-                                   &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .load = o->load, .context = context, .sessions = 1,
+                                   &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .load = o->load,
+                                       .context = context, .sessions = 1,
                                                           .device = o->device }));
     lm_cli_progress_end(c->cli);
     LM_TRY(format_of(c, path));
@@ -387,9 +413,10 @@ static lm_err run(lm_cli *cli) {
 const lm_cmd lm_cmd_chat = { .name = "chat",
                              .summary = "talk with a model",
                              .usage = "MODEL [--system TEXT] [options]",
-                             .details = "MODEL is a Hugging Face folder or a GGUF file that comes with a chat template; without one it is refused, since how it is spoken to is then not "
-                                        "known (--template FILE gives one). On a terminal: line editing, history, ^C stops an answer, /help lists what else can be said. From a "
-                                        "pipe each line is a message. With --json what comes back is one object a line: answer, note, error, message.",
+                             .details = "MODEL is a Hugging Face folder or a GGUF file that comes with a chat template; without one it is refused, since "
+                                        "how it is spoken to is then not known (--template FILE gives one). On a terminal: line editing, history, ^C "
+                                        "stops an answer, /help lists what else can be said. From a pipe each line is a message. With --json what "
+                                        "comes back is one object a line: answer, note, error, message.",
                              .opts = rows,
                              .opts_bytes = sizeof(opts),
                              .run = run };

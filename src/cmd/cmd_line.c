@@ -267,7 +267,8 @@ static bool control(lm_line *l, unsigned char c, int *which, lm_str *draft, lm_l
     case 12: fputs("\033[H\033[2J", stdout); l->row = 0; break;
     case 14: recall(l, which, *which + 1, draft); break;
     case 16: recall(l, which, *which - 1, draft); break;
-    case 20: if (at && at < l->text.n) { const size_t b = before(l); char t[8]; const size_t n = at - b; if (n < 8) { memcpy(t, l->text.p + b, n); erase(l, b, at, false); l->at = behind(l); insert(l, t, n); } } break;
+    case 20: if (at && at < l->text.n) { const size_t b = before(l); char t[8]; const size_t n = at - b;
+        if (n < 8) { memcpy(t, l->text.p + b, n); erase(l, b, at, false); l->at = behind(l); insert(l, t, n); } } break;
     case 21: if (at) erase(l, 0, at, true); break;
     case 23: if (at) { word_left(l); const size_t to = l->at; l->at = at; erase(l, to, at, true); } break;
     case 25: if (l->kill.n) insert(l, l->kill.p, l->kill.n); break;
