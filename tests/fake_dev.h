@@ -247,7 +247,7 @@ static void fake_close(lm_dev *d) {
     if (f->shared) { munmap(f->shared, FAKE_SHARED); close(f->shared_fd); }
     free(f->reached); free(f);
 }
-static void fake_share_memory(lm_dev *d) {
+__attribute__((unused)) static void fake_share_memory(lm_dev *d) {
     fake *f = fake_of(d);
     char name[] = "/tmp/fake-device-XXXXXX";
     if ((f->shared_fd = mkstemp(name)) < 0 || unlink(name) || ftruncate(f->shared_fd, FAKE_SHARED)) abort();
