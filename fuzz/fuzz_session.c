@@ -6,7 +6,7 @@
 #include "infer/infer.h"
 #include "model/model.h"
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-enum { VOCAB = 7, TOKENS = 5, HEADER = 80, HASH_AT = 72, N_AT = 48, PAGE = LM_KV_PAGE * 4 * 4 /* of one state: one head of four */ };
+enum { VOCAB = 7, TOKENS = 5, HEADER = 88, HASH_AT = 80, N_AT = 48, PAGE = LM_KV_PAGE * 4 * 4 /* of one state: one head of four */ };
 static lm_ctx *ctx; static lm_store *w; static lm_engine *e; static float said[VOCAB]; static int64_t pages;
 
 static lm_err take(void *ud, int r, int64_t i, const float *logits) { (void)r; (void)i; memcpy(ud, logits, sizeof said); return LM_OK; }

@@ -7,7 +7,7 @@
 set -u
 tools=$(cd "$(dirname "$0")" && pwd)
 root=${1:-$tools/..}; cd "$root/src" || exit 2
-floors="base:1 device:2 tensor:3 quant:4 format:5 op:6 graph:7 optim:8 dist:8 model:9 sample:9 ann:9 tok:9 grammar:9 data:10 train:11 infer:11 eval:12
+floors="base:1 device:2 tensor:3 quant:4 format:5 op:6 graph:7 optim:8 dist:8 model:9 sample:9 ann:9 tok:9 grammar:9 data:10 train:11 infer:11 eval:12 chat:12
         tune:13 compress:13 serve:14 rag:14 api:15 cmd:16"
 # Two floors of the plan are split, because one of the rooms plainly stands on the other: quant on tensor (a tensor names its format row by a forward
 # declaration only), train and infer on data (a batch).

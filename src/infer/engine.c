@@ -5,6 +5,7 @@
 #include "op/gather/gather.h"
 #include "op/matmul/matmul.h"
 #include "op/xent/xent.h"
+#include "quant/quant.h"
 
 static lm_err build(lm_engine *e, lm_graph *g) {
     lm_type n = LM_TYPE(LM_I32, e->o.chunk), l = LM_TYPE(LM_I32, e->max_rows), tab = LM_TYPE(LM_I32, e->o.max_seqs, e->pages_per_seq);
@@ -46,7 +47,7 @@ lm_dtype lm_engine_mm_for(const lm_store *weights) {
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o) {
     lm_engine *e = lm_calloc(ctx, LM_MEM_KV, 1, sizeof *e);
     if (!e) return LM_E_NOMEM;
-    e->ctx = ctx; e->cfg = *cfg; e->o = *o;
+    e->ctx = ctx; e->cfg = *cfg; e->o = *o; e->weights = weights;
     if (!e->o.context) e->o.context = cfg->max_pos;
     if (!e->o.max_seqs) e->o.max_seqs = 1;
     if (!e->o.chunk) e->o.chunk = 256;
@@ -107,6 +108,28 @@ size_t lm_engine_kv_bytes(const lm_engine *e) {
         n += b;
     }
     return n;
+}
+/* Matrices may stand in the store once more, united; vectors and what has a row for each token do not. */
+lm_err lm_engine_model(lm_engine *e, uint64_t *id) {
+    enum { SOME = 4096 };
+    char *buf = lm_alloc(e->ctx, LM_MEM_IO, SOME);
+    if (!buf) return LM_E_NOMEM;
+    uint64_t h = 1;
+    lm_err err = LM_OK;
+    for (int i = 0; !err && i < lm_store_count(e->weights); i++) {
+        lm_tensor t; size_t n = 0;
+        const char *name = lm_store_name(e->weights, i, &t);
+        if (t.rank != 1 && t.dim[0] != e->cfg.vocab) continue;
+        h = lm_hash64(name, strlen(name), h); h = lm_hash64(t.dim, (size_t)t.rank * sizeof *t.dim, h); h = lm_hash64(&t.dtype, sizeof t.dtype, h);
+        if (t.quant) h = lm_hash64(t.quant->name, strlen(t.quant->name), h);
+        if (!lm_storage_bytes((lm_dtype)t.dtype, t.quant, LM_PLAIN, t.rank, t.dim, &n)) n = 0;
+        if (n > SOME) n = SOME;
+        err = lm_store_read(e->weights, i, 0, buf, n);
+        if (!err) h = lm_hash64(buf, n, h);
+    }
+    lm_free(e->ctx, buf);
+    if (!err) *id = h;
+    return err;
 }
 
 /* ---- runs ------------------------------------------------------------------------------------------------------------------------ */

@@ -38,6 +38,8 @@ const lm_plan *lm_engine_plan(const lm_engine *e);
 const lm_engine_opts *lm_engine_opts_of(const lm_engine *e);       /* as it was made, defaults filled in */
 int64_t lm_engine_context(const lm_engine *e);
 size_t lm_engine_kv_bytes(const lm_engine *e);
+/* What tells these weights from others of their shape: a hash of norms, biases, embedding and head (their names, shapes, dtypes, first bytes). */
+lm_err lm_engine_model(lm_engine *e, uint64_t *id);
 int64_t lm_engine_free_pages(const lm_engine *e);
 
 lm_err lm_session_new(lm_session **out, lm_engine *e);
@@ -45,7 +47,7 @@ void lm_session_free(lm_session *s);                               /* NULL is fi
 int64_t lm_session_len(const lm_session *s);
 lm_err lm_session_fork(const lm_session *s, lm_session **out);
 lm_err lm_session_truncate(lm_session *s, int64_t n);              /* to its first n tokens */
-/* The session's tokens and pages as a file (checked against the model's shape and the kernels' order on reading). */
+/* The session's tokens and pages as a file (checked on reading: its hash, the model's shape, lm_engine_model). */
 lm_err lm_session_save(const lm_session *s, const char *path);
 lm_err lm_session_load(lm_session **out, lm_engine *e, const char *path);
 const int32_t *lm_session_ids(const lm_session *s);                /* the tokens so far */

@@ -3,7 +3,7 @@
 #define LM_INFER_INT_H
 #include "infer/infer.h"
 struct lm_engine {
-    lm_ctx *ctx; lm_cfg cfg; lm_engine_opts o; lm_store *kv; lm_plan *plan; int n_kv_layer;
+    lm_ctx *ctx; lm_cfg cfg; lm_engine_opts o; lm_store *weights, *kv; lm_plan *plan; int n_kv_layer;
     int64_t n_pages, pages_per_seq, max_rows, n_free; int32_t *free_page, *refs;
     bool peaks;                                                     /* the plan has lm_peak's rows beside the logits: on a device */
     int32_t *row_req; int64_t *row_at;                              /* (max_rows) whose logits the rows of a run are */

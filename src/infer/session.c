@@ -62,11 +62,11 @@ lm_err lm_session_truncate(lm_session *s, int64_t n) {
     return LM_OK;
 }
 
-/* ---- files: "loamkv1\n", then the shape that must agree, then ids, then pages by state ------------------------------------------------ */
-typedef struct { char magic[8]; int64_t vocab, n_layer, n_kv, d_head, kv_dtype, n, page_bytes, states; uint64_t hash; } header;
+/* ---- files: "loamkv2", then the shape and the model that must agree, then ids, then pages by state -------------------------------------- */
+typedef struct { char magic[8]; int64_t vocab, n_layer, n_kv, d_head, kv_dtype, n, page_bytes, states; uint64_t model, hash; } header;
 static header describe(const lm_session *s) {
     const lm_engine *e = s->e;
-    header h = { .magic = "loamkv1",
+    header h = { .magic = "loamkv2",
                  .vocab = e->cfg.vocab,
                  .n_layer = e->n_kv_layer,
                  .n_kv = e->cfg.n_kv,
@@ -96,6 +96,7 @@ static char *page_buf(const lm_engine *e) {
 lm_err lm_session_save(const lm_session *s, const char *path) {
     lm_ctx *ctx = s->e->ctx;
     header h = describe(s);
+    LM_TRY(lm_engine_model(s->e, &h.model));
     h.hash = lm_hash64(s->id, (size_t)s->n * sizeof *s->id, 0);
     char *buf = page_buf(s->e);
     if (!buf) return LM_E_NOMEM;
@@ -128,6 +129,10 @@ lm_err lm_session_load(lm_session **out, lm_engine *e, const char *path) {
     if (h.vocab != want.vocab || h.n_layer != want.n_layer || h.n_kv != want.n_kv || h.d_head != want.d_head ||
         h.kv_dtype != want.kv_dtype || h.page_bytes != want.page_bytes || h.states != want.states) {
         err = lm_fail(ctx, LM_E_MISMATCH, "%s was saved from another model or with another key-value dtype", path); goto fail;
+    }
+    LM_GOTO(lm_engine_model(e, &want.model), fail);
+    if (h.model != want.model) {
+        err = lm_fail(ctx, LM_E_MISMATCH, "%s was saved from a model of this shape with other weights", path); goto fail;
     }
     if (h.n < 0 || h.n > e->o.context) {
         err = lm_fail(ctx, LM_E_RANGE, "%s holds %lld tokens, the context is %lld", path, (long long)h.n, (long long)e->o.context);

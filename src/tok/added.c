@@ -84,8 +84,13 @@ static int32_t longest(const lm_tok_trie *x, const uint8_t *p, size_t i, size_t 
     return best;
 }
 
-lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *x, lm_ctx *ctx, const uint8_t *p, size_t n, bool special, lm_tok_hit **h,
-                        int64_t *n_hit, int64_t *cap) {
+static bool guarded(const lm_tok_guard *g, size_t s, size_t e) {
+    while (s < e && !g->byte[s]) s++;
+    return s < e;
+}
+
+lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *x, lm_ctx *ctx, const uint8_t *p, size_t n, bool special, const lm_tok_guard *guard,
+                        lm_tok_hit **h, int64_t *n_hit, int64_t *cap) {
     size_t done = 0, i = 0;
     int k;
     lm_err err = LM_OK;
@@ -104,6 +109,7 @@ lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *x, lm_ctx *ctx, cons
         i = e;
         const lm_tok_added *d = &t->added[a];
         if (d->flags & LM_ADDED_SPECIAL && !special) continue;
+        if (guard && (d->flags & LM_ADDED_SPECIAL || (guard->id && guard->id[d->id / 8] >> d->id % 8 & 1)) && guarded(guard, s, e)) continue;
         if (d->flags & LM_ADDED_SINGLE_WORD) {
             if (s && word_char(lm_utf8_get(lm_utf8_prev(p, p + s), &k))) continue;
             if (e < n && word_char(lm_utf8_get(p + e, &k))) continue;

@@ -74,7 +74,12 @@ static lm_err words(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8
 /* Text between added tokens of the plain kind. */
 static lm_err stretch(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, size_t readable, lm_tok_place at,
                       unsigned flags, lm_tok_buf *out) {
+    lm_tok_guard at_p = { NULL, NULL };
+    const lm_tok_guard *guard = NULL;
+    if (s->guard) { at_p = (lm_tok_guard){ s->guard->byte + (p - s->whole), s->guard->id }; guard = &at_p; }
     if (t->n_norm) {
+        if (guard && t->normalized.n && memchr(guard->byte, 1, n)) flags &= ~(unsigned)LM_TOK_SPECIAL;     /* which bytes become which is lost */
+        guard = NULL;
         LM_TRY(lm_norm_run(t, s, ctx, p, n, at != LM_AT_REST, &s->text[0]));
         p = (const uint8_t *)s->text[0].p;
         n = readable = s->text[0].n;
@@ -82,7 +87,7 @@ static lm_err stretch(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uin
     }
     if (!t->normalized.n) return words(t, s, ctx, p, n, readable, at, out);
     s->n_hit[1] = 0;
-    LM_TRY(lm_tok_added_cut(t, &t->normalized, ctx, p, n, flags & LM_TOK_SPECIAL, &s->hit[1], &s->n_hit[1], &s->cap_hit[1]));
+    LM_TRY(lm_tok_added_cut(t, &t->normalized, ctx, p, n, flags & LM_TOK_SPECIAL, guard, &s->hit[1], &s->n_hit[1], &s->cap_hit[1]));
     for (int64_t i = 0; i < s->n_hit[1]; i++) {
         lm_tok_hit h = s->hit[1][i];
         if (h.id < 0) LM_TRY(words(t, s, ctx, p + h.s, h.e - h.s, readable - h.s, h.s ? LM_AT_PIECE : at, out));
@@ -98,7 +103,9 @@ static lm_err good_text(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const u
                         lm_tok_buf *out) {
     if (!t->plain.n) return stretch(t, s, ctx, p, n, n, at, flags, out);
     s->n_hit[0] = 0;
-    LM_TRY(lm_tok_added_cut(t, &t->plain, ctx, p, n, flags & LM_TOK_SPECIAL, &s->hit[0], &s->n_hit[0], &s->cap_hit[0]));
+    lm_tok_guard at_p = { NULL, NULL };
+    if (s->guard) at_p = (lm_tok_guard){ s->guard->byte + (p - s->whole), s->guard->id };
+    LM_TRY(lm_tok_added_cut(t, &t->plain, ctx, p, n, flags & LM_TOK_SPECIAL, s->guard ? &at_p : NULL, &s->hit[0], &s->n_hit[0], &s->cap_hit[0]));
     for (int64_t i = 0; i < s->n_hit[0]; i++) {
         lm_tok_hit h = s->hit[0][i];
         if (h.id < 0) LM_TRY(stretch(t, s, ctx, p + h.s, h.e - h.s, n - h.s, h.s ? LM_AT_PIECE : at, flags, out));
@@ -141,15 +148,20 @@ static lm_err check_flags(lm_ctx *ctx, unsigned flags) {
                : LM_OK;
 }
 
-lm_err lm_tok_encode(const lm_tok *t, const char *text, size_t n, unsigned flags, lm_tok_buf *out) {
+lm_err lm_tok_encode_guarded(const lm_tok *t, const char *text, size_t n, const lm_tok_guard *guard, unsigned flags, lm_tok_buf *out) {
     LM_TRY(check_flags(out->ctx, flags));
     lm_tok_scratch *s;
     LM_TRY(lm_tok_scratch_get(t, out->ctx, &s));
     size_t was = out->n;
+    s->guard = guard; s->whole = (const uint8_t *)text;
     lm_err err = encode(t, s, (const uint8_t *)text, n, flags, out);
+    s->guard = NULL;
     if (err) out->n = was;
     lm_tok_scratch_put(t, s);
     return err;
+}
+lm_err lm_tok_encode(const lm_tok *t, const char *text, size_t n, unsigned flags, lm_tok_buf *out) {
+    return lm_tok_encode_guarded(t, text, n, NULL, flags, out);
 }
 
 /* ---- many texts ---- */

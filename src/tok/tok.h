@@ -62,6 +62,11 @@ enum {
 typedef struct { lm_ctx *ctx; int32_t *id; size_t n, cap; } lm_tok_buf;  /* {.ctx = ctx} is a valid empty one; ctx may be NULL (no sentences) */
 void lm_tok_buf_free(lm_tok_buf *b);
 lm_err lm_tok_encode(const lm_tok *tok, const char *text, size_t n, unsigned flags, lm_tok_buf *out);   /* appends; on error out is as before */
+/* Parts of a text that no control token may come from, though LM_TOK_SPECIAL is on for the rest: byte[i] != 0 guards byte i. An added token
+ * that is not special stays what it is, unless its bit is set in id (vocab bits; NULL: none is). The whole is still one text: what words are
+ * does not depend on the guard. */
+typedef struct { const uint8_t *byte, *id; } lm_tok_guard;
+lm_err lm_tok_encode_guarded(const lm_tok *tok, const char *text, size_t n, const lm_tok_guard *guard, unsigned flags, lm_tok_buf *out);
 typedef struct { const char *p; size_t n; } lm_tok_text;
 /* Every document over the pool of ctx; ids of document i are out->id[start[i]] .. out->id[start[i+1] - 1], the same as one by one. start
  * has n_docs + 1. */

@@ -139,9 +139,9 @@ void lm_tok_pipeline_free(lm_tok *t);
 /* ---- added tokens (added.c) ---- */
 lm_err lm_tok_added_build(lm_tok *t);
 typedef struct { size_t s, e; int32_t id; } lm_tok_hit;                   /* id = -1: text between */
-/* Cut s[0..n) at added tokens: appends hits that cover it. */
-lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *trie, lm_ctx *ctx, const uint8_t *s, size_t n, bool special, lm_tok_hit **hit,
-                        int64_t *n_hit, int64_t *cap);
+/* Cut s[0..n) at added tokens: appends hits that cover it. guard (NULL: none): its bytes are those of s. */
+lm_err lm_tok_added_cut(const lm_tok *t, const lm_tok_trie *trie, lm_ctx *ctx, const uint8_t *s, size_t n, bool special, const lm_tok_guard *guard,
+                        lm_tok_hit **hit, int64_t *n_hit, int64_t *cap);
 
 /* ---- work space of one encoding thread (scratch.c, word.c) ---- */
 enum { LM_WORD_SETS = 1 << 15, LM_LONG_SLOTS = 1 << 12, LM_LONG_BYTES = 72, LM_LONG_IDS = 12 };     /* sizes at most: the caches grow as words come */
@@ -164,6 +164,7 @@ typedef struct lm_tok_scratch {
     lm_str raw;
     lm_tok_hit *hit[2]; int64_t n_hit[2], cap_hit[2];
     lm_tok_span *span[2]; int64_t n_span[2], cap_span[2];
+    const lm_tok_guard *guard; const uint8_t *whole;    /* of the text that is being encoded, which begins at whole; NULL: none */
 } lm_tok_scratch;
 lm_err lm_tok_scratch_get(const lm_tok *t, lm_ctx *ctx, lm_tok_scratch **out);
 void lm_tok_scratch_put(const lm_tok *t, lm_tok_scratch *s);
