@@ -388,6 +388,48 @@ static void test_full_stdout(void) {
     }
     close(full); close(null);
 }
-LM_TEST_MAIN(LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert), LM_T1(test_quantize),
+/* Text of a form, with the small shipped model: what --regex, --grammar and --schema promise, the refusals, and that guesses change nothing. */
+static void test_form(void) {
+    NEED_PROGRAM();
+#define SMALL LM_ROOT "/models/loam-3m.gguf"
+    if (!there(SMALL)) LM_SKIP("models/loam-3m.gguf is not here");
+    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":12},\"age\":{\"type\":\"integer\",\"minimum\":7,\"maximum\":99}},\"required\":[\"name\",\"age\"]}",
+                      gbnf[] = "root ::= \"<\" word (\", \" word){2} \">\"\nword ::= [a-z]{3,9}\n", bad[] = "{\"properties\":{\"a\":{\"typ\":1}}}";
+    put_file(at("s.json"), schema, sizeof schema - 1); put_file(at("g.gbnf"), gbnf, sizeof gbnf - 1); put_file(at("bad.json"), bad, sizeof bad - 1);
+    for (int seed = 1; seed <= 3; seed++) {
+        json_t *j = json_of(run("run %s --prompt x --regex [0-9]{4}-(ab|cd)+e --temperature 2 --seed %d --max-tokens 60 --json", SMALL, seed));
+        const char *t = str(j, "text"), *p = t;
+        for (int i = 0; i < 4; i++) LM_CHECK(p[i] >= '0' && p[i] <= '9');
+        for (p += 5; !strncmp(p, "ab", 2) || !strncmp(p, "cd", 2); p += 2) continue;
+        LM_CHECK(t[4] == '-' && !strcmp(p, "e") && strlen(t) >= 8 && !strcmp(str(j, "finish_reason"), "stop"));
+        json_decref(j);
+        j = json_of(run("run %s --prompt x --schema %s --temperature %d --seed %d --max-tokens 80 --json", SMALL, at("s.json"), seed - 1, seed));
+        json_t *v = json_loads(str(j, "text"), 0, NULL);
+        LM_CHECK(v && json_string_length(json_object_get(v, "name")) <= 48 && num(v, "age") >= 7 && num(v, "age") <= 99 && json_object_size(v) == 2);
+        json_decref(v); json_decref(j);
+        j = json_of(run("run %s --prompt x --grammar %s --temperature 1 --seed %d --max-tokens 80 --json", SMALL, at("g.gbnf"), seed));
+        t = str(j, "text");
+        LM_CHECK(*t == '<' && t[strlen(t) - 1] == '>' && strstr(t, ", "));
+        json_t *k = json_of(run("run %s --prompt x --grammar %s --temperature 1 --seed %d --max-tokens 80 --speculate lookup --json", SMALL, at("g.gbnf"), seed));
+        LM_CHECK_STR(str(k, "text"), t);
+        json_decref(k);
+        k = json_of(run("run %s --prompt x --grammar %s --temperature 1 --seed %d --max-tokens 80 --draft %s --json", SMALL, at("g.gbnf"), seed, SMALL));
+        LM_CHECK_STR(str(k, "text"), t);
+        LM_CHECK(num(k, "drafted") > 0 && num(k, "runs") > 0);
+        json_decref(k); json_decref(j);
+    }
+    json_t *j = json_of(run("run %s --prompt x --regex a{500} --max-tokens 4 --json", SMALL));
+    LM_CHECK_STR(str(j, "finish_reason"), "length");
+    json_decref(j);
+    LM_REFUSED(run("run %s --schema %s", SMALL, at("bad.json")), 3, "bad.json: /properties/a/typ: this keyword is not supported; did you mean type");
+    LM_REFUSED(run("run %s --regex (a", SMALL), 3, "( without its )");
+    LM_REFUSED(run("run %s --regex a --schema %s", SMALL, at("s.json")), 2, "exclude each other");
+    LM_REFUSED(run("run %s --grammar %s", SMALL, at("no-such.gbnf")), 2, "no-such.gbnf");
+    LM_REFUSED(run("run %s --regex a --ignore-eos", SMALL), 2, "exclude each other");
+    LM_REFUSED(run("run %s --prompt x --speculate draft", SMALL), 2, "a draft model is wanted");
+    LM_REFUSED(run("run %s --prompt x --speculate magic", SMALL), 2, "no proposer is called");
+    LM_REFUSED(run("run %s --prompt x --draft %s", SMALL, F "/models/llama2-gqa"), 3, "another vocabulary");
+}
+LM_TEST_MAIN(LM_T1(test_form), LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert), LM_T1(test_quantize),
              LM_T1(test_eval), LM_T1(test_data), LM_T1(test_bad_models), LM_T1(test_run), LM_T1(test_padded_vocabulary), LM_T1(test_plan),
              LM_T1(test_bench), LM_T1(test_full_stdout))

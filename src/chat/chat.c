@@ -153,7 +153,8 @@ lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
                                   .session = c->s,
                                   .end = end,
                                   .n_end = n_end,
-                                  .control = true };
+                                  .control = true,
+                                  .lookup = o->lookup };
     LM_GOTO(lm_generate(c->e, c->tok, ids.id + same, (int64_t)ids.n - same, &go, &g), done);
     lm_chat_split_end(&s);
     LM_GOTO(lm_str_err(&s.held), done);
@@ -164,6 +165,8 @@ lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
                             .prompt = (int64_t)ids.n,
                             .reused = same,
                             .tokens = g.out[0].n,
+                            .drafted = g.drafted,
+                            .kept = g.kept,
                             .dropped = (int64_t)(from - n_system(c)),
                             .prefill_s = g.prefill_s,
                             .decode_s = g.decode_s };

@@ -28,13 +28,14 @@ void lm_chat_clear(lm_chat *c);                                          /* all 
 typedef enum { LM_CHAT_REASONING, LM_CHAT_ANSWER } lm_chat_part;
 typedef struct {
     int64_t max_tokens;                                                  /* 0 = what fits */
+    bool lookup;                                                         /* speculate (infer/generate.h) */
     lm_sample_opts sample; const char *const *stop; int n_stop;
     int (*text)(void *ud, lm_chat_part part, const char *p, size_t n); void *ud;          /* as it becomes certain; non-zero interrupts */
     void (*dropped)(void *ud, int64_t messages, const json_t *first);    /* before the answer: messages left out beyond those of the turn before */
     const volatile int *cancel;
 } lm_chat_opts;
 typedef struct {
-    lm_stop_reason why; int64_t prompt, reused, tokens, dropped; double prefill_s, decode_s;
+    lm_stop_reason why; int64_t prompt, reused, tokens, dropped, drafted, kept; double prefill_s, decode_s;
 } lm_chat_turn;
 /* Answer the messages so far; the answer becomes a message, also one that was interrupted. */
 lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn);

@@ -13,7 +13,7 @@
 
 enum { USUAL_CONTEXT = 8192 };
 typedef struct {
-    lm_cli_common common; const char *system, *template, *session, *cache, *dtype, *kv, *device, *load, *history; int64_t max_tokens, context, seed,
+    lm_cli_common common; const char *system, *template, *session, *cache, *dtype, *kv, *device, *load, *history, *speculate; int64_t max_tokens, context, seed,
         top_k, window;
     double temperature, top_p, min_p, repetition, presence, frequency; lm_strlist stop, set; bool reasoning, stats;
 } opts;
@@ -44,6 +44,8 @@ static const lm_opt rows[] = {
     { LM_OPT_BOOL, "reasoning", offsetof(opts, reasoning), "true", 0, 0, NULL, NULL, "show what a model writes between <think> and </think>" },
     { LM_OPT_STR, "history", offsetof(opts, history), NULL, 0, 0, NULL, "FILE",
         "lines typed before; default: loam/chat-history in XDG_STATE_HOME or ~/.local/state, none = keep none" },
+    { LM_OPT_STR, "speculate", offsetof(opts, speculate), NULL, 0, 0, NULL, "HOW",
+      "lookup: try what followed the last tokens when they stood in the conversation before; the same tokens, sooner where texts repeat" },
     { LM_OPT_BOOL, "stats", offsetof(opts, stats), "false", 0, 0, NULL, NULL, "print rates after each answer" },
     LM_OPT_ROW_END
 };
@@ -113,6 +115,7 @@ static const char *line_of_stats(chat *c) {
     const char *s = lm_arena_printf(c->cli->a, "%lld tokens of prompt, %lld of them reused, the rest in %s · %lld tokens at %.1f tok/s", (long long)t->prompt,
         (long long)t->reused,
                                     lm_cli_time(c->cli->a, t->prefill_s), (long long)t->tokens, t->decode_s > 0 ? (double)(t->tokens - 1) / t->decode_s : 0);
+    if (s && c->o.speculate) s = lm_arena_printf(c->cli->a, "%s · %lld proposed, %lld kept", s, (long long)t->drafted, (long long)t->kept);
     return s ? s : "";
 }
 static void answer_event(chat *c) {
@@ -129,6 +132,7 @@ static void answer_event(chat *c) {
 static lm_err answer(chat *c) {
     const opts *o = &c->o;
     const lm_chat_opts co = { .max_tokens = o->max_tokens,
+                              .lookup = o->speculate != NULL,
                               .sample = { .temperature = o->temperature, .top_p = o->top_p, .min_p = o->min_p, .repetition = o->repetition, .presence = o->presence,
                                           .frequency = o->frequency, .top_k = o->top_k, .penalty_window = o->window, .seed = (uint64_t)(o->seed + c->draws++) },
                               .stop = o->stop.v,
@@ -394,6 +398,7 @@ static lm_err run(lm_cli *cli) {
     chat c = { .cli = cli, .o = *(const opts *)cli->opts, .event = { { .ctx = cli->ctx }, { .ctx = cli->ctx } } };
     const char *path;
     if (cli->pos.n > 1) return lm_cli_need(cli, 1, "one model: a Hugging Face folder or a GGUF file");
+    if (c.o.speculate && strcmp(c.o.speculate, "lookup")) return lm_fail(cli->ctx, LM_E_CONFIG, "--speculate %s: lookup is known", c.o.speculate);
     LM_TRY(lm_cmd_model_path(cli, cli->pos.n ? cli->pos.v[0] : NULL, &path));
     struct sigaction sa = { .sa_handler = on_interrupt }, was;
     lm_err err = start(&c, path);

@@ -129,7 +129,10 @@ static lm_err grammar_of(lm_bench *b, const lm_tok *tok, const lm_trie *trie, co
     lm_err err = a && c && d && e && f ? LM_OK : LM_E_NOMEM;
     if (!err) err = lm_grammar_new(&g, ctx, kind, name, text, strlen(text));
     if (!err) err = lm_masker_new(&m, ctx, g, trie);
-    if (!err) lm_bench_put(b, a, 1e3 * (lm_now() - t), "ms", 0, 0, NULL);
+    if (!err) {
+        const lm_grammar_size z = lm_grammar_size_of(g);
+        lm_bench_put(b, a, 1e3 * (lm_now() - t), "ms", 0, 0, lm_arena_printf(b->cli->a, "%lld rules, %lld states, %lld edges", (long long)z.rules, (long long)z.states, (long long)z.edges));
+    }
     if (!err) err = lm_tok_encode(tok, doc, strlen(doc), 0, &ids);
     if (!err && !(us = lm_alloc(ctx, LM_MEM_MISC, (ids.n + 1) * sizeof *us))) err = LM_E_NOMEM;
     for (int pass = 0; pass < 2 && !err; pass++) {

@@ -11,7 +11,7 @@ typedef struct {
     lm_matcher *match; int32_t *ids;                                   /* with a grammar; with a proposer: prompt and text, then guesses */
     lm_pace pace; int n_guess, came; double guess_s;
 } line;
-typedef struct { lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; line *l; int *of; lm_near *near; lm_ctx *ctx; int64_t n_prompt; } job;      /* near: NULL where logits are wanted */
+typedef struct { lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; line *l; int *of; lm_near *near; lm_ctx *ctx; int64_t n_prompt, base; } job;      /* near: NULL where logits are wanted; base: tokens before the text */
 
 /* The length of text up to a stop string, or -1; *safe: how much can be streamed because no stop string can begin in it. */
 static int64_t find_stop(const job *j, const line *l, size_t *safe) {
@@ -113,9 +113,10 @@ static lm_err prepare(job *j, const int32_t *prompt) {
             j->l[i].stream.begun = true;                               /* what the grammar sees is what is written */
         }
         if (o->proposer) {
-            j->l[i].ids = lm_arena_alloc(a, (size_t)(j->n_prompt + m + LM_GUESSES + 1) * sizeof *prompt);
+            j->l[i].ids = lm_arena_alloc(a, (size_t)(j->base + m + LM_GUESSES + 1) * sizeof *prompt);
             if (!j->l[i].ids) return LM_E_NOMEM;
-            memcpy(j->l[i].ids, prompt, (size_t)j->n_prompt * sizeof *prompt);
+            if (before) memcpy(j->l[i].ids, lm_session_ids(o->session), (size_t)before * sizeof *prompt);
+            memcpy(j->l[i].ids + before, prompt, (size_t)j->n_prompt * sizeof *prompt);
         }
     }
     lm_near near;                                                      /* all samplers are alike but for their streams */
@@ -128,7 +129,7 @@ static lm_err prepare(job *j, const int32_t *prompt) {
 static lm_err guess(job *j, int i) {
     line *l = &j->l[i];
     const lm_generated *out = &j->g->out[i];
-    const int64_t n = j->n_prompt + out->n, left = j->o->max_tokens - out->n - 1, room = lm_engine_context(j->e) - lm_session_len(l->s) - 1;
+    const int64_t n = j->base + out->n, left = j->o->max_tokens - out->n - 1, room = lm_engine_context(j->e) - lm_session_len(l->s) - 1;
     const int most = (int)lm_min64(lm_min64(left, room), j->o->guesses ? j->o->guesses : 8);
     l->ids[n - 1] = l->next;
     l->n_guess = l->came = 0;
@@ -141,7 +142,7 @@ static lm_err guess(job *j, int i) {
 static lm_err guessed_row(void *ud, int r, int64_t at, const float *logits) {
     job *j = ud;
     line *l = &j->l[j->of[r]];
-    const int64_t n = j->n_prompt + j->g->out[j->of[r]].n;
+    const int64_t n = j->base + j->g->out[j->of[r]].n;
     if (l->done || at != l->came) return LM_OK;                        /* behind a guess that did not come true */
     const int32_t guess = at < l->n_guess ? l->ids[n] : -1;
     LM_TRY(take(j, j->of[r], NULL, logits));
@@ -158,7 +159,7 @@ static lm_err decode_guessed(job *j, lm_request *req) {
             if (cancel) { l->done = true; j->g->out[i].why = LM_STOP_CANCELLED; continue; }
             LM_TRY(guess(j, i));
             j->of[n] = i;
-            req[n++] = (lm_request){ l->s, l->ids + j->n_prompt + j->g->out[i].n - 1, 1 + l->n_guess, LM_WANT_ALL };
+            req[n++] = (lm_request){ l->s, l->ids + j->base + j->g->out[i].n - 1, 1 + l->n_guess, LM_WANT_ALL };
         }
         if (!n) return LM_OK;
         const double t = lm_now();
@@ -167,9 +168,10 @@ static lm_err decode_guessed(job *j, lm_request *req) {
         for (int r = 0; r < n; r++) {
             line *l = &j->l[j->of[r]];
             lm_generated *out = &j->g->out[j->of[r]];
-            LM_TRY(lm_session_truncate(l->s, j->n_prompt + out->n - 1));       /* all but the last token, which is fed next */
+            LM_TRY(lm_session_truncate(l->s, j->base + out->n - 1));       /* all but the last token, which is fed next */
             lm_pace_saw(&l->pace, l->n_guess, l->came, s, l->guess_s);
             out->runs++; out->drafted += l->n_guess; out->kept += l->came;
+            j->g->drafted += l->n_guess; j->g->kept += l->came;
         }
     }
 }
@@ -188,7 +190,8 @@ static lm_err decode(job *j, lm_request *req) {
         LM_TRY(lm_engine_choose(j->e, req, n, j->near, row, j));
     }
 }
-lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g) {
+
+static lm_err generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g) {
     lm_ctx *ctx = lm_engine_ctx(e);
     if (n_prompt < 1) return lm_fail(ctx, LM_E_CONFIG, "the prompt is empty and the model has no token that begins a text");
     if (o->max_tokens < 1 || o->n < 1) return lm_fail(ctx, LM_E_CONFIG, "max_tokens and n must be at least 1");
@@ -198,12 +201,11 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
         return lm_fail(ctx, LM_E_RANGE,
                        "the prompt has %lld tokens and %lld more are asked for: together they do not fit the context of %lld",
                        (long long)(before + n_prompt), (long long)o->max_tokens, (long long)lm_engine_context(e));
-    if (o->session && o->proposer) return lm_fail(ctx, LM_E_UNSUPPORTED, "a proposer for a session that goes on");
-    if (o->proposer && (lm_engine_opts_of(e)->dev || lm_engine_cfg(e)->rope.scaling == LM_ROPE_DYNAMIC))
+    if ((o->proposer || o->lookup) && (lm_engine_opts_of(e)->dev || lm_engine_cfg(e)->rope.scaling == LM_ROPE_DYNAMIC))
         return lm_fail(ctx, LM_E_UNSUPPORTED, "speculation is for the CPU and for models without dynamic rope scaling: elsewhere a token's bits depend on those computed beside it");
     if (o->masker && o->ignore_eos) return lm_fail(ctx, LM_E_CONFIG, "ignore_eos and a grammar exclude each other: the grammar says where the text ends");
     memset(g, 0, sizeof *g);
-    job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt };
+    job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt, .base = before + n_prompt };
     lm_err err;
     LM_TRY(lm_arena_new(&g->a, ctx, LM_MEM_MISC, 0));
     g->n = o->n; g->prompt_tokens = n_prompt;
@@ -226,11 +228,16 @@ lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64
         if (!err) err = lm_str_err(&j.l[i].text);
     }
 done:
-    for (int i = 0; j.l && i < o->n; i++) {
-        if (!o->session) lm_session_free(j.l[i].s);
-        lm_sampler_free(j.l[i].sampler); lm_matcher_free(j.l[i].match); lm_str_free(&j.l[i].text);
-    }
+    for (int i = 0; j.l && i < o->n; i++) { if (!o->session) lm_session_free(j.l[i].s); lm_sampler_free(j.l[i].sampler); lm_matcher_free(j.l[i].match); lm_str_free(&j.l[i].text); }
     if (err) lm_generation_free(g);
+    return err;
+}
+lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g) {
+    if (!o->lookup || o->proposer) return generate(e, tok, prompt, n_prompt, o, g);
+    lm_generate_opts with = *o;
+    LM_TRY(lm_proposer_open(&with.proposer, lm_engine_ctx(e), "lookup", &(lm_proposer_opts){ .lines = o->n, .sample = o->sample, .masker = o->masker, .target = e, .tok = tok }));
+    const lm_err err = generate(e, tok, prompt, n_prompt, &with, g);
+    lm_proposer_free(with.proposer);
     return err;
 }
 void lm_generation_free(lm_generation *g) { lm_arena_free(g->a); memset(g, 0, sizeof *g); }

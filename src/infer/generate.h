@@ -1,8 +1,8 @@
 /* generate.h — from a prompt to text: prefill, then one token at a time for n timelines at once.
  *
  * The prompt is prefilled once and forked n times. Every timeline has its own sampler stream and stops at an end token, a stop string, or
- * its length. Or a session of the caller's is gone on with: it then holds the prompt and all that was written but the last token. Stop strings are looked for in the text, not the ids; text that might still become a stop string is held back, so what is
- * streamed is never taken back.
+ * its length. Or a session of the caller's is gone on with: it then holds the prompt and all that was written but the last token. Stop strings
+ * are looked for in the text, not the ids; text that might still become a stop string is held back, so what is streamed is never taken back.
  *
  * With a grammar every token is one that some sentence goes on with, and the end token comes only where the text is one; where nothing but the end can
  * follow, the text ends without it. A text cut by its length or a stop string is the beginning of a sentence. With a proposer several tokens are
@@ -21,12 +21,13 @@ const char *lm_stop_name(lm_stop_reason r);              /* "length", "stop", "s
 typedef struct {
     int64_t max_tokens; int n; bool ignore_eos, want_logprobs; int top_logprobs;
     lm_sample_opts sample; const char *const *stop; int n_stop;
-    lm_session *session;                                 /* what goes before the prompt (n = 1); NULL: nothing */
-    const int32_t *end; int n_end;                       /* tokens that end a text beside those of the model and its tokenizer */
-    bool control;                                        /* control tokens are written into the text */
     lm_masker *masker;                                   /* what the text must be; over lm_generate_trie's trie. NULL: anything */
     lm_proposer *proposer; int guesses;                  /* for n lines; guesses in a run at most, 0 = 8. NULL: none */
     bool guess_always;                                   /* that many every time, whether it pays or not (tests, measurements) */
+    lm_session *session;                                 /* what goes before the prompt (n = 1); NULL: nothing */
+    const int32_t *end; int n_end;                       /* tokens that end a text beside those of the model and its tokenizer */
+    bool control;                                        /* control tokens are written into the text */
+    bool lookup;                                         /* the proposer "lookup", opened for this call, where there is none */
     /* Text of timeline i as it becomes certain (UTF-8 never split); NULL for none. Non-zero return cancels. */
     int (*text)(void *ud, int i, const char *bytes, size_t n); void *ud;
     const volatile int *cancel;
@@ -37,7 +38,8 @@ typedef struct {
     char *text; size_t text_bytes; lm_stop_reason why;
     int64_t runs, drafted, kept;                         /* with a proposer: runs of the model, guesses made, guesses that came true */
 } lm_generated;
-typedef struct { lm_generated *out; int n; int64_t prompt_tokens; double prefill_s, decode_s; lm_arena *a; } lm_generation;
+/* drafted, kept: of all timelines */
+typedef struct { lm_generated *out; int n; int64_t prompt_tokens, drafted, kept; double prefill_s, decode_s; lm_arena *a; } lm_generation;
 lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g);
 /* The tokens that text is written with, for grammars: no control tokens; the end tokens of model and tokenizer. */
 lm_err lm_generate_trie(lm_trie **out, const lm_engine *e, const lm_tok *tok);
