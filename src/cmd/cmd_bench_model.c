@@ -62,8 +62,7 @@ static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model 
                           .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen),
                           .max_seqs = b->o->seqs,
                           .chunk = b->o->chunk,
-                          .mm = LM_F32,
-                          .kv = !strcmp(b->o->kv, "bf16") ? LM_BF16 : LM_F32 };
+                          .mm = LM_F32 };
     if (!strcmp(dt, "f32")) lo.dtype = LM_F32;
     else if (!strcmp(dt, "bf16")) eo.mm = LM_BF16;
     lm_err err;
@@ -71,6 +70,7 @@ static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model 
         err = lm_fail(ctx, LM_E_CONFIG, "--dtype %s: f32, bf16 and quantized formats such as Q8_0 are known", dt);
         goto fail;
     }
+    LM_GOTO(lm_engine_kv_of(ctx, b->o->kv, &eo.kv), fail);
     LM_GOTO(lm_shape_cfg(ctx, name, c), fail);
     if (c->max_pos < eo.context) c->max_pos = eo.context;
     LM_GOTO(lm_store_new(&m->store, ctx), fail);

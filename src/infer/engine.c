@@ -44,6 +44,12 @@ lm_dtype lm_engine_mm_for(const lm_store *weights) {
     }
     return integers ? LM_I8 : matrices && bf16 == matrices ? LM_BF16 : LM_F32;
 }
+lm_err lm_engine_kv_of(lm_ctx *ctx, const char *name, lm_dtype *kv) {
+    static const lm_dtype known[] = { LM_F32, LM_BF16, LM_F16 };
+    lm_dtype d;
+    for (int i = 0; i < LM_COUNT(known); i++) if (lm_dtype_parse(name, &d) && d == known[i]) { *kv = d; return LM_OK; }
+    return lm_fail(ctx, LM_E_CONFIG, "kv %s: f32, bf16 and f16 are known", name);
+}
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o) {
     lm_engine *e = lm_calloc(ctx, LM_MEM_KV, 1, sizeof *e);
     if (!e) return LM_E_NOMEM;

@@ -30,6 +30,7 @@ typedef struct {
 /* The compute dtype that weights ask for: BF16 where all matrices are bf16, I8 where some have a format with panels (Q8_0, Q4_K …: blocks are then
  * multiplied as integers), else F32. */
 lm_dtype lm_engine_mm_for(const lm_store *weights);
+lm_err lm_engine_kv_of(lm_ctx *ctx, const char *name, lm_dtype *kv);      /* "f32", "bf16", "f16"; LM_E_CONFIG for others */
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);
 void lm_engine_free(lm_engine *e);
 const lm_cfg *lm_engine_cfg(const lm_engine *e);

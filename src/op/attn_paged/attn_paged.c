@@ -79,6 +79,8 @@ static const lm_sample samples[] = {
     { "cap", PC(4, 2, 32, 0, 0.6f, LM_F32, 2), IN(40, 4, 2, 32, 8, 2, 5, LM_F32), 1e-5, 0, -1 },
     { "cap, window, bf16 pages, d_head 24", PC(2, 1, 24, 70, 0.6f, LM_F32, 1.5f), IN(21, 2, 1, 24, 8, 2, 5, LM_BF16), 1e-5, 0, -1 },
     { "bf16 pages, d_head 80", P(4, 2, 80, 0, 0.11f, LM_F32), IN(9, 4, 2, 80, 5, 3, 3, LM_BF16), 1e-5, 0, -1 },
+    { "f16 pages, d_head 80", P(4, 2, 80, 0, 0.11f, LM_F32), IN(9, 4, 2, 80, 5, 3, 3, LM_F16), 1e-5, 0, -1 },
+    { "f16 pages, window", P(2, 2, 32, 70, 0.17f, LM_F32), IN(50, 2, 2, 32, 8, 2, 5, LM_F16), 1e-5, 0, -1 },
     { "one kv head, 32 query heads", P(32, 1, 128, 0, 0.0884f, LM_F32), IN(2, 32, 1, 128, 5, 2, 4, LM_F32), 1e-5, 0, -1 },
     { "bf16 inputs, d_head 256", P(2, 1, 256, 0, 0.0625f, LM_BF16), IN(5, 2, 1, 256, 4, 2, 3, LM_BF16), 2e-2, 6e-3, -1 },
     { "bf16 pages and inputs, d_head 64", P(8, 2, 64, 0, 0.125f, LM_BF16), IN(5, 8, 2, 64, 9, 3, 11, LM_BF16), 2e-2, 6e-3, -1 },

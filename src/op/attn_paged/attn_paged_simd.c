@@ -1,7 +1,7 @@
 /* attn_paged_simd.c — decode and prefill over pages. A tile is some consecutive rows × one kv head (or a part of its query heads).
  *
  * Inside a tile, runs of rows with the same sequence walk its pages together: a page is read once for all of them and for all query heads
- * of the tile. f32 pages are used where they lie (they have the packed form already); bf16 ones, those to be rounded, and widths that are
+ * of the tile. f32 pages are used where they lie (they have the packed form already); 16-bit ones, those to be rounded, and widths that are
  * no multiple of 16 pass through scratch. Tile bounds come from N and the head counts alone; small calls are cut finer, down to single
  * rows and four query heads, so that one token can use many threads. Bits do not depend on the cut. Decode reads each page once per tile:
  * its floor is the bandwidth of memory. */
@@ -31,15 +31,26 @@ static size_t thread_bytes(const lm_call *c) {
 }
 static bool accepts(const lm_call *c) {
     for (int i = 1; i < 3; i++)
-        if ((c->in[i].dtype != LM_F32 && c->in[i].dtype != LM_BF16) || c->in[i].dtype != c->in[1].dtype || !lm_is_contig(&c->in[i]))
+        if ((c->in[i].dtype != LM_F32 && c->in[i].dtype != LM_BF16 && c->in[i].dtype != LM_F16) || c->in[i].dtype != c->in[1].dtype || !lm_is_contig(&c->in[i]))
             return false;
     for (int i = 3; i < 6; i++) if (!lm_is_contig(&c->in[i])) return false;
     return c->in[0].dtype == LM_F32 && lm_rows_fold(&c->in[0]) && c->out[0].dtype == LM_F32 && lm_rows_fold(&c->out[0]);
 }
 /* n page numbers to f32, rounded if asked. */
-static inline void widen(float *dst, const void *page, int64_t at, int64_t n, bool is_bf16, bool round) {
+static inline void widen(float *dst, const void *page, int64_t at, int64_t n, lm_dtype from, bool round) {
     int64_t i = 0;
-    if (is_bf16) { const uint16_t *s = (const uint16_t *)page + at; for (; i < n; i++) dst[i] = lm_bf16_to_f32(s[i]); return; }
+    if (from == LM_F16) {
+        const uint16_t *s = (const uint16_t *)page + at;
+#if defined(LM_ISA_IS_avx512)
+        for (; i + AC_V <= n; i += AC_V) _mm512_storeu_ps(dst + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(s + i))));
+#elif defined(LM_ISA_IS_avx2)
+        for (; i + 8 <= n; i += 8) _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(s + i))));
+#endif
+        for (; i < n; i++) dst[i] = lm_f16_to_f32(s[i]);
+        if (round) widen(dst, dst, 0, n, LM_F32, true);
+        return;
+    }
+    if (from == LM_BF16) { const uint16_t *s = (const uint16_t *)page + at; for (; i < n; i++) dst[i] = lm_bf16_to_f32(s[i]); return; }
     const float *s = (const float *)page + at;
     for (; i + AC_V <= n; i += AC_V) { v16 v = lm_v_load(s + i); lm_v_store(dst + i, round ? ac_round_bf16(v) : v); }
     if (i < n) { v16 v = lm_v_loadn(s + i, n - i); lm_v_storen(dst + i, round ? ac_round_bf16(v) : v, n - i); }
@@ -55,7 +66,9 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const float *q = (const float *)c->in[0].data + h0 * D;
     float *o = (float *)c->out[0].data + h0 * D;
     const int32_t *table = c->in[3].data, *seq = c->in[4].data, *pos = c->in[5].data;
-    const bool round = p->mm == LM_BF16, bf16 = c->in[1].dtype == LM_BF16, direct = !bf16 && !round && D == Dp;
+    const bool round = p->mm == LM_BF16;
+    const lm_dtype kv = (lm_dtype)c->in[1].dtype;
+    const bool direct = kv == LM_F32 && !round && D == Dp;
     ac_rows t;
     float *kt = (float *)ac_rows_carve(&t, scratch, max_rows(c), D), *vr = kt + AC_BLK * D;
     t.scale = p->scale; t.cap = p->cap;
@@ -79,9 +92,9 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             if (page < 0 || page >= c->in[1].dim[0]) return LM_E_RANGE;
             const int64_t base = (page * p->n_kv + kh) * AC_BLK * D;
             if (direct) { ac_step(&t, kb, (const float *)c->in[1].data + base, (const float *)c->in[2].data + base, D); continue; }
-            widen(kt, c->in[1].data, base, AC_BLK * D, bf16, round);
-            if (D == Dp) widen(vr, c->in[2].data, base, AC_BLK * D, bf16, round);
-            else for (int64_t j = 0; j < AC_BLK; j++) widen(vr + j * Dp, c->in[2].data, base + j * D, D, bf16, round);
+            widen(kt, c->in[1].data, base, AC_BLK * D, kv, round);
+            if (D == Dp) widen(vr, c->in[2].data, base, AC_BLK * D, kv, round);
+            else for (int64_t j = 0; j < AC_BLK; j++) widen(vr + j * Dp, c->in[2].data, base + j * D, D, kv, round);
             ac_step(&t, kb, kt, vr, Dp);
         }
         for (int r = 0; r < t.n; r++) ac_finish(&t, r, o + (a + r / nh) * os + r % nh * D);

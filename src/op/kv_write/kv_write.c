@@ -45,7 +45,7 @@ enum { ROWS = 64 };
 static bool accepts(const lm_call *c) {
     for (int i = 0; i < 2; i++) {
         const lm_tensor *pg = &c->in[i], *x = &c->in[2 + i];
-        if ((pg->dtype != LM_F32 && pg->dtype != LM_BF16) || pg->dtype != c->in[0].dtype || !lm_is_contig(pg)) return false;
+        if ((pg->dtype != LM_F32 && pg->dtype != LM_BF16 && pg->dtype != LM_F16) || pg->dtype != c->in[0].dtype || !lm_is_contig(pg)) return false;
         if (x->dtype != LM_F32 || x->layout != LM_PLAIN || !lm_rows_fold(x)) return false;
     }
     return lm_is_contig(&c->in[4]);
@@ -69,7 +69,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             memcpy((float *)c->out[1].data + va, v, (size_t)D * 4);
         } else {
             uint16_t *kp = (uint16_t *)c->out[0].data + ka, *vp = (uint16_t *)c->out[1].data + va;
-            for (int64_t d = 0; d < D; d++) { kp[d * 16] = lm_f32_to_bf16(k[d]); vp[d] = lm_f32_to_bf16(v[d]); }
+            if (c->out[0].dtype == LM_BF16) for (int64_t d = 0; d < D; d++) { kp[d * 16] = lm_f32_to_bf16(k[d]); vp[d] = lm_f32_to_bf16(v[d]); }
+            else for (int64_t d = 0; d < D; d++) { kp[d * 16] = lm_f32_to_f16(k[d]); vp[d] = lm_f32_to_f16(v[d]); }
         }
     }
     return LM_OK;
@@ -103,6 +104,12 @@ static const lm_sample samples[] = { { "one token",
                                        &(const lm_kv_write_p){ 3, 10 },
                                        { PG(2, 3, 10, LM_BF16), PG(2, 3, 10, LM_BF16), X(65, 30), X(65, 30), SLOT(65, 0) },
                                        4e-3,
+                                       0,
+                                       -1 },
+                                     { "f16 pages",
+                                       &(const lm_kv_write_p){ 3, 10 },
+                                       { PG(2, 3, 10, LM_F16), PG(2, 3, 10, LM_F16), X(65, 30), X(65, 30), SLOT(65, 0) },
+                                       5e-4,
                                        0,
                                        -1 },
                                      { 0 } };

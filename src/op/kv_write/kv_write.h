@@ -1,6 +1,7 @@
 /* kv_write.h — put the keys and values of new tokens into pages. Both page tensors are written in place.
  *
- * A page holds LM_KV_PAGE = 64 tokens of one sequence. Both pools have the type (P, n_kv, 64, d_head), f32 or bf16:
+ * A page holds LM_KV_PAGE = 64 tokens of one sequence. Both pools have the type (P, n_kv, 64, d_head), f32, bf16 or f16 (where what is beyond
+ * 65504 becomes infinite):
  *     values  [page][kv head][token][d]                                   plain
  *     keys    [page][kv head][token/16][d][token%16]                      sixteen tokens interleaved: one load is one dimension of 16 keys
  * Row n goes to token slot[n] % 64 of page slot[n] / 64; a slot below 0 is skipped. No two rows of a call may name one slot.
