@@ -44,6 +44,8 @@ lm_dtype lm_engine_mm_for(const lm_store *weights) {
     return integers ? LM_I8 : matrices && bf16 == matrices ? LM_BF16 : LM_F32;
 }
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o) {
+    if (cfg->model->encoder)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s is an encoder: it writes no text and scores none; `loam embed` makes vectors with it", cfg->model->name);
     lm_engine *e = lm_calloc(ctx, LM_MEM_KV, 1, sizeof *e);
     if (!e) return LM_E_NOMEM;
     e->ctx = ctx; e->cfg = *cfg; e->o = *o;
