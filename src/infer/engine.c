@@ -51,6 +51,8 @@ lm_err lm_engine_kv_of(lm_ctx *ctx, const char *name, lm_dtype *kv) {
     return lm_fail(ctx, LM_E_CONFIG, "kv %s: f32, bf16 and f16 are known", name);
 }
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o) {
+    if (cfg->model->encoder)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s is an encoder: it writes no text and scores none; `loam embed` makes vectors with it", cfg->model->name);
     lm_engine *e = lm_calloc(ctx, LM_MEM_KV, 1, sizeof *e);
     if (!e) return LM_E_NOMEM;
     e->ctx = ctx; e->cfg = *cfg; e->o = *o; e->weights = weights;

@@ -18,6 +18,7 @@
 
 typedef struct lm_model lm_model;
 typedef enum { LM_ACT_SILU, LM_ACT_GELU, LM_ACT_GELU_TANH } lm_act;
+typedef enum { LM_POOL_NONE, LM_POOL_MEAN, LM_POOL_CLS, LM_POOL_LAST } lm_pooling;     /* how states become one vector (infer/embed.h) */
 typedef struct lm_cfg {                      /* hyper-parameters of a decoder; a family reads those it has */
     const lm_model *model;
     int64_t vocab, d, n_layer, n_head, n_kv, d_head, d_ff, max_pos, window;   /* window 0: full attention */
@@ -27,6 +28,7 @@ typedef struct lm_cfg {                      /* hyper-parameters of a decoder; a
     double rope_local;                       /* base of the rotary positions in layers with a window; 0: rope serves all layers */
     double eps, init_std, dropout; lm_act act; bool tie, attn_bias, mlp_bias;
     lm_rope_table_p rope;
+    int64_t types; lm_pooling pool; bool normalize;     /* encoders: token types; what is stated of vectors */
     int32_t bos, eos[8]; int n_eos;          /* -1: none */
     const char *hf_type;                     /* "llama", "mistral": what config.json says and gets; static or arena string */
 } lm_cfg;
@@ -50,6 +52,9 @@ struct lm_model {
     lm_err (*to_gguf)(lm_ctx *ctx, const lm_cfg *c, lm_gguf_writer *w);
     lm_err (*build)(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_model_out *out);
     void (*usual)(lm_cfg *c);                /* for a model made from a few sizes: the activation, and d_ff where it is 0 */
+    bool encoder;                            /* sees both ways, has no head: embeds texts, writes none */
+    const char *hf_prefix;                   /* names may have it in front: "bert."; NULL: they may lack their own first part */
+    const char *const *unused;               /* what their names begin with: tensors that may be there and are not read; NULL-terminated, or NULL */
     bool partial_rope;                       /* may rotate the first dimensions of a head only */
     bool pos_table;                          /* positions are a table of max_pos rows: no text may be longer */
     /* %d is the layer; NULL-terminated. transpose: the model keeps (in, out), GGUF (out, in); rope_q, rope_k: rows that GGUF keeps as

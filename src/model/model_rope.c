@@ -112,8 +112,8 @@ lm_err lm_model_rope_to_hf(const lm_cfg *c, json_t *config) {
     if (r->scaling == LM_ROPE_NONE) { json_object_set_new(config, "rope_scaling", json_null()); return LM_OK; }
     json_t *s = json_object();
     if (!s) return LM_E_NOMEM;
-    /* "type" is what the versions from before rope_type know, and they know these two only */
-    bool old = r->scaling == LM_ROPE_LINEAR || r->scaling == LM_ROPE_DYNAMIC;
+    /* "type" is what the versions from before rope_type know, and they know these two only; families with a local base are younger */
+    bool old = (r->scaling == LM_ROPE_LINEAR || r->scaling == LM_ROPE_DYNAMIC) && c->rope_local == 0;
     json_object_set_new(s, old ? "type" : "rope_type", json_string(lm_model_rope_name(r->scaling)));
     if (r->scaling == LM_ROPE_LONG) {
         json_t *a = json_array(), *b = json_array();

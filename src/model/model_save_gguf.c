@@ -25,7 +25,7 @@ lm_err lm_saver_gguf(lm_saver *s, const lm_cfg *c) {
     return LM_OK;
 }
 /* As in llama.cpp positions are added to F32, never multiplied. */
-bool lm_saver_gguf_matrix(const lm_save_item *v) { return v->t.rank > 1 && strcmp(v->as, "position_embd.weight"); }
+bool lm_saver_gguf_matrix(const lm_save_item *v) { return v->t.rank > 1 && strcmp(v->as, "position_embd.weight") && strcmp(v->as, "token_types.weight"); }
 /* The type of every tensor. */
 static lm_err describe(lm_saver *s, lm_dtype dtype, const lm_quant *most, const lm_quant *embed) {
     int n_quant = 0;

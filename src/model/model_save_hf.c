@@ -74,6 +74,32 @@ static lm_err config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dty
     free(text); lm_free(ctx, path); json_decref(o);
     return err;
 }
+static lm_err put_text(lm_ctx *ctx, const char *dir, const char *name, const char *text) {
+    char *path;
+    LM_TRY(lm_path_join(ctx, &path, dir, name));
+    lm_err err = lm_file_write_atomic(ctx, path, text, strlen(text));
+    lm_free(ctx, path);
+    return err;
+}
+/* What sentence-transformers wants beside an encoder: how states become one vector. */
+static lm_err pooling(lm_ctx *ctx, const lm_cfg *c, const char *dir) {
+    char text[700], *sub;
+    if (!c->model->encoder || c->pool == LM_POOL_NONE) return LM_OK;
+    LM_TRY(lm_path_join(ctx, &sub, dir, "1_Pooling"));
+    lm_err err = lm_dir_make(ctx, sub);
+    snprintf(text, sizeof text, "{\n  \"word_embedding_dimension\": %lld,\n  \"pooling_mode_cls_token\": %s,\n  \"pooling_mode_mean_tokens\": %s,\n  \"pooling_mode_lasttoken\": %s\n}\n",
+             (long long)c->d, c->pool == LM_POOL_CLS ? "true" : "false", c->pool == LM_POOL_MEAN ? "true" : "false", c->pool == LM_POOL_LAST ? "true" : "false");
+    if (!err) err = put_text(ctx, sub, "config.json", text);
+    lm_free(ctx, sub);
+    LM_TRY(err);
+    int n = snprintf(text, sizeof text, "[");
+    static const struct { const char *path, *type; } m[] = { { "", "Transformer" }, { "1_Pooling", "Pooling" }, { "2_Normalize", "Normalize" } };
+    for (int i = 0; i < (c->normalize ? 3 : 2); i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s{\"idx\": %d, \"name\": \"%d\", \"path\": \"%s\", \"type\": \"sentence_transformers.models.%s\"}",
+                      i ? ",\n " : "", i, i, m[i].path, m[i].type);
+    snprintf(text + n, sizeof text - (size_t)n, "]\n");
+    return put_text(ctx, dir, "modules.json", text);
+}
 static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from, const char *dir, lm_dtype dtype,
                    uint64_t max_shard) {
     LM_TRY(lm_saver_dtype(ctx, dtype));
@@ -84,6 +110,7 @@ static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm
     lm_err err = lm_dir_make(ctx, dir);
     if (!err) err = weights(&s, dir, dtype, max_shard);
     if (!err) err = config(ctx, c, dir, dtype);
+    if (!err) err = pooling(ctx, c, dir);
     lm_saver_close(&s);
     if (err && ours) {                                               /* half a model is none */
         char why[1500];

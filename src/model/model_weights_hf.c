@@ -10,7 +10,12 @@ static lm_err find(lm_weights *w, lm_weight *e) {
     lm_st *st = w->file;
     const lm_st_tensor *t = lm_st_find(st, e->name);
     const char *dot = strchr(e->name, '.');
-    if (!t && dot) t = lm_st_find(st, dot + 1);
+    const char *prefix = w->cfg.model->hf_prefix;
+    if (!t && prefix) {
+        const char *longer = lm_arena_printf(w->a, "%s%s", prefix, e->name);
+        if (!longer) return LM_E_NOMEM;
+        t = lm_st_find(st, longer);
+    } else if (!t && dot) t = lm_st_find(st, dot + 1);
     if (!t) return lm_st_need(st, e->name, &t);
     e->src = t->name; e->dtype = t->dtype; e->at = t;
     return lm_weights_shape(w, e, t->rank, t->dim);
@@ -21,6 +26,12 @@ static bool ends(const char *s, const char *tail) {
     return n >= k && !strcmp(s + n - k, tail);
 }
 static bool buffer(const char *name) { return ends(name, ".rotary_emb.inv_freq") || ends(name, ".attn.bias") || ends(name, ".attn.masked_bias"); }
+static bool unused(const lm_model *m, const char *name) {
+    const size_t n = m->hf_prefix ? strlen(m->hf_prefix) : 0;
+    if (n && !strncmp(name, m->hf_prefix, n)) name += n;
+    for (int i = 0; m->unused && m->unused[i]; i++) if (!strncmp(name, m->unused[i], strlen(m->unused[i]))) return true;
+    return false;
+}
 /* A tied output matrix that was written all the same. */
 static lm_err same_as_embedding(lm_weights *w, const lm_st_tensor *t) {
     const lm_weight *e = NULL;
@@ -51,7 +62,7 @@ static lm_err done(lm_weights *w) {
     if (lm_st_count(st) == w->n) return LM_OK;
     for (int i = 0; i < lm_st_count(st); i++) {
         const lm_st_tensor *t = lm_st_at(st, i);
-        bool used = buffer(t->name);
+        bool used = buffer(t->name) || unused(w->cfg.model, t->name);
         for (int k = 0; k < w->n && !used; k++) used = w->e[k].at == t;
         if (used) continue;
         if (w->cfg.tie && !strcmp(t->name, "lm_head.weight")) { LM_TRY(same_as_embedding(w, t)); continue; }
@@ -87,6 +98,40 @@ static lm_err more_ends(lm_weights *w) {
     lm_free(w->ctx, file);
     return err;
 }
+/* sentence-transformers' folders: 1_Pooling/config.json, and Normalize among the modules. */
+static lm_err pooling(lm_weights *w) {
+    static const struct { const char *key; lm_pooling pool; } modes[] = {
+        { "pooling_mode_mean_tokens", LM_POOL_MEAN }, { "pooling_mode_cls_token", LM_POOL_CLS }, { "pooling_mode_lasttoken", LM_POOL_LAST } };
+    char *file;
+    json_t *j;
+    LM_TRY(lm_path_join(w->ctx, &file, w->path, "1_Pooling/config.json"));
+    lm_err err = LM_OK;
+    if (lm_exists(file) && !(err = lm_json_load(w->ctx, file, 0, &j))) {
+        lm_jv root = lm_json_root(w->ctx, file, j);
+        bool on[LM_COUNT(modes)];
+        int n = 0;
+        for (int i = 0; !err && i < LM_COUNT(modes); i++) {
+            err = lm_json_bool(&root, modes[i].key, LM_JSON_OPT, false, &on[i]);
+            if (!err && on[i]) { w->cfg.pool = modes[i].pool; n++; }
+        }
+        if (!err && n != 1) err = lm_json_fail(&root, LM_E_UNSUPPORTED, "%d of the poolings mean, cls and last token are on; one is wanted", n);
+        lm_json_free(j);
+    }
+    lm_free(w->ctx, file);
+    LM_TRY(err);
+    LM_TRY(lm_path_join(w->ctx, &file, w->path, "modules.json"));
+    if (lm_exists(file) && !(err = lm_json_load(w->ctx, file, 0, &j))) {
+        w->cfg.normalize = false;
+        for (size_t i = 0; i < json_array_size(j); i++) {
+            const char *type = json_string_value(json_object_get(json_array_get(j, i), "type"));
+            const size_t n = type ? strlen(type) : 0;
+            w->cfg.normalize |= n >= 9 && !strcmp(type + n - 9, "Normalize");
+        }
+        lm_json_free(j);
+    }
+    lm_free(w->ctx, file);
+    return err;
+}
 lm_err lm_weights_open_hf(lm_weights *w) {
     char *file;
     json_t *j;
@@ -105,6 +150,7 @@ lm_err lm_weights_open_hf(lm_weights *w) {
     lm_free(w->ctx, file);
     LM_TRY(err);
     LM_TRY(more_ends(w));
+    LM_TRY(pooling(w));
     lm_st *st;
     LM_TRY(lm_st_open(&st, w->ctx, w->path));
     w->source = &source; w->file = st;

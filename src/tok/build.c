@@ -45,7 +45,7 @@ void lm_tok_free(lm_tok *t) {
     trie_free(c, &t->plain);
     trie_free(c, &t->normalized);
     void *own[] = { t->name,      t->tok,      t->by_text.slot, t->by_key.slot, t->merge,  t->table,  t->added,
-                    t->json_norm, t->json_pre, t->json_post,    t->json_dec,    t->prefix, t->suffix, t->chat };
+                    t->json_norm, t->json_pre, t->json_post,    t->json_dec,    t->prefix, t->suffix, t->chat, t->wp_prefix };
     for (int i = 0; i < LM_COUNT(own); i++) lm_free(c, own[i]);
     lm_str_free(&t->blob);
     lm_free(c, t);
@@ -256,7 +256,7 @@ bool lm_tok_is_eos(const lm_tok *t, int32_t id) {
 }
 bool lm_tok_adds_bos(const lm_tok *t) { return t->bos >= 0 && t->n_prefix && t->prefix[0] == t->bos; }
 const char *lm_tok_template(const lm_tok *t) { return t->chat; }
-const char *lm_tok_kind(const lm_tok *t) { return t->byte_level ? "byte-level BPE" : t->spm ? "SentencePiece BPE" : "character BPE"; }
+const char *lm_tok_kind(const lm_tok *t) { return t->wp_prefix ? "WordPiece" : t->byte_level ? "byte-level BPE" : t->spm ? "SentencePiece BPE" : "character BPE"; }
 lm_hash128_t lm_tok_hash(const lm_tok *t) { return t->hash; }
 void lm_tok_buf_free(lm_tok_buf *b) {
     lm_free(b->ctx, b->id);

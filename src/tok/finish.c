@@ -19,6 +19,18 @@ static lm_err piece_of(lm_tok *t, int32_t id) {
         lm_str_putc(&t->blob, b);
         return lm_str_err(&t->blob);
     }
+    if (t->wp_prefix) {
+        lm_str b = { .ctx = t->ctx };
+        lm_wordpiece_piece(t, s, n, &b);
+        lm_err err = lm_str_err(&b);
+        if (!err) {
+            o->piece = (uint32_t)t->blob.n; o->piece_n = (uint32_t)b.n;
+            lm_str_add(&t->blob, b.p, b.n);
+            err = lm_str_err(&t->blob);
+        }
+        lm_str_free(&b);
+        return err;
+    }
     if (t->byte_level) {
         lm_str b = { .ctx = t->ctx };
         bool ok = lm_text_to_bytes(s, n, &b);
@@ -99,6 +111,7 @@ static lm_err hash_all(lm_tok *t) {
     }
     for (size_t i = 0; i < t->n_merge; i++)
         if (t->merge[i].left < t->n_vocab && t->merge[i].right < t->n_vocab) lm_hasher_add(h, &t->merge[i], 2 * sizeof(int32_t));
+    if (t->wp_prefix) { lm_hasher_add(h, t->wp_prefix, strlen(t->wp_prefix) + 1); lm_hasher_add(h, &t->wp_max_chars, sizeof t->wp_max_chars); }
     const char *json[] = { t->json_norm, t->json_pre, t->json_dec };
     for (int i = 0; i < LM_COUNT(json); i++) lm_hasher_add(h, json[i], strlen(json[i]) + 1);
     if (t->n_prefix) lm_hasher_add(h, t->prefix, (size_t)t->n_prefix * sizeof *t->prefix);

@@ -222,17 +222,50 @@ static lm_err load_bpe(lm_tok *t, lm_gguf *g) {
     return err;
 }
 
+/* Words begin with U+2581 there, what continues one with nothing; the text is always lowered and its accents are stripped. */
+static lm_err load_wordpiece(lm_tok *t, lm_gguf *g) {
+    lm_gguf_strs text;
+    lm_gguf_nums type;
+    LM_TRY(lm_gguf_arr_str(g, "tokenizer.ggml.tokens", true, &text));
+    LM_TRY(lm_gguf_arr_int(g, "tokenizer.ggml.token_type", false, &type));
+    if (text.n > LM_TOK_MAX_VOCAB || (type.n && type.n != text.n))
+        return lm_fail(t->ctx, LM_E_FORMAT, "%s: %lld tokens and %lld types; at most %d tokens", t->name, (long long)text.n, (long long)type.n, LM_TOK_MAX_VOCAB);
+    lm_str s = { .ctx = t->ctx };
+    lm_err err = LM_OK;
+    for (int64_t i = 0; !err && i < text.n; i++) {
+        size_t n;
+        const char *p = lm_gguf_strs_at(&text, i, &n);
+        const int64_t k = type.n ? lm_gguf_nums_int(&type, i) : 1;
+        if (!n) continue;
+        lm_str_clear(&s);
+        if (k != 1) lm_str_add(&s, p, n);
+        else if (n > 3 && !memcmp(p, "\xe2\x96\x81", 3)) lm_str_add(&s, p + 3, n - 3);
+        else { lm_str_add(&s, "##", 2); lm_str_add(&s, p, n); }
+        if ((err = lm_str_err(&s))) break;
+        err = lm_tok_put(t, i, s.p, s.n, LM_TOK_NORMAL, true);
+        if (!err && (k == 2 || k == 3)) err = lm_tok_put_added(t, i, s.p, s.n, LM_ADDED_SPECIAL);
+    }
+    lm_str_free(&s);
+    LM_TRY(err);
+    LM_TRY(lm_tok_index_text(t));
+    LM_TRY(id_key(t, g, "tokenizer.ggml.padding_token_id", &t->pad));
+    LM_TRY(id_key(t, g, "tokenizer.ggml.unknown_token_id", &t->unk));
+    if (t->unk < 0) t->unk = lm_tok_find_text(t, "[UNK]", 5);
+    return lm_tok_bert_pipeline(t, true, 0, true);
+}
+
 lm_err lm_tok_open_gguf(lm_ctx *ctx, const char *name, struct lm_gguf *g, const lm_tok_opts *opts, lm_tok **out) {
     const char *model;
     LM_TRY(lm_gguf_str(g, "tokenizer.ggml.model", true, NULL, &model, NULL));
     bool spm = !strcmp(model, "llama");
-    if (!spm && strcmp(model, "gpt2"))
+    const bool pieces = !strcmp(model, "bert");
+    if (!spm && !pieces && strcmp(model, "gpt2"))
         return lm_fail(ctx, LM_E_UNSUPPORTED,
-                       "%s: tokenizer model \"%.40s\" is not supported; \"llama\" (SentencePiece BPE) and \"gpt2\" (byte-level BPE) are",
+                       "%s: tokenizer model \"%.40s\" is not supported; \"llama\" (SentencePiece BPE), \"gpt2\" (byte-level BPE) and \"bert\" (WordPiece) are",
                        name, model);
     lm_tok *t;
     LM_TRY(lm_tok_new(ctx, name, &t));
-    lm_err err = spm ? load_spm(t, g) : load_bpe(t, g);
+    lm_err err = spm ? load_spm(t, g) : pieces ? load_wordpiece(t, g) : load_bpe(t, g);
     if (!err) err = lm_tok_finish(t, opts, spm);
     if (err) { lm_tok_free(t); return err; }
     *out = t;

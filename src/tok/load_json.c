@@ -113,20 +113,30 @@ lm_err lm_tok_load_json(lm_tok *t, json_t *root_v, const char *name) {
     LM_TRY(lm_json_str(&model, "type", LM_JSON_OPT,
                        json_object_get(model.v, "merges")   ? "BPE"
                        : json_object_get(model.v, "unk_id") ? "Unigram"
+                       : json_object_get(model.v, "max_input_chars_per_word") ? "WordPiece"
                                                             : "?",
                        &type, NULL));
     if (!strcmp(type, "Unigram"))
         return lm_json_fail(&model, LM_E_UNSUPPORTED, "Unigram (SentencePiece's other algorithm: T5, XLM-R, ALBERT…) is not supported; BPE is");
-    if (strcmp(type, "BPE")) return lm_json_fail(&model, LM_E_UNSUPPORTED, "tokenizer model \"%s\" is not supported; BPE is", type);
+    const bool pieces = !strcmp(type, "WordPiece");
+    if (!pieces && strcmp(type, "BPE")) return lm_json_fail(&model, LM_E_UNSUPPORTED, "tokenizer model \"%s\" is not supported; BPE and WordPiece are", type);
     double dropout;
     LM_TRY(lm_json_num(&model, "dropout", LM_JSON_OPT, 0, 0, 1, &dropout));
     if (dropout > 0) return lm_json_fail(&model, LM_E_UNSUPPORTED, "dropout %g: random merges are not supported", dropout);
     static const char *const affix[] = { "continuing_subword_prefix", "end_of_word_suffix" };
-    for (int i = 0; i < LM_COUNT(affix); i++) {
+    for (int i = 0; !pieces && i < LM_COUNT(affix); i++) {
         LM_TRY(lm_json_str(&model, affix[i], LM_JSON_OPT, "", &s, NULL));
         if (*s) return lm_json_fail(&model, LM_E_UNSUPPORTED, "%s \"%.20s\" is not supported", affix[i], s);
     }
-    LM_TRY(lm_json_str(&model, "unk_token", LM_JSON_OPT, NULL, &unk, NULL));
+    if (pieces) {
+        int64_t most;
+        LM_TRY(lm_json_str(&model, affix[0], LM_JSON_OPT, "##", &s, NULL));
+        LM_TRY(lm_json_int(&model, "max_input_chars_per_word", LM_JSON_OPT, 100, 0, 1 << 20, &most));
+        if (!*s) return lm_json_fail(&model, LM_E_UNSUPPORTED, "%s is empty", affix[0]);
+        if (!(t->wp_prefix = lm_strdup(t->ctx, LM_MEM_TOK, s))) return LM_E_NOMEM;
+        t->wp_max_chars = (int)most;
+    }
+    LM_TRY(lm_json_str(&model, "unk_token", LM_JSON_OPT, pieces ? "[UNK]" : NULL, &unk, NULL));
     LM_TRY(lm_json_bool(&model, "fuse_unk", LM_JSON_OPT, false, &t->fuse_unk));
     LM_TRY(lm_json_bool(&model, "byte_fallback", LM_JSON_OPT, false, &t->byte_fallback));
     LM_TRY(lm_json_bool(&model, "ignore_merges", LM_JSON_OPT, false, &t->ignore_merges));
@@ -137,7 +147,7 @@ lm_err lm_tok_load_json(lm_tok *t, json_t *root_v, const char *name) {
         t->unk = lm_tok_find_text(t, unk, strlen(unk));
         if (t->unk < 0) return lm_json_fail(&model, LM_E_FORMAT, "unk_token \"%.60s\" is not in the vocabulary", unk);
     }
-    LM_TRY(merges(t, &model));
+    if (!pieces) LM_TRY(merges(t, &model));
     LM_TRY(part(t, &root, "normalizer", &t->json_norm));
     LM_TRY(part(t, &root, "pre_tokenizer", &t->json_pre));
     LM_TRY(part(t, &root, "post_processor", &t->json_post));

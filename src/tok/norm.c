@@ -130,6 +130,9 @@ lm_err lm_norm_run(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_
         case LM_NORM_REPLACE: LM_TRY(replace(m, s, ctx, p, n, o)); break;
         case LM_NORM_STRIP: strip(p, n, m->left, m->right, o); break;
         case LM_NORM_BYTES: lm_bytes_to_text(p, n, o); break;
+        case LM_NORM_CLEAN: lm_bert_clean(p, n, m->left, m->right, o); break;
+        case LM_NORM_UNMARK: lm_bert_unmark(p, n, o); break;
+        case LM_NORM_LOWER: lm_lower_run(p, n, o); break;
         }
         if (o->bad) return lm_fail(ctx, LM_E_NOMEM, "out of memory: normalizing %zu bytes", n);
         p = (const uint8_t *)o->p;

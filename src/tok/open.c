@@ -101,6 +101,17 @@ static lm_err open_file(lm_ctx *ctx, const char *path, const lm_tok_opts *opts, 
     err = dir_of(ctx, path, &dir);
     if (!err) {
         const char *base = base_of(path);
+        if (!strcmp(base, "vocab.txt")) {
+            lm_tok *t;
+            err = lm_tok_new(ctx, path, &t);
+            if (!err) {
+                err = lm_tok_load_vocab_txt(t, text, n, dir);
+                if (!err) err = lm_tok_finish(t, opts, false);
+                if (err) lm_tok_free(t); else *out = t;
+            }
+            lm_free(ctx, dir); lm_free(ctx, text);
+            return err;
+        }
         bool beside = !strcmp(base, "tokenizer.json") || !strcmp(base, "tokenizer.model") || !strcmp(base, "vocab.json");
         err = open_bytes(ctx, path, (const uint8_t *)text, n, beside ? dir : NULL, opts, out);
         lm_free(ctx, dir);
@@ -111,7 +122,7 @@ static lm_err open_file(lm_ctx *ctx, const char *path, const lm_tok_opts *opts, 
 
 lm_err lm_tok_open(lm_ctx *ctx, const char *path, const lm_tok_opts *opts, lm_tok **out) {
     if (!lm_is_dir(path)) return open_file(ctx, path, opts, out);
-    static const char *const names[] = { "tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken", "tokenizer.bin" };
+    static const char *const names[] = { "tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken", "tokenizer.bin", "vocab.txt" };
     for (int i = 0; i < LM_COUNT(names); i++) {
         char *p;
         LM_TRY(lm_path_join(ctx, &p, path, names[i]));
@@ -121,5 +132,5 @@ lm_err lm_tok_open(lm_ctx *ctx, const char *path, const lm_tok_opts *opts, lm_to
         if (there) return err;
     }
     return lm_fail(ctx, LM_E_NOTFOUND,
-                   "%s: no tokenizer: looked for tokenizer.json, vocab.json, tokenizer.model, qwen.tiktoken and tokenizer.bin", path);
+                   "%s: no tokenizer: looked for tokenizer.json, vocab.json, tokenizer.model, qwen.tiktoken, tokenizer.bin and vocab.txt", path);
 }

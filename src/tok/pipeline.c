@@ -74,6 +74,22 @@ static lm_err add_norm(lm_tok *t, lm_tok_norm **out) {
     return LM_OK;
 }
 
+/* Its four parts, in its order; accents are stripped where letters are lowered, unless it says otherwise. */
+static lm_err norm_bert(lm_tok *t, const lm_jv *o) {
+    bool clean, chinese, low, accents;
+    lm_tok_norm *m = NULL;
+    LM_TRY(lm_json_bool(o, "clean_text", LM_JSON_OPT, true, &clean));
+    LM_TRY(lm_json_bool(o, "handle_chinese_chars", LM_JSON_OPT, true, &chinese));
+    LM_TRY(lm_json_bool(o, "lowercase", LM_JSON_OPT, true, &low));
+    LM_TRY(lm_json_bool(o, "strip_accents", LM_JSON_OPT, low, &accents));
+    if (clean || chinese) { LM_TRY(add_norm(t, &m)); m->kind = LM_NORM_CLEAN; m->left = clean; m->right = chinese; }
+    if (accents) {
+        LM_TRY(add_norm(t, &m)); m->kind = LM_NORM_NFD;
+        LM_TRY(add_norm(t, &m)); m->kind = LM_NORM_UNMARK;
+    }
+    if (low) { LM_TRY(add_norm(t, &m)); m->kind = LM_NORM_LOWER; }
+    return LM_OK;
+}
 static lm_err norm_step(lm_tok *t, const lm_jv *o, int depth) {
     static const struct { const char *name; lm_norm_kind kind; } plain[] = {
         { "NFC", LM_NORM_NFC }, { "NFD", LM_NORM_NFD }, { "NFKC", LM_NORM_NFKC }, { "NFKD", LM_NORM_NFKD }, { "ByteLevel", LM_NORM_BYTES } };
@@ -121,6 +137,12 @@ static lm_err norm_step(lm_tok *t, const lm_jv *o, int depth) {
         LM_TRY(copy(t, by, by_n, &m->b, &m->b_n));
         return re ? lm_regex_new(t->ctx, s, n, &m->re) : copy(t, s, n, &m->a, &m->a_n);
     }
+    if (!strcmp(type, "Lowercase")) {
+        LM_TRY(add_norm(t, &m));
+        m->kind = LM_NORM_LOWER;
+        return LM_OK;
+    }
+    if (!strcmp(type, "BertNormalizer")) return norm_bert(t, o);
     return unknown_type(o, "normalizer", type);
 }
 
@@ -187,6 +209,13 @@ static lm_err pre_step(lm_tok *t, const lm_jv *o, int depth) {
     if (!strcmp(type, "WhitespaceSplit")) {
         LM_TRY(add_pre(t, LM_PRE_SPACE, &m));
         m->how = LM_SPLIT_REMOVED;
+        return LM_OK;
+    }
+    if (!strcmp(type, "BertPreTokenizer")) {
+        LM_TRY(add_pre(t, LM_PRE_SPACE, &m));
+        m->how = LM_SPLIT_REMOVED;
+        LM_TRY(add_pre(t, LM_PRE_PUNCT, &m));
+        m->how = LM_SPLIT_ISOLATED;
         return LM_OK;
     }
     if (!strcmp(type, "Whitespace")) return add_pre(t, LM_PRE_WORDS, &m);
@@ -275,6 +304,13 @@ static lm_err dec_step(lm_tok *t, const lm_jv *o, decoding *d, int depth) {
         t->strip_first = add && strcmp(scheme, "never");
         LM_TRY(copy(t, s, strlen(s), &t->dec_from, NULL));
         return copy(t, " ", 1, &t->dec_to, NULL);
+    }
+    if (!strcmp(type, "WordPiece")) {
+        LM_TRY(lm_json_str(o, "prefix", LM_JSON_OPT, "##", &s, NULL));
+        LM_TRY(lm_json_bool(o, "cleanup", LM_JSON_OPT, true, &t->wp_cleanup));
+        if (!t->wp_prefix || strcmp(s, t->wp_prefix) || d->fused) return lm_json_fail(o, LM_E_UNSUPPORTED, "a WordPiece decoder with another model or prefix");
+        t->strip_first = true;
+        return LM_OK;
     }
     if (!strcmp(type, "Strip")) {
         int64_t start, stop;

@@ -51,9 +51,6 @@ static lm_err end(cutter *c) { return c->pending ? push(c->s, c->to, c->wait.s, 
 
 typedef bool is_char(uint32_t c);
 static bool is_number(uint32_t c) { return lm_uc_in(c, LM_UC_SET_N); }
-static bool is_punct(uint32_t c) {
-    return c < 0x80 ? (c > 32 && c < 127 && !((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z'))) : lm_uc_in(c, LM_UC_SET_P);
-}
 static bool is_space(uint32_t c) { return lm_uc_space(c); }
 
 static lm_err by_char(cutter *c, const uint8_t *p, size_t a, size_t b, is_char *is) {
@@ -151,7 +148,7 @@ static lm_err cut_all(const lm_tok_pre *m, lm_tok_scratch *s, lm_ctx *ctx, const
         case LM_PRE_REGEX: LM_TRY(by_regex(&c, ctx, m->re, p, v.s, v.e)); break;
         case LM_PRE_STRING: case LM_PRE_META: LM_TRY(by_string(&c, m, p, v.s, v.e)); break;
         case LM_PRE_DIGITS: LM_TRY(by_char(&c, p, v.s, v.e, is_number)); break;
-        case LM_PRE_PUNCT: LM_TRY(by_char(&c, p, v.s, v.e, is_punct)); break;
+        case LM_PRE_PUNCT: LM_TRY(by_char(&c, p, v.s, v.e, lm_uc_punct8)); break;
         case LM_PRE_SPACE: LM_TRY(by_char(&c, p, v.s, v.e, is_space)); break;
         case LM_PRE_WORDS: LM_TRY(by_words(s, !from, p, v.s, v.e)); break;
         }

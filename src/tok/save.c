@@ -53,10 +53,15 @@ lm_err lm_tok_to_json(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
     LM_TRY(added(ctx, t, s));
     lm_str_printf(s, "\n  ],\n  \"normalizer\": %s,\n  \"pre_tokenizer\": %s,\n  \"post_processor\": %s,\n  \"decoder\": %s,\n",
         t->json_norm, t->json_pre, t->json_post, t->json_dec);
-    lm_str_puts(s, "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ");
+    if (t->wp_prefix) {
+        lm_str_printf(s, "  \"model\": {\n    \"type\": \"WordPiece\",\n    \"max_input_chars_per_word\": %d,\n    \"continuing_subword_prefix\": ", t->wp_max_chars);
+        lm_str_json(s, t->wp_prefix, strlen(t->wp_prefix));
+        lm_str_puts(s, ",\n    \"unk_token\": ");
+    } else lm_str_puts(s, "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ");
     if (t->unk >= 0) LM_TRY(text_json(ctx, t, t->unk, s));
     else lm_str_puts(s, "null");
-    lm_str_printf(s,
+    if (t->wp_prefix) lm_str_puts(s, ",\n    \"vocab\": {");
+    else lm_str_printf(s,
                   ",\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n    \"fuse_unk\": %s,\n    "
                   "\"byte_fallback\": %s,\n    \"ignore_merges\": %s,\n    \"vocab\": {",
                   yes(t->fuse_unk), yes(t->byte_fallback), yes(t->ignore_merges));
@@ -70,6 +75,7 @@ lm_err lm_tok_to_json(lm_ctx *ctx, const lm_tok *t, lm_str *s) {
         lm_str_printf(s, ": %d", id);
         sep = ",";
     }
+    if (t->wp_prefix) { lm_str_puts(s, "\n    }\n  }\n}\n"); return lm_str_err(s); }
     lm_str_puts(s, "\n    },\n    \"merges\": [");
     for (size_t i = 0; i < t->n_merge; i++) {
         const lm_tok_merge *m = &t->merge[i];

@@ -6,6 +6,7 @@
  * training gives. */
 #include "format/gguf.h"
 #include "tok/tok_int.h"
+#include <stdio.h>
 
 /* What splits words before the bytes step, as far as GGUF has names for it. */
 static const char *pattern_name(const lm_tok *t) {
@@ -74,9 +75,40 @@ static lm_err put_merges(lm_ctx *ctx, const lm_tok *t, lm_gguf_writer *w, lm_are
     }
     return lm_gguf_put_arr_str(w, "tokenizer.ggml.merges", m, len, (int64_t)t->n_merge);
 }
+/* "bert" says nothing of the pipeline: its readers lower letters and strip accents. */
+static lm_err put_wordpiece(lm_ctx *ctx, const lm_tok *t, lm_gguf_writer *w, int64_t vocab, lm_arena *a) {
+    bool low = false, unmark = false;
+    for (int i = 0; i < t->n_norm; i++) { low |= t->norm[i].kind == LM_NORM_LOWER; unmark |= t->norm[i].kind == LM_NORM_UNMARK; }
+    if (!low || !unmark || strcmp(t->wp_prefix, "##"))
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: a GGUF file of a WordPiece tokenizer means lower case without accents, and \"##\"", t->name);
+    columns c = { .n = vocab > t->n_vocab ? vocab : t->n_vocab, .a = a };
+    LM_TRY(fill(ctx, t, &c));
+    for (int64_t i = 0; i < c.n; i++) {
+        if (c.type[i] != 1) continue;
+        if (c.len[i] > 2 && !memcmp(c.text[i], "##", 2)) { c.text[i] += 2; c.len[i] -= 2; continue; }
+        char *s = lm_arena_alloc(a, c.len[i] + 3);
+        if (!s) return LM_E_NOMEM;
+        memcpy(s, "\xe2\x96\x81", 3); memcpy(s + 3, c.text[i], c.len[i]);
+        c.text[i] = s; c.len[i] += 3;
+    }
+    LM_TRY(lm_gguf_put_str(w, "tokenizer.ggml.model", "bert", 4));
+    LM_TRY(lm_gguf_put_str(w, "tokenizer.ggml.pre", "default", 7));
+    LM_TRY(lm_gguf_put_arr_str(w, "tokenizer.ggml.tokens", c.text, c.len, c.n));
+    LM_TRY(lm_gguf_put_arr(w, "tokenizer.ggml.token_type", LM_GGUF_I32, c.type, c.n));
+    const struct { const char *key, *text; } ids[] = { { "bos", "[CLS]" },      { "cls", "[CLS]" },  { "eos", "[SEP]" },     { "seperator", "[SEP]" },
+                                                       { "unknown", "[UNK]" },  { "mask", "[MASK]" }, { "padding", "[PAD]" } };
+    for (int i = 0; i < LM_COUNT(ids); i++) {
+        char key[64];
+        const int32_t id = lm_tok_find_text(t, ids[i].text, strlen(ids[i].text));
+        snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", ids[i].key);
+        if (id >= 0) LM_TRY(lm_gguf_put_u32(w, key, (uint32_t)id));
+    }
+    return LM_OK;
+}
 static lm_err put(lm_ctx *ctx, const lm_tok *t, lm_gguf_writer *w, int64_t vocab, lm_arena *a) {
     const char *model = t->byte_level ? "gpt2" : "llama", *pre = t->byte_level ? pattern_name(t) : "default";
     if (!pre) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: GGUF has no name for the way this tokenizer splits words", t->name);
+    if (t->wp_prefix) return put_wordpiece(ctx, t, w, vocab, a);
     if (!t->byte_level && !t->byte_fallback)
         return lm_fail(ctx, LM_E_UNSUPPORTED, "%s: GGUF wants byte tokens (<0x00> to <0xFF>) of a character model", t->name);
     columns c = { .n = vocab > t->n_vocab ? vocab : t->n_vocab, .a = a };

@@ -6,7 +6,7 @@
  * by rank in a list (BPE) and by score or rank of the result (SentencePiece BPE, tiktoken); both are one table (left, right) -> (rank, id).
  * Encoding cuts out added tokens, normalizes, splits into words, merges each word; words met before come from a cache. The known split
  * patterns are hand-written state machines (split.c); all others run in PCRE2 over text checked to be UTF-8 first.
- * What a file asks for and we do not have (Unigram, WordPiece, a normalization table, dropout…) is an error naming it: ids that are nearly right
+ * What a file asks for and we do not have (Unigram, a normalization table, dropout…) is an error naming it: ids that are nearly right
  * are wrong.
  *
  * Lifetime: an lm_tok belongs to the caller and is immutable; strings it returns live as long as it does.
@@ -49,7 +49,7 @@ const int32_t *lm_tok_eos(const lm_tok *tok, int *n);            /* every id tha
 bool lm_tok_is_eos(const lm_tok *tok, int32_t id);
 bool lm_tok_adds_bos(const lm_tok *tok);                         /* does LM_TOK_ADD put BOS first? */
 const char *lm_tok_template(const lm_tok *tok);                  /* the chat template (Jinja) that came with it, or NULL */
-const char *lm_tok_kind(const lm_tok *tok);                      /* "byte-level BPE", "SentencePiece BPE" or "character BPE" */
+const char *lm_tok_kind(const lm_tok *tok);                      /* "byte-level BPE", "SentencePiece BPE", "character BPE" or "WordPiece" */
 /* of vocabulary, merges, added tokens and pipeline: two files with one hash give equal ids */
 lm_hash128_t lm_tok_hash(const lm_tok *tok);
 

@@ -35,7 +35,8 @@ typedef struct { int32_t id; uint32_t flags; } lm_tok_added;
 typedef struct { int32_t child, next; int32_t added; uint8_t byte; } lm_tok_node;   /* added: index into lm_tok.added, or -1 */
 typedef struct { lm_tok_node *node; int32_t n, cap; int32_t first[256]; int only; } lm_tok_trie;   /* only: the one first byte, or -1 */
 
-typedef enum { LM_NORM_NFC, LM_NORM_NFD, LM_NORM_NFKC, LM_NORM_NFKD, LM_NORM_PREPEND, LM_NORM_REPLACE, LM_NORM_STRIP, LM_NORM_BYTES } lm_norm_kind;
+typedef enum { LM_NORM_NFC, LM_NORM_NFD, LM_NORM_NFKC, LM_NORM_NFKD, LM_NORM_PREPEND, LM_NORM_REPLACE, LM_NORM_STRIP, LM_NORM_BYTES,
+               LM_NORM_CLEAN /* left: controls and white space; right: blanks around ideographs */, LM_NORM_UNMARK, LM_NORM_LOWER } lm_norm_kind;
 /* REPLACE: a (literal) or re by b */
 typedef struct { lm_norm_kind kind; char *a, *b; size_t a_n, b_n; lm_regex *re; bool left, right; } lm_tok_norm;
 
@@ -76,6 +77,7 @@ struct lm_tok {
     lm_tok_slot *table; uint64_t table_mask;
     int32_t byte_id[256];                       /* byte-level: the byte; with byte_fallback: <0xNN>; -1: none */
     bool byte_level, byte_fallback, ignore_merges, fuse_unk, spm;   /* spm: words may be cut where no piece crosses (see finish.c) */
+    char *wp_prefix; int wp_max_chars; bool wp_cleanup;   /* WordPiece (wp_prefix not NULL): what continues a word begins with it */
     bool cut_at_meta;                           /* no piece has anything before U+2581 but U+2581: words can be merged one by one */
     /* added tokens */
     lm_tok_added *added; int32_t n_added, cap_added;
@@ -135,6 +137,17 @@ bool lm_text_to_bytes(const char *s, size_t n, lm_str *out);              /* fal
 lm_err lm_tok_compile(lm_tok *t);                                         /* json_* -> norm, pre, decoder */
 lm_err lm_tok_compile_post(lm_tok *t, const lm_tok_opts *opts);
 void lm_tok_pipeline_free(lm_tok *t);
+
+/* ---- WordPiece (wordpiece.c) ---- */
+bool lm_uc_punct8(uint32_t c);                                            /* ASCII symbols, and what was punctuation in Unicode 8 */
+void lm_bert_clean(const uint8_t *p, size_t n, bool clean, bool chinese, lm_str *o);
+void lm_bert_unmark(const uint8_t *p, size_t n, lm_str *o);
+void lm_lower_run(const uint8_t *p, size_t n, lm_str *o);
+lm_err lm_wordpiece(const lm_tok *t, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_buf *out);      /* room for n ids is there */
+void lm_wordpiece_piece(const lm_tok *t, const char *s, size_t n, lm_str *o);
+/* after lm_tok_index_text; strip_accents: 0 = as lowercase says, 1 yes, -1 no */
+lm_err lm_tok_bert_pipeline(lm_tok *t, bool lowercase, int strip_accents, bool chinese);
+lm_err lm_tok_load_vocab_txt(lm_tok *t, const char *p, size_t n, const char *dir);
 
 /* ---- added tokens (added.c) ---- */
 lm_err lm_tok_added_build(lm_tok *t);

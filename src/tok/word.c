@@ -143,6 +143,7 @@ static lm_err merge_many(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const 
 /* ---- a word that is not in the cache ---- */
 static lm_err fresh(const lm_tok *t, lm_tok_scratch *s, lm_ctx *ctx, const uint8_t *p, size_t n, lm_tok_buf *out) {
     if (n > INT32_MAX) return lm_fail(ctx, LM_E_DATA, "%s: a word of %zu bytes; at most 2 GiB without a break are taken", t->name, n);
+    if (t->wp_prefix) return lm_wordpiece(t, ctx, p, n, out);
     if (t->ignore_merges) {
         int32_t id = lm_tok_find_key(t, p, n);
         if (id >= 0 && id < t->n_vocab) { out->id[out->n++] = id; return LM_OK; }

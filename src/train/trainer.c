@@ -30,6 +30,7 @@ static lm_err forward(lm_trainer *t, lm_graph *g, bool training, lm_value **loss
     if (training && t->o.dropout > 0) { in.rng = lm_input(g, "rng", &rng); in.dropout = t->o.dropout; }
     lm_model_out out;
     LM_TRY(t->cfg.model->build(g, &t->cfg, &in, &out));
+    if (!out.head) return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%s is an encoder: there is no next token to train it on", t->cfg.model->name);
     *loss = lm_xent_capped(g, out.hidden, out.head, lm_input(g, "target", &ids), NULL, training ? (float)t->o.label_smoothing : 0.0f,
                            training ? (float)t->o.z_loss : 0.0f, (float)t->cfg.logit_cap);
     lm_graph_output(g, "loss", *loss);

@@ -28,7 +28,8 @@ heads = conf.get("num_attention_heads", conf.get("n_head"))
 kv = conf.get("num_key_value_heads", heads)
 dim = conf.get("head_dim") or conf.get("hidden_size", conf.get("n_embd")) // heads
 layers = conf.get("num_hidden_layers", conf.get("n_layer"))
-names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2 if gpt2 else gguf.MODEL_ARCH.LLAMA, layers)
+family = {"gpt2": "GPT2", "qwen2": "QWEN2", "qwen3": "QWEN3", "phi3": "PHI3", "gemma2": "GEMMA2", "gemma3_text": "GEMMA3", "bert": "BERT"}.get(conf["model_type"], "LLAMA")
+names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, family), layers)
 
 
 def permute(w, n):  # llama.cpp's convert_hf_to_gguf.py: halves of a head become neighbours
@@ -41,9 +42,13 @@ for k, v in hf.items():
         continue
     if gpt2 and v.ndim == 2 and (".c_" in k):
         v = v.T
-    if "q_proj" in k:
+    if k.startswith(("pooler.", "cls.")) or k.endswith("position_ids"):
+        continue
+    if family.startswith("GEMMA") and k.endswith("norm.weight"):
+        v = v + np.float32(1)
+    if "q_proj" in k and family == "LLAMA":
         v = permute(v, heads)
-    if "k_proj" in k:
+    if "k_proj" in k and family == "LLAMA":
         v = permute(v, kv)
     want[names.get_name(k, try_suffixes=(".weight", ".bias"))] = v
 r = gguf.GGUFReader(a.file)
@@ -58,6 +63,9 @@ if (rope.get("rope_type") or rope.get("type")) == "llama3":
         smooth = (old / wave - lo) / (hi - lo)
         out.append(1.0 if wave < old / hi else factor if wave > old / lo else 1 / ((1 - smooth) / factor + smooth))
     want["rope_freqs.weight"] = np.array(out, dtype=np.float32)
+if (rope.get("rope_type") or rope.get("type")) in ("longrope", "su"):
+    for which in ("long", "short"):
+        want[f"rope_factors_{which}.weight"] = np.array(rope[f"{which}_factor"], dtype=np.float32)
 if set(want) != set(got):
     bad.append(f"names: missing {sorted(set(want) - set(got))[:5]}, unexpected {sorted(set(got) - set(want))[:5]}")
 worst = 0.0
@@ -75,7 +83,7 @@ field = lambda k: r.fields[k].contents() if k in r.fields else None
 arch = field("general.architecture")
 for key, v in {"context_length": conf.get("max_position_embeddings", conf.get("n_positions")), "embedding_length": conf.get("hidden_size", conf.get("n_embd")), "block_count": layers,
                "feed_forward_length": conf.get("intermediate_size") or conf.get("n_inner") or 4 * conf.get("n_embd", 0), "attention.head_count": heads, "attention.head_count_kv": kv, "vocab_size": conf["vocab_size"],
-               "attention.layer_norm_epsilon" if gpt2 else "attention.layer_norm_rms_epsilon": conf.get("rms_norm_eps", conf.get("layer_norm_epsilon"))}.items():
+               "attention.layer_norm_epsilon" if family in ("GPT2", "BERT") else "attention.layer_norm_rms_epsilon": conf.get("rms_norm_eps", conf.get("layer_norm_epsilon", conf.get("layer_norm_eps")))}.items():
     if field(f"{arch}.{key}") is None or abs(field(f"{arch}.{key}") - v) > 1e-7 * abs(v):
         bad.append(f"{arch}.{key}: got {field(f'{arch}.{key}')}, wanted {v}")
 print(f"{len(got)} tensors, {len(r.fields)} fields, largest relative difference {worst:.3g}")
