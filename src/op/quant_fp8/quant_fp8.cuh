@@ -35,16 +35,11 @@ __device__ __forceinline__ float lm_fp8_hi(uint32_t u) { return __uint_as_float(
 __device__ __forceinline__ float lm_fp8_scale(float m) { return __fdiv_rn(fmaxf(m, LM_FP8_TINY), 448.0f); }
 __device__ __forceinline__ float lm_fp8_inverse(float m) { return __fdiv_rn(448.0f, fmaxf(m, LM_FP8_TINY)); }
 __device__ __forceinline__ uint32_t lm_fp8_pack2(float a, float b) { return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3); }
-template <class S, bool blocks> __global__ void __launch_bounds__(256, 3) lm_fp8_tiles(const S src, const lm_fp8_to o) {
-    __shared__ uint4 part[16][16];
-    __shared__ float row_m[128], col_m[128];
-    __shared__ uint2 turned[128][16];
-    __shared__ unsigned lost[2];
+struct lm_fp8_shared { uint4 part[16][16]; uint2 turned[128][16]; float row_m[128], col_m[128]; unsigned lost[2]; };
+template <bool blocks> __device__ __forceinline__ void lm_fp8_put(const uint32_t (*v)[4], const lm_fp8_to &o, lm_fp8_shared *sh) {
     const int t = threadIdx.x, l = t % 16, g = t / 16;
     const int64_t c0 = static_cast<int64_t>(blockIdx.x) * 128, r0 = static_cast<int64_t>(blockIdx.y) * 128;
-    uint32_t v[8][4];
-    src.load(v, r0 + 8 * g, c0 + 8 * l, o.rows);
-    if (t < 2) lost[t] = 0;
+    if (t < 2) sh->lost[t] = 0;
     uint32_t cm[4] = {}, rm[4];                                   /* rm: rows 2i and 2i+1 */
 #pragma unroll
     for (int p = 0; p < 8; p++) {
@@ -54,22 +49,22 @@ template <class S, bool blocks> __global__ void __launch_bounds__(256, 3) lm_fp8
         const uint32_t m = lm_fp8_max2(lm_fp8_max2(a[0], a[1]), lm_fp8_max2(a[2], a[3])), one = lm_fp8_max2(m, m >> 16) & 0xffff;
         rm[p / 2] = p % 2 ? rm[p / 2] | one << 16 : one;
     }
-    part[g][l] = make_uint4(cm[0], cm[1], cm[2], cm[3]);
+    sh->part[g][l] = make_uint4(cm[0], cm[1], cm[2], cm[3]);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
 #pragma unroll
         for (int h = 8; h; h /= 2) rm[i] = lm_fp8_max2(rm[i], __shfl_xor_sync(0xffffffffu, rm[i], h));
-        if (!l) { row_m[8 * g + 2 * i] = lm_fp8_lo(rm[i]); row_m[8 * g + 2 * i + 1] = lm_fp8_hi(rm[i]); }
+        if (!l) { sh->row_m[8 * g + 2 * i] = lm_fp8_lo(rm[i]); sh->row_m[8 * g + 2 * i + 1] = lm_fp8_hi(rm[i]); }
     }
     __syncthreads();
     if (t < 64) {
         uint32_t m = 0;
 #pragma unroll
-        for (int k = 0; k < 16; k++) m = lm_fp8_max2(m, reinterpret_cast<const uint32_t *>(&part[k][0])[t]);
-        col_m[2 * t] = lm_fp8_lo(m); col_m[2 * t + 1] = lm_fp8_hi(m);
+        for (int k = 0; k < 16; k++) m = lm_fp8_max2(m, reinterpret_cast<const uint32_t *>(&sh->part[k][0])[t]);
+        sh->col_m[2 * t] = lm_fp8_lo(m); sh->col_m[2 * t + 1] = lm_fp8_hi(m);
     }
     __syncthreads();
-    const float most = lm_cuda_warp_max(fmaxf(fmaxf(col_m[t % 32], col_m[t % 32 + 32]), fmaxf(col_m[t % 32 + 64], col_m[t % 32 + 96])));
+    const float most = lm_cuda_warp_max(fmaxf(fmaxf(sh->col_m[t % 32], sh->col_m[t % 32 + 32]), fmaxf(sh->col_m[t % 32 + 64], sh->col_m[t % 32 + 96])));
     unsigned flushed = 0, odd = 0;                                /* counted by bits: bytes that are not zero, halves that are not, bytes that are not numbers */
 #pragma unroll
     for (int p = 0; p < 8; p++) {
@@ -92,7 +87,7 @@ template <class S, bool blocks> __global__ void __launch_bounds__(256, 3) lm_fp8
     if (o.qt)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const float il = lm_fp8_inverse(blocks ? most : col_m[8 * l + 2 * i]), ih = lm_fp8_inverse(blocks ? most : col_m[8 * l + 2 * i + 1]);
+            const float il = lm_fp8_inverse(blocks ? most : sh->col_m[8 * l + 2 * i]), ih = lm_fp8_inverse(blocks ? most : sh->col_m[8 * l + 2 * i + 1]);
             uint32_t a[2], b[2];
 #pragma unroll
             for (int k = 0; k < 2; k++) {
@@ -101,59 +96,87 @@ template <class S, bool blocks> __global__ void __launch_bounds__(256, 3) lm_fp8
                 b[k] = lm_fp8_pack2(lm_fp8_hi(v[4 * k][i]) * ih, lm_fp8_hi(v[4 * k + 1][i]) * ih) |
                        lm_fp8_pack2(lm_fp8_hi(v[4 * k + 2][i]) * ih, lm_fp8_hi(v[4 * k + 3][i]) * ih) << 16;
             }
-            turned[8 * l + 2 * i][g ^ l] = make_uint2(a[0], a[1]);
-            turned[8 * l + 2 * i + 1][g ^ l] = make_uint2(b[0], b[1]);
+            sh->turned[8 * l + 2 * i][g ^ l] = make_uint2(a[0], a[1]);
+            sh->turned[8 * l + 2 * i + 1][g ^ l] = make_uint2(b[0], b[1]);
         }
     if (o.stats) {
         flushed = __reduce_add_sync(0xffffffffu, flushed); odd = __reduce_add_sync(0xffffffffu, odd);
-        if (t % 32 == 0) { if (odd) atomicAdd(&lost[0], odd); if (flushed) atomicAdd(&lost[1], flushed); }
+        if (t % 32 == 0) { if (odd) atomicAdd(&sh->lost[0], odd); if (flushed) atomicAdd(&sh->lost[1], flushed); }
     }
     __syncthreads();
     if (blocks) {
         if (!t && o.s) o.s[r0 / 128 * (o.cols / 128) + blockIdx.x] = lm_fp8_scale(most);
         if (!t && o.st) o.st[static_cast<int64_t>(blockIdx.x) * (o.cap / 128) + r0 / 128] = lm_fp8_scale(most);
-    } else if (t < 128) { if (o.s) o.s[c0 / 128 * o.cap + r0 + t] = lm_fp8_scale(row_m[t]); }
-    else if (o.st) o.st[r0 / 128 * o.cols + c0 + t - 128] = lm_fp8_scale(col_m[t - 128]);
+    } else if (t < 128) { if (o.s) o.s[c0 / 128 * o.cap + r0 + t] = lm_fp8_scale(sh->row_m[t]); }
+    else if (o.st) o.st[r0 / 128 * o.cols + c0 + t - 128] = lm_fp8_scale(sh->col_m[t - 128]);
     if (o.qt)
 #pragma unroll
         for (int k = 0; k < 8; k++) {
             const int c = k * 16 + g;
-            *reinterpret_cast<uint2 *>(o.qt + (c0 + c) * o.cap + r0 + 8 * l) = turned[c][l ^ (c / 8)];
+            *reinterpret_cast<uint2 *>(o.qt + (c0 + c) * o.cap + r0 + 8 * l) = sh->turned[c][l ^ (c / 8)];
         }
     if (o.stats && !t) {
         const int64_t live = o.rows - r0 < 128 ? o.rows - r0 : 128;
         if (live > 0) atomicAdd(&o.stats[LM_FP8_ELEMENTS], static_cast<unsigned long long>(live * 128));
-        if (lost[0]) atomicAdd(&o.stats[LM_FP8_ODD], static_cast<unsigned long long>(lost[0]));
-        if (lost[1]) atomicAdd(&o.stats[LM_FP8_FLUSHED], static_cast<unsigned long long>(lost[1]));
+        if (sh->lost[0]) atomicAdd(&o.stats[LM_FP8_ODD], static_cast<unsigned long long>(sh->lost[0]));
+        if (sh->lost[1]) atomicAdd(&o.stats[LM_FP8_FLUSHED], static_cast<unsigned long long>(sh->lost[1]));
         const unsigned long long bits = __float_as_uint(most);
         if (bits > *const_cast<volatile unsigned long long *>(&o.stats[LM_FP8_AMAX])) atomicMax(&o.stats[LM_FP8_AMAX], bits);
     }
 }
-template <bool blocks, class S> static lm_err lm_fp8_run(const S &src, const lm_fp8_to *o, cudaStream_t s) {
-    if (!o->cap || !o->cols) return LM_OK;
-    lm_fp8_tiles<S, blocks><<<dim3(static_cast<unsigned>(o->cols / 128), LM_CUDA_GRID(o->cap, 128)), 256, 0, s>>>(src, *o);
+/* S::N tensors of one shape at once: src.load gives this thread's eight rows of eight of each */
+template <int N> struct lm_fp8_tos { lm_fp8_to t[N]; };
+template <class S, bool blocks> __global__ void __launch_bounds__(256, S::N > 1 ? 2 : 3) lm_fp8_tiles(const S src, const lm_fp8_tos<S::N> o) {
+    __shared__ lm_fp8_shared sh;
+    uint32_t v[S::N][8][4];
+    src.load(v, static_cast<int64_t>(blockIdx.y) * 128 + threadIdx.x / 16 * 8, static_cast<int64_t>(blockIdx.x) * 128 + threadIdx.x % 16 * 8, o.t[0].rows);
+#pragma unroll
+    for (int i = 0; i < S::N; i++) {
+        if (i) __syncthreads();
+        lm_fp8_put<blocks>(v[i], o.t[i], &sh);
+    }
+}
+template <bool blocks, class S> static lm_err lm_fp8_run(const S &src, const lm_fp8_tos<S::N> &o, cudaStream_t s) {
+    if (!o.t[0].cap || !o.t[0].cols) return LM_OK;
+    lm_fp8_tiles<S, blocks><<<dim3(static_cast<unsigned>(o.t[0].cols / 128), LM_CUDA_GRID(o.t[0].cap, 128)), 256, 0, s>>>(src, o);
     return lm_cuda_launched();
 }
-/* x as it is, f32 rounded to bf16 */
+/* Four rows of eight as they lie, zeros behind the last: bf16 (f32 is rounded). */
+__device__ __forceinline__ void lm_fp8_rows4(uint32_t (*v)[4], const lm_cv &x, int64_t r, int64_t c, int64_t rows) {
+    if (x.bf16) {
+#pragma unroll
+        for (int p = 0; p < 4; p++) {
+            uint4 u = make_uint4(0, 0, 0, 0);
+            if (r + p < rows) u = *reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(x.p) + (r + p) * x.rs + c);
+            v[p][0] = u.x; v[p][1] = u.y; v[p][2] = u.z; v[p][3] = u.w;
+        }
+        return;
+    }
+#pragma unroll
+    for (int p = 0; p < 4; p++) {
+        float f[8] = {};
+        if (r + p < rows) lm_ld8(x, (r + p) * x.rs + c, f);
+#pragma unroll
+        for (int i = 0; i < 4; i++) v[p][i] = lm_pack2(f[2 * i], f[2 * i + 1]);
+    }
+}
+/* x as it is */
 struct lm_fp8_plain {
+    enum { N = 1 };
     lm_cv x;
-    __device__ __forceinline__ void load(uint32_t (*v)[4], int64_t r, int64_t c, int64_t rows) const {
-        if (x.bf16) {
-#pragma unroll
-            for (int p = 0; p < 8; p++) {
-                uint4 u = make_uint4(0, 0, 0, 0);
-                if (r + p < rows) u = *reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(x.p) + (r + p) * x.rs + c);
-                v[p][0] = u.x; v[p][1] = u.y; v[p][2] = u.z; v[p][3] = u.w;
-            }
-            return;
-        }
-#pragma unroll
-        for (int p = 0; p < 8; p++) {
-            float f[8] = {};
-            if (r + p < rows) lm_ld8(x, (r + p) * x.rs + c, f);
-#pragma unroll
-            for (int i = 0; i < 4; i++) v[p][i] = lm_pack2(f[2 * i], f[2 * i + 1]);
-        }
+    __device__ __forceinline__ void load(uint32_t (*v)[8][4], int64_t r, int64_t c, int64_t rows) const {
+        lm_fp8_rows4(v[0], x, r, c, rows);
+        lm_fp8_rows4(v[0] + 4, x, r + 4, c, rows);
     }
 };
+/* what these rows take of an input; pointers are looked at when the kernel runs */
+static inline bool lm_fp8_reads(const lm_tensor *t) { return lm_cuda_float(t) && lm_row_stride(t) % 8 == 0; }
+static inline bool lm_fp8_aligned(const lm_cv *v, int n) {
+    for (int i = 0; i < n; i++) if (reinterpret_cast<uintptr_t>(v[i].p) % 16) return false;
+    return true;
+}
+static inline bool lm_fp8_writes(const lm_call *c) {
+    for (int i = 0; i < c->n_out; i++) if (c->out[i].rank && !lm_is_contig(&c->out[i])) return false;
+    return true;
+}
 #endif

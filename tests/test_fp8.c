@@ -1,0 +1,78 @@
+/* test_fp8.c — training with linear layers in e4m3: beside bf16, the same bits on any number of threads, what is counted, what is refused. The
+ * rows themselves are the driver's (test_ops). */
+#include "test.h"
+#include "train/train.h"
+
+enum { B = 2, T = 70, V = 97 };                  /* 140 tokens: tiles of rows are not full */
+static lm_cfg config(int64_t d, int64_t d_ff) {
+    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = V, .d = d, .n_layer = 2, .n_head = 4, .n_kv = 2, .d_head = d / 4, .d_ff = d_ff, .max_pos = 256,
+                 .eps = 1e-5, .init_std = 0.1, .tie = true, .bos = -1, .hf_type = "llama" };
+    c.rope.d_head = (int)(d / 4); c.rope.base = 10000; c.rope.max_pos = 256;
+    return c;
+}
+static lm_trainer_opts options(lm_dtype mm, int recompute) {
+    return (lm_trainer_opts){ .batch = B, .seq = T, .mm = mm, .recompute = recompute, .seed = 7,
+                              .optim = { .name = "adamw", .lr = 3e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0 } };
+}
+static void fill(lm_batch *b, int64_t step) {
+    b->n_target = b->n;
+    for (int64_t i = 0; i < b->n; i++) {
+        const int64_t t = i % T;
+        b->tokens[i] = (int32_t)((t * t / 3 + i / T + step) % V); b->target[i] = (int32_t)(((t + 1) * (t + 1) / 3 + i / T + step) % V);
+        b->pos[i] = (int32_t)t; b->start[i] = (int32_t)(i / T * T);
+    }
+}
+typedef struct { double loss[12]; lm_hash128_t hash; int64_t counts[LM_FP8_COUNTS * LM_FP8_GROUPS], again[LM_FP8_COUNTS * LM_FP8_GROUPS]; } outcome;
+static lm_err train(lm_dtype mm, int recompute, int threads, int n, int64_t d, outcome *o, char *why, size_t room) {
+    lm_ctx *ctx; lm_store *store = NULL; lm_trainer *t = NULL; lm_batch b = { 0 };
+    const lm_cfg c = config(d, 2 * d);
+    const lm_trainer_opts to = options(mm, recompute);
+    LM_TRY(lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = threads }));
+    lm_err e = lm_store_new(&store, ctx);
+    if (!e) e = lm_model_init(ctx, &c, store, 5);
+    if (!e) e = lm_trainer_new(&t, ctx, &c, store, &to);
+    if (!e) e = lm_batch_alloc(ctx, &b, B, T);
+    for (int s = 0; s < n && !e; s++) {
+        double norm;
+        o->loss[s] = 0;
+        fill(&b, s % 3);
+        e = lm_trainer_accumulate(t, &b, s, 0, &o->loss[s]);
+        if (!e) e = lm_trainer_update(t, s + 1, 1.0, (double)b.n, &norm);
+        o->loss[s] /= (double)b.n;
+    }
+    if (!e) { o->hash = lm_trainer_hash(t); e = lm_trainer_fp8_counts(t, o->counts); }
+    if (!e) e = lm_trainer_fp8_counts(t, o->again);
+    if (e && why) snprintf(why, room, "%s", lm_error(ctx));
+    lm_batch_free(ctx, &b); lm_trainer_free(t); lm_store_free(store); lm_ctx_free(ctx);
+    return e;
+}
+static void test_beside_bf16(void) {
+    outcome h = { 0 }, f = { 0 };
+    char why[512] = "";
+    LM_CHECK(!train(LM_BF16, 1, 2, 12, 128, &h, why, sizeof why));
+    LM_CHECK(!train(LM_F8_E4M3, 1, 2, 12, 128, &f, why, sizeof why));
+    if (why[0]) printf("%s\n", why);
+    for (int s = 0; s < 12; s++)
+        if (!(fabs(f.loss[s] - h.loss[s]) <= 0.01 * h.loss[s])) { lm_t_fail++; printf("step %d: fp8 %.6f, bf16 %.6f\n", s, f.loss[s], h.loss[s]); }
+    LM_CHECK(h.loss[11] < 0.9 * h.loss[0] && f.hash.lo != h.hash.lo);
+    for (int g = 0; g < LM_FP8_GROUPS; g++) {
+        const int64_t *c = f.counts + g * LM_FP8_COUNTS;
+        LM_CHECK(c[LM_FP8_ELEMENTS] > 0 && c[LM_FP8_AMAX] > 0 && !c[LM_FP8_ODD] && c[LM_FP8_FLUSHED] < c[LM_FP8_ELEMENTS] / 50);
+        LM_CHECK(!f.again[g * LM_FP8_COUNTS] && !h.counts[g * LM_FP8_COUNTS]);
+    }
+    /* a step's weights: o (128 × 128), q, gate, up, down of two layers; k and v of 64 columns stay in bf16 */
+    LM_CHECK(f.counts[LM_FP8_WEIGHT * LM_FP8_COUNTS] == 12 * 2 * (2 * 128 * 128 + 3 * 128 * 256));
+}
+static void test_same_bits(void) {
+    outcome a = { 0 }, b = { 0 }, c = { 0 };
+    LM_CHECK(!train(LM_F8_E4M3, 1, 1, 3, 128, &a, NULL, 0) && !train(LM_F8_E4M3, 1, 3, 3, 128, &b, NULL, 0) && !train(LM_F8_E4M3, 2, 2, 3, 128, &c, NULL, 0));
+    LM_CHECK(a.hash.lo == b.hash.lo && a.hash.hi == b.hash.hi);                      /* threads */
+    LM_CHECK(a.hash.lo == c.hash.lo && a.hash.hi == c.hash.hi);                      /* a block computed again */
+    LM_CHECK(!memcmp(a.counts, b.counts, sizeof a.counts));
+}
+static void test_refused(void) {
+    outcome o = { 0 };
+    char why[512] = "";
+    LM_CHECK(train(LM_F8_E4M3, 1, 1, 1, 48, &o, why, sizeof why) == LM_E_UNSUPPORTED && strstr(why, "multiples of 128"));
+}
+LM_TEST_MAIN(LM_T1(test_beside_bf16), LM_T1(test_same_bits), LM_T1(test_refused))
