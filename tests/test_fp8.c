@@ -1,7 +1,18 @@
-/* test_fp8.c — training with linear layers in e4m3: beside bf16, the same bits on any number of threads, what is counted, what is refused. The
- * rows themselves are the driver's (test_ops). */
+/* test_fp8.c — training with linear layers in e4m3: beside bf16, the same bits on any number of threads, what is counted, what is refused; and the
+ * plan of a device, with its united rows (swiglu_fp8 and the like), on the fake one. That one has the processor's rows: the program is linked so that
+ * whoever asks for a device's gets those. The rows themselves are the driver's (test_ops). */
 #include "test.h"
+#include "fake_dev.h"
+#include "graph/plan.h"
 #include "train/train.h"
+
+const lm_kernel *__real_lm_kernel_choose(const lm_op *op, const lm_call *c, lm_dev_kind dev, uint64_t features);
+const lm_kernel *__wrap_lm_kernel_choose(const lm_op *op, const lm_call *c, lm_dev_kind dev, uint64_t features);
+const lm_kernel *__wrap_lm_kernel_choose(const lm_op *op, const lm_call *c, lm_dev_kind dev, uint64_t features) {
+    return __real_lm_kernel_choose(op, c, LM_DEV_CPU, dev == LM_DEV_CUDA ? LM_CPU_PORTABLE : features);
+}
+static bool on_device;
+static int united[3];                            /* steps of swiglu_fp8, swiglu_grad_fp8; matmul_fp8 that adds */
 
 enum { B = 2, T = 70, V = 97 };                  /* 140 tokens: tiles of rows are not full */
 static lm_cfg config(int64_t d, int64_t d_ff) {
@@ -39,11 +50,23 @@ static void keep(lm_store *store, int which) {
     }
 }
 typedef struct { double loss[12]; lm_hash128_t hash; int64_t counts[LM_FP8_COUNTS * LM_FP8_GROUPS], again[LM_FP8_COUNTS * LM_FP8_GROUPS]; } outcome;
+static bool fp8_first;                          /* gradients of fp8 are the ones to compare with */
+static void count_united(const lm_plan *p) {
+    lm_plan_stats st;
+    lm_plan_stats_of(p, &st);
+    memset(united, 0, sizeof united);
+    for (int i = 0; i < st.n_steps; i++) {
+        const lm_call *c = lm_plan_call(p, i);
+        united[0] += !strcmp(c->op->name, "swiglu_fp8"); united[1] += !strcmp(c->op->name, "swiglu_grad_fp8");
+        united[2] += !strcmp(c->op->name, "matmul_fp8") && c->n_in > 4;
+    }
+}
 static lm_err train(lm_dtype mm, int recompute, int threads, int n, int64_t d, outcome *o, char *why, size_t room) {
     lm_ctx *ctx; lm_store *store = NULL; lm_trainer *t = NULL; lm_batch b = { 0 };
     const lm_cfg c = config(d, 2 * d);
-    const lm_trainer_opts to = options(mm, recompute);
+    lm_trainer_opts to = options(mm, recompute);
     LM_TRY(lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = threads }));
+    if (on_device) to.dev = fake_open(ctx, 3);
     lm_err e = lm_store_new(&store, ctx);
     if (!e) e = lm_model_init(ctx, &c, store, 5);
     if (!e) e = lm_trainer_new(&t, ctx, &c, store, &to);
@@ -53,14 +76,15 @@ static lm_err train(lm_dtype mm, int recompute, int threads, int n, int64_t d, o
         o->loss[s] = 0;
         fill(&b, s % 3);
         e = lm_trainer_accumulate(t, &b, s, 0, &o->loss[s]);
-        if (!s && !e) keep(store, mm == LM_F8_E4M3);
+        if (!s && !e) keep(store, on_device || (mm == LM_F8_E4M3 && !fp8_first));
         if (!e) e = lm_trainer_update(t, s + 1, 1.0, (double)b.n, &norm);
         o->loss[s] /= (double)b.n;
     }
+    if (!e) count_united(lm_trainer_accumulate_plan(t));
     if (!e) { o->hash = lm_trainer_hash(t); e = lm_trainer_fp8_counts(t, o->counts); }
     if (!e) e = lm_trainer_fp8_counts(t, o->again);
     if (e && why) snprintf(why, room, "%s", lm_error(ctx));
-    lm_batch_free(ctx, &b); lm_trainer_free(t); lm_store_free(store); lm_ctx_free(ctx);
+    lm_batch_free(ctx, &b); lm_trainer_free(t); lm_store_free(store); if (to.dev) lm_dev_close(to.dev); lm_ctx_free(ctx);
     return e;
 }
 static void test_beside_bf16(void) {
@@ -95,6 +119,30 @@ static void test_gradients(void) {
         if (!(d <= 0.15 * 0.15 * n)) { lm_t_fail++; printf("%s: %.3g of its norm from bf16's\n", a->name, sqrt(d / n)); }
     }
 }
+/* The device's plan computes what the processor's does: quantization apart, only where f32 sums are rounded to bf16 differs. */
+static void test_device(void) {
+    outcome a = { 0 }, b = { 0 };
+    char why[512] = "";
+    fp8_first = true;
+    LM_CHECK(!train(LM_F8_E4M3, 1, 2, 3, 128, &a, why, sizeof why) && !united[0] && !united[1] && !united[2]);
+    on_device = true;
+    LM_CHECK(!train(LM_F8_E4M3, 1, 2, 3, 128, &b, why, sizeof why) && united[0] == 2 && united[1] == 2 && united[2] > 2);
+    on_device = fp8_first = false;
+    if (why[0]) printf("%s\n", why);
+    for (int s = 0; s < 3; s++) LM_CHECK_NEAR(a.loss[s], b.loss[s], 1e-4);
+    for (int g = 0; g < LM_FP8_GROUPS; g++) LM_CHECK(a.counts[g * LM_FP8_COUNTS] == b.counts[g * LM_FP8_COUNTS] && !b.counts[g * LM_FP8_COUNTS + LM_FP8_ODD]);
+    int met = 0;
+    for (int i = 0; i < n_grads[0]; i++)
+        for (int j = 0; j < n_grads[1]; j++) {
+            const gradient *x = &grads[0][i], *y = &grads[1][j];
+            if (strcmp(x->name, y->name)) continue;
+            double d = 0, n = 0;
+            for (int64_t k = 0; k < x->n; k++) { d += (double)(x->g[k] - y->g[k]) * (double)(x->g[k] - y->g[k]); n += (double)x->g[k] * (double)x->g[k]; }
+            LM_CHECK(d <= 1e-4 * n);
+            met++;
+        }
+    LM_CHECK(met > 15);
+}
 static void test_same_bits(void) {
     outcome a = { 0 }, b = { 0 }, c = { 0 };
     LM_CHECK(!train(LM_F8_E4M3, 1, 1, 3, 128, &a, NULL, 0) && !train(LM_F8_E4M3, 1, 3, 3, 128, &b, NULL, 0) && !train(LM_F8_E4M3, 2, 2, 3, 128, &c, NULL, 0));
@@ -107,4 +155,4 @@ static void test_refused(void) {
     char why[512] = "";
     LM_CHECK(train(LM_F8_E4M3, 1, 1, 1, 48, &o, why, sizeof why) == LM_E_UNSUPPORTED && strstr(why, "multiples of 128"));
 }
-LM_TEST_MAIN(LM_T1(test_beside_bf16), LM_T1(test_gradients), LM_T1(test_same_bits), LM_T1(test_refused))
+LM_TEST_MAIN(LM_T1(test_beside_bf16), LM_T1(test_gradients), LM_T1(test_device), LM_T1(test_same_bits), LM_T1(test_refused))

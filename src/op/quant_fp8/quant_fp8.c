@@ -112,7 +112,7 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
 
 /* ---- the processor's row ---------------------------------------------------------------------------------------------------------------- */
 static bool accepts(const lm_call *c) {
-    for (int i = 0; i < 4; i++) if (c->out[i].rank && !lm_is_contig(&c->out[i])) return false;
+    for (int i = 0; i < 4; i++) if (c->out[i].rank && (!lm_is_contig(&c->out[i]) || c->out[i].dtype != (i % 2 ? LM_F32 : LM_F8_E4M3))) return false;
     return c->in[0].dtype == LM_F32 && c->in[0].layout == LM_PLAIN && lm_rows_fold(&c->in[0]);
 }
 /* rows of tiles; those behind the last row are there to be filled with zeros */

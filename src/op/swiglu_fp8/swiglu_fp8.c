@@ -35,7 +35,7 @@ static bool unite(const void *const *params, const lm_type *const *in, uint32_t 
     return !((const lm_quant_fp8_p *)out)->blocks;
 }
 static bool accepts(const lm_call *c) {
-    for (int i = 0; i < 4; i++) if (c->out[i].rank && !lm_is_contig(&c->out[i])) return false;
+    for (int i = 0; i < 4; i++) if (c->out[i].rank && (!lm_is_contig(&c->out[i]) || c->out[i].dtype != (i % 2 ? LM_F32 : LM_F8_E4M3))) return false;
     for (int i = 0; i < 2; i++) if (c->in[i].dtype != LM_F32 || c->in[i].layout != LM_PLAIN || !lm_rows_fold(&c->in[i])) return false;
     return true;
 }

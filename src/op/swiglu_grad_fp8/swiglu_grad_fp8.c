@@ -43,7 +43,7 @@ static bool unite(const void *const *params, const lm_type *const *in, uint32_t 
     return !memcmp(&p->of[0], &p->of[1], sizeof p->of[0]) && !p->of[0].blocks;         /* alike, so which came first is no matter */
 }
 static bool accepts(const lm_call *c) {
-    for (int i = 0; i < 8; i++) if (c->out[i].rank && !lm_is_contig(&c->out[i])) return false;
+    for (int i = 0; i < 8; i++) if (c->out[i].rank && (!lm_is_contig(&c->out[i]) || c->out[i].dtype != (i % 2 ? LM_F32 : LM_F8_E4M3))) return false;
     for (int i = 0; i < 3; i++) if (c->in[i].dtype != LM_F32 || c->in[i].layout != LM_PLAIN || !lm_rows_fold(&c->in[i])) return false;
     return true;
 }
