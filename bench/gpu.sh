@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
 # reference, runs one under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses attn rows train infer peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
+#   PARTS: driver sanitizer parity losses attn rows train fp8 infer peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
 #   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
-[ $# = 0 ] && set -- driver sanitizer parity losses attn rows train infer peer peer_decode
+[ $# = 0 ] && set -- driver sanitizer parity losses attn rows train fp8 infer peer peer_decode
 fix=${LM_FIX:-tests/fixtures/models}
 table=$out/table.txt; : >"$table"
 say() { printf '%s\n' "$*" | tee -a "$table"; }
@@ -87,6 +87,39 @@ for r in json.load(open(sys.argv[1])):
     if r["name"].split(".")[0] in ("accumulate","update") and r["value"] > 0.15: print("  %-34s %8.2f ms  %s" % (r["name"], r["value"], r["note"]))
     if r["name"].startswith("device_"): print("  %-34s %.4g %s" % (r["name"], r["value"], r["unit"]))' "$f" | tee -a "$table"
     done <<<"${TRAIN:-gpt2-124m 64 1024 -1}"
+}
+fp8() {   # the rows against the reference, the 1.1B step beside bf16's, FP8_STEPS of a small model on text beside bf16's
+    local k f
+    LM_DEVICE=cuda LM_OPS=quant_fp8,matmul_fp8,swiglu_fp8,swiglu_grad_fp8 timeout 60 "$bin/tests/test_ops" test_kernels >"$out/fp8.driver.log" 2>&1
+    say "fp8 driver: rc $?; $(grep -c ' (seed ' "$out/fp8.driver.log") failures; $(tail -n 1 "$out/fp8.driver.log")"
+    grep ' (seed ' "$out/fp8.driver.log" | cut -c1-230 | head -8
+    for k in bf16 fp8; do
+        f=$out/fp8.step.$k.json
+        timeout 60 "$bin/loam" bench train --device cuda --shape llama-1.1b --dtype $k --batch 8 --seq 2048 --repeat "${REPEAT:-8}" --ops --json >"$f" 2>"$out/fp8.err" \
+            || { say "fp8: a step in $k: $(tail -n 1 "$out/fp8.err" | cut -c1-300)"; continue; }
+        say "loam llama-1.1b B8 T2048 $k: $(field "$f" train_step) ms, $(field "$f" device_memory) MB, loss $(field "$f" train_loss)"
+        python3 -c 'import json,sys
+for r in json.load(open(sys.argv[1])):
+    if r["name"].startswith("accumulate") and r["value"] > 0.5: print("  %-34s %8.2f ms  %s" % (r["name"], r["value"], r["note"]))
+    if r["name"].startswith("fp8_"): print("  %-34s %.3g  %s" % (r["name"], r["value"], r["note"]))' "$f" | tee -a "$table"
+    done
+    for k in bf16 fp8; do
+        rm -rf "$out/fp8-$k"
+        timeout 60 "$bin/loam" train examples/tiny.yaml data.path="${LM_TEXT:-README.md}" model.d=512 model.d_ff=1536 model.n_head=8 data.seq=256 train.batch=32 train.steps="${FP8_STEPS:-300}" optim.lr=0.001 \
+            train.val_every="${FP8_STEPS:-300}" train.sample_every=0 train.checkpoint_every=0 train.dtype=$k device=cuda out="$out/fp8-$k" >"$out/fp8-$k.log" 2>&1 || say "fp8: training in $k: $(tail -n 1 "$out/fp8-$k.log" | cut -c1-240)"
+    done
+    python3 - "$out" <<'PY' | tee -a "$table"
+import json, sys, os
+def read(k):
+    p = f"{sys.argv[1]}/fp8-{k}/metrics.jsonl"
+    return [json.loads(l) for l in open(p)] if os.path.exists(p) else []
+a, b = read("bf16"), read("fp8")
+if a and b:
+    la, lb = ([r["loss"] for r in x if "loss" in r][-50:] for x in (a, b))
+    va, vb = ([r["val_loss"] for r in x if "val_loss" in r][-1] for x in (a, b))
+    ma, mb = sum(la) / len(la), sum(lb) / len(lb)
+    print(f"fp8 losses: mean of the last {len(la)} steps bf16 {ma:.5f} fp8 {mb:.5f} ({100 * (mb / ma - 1):+.3f} %); validation {va:.5f} {vb:.5f} ({100 * (vb / va - 1):+.3f} %); {[r['fp8'] for r in b if 'fp8' in r][-1]}")
+PY
 }
 infer() {
     while read -r shape dt seqs prompt; do

@@ -11,7 +11,7 @@ floors="base:1 device:2 tensor:3 quant:4 format:5 op:6 graph:7 optim:8 dist:8 mo
         tune:13 compress:13 serve:14 rag:14 api:15 cmd:16"
 # Two floors of the plan are split, because one of the rooms plainly stands on the other: quant on tensor (a tensor names its format row by a forward
 # declaration only), train and infer on data (a batch).
-core='add|cast|copy|matmul|split|all_reduce|all_gather|reduce_scatter|broadcast'
+core='add|cast|copy|matmul|matmul_fp8|quant_fp8|split|all_reduce|all_gather|reduce_scatter|broadcast'
 bad=0; say() { echo "floors: $*"; bad=1; }
 declare -A floor; for f in $floors; do floor[${f%:*}]=${f#*:}; done
 

@@ -188,8 +188,8 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     lm_store *store = NULL; lm_trainer *t = NULL; lm_batch x = {0}; lm_dev *dev = NULL; lm_comm *dev_comm = NULL;
     const int ranks = comm ? comm->size : 1;
     const char *dt = o->dtype && strcmp(o->dtype, "auto") ? o->dtype : "f32";
-    if (strcmp(dt, "f32") && strcmp(dt, "bf16")) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: a step is computed in f32 or bf16", dt);
-    const bool bf16 = !strcmp(dt, "bf16");
+    if (strcmp(dt, "f32") && strcmp(dt, "bf16") && strcmp(dt, "fp8")) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: a step is computed in f32, bf16 or fp8", dt);
+    const bool bf16 = !strcmp(dt, "bf16"), fp8 = !strcmp(dt, "fp8");
     lm_err err;
     LM_TRY(lm_shape_cfg(ctx, o->shape ? o->shape : "llama-30m", &c));
     if (c.max_pos < o->seq) c.max_pos = o->seq;
@@ -203,7 +203,7 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
         .recompute = (int)o->recompute,
         .batch = o->batch,
         .seq = o->seq,
-        .mm = bf16 ? LM_BF16 : LM_F32,
+        .mm = fp8 ? LM_F8_E4M3 : bf16 ? LM_BF16 : LM_F32,
         .optim = { .name = "adamw", .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0 }
     };
     LM_GOTO(lm_store_new(&store, ctx), done);
@@ -248,7 +248,7 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     }
     if (dev) LM_GOTO(lm_machine_of_device(dev, &top), done);
     const double loss0 = all[0] / ((double)x.n * ranks), loss1 = all[1] / ((double)x.n * ranks);
-    const double limit = dev ? (bf16 && top.mm_bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.mm_bf16 : 0)
+    const double limit = fp8 ? 0 : dev ? (bf16 && top.mm_bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.mm_bf16 : 0)
                              : p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16,
                  med = lm_bench_median(step, (int)o->repeat);
     lm_bench_put(b, "train_step", 1e3 * med, "ms", 0, 0,
@@ -263,6 +263,16 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     lm_bench_put(b, "train_planned", (double)p.total / 1e6, "MB", 0, 0, "what the plan predicts");
     lm_bench_put(b, "train_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, "peak of the process");
     lm_bench_put(b, "train_loss", loss1, "nats", 0, 0, lm_arena_printf(cli->a, "of the last step, %.4f of the first; random tokens", loss0));
+    if (fp8) {
+        static const char *const group[] = { "activations", "gradients", "weights" };
+        int64_t n[LM_FP8_COUNTS * LM_FP8_GROUPS];
+        LM_GOTO(lm_trainer_fp8_counts(t, n), done);
+        for (int i = 0; i < LM_FP8_GROUPS; i++) {
+            const int64_t *k = n + i * LM_FP8_COUNTS;
+            lm_bench_put(b, lm_arena_printf(cli->a, "fp8_flushed_%s", group[i]), (double)k[LM_FP8_FLUSHED] / (double)lm_max64(k[LM_FP8_ELEMENTS], 1), "", 0, 0,
+                         lm_arena_printf(cli->a, "part of %lld that became zero; %lld not finite", (long long)k[LM_FP8_ELEMENTS], (long long)k[LM_FP8_ODD]));
+        }
+    }
     if (dev) {
         lm_bench_put(b, "device_memory", (double)peak / 1e6, "MB", 0, 0, dev->name);
         lm_bench_put(b, "device_memory_of_plan", (double)peak / (double)p.total, "", 0, 0, "reached over predicted, the largest of any rank");

@@ -32,8 +32,9 @@ extern "C" {
 #endif
 
 /* ---- host: a map of a bf16 matrix for the copy engine, beyond its edges zero ------------------------------------------------------------ */
-/* boxes of box_rows × box_cols: 64 columns, swizzled as above, or 16 (32 bytes; unit u of row r lies at unit u ^ (r >> 2 & 1), lm_desc_cols16) */
-static inline lm_err lm_tma_map_of(CUtensorMap *m, const void *base, int64_t rows, int64_t cols, int64_t stride, int box_rows, int box_cols) {
+/* a matrix of such elements, pitch bytes between rows, in boxes; a box's row is 128 or 32 bytes and swizzled so */
+static inline lm_err lm_tma_encode(CUtensorMap *m, CUtensorMapDataType type, int row_bytes, const void *base, int64_t rows, int64_t cols, int64_t row_pitch,
+                                   int box_rows, int box_cols) {
     typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
                                   const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
     static encode_fn encode;                   /* the driver is not linked: it is asked for by name; two threads find the same */
@@ -44,13 +45,21 @@ static inline lm_err lm_tma_map_of(CUtensorMap *m, const void *base, int64_t row
             return LM_E_UNSUPPORTED;
         encode = reinterpret_cast<encode_fn>(f);
     }
-    const cuuint64_t dim[2] = { static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows) }, pitch[1] = { static_cast<cuuint64_t>(stride) * 2 };
+    const cuuint64_t dim[2] = { static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows) }, pitch[1] = { static_cast<cuuint64_t>(row_pitch) };
     const cuuint32_t box[2] = { static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows) }, step[2] = { 1, 1 };
-    return encode(m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void *>(base), dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  box_cols == 16 ? CU_TENSOR_MAP_SWIZZLE_32B : CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+    return encode(m, type, 2, const_cast<void *>(base), dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                  row_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B : CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS
                ? LM_OK
                : LM_E_SHAPE;
+}
+/* boxes of box_rows × box_cols: 64 columns, swizzled as above, or 16 (32 bytes; unit u of row r lies at unit u ^ (r >> 2 & 1), lm_desc_cols16) */
+static inline lm_err lm_tma_map_of(CUtensorMap *m, const void *base, int64_t rows, int64_t cols, int64_t stride, int box_rows, int box_cols) {
+    return lm_tma_encode(m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, box_cols * 2, base, rows, cols, stride * 2, box_rows, box_cols);
+}
+/* bytes, contiguous, in boxes of 128 columns */
+static inline lm_err lm_tma_map_bytes(CUtensorMap *m, const void *base, int64_t rows, int64_t cols, int box_rows) {
+    return lm_tma_encode(m, CU_TENSOR_MAP_DATA_TYPE_UINT8, 128, base, rows, cols, cols, box_rows, 128);
 }
 static inline lm_err lm_tma_map(CUtensorMap *m, const void *base, int64_t rows, int64_t cols, int64_t stride, int box_rows) {
     return lm_tma_map_of(m, base, rows, cols, stride, box_rows, 64);

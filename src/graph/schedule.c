@@ -25,6 +25,7 @@ static lm_node *pop(heap *q) {
     return top;
 }
 static bool has_effect(const lm_node *n) {
+    if (n->dead) return false;                                          /* another does it now */
     if (n->op->pure_write || n->acc) return true;
     for (int i = 0; i < n->n_out; i++) if (n->op->alias[i] && n->out[i]->state) return true;
     return false;

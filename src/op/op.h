@@ -18,7 +18,7 @@
 #include "device/comm.h"
 #include "device/cpu.h"
 #include "device/device.h"
-enum { LM_MAX_IN = 12, LM_MAX_OUT = 5, LM_MAX_PHASE = 5, LM_MANY = 64 };
+enum { LM_MAX_IN = 12, LM_MAX_OUT = 9, LM_MAX_PHASE = 5, LM_MANY = 64 };
 
 typedef struct lm_type {                       /* the static type of a value */
     lm_dtype dtype; const lm_quant *quant;

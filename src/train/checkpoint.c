@@ -40,7 +40,7 @@ static bool is_param(const lm_trainer *t, const char *name) {
 }
 static bool saved_state(const lm_trainer *t, int i) {
     const char *name = lm_store_name(t->store, i, NULL);
-    return strncmp(name, "grad.", 5) && strncmp(name, "bf16.", 5) && strncmp(name, "kv.", 3) && !is_param(t, name) && !lm_store_is_part(t->store, i);
+    return strncmp(name, "grad.", 5) && strncmp(name, "bf16.", 5) && strncmp(name, "fp8.", 4) && strncmp(name, "kv.", 3) && !is_param(t, name) && !lm_store_is_part(t->store, i);
 }
 static bool leader(const lm_trainer *t) { return t->o.comm->rank == 0; }
 static lm_err agree(const lm_trainer *t, lm_err e, const char *what) {

@@ -1,4 +1,5 @@
 /* run.c — the loop around a trainer. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +76,7 @@ lm_err lm_run_model(lm_ctx *ctx, const lm_run_cfg *c, int64_t vocab, lm_cfg *m) 
 lm_trainer_opts lm_run_trainer_opts(const lm_run_cfg *c, int64_t micro) {
     return (lm_trainer_opts){ .batch = micro,
                               .seq = c->data.seq,
-                              .mm = c->train.dtype ? LM_BF16 : LM_F32,
+                              .mm = c->train.dtype == LM_RUN_FP8 ? LM_F8_E4M3 : c->train.dtype ? LM_BF16 : LM_F32,
                               .recompute = (int)c->train.recompute,
                               .memory_budget = c->train.memory_budget,
                               .optim = { .name = c->optim.name,
@@ -329,6 +330,22 @@ static lm_err sample_point(run *r, int64_t step) {
     lm_store_free(whole);
     return agree(r, err, "sampling");
 }
+/* Of this rank, since the last line: the largest numbers, the parts that became zero, how many were not finite. */
+static lm_err fp8_metrics(run *r, lm_str *s) {
+    static const char *const group[LM_FP8_GROUPS] = { "activations", "gradients", "weights" };
+    int64_t n[LM_FP8_COUNTS * LM_FP8_GROUPS];
+    LM_TRY(lm_trainer_fp8_counts(r->t, n));
+    lm_str_puts(s, ", \"fp8\": {");
+    for (int i = 0; i < LM_FP8_GROUPS; i++) {
+        const int64_t *c = n + i * LM_FP8_COUNTS;
+        const uint32_t bits = (uint32_t)c[LM_FP8_AMAX]; float most;
+        memcpy(&most, &bits, sizeof most);
+        lm_str_printf(s, "%s\"%s\": {\"amax\": %.4g, \"flushed\": %.4g, \"not_finite\": %lld}", i ? ", " : "", group[i], (double)fminf(most, FLT_MAX),
+                      (double)c[LM_FP8_FLUSHED] / (double)lm_max64(c[LM_FP8_ELEMENTS], 1), (long long)c[LM_FP8_ODD]);
+    }
+    lm_str_puts(s, "}");
+    return lm_str_err(s);
+}
 static lm_err one_step(run *r, int64_t step, lm_run_event *e, bool *stop) {
     double loss = 0, tokens = 0, norm, t = lm_now();
     /* go on to the end of the accumulation: other ranks wait in the gathers of each micro-batch */
@@ -362,8 +379,13 @@ static lm_err one_step(run *r, int64_t step, lm_run_event *e, bool *stop) {
     lm_str s = { .ctx = r->ctx };
     lm_str_printf(&s,
                   "{\"step\": %lld, \"loss\": %.9g, \"lr\": %.6g, \"grad_norm\": %.6g, \"tokens\": %lld, \"tok_s\": %.1f, \"step_ms\": "
-                  "%.3f, \"rss\": %zu}\n",
+                  "%.3f, \"rss\": %zu",
                   (long long)e->step, e->loss, e->lr, e->grad_norm, (long long)e->seen, e->tok_s, dt * 1e3, e->rss);
+    if (r->c->train.dtype == LM_RUN_FP8) {
+        const lm_err e8 = fp8_metrics(r, &s);
+        if (e8) { lm_str_free(&s); return agree(r, e8, "reading the counts of fp8"); }
+    }
+    lm_str_puts(&s, "}\n");
     lm_err err = lm_str_err(&s) ? LM_E_NOMEM : lm_out_write(r->metrics, s.p, s.n);
     if (!err) err = lm_out_flush(r->metrics);
     lm_str_free(&s);

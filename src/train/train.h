@@ -16,13 +16,14 @@
 #define LM_TRAIN_H
 #include "data/data.h"
 #include "model/model.h"
+#include "op/quant_fp8/quant_fp8.h"
 #include "optim/optim.h"
 #include "graph/plan.h"
 
 typedef enum { LM_MESH_SINGLE, LM_MESH_DP, LM_MESH_ZERO1, LM_MESH_ZERO2, LM_MESH_FSDP } lm_mesh_kind;      /* mesh.c */
 typedef struct {
     int64_t batch, seq;                      /* sequences per micro-batch on this rank, tokens per sequence */
-    lm_dtype mm;                             /* compute dtype of matrix rows */
+    lm_dtype mm;                             /* compute dtype of matrix rows: F32, BF16; F8_E4M3: linear layers in fp8 (lm_pass_fp8), the rest as BF16 */
     int recompute;                           /* level of lm_pass_recompute; -1 = 1 or the next that a device holds, or the lowest that fits memory_budget */
     int64_t memory_budget;
     lm_optim_cfg optim;
@@ -53,6 +54,8 @@ lm_plan *lm_trainer_eval_plan(lm_trainer *t);
 lm_plan *lm_trainer_update_plan(lm_trainer *t);
 lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int64_t micro, double *loss_sum);      /* adds to *loss_sum */
 lm_err lm_trainer_update(lm_trainer *t, int64_t step /* 1-based */, double lr_scale, double n_tokens, double *grad_norm);
+/* What was quantized on this rank since this was asked last (op/quant_fp8: counts by group); zeros where nothing is. */
+lm_err lm_trainer_fp8_counts(lm_trainer *t, int64_t counts[LM_FP8_COUNTS * LM_FP8_GROUPS]);
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum);                                            /* forward only; adds */
 /* ---- on several ranks these are asked of every rank together; alone they are plain ----------------------------------------------------------- */
 /* of all parameters, whole, by name order: equal on all ranks and on any mesh; zero after an error */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "dist/dist.h"
+#include "op/quant_fp8/quant_fp8.h"
 #include "op/xent/xent.h"
 #include "train/train_int.h"
 
@@ -40,6 +41,8 @@ static lm_err forward(lm_trainer *t, lm_graph *g, bool training, lm_value **loss
     }
     return lm_graph_err(g);
 }
+/* What products are taken in that are not in fp8, and are while the graph is built. */
+static lm_dtype mm_of(const lm_trainer *t) { return t->o.mm == LM_F8_E4M3 ? LM_BF16 : t->o.mm; }
 static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     lm_graph *g;
     LM_TRY(lm_graph_new(&g, t->ctx, NULL));
@@ -48,7 +51,7 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     lm_err err = p && d ? LM_OK : LM_E_NOMEM;
     if (err) goto fail;
     LM_GOTO(forward(t, g, true, &loss, p), fail);
-    LM_GOTO(lm_pass_precision(g, t->o.mm), fail);
+    LM_GOTO(lm_pass_precision(g, mm_of(t)), fail);
     LM_GOTO(lm_pass_fuse(g, NULL), fail);
     if (t->copy) LM_GOTO(lm_pass_products(g, t->o.dev, lm_copies_name, t), fail);
     int n_wrt = 0;
@@ -60,11 +63,12 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
         if (!d[i]) { err = lm_fail(t->ctx, LM_E_INTERNAL, "%s has no gradient: nothing depends on it", t->param[i].name); goto fail; }
         LM_GOTO(lm_mesh_accumulate(t, g, i, d[i]), fail);
     }
+    if (t->o.mm == LM_F8_E4M3) LM_GOTO(lm_pass_fp8(g, NULL), fail);
     LM_GOTO(lm_pass_recompute(g, recompute), fail);
     LM_GOTO(lm_mesh_gather(t, g), fail);
     if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, NULL), fail);
     LM_GOTO(lm_mesh_reduce(t, g), fail);
-    if (t->o.dev && t->o.mm == LM_BF16) { LM_GOTO(lm_pass_round_once(g, t->o.dev), fail); LM_GOTO(lm_pass_storage(g, t->o.dev), fail); }
+    if (t->o.dev && mm_of(t) == LM_BF16) { LM_GOTO(lm_pass_round_once(g, t->o.dev), fail); LM_GOTO(lm_pass_storage(g, t->o.dev), fail); }
     *out = g; return LM_OK;
 fail:
     lm_graph_free(g); return err;
@@ -206,6 +210,8 @@ static lm_err same_plans(lm_trainer *t) {
     return err;
 }
 static lm_err shares(lm_trainer *t) {
+    if (t->o.mm == LM_F8_E4M3 && t->o.mesh == LM_MESH_FSDP)
+        return lm_fail(t->ctx, LM_E_UNSUPPORTED, "fp8 wants whole matrices on each rank: fsdp keeps parts of them; dp, zero1 and zero2 do");
     LM_TRY(lm_cfg_check(t->ctx, &t->cfg));
     LM_TRY(lm_model_params(t->ctx, &t->cfg, collect, t));
     LM_TRY(lm_mesh_setup(t));
@@ -229,11 +235,11 @@ static lm_err plans(lm_trainer *t) {
     }
     LM_GOTO(lm_graph_new(&g, t->ctx, NULL), done);
     LM_GOTO(forward(t, g, false, &loss, NULL), done);
-    LM_GOTO(lm_pass_precision(g, t->o.mm), done);
+    LM_GOTO(lm_pass_precision(g, mm_of(t)), done);
     LM_GOTO(lm_pass_fuse(g, NULL), done);
     LM_GOTO(lm_mesh_gather(t, g), done);
     if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, NULL), done);
-    if (t->o.dev && t->o.mm == LM_BF16) LM_GOTO(lm_pass_storage(g, t->o.dev), done);
+    if (t->o.dev && mm_of(t) == LM_BF16) LM_GOTO(lm_pass_storage(g, t->o.dev), done);
     err = plan_of(t, g, LM_MEM_WEIGHTS, t->o.dry, t->acc, &t->eval);
 done:
     lm_graph_free(g);
@@ -347,6 +353,17 @@ lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum) {
     LM_TRY(feed(t->eval, b));
     LM_TRY(lm_plan_run(t->eval));
     *loss_sum += sum_loss(t->eval, b->n);
+    return LM_OK;
+}
+lm_err lm_trainer_fp8_counts(lm_trainer *t, int64_t counts[LM_FP8_COUNTS * LM_FP8_GROUPS]) {
+    const size_t bytes = sizeof *counts * LM_FP8_COUNTS * LM_FP8_GROUPS;
+    const int64_t zero[LM_FP8_COUNTS * LM_FP8_GROUPS] = {0};
+    memset(counts, 0, bytes);
+    for (int i = 0; i < lm_store_count(t->store); i++) {
+        if (strcmp(lm_store_name(t->store, i, NULL), LM_FP8_STATE)) continue;
+        LM_TRY(lm_store_read(t->store, i, 0, counts, bytes));
+        return lm_store_write(t->store, i, 0, zero, bytes);
+    }
     return LM_OK;
 }
 static int by_name(const void *a, const void *b) {

@@ -110,6 +110,18 @@ static bool has_kernel(const state *s, const void *params, int n_in, lm_value *c
     for (int i = 0; i < s->op->n_out; i++) c.out[i] = lm_tensor_of(NULL, ot[i].dtype, ot[i].rank, ot[i].dim);
     return lm_kernel_choose(s->op, &c, LM_DEV_CUDA, s->dev->features);
 }
+/* Versions of a state are written in order of emission: a row that writes one stands where the first stood whose write it took over. */
+static void take_place(lm_graph *g, lm_node *now, const match *m) {
+    lm_node *old = NULL;
+    for (int i = 0; i < m->n; i++)
+        for (int k = 0; m->node[i] && k < m->node[i]->n_out; k++)
+            if (m->node[i]->op->alias[k] && m->node[i]->out[k]->state && (!old || m->node[i]->id < old->id)) old = m->node[i];
+    if (!old) return;
+    const int at = old->id;
+    old->id = now->id; now->id = at;
+    g->node[old->id] = old; g->node[at] = now;
+    g->n_counted = 0;
+}
 static lm_err replace(state *s, const match *m, const void *const *params, bool *done) {
     lm_graph *g = s->g;
     lm_value *in[LM_MAX_IN]; const lm_type *type[LM_MAX_IN]; lm_value *old[LM_MAX_OUT]; lm_value *to[LM_MAX_OUT];
@@ -138,6 +150,7 @@ static lm_err replace(state *s, const match *m, const void *const *params, bool 
         if (old[o] && !to[o]) lm_replace(g, old[o], v->node->out[o]);
     }
     for (int i = 0; i < m->n; i++) m->node[i]->dead = true;
+    take_place(g, v->node, m);
     *done = true;
     return g->err;
 }
