@@ -29,7 +29,8 @@ static const lm_grange digit[] = { { '0', '9' } }, letter[] = { { '0', '9' }, { 
                        space[] = { { 9, 13 }, { 32, 32 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A }, { 0x2028, 0x2029 }, { 0x202F, 0x202F },
                                    { 0x205F, 0x205F }, { 0x3000, 0x3000 } };
 /* What \S leaves out: also what only other languages' \s has, so that their readers agree. */
-static const lm_grange not_space[] = { { 9, 13 }, { 28, 32 }, { 0x85, 0x85 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 }, { 0x180E, 0x180E }, { 0x2000, 0x200A }, { 0x2028, 0x2029 },
+static const lm_grange not_space[] = { { 9, 13 }, { 28, 32 }, { 0x85, 0x85 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 }, { 0x180E, 0x180E }, { 0x2000, 0x200A },
+    { 0x2028, 0x2029 },
                                        { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 }, { 0xFEFF, 0xFEFF } };
 static void add(lm_granges *r, const lm_grange *x, int n, bool not) {
     lm_granges y = { .a = r->a };
