@@ -208,6 +208,8 @@ static lm_err generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, i
                        (long long)(before + n_prompt), (long long)o->max_tokens, (long long)lm_engine_context(e));
     if ((o->proposer || o->lookup) && (lm_engine_opts_of(e)->dev || lm_engine_cfg(e)->rope.scaling == LM_ROPE_DYNAMIC))
         return lm_fail(ctx, LM_E_UNSUPPORTED, "speculation is for the CPU and for models without dynamic rope scaling: elsewhere a token's bits depend on those computed beside it");
+    if (o->masker && lm_masker_vocab(o->masker) != lm_engine_cfg(e)->vocab)
+        return lm_fail(ctx, LM_E_MISMATCH, "the grammar is over %lld tokens, the model has %lld", (long long)lm_masker_vocab(o->masker), (long long)lm_engine_cfg(e)->vocab);
     if (o->masker && o->ignore_eos) return lm_fail(ctx, LM_E_CONFIG, "ignore_eos and a grammar exclude each other: the grammar says where the text ends");
     memset(g, 0, sizeof *g);
     job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt, .base = before + n_prompt };
