@@ -100,6 +100,16 @@ static void test_refusals(void) {
     LM_CHECK(r.rc == 0 && num(line_at(a, 0, "answer"), "prompt_tokens") >= 1);
     json_decref(a); done(&r);
 }
+/* A base model takes turns at a story, where a template says so. */
+static void test_story(void) {
+    NEED_PROGRAM();
+    ran r = run_in("The captain stood upon the quay.\nIt rained.\n", 44, "chat loam-3m --template " LM_ROOT "/examples/story.jinja --max-tokens 6 --json --speculate lookup");
+    LM_CHECK_RC(r, 0);
+    json_t *a = lines_of(r);
+    LM_CHECK(num(line_at(a, 0, "answer"), "tokens") == 6 && num(line_at(a, 1, "answer"), "reused_tokens") > 6);
+    json_decref(a); done(&r);
+    LM_REFUSED(run("chat loam-3m --speculate magic"), 2, "--speculate magic: lookup is known");
+}
 static void test_sessions(void) {
     NEED_PROGRAM();
     char more[600], s[512];
@@ -262,4 +272,4 @@ static void test_interrupt(void) {
     static const char *const want[] = { "Go" };
     users_said(at("int.json"), want, 1);
 }
-LM_TEST_MAIN(LM_T1(test_json), LM_T1(test_pipe), LM_T1(test_refusals), LM_T1(test_sessions), LM_T1(test_editor), LM_T1(test_interrupt))
+LM_TEST_MAIN(LM_T1(test_json), LM_T1(test_pipe), LM_T1(test_refusals), LM_T1(test_story), LM_T1(test_sessions), LM_T1(test_editor), LM_T1(test_interrupt))

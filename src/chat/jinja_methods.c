@@ -55,6 +55,7 @@ M(lower) { NONE("lower"); return jv_s(lmj_case(j, self.s, 'l')); }
 M(casefold) {                                                        /* full folding but for Cherokee */
     NONE("casefold");
     jbuf b = { .j = j };
+    if (!lmj_step(j, (int64_t)(self.s->n / 8))) return self;
     for (size_t i = 0; i < self.s->n && !j->err;) {
         int k; const uint32_t c = lm_utf8_get((const uint8_t *)self.s->p + i, &k);
         uint32_t up[3], low[3];
@@ -137,8 +138,8 @@ static int64_t search(lmj *j, jv self, const jargs *a, const char *what, bool ri
         const char *p = sub->n ? memmem(self.s->p + lo, hi - lo, sub->p, sub->n) : self.s->p + lo;
         return p ? chars_before(self.s, (size_t)(p - self.s->p)) : -1;
     }
-    for (size_t i = hi - sub->n + 1; i-- > lo;) if (!memcmp(self.s->p + i, sub->p, sub->n) &&
-        (i == self.s->n || (self.s->p[i] & 0xc0) != 0x80)) return chars_before(self.s, i);
+    for (size_t i = hi - sub->n + 1; i-- > lo && lmj_step(j, (int64_t)(sub->n / 64));)
+        if (!memcmp(self.s->p + i, sub->p, sub->n) && (i == self.s->n || (self.s->p[i] & 0xc0) != 0x80)) return chars_before(self.s, i);
     return -1;
 }
 M(find) { return jv_i(search(j, self, a, "find", false)); }
