@@ -58,14 +58,14 @@ bool lm_chat_undo(lm_chat *c, bool answer_only) {
     while (i > n_system(c) && strcmp(role_of(c, i - 1), "user")) i--;
     if (i <= n_system(c)) return false;
     if (answer_only && i == n) return true;                              /* there is no answer yet */
-    for (const size_t keep = answer_only ? i : i - 1; n > keep; n--) json_array_remove(c->messages, n - 1);
-    if (c->from >= n) c->from = 0;
+    lm_chat_keep(c, answer_only ? i : i - 1);
     return true;
 }
-void lm_chat_clear(lm_chat *c) {
-    for (size_t n = json_array_size(c->messages), keep = n_system(c); n > keep; n--) json_array_remove(c->messages, n - 1);
-    c->from = 0;
+void lm_chat_keep(lm_chat *c, size_t keep) {
+    for (size_t n = json_array_size(c->messages); n > keep; n--) json_array_remove(c->messages, n - 1);
+    if (c->from >= json_array_size(c->messages)) c->from = 0;
 }
+void lm_chat_clear(lm_chat *c) { lm_chat_keep(c, n_system(c)); c->from = 0; }
 
 /* ---- what is sent ---- */
 static lm_err ids_from(lm_chat *c, size_t from, lm_tok_buf *ids, lm_str *text) {

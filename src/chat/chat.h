@@ -23,6 +23,7 @@ lm_err lm_chat_system(lm_chat *c, const char *text, size_t n);           /* sets
 lm_err lm_chat_say(lm_chat *c, const char *role, const char *text, size_t n);
 lm_err lm_chat_set(lm_chat *c, const char *name, json_t *value);         /* a variable of the template (takes value); NULL: unset */
 bool lm_chat_undo(lm_chat *c, bool answer_only);                         /* takes back the last user's message and what follows it; or only what follows */
+void lm_chat_keep(lm_chat *c, size_t n);                                 /* the first n messages alone */
 void lm_chat_clear(lm_chat *c);                                          /* all but the system prompt */
 
 typedef enum { LM_CHAT_REASONING, LM_CHAT_ANSWER } lm_chat_part;

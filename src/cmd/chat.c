@@ -52,7 +52,7 @@ static const lm_opt rows[] = {
 
 typedef struct chat {
     lm_cli *cli; opts o; loam_model *m; lm_chat_format *f; lm_chat *c; lm_line *line;
-    lm_chat_turn last; int64_t turns, draws; bool answered, end, tty, dim;       /* dim: reasoning is being written */
+    lm_chat_turn last; int64_t turns, draws; bool answered, failed, end, tty, dim;       /* dim: reasoning is being written */
     lm_str event[2];                                                      /* --json: the answer's parts */
 } chat;
 static volatile int interrupted;
@@ -159,7 +159,7 @@ static lm_err answer(chat *c) {
                               .ud = c,
                               .cancel = &interrupted };
     lm_str_clear(&c->event[0]); lm_str_clear(&c->event[1]);
-    c->dim = false;
+    c->dim = c->failed = false;
     interrupted = 0;
     const lm_err err = lm_chat_answer(c->c, &co, &c->last);
     if (c->tty) fputs("\033[0m", stdout);
@@ -168,7 +168,7 @@ static lm_err answer(chat *c) {
         say(c, "(interrupted before the answer began; /retry answers, /undo takes the message back)");
         return LM_OK;
     }
-    if (err) { putchar('\n'); fail(c, err); return err == LM_E_NOMEM || err == LM_E_DEVICE ? err : LM_OK; }
+    if (err) { c->failed = true; if (!c->cli->json) putchar('\n'); fail(c, err); return err == LM_E_NOMEM || err == LM_E_DEVICE ? err : LM_OK; }
     c->turns++; c->answered = true;
     if (c->cli->json) answer_event(c);
     else {
@@ -346,9 +346,13 @@ static lm_err talk(chat *c) {
         err = lm_line_read(c->line, "> ", &line, &how);
         if (err || how == LM_LINE_END) break;
         if (how == LM_LINE_DROPPED) continue;
+        const size_t before = json_array_size(lm_chat_messages(c->c));
         const lm_err e = input(c, &line, &ask);
         if (e) { fail(c, e); if (e == LM_E_NOMEM) err = e; }
-        else if (ask) err = answer(c);
+        else if (ask) {
+            err = answer(c);
+            if (c->failed) { lm_chat_keep(c->c, before); say(c, "(the message is taken back)"); }
+        }
         if (ferror(stdout)) break;
     }
     lm_str_free(&line);
