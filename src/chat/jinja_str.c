@@ -99,6 +99,7 @@ static bool among(uint32_t c, const uint32_t (*r)[2], int n) {
 bool lmj_space(uint32_t c) { return c < 128 ? c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f) : lm_uc_space(c); }
 bool lmj_alpha(uint32_t c) { return lm_uc_in(c, LM_UC_SET_L); }
 bool lmj_digit(uint32_t c) { return lm_uc_cat(c) == LM_UC_ND || among(c, digit_too, LM_COUNT(digit_too)); }
+bool lmj_numeric(uint32_t c) { return lm_uc_in(c, LM_UC_SET_N) || among(c, numeric_too, LM_COUNT(numeric_too)); }
 bool lmj_is_lower(uint32_t c) { return lm_uc_cat(c) == LM_UC_LL || among(c, lower_too, LM_COUNT(lower_too)); }
 bool lmj_is_upper(uint32_t c) { return lm_uc_cat(c) == LM_UC_LU || among(c, upper_too, LM_COUNT(upper_too)); }
 bool lmj_printable(uint32_t c) {
@@ -126,6 +127,16 @@ int lmj_lower(uint32_t c, uint32_t out[3]) {
     if (c == 0x130) { out[0] = 'i'; out[1] = 0x307; return 2; }
     out[0] = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
     return 1;
+}
+int lmj_fold(uint32_t c, uint32_t out[9]) {
+    if (c < 0xb5) { out[0] = c - 'A' < 26u ? c + 32 : c; return 1; }
+    int lo = 0, hi = LM_COUNT(folds);
+    while (lo < hi) { const int m = (lo + hi) / 2; if (c > folds[m].c) lo = m + 1; else hi = m; }
+    if (lo < LM_COUNT(folds) && folds[lo].c == c) return mapped(c, folds[lo].to, 0, out);
+    uint32_t up[3];
+    int n = 0;
+    for (int k = 0, m = lmj_upper(c, up); k < m; k++) n += lmj_lower(up[k], out + n);
+    return n;
 }
 static bool cased(uint32_t c) { return lmj_is_lower(c) || lmj_is_upper(c) || lm_uc_cat(c) == LM_UC_LT; }
 static bool ignorable(uint32_t c) {
