@@ -116,6 +116,7 @@ bool lmj_alpha(uint32_t c); bool lmj_digit(uint32_t c); bool lmj_numeric(uint32_
 int lmj_upper(uint32_t c, uint32_t out[3]); int lmj_lower(uint32_t c, uint32_t out[3]); int lmj_title(uint32_t c, uint32_t out[3]);
 int lmj_fold(uint32_t c, uint32_t out[9]);
 bool lmj_is_upper(uint32_t c); bool lmj_is_lower(uint32_t c);
+bool lmj_cased_all(const jstr *s, bool upper);                       /* isupper, islower */
 jstr *lmj_case(lmj *j, jstr *s, int how);                            /* 'u'pper, 'l'ower, 'c'apitalize, 't'itle, 's'wap */
 jstr *lmj_strip(lmj *j, jstr *s, jv chars, int sides);               /* 1 left, 2 right */
 int64_t lmj_find(lmj *j, const jstr *s, const jstr *sub, size_t from);                        /* byte offset or -1 */

@@ -240,7 +240,6 @@ M(isalnum) { return all_of(j, self, a, alnum); }
 M(isspace) { return all_of(j, self, a, lmj_space); }
 M(isascii) { return self.s->n ? all_of(j, self, a, ascii) : jv_b(true); }
 M(isprintable) { return self.s->n ? all_of(j, self, a, lmj_printable) : jv_b(true); }
-bool lmj_cased_all(const jstr *s, bool upper);
 bool lmj_cased_all(const jstr *s, bool upper) {
     bool any = false; int k;
     for (size_t i = 0; i < s->n; i += (size_t)k) {
