@@ -5,8 +5,10 @@
 #include "grammar/grammar.h"
 #include <stdlib.h>
 #include <string.h>
-static const char *const fuzz_words[] = { "a", "b", "ab", "abc", "\"", "\\", "\\n", "\\u00", "{", "}", "{\"", "\":", "\": ", ",", ", \"", "[", "]", "],", "true", "false", "null", "0", "1", "12", "-", ".5", "e+1",
-                                          " ", "\n", "\n  ", "x", "name", "z", "(", ")", "+", "\xC3", "\xA9", "\xC3\xA9", "\xE2\x82", "\xAC\xF0\x9F", "\x98\x80", "2024-", "T", "Z", "aaaaaaaaaaaaaaaaaaaa",
+static const char *const fuzz_words[] = { "a", "b", "ab", "abc", "\"", "\\", "\\n", "\\u00", "{", "}", "{\"", "\":", "\": ", ",", ", \"", "[", "]", "],",
+    "true", "false", "null", "0", "1", "12", "-", ".5", "e+1",
+                                          " ", "\n", "\n  ", "x", "name", "z", "(", ")", "+", "\xC3", "\xA9", "\xC3\xA9", "\xE2\x82", "\xAC\xF0\x9F",
+                                              "\x98\x80", "2024-", "T", "Z", "aaaaaaaaaaaaaaaaaaaa",
                                           "\"}", "\"]}", "\"a\":1" };
 enum { FUZZ_WORDS = (int)(sizeof fuzz_words / sizeof *fuzz_words) };
 static inline void fuzz_grammar(const char *kind, const uint8_t *data, size_t size) {

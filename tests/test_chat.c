@@ -235,6 +235,37 @@ static void test_interrupt(void) {
     LM_CHECK(t.reused > 0);
     rig_free(&r);
 }
+static void on_reading(void *ud, int64_t done, int64_t all) { (void)all; *(int64_t *)ud = done; }
+/* A prompt of several pieces gives what one piece gives, and can be interrupted. */
+static void test_reading(void) {
+    if (!begin()) LM_SKIP("no scratch folder");
+    rig r, q;
+    lm_chat_turn t;
+    if (!rig_new(&r, 320, dir) || !rig_new(&q, 320, dir)) return;
+    char text[281];
+    for (int i = 0; i < 280; i++) text[i] = (char)('!' + (i * 7) % 90);
+    text[280] = 0;
+    LM_CHECK_OK(ctx, lm_chat_say(r.c, "user", text, 280));
+    const volatile int stop = 1, go = 0;
+    int64_t seen = 0;
+    lm_chat_opts o = { .max_tokens = 8, .sample = { .temperature = 0, .top_p = 1, .repetition = 1 }, .cancel = &stop, .reading = on_reading, .ud = &seen };
+    LM_CHECK_ERR(ctx, lm_chat_answer(r.c, &o, &t), LM_E_CANCELLED, "interrupted");
+    LM_CHECK(json_array_size(lm_chat_messages(r.c)) == 1 && !seen);
+    o.cancel = &go;
+    LM_NEED_OK(ctx, lm_chat_answer(r.c, &o, &t));
+    LM_CHECK(t.prompt > 260 && seen == 256 && t.tokens > 0);
+    lm_tok_buf ids = { .ctx = ctx };
+    lm_generation g;
+    json_t *m = json_pack("[{s:s,s:s}]", "role", "user", "content", text);
+    LM_CHECK_OK(ctx, lm_chat_render(q.f, ctx, m, NULL, true, &ids, NULL));
+    const int32_t end = END;
+    const lm_generate_opts plain = { .max_tokens = 8, .n = 1, .sample = o.sample, .end = &end, .n_end = 1, .control = true };
+    LM_NEED_OK(ctx, lm_generate(q.m->e, q.m->tok.tok, ids.id, (int64_t)ids.n, &plain, &g));
+    LM_CHECK(g.out->n == t.tokens && lm_session_len(r.c->s) == (int64_t)ids.n + g.out->n - 1);
+    LM_CHECK(!memcmp(lm_session_ids(r.c->s) + ids.n, g.out->tokens, (size_t)(g.out->n - 1) * 4));
+    lm_generation_free(&g); lm_tok_buf_free(&ids); json_decref(m);
+    rig_free(&r); rig_free(&q);
+}
 static void test_files(void) {
     if (!begin()) LM_SKIP("no scratch folder");
     rig r, q;
@@ -310,4 +341,4 @@ static void test_other_model(void) {
     put("model-00001-of-00003.safetensors", p, n);
     lm_free(ctx, p);
 }
-LM_TEST_MAIN(LM_T1(test_ids), LM_T1(test_injection), LM_T1(test_none), LM_T1(test_split), LM_T1(test_turns), LM_T1(test_shift), LM_T1(test_interrupt), LM_T1(test_files), LM_T1(test_other_model))
+LM_TEST_MAIN(LM_T1(test_ids), LM_T1(test_injection), LM_T1(test_none), LM_T1(test_split), LM_T1(test_turns), LM_T1(test_shift), LM_T1(test_interrupt), LM_T1(test_reading), LM_T1(test_files), LM_T1(test_other_model))

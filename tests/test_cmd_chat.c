@@ -91,7 +91,7 @@ static void test_refusals(void) {
     put_file(at("no.jinja"), "{{ raise_exception('never') }}", strlen("{{ raise_exception('never') }}"));
     ran r = run_in("a\n", 2, "chat %s --template %s", at("tiny"), at("no.jinja"));      /* a template that refuses ends a turn, not the program */
     LM_CHECK_RC(r, 0);
-    LM_CHECK(strstr(r.err, "the template refuses: never"));
+    LM_CHECK(strstr(r.err, "the template refuses: never") && strstr(r.err, "(the message is taken back)"));
     done(&r);
     static const char ok[] = "{% for m in messages %}{{ m.content }}{% endfor %}";
     put_file(at("ok.jinja"), ok, sizeof ok - 1);
@@ -99,6 +99,44 @@ static void test_refusals(void) {
     json_t *a = lines_of(r);
     LM_CHECK(r.rc == 0 && num(line_at(a, 0, "answer"), "prompt_tokens") >= 1);
     json_decref(a); done(&r);
+}
+/* GGUF brings its template: the same answers as from the folder. And a context that fills says so. */
+static void test_gguf(void) {
+    NEED_PROGRAM();
+    ran r = run("convert %s %s", at("tiny"), at("tiny.gguf"));
+    LM_CHECK_RC(r, 0); done(&r);
+    r = run_in("Hello\nand\n", 10, "chat %s --max-tokens 8 --json --temperature 0", at("tiny.gguf"));
+    ran q = talk("Hello\nand\n", "--json --temperature 0");
+    json_t *a = lines_of(r), *b = lines_of(q);
+    for (size_t i = 0; i < 2; i++) LM_CHECK_STR(str(line_at(a, i, "answer"), "text"), str(line_at(b, i, "answer"), "text"));
+    json_decref(a); json_decref(b); done(&r); done(&q);
+    char many[2000] = "";
+    for (int i = 0; i < 20; i++) strcat(many, "one message more, and then another\n");
+    r = run_in(many, strlen(many), "chat %s --max-tokens 8 --context 128 --json --system %s", at("tiny"), "Kind");
+    a = lines_of(r);
+    bool told = false;
+    for (size_t i = 0; i < json_array_size(a); i++) told |= strstr(str(json_array_get(a, i), "text"), "left out of what the model sees, beginning with \"one message more") != NULL;
+    LM_CHECK(r.rc == 0 && told && num(json_array_get(a, json_array_size(a) - 1), "left_out") > 0);
+    json_decref(a); done(&r);
+    char *big = malloc(10001);
+    memset(big, 's', 10000);
+    big[10000] = 0;
+    char *in = malloc(10100);
+    const int n = snprintf(in, 10100, "/system %s\n/system\n", big);
+    r = run_in(in, (size_t)n, "chat %s --json", at("tiny"));
+    a = lines_of(r);
+    LM_CHECK_STR(str(line_at(a, 1, "note"), "text"), big);                   /* whole, however long */
+    json_decref(a); done(&r); free(big); free(in);
+}
+/* A base model takes turns at a story, where a template says so. */
+static void test_story(void) {
+    NEED_PROGRAM();
+    ran r = run_in("The captain stood upon the quay.\nIt rained.\n", 44, "chat loam-3m --template " LM_ROOT "/examples/story.jinja --max-tokens 6 --json --speculate lookup");
+    LM_CHECK_RC(r, 0);
+    json_t *a = lines_of(r);
+    LM_CHECK(num(line_at(a, 0, "answer"), "tokens") == 6 && num(line_at(a, 1, "answer"), "reused_tokens") > 6);
+    json_decref(a); done(&r);
+    LM_REFUSED(run("chat loam-3m --speculate magic"), 2, "--speculate magic: lookup is known");
 }
 static void test_sessions(void) {
     NEED_PROGRAM();
@@ -262,4 +300,4 @@ static void test_interrupt(void) {
     static const char *const want[] = { "Go" };
     users_said(at("int.json"), want, 1);
 }
-LM_TEST_MAIN(LM_T1(test_json), LM_T1(test_pipe), LM_T1(test_refusals), LM_T1(test_sessions), LM_T1(test_editor), LM_T1(test_interrupt))
+LM_TEST_MAIN(LM_T1(test_json), LM_T1(test_pipe), LM_T1(test_refusals), LM_T1(test_gguf), LM_T1(test_story), LM_T1(test_sessions), LM_T1(test_editor), LM_T1(test_interrupt))

@@ -42,6 +42,16 @@ for c in range(0x110000):
         row = [", ".join(f"0x{ord(x):x}" for x in t) for t in (s.upper(), s.title())]
         print(f"    {{ 0x{c:x}, {{ {row[0]} }}, {{ {row[1]} }} }},")
 print("};")
+print("/* code points whose case folding is not the lower case of their upper case, and that folding */")
+print("static const struct { uint32_t c, to[3]; } folds[] = {")
+for c in range(0x110000):
+    if 0xd800 <= c < 0xe000:
+        continue
+    s = chr(c)
+    if s.casefold() != "".join(x.lower() for x in s.upper()):
+        print(f"    {{ 0x{c:x}, {{ {', '.join(f'0x{ord(x):x}' for x in s.casefold())} }} }},")
+print("};")
+show("numeric_too", lambda s: s.isnumeric() and u.category(s)[0] != "N")
 show("lower_too", lambda s: s.islower() and u.category(s) != "Ll")
 show("upper_too", lambda s: s.isupper() and u.category(s) != "Lu")
 show("digit_too", lambda s: s.isdigit() and u.category(s) != "Nd")

@@ -58,14 +58,14 @@ bool lm_chat_undo(lm_chat *c, bool answer_only) {
     while (i > n_system(c) && strcmp(role_of(c, i - 1), "user")) i--;
     if (i <= n_system(c)) return false;
     if (answer_only && i == n) return true;                              /* there is no answer yet */
-    for (const size_t keep = answer_only ? i : i - 1; n > keep; n--) json_array_remove(c->messages, n - 1);
-    if (c->from >= n) c->from = 0;
+    lm_chat_keep(c, answer_only ? i : i - 1);
     return true;
 }
-void lm_chat_clear(lm_chat *c) {
-    for (size_t n = json_array_size(c->messages), keep = n_system(c); n > keep; n--) json_array_remove(c->messages, n - 1);
-    c->from = 0;
+void lm_chat_keep(lm_chat *c, size_t keep) {
+    for (size_t n = json_array_size(c->messages); n > keep; n--) json_array_remove(c->messages, n - 1);
+    if (c->from >= json_array_size(c->messages)) c->from = 0;
 }
+void lm_chat_clear(lm_chat *c) { lm_chat_keep(c, n_system(c)); c->from = 0; }
 
 /* ---- what is sent ---- */
 static lm_err ids_from(lm_chat *c, size_t from, lm_tok_buf *ids, lm_str *text) {
@@ -124,6 +124,21 @@ static bool ends_with(const lm_str *text, const char *tag) {
     while (n && (text->p[n - 1] == '\n' || text->p[n - 1] == ' ')) n--;
     return tag && n >= strlen(tag) && !memcmp(text->p + n - strlen(tag), tag, strlen(tag));
 }
+/* A long prompt piece by piece, so that it can be interrupted and told of; the last piece is left to lm_generate. Pieces change no bit, but where
+ * the longest position of a call decides about rope. */
+static lm_err read_prompt(lm_chat *c, const lm_chat_opts *o, const lm_tok_buf *ids, int64_t *from) {
+    enum { PIECE = 256 };
+    if (lm_engine_cfg(c->e)->rope.scaling == LM_ROPE_DYNAMIC) return LM_OK;
+    const int64_t first = *from;
+    while ((int64_t)ids->n - *from > PIECE) {
+        if (o->cancel && *o->cancel) return lm_fail(c->ctx, LM_E_CANCELLED, "interrupted while the messages were being read");
+        const lm_request r = { c->s, ids->id + *from, PIECE, LM_WANT_NONE };
+        LM_TRY(lm_engine_run(c->e, &r, 1, NULL, NULL));
+        *from += PIECE;
+        if (o->reading) o->reading(o->ud, *from - first, (int64_t)ids->n - first);
+    }
+    return LM_OK;
+}
 lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
     lm_tok_buf ids = { .ctx = c->ctx };
     lm_str text = { .ctx = c->ctx };
@@ -138,6 +153,10 @@ lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
     int64_t same = 0;
     while (same < lm_session_len(c->s) && same + 1 < (int64_t)ids.n && lm_session_ids(c->s)[same] == ids.id[same]) same++;
     LM_GOTO(lm_session_truncate(c->s, same), done);
+    int64_t at = same;
+    const double t0 = lm_now();
+    LM_GOTO(read_prompt(c, o, &ids, &at), done);
+    const double read_s = lm_now() - t0;
     s.open = lm_chat_think(c->f, &s.close);
     s.thinking = ends_with(&text, s.open);
     int n_end; const int32_t *end = lm_chat_ends(c->f, &n_end);
@@ -155,7 +174,7 @@ lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
                                   .n_end = n_end,
                                   .control = true,
                                   .lookup = o->lookup };
-    LM_GOTO(lm_generate(c->e, c->tok, ids.id + same, (int64_t)ids.n - same, &go, &g), done);
+    LM_GOTO(lm_generate(c->e, c->tok, ids.id + at, (int64_t)ids.n - at, &go, &g), done);
     lm_chat_split_end(&s);
     LM_GOTO(lm_str_err(&s.held), done);
     LM_GOTO(lm_str_err(&s.part[0]), done);
@@ -168,7 +187,7 @@ lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn) {
                             .drafted = g.drafted,
                             .kept = g.kept,
                             .dropped = (int64_t)(from - n_system(c)),
-                            .prefill_s = g.prefill_s,
+                            .prefill_s = read_s + g.prefill_s,
                             .decode_s = g.decode_s };
     c->from = from;
 done:

@@ -23,6 +23,7 @@ lm_err lm_chat_system(lm_chat *c, const char *text, size_t n);           /* sets
 lm_err lm_chat_say(lm_chat *c, const char *role, const char *text, size_t n);
 lm_err lm_chat_set(lm_chat *c, const char *name, json_t *value);         /* a variable of the template (takes value); NULL: unset */
 bool lm_chat_undo(lm_chat *c, bool answer_only);                         /* takes back the last user's message and what follows it; or only what follows */
+void lm_chat_keep(lm_chat *c, size_t n);                                 /* the first n messages alone */
 void lm_chat_clear(lm_chat *c);                                          /* all but the system prompt */
 
 typedef enum { LM_CHAT_REASONING, LM_CHAT_ANSWER } lm_chat_part;
@@ -31,13 +32,15 @@ typedef struct {
     bool lookup;                                                         /* speculate (infer/generate.h) */
     lm_sample_opts sample; const char *const *stop; int n_stop;
     int (*text)(void *ud, lm_chat_part part, const char *p, size_t n); void *ud;          /* as it becomes certain; non-zero interrupts */
+    void (*reading)(void *ud, int64_t done, int64_t all);                /* a prompt of some length is being computed; NULL is fine */
     void (*dropped)(void *ud, int64_t messages, const json_t *first);    /* before the answer: messages left out beyond those of the turn before */
     const volatile int *cancel;
 } lm_chat_opts;
 typedef struct {
     lm_stop_reason why; int64_t prompt, reused, tokens, dropped, drafted, kept; double prefill_s, decode_s;
 } lm_chat_turn;
-/* Answer the messages so far; the answer becomes a message, also one that was interrupted. */
+/* Answer the messages so far; the answer becomes a message, also one that was interrupted. LM_E_CANCELLED: interrupted before it began; what was
+ * read is kept. */
 lm_err lm_chat_answer(lm_chat *c, const lm_chat_opts *o, lm_chat_turn *turn);
 /* Ids the messages make with what begins an answer. */
 lm_err lm_chat_count(lm_chat *c, int64_t *n);

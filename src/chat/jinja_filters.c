@@ -114,7 +114,7 @@ F(wordcount) {
     int64_t n = 0; bool in = false; int k;
     for (size_t i = 0; i < s->n; i += (size_t)k) {
         const uint32_t c = lm_utf8_get((const uint8_t *)s->p + i, &k);
-        const bool w = c == '_' || lmj_alpha(c) || lmj_digit(c) || lm_uc_cat(c) == LM_UC_NL || lm_uc_cat(c) == LM_UC_NO;
+        const bool w = c == '_' || lmj_alpha(c) || lmj_numeric(c);
         n += w && !in; in = w;
     }
     return lmj_step(j, (int64_t)(s->n / 16)) ? jv_i(n) : v;

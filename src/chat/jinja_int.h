@@ -112,9 +112,11 @@ jv lmj_done(jbuf *b);                                                /* the stri
 static inline bool lmj_mark_at(const jstr *s, size_t i) { return s->mark ? s->mark[i] : s->marked; }
 static inline bool lmj_is(const jstr *s, const char *text) { return s->n == strlen(text) && !memcmp(s->p, text, s->n); }
 bool lmj_space(uint32_t c);                                          /* as Python's str.isspace */
-bool lmj_alpha(uint32_t c); bool lmj_digit(uint32_t c); bool lmj_printable(uint32_t c);
+bool lmj_alpha(uint32_t c); bool lmj_digit(uint32_t c); bool lmj_numeric(uint32_t c); bool lmj_printable(uint32_t c);
 int lmj_upper(uint32_t c, uint32_t out[3]); int lmj_lower(uint32_t c, uint32_t out[3]); int lmj_title(uint32_t c, uint32_t out[3]);
+int lmj_fold(uint32_t c, uint32_t out[9]);
 bool lmj_is_upper(uint32_t c); bool lmj_is_lower(uint32_t c);
+bool lmj_cased_all(const jstr *s, bool upper);                       /* isupper, islower */
 jstr *lmj_case(lmj *j, jstr *s, int how);                            /* 'u'pper, 'l'ower, 'c'apitalize, 't'itle, 's'wap */
 jstr *lmj_strip(lmj *j, jstr *s, jv chars, int sides);               /* 1 left, 2 right */
 int64_t lmj_find(lmj *j, const jstr *s, const jstr *sub, size_t from);                        /* byte offset or -1 */

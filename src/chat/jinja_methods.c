@@ -52,17 +52,15 @@ static jstr *arg_str(lmj *j, const char *what, jv v) {
 #define NONE(what) do { jv none_[1]; if (!lmj_bind(j, what, a, "", none_)) return self; } while (0)
 M(upper) { NONE("upper"); return jv_s(lmj_case(j, self.s, 'u')); }
 M(lower) { NONE("lower"); return jv_s(lmj_case(j, self.s, 'l')); }
-M(casefold) {                                                        /* full folding but for Cherokee */
+M(casefold) {
     NONE("casefold");
     jbuf b = { .j = j };
+    if (!lmj_step(j, (int64_t)(self.s->n / 8))) return self;
     for (size_t i = 0; i < self.s->n && !j->err;) {
-        int k; const uint32_t c = lm_utf8_get((const uint8_t *)self.s->p + i, &k);
-        uint32_t up[3], low[3];
-        if (c < 0xb5) lmj_put_char(&b, c - 'A' < 26u ? c + 32 : c, lmj_mark_at(self.s, i));
-        else {
-            const int n = lmj_upper(c, up);
-            for (int q = 0; q < n; q++) { const int m = lmj_lower(up[q], low); for (int w = 0; w < m; w++) lmj_put_char(&b, low[w], lmj_mark_at(self.s, i)); }
-        }
+        int k;
+        uint32_t to[9];
+        const int n = lmj_fold(lm_utf8_get((const uint8_t *)self.s->p + i, &k), to);
+        for (int q = 0; q < n; q++) lmj_put_char(&b, to[q], lmj_mark_at(self.s, i));
         i += (size_t)k;
     }
     return lmj_done(&b);
@@ -137,8 +135,8 @@ static int64_t search(lmj *j, jv self, const jargs *a, const char *what, bool ri
         const char *p = sub->n ? memmem(self.s->p + lo, hi - lo, sub->p, sub->n) : self.s->p + lo;
         return p ? chars_before(self.s, (size_t)(p - self.s->p)) : -1;
     }
-    for (size_t i = hi - sub->n + 1; i-- > lo;) if (!memcmp(self.s->p + i, sub->p, sub->n) &&
-        (i == self.s->n || (self.s->p[i] & 0xc0) != 0x80)) return chars_before(self.s, i);
+    for (size_t i = hi - sub->n + 1; i-- > lo && lmj_step(j, (int64_t)(sub->n / 64));)
+        if (!memcmp(self.s->p + i, sub->p, sub->n) && (i == self.s->n || (self.s->p[i] & 0xc0) != 0x80)) return chars_before(self.s, i);
     return -1;
 }
 M(find) { return jv_i(search(j, self, a, "find", false)); }
@@ -232,18 +230,16 @@ static jv all_of(lmj *j, jv self, const jargs *a, bool (*ok)(uint32_t)) {
     return lmj_step(j, (int64_t)(self.s->n / 16)) ? jv_b(self.s->n > 0) : self;
 }
 static bool decimal(uint32_t c) { return lm_uc_cat(c) == LM_UC_ND; }
-static bool numeric(uint32_t c) { return lmj_digit(c) || lm_uc_cat(c) == LM_UC_NL || lm_uc_cat(c) == LM_UC_NO; }
-static bool alnum(uint32_t c) { return lmj_alpha(c) || numeric(c); }
+static bool alnum(uint32_t c) { return lmj_alpha(c) || lmj_numeric(c); }
 static bool ascii(uint32_t c) { return c < 128; }
 M(isalpha) { return all_of(j, self, a, lmj_alpha); }
 M(isdigit) { return all_of(j, self, a, lmj_digit); }
 M(isdecimal) { return all_of(j, self, a, decimal); }
-M(isnumeric) { return all_of(j, self, a, numeric); }
+M(isnumeric) { return all_of(j, self, a, lmj_numeric); }
 M(isalnum) { return all_of(j, self, a, alnum); }
 M(isspace) { return all_of(j, self, a, lmj_space); }
 M(isascii) { return self.s->n ? all_of(j, self, a, ascii) : jv_b(true); }
 M(isprintable) { return self.s->n ? all_of(j, self, a, lmj_printable) : jv_b(true); }
-bool lmj_cased_all(const jstr *s, bool upper);
 bool lmj_cased_all(const jstr *s, bool upper) {
     bool any = false; int k;
     for (size_t i = 0; i < s->n; i += (size_t)k) {

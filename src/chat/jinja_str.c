@@ -19,7 +19,7 @@ jv lmj_str_of(lmj *j, const char *p, size_t n, bool marked) {
     jstr *s = wrap(j, q ? q : "", q ? n : 0);
     if (!q) return jv_s(s);
     if (n) memcpy(q, p, n);
-    s->marked = marked;
+    if (!j->err) s->marked = marked;                                 /* else s is the empty one of all */
     return jv_s(s);
 }
 jv lmj_lit(lmj *j, const char *text) { return jv_s(wrap(j, text, strlen(text))); }
@@ -99,6 +99,7 @@ static bool among(uint32_t c, const uint32_t (*r)[2], int n) {
 bool lmj_space(uint32_t c) { return c < 128 ? c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f) : lm_uc_space(c); }
 bool lmj_alpha(uint32_t c) { return lm_uc_in(c, LM_UC_SET_L); }
 bool lmj_digit(uint32_t c) { return lm_uc_cat(c) == LM_UC_ND || among(c, digit_too, LM_COUNT(digit_too)); }
+bool lmj_numeric(uint32_t c) { return lm_uc_in(c, LM_UC_SET_N) || among(c, numeric_too, LM_COUNT(numeric_too)); }
 bool lmj_is_lower(uint32_t c) { return lm_uc_cat(c) == LM_UC_LL || among(c, lower_too, LM_COUNT(lower_too)); }
 bool lmj_is_upper(uint32_t c) { return lm_uc_cat(c) == LM_UC_LU || among(c, upper_too, LM_COUNT(upper_too)); }
 bool lmj_printable(uint32_t c) {
@@ -127,6 +128,16 @@ int lmj_lower(uint32_t c, uint32_t out[3]) {
     out[0] = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
     return 1;
 }
+int lmj_fold(uint32_t c, uint32_t out[9]) {
+    if (c < 0xb5) { out[0] = c - 'A' < 26u ? c + 32 : c; return 1; }
+    int lo = 0, hi = LM_COUNT(folds);
+    while (lo < hi) { const int m = (lo + hi) / 2; if (c > folds[m].c) lo = m + 1; else hi = m; }
+    if (lo < LM_COUNT(folds) && folds[lo].c == c) return mapped(c, folds[lo].to, 0, out);
+    uint32_t up[3];
+    int n = 0;
+    for (int k = 0, m = lmj_upper(c, up); k < m; k++) n += lmj_lower(up[k], out + n);
+    return n;
+}
 static bool cased(uint32_t c) { return lmj_is_lower(c) || lmj_is_upper(c) || lm_uc_cat(c) == LM_UC_LT; }
 static bool ignorable(uint32_t c) {
     return lm_uc_in(c, LM_UC_BIT(LM_UC_MN) | LM_UC_BIT(LM_UC_ME) | LM_UC_BIT(LM_UC_CF) | LM_UC_BIT(LM_UC_LM) | LM_UC_BIT(LM_UC_SK)) || c == '\'' || c == '.' ||
@@ -149,6 +160,7 @@ static bool final_sigma(const jstr *s, size_t i) {
 jstr *lmj_case(lmj *j, jstr *s, int how) {
     jbuf b = { .j = j };
     bool in_word = false;
+    if (!lmj_step(j, (int64_t)(s->n / 8))) return s;
     for (size_t i = 0; i < s->n && !j->err;) {
         int k;
         const uint32_t c = lm_utf8_get((const uint8_t *)s->p + i, &k);
@@ -161,7 +173,6 @@ jstr *lmj_case(lmj *j, jstr *s, int how) {
         in_word = cased(c);
         for (int q = 0; q < n; q++) lmj_put_char(&b, to[q], lmj_mark_at(s, i));
         i += (size_t)k;
-        if (!lmj_step(j, 0)) break;
     }
     return lmj_done(&b).s;
 }
@@ -197,10 +208,11 @@ jstr *lmj_strip(lmj *j, jstr *s, jv chars, int sides) {
     return a == 0 && b == s->n ? s : lmj_sub(j, s, a, b);
 }
 int64_t lmj_find(lmj *j, const jstr *s, const jstr *sub, size_t from) {
-    if (from > s->n || !lmj_step(j, (int64_t)((s->n - from) / 64) + 1)) return -1;
-    if (!sub->n) return (int64_t)from;
+    if (from > s->n || j->err) return -1;
+    if (!sub->n) return lmj_step(j, 1) ? (int64_t)from : -1;
     const char *p = memmem(s->p + from, s->n - from, sub->p, sub->n);
-    return p ? p - s->p : -1;
+    const size_t seen = p ? (size_t)(p - s->p) - from : s->n - from; /* what was looked at is what is counted */
+    return lmj_step(j, (int64_t)((seen + sub->n) / 64) + 1) && p ? p - s->p : -1;
 }
 jv lmj_replace(lmj *j, jstr *s, jstr *old, jstr *new, int64_t count) {
     jbuf b = { .j = j };
@@ -279,8 +291,9 @@ jv lmj_split(lmj *j, jstr *s, jv sep, int64_t max, bool right) {
         size_t from = 0; bool found = false;
         if (max < 0 || l.l->n < max) {
             if (d) {
-                for (size_t i = end; i >= d->n; i--) if (!memcmp(s->p + i - d->n, d->p, d->n)) { from = i; found = true; break; }
-                if (!lmj_step(j, (int64_t)(end / 64))) break;
+                for (size_t i = end; i >= d->n && lmj_step(j, (int64_t)(d->n / 64)); i--)
+                    if (!memcmp(s->p + i - d->n, d->p, d->n)) { from = i; found = true; break; }
+                if (!lmj_step(j, (int64_t)((end - from) / 64) + 1)) break;
             } else {
                 for (from = end; from; ) { const uint8_t *b = lm_utf8_prev(p, p + from); if (lmj_space(lm_utf8_get(b, &k))) break; from = (size_t)(b - p); }
                 found = from > 0;

@@ -2,7 +2,6 @@
 #include <math.h>
 #include "chat/jinja_int.h"
 
-bool lmj_cased_all(const jstr *s, bool upper);
 #define T(name) static bool t_##name(lmj *j, jv v, const jargs *a)
 static bool only(lmj *j, const jargs *a, const char *spec, jv *x) { return lmj_bind(j, "test", a, spec, x); }
 #define NO_ARGS() do { jv none_[1]; if (!only(j, a, "", none_)) return false; } while (0)

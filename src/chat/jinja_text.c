@@ -111,7 +111,7 @@ static void json_str(jbuf *b, const jstr *s, bool ascii) {
         const char *p = c && c < 128 ? strchr(plain, (int)c) : NULL;
         char t[16] = "";
         if (p) snprintf(t, sizeof t, "\\%c", code[p - plain]);
-        else if (c < 32 || (ascii && c > 126 && c < 65536 && c != 127)) snprintf(t, sizeof t, "\\u%04x", c);
+        else if (c < 32 || (ascii && c > 126 && c < 65536)) snprintf(t, sizeof t, "\\u%04x", c);
         else if (ascii && c >= 65536) snprintf(t, sizeof t, "\\u%04x\\u%04x", 0xd800 + ((c - 65536) >> 10), 0xdc00 + ((c - 65536) & 0x3ff));
         if (*t) { lmj_put_sub(b, s, from, i); lmj_put(b, t, strlen(t), lmj_mark_at(s, i)); from = i + (size_t)k; }
         i += (size_t)k;

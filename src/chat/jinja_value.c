@@ -166,6 +166,7 @@ jv lmj_dict(lmj *j) {
     return (jv){ .t = JV_DICT, .d = d ? d : &none };
 }
 static uint64_t hash_of(lmj *j, jv k) {
+    if (!lmj_step(j, 1)) return 0;
     switch (k.t) {
     case JV_STR: return lmj_step(j, (int64_t)(k.s->n / 64)) ? lm_hash64(k.s->p, k.s->n, 1) : 0;
     case JV_BOOL: case JV_INT: { const double x = (double)jv_int(k); return lm_hash64(&x, sizeof x, 2); }

@@ -52,24 +52,42 @@ static const lm_opt rows[] = {
 
 typedef struct chat {
     lm_cli *cli; opts o; loam_model *m; lm_chat_format *f; lm_chat *c; lm_line *line;
-    lm_chat_turn last; int64_t turns, draws; bool answered, end, tty, dim;       /* dim: reasoning is being written */
+    lm_chat_turn last; int64_t turns, draws; bool answered, failed, end, tty, dim;       /* dim: reasoning is being written */
     lm_str event[2];                                                      /* --json: the answer's parts */
 } chat;
 static volatile int interrupted;
 static void on_interrupt(int sig) { (void)sig; interrupted = 1; }
 
 /* ---- output ---- */
+/* A terminal obeys control characters, and a model may write any: they are shown. */
+static void show(const chat *c, const char *p, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char x = (unsigned char)p[i];
+        if (c->tty && ((x < 32 && x != '\n' && x != '\t') || x == 127)) { putchar('^'); putchar(x ^ 64); }
+        else if (c->tty && x == 0xc2 && i + 1 < n && (unsigned char)p[i + 1] < 0xa0) { printf("\\x%02x", (unsigned char)p[i + 1]); i++; }
+        else putchar(x);
+    }
+}
 static void say(chat *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void say(chat *c, const char *fmt, ...) {                          /* what is not the model's: dim on a terminal, on stderr otherwise */
-    char t[4096]; va_list ap;
-    va_start(ap, fmt); vsnprintf(t, sizeof t, fmt, ap); va_end(ap);
+    va_list ap, again;
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    const int n = vsnprintf(NULL, 0, fmt, ap);
+    char *t = n < 0 ? NULL : lm_alloc(c->cli->ctx, LM_MEM_MISC, (size_t)n + 1);
+    if (t) vsnprintf(t, (size_t)n + 1, fmt, again);
+    va_end(ap); va_end(again);
+    if (!t) return;
     if (c->cli->json) {
         lm_str s = { .ctx = c->cli->ctx };
-        lm_str_puts(&s, "{\"event\": \"note\", \"text\": "); lm_str_json(&s, t, strlen(t)); lm_str_puts(&s, "}\n");
+        lm_str_puts(&s, "{\"event\": \"note\", \"text\": "); lm_str_json(&s, t, (size_t)n); lm_str_puts(&s, "}\n");
         if (!s.bad) { fwrite(s.p, 1, s.n, stdout); fflush(stdout); }
         lm_str_free(&s);
-    } else if (c->tty) { printf("\033[2m%s\033[0m\n", t); fflush(stdout); }
-    else if (!c->cli->quiet) fprintf(stderr, "%s\n", t);
+    } else if (c->tty) {
+        fputs("\033[2m", stdout); show(c, t, (size_t)n); fputs("\033[0m\n", stdout);
+        fflush(stdout);
+    } else if (!c->cli->quiet) fprintf(stderr, "%s\n", t);
+    lm_free(c->cli->ctx, t);
 }
 static void fail(chat *c, lm_err e) {                                     /* an error that the conversation goes on after */
     const char *why = *lm_error(c->cli->ctx) ? lm_error(c->cli->ctx) : lm_err_text(e);
@@ -79,15 +97,6 @@ static void fail(chat *c, lm_err e) {                                     /* an 
     lm_str_puts(&s, ", \"message\": "); lm_str_json(&s, why, strlen(why)); lm_str_puts(&s, "}\n");
     if (!s.bad) { fwrite(s.p, 1, s.n, stdout); fflush(stdout); }
     lm_str_free(&s);
-}
-/* A terminal obeys control characters, and a model may write any: they are shown. */
-static void show(const chat *c, const char *p, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        const unsigned char x = (unsigned char)p[i];
-        if (c->tty && ((x < 32 && x != '\n' && x != '\t') || x == 127)) { putchar('^'); putchar(x ^ 64); }
-        else if (c->tty && x == 0xc2 && i + 1 < n && (unsigned char)p[i + 1] < 0xa0) { printf("\\x%02x", (unsigned char)p[i + 1]); i++; }
-        else putchar(x);
-    }
 }
 static int on_text(void *ud, lm_chat_part part, const char *p, size_t n) {
     chat *c = ud;
@@ -104,9 +113,16 @@ static int on_text(void *ud, lm_chat_part part, const char *p, size_t n) {
 }
 static void on_dropped(void *ud, int64_t n, const json_t *first) {
     const char *t = json_string_value(json_object_get(first, "content"));
-    say(ud, "(the context is full: %lld message%s left out of what the model sees, beginning with \"%.60s%s\")", (long long)n,
-        n == 1 ? " is" : "s are", t ? t : "",
-        t && strlen(t) > 60 ? "…" : "");
+    int k = t ? (int)strcspn(t, "\n") : 0;
+    const bool cut = k > 60;
+    if (cut) for (k = 60; k && (t[k] & 0xc0) == 0x80;) k--;
+    say(ud, "(the context is full: %lld message%s left out of what the model sees, beginning with \"%.*s%s\")", (long long)n,
+        n == 1 ? " is" : "s are", k, t ? t : "", cut ? "…" : "");
+}
+static void on_reading(void *ud, int64_t done, int64_t all) {
+    chat *c = ud;
+    lm_cli_progress(c->cli, "reading %lld of %lld tokens", (long long)done, (long long)all);
+    if (done + 256 >= all) lm_cli_progress_end(c->cli);
 }
 
 /* ---- turns ---- */
@@ -138,15 +154,21 @@ static lm_err answer(chat *c) {
                               .stop = o->stop.v,
                               .n_stop = o->stop.n,
                               .text = on_text,
+                              .reading = c->tty ? on_reading : NULL,
                               .dropped = on_dropped,
                               .ud = c,
                               .cancel = &interrupted };
     lm_str_clear(&c->event[0]); lm_str_clear(&c->event[1]);
-    c->dim = false;
+    c->dim = c->failed = false;
     interrupted = 0;
     const lm_err err = lm_chat_answer(c->c, &co, &c->last);
     if (c->tty) fputs("\033[0m", stdout);
-    if (err) { putchar('\n'); fail(c, err); return err == LM_E_NOMEM || err == LM_E_DEVICE ? err : LM_OK; }
+    if (err == LM_E_CANCELLED) {
+        lm_cli_progress_end(c->cli);
+        say(c, "(interrupted before the answer began; /retry answers, /undo takes the message back)");
+        return LM_OK;
+    }
+    if (err) { c->failed = true; if (!c->cli->json) putchar('\n'); fail(c, err); return err == LM_E_NOMEM || err == LM_E_DEVICE ? err : LM_OK; }
     c->turns++; c->answered = true;
     if (c->cli->json) answer_event(c);
     else {
@@ -324,9 +346,13 @@ static lm_err talk(chat *c) {
         err = lm_line_read(c->line, "> ", &line, &how);
         if (err || how == LM_LINE_END) break;
         if (how == LM_LINE_DROPPED) continue;
+        const size_t before = json_array_size(lm_chat_messages(c->c));
         const lm_err e = input(c, &line, &ask);
         if (e) { fail(c, e); if (e == LM_E_NOMEM) err = e; }
-        else if (ask) err = answer(c);
+        else if (ask) {
+            err = answer(c);
+            if (c->failed) { lm_chat_keep(c->c, before); say(c, "(the message is taken back)"); }
+        }
         if (ferror(stdout)) break;
     }
     lm_str_free(&line);

@@ -131,7 +131,8 @@ static lm_err grammar_of(lm_bench *b, const lm_tok *tok, const lm_trie *trie, co
     if (!err) err = lm_masker_new(&m, ctx, g, trie);
     if (!err) {
         const lm_grammar_size z = lm_grammar_size_of(g);
-        lm_bench_put(b, a, 1e3 * (lm_now() - t), "ms", 0, 0, lm_arena_printf(b->cli->a, "%lld rules, %lld states, %lld edges", (long long)z.rules, (long long)z.states, (long long)z.edges));
+        lm_bench_put(b, a, 1e3 * (lm_now() - t), "ms", 0, 0, lm_arena_printf(b->cli->a, "%lld rules, %lld states, %lld edges", (long long)z.rules,
+            (long long)z.states, (long long)z.edges));
     }
     if (!err) err = lm_tok_encode(tok, doc, strlen(doc), 0, &ids);
     if (!err && !(us = lm_alloc(ctx, LM_MEM_MISC, (ids.n + 1) * sizeof *us))) err = LM_E_NOMEM;
@@ -162,7 +163,8 @@ static lm_err grammar(lm_bench *b) {
     LM_GOTO(tok_of(b, text, n, &tok, &train), done);
     const double t = lm_now();
     LM_GOTO(lm_tok_trie(&trie, ctx, tok, lm_tok_vocab(tok), NULL, 0), done);
-    lm_bench_put(b, "vocabulary", 1e3 * (lm_now() - t), "ms", 0, 0, lm_arena_printf(b->cli->a, "%d tokens, %lld nodes", lm_tok_vocab(tok), (long long)lm_trie_nodes(trie)));
+    lm_bench_put(b, "vocabulary", 1e3 * (lm_now() - t), "ms", 0, 0, lm_arena_printf(b->cli->a, "%d tokens, %lld nodes", lm_tok_vocab(tok),
+        (long long)lm_trie_nodes(trie)));
     LM_GOTO(grammar_of(b, tok, trie, "schema", "json", "true", record), done);
     LM_GOTO(grammar_of(b, tok, trie, "schema", "record", record_schema, record), done);
     err = grammar_of(b, tok, trie, "gbnf", "sums", sums, sum);
@@ -170,4 +172,5 @@ done:
     lm_trie_free(trie); lm_tok_free(tok); lm_free(ctx, text);
     return err;
 }
-const lm_bench_suite lm_bench_text[] = { { "tokenizer", "encode and decode", tokenizer }, { "loader", "batches", loader }, { "grammar", "token masks", grammar }, { NULL, NULL, NULL } };
+const lm_bench_suite lm_bench_text[] = { { "tokenizer", "encode and decode", tokenizer }, { "loader", "batches", loader }, { "grammar", "token masks", grammar },
+                                         { NULL, NULL, NULL } };

@@ -38,7 +38,8 @@ static const lm_opt rows[] = {
     { LM_OPT_FLOAT, "presence-penalty", offsetof(opts, presence), "0", -100, 100, NULL, "X", "subtracted from tokens seen" },
     { LM_OPT_FLOAT, "frequency-penalty", offsetof(opts, frequency), "0", -100, 100, NULL, "X", "subtracted for each time seen" },
     { LM_OPT_INT, "penalty-window", offsetof(opts, window), "0", 0, 1 << 28, NULL, "N", "tokens the penalties look back at; 0 = all" },
-    { LM_OPT_FLOAT, "dry-multiplier", offsetof(opts, dry), "0", 0, 100, NULL, "X", "against repeated passages: subtracted from what would carry one on; 0 = off, 0.8 is usual" },
+    { LM_OPT_FLOAT, "dry-multiplier", offsetof(opts, dry), "0", 0, 100, NULL, "X",
+        "against repeated passages: subtracted from what would carry one on; 0 = off, 0.8 is usual" },
     { LM_OPT_FLOAT, "dry-base", offsetof(opts, dry_base), "1.75", 1, 100, NULL, "X", "times this for each token that the passage is longer" },
     { LM_OPT_INT, "dry-length", offsetof(opts, dry_length), "2", 1, 1 << 28, NULL, "N", "shorter passages may be repeated" },
     { LM_OPT_STRLIST, "logit-bias", offsetof(opts, bias), NULL, 0, 0, NULL, "ID=X",
@@ -194,7 +195,8 @@ static lm_err run(lm_cli *cli) {
             done);
     if (draft)
         LM_GOTO((lm_err)loam_model_open(&small, &ctx, draft,
-                                        &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .load = o->load, .sessions = o->n, .device = o->device }),
+                                        &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .load = o->load,
+                                            .sessions = o->n, .device = o->device }),
                 done);
     LM_GOTO(grammar(cli, o, m, &g), done);
     load_s = lm_now() - load_s;

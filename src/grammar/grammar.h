@@ -52,6 +52,7 @@ int64_t lm_trie_nodes(const lm_trie *t);
 typedef struct lm_masker lm_masker;
 lm_err lm_masker_new(lm_masker **out, lm_ctx *ctx, const lm_grammar *g, const lm_trie *t);
 void lm_masker_free(lm_masker *m);
+int64_t lm_masker_vocab(const lm_masker *m);                           /* of its trie; 0 without one */
 /* A text so far. */
 typedef struct lm_matcher lm_matcher;
 lm_err lm_matcher_new(lm_matcher **out, lm_masker *m);                 /* the empty text */

@@ -38,7 +38,8 @@ int32_t lm_gj_char(lm_ast *a) {
                            first[] = { { '0', '9' }, { 'a', 'c' }, { 'A', 'C' }, { 'e', 'f' }, { 'E', 'F' } },
                            d[] = { { 'd', 'd' }, { 'D', 'D' } }, high[] = { { '8', '9' }, { 'a', 'b' }, { 'A', 'B' } }, low[] = { { 'c', 'f' }, { 'C', 'F' } };
     const int32_t unit = LM_G_ALT(a, LM_G_SEQ(a, lm_g_class(a, first, 5), hex(a, 3)), LM_G_SEQ(a, lm_g_class(a, d, 2), range(a, '0', '7'), hex(a, 2)),
-                                  LM_G_SEQ(a, lm_g_class(a, d, 2), lm_g_class(a, high, 3), hex(a, 2), lm_g_str(a, "\\u"), lm_g_class(a, d, 2), lm_g_class(a, low, 2), hex(a, 2)));
+                                  LM_G_SEQ(a, lm_g_class(a, d, 2), lm_g_class(a, high, 3), hex(a, 2), lm_g_str(a, "\\u"), lm_g_class(a, d, 2),
+                                           lm_g_class(a, low, 2), hex(a, 2)));
     const int32_t x = LM_G_ALT(a, lm_g_class(a, raw, 3), LM_G_SEQ(a, lm_g_str(a, "\\"), LM_G_ALT(a, lm_g_class(a, one, 8), LM_G_SEQ(a, lm_g_str(a, "u"), unit))));
     lm_g_define(a, r, x);
     return x;
@@ -132,7 +133,8 @@ int32_t lm_gj_any(lm_ast *a) {
     bool fresh;
     const int32_t r = once(a, ANY, &fresh);
     if (fresh)
-        lm_g_define(a, r, LM_G_ALT(a, lm_gj_object(a), lm_gj_array(a), lm_gj_string(a), lm_gj_number(a), lm_g_str(a, "true"), lm_g_str(a, "false"), lm_g_str(a, "null")));
+        lm_g_define(a, r, LM_G_ALT(a, lm_gj_object(a), lm_gj_array(a), lm_gj_string(a), lm_gj_number(a), lm_g_str(a, "true"), lm_g_str(a, "false"),
+            lm_g_str(a, "null")));
     return lm_g_call(a, r);
 }
 

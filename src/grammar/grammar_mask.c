@@ -62,6 +62,7 @@ void lm_masker_free(lm_masker *m) {
     lm_sets_free(&m->s);
     lm_free(m->ctx, m);
 }
+int64_t lm_masker_vocab(const lm_masker *m) { return m->t ? m->t->vocab : 0; }
 /* Before a set is made: are there too many? Then only what matchers stand on, and what locals begin with, remains. */
 static lm_err tidy(lm_masker *m) {
     if (m->s.n_set < MANY_SETS && m->s.n_frame < MANY_FRAMES && m->s.n_row < MANY_SETS) return LM_OK;

@@ -58,7 +58,11 @@ static lm_err intern_node(lm_sets *s, int32_t n, int32_t *out) {
     s->node[s->n_node] = (lm_gstack){ s->n_frame - n, n };
     uint64_t h = hash_node(s, s->n_node), mask = (uint64_t)(s->n_node_table - 1);
     for (int32_t i; (i = s->node_table[h & mask]) >= 0; h++)
-        if (s->node[i].n == n && !memcmp(s->frame + s->node[i].at, s->frame + s->n_frame - n, (size_t)n * sizeof *s->frame)) { s->n_frame -= n; *out = i; return LM_OK; }
+        if (s->node[i].n == n && !memcmp(s->frame + s->node[i].at, s->frame + s->n_frame - n, (size_t)n * sizeof *s->frame)) {
+            s->n_frame -= n;
+            *out = i;
+            return LM_OK;
+        }
     s->node_table[h & mask] = s->n_node;
     *out = s->n_node++;
     return LM_OK;

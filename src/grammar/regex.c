@@ -7,7 +7,7 @@
 #include <string.h>
 #include "grammar/grammar_int.h"
 
-typedef struct { lm_ast *a; const char *t, *p, *end; int depth; bool search; lm_g_chars *chars; } in;
+typedef struct { lm_ast *a; const char *t, *p, *end; int depth; bool search, negated; lm_g_chars *chars; } in;       /* negated: inside [^ ] */
 static void fail(in *s, lm_err e, const char *what) {
     if (s->a->err) return;
     const size_t n = (size_t)(s->end - s->t);
@@ -29,7 +29,8 @@ static const lm_grange digit[] = { { '0', '9' } }, letter[] = { { '0', '9' }, { 
                        space[] = { { 9, 13 }, { 32, 32 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 }, { 0x2000, 0x200A }, { 0x2028, 0x2029 }, { 0x202F, 0x202F },
                                    { 0x205F, 0x205F }, { 0x3000, 0x3000 } };
 /* What \S leaves out: also what only other languages' \s has, so that their readers agree. */
-static const lm_grange not_space[] = { { 9, 13 }, { 28, 32 }, { 0x85, 0x85 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 }, { 0x180E, 0x180E }, { 0x2000, 0x200A }, { 0x2028, 0x2029 },
+static const lm_grange not_space[] = { { 9, 13 }, { 28, 32 }, { 0x85, 0x85 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 }, { 0x180E, 0x180E }, { 0x2000, 0x200A },
+    { 0x2028, 0x2029 },
                                        { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 }, { 0xFEFF, 0xFEFF } };
 static void add(lm_granges *r, const lm_grange *x, int n, bool not) {
     lm_granges y = { .a = r->a };
@@ -45,8 +46,9 @@ static bool escape(in *s, bool in_class, lm_granges *r, uint32_t *c) {
     switch (e) {
     case 'd': case 'D': add(r, digit, LM_COUNT(digit), e == 'D'); return true;
     case 'w': case 'W': add(r, letter, LM_COUNT(letter), e == 'W'); return true;
-    case 's': add(r, space, LM_COUNT(space), false); return true;
-    case 'S': add(r, not_space, LM_COUNT(not_space), true); return true;
+    case 's': case 'S':                                               /* what remains must be what all agree on, so inside [^ ] the other way round */
+        if ((e == 's') != s->negated) add(r, space, LM_COUNT(space), e == 'S'); else add(r, not_space, LM_COUNT(not_space), e == 'S');
+        return true;
     case 'n': *c = '\n'; return false;
     case 'r': *c = '\r'; return false;
     case 't': *c = '\t'; return false;
@@ -103,6 +105,7 @@ static int32_t class(in *s) {
     lm_granges r = { .a = s->a };
     const bool not = more(s) && *s->p == '^';
     s->p += not;
+    s->negated = not;
     while (more(s) && *s->p != ']') {
         uint32_t lo, hi;
         bool set = false;
@@ -116,6 +119,7 @@ static int32_t class(in *s) {
         } else hi = lo;
         if (!set && !s->a->err) lm_granges_add(&r, lo, hi);
     }
+    s->negated = false;
     if (!more(s)) fail(s, LM_E_FORMAT, "a class without its ]");
     s->p++;
     if (not && !s->a->err) lm_granges_invert(&r);

@@ -52,8 +52,10 @@ static const struct { const char *name; int of; } keywords[] = {      /* of: typ
     { "properties", T_OBJ }, { "required", T_OBJ }, { "additionalProperties", T_OBJ }, { "minProperties", T_OBJ }, { "maxProperties", T_OBJ },
     { "items", T_ARR }, { "prefixItems", T_ARR }, { "minItems", T_ARR }, { "maxItems", T_ARR }, { "uniqueItems", T_ARR },
     { "minLength", T_STR }, { "maxLength", T_STR }, { "pattern", T_STR }, { "format", T_STR },
-    { "minimum", T_INT | T_NUM }, { "maximum", T_INT | T_NUM }, { "exclusiveMinimum", T_INT | T_NUM }, { "exclusiveMaximum", T_INT | T_NUM }, { "multipleOf", T_INT | T_NUM },
-    { "$defs", -1 }, { "definitions", -1 }, { "$schema", -1 }, { "$id", -1 }, { "id", -1 }, { "$comment", -1 }, { "title", -1 }, { "description", -1 }, { "default", -1 },
+    { "minimum", T_INT | T_NUM }, { "maximum", T_INT | T_NUM }, { "exclusiveMinimum", T_INT | T_NUM },
+    { "exclusiveMaximum", T_INT | T_NUM }, { "multipleOf", T_INT | T_NUM },
+    { "$defs", -1 }, { "definitions", -1 }, { "$schema", -1 }, { "$id", -1 }, { "id", -1 }, { "$comment", -1 }, { "title", -1 }, { "description", -1 },
+    { "default", -1 },
     { "examples", -1 }, { "example", -1 }, { "deprecated", -1 }, { "readOnly", -1 }, { "writeOnly", -1 },
 };
 static int keyword(const char *name) { for (int i = 0; i < LM_COUNT(keywords); i++) if (!strcmp(keywords[i].name, name)) return i; return -1; }
@@ -87,7 +89,10 @@ static int type_bits(in *s, const lm_jv *at) {                         /* 0 afte
         const char *name = json_string_value(json_is_array(v) ? json_array_get(v, i) : v);
         int bit = 0;
         for (int k = 0; name && k < LM_COUNT(types); k++) if (!strcmp(types[k].name, name)) bit = types[k].bit;
-        if (!bit) { FAIL_IN(s, at, "type", LM_E_CONFIG, "wanted null, boolean, integer, number, string, array or object%s%.40s", name ? ", got " : "", name ? name : ""); return 0; }
+        if (!bit) {
+            FAIL_IN(s, at, "type", LM_E_CONFIG, "wanted null, boolean, integer, number, string, array or object%s%.40s", name ? ", got " : "", name ? name : "");
+            return 0;
+        }
         bits |= bit;
     }
     if (!bits) FAIL_IN(s, at, "type", LM_E_CONFIG, "names no type");
@@ -251,7 +256,8 @@ static json_t *merge(in *s, const lm_jv *at, json_t *x, json_t *y) {   /* s->mad
     }
     const json_t *px = json_object_get(x, "properties"), *py = json_object_get(y, "properties");
     if ((closed(x) && !same_keys(py, px)) || (closed(y) && !same_keys(px, py))) {
-        FAIL_IN(s, at, "additionalProperties", LM_E_UNSUPPORTED, "it closes a schema that allOf or $ref joins with other properties: nothing satisfies both in general");
+        FAIL_IN(s, at, "additionalProperties", LM_E_UNSUPPORTED,
+            "it closes a schema that allOf or $ref joins with other properties: nothing satisfies both in general");
         return NULL;
     }
     json_t *out = own(s, json_copy(x)), *v, *w;
@@ -284,7 +290,10 @@ static bool decimal(in *s, const lm_jv *at, const char *key, char out[80]) {    
     const double d = json_real_value(v);
     char e[40];
     int p = 0;
-    if (!isfinite(d) || fabs(d) > 1e18 || (d != 0.0 && fabs(d) < 1e-16)) { FAIL_IN(s, at, key, LM_E_RANGE, "%g: bounds of numbers are supported from 1e-16 to 1e18", d); return false; }
+    if (!isfinite(d) || fabs(d) > 1e18 || (d != 0.0 && fabs(d) < 1e-16)) {
+        FAIL_IN(s, at, key, LM_E_RANGE, "%g: bounds of numbers are supported from 1e-16 to 1e18", d);
+        return false;
+    }
     for (; p < 17; p++) { snprintf(e, sizeof e, "%.*e", p, d); if (strtod(e, NULL) == d) break; }
     const int x = atoi(strchr(e, 'e') + 1);
     snprintf(out, 80, "%.*f", p > x ? p - x : 0, d);                   /* as many digits as tell it from its neighbours */
@@ -292,10 +301,12 @@ static bool decimal(in *s, const lm_jv *at, const char *key, char out[80]) {    
 }
 static int32_t number(in *s, const lm_jv *at, bool integer) {
     char lo[2][80], hi[2][80];
-    const bool has[4] = { decimal(s, at, "minimum", lo[0]), decimal(s, at, "exclusiveMinimum", lo[1]), decimal(s, at, "maximum", hi[0]), decimal(s, at, "exclusiveMaximum", hi[1]) };
+    const bool has[4] = { decimal(s, at, "minimum", lo[0]), decimal(s, at, "exclusiveMinimum", lo[1]), decimal(s, at, "maximum", hi[0]),
+                          decimal(s, at, "exclusiveMaximum", hi[1]) };
     const json_t *m = json_object_get(at->v, "multipleOf");
     if (s->a->err) return -1;
-    if (m && !(json_number_value(m) == 1.0)) return FAIL_IN(s, at, "multipleOf", LM_E_UNSUPPORTED, "only 1 is supported: multiples are not a grammar of reasonable size");
+    if (m && !(json_number_value(m) == 1.0)) return FAIL_IN(s, at, "multipleOf", LM_E_UNSUPPORTED,
+        "only 1 is supported: multiples are not a grammar of reasonable size");
     integer |= m != NULL;
     if (!has[0] && !has[1] && !has[2] && !has[3]) return integer ? lm_gj_integer(s->a) : lm_gj_number(s->a);
     bool lo_open = has[1] && (!has[0] || strtod(lo[1], NULL) >= strtod(lo[0], NULL)), hi_open = has[3] && (!has[2] || strtod(hi[1], NULL) <= strtod(hi[0], NULL));
@@ -412,7 +423,8 @@ static int32_t other_key(in *s, const char *const *names, size_t lo, size_t hi, 
         if (!k) { lm_ast_fail(a, LM_E_FORMAT, "a property's name is not UTF-8"); break; }
         if (at > 4 * LM_GRAMMAR_DEPTH / 2) { lm_ast_fail(a, LM_E_RANGE, "a property's name is too long beside additionalProperties"); break; }
         lm_granges_add(&not, c, c);
-        if (c >= 0x20 && c != '"' && c != '\\') lm_glist_add(&l, LM_G_SEQ(a, lm_g_text(a, names[i] + at, (size_t)k), other_key(s, names, i, j, at + (size_t)k, free_rest)));
+        if (c >= 0x20 && c != '"' && c != '\\') lm_glist_add(&l, LM_G_SEQ(a, lm_g_text(a, names[i] + at, (size_t)k), other_key(s, names, i, j, at + (size_t)k,
+            free_rest)));
         i = j;
     }
     if (!a->err) { lm_granges_invert(&not); lm_glist_add(&l, LM_G_SEQ(a, lm_g_class(a, not.v, not.n), free_rest)); }
@@ -449,7 +461,8 @@ static int32_t object(in *s, const lm_jv *at) {
     const int64_t least = count(s, at, "minProperties"), most = count(s, at, "maxProperties");
     if (a->err) return -1;
     if (props.v && !json_is_object(props.v)) return fail(s, &props, LM_E_CONFIG, "wanted an object of schemas");
-    if (required.v && !json_is_array(required.v)) return fail(s, &required, LM_E_CONFIG, "wanted a list of names (a property is made required in the object that has it)");
+    if (required.v && !json_is_array(required.v)) return fail(s, &required, LM_E_CONFIG,
+        "wanted a list of names (a property is made required in the object that has it)");
     json_t *all = own(s, json_object()), *need = own(s, json_object()), *v;
     const char *key;
     size_t i;
@@ -518,10 +531,12 @@ static int32_t literals(in *s, const lm_jv *at, int bits) {
     const json_t *v = json_object_get(at->v, "const"), *list = json_object_get(at->v, "enum");
     lm_glist l = { .a = s->a };
     static const char *const beside[] = { "pattern", "format", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
-                                          "properties", "required", "additionalProperties", "minProperties", "maxProperties", "items", "prefixItems", "minItems", "maxItems" };
+                                          "properties", "required", "additionalProperties", "minProperties", "maxProperties", "items", "prefixItems",
+                                              "minItems", "maxItems" };
     if (list && !json_is_array(list)) return FAIL_IN(s, at, "enum", LM_E_CONFIG, "wanted a list of values");
     for (int k = 0; k < LM_COUNT(beside); k++)
-        if (json_object_get(at->v, beside[k])) return FAIL_IN(s, at, beside[k], LM_E_UNSUPPORTED, "beside enum or const: leave it out, or leave out the values it forbids");
+        if (json_object_get(at->v, beside[k])) return FAIL_IN(s, at, beside[k], LM_E_UNSUPPORTED,
+            "beside enum or const: leave it out, or leave out the values it forbids");
     const size_t n = list ? json_array_size(list) : 1;
     for (size_t i = 0; i < n; i++) {
         const json_t *x = list ? json_array_get(list, i) : v;
@@ -546,6 +561,10 @@ static bool apart_values(const json_t *x, const json_t *y) {
             if (json_equal(ox ? vx : json_array_get(vx, i), oy ? vy : json_array_get(vy, k))) return false;
     return true;
 }
+static bool none_fits(int bits, const json_t *values, bool one) {
+    for (size_t i = 0; i < (one ? 1 : json_array_size(values)); i++) if (fits(bits, one ? values : json_array_get(values, i))) return false;
+    return true;
+}
 static bool needs(const json_t *x, const char *name) {
     const json_t *r = json_object_get(x, "required");
     for (size_t i = 0; i < json_array_size(r); i++) { const char *n = json_string_value(json_array_get(r, i)); if (n && !strcmp(n, name)) return true; }
@@ -555,14 +574,14 @@ static bool needs(const json_t *x, const char *name) {
 static bool apart(in *s, const lm_jv *at, json_t *x, json_t *y) {
     x = looked_up(s, at, x); y = looked_up(s, at, y);
     if (!json_is_object(x) || !json_is_object(y)) return json_is_false(x) || json_is_false(y);
-    const lm_jv jx = { .ctx = at->ctx, .file = at->file, .up = at, .key = "oneOf", .v = x }, jy = { .ctx = at->ctx, .file = at->file, .up = at, .key = "oneOf", .v = y };
+    const lm_jv jx = { .ctx = at->ctx, .file = at->file, .up = at, .key = "oneOf", .v = x }, jy = { .ctx = at->ctx, .file = at->file, .up = at,
+        .key = "oneOf", .v = y };
     const int bx = type_bits(s, &jx), by = type_bits(s, &jy);
     if (s->a->err) return false;
     bool ox, oy;
     if (!(bx & by) || apart_values(x, y)) return true;
     const json_t *ex = values_of(x, &ox), *ey = values_of(y, &oy);
-    if (ex && !ey) { bool all = true; for (size_t i = 0; i < (ox ? 1 : json_array_size(ex)); i++) all &= !fits(by, ox ? ex : json_array_get(ex, i)); if (all) return true; }
-    if (ey && !ex) { bool all = true; for (size_t i = 0; i < (oy ? 1 : json_array_size(ey)); i++) all &= !fits(bx, oy ? ey : json_array_get(ey, i)); if (all) return true; }
+    if ((ex && !ey && none_fits(by, ex, ox)) || (ey && !ex && none_fits(bx, ey, oy))) return true;
     if ((bx & by) != T_OBJ) return false;
     const json_t *px = json_object_get(x, "properties"), *py = json_object_get(y, "properties");
     const char *key;

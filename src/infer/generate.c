@@ -11,7 +11,12 @@ typedef struct {
     lm_matcher *match; int32_t *ids;                                   /* with a grammar; with a proposer: prompt and text, then guesses */
     lm_pace pace; int n_guess, came; double guess_s;
 } line;
-typedef struct { lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; line *l; int *of; lm_near *near; lm_ctx *ctx; int64_t n_prompt, base; } job;      /* near: NULL where logits are wanted; base: tokens before the text */
+typedef struct {
+    lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; lm_ctx *ctx;
+    line *l; int *of;
+    lm_near *near;                                                     /* NULL where logits are wanted */
+    int64_t n_prompt, base;                                            /* base: tokens before the text, the session's too */
+} job;
 
 /* The length of text up to a stop string, or -1; *safe: how much can be streamed because no stop string can begin in it. */
 static int64_t find_stop(const job *j, const line *l, size_t *safe) {
@@ -203,6 +208,8 @@ static lm_err generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, i
                        (long long)(before + n_prompt), (long long)o->max_tokens, (long long)lm_engine_context(e));
     if ((o->proposer || o->lookup) && (lm_engine_opts_of(e)->dev || lm_engine_cfg(e)->rope.scaling == LM_ROPE_DYNAMIC))
         return lm_fail(ctx, LM_E_UNSUPPORTED, "speculation is for the CPU and for models without dynamic rope scaling: elsewhere a token's bits depend on those computed beside it");
+    if (o->masker && lm_masker_vocab(o->masker) != lm_engine_cfg(e)->vocab)
+        return lm_fail(ctx, LM_E_MISMATCH, "the grammar is over %lld tokens, the model has %lld", (long long)lm_masker_vocab(o->masker), (long long)lm_engine_cfg(e)->vocab);
     if (o->masker && o->ignore_eos) return lm_fail(ctx, LM_E_CONFIG, "ignore_eos and a grammar exclude each other: the grammar says where the text ends");
     memset(g, 0, sizeof *g);
     job j = { .e = e, .tok = tok, .o = o, .g = g, .ctx = ctx, .n_prompt = n_prompt, .base = before + n_prompt };
@@ -228,14 +235,16 @@ static lm_err generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, i
         if (!err) err = lm_str_err(&j.l[i].text);
     }
 done:
-    for (int i = 0; j.l && i < o->n; i++) { if (!o->session) lm_session_free(j.l[i].s); lm_sampler_free(j.l[i].sampler); lm_matcher_free(j.l[i].match); lm_str_free(&j.l[i].text); }
+    for (int i = 0; j.l && i < o->n; i++) { if (!o->session) lm_session_free(j.l[i].s); lm_sampler_free(j.l[i].sampler); lm_matcher_free(j.l[i].match);
+        lm_str_free(&j.l[i].text); }
     if (err) lm_generation_free(g);
     return err;
 }
 lm_err lm_generate(lm_engine *e, const lm_tok *tok, const int32_t *prompt, int64_t n_prompt, const lm_generate_opts *o, lm_generation *g) {
     if (!o->lookup || o->proposer) return generate(e, tok, prompt, n_prompt, o, g);
     lm_generate_opts with = *o;
-    LM_TRY(lm_proposer_open(&with.proposer, lm_engine_ctx(e), "lookup", &(lm_proposer_opts){ .lines = o->n, .sample = o->sample, .masker = o->masker, .target = e, .tok = tok }));
+    LM_TRY(lm_proposer_open(&with.proposer, lm_engine_ctx(e), "lookup", &(lm_proposer_opts){ .lines = o->n, .sample = o->sample, .masker = o->masker,
+        .target = e, .tok = tok }));
     const lm_err err = generate(e, tok, prompt, n_prompt, &with, g);
     lm_proposer_free(with.proposer);
     return err;

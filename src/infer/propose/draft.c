@@ -76,4 +76,5 @@ static lm_err guess(lm_proposer *p, const lm_guess_place *at, int32_t *out, int 
     }
     return LM_OK;
 }
-const lm_proposer_row lm_proposer_draft = { .name = "draft", .what = "a small model with the same vocabulary", .open = open_draft, .guess = guess, .free = close_draft };
+const lm_proposer_row lm_proposer_draft = { .name = "draft", .what = "a small model with the same vocabulary", .open = open_draft, .guess = guess,
+    .free = close_draft };

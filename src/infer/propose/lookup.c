@@ -29,4 +29,5 @@ static lm_err guess(lm_proposer *p, const lm_guess_place *at, int32_t *out, int 
     for (; from >= 0 && *n < at->most; ++*n, from++) out[*n] = from < at->n ? id[from] : out[from - at->n];      /* past the end it repeats itself */
     return LM_OK;
 }
-const lm_proposer_row lm_proposer_lookup = { .name = "lookup", .what = "what followed the last tokens before", .open = open_lookup, .guess = guess, .free = close_lookup };
+const lm_proposer_row lm_proposer_lookup = { .name = "lookup", .what = "what followed the last tokens before", .open = open_lookup, .guess = guess,
+    .free = close_lookup };
