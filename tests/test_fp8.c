@@ -16,7 +16,8 @@ static int united[3];                            /* steps of swiglu_fp8, swiglu_
 
 enum { B = 2, T = 70, V = 97 };                  /* 140 tokens: tiles of rows are not full */
 static lm_cfg config(int64_t d, int64_t d_ff) {
-    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = V, .d = d, .n_layer = 2, .n_head = 4, .n_kv = 2, .d_head = d / 4, .d_ff = d_ff, .max_pos = 256,
+    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = V, .d = d, .n_layer = 2, .n_head = 4, .n_kv = 2, .d_head = d / 4, .d_ff = d_ff,
+        .max_pos = 256,
                  .eps = 1e-5, .init_std = 0.02, .tie = true, .bos = -1, .hf_type = "llama" };
     c.rope.d_head = (int)(d / 4); c.rope.base = 10000; c.rope.max_pos = 256;
     return c;
@@ -130,14 +131,16 @@ static void test_device(void) {
     on_device = fp8_first = false;
     if (why[0]) printf("%s\n", why);
     for (int s = 0; s < 3; s++) LM_CHECK_NEAR(a.loss[s], b.loss[s], 1e-4);
-    for (int g = 0; g < LM_FP8_GROUPS; g++) LM_CHECK(a.counts[g * LM_FP8_COUNTS] == b.counts[g * LM_FP8_COUNTS] && !b.counts[g * LM_FP8_COUNTS + LM_FP8_ODD]);
+    for (int g = 0; g < LM_FP8_GROUPS; g++) LM_CHECK(a.counts[g * LM_FP8_COUNTS] == b.counts[g * LM_FP8_COUNTS] &&
+        !b.counts[g * LM_FP8_COUNTS + LM_FP8_ODD]);
     int met = 0;
     for (int i = 0; i < n_grads[0]; i++)
         for (int j = 0; j < n_grads[1]; j++) {
             const gradient *x = &grads[0][i], *y = &grads[1][j];
             if (strcmp(x->name, y->name)) continue;
             double d = 0, n = 0;
-            for (int64_t k = 0; k < x->n; k++) { d += (double)(x->g[k] - y->g[k]) * (double)(x->g[k] - y->g[k]); n += (double)x->g[k] * (double)x->g[k]; }
+            for (int64_t k = 0; k < x->n; k++) { d += (double)(x->g[k] - y->g[k]) * (double)(x->g[k] - y->g[k]);
+                n += (double)x->g[k] * (double)x->g[k]; }
             LM_CHECK(d <= 1e-4 * n);
             met++;
         }
@@ -145,7 +148,8 @@ static void test_device(void) {
 }
 static void test_same_bits(void) {
     outcome a = { 0 }, b = { 0 }, c = { 0 };
-    LM_CHECK(!train(LM_F8_E4M3, 1, 1, 3, 128, &a, NULL, 0) && !train(LM_F8_E4M3, 1, 3, 3, 128, &b, NULL, 0) && !train(LM_F8_E4M3, 2, 2, 3, 128, &c, NULL, 0));
+    LM_CHECK(!train(LM_F8_E4M3, 1, 1, 3, 128, &a, NULL, 0) && !train(LM_F8_E4M3, 1, 3, 3, 128, &b, NULL, 0) && !train(LM_F8_E4M3, 2, 2, 3, 128, &c,
+        NULL, 0));
     LM_CHECK(a.hash.lo == b.hash.lo && a.hash.hi == b.hash.hi);                      /* threads */
     LM_CHECK(a.hash.lo == c.hash.lo && a.hash.hi == c.hash.hi);                      /* a block computed again */
     LM_CHECK(!memcmp(a.counts, b.counts, sizeof a.counts));

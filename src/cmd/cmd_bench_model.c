@@ -188,7 +188,8 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     lm_store *store = NULL; lm_trainer *t = NULL; lm_batch x = {0}; lm_dev *dev = NULL; lm_comm *dev_comm = NULL;
     const int ranks = comm ? comm->size : 1;
     const char *dt = o->dtype && strcmp(o->dtype, "auto") ? o->dtype : "f32";
-    if (strcmp(dt, "f32") && strcmp(dt, "bf16") && strcmp(dt, "fp8")) return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: a step is computed in f32, bf16 or fp8", dt);
+    if (strcmp(dt, "f32") && strcmp(dt, "bf16") && strcmp(dt, "fp8"))
+        return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: a step is computed in f32, bf16 or fp8", dt);
     const bool bf16 = !strcmp(dt, "bf16"), fp8 = !strcmp(dt, "fp8");
     lm_err err;
     LM_TRY(lm_shape_cfg(ctx, o->shape ? o->shape : "llama-30m", &c));
@@ -269,8 +270,10 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
         LM_GOTO(lm_trainer_fp8_counts(t, n), done);
         for (int i = 0; i < LM_FP8_GROUPS; i++) {
             const int64_t *k = n + i * LM_FP8_COUNTS;
-            lm_bench_put(b, lm_arena_printf(cli->a, "fp8_flushed_%s", group[i]), (double)k[LM_FP8_FLUSHED] / (double)lm_max64(k[LM_FP8_ELEMENTS], 1), "", 0, 0,
-                         lm_arena_printf(cli->a, "part of %lld that became zero; %lld not finite", (long long)k[LM_FP8_ELEMENTS], (long long)k[LM_FP8_ODD]));
+            lm_bench_put(b, lm_arena_printf(cli->a, "fp8_flushed_%s", group[i]), (double)k[LM_FP8_FLUSHED] / (double)lm_max64(k[LM_FP8_ELEMENTS], 1),
+                "", 0, 0,
+                         lm_arena_printf(cli->a, "part of %lld that became zero; %lld not finite", (long long)k[LM_FP8_ELEMENTS],
+                             (long long)k[LM_FP8_ODD]));
         }
     }
     if (dev) {

@@ -33,7 +33,8 @@ extern "C" {
 
 /* ---- host: a map of a bf16 matrix for the copy engine, beyond its edges zero ------------------------------------------------------------ */
 /* a matrix of such elements, pitch bytes between rows, in boxes; a box's row is 128 or 32 bytes and swizzled so */
-static inline lm_err lm_tma_encode(CUtensorMap *m, CUtensorMapDataType type, int row_bytes, const void *base, int64_t rows, int64_t cols, int64_t row_pitch,
+static inline lm_err lm_tma_encode(CUtensorMap *m, CUtensorMapDataType type, int row_bytes, const void *base, int64_t rows, int64_t cols,
+    int64_t row_pitch,
                                    int box_rows, int box_cols) {
     typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
                                   const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);

@@ -23,7 +23,8 @@
 typedef enum { LM_MESH_SINGLE, LM_MESH_DP, LM_MESH_ZERO1, LM_MESH_ZERO2, LM_MESH_FSDP } lm_mesh_kind;      /* mesh.c */
 typedef struct {
     int64_t batch, seq;                      /* sequences per micro-batch on this rank, tokens per sequence */
-    lm_dtype mm;                             /* compute dtype of matrix rows: F32, BF16; F8_E4M3: linear layers in fp8 (lm_pass_fp8), the rest as BF16 */
+    /* compute dtype of matrix rows: F32, BF16; F8_E4M3: linear layers in fp8 (lm_pass_fp8), the rest as BF16 */
+    lm_dtype mm;
     int recompute;                           /* level of lm_pass_recompute; -1 = 1 or the next that a device holds, or the lowest that fits memory_budget */
     int64_t memory_budget;
     lm_optim_cfg optim;

@@ -17,7 +17,8 @@ typedef struct { lm_quant_fp8_p p; const lm_node *user; lm_value *q; } made;    
 typedef struct { lm_graph *g; made *of; lm_value *counts; } state;
 typedef enum { NONE, FORWARD, INPUT, WEIGHT } kind;                            /* gradients of the input, of the weight */
 
-static bool matrix(const lm_value *v) { return v->type.rank == 2 && v->type.dtype == LM_F32 && v->layout == LM_PLAIN && v->type.dim[1] % LM_FP8_TILE == 0; }
+static bool matrix(const lm_value *v) { return v->type.rank == 2 && v->type.dtype == LM_F32 && v->layout == LM_PLAIN &&
+    v->type.dim[1] % LM_FP8_TILE == 0; }
 static bool weight(const lm_value *v) {
     return v->kind == LM_V_STATE && (v->role == LM_ROLE_COL || v->role == LM_ROLE_ROW) && matrix(v) && v->type.dim[0] % LM_FP8_TILE == 0;
 }

@@ -125,7 +125,8 @@ template <bool blocks> __device__ __forceinline__ void gemm(const fp8_args &x) {
             for (int i = 0; i < 64; i++) tmp[i] = 0.0f;
             for (int b = b0; b < b1; b++, k++) {
                 const int s = k % STAGES;
-                const uint32_t ta = base + s * A_BYTES + w * (A_BYTES / 2), tb = base + AT_B + s * B_BYTES, sa = base + AT_SA + s * SA_BYTES + mine * 4;
+                const uint32_t ta = base + s * A_BYTES + w * (A_BYTES / 2), tb = base + AT_B + s * B_BYTES,
+                    sa = base + AT_SA + s * SA_BYTES + mine * 4;
                 const uint32_t sv = base + AT_SB + s * SB_BYTES + lane % 4 * 8;
                 const float one = next;
                 if (blocks && b + 1 < b1) next = __ldg(sb + b + 1);
@@ -167,7 +168,8 @@ template <bool blocks> __global__ void __launch_bounds__(384, 1) fp8_kernel(cons
 #endif
 }
 /* parts of K, added in order */
-static __global__ void __launch_bounds__(256) fp8_parts(const float *part, int splits, int64_t n, int64_t cols, const lm_cv add, const lm_cv c, int acc) {
+static __global__ void __launch_bounds__(256) fp8_parts(const float *part, int splits, int64_t n, int64_t cols, const lm_cv add, const lm_cv c,
+    int acc) {
     const int64_t i = (static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x) * 4;
     if (i >= n) return;
     float4 s = *reinterpret_cast<const float4 *>(part + i);

@@ -14,7 +14,8 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 3, LM_F32, 2, 2));
     const int64_t M = a->dim[0], K = a->dim[1], N = b->dim[0];
     if (K % T || N % T || b->dim[1] != K || sa->dim[0] != K / T || sa->dim[1] % T || sa->dim[1] < M)
-        return lm_fail(ctx, LM_E_SHAPE, "matmul_fp8: got a (%lld, %lld), its scales (%lld, %lld), b (%lld, %lld); wanted columns alike, multiples of 128", (long long)M,
+        return lm_fail(ctx, LM_E_SHAPE,
+            "matmul_fp8: got a (%lld, %lld), its scales (%lld, %lld), b (%lld, %lld); wanted columns alike, multiples of 128", (long long)M,
                        (long long)K, (long long)sa->dim[0], (long long)sa->dim[1], (long long)N, (long long)b->dim[1]);
     LM_TRY(p->b_blocks ? lm_want_dims(ctx, c, 3, LM_DIMS(N / T, K / T)) : lm_want_dims(ctx, c, 3, LM_DIMS(K / T, N)));
     if (lm_has(c, 4)) { LM_TRY(lm_want(ctx, c, 4, LM_ANY_FLOAT, 2, 2)); LM_TRY(lm_want_dims(ctx, c, 4, LM_DIMS(M, N))); }
@@ -24,7 +25,8 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
 static void ref(const lm_call *c) {
     const lm_matmul_fp8_p *p = c->p;
     const int64_t M = c->in[0].dim[0], K = c->in[0].dim[1], N = c->in[2].dim[0], ld = c->in[1].dim[1];
-    const double *a = lm_f64(&c->in[0]), *sa = lm_f64(&c->in[1]), *b = lm_f64(&c->in[2]), *sb = lm_f64(&c->in[3]), *h = lm_has(c, 4) ? lm_f64(&c->in[4]) : NULL;
+    const double *a = lm_f64(&c->in[0]), *sa = lm_f64(&c->in[1]), *b = lm_f64(&c->in[2]), *sb = lm_f64(&c->in[3]),
+                 *h = lm_has(c, 4) ? lm_f64(&c->in[4]) : NULL;
     for (int64_t m = 0; m < M; m++) for (int64_t n = 0; n < N; n++) {
         double s = h ? h[m * N + n] : 0;
         for (int64_t k = 0; k < K; k++)
@@ -68,7 +70,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     }
     return LM_OK;
 }
-static const lm_kernel plain[] = { { .name = "matmul_fp8.portable", .order = "matmul_fp8", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+static const lm_kernel plain[] = { { .name = "matmul_fp8.portable", .order = "matmul_fp8", .accepts = accepts, .n_phase = 1,
+                                     .phase = { { tiles, run } } }, { 0 } };
 LM_CUDA_DECLARE(lm_k_matmul_fp8);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul_fp8) plain, NULL };
 
@@ -95,7 +98,8 @@ static const lm_sample samples[] = {
     { NULL }
 };
 const lm_op lm_op_matmul_fp8 = { .name = "matmul_fp8", .math = "C = (a sa) (b sb)T [+ h] of e4m3 tiles, f32 sums", .n_in = 4, .n_opt = 1, .n_out = 1,
-    .params_bytes = sizeof(lm_matmul_fp8_p), .acc_ok = 1, .opaque = 31, .shape = shape, .ref = ref, .cost = cost, .kernels = kernels, .samples = samples,
+    .params_bytes = sizeof(lm_matmul_fp8_p), .acc_ok = 1, .opaque = 31, .shape = shape, .ref = ref, .cost = cost, .kernels = kernels,
+        .samples = samples,
     .unite_in = "asbth", .unite_out = "S", .unites = unites, .unite = unite };
 lm_value *lm_matmul_fp8(lm_graph *g, lm_value *a, lm_value *sa, lm_value *b, lm_value *sb, bool b_blocks) {
     const lm_matmul_fp8_p p = { .b_blocks = b_blocks };

@@ -27,5 +27,6 @@ static lm_err run(const lm_call *c, int64_t t, void *st) {
 }
 extern "C" {
 extern const lm_kernel lm_k_matmul_fp8_cuda[];
-const lm_kernel lm_k_matmul_fp8_cuda[] = { { "matmul_fp8.hopper", LM_DEV_CUDA, LM_CUDA_WGMMA, "matmul_fp8/hopper", accepts, shared, NULL, 1, { { lm_cuda_one, run } }, NULL }, {} };
+const lm_kernel lm_k_matmul_fp8_cuda[] = { { "matmul_fp8.hopper", LM_DEV_CUDA, LM_CUDA_WGMMA, "matmul_fp8/hopper", accepts, shared, NULL, 1,
+    { { lm_cuda_one, run } }, NULL }, {} };
 }

@@ -1,4 +1,4 @@
-/* quant_fp8.c — see quant_fp8.h. Scale and inverse are each one division in f32, x times the inverse one product: what the device does, to the bit. */
+/* quant_fp8.c — see quant_fp8.h. Scale and inverse are each one division in f32, x times the inverse one product: as on the device, to the bit. */
 #include "op/quant_fp8/quant_fp8.h"
 #include "op/rule.h"
 #include <math.h>
@@ -67,12 +67,14 @@ void lm_fp8_tile(const lm_quant_fp8_p *p, const float *x, int64_t ld, int64_t r0
         for (int c = 0; c < T; c++) q[c] = rounded(t.v[r][c] * inv);
     }
     for (int r = 0; p->rows && r < (p->blocks ? 1 : T); r++)
-        ((float *)out[1].data)[p->blocks ? r0 / T * out[1].stride[0] + c0 / T : c0 / T * out[1].stride[0] + r0 + r] = scale_of(p->blocks ? t.all : t.row[r]);
+        ((float *)out[1].data)[p->blocks ? r0 / T * out[1].stride[0] + c0 / T : c0 / T * out[1].stride[0] + r0 + r] =
+            scale_of(p->blocks ? t.all : t.row[r]);
     for (int c = 0; p->cols && c < T; c++) {
         const float m = p->blocks ? t.all : t.col[c], inv = inverse_of(m);
         uint8_t *q = (uint8_t *)out[2].data + (c0 + c) * out[2].stride[0] + r0;
         for (int r = 0; r < T; r++) q[r] = rounded(t.v[r][c] * inv);
-        if (!p->blocks || !c) ((float *)out[3].data)[p->blocks ? c0 / T * out[3].stride[0] + r0 / T : r0 / T * out[3].stride[0] + c0 + c] = scale_of(m);
+        if (!p->blocks || !c)
+            ((float *)out[3].data)[p->blocks ? c0 / T * out[3].stride[0] + r0 / T : r0 / T * out[3].stride[0] + c0 + c] = scale_of(m);
     }
     count(p, &t, n, counts);
 }
@@ -128,7 +130,8 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
     lm_fp8_tile(c->p, n ? (const float *)c->in[0].data + r0 * ld + c0 : NULL, ld, r0, c0, n, c->out, c->out[4].data);
     return LM_OK;
 }
-static const lm_kernel plain[] = { { .name = "quant_fp8.portable", .order = "quant_fp8", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+static const lm_kernel plain[] = { { .name = "quant_fp8.portable", .order = "quant_fp8", .accepts = accepts, .n_phase = 1,
+                                     .phase = { { tiles, run } } }, { 0 } };
 LM_CUDA_DECLARE(lm_k_quant_fp8);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_quant_fp8) plain, NULL };
 #define P(...) &(const lm_quant_fp8_p){ __VA_ARGS__ }
@@ -145,7 +148,8 @@ static const lm_sample samples[] = {
     { "one row", P(.rows = true, .cols = true), { X(1, 128), N } },
     { NULL }
 };
-const lm_op lm_op_quant_fp8 = { .name = "quant_fp8", .math = "q s ~ x, qt st ~ xT in e4m3, one scale for 128 of a row, of a column, or 128x128", .n_in = 2,
+const lm_op lm_op_quant_fp8 = { .name = "quant_fp8", .math = "q s ~ x, qt st ~ xT in e4m3, one scale for 128 of a row, of a column, or 128x128",
+    .n_in = 2,
     .n_out = 5, .params_bytes = sizeof(lm_quant_fp8_p), .alias = { 0, 0, 0, 0, 2 }, .opaque = 3, .shape = shape, .ref = ref, .cost = cost,
     .kernels = kernels, .samples = samples };
 lm_value *lm_quant_fp8(lm_graph *g, lm_value *x, lm_value *counts, const lm_quant_fp8_p *p) {

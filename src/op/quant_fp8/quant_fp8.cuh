@@ -14,7 +14,8 @@
 extern "C" {
 #include "op/quant_fp8/quant_fp8.h"
 }
-typedef struct { int64_t rows, cap, cols; uint8_t *q, *qt; float *s, *st; unsigned long long *stats; } lm_fp8_to;      /* rows there are now, and room for */
+/* rows there are now, and room for */
+typedef struct { int64_t rows, cap, cols; uint8_t *q, *qt; float *s, *st; unsigned long long *stats; } lm_fp8_to;
 /* the four outputs from `out` on, and the counts of the params' group */
 static inline lm_fp8_to lm_fp8_to_of(const lm_quant_fp8_p *p, int64_t rows, int64_t cols, const lm_tensor *out, const lm_tensor *counts) {
     lm_fp8_to o = {};
@@ -64,8 +65,10 @@ template <bool blocks> __device__ __forceinline__ void lm_fp8_put(const uint32_t
         sh->col_m[2 * t] = lm_fp8_lo(m); sh->col_m[2 * t + 1] = lm_fp8_hi(m);
     }
     __syncthreads();
-    const float most = lm_cuda_warp_max(fmaxf(fmaxf(sh->col_m[t % 32], sh->col_m[t % 32 + 32]), fmaxf(sh->col_m[t % 32 + 64], sh->col_m[t % 32 + 96])));
-    unsigned flushed = 0, odd = 0;                                /* counted by bits: bytes that are not zero, halves that are not, bytes that are not numbers */
+    const float most = lm_cuda_warp_max(fmaxf(fmaxf(sh->col_m[t % 32], sh->col_m[t % 32 + 32]), fmaxf(sh->col_m[t % 32 + 64],
+        sh->col_m[t % 32 + 96])));
+    /* counted by bits: halves that are not zero, bytes that are not, bytes that are no numbers */
+    unsigned flushed = 0, odd = 0;
 #pragma unroll
     for (int p = 0; p < 8; p++) {
         const int64_t r = r0 + 8 * g + p;
@@ -87,7 +90,8 @@ template <bool blocks> __device__ __forceinline__ void lm_fp8_put(const uint32_t
     if (o.qt)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const float il = lm_fp8_inverse(blocks ? most : sh->col_m[8 * l + 2 * i]), ih = lm_fp8_inverse(blocks ? most : sh->col_m[8 * l + 2 * i + 1]);
+            const float il = lm_fp8_inverse(blocks ? most : sh->col_m[8 * l + 2 * i]),
+                ih = lm_fp8_inverse(blocks ? most : sh->col_m[8 * l + 2 * i + 1]);
             uint32_t a[2], b[2];
 #pragma unroll
             for (int k = 0; k < 2; k++) {
@@ -129,7 +133,8 @@ template <int N> struct lm_fp8_tos { lm_fp8_to t[N]; };
 template <class S, bool blocks> __global__ void __launch_bounds__(256, S::N > 1 ? 2 : 3) lm_fp8_tiles(const S src, const lm_fp8_tos<S::N> o) {
     __shared__ lm_fp8_shared sh;
     uint32_t v[S::N][8][4];
-    src.load(v, static_cast<int64_t>(blockIdx.y) * 128 + threadIdx.x / 16 * 8, static_cast<int64_t>(blockIdx.x) * 128 + threadIdx.x % 16 * 8, o.t[0].rows);
+    src.load(v, static_cast<int64_t>(blockIdx.y) * 128 + threadIdx.x / 16 * 8, static_cast<int64_t>(blockIdx.x) * 128 + threadIdx.x % 16 * 8,
+        o.t[0].rows);
 #pragma unroll
     for (int i = 0; i < S::N; i++) {
         if (i) __syncthreads();

@@ -51,7 +51,8 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
     return LM_OK;
 }
 static size_t room(const lm_call *c) { (void)c; return (size_t)T * T * sizeof(float); }
-static const lm_kernel plain[] = { { .name = "swiglu_fp8.portable", .order = "swiglu_fp8", .accepts = accepts, .thread_bytes = room, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+static const lm_kernel plain[] = { { .name = "swiglu_fp8.portable", .order = "swiglu_fp8", .accepts = accepts, .thread_bytes = room, .n_phase = 1,
+    .phase = { { tiles, run } } }, { 0 } };
 LM_CUDA_DECLARE(lm_k_swiglu_fp8);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_swiglu_fp8) plain, NULL };
 #define P(...) &(const lm_quant_fp8_p){ __VA_ARGS__ }

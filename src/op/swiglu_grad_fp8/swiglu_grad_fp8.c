@@ -62,7 +62,8 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
     return LM_OK;
 }
 static size_t room(const lm_call *c) { (void)c; return (size_t)T * T * 2 * sizeof(float); }
-static const lm_kernel plain[] = { { .name = "swiglu_grad_fp8.portable", .order = "swiglu_grad_fp8", .accepts = accepts, .thread_bytes = room, .n_phase = 1, .phase = { { tiles, run } } },
+static const lm_kernel plain[] = { { .name = "swiglu_grad_fp8.portable", .order = "swiglu_grad_fp8", .accepts = accepts, .thread_bytes = room,
+    .n_phase = 1, .phase = { { tiles, run } } },
                                    { 0 } };
 LM_CUDA_DECLARE(lm_k_swiglu_grad_fp8);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_swiglu_grad_fp8) plain, NULL };
@@ -77,6 +78,7 @@ static const lm_sample samples[] = {
     { "transposed alone", P(.cols = true), { X3(70, 128), N }, F },
     { NULL }
 };
-const lm_op lm_op_swiglu_grad_fp8 = { .name = "swiglu_grad_fp8", .math = "swiglu_grad's da and db in e4m3, by rows and transposed", .n_in = 4, .n_out = 9,
+const lm_op lm_op_swiglu_grad_fp8 = { .name = "swiglu_grad_fp8", .math = "swiglu_grad's da and db in e4m3, by rows and transposed", .n_in = 4,
+    .n_out = 9,
     .params_bytes = sizeof(lm_swiglu_grad_fp8_p), .alias = { 0, 0, 0, 0, 0, 0, 0, 0, 4 }, .opaque = 15, .shape = shape, .ref = ref, .cost = cost,
     .kernels = kernels, .samples = samples, .unite_in = "gabn", .unite_out = "QSRTEFGHM", .unites = unites, .unite = unite };

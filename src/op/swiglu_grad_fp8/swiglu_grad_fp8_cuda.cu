@@ -36,8 +36,11 @@ struct source {
         }
 #pragma unroll
         for (int p = 0; p < 8; p++) {
-            if (r + p < rows) { lm_ld8(x[0], (r + p) * x[0].rs + c, g); lm_ld8(x[1], (r + p) * x[1].rs + c, a); lm_ld8(x[2], (r + p) * x[2].rs + c, b); }
-            else for (int e = 0; e < 8; e++) g[e] = a[e] = b[e] = 0;
+            if (r + p < rows) {
+                lm_ld8(x[0], (r + p) * x[0].rs + c, g);
+                lm_ld8(x[1], (r + p) * x[1].rs + c, a);
+                lm_ld8(x[2], (r + p) * x[2].rs + c, b);
+            } else for (int e = 0; e < 8; e++) g[e] = a[e] = b[e] = 0;
             both(g, a, b, v[0][p], v[1][p]);
         }
     }
@@ -49,7 +52,8 @@ static lm_err run(const lm_call *c, int64_t t, void *st) {
     const source src = { { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), lm_cv_of(&c->in[2]) } };
     if (!lm_fp8_aligned(src.x, 3)) return LM_E_SHAPE;
     const int64_t rows = c->in[0].dim[0], cols = c->in[0].dim[1];
-    const lm_fp8_tos<2> o = { { lm_fp8_to_of(&p->of[0], rows, cols, c->out, &c->out[8]), lm_fp8_to_of(&p->of[1], rows, cols, c->out + 4, &c->out[8]) } };
+    const lm_fp8_tos<2> o = { { lm_fp8_to_of(&p->of[0], rows, cols, c->out, &c->out[8]), lm_fp8_to_of(&p->of[1], rows, cols, c->out + 4,
+        &c->out[8]) } };
     return lm_fp8_run<false>(src, o, LM_CUDA_STREAM(st));
 }
 LM_CUDA_ONE(swiglu_grad_fp8, "swiglu_grad_fp8/cuda", accepts, run)
