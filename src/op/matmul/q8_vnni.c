@@ -8,6 +8,7 @@
 #include "quant/quant_int.h"
 
 typedef struct { __m512i q[8]; __m512 d, m; } block_t;          /* unsigned codes [quad][row][4], scales, minima */
+_Static_assert(2 * LM_Q8_K / 32 * sizeof(block_t) <= LM_Q8_PACKED, "a packed piece");
 enum { ROWS = LM_Q8_ROWS, FEW = LM_Q8_FEW };
 
 VN_INLINE __m512i flip(__m512i x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)128)); }
@@ -185,12 +186,11 @@ static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
 
 /* ---- a tile -------------------------------------------------------------------------------------------------------------------------- */
 /* scratch: two packed panels of a piece, C of the tile's rows and 32 columns, a piece of a turned panel */
-enum { PACKED = 22528 };
-static size_t scratch_bytes(const lm_call *c) { (void)c; return PACKED + LM_Q8_MB * 128 + LM_Q8_TURNED; }
+static size_t scratch_bytes(const lm_call *c) { (void)c; return LM_Q8_PACKED + LM_Q8_MB * 128 + LM_Q8_TURNED; }
 static lm_err run(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnni *f) {
     const lm_q8 t = lm_q8_of(call);
-    char *w = scratch, *turned = w + PACKED + LM_Q8_MB * 128;
-    float *acc = (float *)(w + PACKED);
+    char *w = scratch, *turned = w + LM_Q8_PACKED + LM_Q8_MB * 128;
+    float *acc = (float *)(w + LM_Q8_PACKED);
     const int64_t piece = LM_Q8_K / t.unit, second = piece * f->packed;
     int64_t m0, m1, n0, n1;
     lm_q8_tile(&t, i, &m0, &m1, &n0, &n1);

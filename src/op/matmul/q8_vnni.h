@@ -9,7 +9,7 @@
 #define VN_INLINE static inline __attribute__((always_inline))
 /* Bytes of a panel asked for ahead, line by line and in order between the products: all at once they wait for each other, and lines out of order
  * mislead what the hardware asks for by itself. */
-enum { LM_Q8_AHEAD = 4608 };
+enum { LM_Q8_AHEAD = 4608, LM_Q8_PACKED = 22528 /* two packed panels of a piece of k, at most */ };
 VN_INLINE void vn_ahead(const char *p, int64_t line) { _mm_prefetch(p + LM_Q8_AHEAD + line * 64, _MM_HINT_T0); }
 /* The micro-kernels of a family. `acc` is C as [row][32 columns]; a panel is sixteen rows of weights from some block on. */
 typedef struct {

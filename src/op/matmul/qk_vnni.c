@@ -6,6 +6,7 @@
 #include "op/matmul/q8_vnni.h"
 
 typedef struct { __m512i q[64]; __m512 d[16]; __m512i m[4]; __m512 dmin; } super_t;
+_Static_assert(2 * LM_Q8_K / 256 * sizeof(super_t) <= LM_Q8_PACKED, "a packed piece");
 enum { ROWS = LM_Q8_ROWS };
 typedef struct { __m512i s[2], m[2]; } mins_t;              /* four bytes to a row: groups 0-3, 4-7 */
 
