@@ -221,6 +221,45 @@ static void test_configs(void) {
         }
         if (!e) lm_weights_close(w);
     }
+    /* what the newer families refuse, and which layers have a window */
+    static const struct { const char *model, *patch; lm_err code; const char *say; } kin[] = {
+        { "qwen2", "{\"layer_types\": [\"full_attention\"]}", LM_E_SHAPE, "1 entries for 2 layers" },
+        { "qwen2", "{\"layer_types\": [\"full_attention\", \"linear_attention\"]}", LM_E_UNSUPPORTED, "linear_attention" },
+        { "gemma2", "{\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}", LM_E_UNSUPPORTED, "order of windows" },
+        { "gemma2", "{\"use_bidirectional_attention\": true}", LM_E_UNSUPPORTED, "use_bidirectional_attention" },
+        { "gemma2", "{\"hidden_activation\": \"relu\"}", LM_E_UNSUPPORTED, "relu" },
+        { "gemma2", "{\"attn_logit_softcapping\": -1}", LM_E_RANGE, "attn_logit_softcapping" },
+        { "gemma3", "{\"rope_parameters\": {\"sliding_attention\": {\"rope_type\": \"yarn\"}}}", LM_E_UNSUPPORTED, "yarn" },
+        { "phi3", "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2}}", LM_E_UNSUPPORTED, "phi3" },
+        { "phi3", "{\"rope_parameters\": {\"rope_type\": \"longrope\", \"short_factor\": [1,1,1,1,1,0], \"long_factor\": [1,1,1,1,1,1]}}", LM_E_RANGE, "short_factor" },
+        { "qwen3", "{\"hidden_act\": \"gelu\"}", LM_E_UNSUPPORTED, "gelu" } };
+    for (int i = 0; i < LM_COUNT(kin); i++) {
+        char of[300];
+        lm_weights *w = NULL;
+        snprintf(of, sizeof of, "%s/models/%s", LM_FIXTURES, kin[i].model);
+        lm_err e = lm_weights_open(&w, ctx, variant(of, NULL, kin[i].patch));
+        if (e != kin[i].code || !strstr(lm_error(ctx), kin[i].say)) {
+            lm_t_fail++;
+            printf("%s: %s -> %s \"%s\"\n", kin[i].model, kin[i].patch, lm_err_name(e), lm_error(ctx));
+        }
+        if (!e) lm_weights_close(w);
+    }
+    static const struct { const char *model, *patch; int64_t window[4]; } seen[] = {
+        { "gemma2", "{}", { 11, 0, 11 } },
+        { "gemma2", "{\"layer_types\": null}", { 11, 0, 11 } },
+        { "gemma3", "{\"layer_types\": null, \"sliding_window_pattern\": 2}", { 9, 0, 9, 0 } },
+        { "qwen2", "{\"layer_types\": null, \"max_window_layers\": 1}", { 0, 13 } },
+        { "qwen2", "{\"layer_types\": [\"full_attention\", \"sliding_attention\"]}", { 0, 13 } },
+        { "qwen2", "{\"use_sliding_window\": false}", { 0, 0 } } };
+    for (int i = 0; i < LM_COUNT(seen); i++) {
+        char of[300];
+        lm_weights *w;
+        snprintf(of, sizeof of, "%s/models/%s", LM_FIXTURES, seen[i].model);
+        LM_NEED_OK(ctx, lm_weights_open(&w, ctx, variant(of, NULL, seen[i].patch)));
+        for (int l = 0; l < 4 && l < (int)lm_weights_cfg(w)->n_layer; l++)
+            if (lm_cfg_window(lm_weights_cfg(w), l) != seen[i].window[l]) { lm_t_fail++; printf("%s: %s: layer %d\n", seen[i].model, seen[i].patch, l); }
+        lm_weights_close(w);
+    }
     /* what rope says, in both spellings; the newer one goes before */
     static const struct { const char *patch; lm_rope_scaling kind; double base, factor; int64_t original;
     } rope[] = { { "{\"rope_scaling\": null}", LM_ROPE_NONE, 10000, 0, 0 },

@@ -1,5 +1,6 @@
 /* test_tok_data.c — published tokenizers and the vectors published with them (LOAM_DATA/tokenizers): llama.cpp's, tiktoken's, swift-transformers'. */
 #include "tok_test.h"
+#include <jansson.h>
 #include <zlib.h>
 
 static const char *data_dir(void) { const char *d = getenv("LOAM_DATA"); return d && *d ? d : NULL; }
@@ -84,6 +85,32 @@ static void test_gguf_vectors(void) {
     lm_ctx_free(c);
 }
 
+/* BERT's vocab.txt; questions with their ids (swift-transformers'). */
+static void test_wordpiece_vectors(void) {
+    if (!data_dir()) LM_SKIP("LOAM_DATA is not set");
+    lm_ctx *c = tok_ctx(1);
+    lm_tok *t = NULL;
+    size_t n, m;
+    char *text = slurp("tokenizers/bert/question_tokens.json.gz", &n), *ids = slurp("tokenizers/bert/tokenized_questions.json.gz", &m);
+    json_t *q = text ? json_loadb(text, n, 0, NULL) : NULL, *w = ids ? json_loadb(ids, m, 0, NULL) : NULL;
+    LM_CHECK_OK(c, lm_tok_open(c, data("tokenizers/bert/vocab.txt"), NULL, &t));
+    LM_CHECK(q && w && json_array_size(q) == json_array_size(w) && json_array_size(q) > 1000);
+    lm_tok_buf b = { .ctx = c };
+    size_t bad = 0;
+    for (size_t i = 0; t && q && w && i < json_array_size(q); i++) {
+        const json_t *s = json_object_get(json_array_get(q, i), "original"), *want = json_array_get(w, i);
+        b.n = 0;
+        LM_CHECK_OK(c, lm_tok_encode(t, json_string_value(s), json_string_length(s), 0, &b));
+        bool same = b.n == json_array_size(want);
+        for (size_t k = 0; same && k < b.n; k++) same = b.id[k] == json_integer_value(json_array_get(want, k));
+        bad += !same;
+    }
+    LM_CHECK(bad == 0);
+    if (t) LM_CHECK(!strcmp(lm_tok_kind(t), "WordPiece") && lm_tok_vocab(t) == 30522 && lm_tok_unk(t) == 100 && lm_tok_pad(t) == 0);
+    lm_tok_buf_free(&b); lm_tok_free(t); json_decref(q); json_decref(w);
+    free(text); free(ids);
+    lm_ctx_free(c);
+}
 static void test_rank_vectors(void) {
     if (!data_dir()) LM_SKIP("LOAM_DATA is not set");
     lm_ctx *c = tok_ctx(1);
@@ -209,4 +236,4 @@ static void test_one_vocabulary(void) {
     lm_ctx_free(c);
 }
 
-LM_TEST_MAIN(LM_T1(test_gguf_vectors), LM_T1(test_rank_vectors), LM_T1(test_tiktoken_plans), LM_T1(test_hf_vectors), LM_T1(test_one_vocabulary))
+LM_TEST_MAIN(LM_T1(test_gguf_vectors), LM_T1(test_wordpiece_vectors), LM_T1(test_rank_vectors), LM_T1(test_tiktoken_plans), LM_T1(test_hf_vectors), LM_T1(test_one_vocabulary))

@@ -31,13 +31,11 @@ lm_value *lm_decoder_attention(lm_graph *g, const lm_cfg *c, const lm_decoder *d
     lm_value *o = lm_decoder_mix(g, c, in, rope, q, k, v, l);
     return lm_decoder_linear(g, o, LM_ROLE_ROW, c->d, dq, d->o_bias, "self_attn.o_proj", l);
 }
-lm_value *lm_decoder_act(lm_graph *g, const lm_cfg *c, lm_value *x) {
-    return c->act == LM_ACT_SILU ? lm_silu(g, x) : lm_gelu(g, x, c->act == LM_ACT_GELU_TANH);
-}
 lm_value *lm_decoder_mlp(lm_graph *g, const lm_cfg *c, const lm_decoder *d, lm_value *x, int l) {
     lm_value *gate = lm_decoder_linear(g, x, LM_ROLE_COL, c->d_ff, c->d, d->mlp_bias, "mlp.gate_proj", l);  /* (N, F) */
     lm_value *up = lm_decoder_linear(g, x, LM_ROLE_COL, c->d_ff, c->d, d->mlp_bias, "mlp.up_proj", l);
-    return lm_decoder_linear(g, lm_mul(g, lm_decoder_act(g, c, gate), up), LM_ROLE_ROW, c->d, c->d_ff, d->mlp_bias, "mlp.down_proj", l);
+    gate = d->act == LM_ACT_SILU ? lm_silu(g, gate) : lm_gelu(g, gate, d->act == LM_ACT_GELU_TANH);
+    return lm_decoder_linear(g, lm_mul(g, gate, up), LM_ROLE_ROW, c->d, c->d_ff, d->mlp_bias, "mlp.down_proj", l);
 }
 lm_err lm_decoder_build(lm_graph *g, const lm_cfg *c, const lm_decoder *d, const lm_model_in *in, lm_model_out *out) {
     lm_value *emb = lm_param(g, LM_ROLE_EMBED, c->vocab, c->d, "model.embed_tokens.weight");

@@ -14,6 +14,7 @@ typedef struct lm_decoder lm_decoder;
 struct lm_decoder {
     bool qkv_bias, o_bias, mlp_bias;
     bool qk_norm;                        /* q and k of each head are normed before they are rotated */
+    lm_act act;                          /* of the gate; silu where nothing is said */
     float norm_offset;                   /* norms multiply by weight + this */
     /* NULL: lm_decoder_attention, lm_decoder_mlp */
     lm_value *(*attention)(lm_graph *g, const lm_cfg *c, const lm_decoder *d, const lm_model_in *in, lm_value *rope, lm_value *x, int l);
@@ -28,7 +29,6 @@ lm_value *lm_decoder_norm(lm_graph *g, const lm_cfg *c, const lm_decoder *d, lm_
 lm_value *lm_decoder_mix(lm_graph *g, const lm_cfg *c, const lm_model_in *in, lm_value *rope, lm_value *q, lm_value *k, lm_value *v, int l);
 lm_value *lm_decoder_attention(lm_graph *g, const lm_cfg *c, const lm_decoder *d, const lm_model_in *in, lm_value *rope, lm_value *x, int l);
 lm_value *lm_decoder_mlp(lm_graph *g, const lm_cfg *c, const lm_decoder *d, lm_value *x, int l);
-lm_value *lm_decoder_act(lm_graph *g, const lm_cfg *c, lm_value *x);
 /* The sizes, as all these families spell them. d_head 0: hidden_size / num_attention_heads where head_dim is not given. */
 lm_err lm_decoder_from_hf(const lm_jv *j, int64_t d_head, double eps, bool tie, lm_cfg *c);
 lm_err lm_decoder_silu(const lm_jv *j, lm_cfg *c);                /* hidden_act is silu, or refused */

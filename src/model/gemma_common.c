@@ -1,7 +1,7 @@
 /* gemma_common.c — see gemma_common.h. */
 #include "model/gemma_common.h"
 
-static const lm_decoder usual = { .norm_offset = 1 }, normed = { .norm_offset = 1, .qk_norm = true };
+static const lm_decoder usual = { .norm_offset = 1, .act = LM_ACT_GELU_TANH }, normed = { .norm_offset = 1, .act = LM_ACT_GELU_TANH, .qk_norm = true };
 lm_err lm_gemma_build(lm_graph *g, const lm_cfg *c, bool qk_norm, const lm_model_in *in, lm_model_out *out) {
     const lm_decoder *d = qk_norm ? &normed : &usual;
     lm_value *emb = lm_param(g, LM_ROLE_EMBED, c->vocab, c->d, "model.embed_tokens.weight");

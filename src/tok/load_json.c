@@ -131,7 +131,7 @@ lm_err lm_tok_load_json(lm_tok *t, json_t *root_v, const char *name) {
     if (pieces) {
         int64_t most;
         LM_TRY(lm_json_str(&model, affix[0], LM_JSON_OPT, "##", &s, NULL));
-        LM_TRY(lm_json_int(&model, "max_input_chars_per_word", LM_JSON_OPT, 100, 0, 1 << 20, &most));
+        LM_TRY(lm_json_int(&model, "max_input_chars_per_word", LM_JSON_OPT, 100, 0, 1000, &most));
         if (!*s) return lm_json_fail(&model, LM_E_UNSUPPORTED, "%s is empty", affix[0]);
         if (!(t->wp_prefix = lm_strdup(t->ctx, LM_MEM_TOK, s))) return LM_E_NOMEM;
         t->wp_max_chars = (int)most;
