@@ -56,7 +56,7 @@ lm_plan *lm_trainer_update_plan(lm_trainer *t);
 lm_err lm_trainer_accumulate(lm_trainer *t, const lm_batch *b, int64_t step, int64_t micro, double *loss_sum);      /* adds to *loss_sum */
 lm_err lm_trainer_update(lm_trainer *t, int64_t step /* 1-based */, double lr_scale, double n_tokens, double *grad_norm);
 /* What was quantized on this rank since this was asked last (op/quant_fp8: counts by group); zeros where nothing is. */
-lm_err lm_trainer_fp8_counts(lm_trainer *t, int64_t counts[LM_FP8_COUNTS * LM_FP8_GROUPS]);
+lm_err lm_trainer_fp8_counts(lm_trainer *t, int64_t counts[LM_FP8_ALL_COUNTS]);
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum);                                            /* forward only; adds */
 /* ---- on several ranks these are asked of every rank together; alone they are plain ----------------------------------------------------------- */
 /* of all parameters, whole, by name order: equal on all ranks and on any mesh; zero after an error */

@@ -355,7 +355,7 @@ lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum) {
     *loss_sum += sum_loss(t->eval, b->n);
     return LM_OK;
 }
-lm_err lm_trainer_fp8_counts(lm_trainer *t, int64_t counts[LM_FP8_COUNTS * LM_FP8_GROUPS]) {
+lm_err lm_trainer_fp8_counts(lm_trainer *t, int64_t counts[LM_FP8_ALL_COUNTS]) {
     const size_t bytes = sizeof *counts * LM_FP8_COUNTS * LM_FP8_GROUPS;
     const int64_t zero[LM_FP8_COUNTS * LM_FP8_GROUPS] = {0};
     memset(counts, 0, bytes);

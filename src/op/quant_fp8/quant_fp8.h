@@ -11,9 +11,12 @@
  * Lifetime, Threads: as op.h.  Errors: LM_E_SHAPE. */
 #ifndef LM_QUANT_FP8_H
 #define LM_QUANT_FP8_H
+#include <assert.h>
 #include "op/op.h"
 enum { LM_FP8_TILE = 128, LM_FP8_ELEMENTS = 0, LM_FP8_ODD, LM_FP8_FLUSHED, LM_FP8_AMAX, LM_FP8_COUNTS };
 enum { LM_FP8_ACTIVATION, LM_FP8_GRADIENT, LM_FP8_WEIGHT, LM_FP8_GROUPS };
+enum { LM_FP8_ALL_COUNTS = 12 };                       /* counts of every group: LM_FP8_COUNTS × LM_FP8_GROUPS */
+static_assert(LM_FP8_ALL_COUNTS == (int)LM_FP8_COUNTS * (int)LM_FP8_GROUPS, "counts of every group");
 #define LM_FP8_TINY 1e-30f                      /* a tile's largest, at least */
 extern const lm_op lm_op_quant_fp8;
 typedef struct { bool rows, cols, blocks; int group; } lm_quant_fp8_p;
