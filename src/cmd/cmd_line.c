@@ -334,9 +334,9 @@ lm_err lm_line_read(lm_line *l, const char *prompt, lm_str *text, lm_line_how *h
     l->raw = true;
     fputs("\033[?2004h", stdout);
     const lm_err err = edit(l, prompt, how);
+    put_back();                                                /* before the terminal hears that the line is over */
     fputs("\033[?2004l", stdout);
     fflush(stdout);
-    put_back();
     if (err) return err;
     if (*how == LM_LINE_TEXT) {
         lm_str_add(text, l->text.n ? l->text.p : "", l->text.n);
