@@ -1,7 +1,7 @@
 /* loam.h — the public interface of libloam: load a language model, write with it, score text, train one.
  *
- * Five kinds of object. A context carries threads, the log and the last error. A model is weights and tokenizer, read-only and shared. A session is one
- * timeline over a model: the tokens so far and their key-value pages; it can be extended, forked, cut back, saved. A tokenizer may also be used alone. A training
+ * Six kinds of object. A context carries threads, the log and the last error. A model is weights and tokenizer, read-only and shared. A session is one
+ * timeline over a model: the tokens so far and their key-value pages; it can be extended, forked, cut back, saved. A tokenizer may also be used alone. An embedder makes vectors of texts. A training
  * run is one call with a configuration.
  *
  *     loam_context *ctx;  loam_model *m;
@@ -33,6 +33,7 @@ typedef struct loam_model loam_model;
 typedef struct loam_session loam_session;
 typedef struct loam_tokenizer loam_tokenizer;
 typedef struct loam_grammar loam_grammar;
+typedef struct loam_embedder loam_embedder;
 
 /* ---- context ---------------------------------------------------------------------------------------------- */
 typedef struct {
@@ -134,6 +135,21 @@ typedef struct {
 /* texts (may be NULL): options.n of them, each freed with loam_text_free. A prompt that does not fit the context with max_tokens is refused (LOAM_E_RANGE), never cut. */
 int loam_generate(loam_model *m, const char *prompt, size_t bytes, const loam_generate_options *options, loam_text *texts);
 void loam_text_free(loam_text *text);
+
+/* ---- vectors of texts ------------------------------------------------------------------------------------------------------- */
+typedef struct {
+    size_t size;
+    const char *dtype;                   /* as loam_model_options has it */
+    const char *pool;                    /* "mean", "cls", "last"; NULL: as the model says, LOAM_E_CONFIG where it does not */
+    int normalize;                       /* 1: length 1; -1: as they come; 0: as the model says */
+} loam_embedder_options;
+/* path: an encoder such as MiniLM or BGE (a sentence-transformers folder or a GGUF file), or a language model. options may be NULL. Belongs to ctx. */
+int loam_embedder_open(loam_embedder **out, loam_context *ctx, const char *path, const loam_embedder_options *options);
+void loam_embedder_free(loam_embedder *e);
+int64_t loam_embedder_width(const loam_embedder *e);                                 /* numbers of a vector */
+int64_t loam_embedder_longest(const loam_embedder *e);                               /* tokens of a text at most, special ones included */
+/* vectors: (n, width). A text's vector does not depend on the others, to the bit. LOAM_E_RANGE: text i is too long; nothing is cut. */
+int loam_embed(loam_embedder *e, const char *const *texts, const size_t *bytes, size_t n, float *vectors);
 
 /* ---- training ---------------------------------------------------------------------------------------------------------- */
 typedef struct {

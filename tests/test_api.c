@@ -130,9 +130,35 @@ static void test_write_and_score(void) {
     loam_session_free(s);
     loam_model_free(m); loam_context_free(c);
 }
+static void test_vectors(void) {
+    loam_context *c = context();
+    loam_embedder *e = NULL;
+    const char *const texts[] = { "the sea", "A ship at anchor, and no wind.", "x" };
+    const size_t bytes[] = { 7, 30, 1 };
+    LM_CHECK(loam_embedder_open(&e, c, LM_FIXTURES "/nowhere", NULL) == LOAM_E_NOTFOUND && !e);
+    LM_CHECK(loam_embedder_open(&e, c, LM_FIXTURES "/embed/tiny-bert", &(loam_embedder_options){ .size = sizeof(loam_embedder_options), .pool = "middle" }) == LOAM_E_CONFIG);
+    LM_CHECK(strstr(loam_error(c), "middle") != NULL);
+    LM_CHECK(loam_embedder_open(&e, c, LM_FIXTURES "/embed/tiny-bert", &(loam_embedder_options){ .size = 3 }) == LOAM_E_CONFIG);
+    LM_CHECK(!loam_embedder_open(&e, c, LM_FIXTURES "/embed/tiny-bert", &(loam_embedder_options){ .size = sizeof(loam_embedder_options), .normalize = 1 }));
+    const size_t d = (size_t)loam_embedder_width(e);
+    float *v = calloc(3 * d, sizeof *v), *one = calloc(d, sizeof *one);
+    LM_CHECK(!loam_embed(e, texts + 2, bytes + 2, 1, one));                   /* short ones first: the plan grows with what comes */
+    LM_CHECK(!loam_embed(e, texts, bytes, 3, v));
+    LM_CHECK(!memcmp(one, v + 2 * d, d * sizeof *v));
+    LM_CHECK(!loam_embed(e, texts + 1, bytes + 1, 1, one) && !memcmp(one, v + d, d * sizeof *v));
+    double length = 0;
+    for (size_t i = 0; i < d; i++) length += (double)v[i] * (double)v[i];
+    LM_CHECK(length > 0.9999 && length < 1.0001);
+    char *many = malloc(4 * (size_t)loam_embedder_longest(e) + 1);
+    for (int64_t i = 0; i < loam_embedder_longest(e); i++) memcpy(many + 4 * i, "sea ", 5);
+    LM_CHECK(loam_embed(e, (const char *const *)&many, (size_t[]){ strlen(many) }, 1, v) == LOAM_E_RANGE);
+    LM_CHECK(!loam_embed(e, texts, bytes, 3, v));                              /* and goes on */
+    free(many); free(v); free(one);
+    loam_embedder_free(e); loam_context_free(c);
+}
 static void test_clean_up(void) {
     char cmd[128];
     snprintf(cmd, sizeof cmd, "rm -rf '%s'", dir);
     LM_CHECK(!strncmp(dir, "/tmp/loam-api-", 14) && system(cmd) == 0);
 }
-LM_TEST_MAIN(LM_T1(test_train), LM_T1(test_write_and_score), LM_T1(test_clean_up))
+LM_TEST_MAIN(LM_T1(test_train), LM_T1(test_write_and_score), LM_T1(test_vectors), LM_T1(test_clean_up))

@@ -14,6 +14,7 @@ cmd gcc gcc; cmd g++ g++; cmd make make; cmd cmake cmake; cmd ninja ninja-build;
 hdr stdio.h libc6-dev
 pc jansson libjansson-dev; pc yaml-0.1 libyaml-dev; pc libpcre2-8 libpcre2-dev; pc libutf8proc libutf8proc-dev
 pc libxxhash libxxhash-dev; pc libzstd libzstd-dev; pc zlib zlib1g-dev
+python3 -c 'import ctypes, unittest' 2>/dev/null || need+=(python3)       # tests only: the Python package
 cmd mpirun openmpi-bin; pc ompi-c libopenmpi-dev      # several ranks: tests only; loam finds MPI when it runs
 [ -e /usr/share/i18n/locales/de_DE ] || need+=(locales)     # tests only: numbers under a locale with decimal commas
 if [ $bench = 1 ]; then pc openblas libopenblas-dev; hdr oneapi/dnnl/dnnl.h libdnnl-dev; fi
