@@ -298,20 +298,19 @@ static void test_ranks_by_variables(void) {
 /* Devices that meet by themselves: the processors' bits too, whatever the order of the lanes, for two ranks (sums either way round) and four. */
 static void test_devices_that_meet_by_themselves(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
-    for (int n = 2; n <= 4; n += 2) {
+    for (int n = 2; n <= 4; n += 2) {                                        /* of four ranks every third job: it is the sums' other order that counts */
         char keys[2000] = "", part[80];
-        for (int k = 0; k < N_JOB; k++) snprintf(keys + strlen(keys), sizeof keys - strlen(keys), " cpu:%d peer:%d:1 peer:%d:2", k, k, k);
+        for (int k = 0; k < N_JOB; k += n - 1) snprintf(keys + strlen(keys), sizeof keys - strlen(keys), " cpu:%d peer:%d:%d", k, k, 1 + k % 3);
         LAUNCH(n, keys + 1);
-        for (int k = 0; k < N_JOB; k++)
-            for (int seed = 1; seed <= 2; seed++)
-                for (int r = 0; r < n; r++) {
-                    result cpu, x;
-                    snprintf(part, sizeof part, "cpu:%d", k);
-                    if (!result_of(part, n, 0, &cpu)) continue;
-                    snprintf(part, sizeof part, "peer:%d:%d", k, seed);
-                    if (!result_of(part, n, r, &x)) continue;
-                    LM_CHECK(!memcmp(x.hash, cpu.hash, sizeof x.hash) && (r || !memcmp(x.loss, cpu.loss, sizeof x.loss)));
-                }
+        for (int k = 0; k < N_JOB; k += n - 1)
+            for (int r = 0; r < n; r++) {
+                result cpu, x;
+                snprintf(part, sizeof part, "cpu:%d", k);
+                if (!result_of(part, n, 0, &cpu)) continue;
+                snprintf(part, sizeof part, "peer:%d:%d", k, 1 + k % 3);
+                if (!result_of(part, n, r, &x)) continue;
+                LM_CHECK(!memcmp(x.hash, cpu.hash, sizeof x.hash) && (r || !memcmp(x.loss, cpu.loss, sizeof x.loss)));
+            }
     }
     end();
 }
