@@ -1,4 +1,5 @@
 /* test_eval.c — perplexity: equal to transformers in float64 over several windows, and to sums made here from plain logits. */
+#include <math.h>
 #include "data_test.h"
 #include "eval/perplexity.h"
 #include "format/json.h"
@@ -199,4 +200,47 @@ static void test_progress_and_errors(void) {
     rig_free(&r);
     t_done();
 }
-LM_TEST_MAIN(LM_T1(test_transformers), LM_T1(test_documents), LM_T1(test_progress_and_errors))
+/* By hand; and a model against itself and against a coarser copy. */
+static void test_divergence(void) {
+    lm_ctx *ctx = t_ctx(1);
+    lm_divergence d;
+    /* p = (1/2, 1/4, 1/4), q = (1/4, 1/2, 1/4): KL = 1/2 ln 2 - 1/4 ln 2; the other place is equal, whatever is added to its logits */
+    const float p[] = { 0.69314718f, 0, 0 }, q[] = { 5, 5.69314718f, 5 }, r[] = { 5.69314718f, 5, 5 }, bad[] = { 0, NAN, 0 }, none[] = { -INFINITY, 0, 0 };
+    lm_divergence_begin(&d, ctx);
+    LM_CHECK_OK(ctx, lm_divergence_add(&d, p, q, 3, 0));
+    LM_CHECK_OK(ctx, lm_divergence_add(&d, p, r, 3, 1));
+    LM_CHECK_OK(ctx, lm_divergence_add(&d, none, q, 3, 1));                   /* p = (0, 1/2, 1/2), q = (1/4, 1/2, 1/4): 1/2 ln 2 */
+    LM_CHECK_ERR(ctx, lm_divergence_add(&d, bad, q, 3, 0), LM_E_DATA, "reference");
+    LM_CHECK_ERR(ctx, lm_divergence_add(&d, p, none, 3, 0), LM_E_DATA, "infinite");
+    lm_divergence_end(&d);
+    LM_CHECK(d.tokens == 3 && d.same_top == 1 + 1);                           /* of two alike the first counts */
+    LM_CHECK(fabs(d.mean - (0.25 + 0 + 0.5) * 0.6931471806 / 3) < 1e-7 && fabs(d.median - 0.25 * 0.6931471806) < 1e-7);
+    LM_CHECK(fabs(d.largest - 0.5 * 0.6931471806) < 1e-7);
+    LM_CHECK(fabs(d.nll - (log(4) + log(4) + log(2))  ) < 1e-6 && fabs(d.nll_reference - (log(2) + log(4) + log(2))) < 1e-6);
+    lm_ctx_free(ctx);
+    rig a, b;
+    LM_NEED_OK(a.ctx, rig_new(&a, "llama3", 2, 64));
+    LM_NEED_OK(b.ctx, rig_new(&b, "gpt2", 1, 64));
+    lm_engine *half = NULL, *twin = NULL;
+    LM_CHECK_OK(a.ctx, lm_engine_new(&twin, a.ctx, lm_weights_cfg(a.w), a.store, &(lm_engine_opts){ .context = 64, .chunk = 9, .mm = LM_F32, .kv = LM_F32 }));
+    LM_CHECK_OK(a.ctx, lm_engine_new(&half, a.ctx, lm_weights_cfg(a.w), a.store, &(lm_engine_opts){ .context = 64, .chunk = 7, .mm = LM_BF16, .kv = LM_BF16 }));
+    lm_perplexity plain, with;
+    lm_perplexity_opts o = { .window = 40, .stride = 15 };
+    LM_CHECK_OK(a.ctx, lm_eval_perplexity_ids(a.ctx, a.e, a.ids, a.n_ids, -1, &o, &plain));
+    for (int k = 0; k < 2; k++) {
+        lm_divergence_begin(&d, a.ctx);
+        o.against = k ? half : twin; o.divergence = &d;
+        LM_CHECK_OK(a.ctx, lm_eval_perplexity_ids(a.ctx, a.e, a.ids, a.n_ids, -1, &o, &with));
+        lm_divergence_end(&d);
+        LM_CHECK(with.tokens == plain.tokens && d.tokens == plain.tokens && fabs(with.nll - plain.nll) < 1e-5 * plain.nll);
+        if (!k) LM_CHECK(d.largest < 1e-12 && d.same_top == d.tokens && fabs(d.nll - d.nll_reference) < 1e-9);
+        else LM_CHECK(d.mean > 0 && d.mean < 0.01 && d.largest >= d.p99 && d.p99 >= d.median && fabs(d.nll_reference - d.nll) < 0.01 * d.nll);
+    }
+    if (lm_weights_cfg(b.w)->vocab != lm_weights_cfg(a.w)->vocab) {
+        o.against = b.e;
+        LM_CHECK_ERR(a.ctx, lm_eval_perplexity_ids(a.ctx, a.e, a.ids, a.n_ids, -1, &o, &with), LM_E_MISMATCH, "vocabulary");
+    }
+    lm_engine_free(half); lm_engine_free(twin);
+    rig_free(&b); rig_free(&a);
+}
+LM_TEST_MAIN(LM_T1(test_divergence), LM_T1(test_transformers), LM_T1(test_documents), LM_T1(test_progress_and_errors))

@@ -8,7 +8,7 @@
 #include "eval/perplexity.h"
 
 static const char *const bos_names[] = { "auto", "yes", "no", NULL };
-typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field, *device; int bos; int64_t stride, window, chunk; } opts;
+typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field, *device, *against, *against_dtype; int bos; int64_t stride, window, chunk; } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_STR, "task", offsetof(opts, task), "perplexity", 0, 0, NULL, "NAME", "what to measure" },
@@ -21,6 +21,9 @@ static const lm_opt rows[] = {
       "begin windows with BOS: auto (as the tokenizer states), yes, no" },
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
       "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
+    { LM_OPT_STR, "against", offsetof(opts, against), NULL, 0, 0, NULL, "MODEL",
+      "a reference with the same vocabulary: also how far the predictions are from its (KL divergence)" },
+    { LM_OPT_STR, "against-dtype", offsetof(opts, against_dtype), "auto", 0, 0, NULL, "T", "the reference's weights, as --dtype" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16 or f16" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
@@ -33,15 +36,28 @@ static bool progress(void *ud, int64_t done, int64_t total, double rate, double 
                     lm_cli_time(cli->a, rate > 0 ? (double)(total - done) / rate : 0));
     return !lm_cli_stopped(cli);
 }
-static lm_err perplexity(lm_cli *cli, const opts *o, const lm_cmd_model *m, lm_str *s) {
-    const lm_perplexity_opts po = { .window = o->window,
+static void said_divergence(lm_cli *cli, const lm_divergence *d, lm_str *s) {
+    const double n = (double)d->tokens;
+    lm_cli_say(cli, "against %.4f nats a token of the reference: KL mean %.6f, median %.6f, 99 %% %.6f, largest %.4f nats · the same likeliest token %.2f %%",
+               d->nll_reference / n, d->mean, d->median, d->p99, d->largest, 100 * (double)d->same_top / n);
+    lm_str_printf(s, ", \"reference_nll\": %.12g, \"kl_mean\": %.12g, \"kl_median\": %.12g, \"kl_p99\": %.12g, \"kl_max\": %.12g, \"same_top\": %.9g",
+                  d->nll_reference / n, d->mean, d->median, d->p99, d->largest, (double)d->same_top / n);
+}
+static lm_err perplexity(lm_cli *cli, const opts *o, const lm_cmd_model *m, const lm_cmd_model *reference, lm_str *s) {
+    lm_divergence d;
+    lm_divergence_begin(&d, cli->ctx);
+    const lm_perplexity_opts po = { .against = reference ? reference->e : NULL,
+                                    .divergence = &d,
+                                    .window = o->window,
                                     .stride = o->stride,
                                     .add_bos = o->bos == 1 || (!o->bos && lm_tok_adds_bos(m->tok)),
                                     .field = o->field,
                                     .progress = progress,
                                     .ud = cli };
     lm_perplexity p;
-    LM_TRY(lm_eval_perplexity_file(cli->ctx, m->e, m->tok, o->data, &po, &p));
+    const lm_err err = lm_eval_perplexity_file(cli->ctx, m->e, m->tok, o->data, &po, &p);
+    lm_divergence_end(&d);
+    LM_TRY(err);
     const double mean = p.nll / (double)p.tokens;
     lm_cli_say(cli,
                "%lld tokens of %lld documents: %.4f nats a token · perplexity %.4f · %.4f bits per byte · window %lld, stride %lld · %s",
@@ -51,14 +67,16 @@ static lm_err perplexity(lm_cli *cli, const opts *o, const lm_cmd_model *m, lm_s
     if (isfinite(p.ppl)) lm_str_printf(s, "%.12g", p.ppl); else lm_str_puts(s, "null");
     lm_str_printf(s,
                   ", \"bpb\": %.12g, \"tokens\": %lld, \"bytes\": %lld, \"documents\": %lld, \"nll_sum\": %.15g, \"window\": %lld, "
-                  "\"stride\": %lld, \"seconds\": %.3f}",
+                  "\"stride\": %lld, \"seconds\": %.3f",
                   p.bits_per_byte, (long long)p.tokens, (long long)p.bytes, (long long)p.docs, p.nll, (long long)p.window,
                   (long long)p.stride, p.seconds);
+    if (reference) said_divergence(cli, &d, s);
+    lm_str_puts(s, "}");
     return LM_OK;
 }
 static const struct {
     const char *name;
-    lm_err (*run)(lm_cli *, const opts *, const lm_cmd_model *, lm_str *);
+    lm_err (*run)(lm_cli *, const opts *, const lm_cmd_model *, const lm_cmd_model *, lm_str *);
 } tasks[] = { { "perplexity", perplexity } };
 
 static lm_err run(lm_cli *cli) {
@@ -77,17 +95,16 @@ static lm_err run(lm_cli *cli) {
     LM_TRY(lm_weights_open(&w, cli->ctx, model));
     const int64_t context = o->window ? o->window : lm_min64(lm_weights_cfg(w)->max_pos, 2048);
     lm_weights_close(w);
-    LM_TRY(lm_cmd_model_open(
-        cli, model,
-        &(lm_cmd_model_opts){ .dtype = o->dtype,
-                              .kv = o->kv,
-                              .context = context,
-                              .chunk = o->chunk,
-                              .rows = context,
-                              .need_tok = true,
-                              .device = o->device },
-        &m));
-    lm_err err = tasks[t].run(cli, o, &m, &s);
+    lm_cmd_model_opts mo = { .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .rows = context, .need_tok = true, .device = o->device };
+    LM_TRY(lm_cmd_model_open(cli, model, &mo, &m));
+    lm_cmd_model reference = { .e = NULL };
+    lm_err err = LM_OK;
+    if (o->against) {
+        mo.dtype = o->against_dtype; mo.need_tok = false;
+        err = lm_cmd_model_open(cli, o->against, &mo, &reference);
+    }
+    if (!err) err = tasks[t].run(cli, o, &m, o->against ? &reference : NULL, &s);
+    lm_cmd_model_close(&reference);
     if (!err) err = lm_cli_result(cli, &s);
     lm_str_free(&s);
     lm_cmd_model_close(&m);
@@ -98,7 +115,7 @@ const lm_cmd lm_cmd_eval = { .name = "eval",
                              .usage = "MODEL --task perplexity --data PATH",
                              .details = "perplexity: strided windows over the text; nll is nats per token, ppl its exponential, bpb bits "
                                         "per byte of the text, which compares models\n"
-                                        "whose tokenizers differ.",
+                                        "whose tokenizers differ. --against REFERENCE compares the two models' predictions place by place: what quantizing, say, has lost.",
                              .opts = rows,
                              .opts_bytes = sizeof(opts),
                              .run = run };

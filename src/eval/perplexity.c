@@ -9,7 +9,8 @@
 typedef struct {
     lm_ctx *ctx; lm_engine *e; const lm_perplexity_opts *o;
     const lm_tok *tok;                    /* NULL: bytes are not counted */
-    lm_session *s;
+    lm_session *s, *sr;                   /* sr: the reference's */
+    float *rows;                          /* (ROWS, vocab) logits of the reference */
     float *lp; int32_t *ids;              /* (window) */
     int32_t bos;                          /* -1: none */
     int64_t room;                         /* ids of a window beside BOS */
@@ -18,6 +19,7 @@ typedef struct {
     lm_perplexity r;
 } job;
 
+enum { ROWS = 16 };
 static lm_err begin(job *j, lm_ctx *ctx, lm_engine *e, int32_t bos, const lm_perplexity_opts *o) {
     static const lm_perplexity_opts none;
     *j = (job){ .ctx = ctx, .e = e, .o = o ? o : &none, .bos = -1 };
@@ -39,10 +41,20 @@ static lm_err begin(job *j, lm_ctx *ctx, lm_engine *e, int32_t bos, const lm_per
     j->lp = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(window + 1) * sizeof *j->lp);
     j->ids = j->lp ? lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(window + 1) * sizeof *j->ids) : NULL;
     if (!j->ids) return LM_E_NOMEM;
+    if (j->o->against) {
+        const int64_t V = lm_engine_cfg(e)->vocab;
+        if (lm_engine_cfg(j->o->against)->vocab != V)
+            return lm_fail(ctx, LM_E_MISMATCH, "the reference has a vocabulary of %lld, the model of %lld", (long long)lm_engine_cfg(j->o->against)->vocab, (long long)V);
+        if (lm_engine_context(j->o->against) < window)
+            return lm_fail(ctx, LM_E_CONFIG, "window is %lld tokens, the reference's context holds %lld", (long long)window, (long long)lm_engine_context(j->o->against));
+        if (!(j->rows = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(ROWS * V) * sizeof *j->rows))) return LM_E_NOMEM;
+        LM_TRY(lm_session_new(&j->sr, j->o->against));
+    }
     return lm_session_new(&j->s, e);
 }
 static void end(job *j) {
-    lm_session_free(j->s);
+    lm_session_free(j->s); lm_session_free(j->sr);
+    lm_free(j->ctx, j->rows);
     lm_free(j->ctx, j->ids);
     lm_free(j->ctx, j->lp);
 }
@@ -61,6 +73,28 @@ static int64_t count(const job *j, int64_t n) {
     while (next_window(j, n, &from, &scored, &a, &b)) all += b > a ? b - a : 0;
     return all;
 }
+/* ids[0, n) follow what both sessions hold; each but the last predicts its next. A few rows at a time: the reference's are kept meanwhile. */
+typedef struct { job *j; const int32_t *next; int64_t at, vocab; } place;
+static lm_err keep(void *ud, int r, int64_t i, const float *logits) {
+    place *p = ud; (void)r;
+    memcpy(p->j->rows + i * p->vocab, logits, (size_t)p->vocab * sizeof *logits);
+    return LM_OK;
+}
+static lm_err compare(void *ud, int r, int64_t i, const float *logits) {
+    place *p = ud; (void)r;
+    return lm_divergence_add(p->j->o->divergence, p->j->rows + i * p->vocab, logits, p->vocab, p->next[i]);
+}
+static lm_err score_both(job *j, const int32_t *ids, int64_t n) {
+    const double before = j->o->divergence->nll;
+    for (int64_t at = 0; at + 1 < n; at += ROWS) {
+        const int64_t k = lm_min64(ROWS, n - 1 - at);
+        place p = { j, ids + at + 1, at, lm_engine_cfg(j->e)->vocab };
+        LM_TRY(lm_engine_run(j->o->against, &(lm_request){ .s = j->sr, .ids = ids + at, .n = k, .want = LM_WANT_ALL }, 1, keep, &p));
+        LM_TRY(lm_engine_run(j->e, &(lm_request){ .s = j->s, .ids = ids + at, .n = k, .want = LM_WANT_ALL }, 1, compare, &p));
+    }
+    j->r.nll += j->o->divergence->nll - before;
+    return LM_OK;
+}
 static lm_err window(job *j, const int32_t *ids, int64_t from, int64_t a, int64_t b) {
     int64_t k = 0, known = a - from + (j->bos >= 0);     /* context; its last token predicts ids[a] */
     if (j->bos >= 0) j->ids[k++] = j->bos;
@@ -68,8 +102,12 @@ static lm_err window(job *j, const int32_t *ids, int64_t from, int64_t a, int64_
     k += b - from;
     LM_TRY(lm_session_truncate(j->s, 0));
     if (known > 1) LM_TRY(lm_engine_run(j->e, &(lm_request){ .s = j->s, .ids = j->ids, .n = known - 1 }, 1, NULL, NULL));
-    LM_TRY(lm_engine_score(j->e, j->s, j->ids + known - 1, k - known + 1, j->lp));
-    for (int64_t i = 1; i < k - known + 1; i++) {        /* lp[0] is of a token that was scored before, or of BOS */
+    if (j->sr) {
+        LM_TRY(lm_session_truncate(j->sr, 0));
+        if (known > 1) LM_TRY(lm_engine_run(j->o->against, &(lm_request){ .s = j->sr, .ids = j->ids, .n = known - 1 }, 1, NULL, NULL));
+        LM_TRY(score_both(j, j->ids + known - 1, k - known + 1));
+    } else LM_TRY(lm_engine_score(j->e, j->s, j->ids + known - 1, k - known + 1, j->lp));
+    for (int64_t i = 1; i < k - known + 1 && !j->sr; i++) {        /* lp[0] is of a token that was scored before, or of BOS */
         if (!isfinite(j->lp[i]))
             return lm_fail(j->ctx, LM_E_DATA, "the model gives token %lld (id %d) the log-probability %g", (long long)(a + i - 1),
                            j->ids[known - 1 + i], (double)j->lp[i]);

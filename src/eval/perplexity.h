@@ -12,6 +12,7 @@
  * Errors:   LM_E_CONFIG (window, stride, no BOS), LM_E_DATA (nothing to score, a probability that is not a number), LM_E_CANCELLED. */
 #ifndef LM_PERPLEXITY_H
 #define LM_PERPLEXITY_H
+#include "eval/divergence.h"
 #include "infer/infer.h"
 #include "tok/tok.h"
 typedef struct {
@@ -19,6 +20,8 @@ typedef struct {
     int64_t stride;              /* 0 = half of what a window holds beside BOS */
     bool add_bos;
     const char *field;           /* of JSONL lines; NULL = "text" */
+    lm_engine *against;          /* NULL, or a reference over the same vocabulary: `divergence` (begun by the caller) gets every scored place */
+    lm_divergence *divergence;
     /* tokens scored, of how many; false stops; NULL is fine */
     bool (*progress)(void *ud, int64_t done, int64_t total, double tokens_s, double nll);
     void *ud;
