@@ -50,5 +50,6 @@ for p in "${pages[@]}"; do
         done < <(sed -E 's/(\&\&|\|\||;|\|)/\n/g' <<<"$line")
     done < <(awk '/^```/ {if (f) f = 0; else f = ($0 ~ /^```(sh|bash|console)/); next} f' "$p" | sed -E ':a; /\\$/ {N; s/\\\n//; ba}' | grep -vE '^[[:space:]]*#')
 done
+[ ! -x "$build/loam" ] || python3 tools/gen_commands.py "$build/loam" --check docs/commands.md || say "docs/commands.md is not what the program says of itself: tools/gen_commands.py $build/loam > docs/commands.md"
 [ $bad = 0 ] && echo "docs: ${#pages[@]} pages, $links links, $commands commands: fine"
 exit $bad
