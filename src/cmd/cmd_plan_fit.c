@@ -18,6 +18,10 @@ static lm_err same_reduce_scatter(lm_comm *c, const float *all, int64_t n, float
 }
 static lm_err same_broadcast(lm_comm *c, void *buf, size_t bytes, int root) { (void)c; (void)buf; (void)bytes; (void)root; return LM_OK; }
 static lm_err same_barrier(lm_comm *c) { (void)c; return LM_OK; }
+static lm_comm planned_ranks(lm_ctx *ctx, int rank, int size) {
+    return (lm_comm){ .name = "plan", .rank = rank, .size = size, .ctx = ctx, .all_reduce = same_all_reduce, .all_gather = same_all_gather,
+                      .reduce_scatter = same_reduce_scatter, .broadcast = same_broadcast, .barrier = same_barrier };
+}
 
 static void put(lm_changes *s, const char *what, const char *gives_up, bool fits, size_t peak, double seconds) {
     if (s->n == LM_CHANGES) return;
@@ -98,17 +102,10 @@ lm_err lm_fit_train(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
         break;
     }
     for (int ranks = 2; ranks <= 1024 && o->mesh == LM_MESH_SINGLE; ranks *= 2) {          /* each with its own memory */
-        lm_comm comm = { .name = "plan",
-                         .rank = 0,
-                         .size = ranks,
-                         .ctx = ctx,
-                         .all_reduce = same_all_reduce,
-                         .all_gather = same_all_gather,
-                         .reduce_scatter = same_reduce_scatter,
-                         .broadcast = same_broadcast,
-                         .barrier = same_barrier };
+        lm_comm comm = planned_ranks(ctx, 0, ranks);
         lm_trainer_opts t = *o;
         t.comm = &comm; t.mesh = LM_MESH_FSDP;
+        if (t.dev) t.dev_comm = &comm;
         const int64_t each = lm_max64(1, per_step / ranks);
         t.batch = lm_min64(o->batch, each);
         LM_TRY(same_numbers(&s, &t, each, &n, &fits));
@@ -178,18 +175,16 @@ lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
 void lm_changes_say(lm_cli *cli, const lm_changes *s, const char *per, double now, int most) {
     lm_arena *a = cli->a;
     if (s->best < 0) lm_cli_say(cli, "it does not fit, and no change that was tried makes it fit:");
-    else {
-        const lm_change *c = &s->c[s->best];
-        const char *slower = now > 0 ? lm_arena_printf(a, "%+.0f %%; ", 100 * (c->seconds / now - 1)) : "";
-        lm_cli_say(cli, "it does not fit; the cheapest change that does: %s → %s, %s %s (%sgives up: %s)", c->what,
-                   lm_cli_bytes(a, (double)c->peak), lm_cli_time(a, c->seconds), per, slower ? slower : "", c->gives_up);
-        most--;
-    }
-    for (int i = 0; i < s->n && most > 0; i++) {
+    for (int k = -1; k < s->n && most > 0; k++) {                                /* the cheapest that fits first */
+        const int i = k < 0 ? s->best : k;
+        if (i < 0 || (k >= 0 && i == s->best)) continue;
         const lm_change *c = &s->c[i];
-        if (i == s->best) continue;
-        lm_cli_say(cli, "  %-60s %10s  %s %s  %s; gives up: %s", c->what, lm_cli_bytes(a, (double)c->peak), lm_cli_time(a, c->seconds), per,
-                   c->fits ? "fits" : "does not fit", c->gives_up);
+        const char *time = per ? lm_arena_printf(a, "%s %s", lm_cli_time(a, c->seconds), per) : "", *peak = lm_cli_bytes(a, (double)c->peak);
+        const char *slower = per && now > 0 ? lm_arena_printf(a, "%+.0f %%; ", 100 * (c->seconds / now - 1)) : "";
+        if (k < 0)
+            lm_cli_say(cli, "it does not fit; the cheapest change that does: %s → %s%s%s (%sgives up: %s)", c->what, peak, per ? ", " : "", time ? time : "",
+                       slower ? slower : "", c->gives_up);
+        else lm_cli_say(cli, "  %-60s %10s  %s  %s; gives up: %s", c->what, peak, time ? time : "", c->fits ? "fits" : "does not fit", c->gives_up);
         most--;
     }
 }
@@ -197,10 +192,11 @@ static size_t room(lm_dev *d) {
     size_t now = 0, total = 0;
     return d->room(d, &now, &total) ? 0 : now - now / 32;
 }
-/* How fast the card is cannot be measured where its memory is taken: then changes come in their order, priced alike. */
-static void ceilings(lm_dev *d, lm_machine *m) {
-    if (room(d) > (size_t)3 << 30 && !lm_machine_of_device(d, m) && m->mm_bf16 > 0) return;
+/* How fast the card is cannot be measured where its memory is taken: then changes are ordered by round rates, and no times are said. */
+static bool ceilings(lm_dev *d, lm_machine *m) {
+    if (room(d) > (size_t)3 << 30 && !lm_machine_of_device(d, m) && m->mm_bf16 > 0) return true;
     *m = (lm_machine){ .threads = d->units, .mm_f32 = 1e13, .mm_bf16 = 1e14, .read_1 = 1e12, .read_n = 1e12, .cache_n = 1e12, .mid_n = 1e12 };
+    return false;
 }
 typedef struct { lm_ctx *ctx; char *text; } kept;
 static kept keep(lm_ctx *ctx) { return (kept){ ctx, strdup(lm_error(ctx)) }; }
@@ -214,16 +210,18 @@ void lm_no_fit_train(lm_cli *cli, lm_ctx *ctx, const lm_run_event *e) {
     lm_machine m;
     lm_changes s;
     lm_trainer_opts o = *e->opts;
-    ceilings(o.dev, &m);
-    o.recompute = -1;
-    if (!lm_fit_train(ctx, cli->a, &m, e->model, &o, e->accum, 0, room(o.dev), &s)) lm_changes_say(cli, &s, "a step at the card's ceilings", 0, 6);
+    const bool timed = ceilings(o.dev, &m);
+    lm_comm alone = planned_ranks(ctx, o.comm ? o.comm->rank : 0, o.comm ? o.comm->size : 1);
+    if (alone.size > 1) o.comm = o.dev_comm = &alone;                            /* the other ranks do not plan with us */
+    if (!lm_fit_train(ctx, cli->a, &m, e->model, &o, e->accum, 0, room(o.dev), &s))
+        lm_changes_say(cli, &s, timed ? "a step at the card's ceilings" : NULL, 0, 6);
     put_back(k);
 }
 void lm_no_fit_serve(lm_cli *cli, lm_ctx *ctx, const lm_cfg *c, const lm_serve_opts *o) {
     const kept k = keep(ctx);
     lm_machine m;
     lm_changes s;
-    ceilings(o->dev, &m);
-    if (!lm_fit_serve(ctx, cli->a, &m, c, o, 0, room(o->dev), &s)) lm_changes_say(cli, &s, "a token at the card's ceilings", 0, 6);
+    const bool timed = ceilings(o->dev, &m);
+    if (!lm_fit_serve(ctx, cli->a, &m, c, o, 0, room(o->dev), &s)) lm_changes_say(cli, &s, timed ? "a token at the card's ceilings" : NULL, 0, 6);
     put_back(k);
 }

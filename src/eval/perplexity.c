@@ -74,7 +74,7 @@ static int64_t count(const job *j, int64_t n) {
     return all;
 }
 /* ids[0, n) follow what both sessions hold; each but the last predicts its next. A few rows at a time: the reference's are kept meanwhile. */
-typedef struct { job *j; const int32_t *next; int64_t at, vocab; } place;
+typedef struct { job *j; const int32_t *next; int64_t vocab; } place;
 static lm_err keep(void *ud, int r, int64_t i, const float *logits) {
     place *p = ud; (void)r;
     memcpy(p->j->rows + i * p->vocab, logits, (size_t)p->vocab * sizeof *logits);
@@ -88,7 +88,7 @@ static lm_err score_both(job *j, const int32_t *ids, int64_t n) {
     const double before = j->o->divergence->nll;
     for (int64_t at = 0; at + 1 < n; at += ROWS) {
         const int64_t k = lm_min64(ROWS, n - 1 - at);
-        place p = { j, ids + at + 1, at, lm_engine_cfg(j->e)->vocab };
+        place p = { j, ids + at + 1, lm_engine_cfg(j->e)->vocab };
         LM_TRY(lm_engine_run(j->o->against, &(lm_request){ .s = j->sr, .ids = ids + at, .n = k, .want = LM_WANT_ALL }, 1, keep, &p));
         LM_TRY(lm_engine_run(j->e, &(lm_request){ .s = j->s, .ids = ids + at, .n = k, .want = LM_WANT_ALL }, 1, compare, &p));
     }

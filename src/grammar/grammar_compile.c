@@ -424,23 +424,23 @@ static lm_err machines(job *j) {
         return LM_E_NOMEM;
     for (int32_t r = 0; r < most; r++) g->start[r] = -1;
     g->root = a->root; g->root_empty = j->rempty[a->root]; g->root_ne = j->rsome[a->root];
-    int32_t *todo = lm_alloc(j->ctx, LM_MEM_MISC, (size_t)(most + 1) * sizeof *todo), n = 0;
-    if (!todo) return LM_E_NOMEM;
-    if (g->root_ne) { todo[n++] = g->root; g->start[g->root] = 0; }
+    int32_t *reached = lm_alloc(j->ctx, LM_MEM_MISC, (size_t)(most + 1) * sizeof *reached), n = 0;
+    if (!reached) return LM_E_NOMEM;
+    if (g->root_ne) { reached[n++] = g->root; g->start[g->root] = 0; }
     lm_err err = LM_OK;
     for (int32_t k = 0; k < n && !err; k++) {                          /* what is reached from the first rule */
         const int32_t from = g->n_call;
         bool gave_up;
-        bool fine = machine(j, todo[k], true, &gave_up);
-        if (fine && gave_up) fine = machine(j, todo[k], false, &gave_up);
+        bool fine = machine(j, reached[k], true, &gave_up);
+        if (fine && gave_up) fine = machine(j, reached[k], false, &gave_up);
         if (!fine) { err = a->err ? a->err : LM_E_RANGE; break; }
         for (int32_t c = from; c < g->n_call; c++) {
             const int32_t r = g->call[c].rule;
-            if (g->start[r] < 0) { g->start[r] = 0; todo[n++] = r; }
+            if (g->start[r] < 0) { g->start[r] = 0; reached[n++] = r; }
         }
     }
     g->n_rule = j->n_rule;
-    lm_free(j->ctx, todo);
+    lm_free(j->ctx, reached);
     return err ? err : order(j);
 }
 lm_err lm_grammar_compile(lm_grammar *g, lm_ast *a) {

@@ -27,7 +27,7 @@ void lm_sets_free(lm_sets *s) {
     lm_free(c, s->node); lm_free(c, s->frame); lm_free(c, s->set); lm_free(c, s->thread);
     for (int32_t i = 0; i < s->n_chunk; i++) lm_free(c, s->chunk[i]);
     lm_free(c, s->chunk); lm_free(c, s->node_table);
-    lm_free(c, s->set_table); lm_free(c, s->todo); lm_free(c, s->out); lm_free(c, s->seen); lm_free(c, s->wait); lm_free(c, s->wait_next);
+    lm_free(c, s->set_table); lm_free(c, s->ahead); lm_free(c, s->out); lm_free(c, s->seen); lm_free(c, s->wait); lm_free(c, s->wait_next);
     lm_free(c, s->wait_of); lm_free(c, s->waiting);
     *s = (lm_sets){ .ctx = c };
 }
@@ -120,8 +120,8 @@ static lm_err push(lm_sets *s, int32_t state, int32_t node) {
     bool is_new;
     LM_TRY(once(s, state, node, &is_new));
     if (!is_new) return LM_OK;
-    if (!ROOM(todo, 1, 8 * LM_GRAMMAR_THREADS)) return LM_E_NOMEM;
-    s->todo[s->n_todo++] = (lm_gthread){ state, node };
+    if (!ROOM(ahead, 1, 8 * LM_GRAMMAR_THREADS)) return LM_E_NOMEM;
+    s->ahead[s->n_ahead++] = (lm_gthread){ state, node };
     return LM_OK;
 }
 static lm_err wait_for(lm_sets *s, int32_t rule, lm_gframe f) {
@@ -158,8 +158,8 @@ static lm_err ended(lm_sets *s, int32_t node) {
 }
 static lm_err drain(lm_sets *s) {
     const lm_grammar *g = s->g;
-    while (s->n_todo) {
-        const lm_gthread t = s->todo[--s->n_todo];
+    while (s->n_ahead) {
+        const lm_gthread t = s->ahead[--s->n_ahead];
         const lm_gstate *x = &g->state[t.state];
         if (x->n_edge) {
             if (!ROOM(out, 1, 8 * LM_GRAMMAR_THREADS)) return LM_E_RANGE;
@@ -213,7 +213,7 @@ static lm_err close_set(lm_sets *s, int32_t *set) {
         if (s->cap_seen > 4096 && s->n_seen < s->cap_seen / 64) { lm_free(s->ctx, s->seen); s->seen = NULL; s->cap_seen = 0; }
         else memset(s->seen, 0, (size_t)s->cap_seen * sizeof *s->seen);
     }
-    s->n_todo = s->n_out = s->n_seen = s->n_wait = s->n_waiting = 0; s->flags = 0;
+    s->n_ahead = s->n_out = s->n_seen = s->n_wait = s->n_waiting = 0; s->flags = 0;
     return err;
 }
 lm_err lm_sets_start(lm_sets *s, int32_t *set) {

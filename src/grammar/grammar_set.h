@@ -27,7 +27,7 @@ typedef struct lm_sets {
     int32_t **chunk, n_chunk, cap_chunk, n_row;                        /* rows, CHUNK of them at a time, so that they stay where they are */
     int32_t *node_table, *set_table, n_node_table, n_set_table;
     /* scratch of a closure */
-    lm_gthread *todo; int32_t n_todo, cap_todo;
+    lm_gthread *ahead; int32_t n_ahead, cap_ahead;
     lm_gthread *out; int32_t n_out, cap_out;
     uint64_t *seen; int32_t n_seen, cap_seen;                          /* open addressing; 0 free */
     lm_gframe *wait; int32_t *wait_next, n_wait, cap_wait, cap_wait_next;
