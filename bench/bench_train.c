@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "train/cost.h"
 #include "train/train.h"
 typedef struct { const char *name; double s, flops; int n; } row;
 static int by_number(const void *a, const void *b) { const double x = *(const double *)a, y = *(const double *)b; return (x > y) - (x < y); }
@@ -46,7 +47,8 @@ int main(int argc, char **argv) {
     b.n_target = b.n;
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
     const double mib = 1024 * 1024;
-    printf("plan: %.1f GFLOP; states %.0f MiB, arena %.0f MiB, scratch %.1f MiB, total %.0f MiB\n", p.accumulate.flops / 1e9,
+    const double flops = lm_cost_of(&(lm_machine){ .mm_f32 = 1, .mm_bf16 = 1, .read_n = 1, .mid_n = 1 }, lm_trainer_accumulate_plan(t), B, T).flops;
+    printf("plan: %.1f GFLOP; states %.0f MiB, arena %.0f MiB, scratch %.1f MiB, total %.0f MiB\n", flops / 1e9,
            (double)(p.params + p.grads + p.optim) / mib, (double)p.accumulate.arena_bytes / mib, (double)p.accumulate.thread_bytes / mib,
            (double)p.total / mib);
     enum { MOST = 64 };
@@ -66,7 +68,7 @@ int main(int argc, char **argv) {
     qsort(took, (size_t)n_time, sizeof *took, by_number); qsort(update, (size_t)n_time, sizeof *update, by_number);
     const double mid = took[n_time / 2];
     printf("median %.0f ms, best %.0f, worst %.0f, update %.0f; %.0f tok/s, %.1f GFLOP/s; peak RSS %.0f MiB\n", mid * 1e3, took[0] * 1e3,
-           took[n_time - 1] * 1e3, update[n_time / 2] * 1e3, (double)b.n / mid, p.accumulate.flops / mid / 1e9,
+           took[n_time - 1] * 1e3, update[n_time / 2] * 1e3, (double)b.n / mid, flops / mid / 1e9,
            (double)lm_rss_peak() / mib);
     int n = p.accumulate.n_steps;
     double *sec = calloc((size_t)n, sizeof *sec);
@@ -78,7 +80,7 @@ int main(int argc, char **argv) {
         lm_plan_step(lm_trainer_accumulate_plan(t), i, &op, &k, &f, &by);
         while (q < m && strcmp(r[q].name, k)) q++;
         if (q == m && m < 128) r[m++].name = k;
-        r[q].s += sec[i]; r[q].flops += f; r[q].n++; all += sec[i];
+        r[q].s += sec[i]; r[q].flops += lm_cost_flops(lm_plan_call(lm_trainer_accumulate_plan(t), i), f, B, T); r[q].n++; all += sec[i];
     }
     qsort(r, (size_t)m, sizeof *r, by_time);
     for (int i = 0; i < m; i++)

@@ -5,6 +5,9 @@
 #include "graph/plan_int.h"
 #include "infer/infer.h"
 #include "op/add/add.h"
+#include "op/attn/attn.h"
+#include "op/attn_grad/attn_grad.h"
+#include "op/attn_paged/attn_paged.h"
 #include "op/copy/copy.h"
 #include "op/matmul/matmul.h"
 #include "op/mul/mul.h"
@@ -435,6 +438,43 @@ static void test_measure(void) {
     }
     lm_ctx_free(ctx);
 }
+/* Attention's operations where sequences are known are those that its start says, though a plan knows only rows. */
+static void test_attention_operations(void) {
+    enum { SEQS = 3, T = 50, N = SEQS * T };
+    int32_t start[N];
+    const int64_t rows = N;
+    for (int i = 0; i < N; i++) start[i] = i / T * T;
+    const lm_tensor exact = lm_tensor_of(start, LM_I32, 1, &rows), planned = lm_tensor_of(NULL, LM_I32, 1, &rows);
+    for (int k = 0; k < 8; k++) {
+        const lm_attn_p p = { .n_head = 4, .n_kv = 2, .d_head = 16, .window = k % 4 == 1 ? 7 : k % 4 == 2 ? 60 : 0, .scale = 0.25f, .mm = LM_F32, .both = k % 4 == 3 };
+        lm_call c = { .op = k < 4 ? &lm_op_attn : &lm_op_attn_grad, .n_in = 4, .p = &p };
+        double flops, bytes, want;
+        c.in[0] = lm_tensor_of(NULL, LM_F32, 2, (int64_t[]){ N, 64 });
+        c.in[3] = planned;
+        lm_op_cost(&c, &flops, &bytes);
+        LM_CHECK_NEAR(lm_cost_flops(&c, flops, 0, 0), flops, 0);                  /* nothing known: as planned */
+        const double got = lm_cost_flops(&c, flops, SEQS, T);
+        c.in[3] = exact;
+        lm_op_cost(&c, &want, &bytes);
+        LM_CHECK(want > 0 && want < flops);
+        LM_CHECK_NEAR(got, want, 1e-9 * want);
+        LM_CHECK_NEAR(want, (k < 4 ? 4.0 : 10.0) * 64 * lm_attn_pairs(&exact, &p), 1e-9 * want);
+        if (k % 4 == 0) LM_CHECK_NEAR(got, (k < 4 ? 4.0 : 10.0) * 64 * SEQS * T * (T + 1) / 2, 1e-9 * want);   /* a causal sequence's half */
+    }
+    /* over pages: what each row sees, in place of all that its table has room for */
+    const lm_attn_p p = { .n_head = 4, .n_kv = 2, .d_head = 16, .scale = 0.25f, .mm = LM_F32 }, w = { .n_head = 4, .n_kv = 2, .d_head = 16, .window = 20, .scale = 0.25f, .mm = LM_F32 };
+    lm_call c = { .op = &lm_op_attn_paged, .n_in = 6, .p = &p };
+    c.in[0] = lm_tensor_of(NULL, LM_F32, 2, (int64_t[]){ SEQS, 64 });
+    c.in[3] = lm_tensor_of(NULL, LM_I32, 2, (int64_t[]){ 1, 8 });
+    double flops, bytes;
+    lm_op_cost(&c, &flops, &bytes);
+    LM_CHECK_NEAR(flops, 4.0 * 64 * SEQS * 8 * LM_KV_PAGE, 0);
+    LM_CHECK_NEAR(lm_cost_flops(&c, flops, SEQS, 100), 4.0 * 64 * SEQS * 100, 1e-6);
+    c.in[0].dim[0] = SEQS * T;                                                   /* whole prompts: causal halves */
+    LM_CHECK_NEAR(lm_cost_flops(&c, flops, SEQS, T), 4.0 * 64 * SEQS * T * (T + 1) / 2, 1e-6);
+    c.in[0].dim[0] = SEQS; c.p = &w;
+    LM_CHECK_NEAR(lm_cost_flops(&c, flops, SEQS, 100), 4.0 * 64 * SEQS * 20, 1e-6);
+}
 LM_TEST_MAIN(LM_T1(test_placement), LM_T1(test_random_graphs), LM_T1(test_bytes_are_the_ledgers), LM_T1(test_engine_bytes),
-             LM_T1(test_budget), LM_T1(test_dead_code_and_fusion), LM_T1(test_state_versions), LM_T1(test_extents), LM_T1(test_prices),
+             LM_T1(test_budget), LM_T1(test_dead_code_and_fusion), LM_T1(test_state_versions), LM_T1(test_extents), LM_T1(test_prices), LM_T1(test_attention_operations),
              LM_T1(test_measure))

@@ -1,4 +1,5 @@
 /* cmd_bench_model.c — suites: infer (prefill and decode), train (a step). */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cmd/cmd_bench.h"
@@ -6,12 +7,14 @@
 #include "cmd/cmd_text.h"
 #include "dist/dist.h"
 #include "quant/quant.h"
+#include "train/cost.h"
 
-/* Seconds by op of a plan, the largest first, with the bandwidth and rate that its bytes and operations make of them. */
-static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what) {
+/* Seconds by op of a plan, the largest first, with the bandwidth and rate that its bytes and operations make of them. seqs, seq: as lm_cost_flops. */
+static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what, int64_t seqs, int64_t seq) {
     enum { MOST = 128 };
     lm_plan *p = (lm_plan *)(uintptr_t)plan;                              /* as its owner last ran it */
     lm_cli *cli = b->cli;
+    lm_plan_reprice(p);                                                   /* at the extents that it ran with */
     lm_plan_stats st; lm_plan_stats_of(p, &st);
     double *s = lm_arena_alloc(cli->a, (size_t)(st.n_steps + 1) * sizeof *s), sum = 0;
     struct { const char *op; double s, flops, bytes; int n; } row[MOST]; int n = 0;
@@ -22,7 +25,7 @@ static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what) {
         lm_plan_step(p, i, &op, &kernel, &f, &by);
         while (q < n && strcmp(row[q].op, op)) q++;
         if (q == n) { if (n == MOST) continue; row[n].op = op; row[n].s = row[n].flops = row[n].bytes = 0; row[n++].n = 0; }
-        row[q].s += s[i]; row[q].flops += f; row[q].bytes += by; row[q].n++; sum += s[i];
+        row[q].s += s[i]; row[q].flops += lm_cost_flops(lm_plan_call(p, i), f, seqs, seq); row[q].bytes += by; row[q].n++; sum += s[i];
     }
     for (int i = 0; i < n; i++)
         for (int k = i + 1; k < n; k++)
@@ -135,7 +138,7 @@ static lm_err infer(lm_bench *b) {
         LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
         first[r] = lm_now() - t;
         pre[r] = (double)(o->prompt * o->seqs) / first[r];
-        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op(b, lm_engine_plan(m.e), "prefill"), done);
+        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op(b, lm_engine_plan(m.e), "prefill", o->seqs, o->prompt), done);
         for (int64_t i = 0; i < o->seqs; i++) { LM_GOTO(lm_session_truncate(s[i], 0), done); q[i] = (lm_request){ s[i], ids, o->depth, LM_WANT_NONE }; }
         if (o->depth) LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
         for (int64_t k = 0; k < 3 && !r; k++) {                              /* what is prepared at the first runs of a size: not timed */
@@ -153,7 +156,7 @@ static lm_err infer(lm_bench *b) {
     }
     const cost k = per_token(&c, m.store);
     lm_plan_stats st; lm_plan_stats_of(lm_engine_plan(m.e), &st);
-    if (o->ops) LM_GOTO(by_op(b, lm_engine_plan(m.e), "decode"), done);
+    if (o->ops) LM_GOTO(by_op(b, lm_engine_plan(m.e), "decode", o->seqs, o->depth + o->gen), done);
     double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32, read = b->m.read_n;
     if (m.dev) {
         lm_machine top;
@@ -233,8 +236,8 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
     lm_machine top = {0};
     if (o->ops) {                                                    /* on every rank: they meet in it */
-        LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate"), done);
-        LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update"), done);
+        LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate", o->batch, o->seq), done);
+        LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update", 0, 0), done);
     }
     size_t peak = dev ? dev->peak : 0;                               /* before the ceilings' own buffers */
     double all[2] = { loss_first, loss_last };
@@ -249,8 +252,10 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     }
     if (dev) LM_GOTO(lm_machine_of_device(dev, &top), done);
     const double loss0 = all[0] / ((double)x.n * ranks), loss1 = all[1] / ((double)x.n * ranks);
-    const double limit = fp8 ? 0 : dev ? (bf16 && top.mm_bf16 > 0 ? p.accumulate.mm_flops_bf16 / top.mm_bf16 : 0)
-                             : p.accumulate.mm_flops_f32 / b->m.mm_f32 + p.accumulate.mm_flops_bf16 / b->m.mm_bf16,
+    /* what multiplies matrices, attention per sequence, at the rate of that alone */
+    const lm_machine at = { .mm_f32 = dev ? top.mm_bf16 : b->m.mm_f32, .mm_bf16 = dev ? top.mm_bf16 : b->m.mm_bf16, .read_n = INFINITY, .mid_n = INFINITY };
+    const bool known = !fp8 && (!dev || (bf16 && top.mm_bf16 > 0));
+    const double limit = known ? lm_cost_of(&at, lm_trainer_accumulate_plan(t), o->batch, o->seq).matrix_s : 0,
                  med = lm_bench_median(step, (int)o->repeat);
     lm_bench_put(b, "train_step", 1e3 * med, "ms", 0, 0,
                  lm_arena_printf(cli->a, "batch %lld, %lld tokens each; matrix products alone at the ceiling: %.1f ms", (long long)o->batch,

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "op/attn/attn.h"
+#include "op/attn_paged/attn_paged.h"
 #include "train/cost.h"
 #include "train/train_int.h"
 
@@ -10,13 +11,30 @@ static const double COMPUTE = 8;       /* operations per byte from which a matri
 
 /* Attention over whole sequences: planned as one document. */
 static bool attends(const lm_op *op) { return op->session || !strcmp(op->name, "attn_grad"); }
+static int64_t seen_of(const lm_attn_p *p, int64_t keys) { return p->window > 0 && p->window < keys ? p->window : keys; }
+static double pairs(int64_t rows, const lm_attn_p *p) {
+    const lm_tensor start = lm_tensor_of(NULL, LM_I32, 1, &rows);
+    return lm_attn_pairs(&start, p);
+}
+double lm_cost_flops(const lm_call *c, double flops, int64_t seqs, int64_t seq) {
+    const int64_t rows = c->n_in ? c->in[0].dim[0] : 0;
+    if (seqs <= 0 || rows <= 0 || flops <= 0) return flops;
+    const lm_attn_p *p = c->p;                                      /* attn, attn_grad and attn_paged share their parameters */
+    if (c->op == &lm_op_attn_paged) {                               /* the last rows of each sequence, as many of each */
+        const int64_t before = seq - (rows + seqs - 1) / seqs;
+        return 4.0 * (double)seqs * (pairs(seq, p) - pairs(before > 0 ? before : 0, p)) * p->n_head * p->d_head;
+    }
+    if (!attends(c->op)) return flops;
+    const int64_t each = seq < rows ? seq : rows;
+    return flops * (pairs(each, p) * (double)rows / (double)each / pairs(rows, p));
+}
 double lm_cost_work(const lm_call *c, const char *kernel, double *flops, double bytes, int64_t seqs, int64_t seq, char key[LM_MACHINE_KEY]) {
     double work = *flops;
     bool by_flops = c->op->mm_at && work >= COMPUTE * bytes;
     if (attends(c->op) && seqs > 0) {
-        const lm_attn_p *p = c->p;                                  /* attn and attn_grad share their parameters */
-        *flops /= (double)seqs;
-        work = *flops * (1.0 + (double)BLOCK / (double)seq) * (1.0 + (double)SOFTMAX / (double)p->d_head);
+        const lm_attn_p *p = c->p;
+        *flops = lm_cost_flops(c, *flops, seqs, seq);
+        work = *flops * (1.0 + (double)BLOCK / (double)seen_of(p, seq)) * (1.0 + (double)SOFTMAX / (double)p->d_head);
         by_flops = true;
     }
     const lm_tensor *w = c->op->mm_at && c->n_in > 1 ? &c->in[1] : NULL;
