@@ -446,7 +446,8 @@ static void test_attention_operations(void) {
     for (int i = 0; i < N; i++) start[i] = i / T * T;
     const lm_tensor exact = lm_tensor_of(start, LM_I32, 1, &rows), planned = lm_tensor_of(NULL, LM_I32, 1, &rows);
     for (int k = 0; k < 8; k++) {
-        const lm_attn_p p = { .n_head = 4, .n_kv = 2, .d_head = 16, .window = k % 4 == 1 ? 7 : k % 4 == 2 ? 60 : 0, .scale = 0.25f, .mm = LM_F32, .both = k % 4 == 3 };
+        const int64_t window = k % 4 == 1 ? 7 : k % 4 == 2 ? 60 : 0;
+        const lm_attn_p p = { .n_head = 4, .n_kv = 2, .d_head = 16, .window = window, .scale = 0.25f, .mm = LM_F32, .both = k % 4 == 3 };
         lm_call c = { .op = k < 4 ? &lm_op_attn : &lm_op_attn_grad, .n_in = 4, .p = &p };
         double flops, bytes, want;
         c.in[0] = lm_tensor_of(NULL, LM_F32, 2, (int64_t[]){ N, 64 });
@@ -462,7 +463,8 @@ static void test_attention_operations(void) {
         if (k % 4 == 0) LM_CHECK_NEAR(got, (k < 4 ? 4.0 : 10.0) * 64 * SEQS * T * (T + 1) / 2, 1e-9 * want);   /* a causal sequence's half */
     }
     /* over pages: what each row sees, in place of all that its table has room for */
-    const lm_attn_p p = { .n_head = 4, .n_kv = 2, .d_head = 16, .scale = 0.25f, .mm = LM_F32 }, w = { .n_head = 4, .n_kv = 2, .d_head = 16, .window = 20, .scale = 0.25f, .mm = LM_F32 };
+    const lm_attn_p p = { .n_head = 4, .n_kv = 2, .d_head = 16, .scale = 0.25f, .mm = LM_F32 },
+                    w = { .n_head = 4, .n_kv = 2, .d_head = 16, .window = 20, .scale = 0.25f, .mm = LM_F32 };
     lm_call c = { .op = &lm_op_attn_paged, .n_in = 6, .p = &p };
     c.in[0] = lm_tensor_of(NULL, LM_F32, 2, (int64_t[]){ SEQS, 64 });
     c.in[3] = lm_tensor_of(NULL, LM_I32, 2, (int64_t[]){ 1, 8 });
@@ -476,5 +478,5 @@ static void test_attention_operations(void) {
     LM_CHECK_NEAR(lm_cost_flops(&c, flops, SEQS, 100), 4.0 * 64 * SEQS * 20, 1e-6);
 }
 LM_TEST_MAIN(LM_T1(test_placement), LM_T1(test_random_graphs), LM_T1(test_bytes_are_the_ledgers), LM_T1(test_engine_bytes),
-             LM_T1(test_budget), LM_T1(test_dead_code_and_fusion), LM_T1(test_state_versions), LM_T1(test_extents), LM_T1(test_prices), LM_T1(test_attention_operations),
-             LM_T1(test_measure))
+             LM_T1(test_budget), LM_T1(test_dead_code_and_fusion), LM_T1(test_state_versions), LM_T1(test_extents), LM_T1(test_prices),
+             LM_T1(test_attention_operations), LM_T1(test_measure))

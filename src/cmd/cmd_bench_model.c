@@ -138,7 +138,8 @@ static lm_err infer(lm_bench *b) {
         LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
         first[r] = lm_now() - t;
         pre[r] = (double)(o->prompt * o->seqs) / first[r];
-        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op(b, lm_engine_plan(m.e), "prefill", o->seqs, o->prompt), done);
+        if (o->ops && r + 1 == o->repeat && m.dev)
+            LM_GOTO(by_op(b, lm_engine_plan(m.e), "prefill", o->seqs, o->prompt), done);
         for (int64_t i = 0; i < o->seqs; i++) { LM_GOTO(lm_session_truncate(s[i], 0), done); q[i] = (lm_request){ s[i], ids, o->depth, LM_WANT_NONE }; }
         if (o->depth) LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
         for (int64_t k = 0; k < 3 && !r; k++) {                              /* what is prepared at the first runs of a size: not timed */
@@ -253,7 +254,10 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     if (dev) LM_GOTO(lm_machine_of_device(dev, &top), done);
     const double loss0 = all[0] / ((double)x.n * ranks), loss1 = all[1] / ((double)x.n * ranks);
     /* what multiplies matrices, attention per sequence, at the rate of that alone */
-    const lm_machine at = { .mm_f32 = dev ? top.mm_bf16 : b->m.mm_f32, .mm_bf16 = dev ? top.mm_bf16 : b->m.mm_bf16, .read_n = INFINITY, .mid_n = INFINITY };
+    const lm_machine at = { .mm_f32 = dev ? top.mm_bf16 : b->m.mm_f32,
+                            .mm_bf16 = dev ? top.mm_bf16 : b->m.mm_bf16,
+                            .read_n = INFINITY,
+                            .mid_n = INFINITY };
     const bool known = !fp8 && (!dev || (bf16 && top.mm_bf16 > 0));
     const double limit = known ? lm_cost_of(&at, lm_trainer_accumulate_plan(t), o->batch, o->seq).matrix_s : 0,
                  med = lm_bench_median(step, (int)o->repeat);

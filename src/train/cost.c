@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 #include "op/attn/attn.h"
-#include "op/attn_paged/attn_paged.h"
 #include "train/cost.h"
 #include "train/train_int.h"
 
@@ -20,7 +19,7 @@ double lm_cost_flops(const lm_call *c, double flops, int64_t seqs, int64_t seq) 
     const int64_t rows = c->n_in ? c->in[0].dim[0] : 0;
     if (seqs <= 0 || rows <= 0 || flops <= 0) return flops;
     const lm_attn_p *p = c->p;                                      /* attn, attn_grad and attn_paged share their parameters */
-    if (c->op == &lm_op_attn_paged) {                               /* the last rows of each sequence, as many of each */
+    if (!strcmp(c->op->name, "attn_paged")) {                               /* the last rows of each sequence, as many of each */
         const int64_t before = seq - (rows + seqs - 1) / seqs;
         return 4.0 * (double)seqs * (pairs(seq, p) - pairs(before > 0 ? before : 0, p)) * p->n_head * p->d_head;
     }

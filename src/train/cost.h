@@ -15,8 +15,8 @@
 typedef struct { double seconds, roofline, flops, matrix_s; } lm_cost;       /* matrix_s: the part of rows that multiply matrices */
 /* seqs, seq: sequences that the rows of a training batch are, and their length; 0: as planned (inference). */
 lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t seq);
-/* Operations of a step whose rows are `seqs` sequences of `seq`, given those that it was planned with: attention's only are others, in which a row then
- * sees its own sequence (and no more than a window). Over pages they are the last of `seq` keys. seqs 0: as planned. */
+/* Operations of a step whose rows are `seqs` sequences of `seq`, given those that it was planned with: attention's only are others, in which a
+ * row then sees its own sequence (and no more than a window). Over pages they are the last of `seq` keys. seqs 0: as planned. */
 double lm_cost_flops(const lm_call *c, double flops, int64_t seqs, int64_t seq);
 /* The key that a step's points go by, and its work: operations where they decide, else bytes. flops: as the row states them, for attention
  * then per sequence. */
