@@ -346,7 +346,7 @@ lm_err lm_comm_peer(lm_comm **out, lm_comm *world, lm_dev *dev) {
     return LM_OK;
 }
 lm_err lm_comm_devices(lm_comm **out, lm_comm *world, lm_dev *dev, const char *link, const char *nccl) {
-    if (!link || !*link) link = "nccl";
+    if (!link || !*link) link = "auto";
     if (strcmp(link, "auto") && strcmp(link, "peer") && strcmp(link, "nccl"))
         return lm_fail(world->ctx, LM_E_CONFIG, "devices are linked by \"%s\"; auto, peer and nccl are known", link);
     if (strcmp(link, "nccl")) {

@@ -228,7 +228,7 @@ static lm_err plans(lm_trainer *t) {
     LM_GOTO(update_graph(t, &g), done);
     LM_GOTO(plan_of(t, g, LM_MEM_OPTIM, t->o.dry, t->acc, &t->upd), done);
     lm_graph_free(g); g = NULL;
-    if (t->copy) {
+    if (lm_copies_bytes(t)) {
         LM_GOTO(lm_copies_graph(t, &g), done);
         LM_GOTO(plan_of(t, g, LM_MEM_WEIGHTS, t->o.dry, t->acc, &t->round), done);
         lm_graph_free(g); g = NULL;
@@ -351,6 +351,7 @@ lm_err lm_trainer_update(lm_trainer *t, int64_t step, double lr_scale, double n_
 }
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum) {
     LM_TRY(feed(t->eval, b));
+    if (t->o.mesh == LM_MESH_FSDP) LM_TRY(lm_copies_fresh(t));
     LM_TRY(lm_plan_run(t->eval));
     *loss_sum += sum_loss(t->eval, b->n);
     return LM_OK;
