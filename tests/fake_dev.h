@@ -1,4 +1,4 @@
-/* fake_dev.h — a device that is none: host memory, the processor's rows, and two lanes that run late and in turns drawn by chance.
+/* fake_dev.h — a device that is none: host memory, the processor's rows, and lanes that run late and in turns drawn by chance.
  *
  * What is put on a lane is kept as a list and done when somebody waits; which lane goes on is drawn, restricted by fences alone, so that a
  * missing fence gives wrong numbers under some seed. Memory comes poisoned. Recording keeps calls in order and launch() issues them again. The
@@ -30,7 +30,7 @@ typedef struct {
 } fake_item;
 typedef struct { fake_item *v; size_t n, cap, head; } fake_list;
 struct fake {
-    lm_dev dev; fake_stream stream[2]; fake_list lane[2], *recording; int on;
+    lm_dev dev; fake_stream stream[LM_DEV_LANES]; fake_list lane[LM_DEV_LANES], *recording; int on;
     long serial, at[LM_DEV_MARKS]; char *reached; size_t cap_reached;
     void *pinned[256]; size_t pinned_n[256]; int n_pinned;
     uint64_t rng; lm_err err;
@@ -74,9 +74,9 @@ static int fake_do(fake *f, fake_item *x) {
 /* One turn: some lane's first item, if it can be done. */
 static void fake_turn(fake *f) {
     f->rng = f->rng * 6364136223846793005ull + 1442695040888963407ull;
-    const int first = (int)(f->rng >> 62 & 1), burst = 1 + (int)(f->rng >> 50 & 15);
-    for (int k = 0; k < 2; k++) {
-        fake_list *l = &f->lane[(first + k) % 2];
+    const int first = (int)(f->rng >> 40 & 0xffff) % LM_DEV_LANES, burst = 1 + (int)(f->rng >> 50 & 15);
+    for (int k = 0; k < LM_DEV_LANES; k++) {
+        fake_list *l = &f->lane[(first + k) % LM_DEV_LANES];
         int did = 0;
         while (did < burst && l->head < l->n) {
             fake_item x = l->v[l->head];
@@ -117,7 +117,7 @@ static lm_err fake_alloc(lm_dev *d, size_t n, void **p) {
 }
 static void fake_free(lm_dev *d, void *p) {
     fake *f = fake_of(d);
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < LM_DEV_LANES; k++)
         while (!f->err && !fake_empty(f, k)) fake_turn(f);
     if (!f->shared) free(p);
 }
@@ -154,10 +154,11 @@ static lm_err fake_put(lm_dev *d, void *dst, const void *src, size_t n) {      /
 }
 static lm_err fake_record(lm_dev *d) {
     fake *f = fake_of(d);
+    d->recordings++;
     f->recording = calloc(1, sizeof *f->recording);
     return f->recording ? LM_OK : LM_E_NOMEM;
 }
-static lm_err fake_recorded(lm_dev *d, void **work) { fake *f = fake_of(d); *work = f->recording; f->recording = NULL; return fake_answer(f); }
+static lm_err fake_recorded(lm_dev *d, void **work) { fake *f = fake_of(d); d->recordings++; *work = f->recording; f->recording = NULL; return fake_answer(f); }
 static lm_err fake_launch(lm_dev *d, void *work) {
     fake *f = fake_of(d);
     const fake_list *l = work;
@@ -243,7 +244,7 @@ static void fake_put_call(void *lane, int (*f)(void *), const void *arg, size_t 
 }
 static void fake_close(lm_dev *d) {
     fake *f = fake_of(d);
-    for (int k = 0; k < 2; k++) { for (size_t i = f->lane[k].head; i < f->lane[k].n; i++) fake_drop(&f->lane[k].v[i]); free(f->lane[k].v); }
+    for (int k = 0; k < LM_DEV_LANES; k++) { for (size_t i = f->lane[k].head; i < f->lane[k].n; i++) fake_drop(&f->lane[k].v[i]); free(f->lane[k].v); }
     if (f->shared) { munmap(f->shared, FAKE_SHARED); close(f->shared_fd); }
     free(f->reached); free(f);
 }
@@ -290,7 +291,7 @@ static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
                        .close = fake_close };
     strcpy(f->dev.name, "fake device"); strcpy(f->dev.libs, "none");
     f->rng = seed * 2654435761u + 12345;
-    for (int k = 0; k < 2; k++) f->stream[k] = (fake_stream){ fake_put_call, f, k };
+    for (int k = 0; k < LM_DEV_LANES; k++) f->stream[k] = (fake_stream){ fake_put_call, f, k };
     f->dev.stream = &f->stream[0];
     return &f->dev;
 }

@@ -62,10 +62,11 @@ static lm_err dev_move(lm_dev *d, void *dst, const void *src, size_t n) { return
 static lm_err dev_sync(lm_dev *d) { return failed(d, cudaStreamSynchronize(stream(d)), "waiting"); }
 
 /* relaxed: while a plan is recorded, memory is named for other processes (peer_cuda.cu) */
-static lm_err dev_record(lm_dev *d) { return failed(d, cudaStreamBeginCapture(stream(d), cudaStreamCaptureModeRelaxed), "recording"); }
+static lm_err dev_record(lm_dev *d) { d->recordings++; return failed(d, cudaStreamBeginCapture(stream(d), cudaStreamCaptureModeRelaxed), "recording"); }
 static lm_err dev_recorded(lm_dev *d, void **work) {
     cudaGraph_t g = NULL;
     cudaGraphExec_t x = NULL;
+    d->recordings++;
     LM_TRY(failed(d, cudaStreamEndCapture(stream(d), &g), "recording"));
     if (!g) return lm_fail(d->ctx, LM_E_DEVICE, "%s: nothing could be recorded", d->name);
     const cudaError_t e = cudaGraphInstantiate(&x, g, 0);
@@ -87,7 +88,7 @@ static lm_err dev_between(lm_dev *d, int a, int b, double *seconds) {
     *seconds = static_cast<double>(ms) * 1e-3;
     return LM_OK;
 }
-/* ---- the second lane: made when it is first asked for, of the highest priority, so that a collective's blocks get multiprocessors first ---- */
+/* ---- other lanes: made when they are first asked for, of the highest priority, so that a collective's blocks get multiprocessors first ---- */
 static lm_err dev_on(lm_dev *d, int lane) {
     lm_cuda *c = cu(d);
     if (!c->lane[lane]) {
@@ -105,7 +106,14 @@ static lm_err dev_fence(lm_dev *d, int i) {
 }
 static lm_err dev_after(lm_dev *d, int i) { return failed(d, cudaStreamWaitEvent(stream(d), cu(d)->fence[i], 0), "waiting for an event"); }
 static __global__ void note_kernel(volatile int32_t *p, int32_t v) { *p = v; }
-static lm_err dev_note(lm_dev *d, int32_t *pinned, int32_t v) { note_kernel<<<1, 1, 0, stream(d)>>>(pinned, v); return failed(d, cudaGetLastError(), "a note"); }
+/* A kernel, be it of one thread, would wait until some block of lane 0 leaves a multiprocessor: a millisecond, where each stays for its whole kernel. */
+static lm_err dev_note(lm_dev *d, int32_t *pinned, int32_t v) {
+    const lm_err e = lm_cuda_set_word(d, pinned, static_cast<uint32_t>(v));
+    if (e != LM_E_UNSUPPORTED) return e;
+    lm_error_clear(d->ctx);
+    note_kernel<<<1, 1, 0, stream(d)>>>(pinned, v);
+    return failed(d, cudaGetLastError(), "a note");
+}
 static __global__ void stamp_kernel(uint64_t *p) {
     uint64_t t;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
@@ -138,14 +146,14 @@ static lm_err dev_idle(lm_dev *d, bool *yes) {
 static lm_err dev_use(lm_dev *d) { return failed(d, cudaSetDevice(cu(d)->ordinal), "choosing the device"); }
 static void dev_close(lm_dev *d) {
     lm_cuda *c = cu(d);
-    for (int i = 0; i < 2; i++) if (c->lane[i]) cudaStreamSynchronize(c->lane[i]);
+    for (int i = 0; i < LM_DEV_LANES; i++) if (c->lane[i]) cudaStreamSynchronize(c->lane[i]);
     lm_cuda_blas_close(d);
     for (int i = 0; i < LM_DEV_MARKS; i++) {
         if (c->mark[i]) cudaEventDestroy(c->mark[i]);
         if (c->fence[i]) cudaEventDestroy(c->fence[i]);
     }
     while (c->n_block) dev_free(d, c->block[c->n_block - 1].p);
-    for (int i = 0; i < 2; i++) if (c->lane[i]) cudaStreamDestroy(c->lane[i]);
+    for (int i = 0; i < LM_DEV_LANES; i++) if (c->lane[i]) cudaStreamDestroy(c->lane[i]);
     std::free(c->block);
     lm_ctx *ctx = d->ctx;
     lm_free(ctx, c); lm_free(ctx, d);

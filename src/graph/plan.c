@@ -269,7 +269,8 @@ static void apart(planner *s) {
     }
 }
 /* ---- a device's second lane (lm_kernel.aside) ----------------------------------------------------------------------------------------------
- * Steps there begin when everything before them on lane 0 is done; a step of lane 0 waits for the latest of them that shares bytes with it. So
+ * Steps there begin when everything before them on lane 0 is done; a step of lane 0 waits for the latest of them that shares bytes with it, of
+ * those that end there and of those that may end on lane 2; for the latter a step of lane 1 waits too. So
  * that memory is not reused at once, which would end the overlap, what such a step reads and its scratch are held until LATER bytes of others
  * have followed: a few hundred microseconds of an interconnect. What is not reached by then is waited for; nothing else depends on the number. */
 enum { LATER = 256 << 20 };
@@ -306,10 +307,12 @@ static void linger(planner *s, const int *scratch_of) {
 static void lanes(lm_plan *p) {
     for (int i = 0; i < p->n_step; i++) {
         lm_step *st = &p->step[i];
-        st->join = -1;
-        p->n_aside += st->k->aside;
-        for (int k = i - 1; k >= 0 && p->n_aside && !st->k->aside && st->join < 0; k--)
-            if (p->step[k].k->aside && share_bytes(st, &p->step[k])) st->join = k;
+        st->join = st->sums = -1;
+        for (int k = i - 1; k >= 0 && p->n_aside && (st->sums < 0 || (!st->k->aside && st->join < 0)); k--) {
+            int *last = p->step[k].k->aside == 2 ? &st->sums : &st->join;
+            if (p->step[k].k->aside && *last < 0 && (last == &st->sums || !st->k->aside) && share_bytes(st, &p->step[k])) *last = k;
+        }
+        p->n_aside += st->k->aside != 0;
     }
 }
 /* Which values the plan touches: inputs of its steps, the states these are versions of, what is accumulated into, named results. */
