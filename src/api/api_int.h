@@ -14,6 +14,12 @@ struct loam_session { loam_model *m; lm_session *s; };
 typedef struct { const char *dtype, *kv, *load; int64_t context, max_seqs, chunk, rows; bool no_tok; lm_dev *dev; } lm_api_model_opts;
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **w, lm_store **store, lm_engine **e, lm_tok **tok);
 /* The tokenizer that goes with path: a tokenizer file, a model folder, a GGUF, or the file beside a llama2.c checkpoint. */
+/* An embedder, for commands too. dtype, pool: NULL as the model has it; normalize as loam_embedder_options; truncate: texts longer than the model's
+ * positions are cut; rows: tokens computed at a time (0: 512); stop as lm_load_opts. */
+typedef struct { const char *dtype, *pool; int normalize; bool truncate; int64_t rows; const volatile int *stop; } lm_api_embed_opts;
+lm_err lm_api_embed_open(loam_embedder **out, lm_ctx *ctx, const char *path, const lm_api_embed_opts *o);
+/* vectors (n, width); start (n + 1): text i had start[i + 1] - start[i] tokens. */
+lm_err lm_api_embed(loam_embedder *e, const char *const *texts, const size_t *bytes, size_t n, float *vectors, size_t *start);
 lm_err lm_tok_open_beside(lm_ctx *ctx, const char *path, lm_tok **out);
 /* Prompt text → ids, BOS as the tokenizer states; special tokens in the text are text. Empty text: BOS (or EOS where the tokenizer has only that). */
 lm_err lm_prompt_ids(lm_ctx *ctx, const lm_tok *tok, const char *text, size_t n, lm_tok_buf *ids);
