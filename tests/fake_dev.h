@@ -31,7 +31,7 @@ typedef struct {
 typedef struct { fake_item *v; size_t n, cap, head; } fake_list;
 struct fake {
     lm_dev dev; fake_stream stream[LM_DEV_LANES]; fake_list lane[LM_DEV_LANES], *recording; int on;
-    long serial, at[LM_DEV_MARKS]; char *reached; size_t cap_reached;
+    long serial, at[LM_DEV_MARKS], mark[LM_DEV_MARKS]; char *reached; size_t cap_reached;
     void *pinned[256]; size_t pinned_n[256]; int n_pinned;
     uint64_t rng; lm_err err;
     char *shared; size_t shared_used; int shared_fd;                      /* where memory comes from that other processes reach */
@@ -180,8 +180,6 @@ static void fake_forget(lm_dev *d, void *work) {
     if (l) free(l->v);
     free(l);
 }
-static lm_err fake_mark(lm_dev *d, int i) { (void)d; (void)i; return LM_OK; }
-static lm_err fake_between(lm_dev *d, int a, int b, double *s) { (void)d; (void)a; (void)b; *s = 0; return LM_OK; }
 static lm_err fake_on(lm_dev *d, int lane) { fake *f = fake_of(d); f->on = lane; d->stream = &f->stream[lane]; return LM_OK; }
 static lm_err fake_fence(lm_dev *d, int i) { return fake_put_item(fake_of(d), (fake_item){ .kind = F_FENCE, .point = i }); }
 static lm_err fake_after(lm_dev *d, int i) { return fake_put_item(fake_of(d), (fake_item){ .kind = F_AFTER, .point = i }); }
@@ -191,14 +189,15 @@ static lm_err fake_run(lm_dev *d, lm_err (*f)(void *), const void *arg, size_t b
     return fake_put_item(fake_of(d), (fake_item){ .kind = F_HOST, .host = f, .arg = fake_copy(arg, bytes), .bytes = bytes });
 }
 static lm_err fake_note(lm_dev *d, int32_t *p, int32_t v) { const fake_noted n = { p, v }; return fake_run(d, fake_do_note, &n, sizeof n); }
-/* time there is the number of things done so far */
-typedef struct { uint64_t *p; } fake_stamped;
-static lm_err fake_do_stamp(void *a) { static uint64_t clock; *((const fake_stamped *)a)->p = ++clock; return LM_OK; }
-static lm_err fake_stamp(lm_dev *d, uint64_t *p) { const fake_stamped n = { p }; return fake_run(d, fake_do_stamp, &n, sizeof n); }
-typedef struct { float *y; const float *x; size_t n; } fake_added;
-static lm_err fake_do_add(void *a) { const fake_added *s = a; for (size_t i = 0; i < s->n; i++) s->y[i] += s->x[i]; return LM_OK; }
-static lm_err fake_add(lm_dev *d, float *y, const float *x, size_t n) {
-    const fake_added s = { y, x, n };
+/* time there is the number of marks so far, in ns */
+typedef struct { long *at; } fake_marked;
+static lm_err fake_do_mark(void *a) { static long clock; *((const fake_marked *)a)->at = ++clock; return LM_OK; }
+static lm_err fake_mark(lm_dev *d, int i) { const fake_marked m = { &fake_of(d)->mark[i] }; return fake_run(d, fake_do_mark, &m, sizeof m); }
+static lm_err fake_between(lm_dev *d, int a, int b, double *s) { *s = 1e-9 * (double)(fake_of(d)->mark[b] - fake_of(d)->mark[a]); return LM_OK; }
+typedef struct { float *y; const float *a, *x; size_t n; } fake_added;
+static lm_err fake_do_add(void *a) { const fake_added *s = a; for (size_t i = 0; i < s->n; i++) s->y[i] = s->a[i] + s->x[i]; return LM_OK; }
+static lm_err fake_add(lm_dev *d, float *y, const float *a, const float *x, size_t n) {
+    const fake_added s = { y, a, x, n };
     return fake_run(d, fake_do_add, &s, sizeof s);
 }
 /* ---- memory that other processes reach: one file without a name, which they open by this process's number ---- */
@@ -283,7 +282,6 @@ static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
                        .fence = fake_fence,
                        .after = fake_after,
                        .note = fake_note,
-                       .stamp = fake_stamp,
                        .add = fake_add,
                        .idle = fake_idle,
                        .use = fake_use,

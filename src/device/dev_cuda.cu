@@ -80,7 +80,7 @@ static void dev_forget(lm_dev *d, void *work) { (void)d; if (work) cudaGraphExec
 static lm_err dev_mark(lm_dev *d, int i) {
     cudaEvent_t *e = &cu(d)->mark[i];
     if (!*e) LM_TRY(failed(d, cudaEventCreate(e), "making an event"));
-    return failed(d, cudaEventRecord(*e, stream(d)), "an event");
+    return failed(d, cudaEventRecordWithFlags(*e, stream(d), d->recordings & 1 ? cudaEventRecordExternal : cudaEventRecordDefault), "an event");
 }
 static lm_err dev_between(lm_dev *d, int a, int b, double *seconds) {
     float ms = 0;
@@ -114,28 +114,22 @@ static lm_err dev_note(lm_dev *d, int32_t *pinned, int32_t v) {
     note_kernel<<<1, 1, 0, stream(d)>>>(pinned, v);
     return failed(d, cudaGetLastError(), "a note");
 }
-static __global__ void stamp_kernel(uint64_t *p) {
-    uint64_t t;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
-    *p = t;
+static __global__ void __launch_bounds__(256) add_kernel(float *y, const float *a, const float *x, size_t n) {
+    for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) y[i] = a[i] + x[i];
 }
-static lm_err dev_stamp(lm_dev *d, uint64_t *pinned) { stamp_kernel<<<1, 1, 0, stream(d)>>>(pinned); return failed(d, cudaGetLastError(), "a time"); }
-static __global__ void __launch_bounds__(256) add_kernel(float *y, const float *x, size_t n) {
-    for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) y[i] += x[i];
-}
-static __global__ void __launch_bounds__(256) add4_kernel(float4 *y, const float4 *x, size_t n) {
+static __global__ void __launch_bounds__(256) add4_kernel(float4 *y, const float4 *p, const float4 *x, size_t n) {
     for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) {
-        const float4 a = y[i], b = x[i];
+        const float4 a = p[i], b = x[i];
         y[i] = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
     }
 }
-static lm_err dev_add(lm_dev *d, float *y, const float *x, size_t n) {
+static lm_err dev_add(lm_dev *d, float *y, const float *a, const float *x, size_t n) {
     if (!n) return LM_OK;
-    const bool wide = n % 4 == 0 && reinterpret_cast<uintptr_t>(y) % 16 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
+    const bool wide = n % 4 == 0 && (reinterpret_cast<uintptr_t>(y) | reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(x)) % 16 == 0;
     const size_t items = wide ? n / 4 : n, blocks = (items + 255) / 256;
     const unsigned grid = static_cast<unsigned>(blocks < 4096 ? blocks : 4096);
-    if (wide) add4_kernel<<<grid, 256, 0, stream(d)>>>(reinterpret_cast<float4 *>(y), reinterpret_cast<const float4 *>(x), items);
-    else add_kernel<<<grid, 256, 0, stream(d)>>>(y, x, items);
+    if (wide) add4_kernel<<<grid, 256, 0, stream(d)>>>(reinterpret_cast<float4 *>(y), reinterpret_cast<const float4 *>(a), reinterpret_cast<const float4 *>(x), items);
+    else add_kernel<<<grid, 256, 0, stream(d)>>>(y, a, x, items);
     return failed(d, cudaGetLastError(), "adding");
 }
 static lm_err dev_idle(lm_dev *d, bool *yes) {
@@ -187,7 +181,7 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
 #endif
     d->alloc = dev_alloc; d->free = dev_free; d->room = dev_room; d->pin = dev_pin; d->unpin = dev_unpin; d->zero = dev_zero; d->put = dev_put; d->get = dev_get; d->move = dev_move; d->sync = dev_sync;
     d->record = dev_record; d->recorded = dev_recorded; d->launch = dev_launch; d->forget = dev_forget; d->mark = dev_mark; d->between = dev_between; d->close = dev_close;
-    d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->note = dev_note; d->stamp = dev_stamp; d->add = dev_add; d->idle = dev_idle; d->use = dev_use;
+    d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->note = dev_note; d->add = dev_add; d->idle = dev_idle; d->use = dev_use;
     cudaStream_t s = NULL;
     lm_err err = failed(d, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "making a stream");
     d->stream = c->lane[0] = s; c->ordinal = ordinal;

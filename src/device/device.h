@@ -36,7 +36,7 @@ struct lm_dev {
     lm_err (*recorded)(lm_dev *d, void **work);
     lm_err (*launch)(lm_dev *d, void *work);
     void (*forget)(lm_dev *d, void *work);
-    lm_err (*mark)(lm_dev *d, int i);                              /* a point in time on the stream; i in 0 … LM_DEV_MARKS-1 */
+    lm_err (*mark)(lm_dev *d, int i);                              /* a point in time on the stream, of a recording: set anew by each launch; i in 0 … LM_DEV_MARKS-1 */
     lm_err (*between)(lm_dev *d, int a, int b, double *seconds);   /* after sync */
     /* Lanes: what is put goes to lane 0 until on() names another; lanes run at once but where a fence orders them. A recording covers
      * all if what is on lanes 1 and 2 begins after a fence of lane 0 and lane 0 ends after it. Lane 1 is for ranks that meet, lane 2 for
@@ -45,8 +45,7 @@ struct lm_dev {
     lm_err (*fence)(lm_dev *d, int i);                             /* point i: what is on the current lane by now; i in 0 … LM_DEV_MARKS-1 */
     lm_err (*after)(lm_dev *d, int i);                             /* the current lane goes on when point i, as last set, is reached */
     lm_err (*note)(lm_dev *d, int32_t *pinned, int32_t v);         /* *pinned = v when the lane gets there */
-    lm_err (*stamp)(lm_dev *d, uint64_t *pinned);                  /* *pinned = the device's clock then, in ns; NULL: it has none */
-    lm_err (*add)(lm_dev *d, float *y, const float *x, size_t n);  /* y += x */
+    lm_err (*add)(lm_dev *d, float *y, const float *a, const float *x, size_t n);  /* y = a + x; y may be a */
     lm_err (*idle)(lm_dev *d, bool *yes);                          /* has the current lane nothing left to do? Does not wait */
     lm_err (*use)(lm_dev *d);                                      /* the calling thread works with this device */
     /* Memory that other processes of this host reach, and meetings with them; NULL: not on this device. */

@@ -103,24 +103,25 @@ static lm_err add_all(lm_comm *c, float *own, size_t n, const char *const *from)
             if (r == c->rank && first) continue;
             float *to = !first && !r ? sum : arrived;
             if (r != c->rank) LM_TRY(d->move(d, to, from[r] + at * sizeof(float), m * sizeof(float)));
-            if (to != sum) LM_TRY(d->add(d, sum, x, m));
+            if (to != sum) LM_TRY(d->add(d, sum, sum, x, m));
         }
         if (!first) LM_TRY(d->move(d, own + at, sum, m * sizeof(float)));
     }
     return LM_OK;
 }
-/* The same with the additions on lane 2; lane 1 only copies, and waits for a slot whose piece is not added yet. A point set before a recording began
+/* own[0, n) becomes the sum over ranks of part, with the additions on lane 2; lane 1 only copies, and waits for a slot whose piece is not added yet. A point set before a recording began
  * is none within it; nothing is on lane 2 then. */
-static lm_err add_beside(lm_comm *c, float *own, size_t n, const char *const *from) {
+static lm_err add_beside(lm_comm *c, float *own, const float *part, size_t n, const char *const *from) {
     peer *p = c->impl;
     lm_dev *d = p->dev;
     for (size_t at = 0; at < n; at += PIECE) {
         const size_t m = n - at < PIECE ? n - at : PIECE;
         const bool first = c->rank < 2;
         float *sum = first ? own + at : p->sum + PIECE;
+        const float *so_far = first ? part + at : NULL;                /* NULL: nothing yet */
         for (int r = 0; r < c->size; r++) {
             if (r == c->rank && first) continue;
-            const float *x = own + at;
+            const float *x = part + at;
             int k = -1;
             if (r != c->rank) {
                 k = p->slot; p->slot = (p->slot + 1) % SLOTS;
@@ -133,7 +134,8 @@ static lm_err add_beside(lm_comm *c, float *own, size_t n, const char *const *fr
             LM_TRY(d->fence(d, HERE));
             LM_TRY(d->on(d, 2));
             LM_TRY(d->after(d, HERE));
-            LM_TRY(!first && !r ? d->move(d, sum, x, m * sizeof(float)) : d->add(d, sum, x, m));
+            LM_TRY(so_far ? d->add(d, sum, so_far, x, m) : d->move(d, sum, x, m * sizeof(float)));
+            so_far = sum;
             if (k >= 0) LM_TRY(d->fence(d, ADDED + k));
             if (!first && r == c->size - 1) LM_TRY(d->move(d, own + at, sum, m * sizeof(float)));
             LM_TRY(d->on(d, 1));
@@ -163,8 +165,7 @@ static lm_err pull(lm_comm *c, const op *o, const char *const *from) {
         return LM_OK;
     case SCATTER:
         for (int r = 0; r < c->size; r++) share[r] = from[r] + (size_t)c->rank * o->n * sizeof(float);
-        if (o->mine != (float *)o->all + (size_t)c->rank * o->n) LM_TRY(d->move(d, o->mine, (float *)o->all + (size_t)c->rank * o->n, o->n * sizeof(float)));
-        return add_beside(c, o->mine, o->n, share);
+        return add_beside(c, o->mine, (const float *)o->all + (size_t)c->rank * o->n, o->n, share);
     case REDUCE:
         n = slice(c, o->n, c->rank, &at);
         for (int r = 0; r < c->size; r++) share[r] = from[r] + at * sizeof(float);

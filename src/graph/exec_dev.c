@@ -39,10 +39,14 @@ static lm_err step(lm_plan *p, lm_step *s) {
 /* Points: 0 is where lane 0 is when a step goes aside, 1 + i % (LM_DEV_POINTS - 1) the end of step i. The pinned word behind the faults says
  * where the second lane is: 2 i + 1 step i has begun, 2 i + 2 it is done. */
 static int point(int i) { return 1 + i % (LM_DEV_POINTS - 1); }
-/* A run that is timed keeps four times of each such step: lane 0 comes to where it needs it, lane 0 goes on, it begins, it is done. */
-enum { COMES, GOES_ON, BEGUN, DONE, STAMPS };
+/* A run that is timed marks four times of each such step: lane 0 comes to where it needs it, lane 0 goes on, it begins, it is done. Steps for which
+ * there are no marks are not timed. */
+enum { COMES, GOES_ON, BEGUN, DONE, TIMES };
 static lm_err stamp(lm_plan *p, int i, int which) {
-    return p->stamp ? p->dev->stamp(p->dev, p->stamp + (size_t)i * STAMPS + which) : LM_OK;
+    const int at = p->step[i].nth * TIMES + which;
+    if (!p->timed || at >= LM_DEV_MARKS) return LM_OK;
+    p->timed[i] |= (unsigned char)(1 << which);
+    return p->dev->mark(p->dev, at);
 }
 static bool sits_out(const lm_step *s) { return s->many >= 0 && !s->k->phase[0].tiles(&s->call); }
 /* The latest step up to i of a sort (lm_kernel.aside) that runs; -1: none. */
@@ -208,14 +212,17 @@ lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n) {
     for (int i = 0; i < p->n_step && i + 1 < LM_DEV_MARKS && i < n; i++) LM_TRY(d->between(d, i, i + 1, &seconds[i]));
     return LM_OK;
 }
+static lm_err lasted(lm_plan *p, int i, int from, int to, double *seconds) {
+    const int both = 1 << from | 1 << to, at = p->step[i].nth * TIMES;
+    return (p->timed[i] & both) == both ? p->dev->between(p->dev, at + from, at + to, seconds) : LM_OK;
+}
 lm_err lm_plan_waited(lm_plan *p, double *waited, double *ran, int n) {
     for (int i = 0; i < n; i++) waited[i] = ran[i] = 0;
-    if (!p->dev || !p->n_aside || !p->dev->stamp) return LM_OK;
+    if (!p->dev || !p->n_aside) return LM_OK;
     lm_dev *d = p->dev;
-    void *mem, *work = NULL;
+    void *work = NULL;
     LM_TRY(lm_plan_run_dev(p));
-    LM_TRY(d->pin(d, (size_t)p->n_step * STAMPS * sizeof *p->stamp, &mem));
-    p->stamp = mem;
+    if (!(p->timed = lm_calloc(p->ctx, LM_MEM_MISC, (size_t)p->n_step + 1, 1))) return LM_E_NOMEM;
     lm_err err = d->record(d);
     if (!err) {
         const lm_err e = whole(p), e2 = d->recorded(d, &work);
@@ -226,13 +233,12 @@ lm_err lm_plan_waited(lm_plan *p, double *waited, double *ran, int n) {
         if (!err) err = settle(p);
     }
     for (int i = 0; i < p->n_step && i < n && !err; i++) {
-        const volatile uint64_t *t = p->stamp + (size_t)i * STAMPS;
-        if (t[GOES_ON]) waited[i] = 1e-9 * (double)(t[GOES_ON] - t[COMES]);
-        if (t[DONE]) ran[i] = 1e-9 * (double)(t[DONE] - t[BEGUN]);
+        err = lasted(p, i, COMES, GOES_ON, &waited[i]);
+        if (!err) err = lasted(p, i, BEGUN, DONE, &ran[i]);
     }
     d->forget(d, work);
-    d->unpin(d, mem);
-    p->stamp = NULL;
+    lm_free(p->ctx, p->timed);
+    p->timed = NULL;
     return err;
 }
 /* Host mirrors of inputs and outputs, the words for faults, and room for records. */

@@ -307,7 +307,7 @@ static void linger(planner *s, const int *scratch_of) {
 static void lanes(lm_plan *p) {
     for (int i = 0; i < p->n_step; i++) {
         lm_step *st = &p->step[i];
-        st->join = st->sums = -1;
+        st->join = st->sums = -1; st->nth = p->n_aside;
         for (int k = i - 1; k >= 0 && p->n_aside && (st->sums < 0 || (!st->k->aside && st->join < 0)); k--) {
             int *last = p->step[k].k->aside == 2 ? &st->sums : &st->join;
             if (p->step[k].k->aside && *last < 0 && (last == &st->sums || !st->k->aside) && share_bytes(st, &p->step[k])) *last = k;

@@ -12,6 +12,7 @@ typedef struct {
     const char *op, *joined; int wait_for, n_range; bool effect;         /* joined: the join that runs it, at the extents in force; wait for steps 0..wait_for; -1 none */
     lm_range range[LM_MAX_RANGE];
     double flops, bytes;
+    int nth;        /* of those beside, from 0 */
     int join, sums; /* on a device: the latest step that shares bytes with it of those beside (lm_kernel.aside 1; 2); -1 none */
     int many;                                                    /* on a device: > 1 so many from here run at once; -1 in an earlier one's */
     uint32_t adds, first;                                        /* outputs added to; those that nothing added to before in a run: lm_plan_fresh */
@@ -40,7 +41,7 @@ struct lm_plan {
     int32_t *fault;
     lm_recorded *recorded;
     int n_recorded, aside_seen[2];
-    uint64_t *stamp;                                                  /* a run that is timed: four a step, in pinned memory (exec_dev.c) */
+    unsigned char *timed;                                             /* a run that is timed: which of its times each step has (exec_dev.c) */
     bool checked; /* device plans: exec_dev.c */
     lm_plan_stats stats;
 };

@@ -24,7 +24,7 @@ static inline lm_err lm_coll_zero(const lm_call *c, void *dst, size_t n) {
     return LM_OK;
 }
 static inline lm_err lm_coll_add(const lm_call *c, float *y, const float *x, int64_t n) {
-    if (c->dev) return c->dev->add(c->dev, y, x, (size_t)n);
+    if (c->dev) return c->dev->add(c->dev, y, y, x, (size_t)n);
     for (int64_t i = 0; i < n; i++) y[i] += x[i];
     return LM_OK;
 }
