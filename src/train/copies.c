@@ -72,7 +72,7 @@ lm_err lm_copies_store(lm_trainer *t) {
         LM_TRY(lm_store_declare(t->store, c->name, &all, LM_PLAIN));
         if (c->n == 1) continue;
         LM_TRY(lm_store_part(t->store, t->param[i].copy, c->name, c->row, c->rows, &own));
-        own.dtype = all.dtype = LM_F32;
+        own.dtype = all.dtype = t->param[i].grad;
         snprintf(whole, sizeof whole, "grad.%s", c->whole); snprintf(part, sizeof part, "grad.%s", t->param[i].name);
         LM_TRY(lm_store_declare(t->store, whole, &all, LM_PLAIN));
         LM_TRY(lm_store_part(t->store, part, whole, c->row, c->rows, &own));
@@ -91,6 +91,18 @@ lm_err lm_copies_graph(lm_trainer *t, lm_graph **out) {
     const lm_err e = lm_graph_err(g);
     if (e) lm_graph_free(g); else *out = g;
     return e;
+}
+/* Where a step is one micro-batch, on one rank, a product's gradient is its one product: it is stored in bf16, as its operands are, and never added to. */
+void lm_copies_half(lm_trainer *t, int i, lm_value *grad, bool read) {
+    lm_node *n = grad->node;
+    lm_call c;
+    if (t->copy && t->copy[i].n) for (int k = 0; k < t->n_param; k++) if (t->copy[k].n && t->copy[k].lead == i) t->param[k].grad = LM_F32;
+    if (!t->copy || !t->copy[i].n || t->o.accum > 1 || lm_trainer_ranks(t) > 1 || read || !n || !n->op->mm_at || n->n_out != 1) return;
+    lm_call_of(n, &c);
+    c.out[0].dtype = LM_BF16; c.acc = 1;
+    if (!lm_optim_for(&t->o.optim, &t->param[i])->half || !lm_kernel_choose(n->op, &c, LM_DEV_CUDA, t->o.dev->features)) return;
+    grad->type.dtype = LM_BF16;
+    for (int k = 0; k < t->n_param; k++) if (t->copy[k].n && t->copy[k].lead == i) t->param[k].grad = LM_BF16;
 }
 size_t lm_copies_bytes(const lm_trainer *t) {
     size_t n = 0;

@@ -191,6 +191,7 @@ static lm_value *grad_state(lm_trainer *t, lm_graph *g, int i) {
     lm_type type = p->type;
     char name[300];
     if (with) type.dim[0] = t->copy[i].rows;
+    type.dtype = p->grad;
     snprintf(name, sizeof name, "grad.%s", with ? t->copy[i].whole : p->name);
     return lm_state(g, name, &type);
 }
