@@ -38,7 +38,7 @@ static void number(lm_str *s, double v) { if (v > 0) lm_str_printf(s, "%.6g", v)
 static const char *human(lm_arena *a, double v, const char *unit) {
     const struct { double f; const char *p; } u[] = { { 1e12, "T" }, { 1e9, "G" }, { 1e6, "M" } };
     for (int i = 0; i < 3; i++)
-        if (v >= u[i].f && (!strcmp(unit, "FLOP/s") || !strcmp(unit, "B/s") || !strcmp(unit, "tokens/s")))
+        if (v >= u[i].f && (!strcmp(unit, "FLOP/s") || !strcmp(unit, "OP/s") || !strcmp(unit, "B/s") || !strcmp(unit, "tokens/s")))
             return lm_arena_printf(a, "%.4g %s%s", v / u[i].f, u[i].p, unit);
     return lm_arena_printf(a, "%.4g %s", v, unit);
 }

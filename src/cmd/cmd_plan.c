@@ -41,7 +41,7 @@ lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     lm_trainer_free(t); lm_store_free(store);
     return err;
 }
-/* The engine's plan: a run of `rows` tokens, then of one. many or one may be NULL. */
+/* The engine's plan: a run of `rows` tokens whose logits nobody wants, then of one with its logits. Each row is priced as if it saw the whole context. */
 static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context,
                           int64_t rows, lm_cost *many, lm_cost *one, lm_plan_stats *st) {
     lm_engine *e;
@@ -54,7 +54,7 @@ static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_
         lm_cost *out = i ? one : many;
         if (!out) continue;
         err = lm_plan_extent(p, "N", i ? 1 : rows);
-        if (!err) err = lm_plan_extent(p, "L", 1);
+        if (!err) err = lm_plan_extent(p, "L", i);
         if (err) break;
         lm_plan_reprice(p);
         *out = lm_cost_of(m, p, 0, 0);
@@ -62,35 +62,42 @@ static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_
     lm_engine_free(e);
     return err;
 }
+static lm_err declare(lm_ctx *ctx, const lm_cfg *c, const lm_serve_opts *o, lm_store *store, size_t *mapped) {
+    *mapped = 0;
+    if (!o->from)
+        return lm_shape_weights(ctx, c, &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = !o->dev },
+                                false, store);
+    return lm_weights_declare(o->from, store, &(lm_load_opts){ .dtype = o->quant ? LM_QUANT : o->dtype, .quant = o->quant, .panels = !o->dev, .map = o->map }, mapped);
+}
 lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out) {
     lm_store *store;
     LM_TRY(lm_store_new(&store, ctx));
-    lm_serve_need n = { .base = base, .context = o->context };
-    lm_plan_stats usually, full;
-    lm_cost write, read;
-    const int64_t rows = lm_min64(256, o->context);
-    lm_err err = lm_shape_weights(
-        ctx, c,
-        &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = !o->dev }, false,
-        store);
-    const int64_t usual = lm_min64(o->context, 512);                          /* plans are priced at capacity: rates are those of a context of 512 */
-    if (!err) err = engine_cost(ctx, m, c, store, o, usual, lm_min64(rows, usual), &read, &write, &usually);
-    if (!err) err = engine_cost(ctx, m, c, store, o, o->context, rows, NULL, NULL, &full);
+    lm_serve_need n = { .base = base, .context = o->context, .prompt = lm_min64(o->context, 512) };
+    lm_plan_stats st, full;
+    lm_cost read, write, end;
+    const int64_t rows = lm_min64(256, n.prompt);
+    lm_err err = declare(ctx, c, o, store, &n.mapped);
+    if (!err) err = engine_cost(ctx, m, c, store, o, lm_max64(n.prompt / 2, 1), rows, &read, NULL, &st);          /* a prompt's token sees half of it */
+    if (!err) err = engine_cost(ctx, m, c, store, o, n.prompt, rows, NULL, &write, &st);
+    if (!err) err = engine_cost(ctx, m, c, store, o, o->context, lm_min64(256, o->context), NULL, &end, &full);
     if (!err) {
         n.decode_s = write.seconds;
+        n.decode_end_s = end.seconds;
         n.decode_roof = write.roofline;
         n.prefill_s = read.seconds / (double)rows;
         n.prefill_roof = read.roofline / (double)rows;
+        size_t here = 0;
         for (int i = 0; i < lm_store_count(store); i++) {
             lm_tensor t; size_t b = 0;
             lm_store_name(store, i, &t);
             lm_storage_bytes((lm_dtype)t.dtype, t.quant, (lm_layout)t.layout, t.rank, t.dim, &b);
             n.weights += b; n.n_params += lm_numel(&t);
         }
+        here = n.weights > n.mapped ? n.weights - n.mapped : 0;
         n.kv = full.state_bytes > n.weights ? full.state_bytes - n.weights : 0;
         n.scratch = full.arena_bytes + full.thread_bytes;
         n.flops = write.flops;
-        n.peak = n.base + n.weights + n.kv + n.scratch;
+        n.peak = n.base + here + n.kv + n.scratch;
         *out = n;
     }
     lm_store_free(store);

@@ -99,6 +99,8 @@ typedef struct {
     const volatile int *stop;    /* becomes non-zero: LM_E_CANCELLED after the blocks in hand; may be NULL */
 } lm_load_opts;
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o);
+/* The types and layouts that loading would make, without storage: enough for dry plans. *mapped: bytes that would stay in the file; may be NULL. */
+lm_err lm_weights_declare(lm_weights *w, lm_store *store, const lm_load_opts *o, size_t *mapped);
 /* Config and weights (f32 or bf16) as a Hugging Face folder that transformers loads. Tied heads are written once. max_shard 0: one file. */
 lm_err lm_model_save_hf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *dir, lm_dtype dtype, uint64_t max_shard);
 /* The same from parameters that are not all in memory, or that may not be wanted to the end: fetch() is called once for each, in the order of

@@ -17,6 +17,8 @@ static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block ==
 static bool as_it_is(const lm_weight *e, const lm_type *t, lm_layout layout) {
     return t->dtype == e->dtype && t->quant == e->quant && layout == LM_PLAIN && !e->transpose && !e->perm_heads && !e->plus_one && (!e->quant || e->quant->n_comp == 1);
 }
+/* May it be used at this place in a mapping? GGUF aligns to 32 bytes; safetensors promise nothing. */
+static bool stays(const lm_weight *e, const void *p) { return (uintptr_t)p % (e->quant ? 32 : lm_dtype_size(e->dtype)) == 0; }
 /* Panels for what is only multiplied, but where the file's own rows are to be used as they lie. */
 static lm_layout layout_of(const lm_weight *e, const lm_load_opts *o, const lm_type *t, bool multiplied) {
     if (!o->panels || !multiplied || (o->map && t->dtype != LM_BF16 && as_it_is(e, t, LM_PLAIN))) return LM_PLAIN;
@@ -118,9 +120,8 @@ static lm_err load(lm_weights *w, lm_store *store, const lm_load_opts *o, int fi
         d->tile0 = tiles;
         if (o->map && d->added && d->direct) {
             const void *p;
-            const size_t align = e->quant ? 32 : lm_dtype_size(e->dtype);              /* GGUF's; safetensors promise none */
             LM_GOTO(w->source->map(w, e, &p), done);
-            if ((uintptr_t)p % align == 0) { LM_GOTO(lm_store_borrow(store, e->name, &type, layout, p, &d->t), done); continue; }
+            if (stays(e, p)) { LM_GOTO(lm_store_borrow(store, e->name, &type, layout, p, &d->t), done); continue; }
         }
         if ((err = lm_store_add(store, e->name, &type, layout, LM_MEM_WEIGHTS, &d->t))) { d->added = false; goto done; }
         const int64_t unit = e->perm_heads ? e->rows / e->perm_heads : 16;
@@ -148,6 +149,21 @@ done:
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
     LM_TRY(check(w, o));
     return load(w, store, o, 0, w->n);
+}
+lm_err lm_weights_declare(lm_weights *w, lm_store *store, const lm_load_opts *o, size_t *mapped) {
+    LM_TRY(check(w, o));
+    int n_quant = 0;
+    if (mapped) *mapped = 0;
+    for (int i = 0; i < w->n; i++) {
+        const lm_weight *e = &w->e[i];
+        lm_type type; lm_layout layout; const void *p;
+        LM_TRY(decide(w, e, o, &n_quant, &type, &layout));
+        LM_TRY(lm_store_declare(store, e->name, &type, layout));
+        if (!o->map || !mapped || !as_it_is(e, &type, layout)) continue;
+        LM_TRY(w->source->map(w, e, &p));
+        if (stays(e, p)) *mapped += (size_t)e->rows * e->row_bytes;
+    }
+    return LM_OK;
 }
 lm_err lm_weights_load_one(lm_weights *w, lm_store *store, const char *name) {
     for (int i = 0; i < w->n; i++) if (!strcmp(w->e[i].name, name)) return load(w, store, &(lm_load_opts){ .dtype = LM_F32 }, i, i + 1);

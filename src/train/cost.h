@@ -13,6 +13,7 @@
 #include "train/machine.h"
 #include "train/train.h"
 typedef struct { double seconds, roofline, flops, matrix_s; } lm_cost;       /* matrix_s: the part of rows that multiply matrices */
+#define LM_COST_COLD " cold"                                                  /* ends keys of products whose weights come from memory */
 /* seqs, seq: sequences that the rows of a training batch are, and their length; 0: as planned (inference). */
 lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t seq);
 /* The key that a step's points go by, and its work: operations where they decide, else bytes. flops: as the row states them, for attention
