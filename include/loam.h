@@ -120,7 +120,7 @@ typedef struct {
     const volatile int *cancel;                                                      /* becomes non-zero: stop after this token */
     loam_grammar *grammar;                                                           /* every text is one of its sentences, or, cut by max_tokens or stop, the beginning of one; NULL: free */
     const char *speculate;                                                           /* "draft": the model `draft` guesses ahead; "lookup": what followed the last tokens before. The text is the same. NULL: draft if there is one, else none */
-    loam_model *draft; int draft_tokens;                                             /* a small model with the same vocabulary; tokens guessed at a time at most (0: 8) */
+    loam_model *draft; int draft_tokens;                                             /* a small model, best with the same vocabulary; tokens guessed at a time at most (0: 8) */
     double typical_p, xtc_probability, xtc_threshold;                                /* 0 or 1, 0: off */
     double dry_multiplier, dry_base; int64_t dry_length;                             /* 0: off; usual are 0.8, 1.75, 2 */
 } loam_generate_options;

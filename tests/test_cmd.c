@@ -428,7 +428,11 @@ static void test_form(void) {
     LM_REFUSED(run("run %s --regex a --ignore-eos", SMALL), 2, "exclude each other");
     LM_REFUSED(run("run %s --prompt x --speculate draft", SMALL), 2, "a draft model is wanted");
     LM_REFUSED(run("run %s --prompt x --speculate magic", SMALL), 2, "no proposer is called");
-    LM_REFUSED(run("run %s --prompt x --draft %s", SMALL, F "/models/llama2-gqa"), 3, "another vocabulary");
+    json_t *plain = json_of(run("run %s --prompt x --temperature 0 --max-tokens 24 --json", SMALL));        /* a draft of another vocabulary */
+    j = json_of(run("run %s --prompt x --temperature 0 --max-tokens 24 --draft %s --json", SMALL, F "/models/llama2-gqa"));
+    LM_CHECK(*str(plain, "text") && json_equal(json_object_get(plain, "tokens"), json_object_get(j, "tokens")));
+    LM_CHECK(json_integer_value(json_object_get(j, "drafted")) > 0);
+    json_decref(plain); json_decref(j);
 }
 LM_TEST_MAIN(LM_T1(test_form), LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert), LM_T1(test_quantize),
              LM_T1(test_eval), LM_T1(test_data), LM_T1(test_bad_models), LM_T1(test_run), LM_T1(test_padded_vocabulary), LM_T1(test_plan),

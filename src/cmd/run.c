@@ -54,7 +54,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "regex", offsetof(opts, regex), NULL, 0, 0, NULL, "RE", "the text must match this regular expression from end to end" },
     { LM_OPT_STR, "speculate", offsetof(opts, speculate), NULL, 0, 0, NULL, "HOW",
       "guess ahead: draft (a small model, --draft) or lookup (what followed the last tokens before); the same text, sooner where guesses come true" },
-    { LM_OPT_STR, "draft", offsetof(opts, draft), NULL, 0, 0, NULL, "MODEL", "the small model, with the same vocabulary; given alone it means --speculate draft" },
+    { LM_OPT_STR, "draft", offsetof(opts, draft), NULL, 0, 0, NULL, "MODEL", "the small model; best with the same vocabulary; given alone it means --speculate draft" },
     { LM_OPT_INT, "draft-max", offsetof(opts, draft_max), "8", 1, 16, NULL, "N", "tokens guessed ahead at most" },
     { LM_OPT_BOOL, "stats", offsetof(opts, stats), "false", 0, 0, NULL, NULL, "print rates at the end" },
     LM_OPT_ROW_END
