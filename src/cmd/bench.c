@@ -56,7 +56,7 @@ void lm_bench_put(lm_bench *b, const char *name, double value, const char *unit,
     const char *h = human(b->cli->a, value, unit);
     lm_cli_say(b->cli, "%-11s %-30s %-20s%s%s%s", b->suite, name, h ? h : "", extra, note ? "  " : "", note ? note : "");
 }
-static const lm_bench_suite *const groups[] = { lm_bench_core, lm_bench_model, lm_bench_text };
+static const lm_bench_suite *const groups[] = { lm_bench_core, lm_bench_model, lm_bench_text, lm_bench_lab5 };
 static lm_err run(lm_cli *cli) {
     const lm_bench_opts *o = cli->opts;
     if (cli->pos.n > 1) return lm_cli_need(cli, 1, "one suite, or none for all");
@@ -97,10 +97,11 @@ static lm_err run(lm_cli *cli) {
 const lm_cmd lm_cmd_bench = { .name = "bench",
                               .summary = "measure this machine and this program on it",
                               .usage = "[SUITE] [options]",
-                              .details = "Suites: ceilings, matmul, executor, plan, infer, train, tokenizer, loader, grammar; without one, all of "
+                              .details = "Suites: ceilings, matmul, executor, plan, infer, train, tokenizer, loader, grammar, lab5; without one, all of "
                                          "them. A figure stands beside its limit on this machine (bytes over\n"
                                          "measured bandwidth, operations over the measured rate) and, where a peer's library is installed, "
                                          "beside the peer in the same run.\n"
+                                         "lab5: one product of 4-bit weights and 8-bit activations, written six ways; the peer is the first of them.\n"
                                          "infer: prefill computes --prompt tokens from an empty context; decode then writes --gen tokens "
                                          "one at a time after --depth tokens of context.",
                               .opts = rows,

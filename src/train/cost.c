@@ -9,16 +9,16 @@ enum { BLOCK = 64, SOFTMAX = 24 };      /* keys that attention takes at a time; 
 static const double COMPUTE = 8;       /* operations per byte from which a matrix row is priced by its operations */
 
 /* Attention over whole sequences: planned as one document. */
-static bool attends(const lm_op *op) { return op->session || !strcmp(op->name, "attn_grad"); }
+bool lm_cost_attends(const lm_call *c) { return c->op->session || !strcmp(c->op->name, "attn_paged") || !strcmp(c->op->name, "attn_grad"); }
 double lm_cost_work(const lm_call *c, const char *kernel, double *flops, double bytes, int64_t seqs, int64_t seq, char key[LM_MACHINE_KEY]) {
     double work = *flops;
     bool by_flops = c->op->mm_at && work >= COMPUTE * bytes;
-    if (attends(c->op) && seqs > 0) {
+    if (lm_cost_attends(c) && seqs > 0) {
         const lm_attn_p *p = c->p;                                  /* attn and attn_grad share their parameters */
         *flops /= (double)seqs;
         work = *flops * (1.0 + (double)BLOCK / (double)seq) * (1.0 + (double)SOFTMAX / (double)p->d_head);
         by_flops = true;
-    } else by_flops |= attends(c->op);                              /* its bytes are stated row by row, and rows share them */
+    } else by_flops |= lm_cost_attends(c);                              /* its bytes are stated row by row, and rows share them */
     const lm_tensor *w = c->op->mm_at && c->n_in > 1 ? &c->in[1] : NULL;
     const bool blocks = w && w->dtype == LM_QUANT && w->quant;
     const char *lies = !w                      ? ""
@@ -30,7 +30,7 @@ double lm_cost_work(const lm_call *c, const char *kernel, double *flops, double 
     return by_flops ? work : bytes;
 }
 /* Does the step multiply by what lives across runs? */
-static bool weights(const lm_call *c) { return c->op->mm_at && !attends(c->op) && c->n_in > 1 && c->in[1].rank == 2; }
+static bool weights(const lm_call *c) { return c->op->mm_at && c->n_in > 1 && c->in[1].rank == 2; }
 static bool priced_cold(const lm_machine *m, const char *key, double work, double *t) {
     char k[LM_MACHINE_KEY + sizeof LM_COST_COLD];
     snprintf(k, sizeof k, "%s%s", key, LM_COST_COLD);
@@ -49,10 +49,9 @@ lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t 
         const lm_call *k = lm_plan_call(p, i);
         if (!lm_numel(&k->out[0])) continue;                                   /* an extent of nothing: logits that nobody wants */
         const double work = lm_cost_work(k, kernel, &flops, bytes, seqs, seq, key);
-        const bool integers = strstr(kernel, ".q8") || strstr(kernel, ".qk"), cold = weights(k) && work == bytes && held > m->last_cache;
+        const bool integers = strstr(kernel, ".q8") || strstr(kernel, ".qk"), cold = held > m->last_cache && (lm_cost_attends(k) ? !seqs && lm_rows(&k->out[0]) == 1 : weights(k) && work == bytes);
         const double rate = integers && m->dot8 > 0 ? m->dot8 : strstr(kernel, ".bf16") ? m->mm_bf16 : m->mm_f32, compute = k->op->mm_at ? flops / rate : 0;
         if (!(cold && priced_cold(m, key, work, &t)) && !lm_machine_price(m, key, work, &t)) t = compute + bytes / bw;
-        if (attends(k->op) && !seqs && k->out[0].dim[0] == 1 && held > m->last_cache && t < bytes / m->read_n) t = bytes / m->read_n;
         /* what fits into the cache may be there already */
         const double travel = bytes / (bytes > m->last_cache || bw > m->mid_n ? bw : m->mid_n);
         c.roofline += compute > travel ? compute : travel;

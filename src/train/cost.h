@@ -19,6 +19,7 @@ lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t 
 /* The key that a step's points go by, and its work: operations where they decide, else bytes. flops: as the row states them, for attention
  * then per sequence. */
 double lm_cost_work(const lm_call *c, const char *kernel, double *flops, double bytes, int64_t seqs, int64_t seq, char key[LM_MACHINE_KEY]);
+bool lm_cost_attends(const lm_call *c);
 /* A training step: `accum` accumulations and one update. */
 lm_cost lm_cost_step(const lm_machine *m, lm_trainer *t, int64_t accum);
 /* Peak bytes of a run: `now` resident before the model is made (program, libraries, tokenizer, data), `peak` the highest so far. */

@@ -14,7 +14,7 @@
 #include "op/matmul/matmul.h"
 #include "train/cost.h"
 
-enum { ROWS = 256, MOST = 160, CHAIN = 8 << 20 /* bytes of a chain, at most */, AREA = 40 << 20, RUNS = 2, ROUNDS = 2 };
+enum { ROWS = 256, MOST = 400, CHAIN = 24 << 20 /* bytes of a cold chain */, AREA = 40 << 20, RUNS = 3, ROUNDS = 2 };
 static const double LONGEST = 6, SLOW = 0.12;                    /* seconds in all; of one run, beyond which larger ones are left out */
 typedef struct { const char *quant; lm_dtype dtype; bool rows, across; } kind;       /* rows: as a file has them; across: (K, N), as GPT-2 keeps matrices */
 typedef struct { lm_ctx *ctx; lm_machine *m; int first; char *huge, *small, *other; size_t others; } bench;
@@ -49,16 +49,18 @@ static lm_err chain(bench *b, const kind *k, int64_t m, int64_t n, int64_t wide,
     lm_graph_free(g);
     return err;
 }
-static lm_err best(lm_plan *p, const bench *b, bool cold, double *seconds) {
-    *seconds = 1e30;
-    for (int r = 0; r < RUNS; r++) {
+/* Mean of a few runs: what memory gives for a moment is not what a model gets. */
+static lm_err mean(lm_plan *p, const bench *b, bool cold, double *seconds) {
+    double sum = 0;
+    int r = 0;
+    LM_TRY(lm_plan_run(p));
+    do {
         if (cold) lm_probe_walk(b->ctx, b->other, b->others);
         double t = lm_now();
         LM_TRY(lm_plan_run(p));
-        t = lm_now() - t;
-        if (t < *seconds) *seconds = t;
-        if (t > SLOW) break;
-    }
+        sum += lm_now() - t;
+    } while (++r < RUNS && sum < SLOW);
+    *seconds = sum / r;
     return LM_OK;
 }
 /* The best of the rounds is kept. */
@@ -75,32 +77,29 @@ static void put(bench *b, const char *key, const char *more, double work, double
     if (m->n_point < LM_MACHINE_POINTS) m->point[m->n_point++] = x;
 }
 /* One row (m = 1) or many of one size; *slow: larger ones would take too long. */
-static lm_err measure(bench *b, const kind *k, int64_t m, int64_t n, int64_t wide, bool *slow) {
+static lm_err measure(bench *b, const kind *k, int64_t m, int64_t n, int64_t wide, bool cold, bool *slow) {
     lm_store *store; lm_plan *p = NULL;
     lm_err err;
     size_t bytes;
     const lm_type t = type_of(k, n, wide);
+    const int64_t most = cold ? CHAIN : (int64_t)(b->m->last_cache / 4);
     if (!lm_storage_bytes(t.dtype, t.quant, layout_of(k), 2, t.dim, &bytes) || bytes > AREA) return LM_OK;
-    const int count = m > 1 ? 2 : (int)lm_max64(2, lm_min64(MOST, lm_min64(CHAIN, (int64_t)(b->m->last_cache / 4)) / (int64_t)bytes / 2 * 2));
+    if (m == 1 && !cold && 2 * (int64_t)bytes > most) return LM_OK;
+    const int count = m > 1 ? 2 : (int)lm_max64(2, lm_min64(MOST, most / (int64_t)bytes / 2 * 2));
     LM_TRY(lm_store_new(&store, b->ctx));
     LM_GOTO(chain(b, k, m, n, wide, count, store, &p), done);
     lm_plan_stats st;
     lm_plan_stats_of(p, &st);
-    double work = 0, cold, hot = 0;
+    double work = 0, seconds;
     char key[LM_MACHINE_KEY];
     for (int i = 0; i < st.n_steps; i++) {
         const char *op, *kernel; double flops, by;
         lm_plan_step(p, i, &op, &kernel, &flops, &by);
         work += lm_cost_work(lm_plan_call(p, i), kernel, &flops, by, 0, 0, key);
     }
-    LM_GOTO(lm_plan_run(p), done);
-    LM_GOTO(best(p, b, m == 1, &cold), done);
-    *slow = cold > SLOW;
-    put(b, key, m == 1 ? LM_COST_COLD : "", work / count, cold / count);
-    if (m == 1 && k->quant && (double)bytes * count < b->m->last_cache / 2) {
-        LM_GOTO(best(p, b, false, &hot), done);
-        put(b, key, "", work / count, hot / count);
-    }
+    LM_GOTO(mean(p, b, cold, &seconds), done);
+    *slow = seconds > SLOW / 2;
+    put(b, key, cold ? LM_COST_COLD : "", work / count, seconds / count);
 done:
     lm_plan_free(p); lm_store_free(store);
     return err;
@@ -137,9 +136,12 @@ lm_err lm_machine_weights(lm_ctx *ctx, lm_machine *m) {
     for (int round = 0; round < ROUNDS; round++)                     /* seconds apart: what disturbs one may spare the other */
         for (int i = 0; i < LM_COUNT(all) && !err && lm_now() - begun < LONGEST; i++) {
             bool slow = false;
-            for (int s = 0; s < LM_COUNT(one) && !err && !slow; s++) err = measure(&b, &all[i], 1, one[s][0], one[s][1], &slow);
+            for (int s = 0; s < LM_COUNT(one) && !err && !slow; s++) {
+                err = measure(&b, &all[i], 1, one[s][0], one[s][1], true, &slow);
+                if (!err && !slow && all[i].quant && !all[i].rows) err = measure(&b, &all[i], 1, one[s][0], one[s][1], false, &slow);
+            }
             slow = false;
-            for (int s = 0; s < LM_COUNT(many) && !err && !slow; s++) err = measure(&b, &all[i], ROWS, many[s][0], many[s][1], &slow);
+            for (int s = 0; s < LM_COUNT(many) && !err && !slow; s++) err = measure(&b, &all[i], ROWS, many[s][0], many[s][1], false, &slow);
         }
     qsort(m->point, (size_t)m->n_point, sizeof *m->point, by_key);
     lm_free(ctx, b.huge); lm_free(ctx, b.small); lm_free(ctx, b.other);
