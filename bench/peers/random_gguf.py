@@ -23,7 +23,7 @@ def f16(x):
 
 def quant(t, rows, k):
     block, size = gguf.GGML_QUANT_SIZES[t]
-    if t == T.BF16:                                     # exponents of 0.001 to 0.06, signs and mantissas random
+    if t == T.BF16:                                     # 0.0005 to 0.03, either sign
         b = rng.integers(0, 1 << 16, (rows, k), dtype=np.uint16)
         return ((b & 0x81FF) | (0x3A80 + (b >> 9 & 3) * 0x80 & 0x7E00)).view(np.uint8)
     b = rng.integers(0, 256, (rows * k // block, size), dtype=np.uint8)

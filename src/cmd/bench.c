@@ -13,6 +13,8 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "dtype", O(dtype), NULL, 0, 0, NULL, "T", "infer: auto, f32, bf16, Q8_0 …; train: f32, bf16 or fp8" },
     { LM_OPT_STR, "kv", O(kv), "f32", 0, 0, NULL, "T", "infer: key-value pages, f32, bf16 or f16" },
     { LM_OPT_STR, "device", O(device), "cpu", 0, 0, NULL, "NAME", "infer, train: where it runs: cpu, cuda or cuda:N" },
+    { LM_OPT_STR, "load", O(load), "read", 0, 0, NULL, "HOW", "infer: weights read into memory, or map: used in the file, or read from it as they are used where they do not fit" },
+    { LM_OPT_BYTES, "memory-budget", O(memory), "0", 0, 0, NULL, "BYTES", "infer: memory that a model may take; 0 = what is available now" },
     { LM_OPT_STR, "mesh", O(mesh), "", 0, 0, NULL, "KIND=N", "train: how N ranks share the work, as mesh of `loam train`; --batch is each rank's" },
     { LM_OPT_INT, "prompt", O(prompt), "512", 1, 1 << 24, NULL, "N", "infer: tokens of the prompt" },
     { LM_OPT_INT, "gen", O(gen), "128", 1, 1 << 24, NULL, "N", "infer: tokens generated, one at a time" },

@@ -6,8 +6,8 @@
 #include "cmd/cmd_common.h"
 typedef struct {
     lm_cli_common common;
-    const char *model, *shape, *dtype, *kv, *data, *device, *mesh;
-    int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, recompute;
+    const char *model, *shape, *dtype, *kv, *data, *device, *mesh, *load;
+    int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, recompute, memory;
     bool again, ops;
 } lm_bench_opts;
 typedef struct lm_bench {

@@ -62,44 +62,63 @@ static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_
     lm_engine_free(e);
     return err;
 }
-static lm_err declare(lm_ctx *ctx, const lm_cfg *c, const lm_serve_opts *o, lm_store *store, size_t *mapped) {
-    *mapped = 0;
+/* room: as lm_load_opts has it. */
+static lm_err declare(lm_ctx *ctx, const lm_cfg *c, const lm_serve_opts *o, size_t room, lm_store *store, lm_load_need *need) {
+    *need = (lm_load_need){ 0 };
     if (!o->from)
         return lm_shape_weights(ctx, c, &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = !o->dev },
                                 false, store);
-    return lm_weights_declare(o->from, store, &(lm_load_opts){ .dtype = o->quant ? LM_QUANT : o->dtype, .quant = o->quant, .panels = !o->dev, .map = o->map }, mapped);
+    return lm_weights_declare(o->from, store,
+                              &(lm_load_opts){ .dtype = o->quant ? LM_QUANT : o->dtype, .quant = o->quant, .panels = !o->dev, .map = o->map && !room, .room = room }, need);
 }
-lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out) {
+static lm_err need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, size_t room, lm_serve_need *out) {
     lm_store *store;
     LM_TRY(lm_store_new(&store, ctx));
     lm_serve_need n = { .base = base, .context = o->context, .prompt = lm_min64(o->context, 512) };
     lm_plan_stats st, full;
     lm_cost read, write, end;
+    lm_load_need need;
     const int64_t rows = lm_min64(256, n.prompt);
-    lm_err err = declare(ctx, c, o, store, &n.mapped);
+    lm_err err = declare(ctx, c, o, room, store, &need);
     if (!err) err = engine_cost(ctx, m, c, store, o, lm_max64(n.prompt / 2, 1), rows, &read, NULL, &st);          /* a prompt's token sees half of it */
     if (!err) err = engine_cost(ctx, m, c, store, o, n.prompt, rows, NULL, &write, &st);
     if (!err) err = engine_cost(ctx, m, c, store, o, o->context, lm_min64(256, o->context), NULL, &end, &full);
     if (!err) {
-        n.decode_s = write.seconds;
+        n.decode_s = write.seconds; n.decode_roof = write.roofline;
         n.decode_end_s = end.seconds;
-        n.decode_roof = write.roofline;
-        n.prefill_s = read.seconds / (double)rows;
-        n.prefill_roof = read.roofline / (double)rows;
-        size_t here = 0;
+        n.prefill_s = read.seconds / (double)rows; n.prefill_roof = read.roofline / (double)rows;
+        n.mapped = need.mapped; n.away = need.away; n.ring = need.ring;
+        if (n.away && o->disk > 0) {                              /* reading and computing go on side by side: the longer of the two */
+            const double s = (double)n.away / o->disk;
+            double *const each[] = { &n.decode_s, &n.decode_roof, &n.decode_end_s };
+            for (int i = 0; i < LM_COUNT(each); i++) if (*each[i] < s) *each[i] = s;
+            if (n.prefill_s < s / (double)rows) n.prefill_s = s / (double)rows;
+            if (n.prefill_roof < s / (double)rows) n.prefill_roof = s / (double)rows;
+        }
         for (int i = 0; i < lm_store_count(store); i++) {
             lm_tensor t; size_t b = 0;
             lm_store_name(store, i, &t);
             lm_storage_bytes((lm_dtype)t.dtype, t.quant, (lm_layout)t.layout, t.rank, t.dim, &b);
             n.weights += b; n.n_params += lm_numel(&t);
         }
-        here = n.weights > n.mapped ? n.weights - n.mapped : 0;
+        const size_t out_of_it = n.mapped + n.away;
         n.kv = full.state_bytes > n.weights ? full.state_bytes - n.weights : 0;
         n.scratch = full.arena_bytes + full.thread_bytes;
         n.flops = write.flops;
-        n.peak = n.base + here + n.kv + n.scratch;
+        n.peak = n.base + (n.weights > out_of_it ? n.weights - out_of_it : 0) + n.ring + n.kv + n.scratch;
         *out = n;
     }
     lm_store_free(store);
     return err;
+}
+lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out) {
+    LM_TRY(need_serve(ctx, m, c, o, base, 0, out));
+    const size_t beside = out->kv + out->scratch + base + LM_API_SLACK;
+    if (!o->from || !o->map || !o->have || out->weights + beside <= o->have) return LM_OK;
+    const size_t all = out->peak + out->mapped;
+    lm_err err = o->have > beside ? need_serve(ctx, m, c, o, base, o->have - beside, out) : LM_E_NOMEM;
+    if (err != LM_E_NOMEM) return err;
+    lm_error_clear(ctx);                                          /* no way: it is told as what it would take */
+    out->peak = all;
+    return LM_OK;
 }

@@ -1,6 +1,6 @@
 /* plan.c — `loam plan`: what a run or a model will take here, whether it fits, and the cheapest change that makes it fit. */
 #include <string.h>
-#include "base/file.h"
+#include "base/stream.h"
 #include "cmd/cmd_plan_fit.h"
 #include "cmd/cmd_shapes.h"
 #include "cmd/cmd_text.h"
@@ -177,10 +177,10 @@ static lm_err plan_train(job *j) {
 static void serve_json(lm_str *s, const lm_serve_need *n, size_t have) {
     lm_str_printf(
         s,
-        "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"mapped\": %zu, \"kv\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": "
+        "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"mapped\": %zu, \"from_file\": %zu, \"ring\": %zu, \"kv\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": "
         "%lld, \"prompt\": %lld, \"flops_per_token\": %.6g, \"prefill_tok_s\": %.6g, "
         "\"decode_tok_s\": %.6g, \"decode_end_tok_s\": %.6g, \"prefill_roofline_tok_s\": %.6g, \"decode_roofline_tok_s\": %.6g, \"available\": %zu, \"fits\": %s",
-        (long long)n->n_params, n->weights, n->mapped, n->kv, n->scratch, n->base, n->peak, (long long)n->context, (long long)n->prompt, n->flops,
+        (long long)n->n_params, n->weights, n->mapped, n->away, n->ring, n->kv, n->scratch, n->base, n->peak, (long long)n->context, (long long)n->prompt, n->flops,
         1 / n->prefill_s, 1 / n->decode_s, 1 / n->decode_end_s, 1 / n->prefill_roof, 1 / n->decode_roof, have, n->peak <= have ? "true" : "false");
 }
 /* What the matrices are stored as, what there is most of first: "Q4_K, Q6_K". */
@@ -221,10 +221,17 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_weights *w) {
     const char *kinds = so.quant ? so.quant->name : so.dtype != LM_QUANT ? lm_dtype_name(so.dtype) : formats(j, w);
     if (j->dev && so.quant) return lm_fail(cli->ctx, LM_E_UNSUPPORTED, "--dtype %s: on %s weights are f32 or bf16", so.quant->name, j->dev->kind);
     const size_t base = j->dev ? 0 : lm_rss_now();
+    if (so.map) {                                                        /* what does not fit is read as it is used: how fast is this file read? */
+        so.have = j->have;
+        if (!lm_is_dir(cli->pos.v[0])) so.disk = lm_stream_rate(cli->ctx, cli->pos.v[0], (size_t)256 << 20, 1);
+    }
     lm_serve_need n;
     LM_TRY(lm_need_serve(cli->ctx, &j->m, c, &so, base, &n));
     lm_cli_say(cli, "serving: %s parameters as %s", lm_cli_count(cli->a, (double)n.n_params), kinds);
-    if (n.mapped) {
+    if (n.away) {
+        lm_cli_say(cli, "  weights      %10s   in memory, and %s to read ahead into", B(j, (double)(n.weights - n.away)), B(j, (double)n.ring));
+        lm_cli_say(cli, "               %10s   read from the file for each token or piece of a prompt, at %s/s", B(j, (double)n.away), B(j, so.disk));
+    } else if (n.mapped) {
         lm_cli_say(cli, "  weights      %10s   in memory", B(j, (double)(n.weights - n.mapped)));
         lm_cli_say(cli, "               %10s   in the file, its pages shared with whoever reads it", B(j, (double)n.mapped));
     } else lm_cli_say(cli, "  weights      %10s   in memory%s", B(j, (double)n.weights), j->dev ? "" : ", in the layout that products take");
