@@ -15,7 +15,8 @@ struct loam_session { loam_model *m; lm_session *s; };
 typedef struct { const char *dtype, *kv, *load; int64_t context, max_seqs, chunk, rows, memory; bool no_tok; lm_dev *dev; } lm_api_model_opts;
 /* What an engine takes beside its weights, in bytes: by a dry plan over their types. */
 lm_err lm_api_beside(lm_ctx *ctx, const lm_cfg *cfg, lm_store *types, const lm_engine_opts *eo, size_t *bytes);
-enum { LM_API_SLACK = 48 << 20 };                          /* tokenizer, tables, stacks, the system's tables of pages */
+/* For tokenizer, tables, stacks and the system's tables of pages, where a model has so many bytes of weights. */
+static inline size_t lm_api_slack(size_t weights) { const size_t more = weights / 16, most = (size_t)40 << 20; return ((size_t)8 << 20) + (more < most ? more : most); }
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **w, lm_store **store, lm_engine **e, lm_tok **tok);
 /* The tokenizer that goes with path: a tokenizer file, a model folder, a GGUF, or the file beside a llama2.c checkpoint. */
 lm_err lm_tok_open_beside(lm_ctx *ctx, const char *path, lm_tok **out);

@@ -74,7 +74,7 @@ static lm_err make_room(lm_ctx *ctx, lm_weights *w, const lm_api_model_opts *o, 
     if (!err) err = lm_api_beside(ctx, lm_weights_cfg(w), types, &e, &beside);
     lm_store_free(types);
     LM_TRY(err);
-    beside += LM_API_SLACK;
+    beside += lm_api_slack(need.all);
     if (need.all + beside <= have) return LM_OK;
     if (!lo->map)
         return lm_fail(ctx, LM_E_NOMEM, "the model does not fit: weights of %zu MB, %zu MB beside them, %zu MB of memory; --load map reads what does not fit from the "

@@ -113,10 +113,10 @@ static lm_err need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, cons
 }
 lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out) {
     LM_TRY(need_serve(ctx, m, c, o, base, 0, out));
-    const size_t beside = out->kv + out->scratch + base + LM_API_SLACK;
-    if (!o->from || !o->map || !o->have || out->weights + beside <= o->have) return LM_OK;
-    const size_t all = out->peak + out->mapped;
-    lm_err err = o->have > beside ? need_serve(ctx, m, c, o, base, o->have - beside, out) : LM_E_NOMEM;
+    const size_t slack = lm_api_slack(out->weights), beside = out->kv + out->scratch + slack;              /* as lm_api_open counts */
+    if (!o->from || !o->have || out->weights + beside <= o->have) return LM_OK;
+    const size_t all = out->peak + out->mapped + slack;
+    lm_err err = o->map && o->have > beside ? need_serve(ctx, m, c, o, base, o->have - beside, out) : LM_E_NOMEM;
     if (err != LM_E_NOMEM) return err;
     lm_error_clear(ctx);                                          /* no way: it is told as what it would take */
     out->peak = all;

@@ -221,8 +221,8 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_weights *w) {
     const char *kinds = so.quant ? so.quant->name : so.dtype != LM_QUANT ? lm_dtype_name(so.dtype) : formats(j, w);
     if (j->dev && so.quant) return lm_fail(cli->ctx, LM_E_UNSUPPORTED, "--dtype %s: on %s weights are f32 or bf16", so.quant->name, j->dev->kind);
     const size_t base = j->dev ? 0 : lm_rss_now();
+    if (!j->dev) so.have = j->have;
     if (so.map) {                                                        /* what does not fit is read as it is used: how fast is this file read? */
-        so.have = j->have;
         if (!lm_is_dir(cli->pos.v[0])) so.disk = lm_stream_rate(cli->ctx, cli->pos.v[0], (size_t)256 << 20, 1);
     }
     lm_serve_need n;
