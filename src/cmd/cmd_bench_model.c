@@ -164,14 +164,15 @@ static lm_err infer(lm_bench *b) {
         LM_GOTO(lm_machine_of_device(m.dev, &top), done);
         mm = st.mm_flops_bf16 > st.mm_flops_f32 ? top.mm_bf16 : 0; read = top.read_n;
     }
+    const double a_token = (double)(is - was) / (double)(o->gen * o->seqs), disk = streams ? lm_stream_rate(cli->ctx, o->model, (size_t)512 << 20, 1) : 0;
+    if (!m.dev && lm_engine_opts_of(m.e)->mm == LM_I8) mm = b->m.dot8;                  /* blocks are multiplied as integers */
     lm_bench_put(b, "prefill", lm_bench_median(pre, (int)o->repeat), "tokens/s", mm / k.flops, 0, "limit: operations over the matrix rate");
-    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", read / k.weights * (double)o->seqs, 0,
-                 m.dev ? "limit: weights over the copy bandwidth" : "limit: weights over the read bandwidth");
-    if (streams) {                                                     /* the same file read so by itself */
-        const double disk = lm_stream_rate(cli->ctx, o->model, (size_t)512 << 20, 1);
+    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", streams ? disk / a_token : read / k.weights * (double)o->seqs, 0,
+                 streams ? "limit: what is read for a token over the file's own rate" : m.dev ? "limit: weights over the copy bandwidth" : "limit: weights over the read bandwidth");
+    if (streams) {                                                     /* beside the same file read so by itself */
         lm_bench_put(b, "from_file", lm_bench_median(from_disk, (int)o->repeat), "B/s", disk, 0,
                      lm_arena_printf(cli->a, "weights read ahead while decoding, %s; limit: the file read alone", direct ? "past the system's cache" : "through the system's cache"));
-        lm_bench_put(b, "from_file_a_token", (double)(is - was) / (double)o->gen / 1e6, "MB", 0, 0, "the rest stays in memory");
+        lm_bench_put(b, "from_file_a_token", a_token / 1e6, "MB", 0, 0, "the rest stays in memory");
     }
     lm_bench_put(b, "first_token", 1e3 * lm_bench_median(first, (int)o->repeat), "ms", 0, 0, "the prompt's logits");
     lm_bench_put(b, "weights", k.weights / 1e6, "MB", 0, 0, "read for each token");

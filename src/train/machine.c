@@ -48,7 +48,7 @@ lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
     if (big > (size_t)1 << 30) big = (size_t)1 << 30;
     if (l3 > (size_t)64 << 20 && big > l3) big = l3;
     m.read_n = lm_probe_read(ctx, big / (size_t)m.threads, 0.15);
-    m.map_n = lm_probe_read_small(ctx, big / 2 / (size_t)m.threads, 0.1);
+    m.map_n = lm_probe_read_small(ctx, big / (size_t)m.threads, 0.15);
     if (m.map_n > m.read_n) m.read_n = m.map_n;                                /* a ceiling is what was seen */
     m.dot8 = lm_probe_dot8(ctx, 0.05);
     LM_TRY(lm_ctx_new(&one, &(lm_ctx_opts){ .n_threads = 1, .isa_mask = lm_ctx_isa_mask(ctx) }));

@@ -85,7 +85,8 @@ static lm_err measure(bench *b, const kind *k, int64_t m, int64_t n, int64_t wid
     const int64_t most = cold ? CHAIN : (int64_t)(b->m->last_cache / 4);
     if (!lm_storage_bytes(t.dtype, t.quant, layout_of(k), 2, t.dim, &bytes) || bytes > AREA) return LM_OK;
     if (m == 1 && !cold && 2 * (int64_t)bytes > most) return LM_OK;
-    const int count = m > 1 ? 2 : (int)lm_max64(2, lm_min64(MOST, most / (int64_t)bytes / 2 * 2));
+    const bool twice = 2 * (bytes + 4096) <= AREA;               /* else the second would find what the first has read */
+    const int count = m > 1 ? 2 : !twice ? 1 : (int)lm_max64(2, lm_min64(MOST, most / (int64_t)bytes / 2 * 2));
     LM_TRY(lm_store_new(&store, b->ctx));
     LM_GOTO(chain(b, k, m, n, wide, count, store, &p), done);
     lm_plan_stats st;
