@@ -198,7 +198,7 @@ static void test_distribution(void) {
 static void test_translation(void) {
     if (!setup()) exit(1);
     static const char *const files[] = { "gpt2.json", "llama3.json", "qwen2.json", "llama2.json", "spm.model" };
-    static const char *const texts[] = { "Hello, world! It's 1984 again.", " Stra\xc3\x9f" "e, na\xc3\xafve \xe2\x80\x94 \xe6\x97\xa5\xe6\x9c\xac\n\tif (x)  y += 10;\n", "unbelievably" };
+    static const char *const texts[] = { "Hello, world! It's 1984 again.", " Stra\303\237e, na\xc3\xafve \xe2\x80\x94 \xe6\x97\xa5\xe6\x9c\xac\n\tif (x)  y += 10;\n", "unbelievably" };
     enum { N = LM_COUNT(files) };
     lm_tok *t[N];
     for (int i = 0; i < N; i++) {
