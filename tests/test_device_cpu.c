@@ -132,7 +132,7 @@ static void test_probes(void) {
     LM_CHECK(lm_probe_dot8_plain(10) == 10 * LM_PROBE_DOT_PLAIN * -6);
 #if defined(__x86_64__)
     uint64_t has = lm_cpu_features();
-    if (has & LM_CPU_AVX2) LM_CHECK(lm_probe_dot8_avx2(10) == 10 * LM_PROBE_DOT_AVX2 * -6 + 8 * 28);
+    if (has & LM_CPU_AVX2) LM_CHECK(lm_probe_dot8_avx2(10) == 10 * LM_PROBE_DOT_AVX2 * -6 + 16 * 28);
     if (has & LM_CPU_AVX512_VNNI) LM_CHECK(lm_probe_dot8_vnni(10) == 10 * LM_PROBE_DOT_VNNI * -6 + 16 * 66);
 #endif
     lm_ctx *ctx;

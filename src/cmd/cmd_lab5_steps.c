@@ -73,6 +73,20 @@ SCALAR static void unrolled(const lm_lab5 *p, int64_t n0, int64_t n1, uint64_t f
     if (n < n1) reference(p, n, n1, features);
 }
 /* ---- 4: an output at a time, a block at a time: codes as bytes without sign, products of bytes, sums of neighbours ---- */
+#if defined(__x86_64__)
+static int32_t dot_plain(const uint8_t *w, const int8_t *x) {             /* the base machine's: bytes widened to 16 bits first */
+    const __m128i v = _mm_loadu_si128((const __m128i *)w), z = _mm_setzero_si128(), mask = _mm_set1_epi8(15), eight = _mm_set1_epi8(8);
+    const __m128i q[2] = { _mm_sub_epi8(_mm_and_si128(v, mask), eight), _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(v, 4), mask), eight) };
+    __m128i s = z;
+    for (int h = 0; h < 2; h++) {
+        const __m128i a = _mm_loadu_si128((const __m128i *)(x + 16 * h));
+        s = _mm_add_epi32(s, _mm_madd_epi16(_mm_srai_epi16(_mm_unpacklo_epi8(z, q[h]), 8), _mm_srai_epi16(_mm_unpacklo_epi8(z, a), 8)));
+        s = _mm_add_epi32(s, _mm_madd_epi16(_mm_srai_epi16(_mm_unpackhi_epi8(z, q[h]), 8), _mm_srai_epi16(_mm_unpackhi_epi8(z, a), 8)));
+    }
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+#else
 typedef int8_t b16 __attribute__((vector_size(16), aligned(1), may_alias));
 typedef int32_t i16 __attribute__((vector_size(64)));
 static int32_t dot_plain(const uint8_t *w, const int8_t *x) {             /* vectors of whatever the base machine has */
@@ -83,6 +97,7 @@ static int32_t dot_plain(const uint8_t *w, const int8_t *x) {             /* vec
     for (int i = 0; i < 16; i++) sum += s[i];
     return sum;
 }
+#endif
 #define ROWS(name, attr, dot, half)                                                                                                          \
     attr static void name(const lm_lab5 *p, int64_t n0, int64_t n1) {                                                                         \
         const int64_t nb = p->K / B;                                                                                                         \

@@ -3,7 +3,7 @@
  * Each figure is the best of a few short passes by all threads of a context: what is there, not what a loaded machine happens to give.
  * Reading is a sum over a buffer, each thread its own stretch in order; arithmetic is twelve independent chains of multiply-add per
  * thread, in the widest vectors allowed; integer arithmetic the same with the widest product of bytes there is (vpdpbusd, or vpmaddubsw
- * and its two followers, or plain C).
+ * and an addition, or plain C).
  *
  * Lifetime: nothing is kept.  Threads: as lm_pool_run.
  * Errors:   0 where the buffer cannot be had. */
