@@ -7,9 +7,11 @@
 #include "base/stream.h"
 #include "dist/dist.h"
 #include "quant/quant.h"
+#include "train/cost.h"
 
-/* Seconds by op of a plan, the largest first, with the bandwidth and rate that its bytes and operations make of them. */
-static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what) {
+/* Seconds by op of a plan, the largest first, with the bandwidth and rate that its bytes and operations at the last run's sizes make of them. seqs: how
+ * many sequences the rows of a training batch are; 0: inference, where attention over pages is priced as if all of a session's were full. */
+static lm_err by_op(lm_bench *b, const lm_plan *plan, int64_t seqs, const char *what) {
     enum { MOST = 128 };
     lm_plan *p = (lm_plan *)(uintptr_t)plan;                              /* as its owner last ran it */
     lm_cli *cli = b->cli;
@@ -18,9 +20,11 @@ static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what) {
     struct { const char *op; double s, flops, bytes; int n; } row[MOST]; int n = 0;
     if (!s) return LM_E_NOMEM;
     LM_TRY(lm_plan_profile(p, s, st.n_steps));
+    lm_plan_reprice(p);
     for (int i = 0; i < st.n_steps; i++) {
         const char *op, *kernel; double f, by; int q = 0;
         lm_plan_step(p, i, &op, &kernel, &f, &by);
+        if (seqs > 1 && lm_cost_attends(lm_plan_call(p, i))) f /= (double)seqs;
         while (q < n && strcmp(row[q].op, op)) q++;
         if (q == n) { if (n == MOST) continue; row[n].op = op; row[n].s = row[n].flops = row[n].bytes = 0; row[n++].n = 0; }
         row[q].s += s[i]; row[q].flops += f; row[q].bytes += by; row[q].n++; sum += s[i];
@@ -137,7 +141,7 @@ static lm_err infer(lm_bench *b) {
         LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
         first[r] = lm_now() - t;
         pre[r] = (double)(o->prompt * o->seqs) / first[r];
-        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op(b, lm_engine_plan(m.e), "prefill"), done);
+        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op(b, lm_engine_plan(m.e), 0, "prefill"), done);
         for (int64_t i = 0; i < o->seqs; i++) { LM_GOTO(lm_session_truncate(s[i], 0), done); q[i] = (lm_request){ s[i], ids, o->depth, LM_WANT_NONE }; }
         if (o->depth) LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
         for (int64_t k = 0; k < 3 && !r; k++) {                              /* what is prepared at the first runs of a size: not timed */
@@ -157,7 +161,7 @@ static lm_err infer(lm_bench *b) {
     }
     const cost k = per_token(&c, m.store);
     lm_plan_stats st; lm_plan_stats_of(lm_engine_plan(m.e), &st);
-    if (o->ops) LM_GOTO(by_op(b, lm_engine_plan(m.e), "decode"), done);
+    if (o->ops) LM_GOTO(by_op(b, lm_engine_plan(m.e), 0, "decode"), done);
     double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32, read = b->m.read_n;
     if (m.dev) {
         lm_machine top;
@@ -244,8 +248,8 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
     lm_machine top = {0};
     if (o->ops) {                                                    /* on every rank: they meet in it */
-        LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate"), done);
-        LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update"), done);
+        LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), o->batch, "accumulate"), done);
+        LM_GOTO(by_op(b, lm_trainer_update_plan(t), 0, "update"), done);
     }
     size_t peak = dev ? dev->peak : 0;                               /* before the ceilings' own buffers */
     double all[2] = { loss_first, loss_last };
