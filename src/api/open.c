@@ -80,7 +80,8 @@ static lm_err make_room(lm_ctx *ctx, lm_weights *w, const lm_api_model_opts *o, 
         return lm_fail(ctx, LM_E_NOMEM, "the model does not fit: weights of %zu MB, %zu MB beside them, %zu MB of memory; --load map reads what does not fit from the "
                        "file as it runs, --context and --kv make the rest smaller", need.all >> 20, beside >> 20, have >> 20);
     if (have <= beside)
-        return lm_fail(ctx, LM_E_NOMEM, "the model does not fit: %zu MB beside its weights, %zu MB of memory; --context and --kv make that smaller", beside >> 20, have >> 20);
+        return lm_fail(ctx, LM_E_NOMEM, "the model does not fit: %zu MB beside its weights, %zu MB of memory; --context and --kv make that smaller", beside >> 20,
+                       have >> 20);
     lo->map = false;
     lo->room = have - beside;
     return LM_OK;

@@ -33,7 +33,8 @@ static lm_err row(lm_bench *b, const char *shape, const char *name, const char *
     const double ops = 2.0 * (double)p->M * (double)p->N * (double)p->K, off = apart(p->y, want, p->M * p->N);
     if (!(off < 1e-4)) return lm_fail(b->cli->ctx, LM_E_INTERNAL, "lab5: %s.%s differs from the reference by %g of its size", shape, name, off);
     if (!*first) *first = ops / seconds;
-    lm_bench_put(b, lm_arena_printf(b->cli->a, "%s.%s", shape, name), ops / seconds, "OP/s", limit, *first, lm_arena_printf(b->cli->a, "%s; off by %.1e", what, off));
+    lm_bench_put(b, lm_arena_printf(b->cli->a, "%s.%s", shape, name), ops / seconds, "OP/s", limit, *first,
+                 lm_arena_printf(b->cli->a, "%s; off by %.1e", what, off));
     return LM_OK;
 }
 /* The program's own product: panels, as weights are loaded; the activations come as numbers and are made codes in it. */
@@ -67,8 +68,9 @@ done:
 static lm_err ladder(lm_bench *b, const char *shape, int64_t M, int64_t N, int64_t K) {
     lm_ctx *ctx = b->cli->ctx;
     const int64_t nb = K / LM_LAB5_BLOCK, rows = lm_max64(M, N);
-    float *x = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(M * K) * 4), *xd = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(M * nb) * 4), *y = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(M * N) * 4),
-          *want = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(M * N) * 4), *one = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)K * 4);
+    float *x = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(M * K) * 4), *xd = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(M * nb) * 4),
+          *y = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(M * N) * 4), *want = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(M * N) * 4),
+          *one = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)K * 4);
     int8_t *q = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(M * K));
     uint8_t *w = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(N * nb) * LM_LAB5_BYTES);
     lm_err err = x && xd && y && want && one && q && w ? LM_OK : LM_E_NOMEM;
@@ -103,7 +105,9 @@ static lm_err ladder(lm_bench *b, const char *shape, int64_t M, int64_t N, int64
     double best = 0;
     if (!err) err = own(b, &p, x, &best);
     const double read = b->m.mid_n / bytes * ops;
-    if (!err) err = row(b, shape, "all", "threads, vectors and the rest: the program's own product, which makes the codes too", &p, want, best, b->m.dot8 < read ? b->m.dot8 : read, &first);
+    if (!err)
+        err = row(b, shape, "all", "threads, vectors and the rest: the program's own product, which makes the codes too", &p, want, best,
+                  b->m.dot8 < read ? b->m.dot8 : read, &first);
     lm_free(ctx, x); lm_free(ctx, xd); lm_free(ctx, y); lm_free(ctx, want); lm_free(ctx, one); lm_free(ctx, q); lm_free(ctx, w);
     return err;
 }

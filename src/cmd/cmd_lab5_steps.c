@@ -60,12 +60,13 @@ SCALAR static void unrolled(const lm_lab5 *p, int64_t n0, int64_t n1, uint64_t f
                 const uint8_t *w0 = block(p, n, b) + 2, *w1 = block(p, n + 1, b) + 2, *w2 = block(p, n + 2, b) + 2, *w3 = block(p, n + 3, b) + 2;
                 const int8_t *x = p->x + m * p->K + b * B;
                 int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#define TWO(k) { const int lo = x[k], hi = x[(k) + B / 2]; s0 += ((int)(w0[k] & 15) - 8) * lo + ((int)(w0[k] >> 4) - 8) * hi; s1 += ((int)(w1[k] & 15) - 8) * lo + ((int)(w1[k] >> 4) - 8) * hi; \
-                 s2 += ((int)(w2[k] & 15) - 8) * lo + ((int)(w2[k] >> 4) - 8) * hi; s3 += ((int)(w3[k] & 15) - 8) * lo + ((int)(w3[k] >> 4) - 8) * hi; }
+#define ONE(s, w, k) s += ((int)(w[k] & 15) - 8) * lo + ((int)(w[k] >> 4) - 8) * hi;
+#define TWO(k) { const int lo = x[k], hi = x[(k) + B / 2]; ONE(s0, w0, k) ONE(s1, w1, k) ONE(s2, w2, k) ONE(s3, w3, k) }
                 PLAIN_LOOP
                 for (int k = 0; k < B / 2; k += 4) { TWO(k) TWO(k + 1) TWO(k + 2) TWO(k + 3) }
                 const float d = p->xd[m * nb + b];
-                a0 += (float)s0 * (d * scale(w0 - 2)); a1 += (float)s1 * (d * scale(w1 - 2)); a2 += (float)s2 * (d * scale(w2 - 2)); a3 += (float)s3 * (d * scale(w3 - 2));
+                a0 += (float)s0 * (d * scale(w0 - 2)); a1 += (float)s1 * (d * scale(w1 - 2));
+                a2 += (float)s2 * (d * scale(w2 - 2)); a3 += (float)s3 * (d * scale(w3 - 2));
             }
             float *y = p->y + m * p->N + n;
             y[0] = a0; y[1] = a1; y[2] = a2; y[3] = a3;

@@ -177,7 +177,8 @@ static lm_err plan_train(job *j) {
 static void serve_json(lm_str *s, const lm_serve_need *n, size_t have) {
     lm_str_printf(
         s,
-        "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"mapped\": %zu, \"from_file\": %zu, \"ring\": %zu, \"kv\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": "
+        "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"mapped\": %zu, \"from_file\": %zu, \"ring\": %zu, \"kv\": %zu, "
+        "\"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": "
         "%lld, \"prompt\": %lld, \"flops_per_token\": %.6g, \"prefill_tok_s\": %.6g, "
         "\"decode_tok_s\": %.6g, \"decode_end_tok_s\": %.6g, \"prefill_roofline_tok_s\": %.6g, \"decode_roofline_tok_s\": %.6g, \"available\": %zu, \"fits\": %s",
         (long long)n->n_params, n->weights, n->mapped, n->away, n->ring, n->kv, n->scratch, n->base, n->peak, (long long)n->context, (long long)n->prompt, n->flops,

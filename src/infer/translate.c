@@ -3,7 +3,10 @@
 #include "infer/translate.h"
 
 enum { BEFORE = 16 };                                      /* tokens that what goes on is encoded with, for where words begin */
-struct lm_translator { lm_ctx *ctx; const lm_tok *ours, *theirs; int32_t *our_of, *their_of; int64_t our_rows, their_rows; double shared; lm_str text; lm_tok_buf ids; };
+struct lm_translator {
+    lm_ctx *ctx; const lm_tok *ours, *theirs; int32_t *our_of, *their_of; int64_t our_rows, their_rows; double shared;
+    lm_str text; lm_tok_buf ids;
+};
 
 static bool written(const lm_tok *t, int32_t id) { const lm_tok_type k = lm_tok_type_of(t, id); return k == LM_TOK_NORMAL || k == LM_TOK_ADDED || k == LM_TOK_BYTE; }
 const int32_t *lm_translator_ours(const lm_translator *t) { return t->our_of; }
@@ -82,7 +85,8 @@ static lm_err check(lm_translator *t) {
         for (size_t i = 0; i < t->text.n && !ok;) {         /* which one? */
             const int k = utf8((const unsigned char *)t->text.p + i, t->text.n - i);
             if (t->text.p[i] != '\n' && !can_write(t, t->text.p + i, (size_t)k))
-                return lm_fail(t->ctx, LM_E_MISMATCH, "the draft's vocabulary cannot write \"%.*s\", which the model's can: it would guess about other texts", k, t->text.p + i);
+                return lm_fail(t->ctx, LM_E_MISMATCH, "the draft's vocabulary cannot write \"%.*s\", which the model's can: it would guess about other texts", k,
+                               t->text.p + i);
             i += (size_t)k;
         }
         t->text.n = 0;

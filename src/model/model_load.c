@@ -117,7 +117,8 @@ static int by_size(const void *a, const void *b) { const size_t x = *(const size
 static lm_err what_stays(lm_weights *w, const lm_load_opts *o, spare *out) {
     if (!o->room) return LM_OK;
     spare s = { 0 };
-    size_t *bytes = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *bytes), *sizes = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *sizes);
+    size_t *bytes = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *bytes);
+    size_t *sizes = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *sizes);
     s.on = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *s.on);
     s.file = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *s.file);
     s.offset = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *s.offset);
@@ -133,7 +134,8 @@ static lm_err what_stays(lm_weights *w, const lm_load_opts *o, spare *out) {
         else fixed += bytes[i];
     }
     if (err || all <= o->room || !n) {
-        if (!err && all > o->room) err = lm_fail(w->ctx, LM_E_NOMEM, "%s: weights take %zu bytes of memory, there are %zu, and none of them can stay in the file", w->path, all, o->room);
+        if (!err && all > o->room)
+            err = lm_fail(w->ctx, LM_E_NOMEM, "%s: weights take %zu bytes of memory, there are %zu, and none of them can stay in the file", w->path, all, o->room);
         goto done;
     }
     qsort(sizes, (size_t)n, sizeof *sizes, by_size);

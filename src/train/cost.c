@@ -49,8 +49,10 @@ lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t 
         const lm_call *k = lm_plan_call(p, i);
         if (!lm_numel(&k->out[0])) continue;                                   /* an extent of nothing: logits that nobody wants */
         const double work = lm_cost_work(k, kernel, &flops, bytes, seqs, seq, key);
-        const bool integers = strstr(kernel, ".q8") || strstr(kernel, ".qk"), cold = held > m->last_cache && (lm_cost_attends(k) ? !seqs && lm_rows(&k->out[0]) == 1 : weights(k) && work == bytes);
-        const double rate = integers && m->dot8 > 0 ? m->dot8 : strstr(kernel, ".bf16") ? m->mm_bf16 : m->mm_f32, compute = k->op->mm_at ? flops / rate : 0;
+        const bool integers = strstr(kernel, ".q8") || strstr(kernel, ".qk");
+        const bool cold = held > m->last_cache && (lm_cost_attends(k) ? !seqs && lm_rows(&k->out[0]) == 1 : weights(k) && work == bytes);
+        const double rate = integers && m->dot8 > 0 ? m->dot8 : strstr(kernel, ".bf16") ? m->mm_bf16 : m->mm_f32;
+        const double compute = k->op->mm_at ? flops / rate : 0;
         if (!(cold && priced_cold(m, key, work, &t)) && !lm_machine_price(m, key, work, &t)) t = compute + bytes / bw;
         /* what fits into the cache may be there already */
         const double travel = bytes / (bytes > m->last_cache || bw > m->mid_n ? bw : m->mid_n);
