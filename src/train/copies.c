@@ -1,4 +1,4 @@
-/* copies.c — on a device with bf16 products a trainer keeps each matrix of the products rounded too: "bf16.NAME", two bytes a parameter.
+/* copies.c — on a device with products in bf16 or fp8 a trainer keeps each matrix of the products rounded too: "bf16.NAME", two bytes a parameter.
  *
  * The update writes them beside the parameters (lm_optim_param.copy), so a step rounds nothing. Weights of products that read one input
  * (lm_pass_products) lie one behind the other, and so do their gradients: "bf16.FIRST+2" and "grad.FIRST+2" are whole, "bf16.NAME" and
@@ -13,7 +13,7 @@
 
 lm_err lm_copies_setup(lm_trainer *t) {
     for (int i = 0; i < t->n_param; i++) t->held[i].fresh = t->o.dev != NULL;
-    if (!t->o.dev || t->o.mm != LM_BF16 || t->held != t->param) return LM_OK;
+    if (!t->o.dev || t->o.mm == LM_F32 || t->held != t->param) return LM_OK;
     return (t->copy = lm_arena_alloc(t->a, (size_t)(t->n_param + 1) * sizeof *t->copy)) ? LM_OK : LM_E_NOMEM;
 }
 static int index_of(const lm_trainer *t, const char *name) {
