@@ -14,7 +14,7 @@ const lm_kernel *__wrap_lm_kernel_choose(const lm_op *op, const lm_call *c, lm_d
 }
 static bool on_device;
 static int n_kv = 2;                             /* of 4 heads; 2: a key head's rows of k and v are half a tile each */
-static int united[3];                            /* steps of swiglu_fp8; of swiglu_grad_fp8 side by side; products in e4m3 */
+static int united[4];                            /* steps of swiglu_fp8; of swiglu_grad_fp8 side by side; products in e4m3; rope_fp8 */
 
 enum { B = 2, T = 70, V = 97 };                  /* 140 tokens: tiles of rows are not full */
 static lm_cfg config(int64_t d, int64_t d_ff) {
@@ -61,6 +61,7 @@ static void count_united(const lm_plan *p) {
     for (int i = 0; i < st.n_steps; i++) {
         const lm_call *c = lm_plan_call(p, i);
         united[0] += !strcmp(c->op->name, "swiglu_fp8"); united[2] += !strcmp(c->op->name, "matmul_fp8");
+        united[3] += !strcmp(c->op->name, "rope_fp8");
         united[1] += !strcmp(c->op->name, "swiglu_grad_fp8") && ((const lm_swiglu_grad_fp8_p *)c->p)->beside;
     }
 }
@@ -130,7 +131,7 @@ static void test_device(void) {
     fp8_first = true; n_kv = 4;
     LM_CHECK(!train(LM_F8_E4M3, 1, 2, 3, 128, &a, why, sizeof why) && !united[0] && !united[1] && united[2] == 2 * 21);
     on_device = true;
-    LM_CHECK(!train(LM_F8_E4M3, 1, 2, 3, 128, &b, why, sizeof why) && united[0] == 2 && united[1] == 2 && united[2] == 2 * 12);
+    LM_CHECK(!train(LM_F8_E4M3, 1, 2, 3, 128, &b, why, sizeof why) && united[0] == 2 && united[1] == 2 && united[2] == 2 * 12 && united[3] == 2);
     on_device = fp8_first = false; n_kv = 2;
     if (why[0]) printf("%s\n", why);
     for (int s = 0; s < 3; s++) LM_CHECK_NEAR(a.loss[s], b.loss[s], s ? 5e-4 : 1e-4);      /* an update makes other codes of numbers that lie between two */

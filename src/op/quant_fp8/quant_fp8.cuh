@@ -43,7 +43,12 @@ __device__ __forceinline__ float lm_fp8_scale(float m) { return __fdiv_rn(fmaxf(
 __device__ __forceinline__ float lm_fp8_inverse(float m) { return __fdiv_rn(448.0f, fmaxf(m, LM_FP8_TINY)); }
 __device__ __forceinline__ uint32_t lm_fp8_pack2(float a, float b) { return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3); }
 /* within a few units of the last place of f32, for what is rounded to bf16 next: a division and an exponential in full are twenty instructions more */
-__device__ __forceinline__ float lm_fp8_sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
+__device__ __forceinline__ float lm_fp8_sigmoid(float x) {
+    float e, s;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x * -1.44269504f));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(s) : "f"(1.0f + e));
+    return s;
+}
 struct lm_fp8_shared { uint4 part[16][16]; uint2 turned[128][16]; float row_m[128], row_inv[128], col_inv[128]; unsigned odd, flushed; };
 /* Of a thread's 64 numbers: which are zero, which are not finite. Counted one by one only where there is any. */
 __device__ __forceinline__ unsigned lm_fp8_zeros(const uint32_t (*v)[4]) {
@@ -59,10 +64,10 @@ __device__ __forceinline__ unsigned lm_fp8_not_finite(const uint32_t (*v)[4]) {
 __device__ __forceinline__ uint32_t lm_fp8_pack4(float a, float b, float c, float d) { return lm_fp8_pack2(a, b) | lm_fp8_pack2(c, d) << 16; }
 /* which scales belong to one row or one column of a tile: both, those of rows, none */
 typedef enum { LM_FP8_TILES, LM_FP8_SQUARE, LM_FP8_BLOCKS } lm_fp8_form;
-/* the tile at column x, row y of tiles */
-template <lm_fp8_form form> __device__ __forceinline__ void lm_fp8_put(const uint32_t (*v)[4], const lm_fp8_to &o, int64_t x, int64_t y, lm_fp8_shared *sh) {
+/* block (x, y)'s tile */
+template <lm_fp8_form form> __device__ __forceinline__ void lm_fp8_put(const uint32_t (*v)[4], const lm_fp8_to &o, lm_fp8_shared *sh) {
     const int t = threadIdx.x, l = t % 16, g = t / 16;
-    const int64_t c0 = x * 128, r0 = y * 128;
+    const int64_t x = blockIdx.x, y = blockIdx.y, c0 = x * 128, r0 = y * 128;
     constexpr bool cols = form == LM_FP8_TILES, rows = form != LM_FP8_BLOCKS;
     if (!t) sh->odd = sh->flushed = 0;
     uint32_t cm[4] = {}, rm[4], low = 0x7fff7fffu, high = 0;      /* rm: rows 2i and 2i+1; least and largest bits */
@@ -174,43 +179,23 @@ template <lm_fp8_form form> __device__ __forceinline__ void lm_fp8_put(const uin
         if (bits > *const_cast<volatile unsigned long long *>(&o.stats[LM_FP8_AMAX])) atomicMax(&o.stats[LM_FP8_AMAX], bits);
     }
 }
-/* S::N tensors of one shape at once: src.load gives this thread's eight rows of eight of each. Where S::AHEAD, blocks stay and ask for the next tile
- * before they are busy with this one. */
+/* S::N tensors of one shape at once: src.load gives this thread's eight rows of eight of each. S::BLOCKS: of a multiprocessor. */
 template <int N> struct lm_fp8_tos { lm_fp8_to t[N]; };
-template <class S, lm_fp8_form form> __global__ void __launch_bounds__(256, S::AHEAD || S::N > 1 ? 2 : 3) lm_fp8_tiles(const S src, const lm_fp8_tos<S::N> o,
-    int across, int tiles) {
+template <class S, lm_fp8_form form> __global__ void __launch_bounds__(256, S::BLOCKS) lm_fp8_tiles(const S src, const lm_fp8_tos<S::N> o) {
     __shared__ lm_fp8_shared sh;
-    const int r = static_cast<int>(threadIdx.x) / 16 * 8, c = static_cast<int>(threadIdx.x) % 16 * 8;
-    int t = static_cast<int>(blockIdx.x);
     uint32_t v[S::N][8][4];
-    src.load(v, static_cast<int64_t>(t / across) * 128 + r, static_cast<int64_t>(t % across) * 128 + c, o.t[0].rows);
-    if constexpr (S::AHEAD) {
-        for (;;) {
-            const int next = t + static_cast<int>(gridDim.x);
-            uint32_t w[S::N][8][4];
-            if (next < tiles) src.load(w, static_cast<int64_t>(next / across) * 128 + r, static_cast<int64_t>(next % across) * 128 + c, o.t[0].rows);
-            lm_fp8_put<form>(v[0], o.t[0], t % across, t / across, &sh);
-            if (next >= tiles) return;
-            __syncthreads();
+    src.load(v, static_cast<int64_t>(blockIdx.y) * 128 + threadIdx.x / 16 * 8, static_cast<int64_t>(blockIdx.x) * 128 + threadIdx.x % 16 * 8,
+        o.t[0].rows);
 #pragma unroll
-            for (int i = 0; i < 32; i++) v[0][i / 4][i % 4] = w[0][i / 4][i % 4];
-            t = next;
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < S::N; i++) {
-            if (i) __syncthreads();
-            lm_fp8_put<form>(v[i], o.t[i], t % across, t / across, &sh);
-        }
+    for (int i = 0; i < S::N; i++) {
+        if (i) __syncthreads();
+        lm_fp8_put<form>(v[i], o.t[i], &sh);
     }
 }
-/* cols: columns that src has, of those of the outputs; units: multiprocessors */
-template <lm_fp8_form form, class S> static lm_err lm_fp8_run(const S &src, const lm_fp8_tos<S::N> &o, int64_t cols, int units, cudaStream_t s) {
-    const int64_t tiles = o.t[0].cap / 128 * (cols / 128);
-    if (!tiles) return LM_OK;
-    if (tiles > INT32_MAX / 2) return LM_E_SHAPE;
-    const int all = static_cast<int>(tiles), stay = S::AHEAD && 2 * units < all ? 2 * units : all;
-    lm_fp8_tiles<S, form><<<static_cast<unsigned>(stay), 256, 0, s>>>(src, o, static_cast<int>(cols / 128), all);
+/* cols: columns that src has, of those of the outputs */
+template <lm_fp8_form form, class S> static lm_err lm_fp8_run(const S &src, const lm_fp8_tos<S::N> &o, int64_t cols, cudaStream_t s) {
+    if (!o.t[0].cap || !cols) return LM_OK;
+    lm_fp8_tiles<S, form><<<dim3(static_cast<unsigned>(cols / 128), LM_CUDA_GRID(o.t[0].cap, 128)), 256, 0, s>>>(src, o);
     return lm_cuda_launched();
 }
 /* Four rows of eight as they lie, zeros behind the last: bf16 (f32 is rounded). */
@@ -236,7 +221,7 @@ __device__ __forceinline__ void lm_fp8_rows4(uint32_t (*v)[4], const lm_cv &x, i
 }
 /* x as it is */
 struct lm_fp8_plain {
-    enum { N = 1, AHEAD = 1 };
+    enum { N = 1, BLOCKS = 2 };
     lm_cv x;
     __device__ __forceinline__ void load(uint32_t (*v)[8][4], int64_t r, int64_t c, int64_t rows) const {
         lm_fp8_rows4(v[0], x, r, c, rows);

@@ -7,8 +7,8 @@ static lm_err run(const lm_call *c, int64_t t, void *st) {
     const lm_fp8_plain src = { lm_cv_of(&c->in[0]) };
     if (!lm_fp8_aligned(&src.x, 1)) return LM_E_SHAPE;
     const lm_fp8_tos<1> o = { { lm_fp8_to_of(p, c->in[0].dim[0], c->in[0].dim[1], c->out, &c->out[4]) } };
-    const int64_t cols = c->in[0].dim[1]; const int units = c->dev->units;
-    if (p->blocks) return lm_fp8_run<LM_FP8_BLOCKS>(src, o, cols, units, LM_CUDA_STREAM(st));
-    return p->square ? lm_fp8_run<LM_FP8_SQUARE>(src, o, cols, units, LM_CUDA_STREAM(st)) : lm_fp8_run<LM_FP8_TILES>(src, o, cols, units, LM_CUDA_STREAM(st));
+    const int64_t cols = c->in[0].dim[1];
+    if (p->blocks) return lm_fp8_run<LM_FP8_BLOCKS>(src, o, cols, LM_CUDA_STREAM(st));
+    return p->square ? lm_fp8_run<LM_FP8_SQUARE>(src, o, cols, LM_CUDA_STREAM(st)) : lm_fp8_run<LM_FP8_TILES>(src, o, cols, LM_CUDA_STREAM(st));
 }
 LM_CUDA_ONE(quant_fp8, "quant_fp8/cuda", accepts, run)

@@ -1,7 +1,7 @@
 /* swiglu_fp8_cuda.cu — memory bound: four bytes read, two written, where swiglu and quant_fp8 apart move ten. Rounds where they do: y to bf16. */
 #include "op/quant_fp8/quant_fp8.cuh"
 struct source {
-    enum { N = 1, AHEAD = 0 };
+    enum { N = 1, BLOCKS = 3 };
     lm_cv x[2];
     __device__ __forceinline__ void load(uint32_t (*v)[8][4], int64_t r, int64_t c, int64_t rows) const {
 #pragma unroll
@@ -24,14 +24,16 @@ struct source {
         }
     }
 };
-static bool accepts(const lm_call *c) { return !static_cast<const lm_quant_fp8_p *>(c->p)->blocks && lm_fp8_writes(c) && lm_fp8_reads(&c->in[0]) && lm_fp8_reads(&c->in[1]); }
+static bool accepts(const lm_call *c) {
+    return !static_cast<const lm_quant_fp8_p *>(c->p)->blocks && lm_fp8_writes(c) && lm_fp8_reads(&c->in[0]) && lm_fp8_reads(&c->in[1]);
+}
 static lm_err run(const lm_call *c, int64_t t, void *st) {
     (void)t;
     const source src = { { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]) } };
     if (!lm_fp8_aligned(src.x, 2)) return LM_E_SHAPE;
     const lm_quant_fp8_p *p = static_cast<const lm_quant_fp8_p *>(c->p);
-    const int64_t cols = c->in[0].dim[1]; const int units = c->dev->units;
+    const int64_t cols = c->in[0].dim[1];
     const lm_fp8_tos<1> o = { { lm_fp8_to_of(p, c->in[0].dim[0], cols, c->out, &c->out[4]) } };
-    return p->square ? lm_fp8_run<LM_FP8_SQUARE>(src, o, cols, units, LM_CUDA_STREAM(st)) : lm_fp8_run<LM_FP8_TILES>(src, o, cols, units, LM_CUDA_STREAM(st));
+    return p->square ? lm_fp8_run<LM_FP8_SQUARE>(src, o, cols, LM_CUDA_STREAM(st)) : lm_fp8_run<LM_FP8_TILES>(src, o, cols, LM_CUDA_STREAM(st));
 }
 LM_CUDA_ONE(swiglu_fp8, "swiglu_fp8/cuda", accepts, run)

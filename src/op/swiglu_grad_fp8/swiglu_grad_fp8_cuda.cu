@@ -4,7 +4,7 @@ extern "C" {
 #include "op/swiglu_grad_fp8/swiglu_grad_fp8.h"
 }
 struct source {
-    enum { N = 2, AHEAD = 0 };
+    enum { N = 2, BLOCKS = 2 };
     lm_cv x[3];
     static __device__ __forceinline__ void both(const float *g, const float *a, const float *b, uint32_t *da, uint32_t *db) {
         float x[8], y[8];
@@ -61,6 +61,6 @@ static lm_err run(const lm_call *c, int64_t t, void *st) {
         o.t[0] = lm_fp8_to_of(&p->of[0], rows, 2 * cols, c->out, &c->out[8]);
         o.t[1] = lm_fp8_from(o.t[0], cols);
     } else for (int i = 0; i < 2; i++) o.t[i] = lm_fp8_to_of(&p->of[i], rows, cols, c->out + 4 * i, &c->out[8]);
-    return lm_fp8_run<LM_FP8_TILES>(src, o, cols, c->dev->units, LM_CUDA_STREAM(st));
+    return lm_fp8_run<LM_FP8_TILES>(src, o, cols, LM_CUDA_STREAM(st));
 }
 LM_CUDA_ONE(swiglu_grad_fp8, "swiglu_grad_fp8/cuda", accepts, run)
