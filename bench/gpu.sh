@@ -90,7 +90,7 @@ for r in json.load(open(sys.argv[1])):
 }
 fp8() {   # the rows against the reference, the 1.1B step beside bf16's, FP8_STEPS of a small model on text beside bf16's
     local k f
-    LM_DEVICE=cuda LM_OPS=quant_fp8,matmul_fp8,swiglu_fp8,swiglu_grad_fp8 timeout 60 "$bin/tests/test_ops" test_kernels >"$out/fp8.driver.log" 2>&1
+    LM_DEVICE=cuda LM_OPS=quant_fp8,matmul_fp8,rope_fp8,swiglu_fp8,swiglu_grad_fp8 timeout 60 "$bin/tests/test_ops" test_kernels >"$out/fp8.driver.log" 2>&1
     say "fp8 driver: rc $?; $(grep -c ' (seed ' "$out/fp8.driver.log") failures; $(tail -n 1 "$out/fp8.driver.log")"
     grep ' (seed ' "$out/fp8.driver.log" | cut -c1-230 | head -8
     for k in bf16 fp8; do
