@@ -109,13 +109,6 @@ template <lm_fp8_form form> __device__ __forceinline__ void lm_fp8_put(const uin
     }
     const float all = cols ? 0.0f : lm_fp8_inverse(most);
     if (rows) __syncthreads();
-    float ci[8];
-#pragma unroll
-    for (int e = 0; e < 8; e += 4) {
-        float4 u = make_float4(all, all, all, all);
-        if (cols) u = *reinterpret_cast<const float4 *>(&sh->col_inv[8 * l + e]);
-        ci[e] = u.x; ci[e + 1] = u.y; ci[e + 2] = u.z; ci[e + 3] = u.w;
-    }
     const int left = static_cast<int>(o.rows - r0 < 128 ? o.rows - r0 : 128) - 8 * g;
     uint8_t *q = o.q + (r0 + 8 * g) * o.cols + c0 + 8 * l;
     unsigned there = 0;                                           /* bytes that are not zero, times 128 */
@@ -137,11 +130,11 @@ template <lm_fp8_form form> __device__ __forceinline__ void lm_fp8_put(const uin
                 w[p][i] = lm_fp8_pack4(f[p][0] * ri[p], f[p][1] * ri[p], f[p][2] * ri[p], f[p][3] * ri[p]);
                 there = __dp4a(((w[p][i] & 0x7f7f7f7fu) + 0x7f7f7f7fu) & 0x80808080u, 0x01010101u, there);
             }
+            float4 z = make_float4(all, all, all, all);
+            if (cols) z = *reinterpret_cast<const float4 *>(&sh->col_inv[8 * l + 4 * i]);
+            const float ci[4] = { z.x, z.y, z.z, z.w };
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const float s = ci[4 * i + c];
-                turned[4 * i + c][k] = lm_fp8_pack4(f[0][c] * s, f[1][c] * s, f[2][c] * s, f[3][c] * s);
-            }
+            for (int c = 0; c < 4; c++) turned[4 * i + c][k] = lm_fp8_pack4(f[0][c] * ci[c], f[1][c] * ci[c], f[2][c] * ci[c], f[3][c] * ci[c]);
         }
         if (o.q)
 #pragma unroll
@@ -179,9 +172,9 @@ template <lm_fp8_form form> __device__ __forceinline__ void lm_fp8_put(const uin
         if (bits > *const_cast<volatile unsigned long long *>(&o.stats[LM_FP8_AMAX])) atomicMax(&o.stats[LM_FP8_AMAX], bits);
     }
 }
-/* S::N tensors of one shape at once: src.load gives this thread's eight rows of eight of each. S::BLOCKS: of a multiprocessor. */
+/* S::N tensors of one shape at once: src.load gives this thread's eight rows of eight of each. S::blocks: of a multiprocessor. */
 template <int N> struct lm_fp8_tos { lm_fp8_to t[N]; };
-template <class S, lm_fp8_form form> __global__ void __launch_bounds__(256, S::BLOCKS) lm_fp8_tiles(const S src, const lm_fp8_tos<S::N> o) {
+template <class S, lm_fp8_form form> __global__ void __launch_bounds__(256, S::blocks(form)) lm_fp8_tiles(const S src, const lm_fp8_tos<S::N> o) {
     __shared__ lm_fp8_shared sh;
     uint32_t v[S::N][8][4];
     src.load(v, static_cast<int64_t>(blockIdx.y) * 128 + threadIdx.x / 16 * 8, static_cast<int64_t>(blockIdx.x) * 128 + threadIdx.x % 16 * 8,
@@ -221,7 +214,8 @@ __device__ __forceinline__ void lm_fp8_rows4(uint32_t (*v)[4], const lm_cv &x, i
 }
 /* x as it is */
 struct lm_fp8_plain {
-    enum { N = 1, BLOCKS = 2 };
+    enum { N = 1 };
+    static constexpr int blocks(lm_fp8_form f) { return f == LM_FP8_TILES ? 2 : 3; }       /* three would spill there: 8 % slower */
     lm_cv x;
     __device__ __forceinline__ void load(uint32_t (*v)[8][4], int64_t r, int64_t c, int64_t rows) const {
         lm_fp8_rows4(v[0], x, r, c, rows);

@@ -5,7 +5,8 @@ extern "C" {
 #include "op/rope_fp8/rope_fp8.h"
 }
 struct source {
-    enum { N = 1, BLOCKS = 3 };
+    enum { N = 1 };
+    static constexpr int blocks(lm_fp8_form) { return 3; }
     lm_cv x, t, v;
     int64_t wide;                              /* columns of x */
     int half; float sign;

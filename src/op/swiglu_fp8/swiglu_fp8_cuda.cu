@@ -1,7 +1,8 @@
 /* swiglu_fp8_cuda.cu — memory bound: four bytes read, two written, where swiglu and quant_fp8 apart move ten. Rounds where they do: y to bf16. */
 #include "op/quant_fp8/quant_fp8.cuh"
 struct source {
-    enum { N = 1, BLOCKS = 3 };
+    enum { N = 1 };
+    static constexpr int blocks(lm_fp8_form) { return 3; }
     lm_cv x[2];
     __device__ __forceinline__ void load(uint32_t (*v)[8][4], int64_t r, int64_t c, int64_t rows) const {
 #pragma unroll

@@ -4,7 +4,8 @@ extern "C" {
 #include "op/swiglu_grad_fp8/swiglu_grad_fp8.h"
 }
 struct source {
-    enum { N = 2, BLOCKS = 2 };
+    enum { N = 2 };
+    static constexpr int blocks(lm_fp8_form) { return 2; }
     lm_cv x[3];
     static __device__ __forceinline__ void both(const float *g, const float *a, const float *b, uint32_t *da, uint32_t *db) {
         float x[8], y[8];
