@@ -1,4 +1,4 @@
-/* quant_fp8_cuda.cu — memory bound: 2.7 TB/s of bf16 read and bytes written (H100, 16384 × 5632), a copy of as many bytes 2.95. */
+/* quant_fp8_cuda.cu — memory bound (H200, 16384 × 5632): 3.43 TB/s of bf16 read and bytes written, 3.75 with square; a copy of as many bytes 4.11. */
 #include "op/quant_fp8/quant_fp8.cuh"
 static bool accepts(const lm_call *c) { return lm_fp8_writes(c) && lm_fp8_reads(&c->in[0]); }
 static lm_err run(const lm_call *c, int64_t t, void *st) {

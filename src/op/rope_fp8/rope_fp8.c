@@ -44,8 +44,8 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
     const lm_quant_fp8_p *p = &((const lm_rope_fp8_p *)c->p)->to;
     const double x = (double)lm_numel(&c->in[0]), v = (double)lm_numel(&c->in[2]);
     *flops = x * 3 + (x + v) * 6;
-    *bytes = x * (double)lm_dtype_size((lm_dtype)c->in[0].dtype) + v * (double)lm_dtype_size((lm_dtype)c->in[2].dtype) + (x + v) * (p->rows + p->cols) +
-             4 * (double)lm_numel(&c->in[1]);
+    *bytes = x * (double)lm_dtype_size((lm_dtype)c->in[0].dtype) + v * (double)lm_dtype_size((lm_dtype)c->in[2].dtype) +
+             (x + v) * (p->rows + p->cols) + 4 * (double)lm_numel(&c->in[1]);
 }
 static const char *const unites[] = { "Y=rope(x,t) C=concat(Y,v) Q,S,R,T,N=quant_fp8(C,n)", NULL };
 static bool unite(const void *const *params, const lm_type *const *in, uint32_t outs, void *out) {

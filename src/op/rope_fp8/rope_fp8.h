@@ -1,5 +1,5 @@
-/* rope_fp8.h — [rope(x) v] in e4m3 as quant_fp8 makes it (outputs and counts are its): the gradient of a product that is q, k and v, where q's and k's
- * are rotated back first. What is rotated is not kept. A device's plans have it by unite.c.
+/* rope_fp8.h — [rope(x) v] in e4m3 as quant_fp8 makes it (outputs and counts are its): the gradient of a product that is q, k and v, where that of
+ * q and k is rotated back first. What is rotated is not kept. A device's plans have it by unite.c.
  *
  * x (N, heads × d_head), table (N, d_head), v (N, C), both of widths in multiples of 128. Whole heads turn, by halves; d_head divides 128.
  *
