@@ -1,4 +1,4 @@
-/* copies.c — on a device with bf16 products a trainer keeps each matrix of the products rounded too: "bf16.NAME", two bytes a parameter.
+/* copies.c — on a device with products in bf16 or fp8 a trainer keeps each matrix of the products rounded too: "bf16.NAME", two bytes a parameter.
  *
  * The update writes them beside the parameters (lm_optim_param.copy), so a step rounds nothing. Weights of products that read one input
  * (lm_pass_products) lie one behind the other, and so do their gradients: "bf16.FIRST+2" and "grad.FIRST+2" are whole, "bf16.NAME" and
@@ -14,7 +14,7 @@
 
 lm_err lm_copies_setup(lm_trainer *t) {
     for (int i = 0; i < t->n_param; i++) t->held[i].fresh = t->o.dev != NULL;
-    if (!t->o.dev || t->o.mm != LM_BF16) return LM_OK;
+    if (!t->o.dev || t->o.mm == LM_F32) return LM_OK;
     for (int i = 0; t->o.mesh == LM_MESH_FSDP && i < t->n_param; i++) {
         const lm_role role = t->held[i].role;
         if (!t->held[i].rows || (role != LM_ROLE_COL && role != LM_ROLE_ROW)) continue;
@@ -97,7 +97,7 @@ void lm_copies_half(lm_trainer *t, int i, lm_value *grad, bool read) {
     lm_node *n = grad->node;
     lm_call c;
     if (t->copy && t->copy[i].n) for (int k = 0; k < t->n_param; k++) if (t->copy[k].n && t->copy[k].lead == i) t->param[k].grad = LM_F32;
-    if (!t->copy || !t->copy[i].n || t->o.accum > 1 || lm_trainer_ranks(t) > 1 || read || !n || !n->op->mm_at || n->n_out != 1) return;
+    if (!t->copy || !t->copy[i].n || t->o.mm != LM_BF16 || t->o.accum > 1 || lm_trainer_ranks(t) > 1 || read || !n || !n->op->mm_at || n->n_out != 1) return;
     lm_call_of(n, &c);
     c.out[0].dtype = LM_BF16; c.acc = 1;
     if (!lm_optim_for(&t->o.optim, &t->param[i])->half || !lm_kernel_choose(n->op, &c, LM_DEV_CUDA, t->o.dev->features)) return;
