@@ -90,7 +90,7 @@ for r in json.load(open(sys.argv[1])):
 }
 fp8() {   # the rows against the reference, the 1.1B step beside bf16's, FP8_STEPS of a small model on text beside bf16's
     local k f
-    LM_DEVICE=cuda LM_OPS=quant_fp8,matmul_fp8,swiglu_fp8,swiglu_grad_fp8 timeout 60 "$bin/tests/test_ops" test_kernels >"$out/fp8.driver.log" 2>&1
+    LM_DEVICE=cuda LM_OPS=quant_fp8,matmul_fp8,rope_fp8,swiglu_fp8,swiglu_grad_fp8 timeout 60 "$bin/tests/test_ops" test_kernels >"$out/fp8.driver.log" 2>&1
     say "fp8 driver: rc $?; $(grep -c ' (seed ' "$out/fp8.driver.log") failures; $(tail -n 1 "$out/fp8.driver.log")"
     grep ' (seed ' "$out/fp8.driver.log" | cut -c1-230 | head -8
     for k in bf16 fp8; do
@@ -103,11 +103,12 @@ for r in json.load(open(sys.argv[1])):
     if r["name"].startswith("accumulate") and r["value"] > 0.5: print("  %-34s %8.2f ms  %s" % (r["name"], r["value"], r["note"]))
     if r["name"].startswith("fp8_"): print("  %-34s %.3g  %s" % (r["name"], r["value"], r["note"]))' "$f" | tee -a "$table"
     done
-    for k in bf16 fp8; do
+    for k in bf16 fp8; do          # both at once: they are not timed
         rm -rf "$out/fp8-$k"
-        timeout 60 "$bin/loam" train examples/tiny.yaml data.path="${LM_TEXT:-README.md}" model.d=512 model.d_ff=1536 model.n_head=8 data.seq=256 train.batch=32 train.steps="${FP8_STEPS:-300}" optim.lr=0.001 \
-            train.val_every="${FP8_STEPS:-300}" train.sample_every=0 train.checkpoint_every=0 train.dtype=$k device=cuda out="$out/fp8-$k" >"$out/fp8-$k.log" 2>&1 || say "fp8: training in $k: $(tail -n 1 "$out/fp8-$k.log" | cut -c1-240)"
+        { timeout 60 "$bin/loam" train examples/tiny.yaml data.path="${LM_TEXT:-README.md}" model.d=512 model.d_ff=1536 model.n_head=8 data.seq=256 train.batch=32 train.steps="${FP8_STEPS:-1000}" optim.lr=0.001 \
+            train.val_every="${FP8_STEPS:-1000}" train.sample_every=0 train.checkpoint_every=0 train.dtype=$k device=cuda out="$out/fp8-$k" >"$out/fp8-$k.log" 2>&1  || say "fp8: training in $k: $(tail -n 1 "$out/fp8-$k.log" | cut -c1-240)"; } &
     done
+    wait
     python3 - "$out" <<'PY' | tee -a "$table"
 import json, sys, os
 def read(k):
@@ -115,10 +116,11 @@ def read(k):
     return [json.loads(l) for l in open(p)] if os.path.exists(p) else []
 a, b = read("bf16"), read("fp8")
 if a and b:
-    la, lb = ([r["loss"] for r in x if "loss" in r][-50:] for x in (a, b))
+    la, lb = ([r["loss"] for r in x if "loss" in r] for x in (a, b))
+    n, la, lb = len(la), la[-100:], lb[-100:]
     va, vb = ([r["val_loss"] for r in x if "val_loss" in r][-1] for x in (a, b))
     ma, mb = sum(la) / len(la), sum(lb) / len(lb)
-    print(f"fp8 losses: mean of the last {len(la)} steps bf16 {ma:.5f} fp8 {mb:.5f} ({100 * (mb / ma - 1):+.3f} %); validation {va:.5f} {vb:.5f} ({100 * (vb / va - 1):+.3f} %); {[r['fp8'] for r in b if 'fp8' in r][-1]}")
+    print(f"fp8 losses after {n} steps: mean of the last {len(la)} bf16 {ma:.5f} fp8 {mb:.5f} ({100 * (mb / ma - 1):+.3f} %); validation {va:.5f} {vb:.5f} ({100 * (vb / va - 1):+.3f} %); {[r['fp8'] for r in b if 'fp8' in r][-1]}")
 PY
 }
 infer() {

@@ -59,7 +59,9 @@ typedef struct {
     int no_tokenizer;                    /* non-zero: open none; loam_generate is then refused */
     const char *device;                  /* "cpu" (NULL), "cuda" or "cuda:N": where it runs; LOAM_E_UNSUPPORTED where that is not here */
     const char *load;                    /* "read" (NULL too): into memory, the files may go away afterwards; "map": what can be used where it lies in a file is not
-                                            copied, and the file must stay as it is while the model is open. Results are the same bits */
+                                            copied, and the file must stay as it is while the model is open; what does not fit into memory is then read from it as it is
+                                            used. Results are the same bits */
+    int64_t memory;                      /* bytes that the model may take, 0: what is available. LOAM_E_NOMEM before anything is loaded where it does not fit */
 } loam_model_options;
 /* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it.
  * LOAM_E_NOTFOUND: nothing there; LOAM_E_FORMAT, _SHAPE, _MISMATCH, _UNSUPPORTED: what is there is damaged, contradicts itself or is of a kind this version does not compute. */
@@ -120,7 +122,7 @@ typedef struct {
     const volatile int *cancel;                                                      /* becomes non-zero: stop after this token */
     loam_grammar *grammar;                                                           /* every text is one of its sentences, or, cut by max_tokens or stop, the beginning of one; NULL: free */
     const char *speculate;                                                           /* "draft": the model `draft` guesses ahead; "lookup": what followed the last tokens before. The text is the same. NULL: draft if there is one, else none */
-    loam_model *draft; int draft_tokens;                                             /* a small model with the same vocabulary; tokens guessed at a time at most (0: 8) */
+    loam_model *draft; int draft_tokens;                                             /* a small model, best with the same vocabulary; tokens guessed at a time at most (0: 8) */
     double typical_p, xtc_probability, xtc_threshold;                                /* 0 or 1, 0: off */
     double dry_multiplier, dry_base; int64_t dry_length;                             /* 0: off; usual are 0.8, 1.75, 2 */
 } loam_generate_options;

@@ -1,4 +1,4 @@
-/* fake_dev.h — a device that is none: host memory, the processor's rows, and two lanes that run late and in turns drawn by chance.
+/* fake_dev.h — a device that is none: host memory, the processor's rows, and lanes that run late and in turns drawn by chance.
  *
  * What is put on a lane is kept as a list and done when somebody waits; which lane goes on is drawn, restricted by fences alone, so that a
  * missing fence gives wrong numbers under some seed. Memory comes poisoned. Recording keeps calls in order and launch() issues them again. The
@@ -30,8 +30,8 @@ typedef struct {
 } fake_item;
 typedef struct { fake_item *v; size_t n, cap, head; } fake_list;
 struct fake {
-    lm_dev dev; fake_stream stream[2]; fake_list lane[2], *recording; int on;
-    long serial, at[LM_DEV_MARKS]; char *reached; size_t cap_reached;
+    lm_dev dev; fake_stream stream[LM_DEV_LANES]; fake_list lane[LM_DEV_LANES], *recording; int on;
+    long serial, at[LM_DEV_MARKS], mark[LM_DEV_MARKS]; char *reached; size_t cap_reached;
     void *pinned[256]; size_t pinned_n[256]; int n_pinned;
     uint64_t rng; lm_err err;
     char *shared; size_t shared_used; int shared_fd;                      /* where memory comes from that other processes reach */
@@ -74,9 +74,9 @@ static int fake_do(fake *f, fake_item *x) {
 /* One turn: some lane's first item, if it can be done. */
 static void fake_turn(fake *f) {
     f->rng = f->rng * 6364136223846793005ull + 1442695040888963407ull;
-    const int first = (int)(f->rng >> 62 & 1), burst = 1 + (int)(f->rng >> 50 & 15);
-    for (int k = 0; k < 2; k++) {
-        fake_list *l = &f->lane[(first + k) % 2];
+    const int first = (int)(f->rng >> 40 & 0xffff) % LM_DEV_LANES, burst = 1 + (int)(f->rng >> 50 & 15);
+    for (int k = 0; k < LM_DEV_LANES; k++) {
+        fake_list *l = &f->lane[(first + k) % LM_DEV_LANES];
         int did = 0;
         while (did < burst && l->head < l->n) {
             fake_item x = l->v[l->head];
@@ -117,7 +117,7 @@ static lm_err fake_alloc(lm_dev *d, size_t n, void **p) {
 }
 static void fake_free(lm_dev *d, void *p) {
     fake *f = fake_of(d);
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < LM_DEV_LANES; k++)
         while (!f->err && !fake_empty(f, k)) fake_turn(f);
     if (!f->shared) free(p);
 }
@@ -154,10 +154,11 @@ static lm_err fake_put(lm_dev *d, void *dst, const void *src, size_t n) {      /
 }
 static lm_err fake_record(lm_dev *d) {
     fake *f = fake_of(d);
+    d->recordings++;
     f->recording = calloc(1, sizeof *f->recording);
     return f->recording ? LM_OK : LM_E_NOMEM;
 }
-static lm_err fake_recorded(lm_dev *d, void **work) { fake *f = fake_of(d); *work = f->recording; f->recording = NULL; return fake_answer(f); }
+static lm_err fake_recorded(lm_dev *d, void **work) { fake *f = fake_of(d); d->recordings++; *work = f->recording; f->recording = NULL; return fake_answer(f); }
 static lm_err fake_launch(lm_dev *d, void *work) {
     fake *f = fake_of(d);
     const fake_list *l = work;
@@ -179,8 +180,6 @@ static void fake_forget(lm_dev *d, void *work) {
     if (l) free(l->v);
     free(l);
 }
-static lm_err fake_mark(lm_dev *d, int i) { (void)d; (void)i; return LM_OK; }
-static lm_err fake_between(lm_dev *d, int a, int b, double *s) { (void)d; (void)a; (void)b; *s = 0; return LM_OK; }
 static lm_err fake_on(lm_dev *d, int lane) { fake *f = fake_of(d); f->on = lane; d->stream = &f->stream[lane]; return LM_OK; }
 static lm_err fake_fence(lm_dev *d, int i) { return fake_put_item(fake_of(d), (fake_item){ .kind = F_FENCE, .point = i }); }
 static lm_err fake_after(lm_dev *d, int i) { return fake_put_item(fake_of(d), (fake_item){ .kind = F_AFTER, .point = i }); }
@@ -190,14 +189,15 @@ static lm_err fake_run(lm_dev *d, lm_err (*f)(void *), const void *arg, size_t b
     return fake_put_item(fake_of(d), (fake_item){ .kind = F_HOST, .host = f, .arg = fake_copy(arg, bytes), .bytes = bytes });
 }
 static lm_err fake_note(lm_dev *d, int32_t *p, int32_t v) { const fake_noted n = { p, v }; return fake_run(d, fake_do_note, &n, sizeof n); }
-/* time there is the number of things done so far */
-typedef struct { uint64_t *p; } fake_stamped;
-static lm_err fake_do_stamp(void *a) { static uint64_t clock; *((const fake_stamped *)a)->p = ++clock; return LM_OK; }
-static lm_err fake_stamp(lm_dev *d, uint64_t *p) { const fake_stamped n = { p }; return fake_run(d, fake_do_stamp, &n, sizeof n); }
-typedef struct { float *y; const float *x; size_t n; } fake_added;
-static lm_err fake_do_add(void *a) { const fake_added *s = a; for (size_t i = 0; i < s->n; i++) s->y[i] += s->x[i]; return LM_OK; }
-static lm_err fake_add(lm_dev *d, float *y, const float *x, size_t n) {
-    const fake_added s = { y, x, n };
+/* time there is the number of marks so far, in ns */
+typedef struct { long *at; } fake_marked;
+static lm_err fake_do_mark(void *a) { static long clock; *((const fake_marked *)a)->at = ++clock; return LM_OK; }
+static lm_err fake_mark(lm_dev *d, int i) { const fake_marked m = { &fake_of(d)->mark[i] }; return fake_run(d, fake_do_mark, &m, sizeof m); }
+static lm_err fake_between(lm_dev *d, int a, int b, double *s) { *s = 1e-9 * (double)(fake_of(d)->mark[b] - fake_of(d)->mark[a]); return LM_OK; }
+typedef struct { float *y; const float *a, *x; size_t n; } fake_added;
+static lm_err fake_do_add(void *a) { const fake_added *s = a; for (size_t i = 0; i < s->n; i++) s->y[i] = s->a[i] + s->x[i]; return LM_OK; }
+static lm_err fake_add(lm_dev *d, float *y, const float *a, const float *x, size_t n) {
+    const fake_added s = { y, a, x, n };
     return fake_run(d, fake_do_add, &s, sizeof s);
 }
 /* ---- memory that other processes reach: one file without a name, which they open by this process's number ---- */
@@ -243,7 +243,7 @@ static void fake_put_call(void *lane, int (*f)(void *), const void *arg, size_t 
 }
 static void fake_close(lm_dev *d) {
     fake *f = fake_of(d);
-    for (int k = 0; k < 2; k++) { for (size_t i = f->lane[k].head; i < f->lane[k].n; i++) fake_drop(&f->lane[k].v[i]); free(f->lane[k].v); }
+    for (int k = 0; k < LM_DEV_LANES; k++) { for (size_t i = f->lane[k].head; i < f->lane[k].n; i++) fake_drop(&f->lane[k].v[i]); free(f->lane[k].v); }
     if (f->shared) { munmap(f->shared, FAKE_SHARED); close(f->shared_fd); }
     free(f->reached); free(f);
 }
@@ -282,7 +282,6 @@ static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
                        .fence = fake_fence,
                        .after = fake_after,
                        .note = fake_note,
-                       .stamp = fake_stamp,
                        .add = fake_add,
                        .idle = fake_idle,
                        .use = fake_use,
@@ -290,7 +289,7 @@ static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
                        .close = fake_close };
     strcpy(f->dev.name, "fake device"); strcpy(f->dev.libs, "none");
     f->rng = seed * 2654435761u + 12345;
-    for (int k = 0; k < 2; k++) f->stream[k] = (fake_stream){ fake_put_call, f, k };
+    for (int k = 0; k < LM_DEV_LANES; k++) f->stream[k] = (fake_stream){ fake_put_call, f, k };
     f->dev.stream = &f->stream[0];
     return &f->dev;
 }

@@ -7,6 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+/* Under a sanitizer, several times slower, what is repeated only for its numbers is done once: it is memory and threads that are looked at. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { LM_T_WATCHED = 1 };
+#else
+enum { LM_T_WATCHED = 0 };
+#endif
 static int lm_t_fail, lm_t_skipped; static const char *lm_t_name;
 #define LM_CHECK(c) do { if (!(c)) { lm_t_fail++; printf("%s:%d: %s: failed: %s\n", __FILE__, __LINE__, lm_t_name, #c); } } while (0)
 #define LM_CHECK_OK(ctx, e) do { lm_err e_ = (e); if (e_) { lm_t_fail++; printf("%s:%d: %s: %s -> %s: %s\n", __FILE__, __LINE__, lm_t_name, #e, lm_err_name(e_), lm_error(ctx)); } } while (0)

@@ -346,6 +346,26 @@ static void test_plan(void) {
     LM_CHECK(json_is_true(json_object_get(j, "fits")) && num(j, "decode_tok_s") > 0);
     json_decref(j);
     j = json_of(run("plan %s --json", LM_ROOT "/examples/gpt2-124m.yaml")); LM_CHECK(num(j, "parameters") == 124439808.0); json_decref(j);
+    if (there(LM_ROOT "/models/loam-30m.gguf")) {                      /* of a file: its own formats; in memory, or read from it as it is used, or not at all */
+        const char *big = LM_ROOT "/models/loam-30m.gguf";
+        j = json_of(run("plan %s --ctx 128 --json", big));
+        const double all = num(json_object_get(j, "bytes"), "weights");
+        LM_CHECK(all > 15e6 && json_is_true(json_object_get(j, "fits")) && !(num(json_object_get(j, "bytes"), "from_file") > 0));
+        json_decref(j);
+        j = json_of(run("plan %s --ctx 128 --load map --memory-budget 30MB --json", big));
+        LM_CHECK(json_is_true(json_object_get(j, "fits")) && num(json_object_get(j, "bytes"), "from_file") > 1e6 && num(json_object_get(j, "bytes"), "from_file") < all);
+        json_decref(j);
+        j = json_of(run("plan %s --ctx 128 --memory-budget 30MB --json", big));
+        LM_CHECK(!json_is_true(json_object_get(j, "fits")));
+        json_decref(j);
+        json_t *a = json_of(run("run %s --context 128 --prompt \"The sea\" --temperature 0 --max-tokens 16 --json", big));
+        j = json_of(run("run %s --context 128 --prompt \"The sea\" --temperature 0 --max-tokens 16 --load map --memory-budget 30MB --json", big));
+        LM_CHECK(*str(a, "text") && json_equal(json_object_get(a, "tokens"), json_object_get(j, "tokens")));
+        json_decref(a); json_decref(j);
+        LM_REFUSED(run("run %s --context 128 --prompt x --memory-budget 30MB", big), 4, "--load map reads what does not fit");
+        LM_REFUSED(run("run %s --context 128 --prompt x --load map --memory-budget 4MB", big), 4, "the model does not fit");
+        LM_REFUSED(run("plan %s --load disk", big), 2, "read and map are known");
+    }
     LM_REFUSED(run("plan llama-8b"), 2, "llama-8b");
     LM_REFUSED(run("plan model.with=3"), 2, "did you mean");
 }
@@ -364,6 +384,10 @@ static void test_bench(void) {
     j = json_of(run("bench train --shape tiny-1m --batch 1 --seq 32 --repeat 1 --json")); LM_CHECK(json_array_size(j) >= 3); json_decref(j);
     j = json_of(run("bench infer --model %s --prompt 16 --gen 4 --repeat 1 --json", F "/models/llama2-gqa"));
     LM_CHECK(json_array_size(j) >= 2);
+    json_decref(j);
+    j = json_of(run("bench lab5 --json"));                                 /* each of its rows is checked against the first */
+    LM_CHECK(json_array_size(j) == 12);
+    for (size_t i = 0; i < json_array_size(j); i++) LM_CHECK(num(json_array_get(j, i), "value") > 0 && num(json_array_get(j, i), "limit") > 0);
     json_decref(j);
     j = json_of(run("bench plan --repeat 1 --json"));
     LM_CHECK(json_array_size(j) == 10);
@@ -428,7 +452,11 @@ static void test_form(void) {
     LM_REFUSED(run("run %s --regex a --ignore-eos", SMALL), 2, "exclude each other");
     LM_REFUSED(run("run %s --prompt x --speculate draft", SMALL), 2, "a draft model is wanted");
     LM_REFUSED(run("run %s --prompt x --speculate magic", SMALL), 2, "no proposer is called");
-    LM_REFUSED(run("run %s --prompt x --draft %s", SMALL, F "/models/llama2-gqa"), 3, "another vocabulary");
+    json_t *plain = json_of(run("run %s --prompt x --temperature 0 --max-tokens 24 --json", SMALL));        /* a draft of another vocabulary */
+    j = json_of(run("run %s --prompt x --temperature 0 --max-tokens 24 --draft %s --json", SMALL, F "/models/llama2-gqa"));
+    LM_CHECK(*str(plain, "text") && json_equal(json_object_get(plain, "tokens"), json_object_get(j, "tokens")));
+    LM_CHECK(json_integer_value(json_object_get(j, "drafted")) > 0);
+    json_decref(plain); json_decref(j);
 }
 LM_TEST_MAIN(LM_T1(test_form), LM_T1(test_help), LM_T1(test_tables), LM_T1(test_inspect), LM_T1(test_tokenizer), LM_T1(test_logits), LM_T1(test_convert), LM_T1(test_quantize),
              LM_T1(test_eval), LM_T1(test_data), LM_T1(test_bad_models), LM_T1(test_run), LM_T1(test_padded_vocabulary), LM_T1(test_plan),

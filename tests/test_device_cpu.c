@@ -1,6 +1,7 @@
 /* What cpuid says against what the kernel says, and that what is claimed can be executed. */
 #include "test.h"
 #include "device/cpu.h"
+#include "device/probe_int.h"
 #include "base/pool.h"
 #include <pthread.h>
 
@@ -126,4 +127,20 @@ static void test_execute(void) {
 #endif
 }
 
-LM_TEST_MAIN(LM_T1(test_against_kernel), LM_T1(test_levels), LM_T1(test_threads), LM_T1(test_execute))
+/* The probes' loops do the work they are credited with. */
+static void test_probes(void) {
+    LM_CHECK(lm_probe_dot8_plain(10) == 10 * LM_PROBE_DOT_PLAIN * -6);
+#if defined(__x86_64__)
+    uint64_t has = lm_cpu_features();
+    if (has & LM_CPU_AVX2) LM_CHECK(lm_probe_dot8_avx2(10) == 10 * LM_PROBE_DOT_AVX2 * -6 + 16 * 28);
+    if (has & LM_CPU_AVX512_VNNI) LM_CHECK(lm_probe_dot8_vnni(10) == 10 * LM_PROBE_DOT_VNNI * -6 + 16 * 66);
+#endif
+    lm_ctx *ctx;
+    LM_CHECK(!lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    LM_CHECK(lm_probe_dot8(ctx, 0.001) > 0 && lm_probe_fma(ctx, 0.001) > 0);
+    LM_CHECK(lm_probe_read(ctx, 1 << 20, 0.001) > 0 && lm_probe_read_small(ctx, 1 << 20, 0.001) > 0 && lm_probe_read_small(ctx, 100, 0.001) > 0);
+    lm_ctx_free(ctx);
+    const size_t all = lm_memory_total(), now = lm_memory_available();
+    LM_CHECK(all > 0 && now > 0 && now <= all);
+}
+LM_TEST_MAIN(LM_T1(test_probes), LM_T1(test_against_kernel), LM_T1(test_levels), LM_T1(test_threads), LM_T1(test_execute))

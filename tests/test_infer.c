@@ -209,11 +209,11 @@ static lm_err wide_row(void *ud, int r, int64_t i, const float *l) {
     return LM_OK;
 }
 /* The logits of n sessions that have a prompt in common and then go their own ways, WIDE_STEPS tokens each: the last step's. */
-static lm_err wide_run(lm_ctx *ctx, const lm_cfg *c, lm_store *store, lm_dev *dev, int n, float *prompt, float *logits) {
+static lm_err wide_run(lm_ctx *ctx, const lm_cfg *c, lm_store *store, lm_dev *dev, lm_dtype mm, int n, float *prompt, float *logits) {
     lm_engine *e; lm_session *s[WIDE_MOST] = {0}; lm_request q[WIDE_MOST];
     int32_t id[WIDE_PROMPT], next[WIDE_MOST];
     LM_TRY(lm_engine_new(&e, ctx, c, store,
-                         &(lm_engine_opts){ .context = 128, .chunk = 128, .max_seqs = n, .mm = LM_BF16, .kv = LM_BF16, .dev = dev }));
+                         &(lm_engine_opts){ .context = 128, .chunk = 128, .max_seqs = n, .mm = mm, .kv = mm, .dev = dev }));
     for (int i = 0; i < WIDE_PROMPT; i++) id[i] = (i * i * 7 + i * 3) % WIDE_V;
     lm_err err = lm_session_new(&s[0], e);
     wide_sink k = { prompt };
@@ -244,22 +244,25 @@ static void test_wide_on_device(void) {
     LM_NEED_OK(ctx, lm_store_new(&f, ctx)); LM_NEED_OK(ctx, lm_store_new(&w, ctx));
     LM_NEED_OK(ctx, lm_model_init(ctx, &c, f, 5));
     LM_NEED_OK(ctx, to_bf16(ctx, f, w));
-    static float a[WIDE_MOST * WIDE_V], b[WIDE_MOST * WIDE_V], again[WIDE_MOST * WIDE_V], pa[WIDE_V], pb[WIDE_V];
+    static float exact[WIDE_MOST * WIDE_V], a[WIDE_MOST * WIDE_V], b[WIDE_MOST * WIDE_V], again[WIDE_MOST * WIDE_V], pe[WIDE_V], pa[WIDE_V], pb[WIDE_V];
     static const int n[] = { 1, 3, 16, 40, WIDE_MOST };
     for (int i = 0; i < LM_COUNT(n); i++) {
-        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, NULL, n[i], pa, a));
-        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, dev, n[i], pb, b));
-        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, dev, n[i], pb, again));
+        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, NULL, LM_F32, n[i], pe, exact));            /* the same weights, multiplied in f32: judge of both */
+        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, NULL, LM_BF16, n[i], pa, a));
+        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, dev, LM_BF16, n[i], pb, b));
+        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, dev, LM_BF16, n[i], pb, again));
         LM_CHECK(!memcmp(b, again, (size_t)n[i] * WIDE_V * 4));
-        double worst = 0;
-        for (int k = 0; k < n[i]; k++) { const double e = wide_off(b + k * WIDE_V, a + k * WIDE_V, WIDE_V); if (!(e <= worst)) worst = e; }
-        const double e = wide_off(pb, pa, WIDE_V);
+        double worst = wide_off(pb, pe, WIDE_V), host = wide_off(pa, pe, WIDE_V);
+        for (int k = 0; k < n[i]; k++) {
+            const double e = wide_off(b + k * WIDE_V, exact + k * WIDE_V, WIDE_V), h = wide_off(a + k * WIDE_V, exact + k * WIDE_V, WIDE_V);
+            if (!(e <= worst)) worst = e;
+            if (h > host) host = h;
+        }
         if (getenv("LOAM_PARITY"))
-            printf("| %d sessions side by side, bf16 | the prompt's logits within %.1e of the processor's, the last within %.1e |\n", n[i],
-                   e, worst);
-        if (!(e <= 3e-2) || !(worst <= 3e-2)) {
+            printf("| %d sessions side by side, bf16 | logits within %.1e of f32's, the processor's bf16 within %.1e |\n", n[i], worst, host);
+        if (!(worst <= 2.5 * host)) {
             lm_t_fail++;
-            printf("%d sessions: logits on the device are off by %.3g (prompt) and %.3g\n", n[i], e, worst);
+            printf("%d sessions: logits on the device are off by %.3g, the processor's by %.3g\n", n[i], worst, host);
         }
     }
     lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);

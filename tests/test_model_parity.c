@@ -579,9 +579,9 @@ static void test_folder(void) {                              /* first: a place t
 /* ---- generation in bf16 on a device: joined steps and their kernels against the processor's ------------------------------------------------ */
 enum { SIDE = 5 };
 /* Logits of ids[PROMPT …] after the prompt, one token a run, of `n` sessions side by side (all alike); the first's are kept. */
-static lm_err one_by_one(const rig *r, lm_store *store, lm_dev *dev, int n, const int32_t *ids, int64_t upto, float *logits) {
+static lm_err one_by_one(const rig *r, lm_store *store, lm_dev *dev, lm_dtype mm, int n, const int32_t *ids, int64_t upto, float *logits) {
     lm_engine *e; lm_session *s[SIDE] = {0}; lm_request q[SIDE];
-    LM_TRY(lm_engine_new(&e, r->ctx, r->cfg, store, &(lm_engine_opts){ .context = ALL, .chunk = 64, .max_seqs = n, .mm = LM_BF16, .kv = LM_BF16, .dev = dev }));
+    LM_TRY(lm_engine_new(&e, r->ctx, r->cfg, store, &(lm_engine_opts){ .context = ALL, .chunk = 64, .max_seqs = n, .mm = mm, .kv = mm, .dev = dev }));
     rows_to c = { logits, r->cfg->vocab };
     lm_err err = LM_OK;
     for (int i = 0; i < n && !err; i++) err = lm_session_new(&s[i], e);
@@ -600,22 +600,27 @@ static void on_device(rig *r) {
     int32_t ids[ALL];
     enum { UPTO = 48 };
     const int64_t n = (UPTO - PROMPT + 1) * r->cfg->vocab;
-    float *a = calloc((size_t)n, 4), *b = calloc((size_t)n, 4), *c = calloc((size_t)n, 4);
+    float *exact = calloc((size_t)n, 4), *a = calloc((size_t)n, 4), *b = calloc((size_t)n, 4), *c = calloc((size_t)n, 4);
     text_of(r, ids);
     LM_NEED_OK(r->ctx, load(r->ctx, r->dir, &(lm_load_opts){ .dtype = LM_BF16 }, &w, &s));
-    LM_CHECK_OK(r->ctx, one_by_one(r, s, NULL, 1, ids, UPTO, a));
-    LM_CHECK_OK(r->ctx, one_by_one(r, s, r->dev, 1, ids, UPTO, b));
-    double e = rel(b, a, n);
-    if (!(e <= 3e-2)) { lm_t_fail++; printf("%s: bf16 logits on the device are off by %.3g of their norm\n", r->name, e); }
-    if (table()) printf("| %s | bf16 decode: logits within %.1e of the processor's |\n", r->name, e);
-    LM_CHECK_OK(r->ctx, one_by_one(r, s, r->dev, 1, ids, UPTO, c));
+    /* both are judged by the same bf16 weights multiplied in f32; the device stores activations as bf16 too, where the processor rounds operands alone */
+    LM_CHECK_OK(r->ctx, one_by_one(r, s, NULL, LM_F32, 1, ids, UPTO, exact));
+    LM_CHECK_OK(r->ctx, one_by_one(r, s, NULL, LM_BF16, 1, ids, UPTO, a));
+    LM_CHECK_OK(r->ctx, one_by_one(r, s, r->dev, LM_BF16, 1, ids, UPTO, b));
+    const double e = rel(b, exact, n), host = rel(a, exact, n);
+    if (!(e <= 2.5 * host + 1e-3)) {
+        lm_t_fail++;
+        printf("%s: bf16 logits on the device are off by %.3g of their norm, the processor's by %.3g\n", r->name, e, host);
+    }
+    if (table()) printf("| %s | bf16 decode: logits within %.1e of f32's, the processor's bf16 within %.1e |\n", r->name, e, host);
+    LM_CHECK_OK(r->ctx, one_by_one(r, s, r->dev, LM_BF16, 1, ids, UPTO, c));
     compare(r, "decode on the device, again", LM_BF16, b, c, n);
-    LM_CHECK_OK(r->ctx, one_by_one(r, s, r->dev, SIDE, ids, UPTO, c));
+    LM_CHECK_OK(r->ctx, one_by_one(r, s, r->dev, LM_BF16, SIDE, ids, UPTO, c));
     /* rows that the kernel for few rows takes; others are the library's, whose order belongs to the shape */
     if (r->cfg->d % 8 == 0 && r->cfg->d_ff % 8 == 0)
         compare(r, "decode on the device, five sessions side by side", LM_BF16, b + r->cfg->vocab, c + r->cfg->vocab, n - r->cfg->vocab);
     lm_weights_close(w); lm_store_free(s);
-    free(a); free(b); free(c);
+    free(exact); free(a); free(b); free(c);
 }
 static void test_bf16_on_device(void) { if (getenv("LM_DEVICE")) each(on_device); }
 int main(int argc, char **argv) {

@@ -428,7 +428,7 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         char where[256]; memcpy(where, st.where, sizeof where);
         snprintf(st.where, sizeof st.where, "%.60s, \"%.50s\", %.40s, %.50s", op->name, s->name, f->name, k->name);
         lm_err err = LM_OK; bool have_first = false;
-        for (int run = 0; run < (f->threads ? 4 : 1); run++) {
+        for (int run = 0; run < (!f->threads ? 1 : LM_T_WATCHED ? 2 : 4); run++) {
             for (int i = 0; i < c.n_in; i++) if (in[i].store.base) memcpy(in[i].store.p, in[i].before.p, in[i].store.n);
             for (int o = 0; o < op->n_out; o++) {
                 if (!store[o].base) continue;
@@ -439,8 +439,8 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
                     from_float(&c.out[o], b); free(b);
                 }
             }
-            static const int pool_of[4] = { 1, 0, 2, 0 };
-            err = run_kernel(k, &c, pools[f->threads ? pool_of[run] : 1], run == 3);
+            static const int pool_of[4] = { 1, LM_T_WATCHED ? 2 : 0, 2, 0 };
+            err = run_kernel(k, &c, pools[f->threads ? pool_of[run] : 1], run == (LM_T_WATCHED ? 1 : 3));
             if (err) break;
             for (int o = 0; o < op->n_out; o++) {
                 if (!c.out[o].rank) continue;
@@ -687,7 +687,7 @@ static int grad_op(const lm_op *op) {
     int before = st.fails;
     if (!op->grad) return 0;
     for (const lm_sample *s = op->samples; s && s->name; s++) {
-        if (s->grad_tol < 0) continue;
+        if (s->grad_tol < 0 || (LM_T_WATCHED && s > op->samples + 1)) continue;
         snprintf(st.where, sizeof st.where, "%s, \"%s\"", op->name, s->name);
         lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .ctx = ctx };
         lm_type ot[LM_MAX_OUT];

@@ -477,6 +477,47 @@ static void test_attention_operations(void) {
     c.in[0].dim[0] = SEQS; c.p = &w;
     LM_CHECK_NEAR(lm_cost_flops(&c, flops, SEQS, 100), 4.0 * 64 * SEQS * 20, 1e-6);
 }
-LM_TEST_MAIN(LM_T1(test_placement), LM_T1(test_random_graphs), LM_T1(test_bytes_are_the_ledgers), LM_T1(test_engine_bytes),
+/* Products with a model's weights: every format, as loaded and as a file has them, from memory and from a cache; and a step is priced by where its weights
+ * are. */
+static void test_weights(void) {
+    static lm_machine m;
+    lm_ctx *ctx;
+    LM_CHECK(!lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    m.last_cache = 8 << 20;
+    LM_NEED_OK(ctx, lm_machine_weights(ctx, &m));
+    LM_CHECK(m.n_point >= 6 && m.n_point <= LM_MACHINE_POINTS);          /* more where there was time */
+    double cold = 0, t;
+    for (int i = 0; i < m.n_point; i++) {
+        LM_CHECK(m.point[i].seconds > 0 && m.point[i].work > 0 && (!i || strcmp(m.point[i - 1].key, m.point[i].key) <= 0));
+        const char *end = strstr(m.point[i].key, " Q4_K" LM_COST_COLD);
+        if (!end) continue;
+        char key[LM_MACHINE_KEY];
+        snprintf(key, sizeof key, "%.*s Q4_K", (int)(end - m.point[i].key), m.point[i].key);
+        LM_CHECK(lm_machine_price(&m, m.point[i].key, m.point[i].work, &cold) && lm_machine_price(&m, key, m.point[i].work, &t) && cold > 0 && t > 0);
+    }
+    LM_CHECK(cold > 0);
+    LM_CHECK(lm_machine_rate(&m, "Q4_K") > 0);
+    LM_CHECK(!(lm_machine_rate(&m, "Q4") > 0) && !(lm_machine_rate(&m, "") > 0));
+    /* the same plan costs what its keys cost: weights beyond the cache by the cold ones */
+    lm_store *s; lm_plan *p; lm_graph *g;
+    LM_NEED_OK(ctx, lm_store_new(&s, ctx));
+    LM_NEED_OK(ctx, lm_graph_new(&g, ctx, s));
+    lm_type tx = LM_TYPE(LM_F32, 1, 512), tw = LM_TYPE(LM_QUANT, 1024, 512);
+    tw.quant = lm_quant_by_name("Q8_0");
+    LM_NEED_OK(ctx, lm_store_declare(s, "w", &tw, LM_PANEL16));
+    lm_graph_output(g, "y", lm_matmul_mm(g, lm_input(g, "x", &tx), lm_state(g, "w", &tw), NULL, false, true, LM_I8));
+    LM_NEED_OK(ctx, lm_plan_new(&p, ctx, g, &(lm_plan_opts){ .store = s, .dry = true }));
+    const char *op, *kernel; double flops, bytes; char key[LM_MACHINE_KEY];
+    lm_plan_step(p, 0, &op, &kernel, &flops, &bytes);
+    const double work = lm_cost_work(lm_plan_call(p, 0), kernel, &flops, bytes, 0, 0, key);
+    static lm_machine two = { .mm_f32 = 1e9, .mm_bf16 = 1e9, .read_n = 1e9, .mid_n = 1e9, .dot8 = 1e9, .n_point = 2 };
+    snprintf(two.point[0].key, LM_MACHINE_KEY, "%s", key); two.point[0].work = work; two.point[0].seconds = 1;
+    LM_CHECK(snprintf(two.point[1].key, LM_MACHINE_KEY, "%.40s%s", key, LM_COST_COLD) > 0); two.point[1].work = work; two.point[1].seconds = 3;
+    two.last_cache = 1e9; LM_CHECK_NEAR(lm_cost_of(&two, p, 0, 0).seconds, 1, 1e-9);
+    two.last_cache = 1e3; LM_CHECK_NEAR(lm_cost_of(&two, p, 0, 0).seconds, 3, 1e-9);
+    two.n_point = 1; LM_CHECK_NEAR(lm_cost_of(&two, p, 0, 0).seconds, 1, 1e-9);
+    lm_plan_free(p); lm_graph_free(g); lm_store_free(s); lm_ctx_free(ctx);
+}
+LM_TEST_MAIN(LM_T1(test_weights), LM_T1(test_placement), LM_T1(test_random_graphs), LM_T1(test_bytes_are_the_ledgers), LM_T1(test_engine_bytes),
              LM_T1(test_budget), LM_T1(test_dead_code_and_fusion), LM_T1(test_state_versions), LM_T1(test_extents), LM_T1(test_prices),
              LM_T1(test_attention_operations), LM_T1(test_measure))

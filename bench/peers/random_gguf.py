@@ -1,9 +1,9 @@
 """A GGUF file of random weights in the Llama-1B or SmolLM-135M shape, for timing: loam, llama.cpp and ik_llama.cpp read the same file.
 
-    python bench/peers/random_gguf.py 1b|135m Q4_0|Q8_0|Q4_K_M OUT.gguf            # needs the packages gguf and numpy
+    python bench/peers/random_gguf.py 1b|135m Q4_0|Q8_0|Q4_K_M|BF16 OUT.gguf            # needs the packages gguf and numpy
 
 Types as `llama-quantize` mixes them for a tied head: the embedding Q6_K (Q8_0 where the width is no multiple of 256), Q4_K_M with half of attn_v and
-ffn_down in Q6_K. Codes are random bytes, scales make the numbers about 0.02. The vocabulary is made up: only its size matters.
+ffn_down in Q6_K (Q5_0 and Q8_0 instead where the width is no multiple of 256). Codes are random bytes, scales make the numbers about 0.02. The vocabulary is made up: only its size matters.
 """
 import sys
 
@@ -23,10 +23,14 @@ def f16(x):
 
 def quant(t, rows, k):
     block, size = gguf.GGML_QUANT_SIZES[t]
+    if t == T.BF16:                                     # 0.0005 to 0.03, either sign
+        b = rng.integers(0, 1 << 16, (rows, k), dtype=np.uint16)
+        return ((b & 0x81FF) | (0x3A80 + (b >> 9 & 3) * 0x80 & 0x7E00)).view(np.uint8)
     b = rng.integers(0, 256, (rows * k // block, size), dtype=np.uint8)
     s = 0.02
     if t == T.Q8_0: b[:, 0:2] = f16(s / 73)
     elif t == T.Q4_0: b[:, 0:2] = f16(s / 4.6)
+    elif t == T.Q5_0: b[:, 0:2] = f16(s / 9.2)
     elif t == T.Q4_K: b[:, 0:2], b[:, 2:4] = f16(s / 200), f16(s / 200 * 7.5)
     elif t == T.Q6_K: b[:, 208:210] = f16(s / 1300)
     else: raise SystemExit(f"no rule for {t.name}")
@@ -34,7 +38,7 @@ def quant(t, rows, k):
 
 
 def pick(name, layer):
-    if mix == "Q8_0": return T.Q8_0
+    if mix in ("Q8_0", "BF16"): return T[mix]
     if name == "embedding": return T.Q6_K if S["d"] % 256 == 0 else T.Q8_0
     if mix == "Q4_0": return T.Q4_0
     n = S["L"]
@@ -45,7 +49,7 @@ def pick(name, layer):
 w = GGUFWriter(out, "llama")
 w.add_context_length(4096), w.add_embedding_length(S["d"]), w.add_block_count(S["L"]), w.add_feed_forward_length(S["F"])
 w.add_head_count(S["H"]), w.add_head_count_kv(S["K"]), w.add_rope_freq_base(S["base"]), w.add_layer_norm_rms_eps(1e-5)
-w.add_rope_dimension_count(S["D"]), w.add_vocab_size(S["V"]), w.add_file_type({"Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15}[mix])
+w.add_rope_dimension_count(S["D"]), w.add_vocab_size(S["V"]), w.add_file_type({"Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15, "BF16": 32}[mix])
 w.add_tokenizer_model("gpt2"), w.add_tokenizer_pre("gpt-2")
 # the 256 byte symbols, then words of letters, each made by one merge
 plain = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
@@ -66,6 +70,7 @@ d, F, one = S["d"], S["F"], np.ones(S["d"], np.float32)
 
 def put(name, kind, layer, rows, k):
     t = pick(kind, layer)
+    if k % 256: t = {T.Q4_K: T.Q5_0, T.Q6_K: T.Q8_0}.get(t, t)
     w.add_tensor(name, quant(t, rows, k), raw_dtype=t)
 
 

@@ -1,4 +1,4 @@
-/* embed.c — loam_embed: an encoder and its tokenizer opened, texts to ids, ids to vectors. */
+/* embed.c — an encoder and its tokenizer opened, texts to ids, ids to vectors: for loam_embed and `loam embed`. */
 #include <stdlib.h>
 #include <string.h>
 #include "api/api_int.h"
@@ -7,7 +7,7 @@
 
 struct loam_embedder {
     lm_ctx *ctx; lm_weights *w; lm_store *store; lm_tok *tok;
-    lm_embed_opts o;
+    lm_embed_opts o; int64_t most; bool truncate;                     /* most: tokens of a run, but for longer texts */
     lm_embedder *e; int64_t longest, rows;                            /* planned for so much; planned anew when more comes */
 };
 enum { ROWS = 512 };
@@ -18,12 +18,14 @@ static lm_err pooling(lm_ctx *ctx, const char *name, const lm_cfg *cfg, lm_pooli
     for (int i = 1; name && i < LM_COUNT(names); i++) if (!strcmp(name, names[i])) *out = (lm_pooling)i;
     if (name && *name && *out == LM_POOL_NONE) return lm_fail(ctx, LM_E_CONFIG, "pooling %s: mean, cls and last are known", name);
     if (*out == LM_POOL_NONE && cfg->pool == LM_POOL_NONE)
-        return lm_fail(ctx, LM_E_CONFIG, "the model does not say how a text's tokens become one vector: pool \"mean\", \"cls\" or \"last\" says it");
+        return lm_fail(ctx, LM_E_CONFIG, "the model does not say how a text's tokens become one vector; pool (--pool mean, cls or last) says it");
     return LM_OK;
 }
-static lm_err open_it(loam_embedder *e, const char *path, const char *dtype, const char *pool, int normalize) {
-    lm_load_opts lo = { .dtype = LM_QUANT, .panels = true };
-    e->o = (lm_embed_opts){ .normalize = normalize, .mm = LM_F32 };
+static lm_err open_it(loam_embedder *e, const char *path, const lm_api_embed_opts *o) {
+    const char *dtype = o->dtype;
+    lm_load_opts lo = { .dtype = LM_QUANT, .panels = true, .stop = o->stop };
+    e->o = (lm_embed_opts){ .normalize = o->normalize, .mm = LM_F32 };
+    e->most = o->rows ? o->rows : ROWS; e->truncate = o->truncate;
     if (dtype && !strcmp(dtype, "f32")) lo.dtype = LM_F32;
     else if (dtype && !strcmp(dtype, "bf16")) lo.dtype = e->o.mm = LM_BF16;
     else if (dtype && strcmp(dtype, "auto") && !(lo.quant = lm_quant_by_name(dtype)))
@@ -35,23 +37,24 @@ static lm_err open_it(loam_embedder *e, const char *path, const char *dtype, con
     if (lm_tok_vocab(e->tok) > cfg->vocab)
         return lm_fail(e->ctx, LM_E_MISMATCH, "%s: the tokenizer has %d ids, the model's embedding only %lld rows", path, lm_tok_vocab(e->tok),
                        (long long)cfg->vocab);
-    LM_TRY(pooling(e->ctx, pool, cfg, &e->o.pool));
+    LM_TRY(pooling(e->ctx, o->pool, cfg, &e->o.pool));
     LM_TRY(lm_store_new(&e->store, e->ctx));
     LM_TRY(lm_weights_load(e->w, e->store, &lo));
     if (lo.quant || lo.dtype == LM_QUANT) e->o.mm = lm_engine_mm_for(e->store);
     return LM_OK;
 }
-int loam_embedder_open(loam_embedder **out, loam_context *c, const char *path, const loam_embedder_options *o) {
-    const size_t size = o ? o->size : 0;
+lm_err lm_api_embed_open(loam_embedder **out, lm_ctx *ctx, const char *path, const lm_api_embed_opts *o) {
     loam_embedder *e = calloc(1, sizeof *e);
-    if (!e) return LOAM_E_NOMEM;
-    e->ctx = c->ctx;
-    const bool all = size >= sizeof *o;
-    const lm_err err = o && !all ? lm_fail(e->ctx, LM_E_CONFIG, "loam_embedder_options.size is %zu", size)
-                                 : open_it(e, path, all ? o->dtype : NULL, all ? o->pool : NULL, all ? o->normalize : 0);
-    if (err) { loam_embedder_free(e); return (int)err; }
+    if (!e) return LM_E_NOMEM;
+    e->ctx = ctx;
+    const lm_err err = open_it(e, path, o);
+    if (err) { loam_embedder_free(e); return err; }
     *out = e;
-    return LOAM_OK;
+    return LM_OK;
+}
+int loam_embedder_open(loam_embedder **out, loam_context *c, const char *path, const loam_embedder_options *o) {
+    if (o && o->size < sizeof *o) return (int)lm_fail(c->ctx, LM_E_CONFIG, "loam_embedder_options.size is %zu", o->size);
+    return (int)lm_api_embed_open(out, c->ctx, path, &(lm_api_embed_opts){ .dtype = o ? o->dtype : NULL, .pool = o ? o->pool : NULL, .normalize = o ? o->normalize : 0 });
 }
 void loam_embedder_free(loam_embedder *e) {
     if (!e) return;
@@ -60,17 +63,20 @@ void loam_embedder_free(loam_embedder *e) {
 }
 int64_t loam_embedder_width(const loam_embedder *e) { return lm_weights_cfg(e->w)->d; }
 int64_t loam_embedder_longest(const loam_embedder *e) { return lm_weights_cfg(e->w)->max_pos; }
+/* Ids of all texts, each within the model's positions. */
 static lm_err ids_of(loam_embedder *e, const char *const *texts, const size_t *bytes, size_t n, lm_tok_buf *ids, size_t *start, int64_t *longest) {
+    const int64_t most = loam_embedder_longest(e);
     lm_tok_buf one = { .ctx = e->ctx };
     lm_err err = LM_OK;
     for (size_t i = 0; i < n && !err; i++) {
         start[i] = ids->n;
         one.n = 0;
-        if ((err = lm_tok_encode(e->tok, texts[i], bytes[i], LM_TOK_ADD, &one))) { err = lm_fail_in(e->ctx, err, "text %zu", i); break; }
-        if ((int64_t)one.n > loam_embedder_longest(e)) {
-            err = lm_fail(e->ctx, LM_E_RANGE, "text %zu has %zu tokens, the model has positions for %lld", i, one.n, (long long)loam_embedder_longest(e));
+        if ((err = lm_tok_encode(e->tok, texts[i], bytes[i], LM_TOK_ADD, &one))) { err = lm_fail_in(e->ctx, err, "text %zu", i + 1); break; }
+        if ((int64_t)one.n > most && !e->truncate) {
+            err = lm_fail(e->ctx, LM_E_RANGE, "text %zu has %zu tokens, the model has positions for %lld (loam embed --truncate cuts it)", i + 1, one.n, (long long)most);
             break;
         }
+        if ((int64_t)one.n > most) { one.id[most - 1] = one.id[one.n - 1]; one.n = (size_t)most; }      /* what ends a text stays its end */
         *longest = lm_max64(*longest, (int64_t)one.n);
         if (ids->n + one.n > ids->cap) {
             const size_t cap = 2 * (ids->n + one.n) + 64;
@@ -85,13 +91,11 @@ static lm_err ids_of(loam_embedder *e, const char *const *texts, const size_t *b
     lm_tok_buf_free(&one);
     return err;
 }
-int loam_embed(loam_embedder *e, const char *const *texts, const size_t *bytes, size_t n, float *vectors) {
+lm_err lm_api_embed(loam_embedder *e, const char *const *texts, const size_t *bytes, size_t n, float *vectors, size_t *start) {
     lm_tok_buf ids = { .ctx = e->ctx };
     int64_t longest = 1;
-    if (!n) return LOAM_OK;
-    size_t *start = calloc(n + 1, sizeof *start);
-    lm_err err = start ? ids_of(e, texts, bytes, n, &ids, start, &longest) : LM_E_NOMEM;
-    const int64_t rows = lm_max64(lm_min64(ROWS, (int64_t)ids.n), longest);
+    lm_err err = ids_of(e, texts, bytes, n, &ids, start, &longest);
+    const int64_t rows = lm_max64(lm_min64(e->most, (int64_t)ids.n), longest);
     if (!err && (!e->e || longest > e->longest || rows > e->rows)) {
         lm_embed_opts o = e->o;
         lm_embedder_free(e->e);
@@ -100,6 +104,13 @@ int loam_embed(loam_embedder *e, const char *const *texts, const size_t *bytes, 
         err = lm_embedder_new(&e->e, e->ctx, lm_weights_cfg(e->w), e->store, &o);
     }
     if (!err) err = lm_embed_texts(e->e, ids.id, start, n, vectors);
-    lm_tok_buf_free(&ids); free(start);
+    lm_tok_buf_free(&ids);
+    return err;
+}
+int loam_embed(loam_embedder *e, const char *const *texts, const size_t *bytes, size_t n, float *vectors) {
+    if (!n) return LOAM_OK;
+    size_t *start = calloc(n + 1, sizeof *start);
+    const lm_err err = start ? lm_api_embed(e, texts, bytes, n, vectors, start) : LM_E_NOMEM;
+    free(start);
     return (int)err;
 }

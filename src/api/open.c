@@ -2,6 +2,7 @@
 #include <string.h>
 #include "api/api_int.h"
 #include "base/file.h"
+#include "device/probe.h"
 #include "format/yaml.h"
 #include "quant/quant.h"
 
@@ -37,6 +38,54 @@ static lm_err dtypes(lm_ctx *ctx, const lm_api_model_opts *o, lm_load_opts *lo, 
     else if (o->load && strcmp(o->load, "read")) return lm_fail(ctx, LM_E_CONFIG, "load %s: read and map are known", o->load);
     return o->kv ? lm_engine_kv_of(ctx, o->kv, &eo->kv) : LM_OK;
 }
+lm_err lm_api_beside(lm_ctx *ctx, const lm_cfg *cfg, lm_store *types, const lm_engine_opts *eo, size_t *bytes) {
+    lm_engine_opts o = *eo;
+    lm_engine *e;
+    lm_plan_stats st;
+    size_t weights = 0;
+    o.dry = true;
+    LM_TRY(lm_engine_new(&e, ctx, cfg, types, &o));
+    lm_plan_stats_of(lm_engine_plan(e), &st);
+    lm_engine_free(e);
+    for (int i = 0; i < lm_store_count(types); i++) {
+        lm_tensor t; size_t b = 0;
+        lm_store_name(types, i, &t);
+        lm_storage_bytes((lm_dtype)t.dtype, t.quant, (lm_layout)t.layout, t.rank, t.dim, &b);
+        weights += b;
+    }
+    *bytes = (st.state_bytes > weights ? st.state_bytes - weights : 0) + st.arena_bytes + st.thread_bytes;
+    return LM_OK;
+}
+/* Does it fit? Read into memory it must; mapped, what does not fit is read from the file as it is used, by a way that knows the order (base/stream.h): the
+ * system's own would forget each page right before it is needed. */
+static lm_err make_room(lm_ctx *ctx, lm_weights *w, const lm_api_model_opts *o, const lm_engine_opts *eo, lm_load_opts *lo) {
+    const size_t have = o->memory ? (size_t)o->memory : lm_memory_available();
+    size_t file = 0, beside;
+    for (int i = 0; i < lm_weights_count(w); i++) { lm_weight_info k; lm_weights_info(w, i, &k); file += k.bytes; }
+    if (!have || o->dev || file < have / 16) return LM_OK;               /* as it plainly does: nothing need be planned twice */
+    lm_store *types;
+    lm_load_need need;
+    lm_load_opts all = *lo;
+    all.room = 0;
+    LM_TRY(lm_store_new(&types, ctx));
+    lm_err err = lm_weights_declare(w, types, &all, &need);
+    lm_engine_opts e = *eo;
+    if (lo->quant || !o->dtype || !strcmp(o->dtype, "auto")) e.mm = lm_engine_mm_for(types);
+    if (!err) err = lm_api_beside(ctx, lm_weights_cfg(w), types, &e, &beside);
+    lm_store_free(types);
+    LM_TRY(err);
+    beside += lm_api_slack(need.all);
+    if (need.all + beside <= have) return LM_OK;
+    if (!lo->map)
+        return lm_fail(ctx, LM_E_NOMEM, "the model does not fit: weights of %zu MB, %zu MB beside them, %zu MB of memory; --load map reads what does not fit from the "
+                       "file as it runs, --context and --kv make the rest smaller", need.all >> 20, beside >> 20, have >> 20);
+    if (have <= beside)
+        return lm_fail(ctx, LM_E_NOMEM, "the model does not fit: %zu MB beside its weights, %zu MB of memory; --context and --kv make that smaller", beside >> 20,
+                       have >> 20);
+    lo->map = false;
+    lo->room = have - beside;
+    return LM_OK;
+}
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **wo, lm_store **so, lm_engine **eo_, lm_tok **to) {
     lm_load_opts lo = { .dtype = LM_QUANT, .panels = !o->dev };
     lm_engine_opts eo = {
@@ -55,6 +104,7 @@ lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm
             goto fail;
         }
     }
+    LM_GOTO(make_room(ctx, w, o, &eo, &lo), fail);
     LM_GOTO(lm_store_new(&s, ctx), fail);
     LM_GOTO(lm_weights_load(w, s, &lo), fail);
     if (lo.quant || !o->dtype || !strcmp(o->dtype, "auto")) eo.mm = lm_engine_mm_for(s);

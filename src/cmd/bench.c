@@ -13,6 +13,8 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "dtype", O(dtype), NULL, 0, 0, NULL, "T", "infer: auto, f32, bf16, Q8_0 …; train: f32, bf16 or fp8" },
     { LM_OPT_STR, "kv", O(kv), "f32", 0, 0, NULL, "T", "infer: key-value pages, f32, bf16 or f16" },
     { LM_OPT_STR, "device", O(device), "cpu", 0, 0, NULL, "NAME", "infer, train: where it runs: cpu, cuda or cuda:N" },
+    { LM_OPT_STR, "load", O(load), "read", 0, 0, NULL, "HOW", "infer: weights read into memory, or map: used in the file, or read from it as they are used where they do not fit" },
+    { LM_OPT_BYTES, "memory-budget", O(memory), "0", 0, 0, NULL, "BYTES", "infer: memory that a model may take; 0 = what is available now" },
     { LM_OPT_STR, "mesh", O(mesh), "", 0, 0, NULL, "KIND=N", "train: how N ranks share the work, as mesh of `loam train`; --batch is each rank's" },
     { LM_OPT_INT, "prompt", O(prompt), "512", 1, 1 << 24, NULL, "N", "infer: tokens of the prompt" },
     { LM_OPT_INT, "gen", O(gen), "128", 1, 1 << 24, NULL, "N", "infer: tokens generated, one at a time" },
@@ -38,7 +40,7 @@ static void number(lm_str *s, double v) { if (v > 0) lm_str_printf(s, "%.6g", v)
 static const char *human(lm_arena *a, double v, const char *unit) {
     const struct { double f; const char *p; } u[] = { { 1e12, "T" }, { 1e9, "G" }, { 1e6, "M" } };
     for (int i = 0; i < 3; i++)
-        if (v >= u[i].f && (!strcmp(unit, "FLOP/s") || !strcmp(unit, "B/s") || !strcmp(unit, "tokens/s")))
+        if (v >= u[i].f && (!strcmp(unit, "FLOP/s") || !strcmp(unit, "OP/s") || !strcmp(unit, "B/s") || !strcmp(unit, "tokens/s")))
             return lm_arena_printf(a, "%.4g %s%s", v / u[i].f, u[i].p, unit);
     return lm_arena_printf(a, "%.4g %s", v, unit);
 }
@@ -56,7 +58,7 @@ void lm_bench_put(lm_bench *b, const char *name, double value, const char *unit,
     const char *h = human(b->cli->a, value, unit);
     lm_cli_say(b->cli, "%-11s %-30s %-20s%s%s%s", b->suite, name, h ? h : "", extra, note ? "  " : "", note ? note : "");
 }
-static const lm_bench_suite *const groups[] = { lm_bench_core, lm_bench_model, lm_bench_text };
+static const lm_bench_suite *const groups[] = { lm_bench_core, lm_bench_model, lm_bench_text, lm_bench_lab5 };
 static lm_err run(lm_cli *cli) {
     const lm_bench_opts *o = cli->opts;
     if (cli->pos.n > 1) return lm_cli_need(cli, 1, "one suite, or none for all");
@@ -97,10 +99,11 @@ static lm_err run(lm_cli *cli) {
 const lm_cmd lm_cmd_bench = { .name = "bench",
                               .summary = "measure this machine and this program on it",
                               .usage = "[SUITE] [options]",
-                              .details = "Suites: ceilings, matmul, executor, plan, infer, train, tokenizer, loader, grammar; without one, all of "
+                              .details = "Suites: ceilings, matmul, executor, plan, infer, train, tokenizer, loader, grammar, lab5; without one, all of "
                                          "them. A figure stands beside its limit on this machine (bytes over\n"
                                          "measured bandwidth, operations over the measured rate) and, where a peer's library is installed, "
                                          "beside the peer in the same run.\n"
+                                         "lab5: one product of 4-bit weights and 8-bit activations, written six ways; the peer is the first of them.\n"
                                          "infer: prefill computes --prompt tokens from an empty context; decode then writes --gen tokens "
                                          "one at a time after --depth tokens of context.",
                               .opts = rows,

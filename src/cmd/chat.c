@@ -13,7 +13,7 @@
 
 enum { USUAL_CONTEXT = 8192 };
 typedef struct {
-    lm_cli_common common; const char *system, *template, *session, *cache, *dtype, *kv, *device, *load, *history, *speculate; int64_t max_tokens, context, seed,
+    lm_cli_common common; const char *system, *template, *session, *cache, *dtype, *kv, *device, *load, *history, *speculate; int64_t max_tokens, context, memory, seed,
         top_k, window;
     double temperature, top_p, min_p, repetition, presence, frequency; lm_strlist stop, set; bool reasoning, stats;
 } opts;
@@ -29,7 +29,8 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "context", offsetof(opts, context), "0", 0, 1 << 28, NULL, "N", "tokens of context; 0 = what the model states, at most 8192" },
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T", "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
-    { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW", "weights: read into memory, or map: used where they lie in the file" },
+    { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW", "weights: read into memory, or map: used where they lie in the file, or read from it as they are used where they do not fit" },
+    { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES", "memory that the model may take; 0 = what is available now" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
     { LM_OPT_FLOAT, "temperature", offsetof(opts, temperature), "0.8", 0, 100, NULL, "X", "0 = always the most likely token" },
     { LM_OPT_INT, "top-k", offsetof(opts, top_k), "0", 0, 1 << 28, NULL, "N", "only the N most likely; 0 = off" },
@@ -400,7 +401,7 @@ static lm_err start(chat *c, const char *path) {
     loam_context ctx = { .ctx = c->cli->ctx };
     if (c->tty) lm_cli_progress(c->cli, "loading %s", path);
     LM_TRY((lm_err)loam_model_open(&c->m, &ctx, path,
-                                   &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .load = o->load,
+                                   &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .load = o->load, .memory = o->memory,
                                        .context = context, .sessions = 1,
                                                           .device = o->device }));
     lm_cli_progress_end(c->cli);

@@ -6,8 +6,8 @@
 #include "cmd/cmd_common.h"
 typedef struct {
     lm_cli_common common;
-    const char *model, *shape, *dtype, *kv, *data, *device, *mesh;
-    int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, recompute;
+    const char *model, *shape, *dtype, *kv, *data, *device, *mesh, *load;
+    int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, recompute, memory;
     bool again, ops;
 } lm_bench_opts;
 typedef struct lm_bench {
@@ -22,6 +22,6 @@ typedef struct lm_bench {
 /* One figure. limit and peer: 0 = not known. */
 void lm_bench_put(lm_bench *b, const char *name, double value, const char *unit, double limit, double peer, const char *note);
 typedef struct { const char *name, *what; lm_err (*run)(lm_bench *b); } lm_bench_suite;
-extern const lm_bench_suite lm_bench_core[], lm_bench_model[], lm_bench_text[];       /* name NULL at the end */
+extern const lm_bench_suite lm_bench_core[], lm_bench_model[], lm_bench_text[], lm_bench_lab5[];       /* name NULL at the end */
 double lm_bench_median(double *v, int n);
 #endif

@@ -4,15 +4,25 @@
 #include "cmd/cmd_bench.h"
 #include "cmd/cmd_shapes.h"
 #include "cmd/cmd_text.h"
+#include "quant/quant.h"
 
 static lm_err ceilings(lm_bench *b) {
     const lm_machine *m = &b->m;
     lm_bench_put(b, "read.1_thread", m->read_1, "B/s", 0, 0, "from memory");
     lm_bench_put(b, "read.all_threads", m->read_n, "B/s", 0, 0, "from memory");
+    lm_bench_put(b, "read.small_pages", m->map_n, "B/s", m->read_n, 0, "from memory, as a mapped file lies; limit: in huge pages");
     lm_bench_put(b, "read.cache", m->cache_n, "B/s", 0, 0, "half a megabyte a thread");
     lm_bench_put(b, "fma.f32", m->fma_f32, "FLOP/s", 0, 0, "independent chains in registers");
     lm_bench_put(b, "matmul.f32", m->mm_f32, "FLOP/s", m->fma_f32, 0, "512 × 2048 × 1024");
     lm_bench_put(b, "matmul.bf16", m->mm_bf16, "FLOP/s", 0, 0, "512 × 2048 × 1024");
+    lm_bench_put(b, "dot.int8", m->dot8, "OP/s", 0, 0, "independent chains in registers");
+    for (int i = 0; lm_quants[i]; i++)
+        for (int rows = 0; rows < 2; rows++) {                          /* what the products with each format's blocks reach */
+            const char *format = lm_arena_printf(b->cli->a, "%s%s", lm_quants[i]->name, rows ? " rows" : "");
+            const double rate = format ? lm_machine_rate(m, format) : 0;
+            if (rate > 0) lm_bench_put(b, lm_arena_printf(b->cli->a, "matmul.%s%s", lm_quants[i]->name, rows ? ".rows" : ""), rate, "OP/s", m->dot8, 0,
+                                       rows ? "256 rows, weights as a file has them" : "256 rows");
+        }
     return LM_OK;
 }
 

@@ -5,21 +5,23 @@
 #include "cmd/cmd_bench.h"
 #include "cmd/cmd_shapes.h"
 #include "cmd/cmd_text.h"
+#include "base/stream.h"
 #include "dist/dist.h"
 #include "quant/quant.h"
 #include "train/cost.h"
 
-/* Seconds by op of a plan, the largest first, with the bandwidth and rate that its bytes and operations make of them. seqs, seq: as lm_cost_flops. */
+/* Seconds by op of a plan, the largest first, with the bandwidth and rate that its bytes and operations at the last run's sizes make of them.
+ * seqs, seq: as lm_cost_flops. */
 static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what, int64_t seqs, int64_t seq) {
     enum { MOST = 128 };
     lm_plan *p = (lm_plan *)(uintptr_t)plan;                              /* as its owner last ran it */
     lm_cli *cli = b->cli;
-    lm_plan_reprice(p);                                                   /* at the extents that it ran with */
     lm_plan_stats st; lm_plan_stats_of(p, &st);
     double *s = lm_arena_alloc(cli->a, (size_t)(st.n_steps + 1) * sizeof *s), sum = 0;
     struct { const char *op; double s, flops, bytes; int n; } row[MOST]; int n = 0;
     if (!s) return LM_E_NOMEM;
     LM_TRY(lm_plan_profile(p, s, st.n_steps));
+    lm_plan_reprice(p);                                                   /* at the extents that it ran with */
     for (int i = 0; i < st.n_steps; i++) {
         const char *op, *kernel; double f, by; int q = 0;
         lm_plan_step(p, i, &op, &kernel, &f, &by);
@@ -114,11 +116,12 @@ static lm_err infer(lm_bench *b) {
         LM_TRY(lm_cmd_model_open(
             cli, o->model,
             &(lm_cmd_model_opts){
-                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .max_seqs = o->seqs, .device = o->device },
+                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .max_seqs = o->seqs, .device = o->device, .load = o->load, .memory = o->memory },
             &m));
         c = *m.cfg;
     } else LM_TRY(open_shape(b, o->shape ? o->shape : "smollm-135m", &c, &m));
-    double pre[1000], dec[1000], first[1000];
+    double pre[1000], dec[1000], first[1000], from_disk[1000];
+    uint64_t was = 0, is = 0; double waited; bool direct = false, streams = lm_plan_streamed(lm_engine_plan(m.e), &was, &waited, &direct);
     int32_t *ids = lm_alloc(cli->ctx, LM_MEM_MISC, (size_t)lm_max64(o->prompt, o->depth + o->gen) * sizeof *ids);
     lm_session **s = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *s);
     lm_request *q = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *q);
@@ -147,12 +150,14 @@ static lm_err infer(lm_bench *b) {
             LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
             for (int64_t i = 0; i < o->seqs; i++) LM_GOTO(lm_session_truncate(s[i], o->depth), done);
         }
+        if (streams) lm_plan_streamed(lm_engine_plan(m.e), &was, &waited, &direct);
         t = lm_now();
         for (int64_t k = 0; k < o->gen && !lm_cli_stopped(cli); k++) {
             for (int64_t i = 0; i < o->seqs; i++) q[i] = (lm_request){ s[i], ids + o->depth + k, 1, LM_WANT_LAST };
             LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
         }
         dec[r] = (double)(o->gen * o->seqs) / (lm_now() - t);
+        if (streams) { lm_plan_streamed(lm_engine_plan(m.e), &is, &waited, &direct); from_disk[r] = (double)(is - was) / (lm_now() - t); }
         for (int64_t i = 0; i < o->seqs; i++) { lm_session_free(s[i]); s[i] = NULL; }
     }
     const cost k = per_token(&c, m.store);
@@ -164,9 +169,16 @@ static lm_err infer(lm_bench *b) {
         LM_GOTO(lm_machine_of_device(m.dev, &top), done);
         mm = st.mm_flops_bf16 > st.mm_flops_f32 ? top.mm_bf16 : 0; read = top.read_n;
     }
+    const double a_token = (double)(is - was) / (double)(o->gen * o->seqs), disk = streams ? lm_stream_rate(cli->ctx, o->model, (size_t)512 << 20, 1) : 0;
+    if (!m.dev && lm_engine_opts_of(m.e)->mm == LM_I8) mm = b->m.dot8;                  /* blocks are multiplied as integers */
     lm_bench_put(b, "prefill", lm_bench_median(pre, (int)o->repeat), "tokens/s", mm / k.flops, 0, "limit: operations over the matrix rate");
-    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", read / k.weights * (double)o->seqs, 0,
-                 m.dev ? "limit: weights over the copy bandwidth" : "limit: weights over the read bandwidth");
+    lm_bench_put(b, "decode", lm_bench_median(dec, (int)o->repeat), "tokens/s", streams ? disk / a_token : read / k.weights * (double)o->seqs, 0,
+                 streams ? "limit: what is read for a token over the file's own rate" : m.dev ? "limit: weights over the copy bandwidth" : "limit: weights over the read bandwidth");
+    if (streams) {                                                     /* beside the same file read so by itself */
+        lm_bench_put(b, "from_file", lm_bench_median(from_disk, (int)o->repeat), "B/s", disk, 0,
+                     lm_arena_printf(cli->a, "weights read ahead while decoding, %s; limit: the file read alone", direct ? "past the system's cache" : "through the system's cache"));
+        lm_bench_put(b, "from_file_a_token", a_token / 1e6, "MB", 0, 0, "the rest stays in memory");
+    }
     lm_bench_put(b, "first_token", 1e3 * lm_bench_median(first, (int)o->repeat), "ms", 0, 0, "the prompt's logits");
     lm_bench_put(b, "weights", k.weights / 1e6, "MB", 0, 0, "read for each token");
     lm_bench_put(b, "peak_memory", (double)lm_rss_peak() / 1e6, "MB", 0, 0, NULL);

@@ -19,7 +19,7 @@
 #include "dist/dist.h"
 #include "format/json.h"
 
-enum { VERSION = 4, TRIES = 3 };
+enum { VERSION = 5, TRIES = 3 };
 static lm_err cache_path(lm_cli *cli, char **out) {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char model[128];
@@ -41,7 +41,8 @@ static const struct { const char *key; size_t at;
 } field[] = { { "fma_f32", offsetof(lm_machine, fma_f32) }, { "mm_f32", offsetof(lm_machine, mm_f32) },
               { "mm_bf16", offsetof(lm_machine, mm_bf16) }, { "read_1", offsetof(lm_machine, read_1) },
               { "read_n", offsetof(lm_machine, read_n) },   { "cache_n", offsetof(lm_machine, cache_n) },
-              { "mid_n", offsetof(lm_machine, mid_n) },     { "last_cache", offsetof(lm_machine, last_cache) } };
+              { "mid_n", offsetof(lm_machine, mid_n) },     { "map_n", offsetof(lm_machine, map_n) },
+              { "dot8", offsetof(lm_machine, dot8) },       { "last_cache", offsetof(lm_machine, last_cache) } };
 /* This build of the program, as far as the system tells: size and time of its file. 0: unknown. */
 static int64_t build_id(void) {
     struct stat st;

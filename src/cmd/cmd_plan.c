@@ -41,7 +41,7 @@ lm_err lm_need_train(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm
     lm_trainer_free(t); lm_store_free(store);
     return err;
 }
-/* The engine's plan: a run of `rows` tokens, then of one. many or one may be NULL. */
+/* The engine's plan: a run of `rows` tokens whose logits nobody wants, then of one with its logits. Each row is priced as if it saw the whole context. */
 static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_store *store, const lm_serve_opts *o, int64_t context,
                           int64_t rows, lm_cost *many, lm_cost *one, lm_plan_stats *st) {
     lm_engine *e;
@@ -54,7 +54,7 @@ static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_
         lm_cost *out = i ? one : many;
         if (!out) continue;
         err = lm_plan_extent(p, "N", i ? 1 : rows);
-        if (!err) err = lm_plan_extent(p, "L", 1);
+        if (!err) err = lm_plan_extent(p, "L", i);
         if (err) break;
         lm_plan_reprice(p);
         *out = lm_cost_of(m, p, 0, 0);
@@ -62,37 +62,63 @@ static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_
     lm_engine_free(e);
     return err;
 }
-lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out) {
+/* room: as lm_load_opts has it. */
+static lm_err declare(lm_ctx *ctx, const lm_cfg *c, const lm_serve_opts *o, size_t room, lm_store *store, lm_load_need *need) {
+    *need = (lm_load_need){ 0 };
+    if (!o->from)
+        return lm_shape_weights(ctx, c, &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = !o->dev },
+                                false, store);
+    return lm_weights_declare(o->from, store,
+                              &(lm_load_opts){ .dtype = o->quant ? LM_QUANT : o->dtype, .quant = o->quant, .panels = !o->dev, .map = o->map && !room, .room = room }, need);
+}
+static lm_err need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, size_t room, lm_serve_need *out) {
     lm_store *store;
     LM_TRY(lm_store_new(&store, ctx));
-    lm_serve_need n = { .base = base, .context = o->context };
-    lm_plan_stats usually, full;
-    lm_cost write, read;
-    const int64_t rows = lm_min64(256, o->context);
-    lm_err err = lm_shape_weights(
-        ctx, c,
-        &(lm_load_opts){ .dtype = o->quant ? LM_F32 : o->dtype, .quant = o->quant, .quant_embed = o->quant != NULL, .panels = !o->dev }, false,
-        store);
-    const int64_t usual = lm_min64(o->context, 512);                          /* plans are priced at capacity: rates are those of a context of 512 */
-    if (!err) err = engine_cost(ctx, m, c, store, o, usual, lm_min64(rows, usual), &read, &write, &usually);
-    if (!err) err = engine_cost(ctx, m, c, store, o, o->context, rows, NULL, NULL, &full);
+    lm_serve_need n = { .base = base, .context = o->context, .prompt = lm_min64(o->context, 512) };
+    lm_plan_stats st, full;
+    lm_cost read, write, end;
+    lm_load_need need;
+    const int64_t rows = lm_min64(256, n.prompt);
+    lm_err err = declare(ctx, c, o, room, store, &need);
+    if (!err) err = engine_cost(ctx, m, c, store, o, lm_max64(n.prompt / 2, 1), rows, &read, NULL, &st);          /* a prompt's token sees half of it */
+    if (!err) err = engine_cost(ctx, m, c, store, o, n.prompt, rows, NULL, &write, &st);
+    if (!err) err = engine_cost(ctx, m, c, store, o, o->context, lm_min64(256, o->context), NULL, &end, &full);
     if (!err) {
-        n.decode_s = write.seconds;
-        n.decode_roof = write.roofline;
-        n.prefill_s = read.seconds / (double)rows;
-        n.prefill_roof = read.roofline / (double)rows;
+        n.decode_s = write.seconds; n.decode_roof = write.roofline;
+        n.decode_end_s = end.seconds;
+        n.prefill_s = read.seconds / (double)rows; n.prefill_roof = read.roofline / (double)rows;
+        n.mapped = need.mapped; n.away = need.away; n.ring = need.ring;
+        if (n.away && o->disk > 0) {                              /* reading and computing go on side by side: the longer of the two */
+            const double s = (double)n.away / o->disk;
+            double *const each[] = { &n.decode_s, &n.decode_roof, &n.decode_end_s };
+            for (int i = 0; i < LM_COUNT(each); i++) if (*each[i] < s) *each[i] = s;
+            if (n.prefill_s < s / (double)rows) n.prefill_s = s / (double)rows;
+            if (n.prefill_roof < s / (double)rows) n.prefill_roof = s / (double)rows;
+        }
         for (int i = 0; i < lm_store_count(store); i++) {
             lm_tensor t; size_t b = 0;
             lm_store_name(store, i, &t);
             lm_storage_bytes((lm_dtype)t.dtype, t.quant, (lm_layout)t.layout, t.rank, t.dim, &b);
             n.weights += b; n.n_params += lm_numel(&t);
         }
+        const size_t out_of_it = n.mapped + n.away;
         n.kv = full.state_bytes > n.weights ? full.state_bytes - n.weights : 0;
         n.scratch = full.arena_bytes + full.thread_bytes;
         n.flops = write.flops;
-        n.peak = n.base + n.weights + n.kv + n.scratch;
+        n.peak = n.base + (n.weights > out_of_it ? n.weights - out_of_it : 0) + n.ring + n.kv + n.scratch;
         *out = n;
     }
     lm_store_free(store);
     return err;
+}
+lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out) {
+    LM_TRY(need_serve(ctx, m, c, o, base, 0, out));
+    const size_t slack = lm_api_slack(out->weights), beside = out->kv + out->scratch + slack;              /* as lm_api_open counts */
+    if (!o->from || !o->have || out->weights + beside <= o->have) return LM_OK;
+    const size_t all = out->peak + out->mapped + slack;
+    lm_err err = o->map && o->have > beside ? need_serve(ctx, m, c, o, base, o->have - beside, out) : LM_E_NOMEM;
+    if (err != LM_E_NOMEM) return err;
+    lm_error_clear(ctx);                                          /* no way: it is told as what it would take */
+    out->peak = all;
+    return LM_OK;
 }

@@ -121,6 +121,17 @@ lm_err lm_fit_train(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
 
 /* ---- serving: weights and pages in fewer bits, most faithful first; then a shorter context ---- */
 static double bits_of(lm_dtype d, const lm_quant *q) { return q ? 8.0 * (double)q->comp[0].block_bytes / (double)q->block : d == LM_BF16 ? 16 : 32; }
+/* Of a file's matrices: of all of them together. */
+static double bits_from(const lm_serve_opts *o) {
+    double bits = 0, numbers = 0;
+    for (int i = 0; i < lm_weights_count(o->from); i++) {
+        lm_weight_info k;
+        lm_weights_info(o->from, i, &k);
+        if (k.rank != 2) continue;
+        bits += 8 * (double)k.bytes; numbers += (double)k.dim[0] * (double)k.dim[1];
+    }
+    return o->dtype == LM_QUANT && !o->quant && numbers > 0 ? bits / numbers : bits_of(o->dtype, o->quant);
+}
 lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, size_t have,
                     lm_changes *out) {
     static const struct {
@@ -132,7 +143,7 @@ lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
                   { "bf16", LM_BF16, NULL, "weights rounded to bf16" },
                   { "Q8_0", LM_F32, "Q8_0", "8-bit weights" },
                   { "Q4_0", LM_F32, "Q4_0", "4-bit weights" } };
-    const double stored = bits_of(o->dtype, o->quant);
+    const double stored = o->from ? bits_from(o) : bits_of(o->dtype, o->quant);
     *out = (lm_changes){ .best = -1 };
     for (int k = 0; k < LM_COUNT(kinds); k++)
         for (int kv = 0; kv < 2; kv++) {

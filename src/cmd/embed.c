@@ -1,10 +1,10 @@
 /* embed.c — `loam embed`: texts to vectors by an embedding model. */
 #include <string.h>
+#include "api/api_int.h"
 #include "base/file.h"
 #include "cmd/cmd_common.h"
 #include "cmd/cmd_text.h"
 #include "format/npy.h"
-#include "infer/embed.h"
 
 typedef struct { lm_cli_common common; const char *file, *out, *dtype, *text; int pool, normalize; bool truncate; int64_t rows; } opts;
 static const char *const pools[] = { "auto", "mean", "cls", "last", NULL }, *const normalizes[] = { "auto", "yes", "no", NULL };
@@ -20,16 +20,17 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "rows", offsetof(opts, rows), "1024", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
     LM_OPT_ROW_END
 };
-typedef struct { lm_tok_text *v; size_t n, cap; } texts;
+typedef struct { const char **v; size_t *bytes; size_t n, cap; } texts;
 static lm_err add(lm_cli *cli, texts *t, const char *p, size_t n) {
     if (t->n == t->cap) {
         const size_t cap = t->cap ? 2 * t->cap : 64;
-        lm_tok_text *v = lm_arena_alloc(cli->a, cap * sizeof *v);
-        if (!v) return LM_E_NOMEM;
-        if (t->n) memcpy(v, t->v, t->n * sizeof *v);
-        t->v = v; t->cap = cap;
+        const char **v = lm_arena_alloc(cli->a, cap * sizeof *v);
+        size_t *bytes = lm_arena_alloc(cli->a, cap * sizeof *bytes);
+        if (!v || !bytes) return LM_E_NOMEM;
+        if (t->n) { memcpy(v, t->v, t->n * sizeof *v); memcpy(bytes, t->bytes, t->n * sizeof *bytes); }
+        t->v = v; t->bytes = bytes; t->cap = cap;
     }
-    t->v[t->n++] = (lm_tok_text){ p, n };
+    t->v[t->n] = p; t->bytes[t->n++] = n;
     return LM_OK;
 }
 static lm_err lines(lm_cli *cli, const char *what, const char *p, size_t n, texts *t) {
@@ -45,58 +46,7 @@ static lm_err lines(lm_cli *cli, const char *what, const char *p, size_t n, text
     }
     return LM_OK;
 }
-static lm_err append(lm_cli *cli, lm_tok_buf *to, const lm_tok_buf *one) {
-    if (to->cap - to->n < one->n) {
-        const size_t cap = 2 * to->cap + one->n;
-        int32_t *id = lm_alloc(cli->ctx, LM_MEM_TOK, cap * sizeof *id);
-        if (!id) return LM_E_NOMEM;
-        if (to->n) memcpy(id, to->id, to->n * sizeof *id);
-        lm_free(cli->ctx, to->id);
-        to->id = id; to->cap = cap;
-    }
-    if (one->n) memcpy(to->id + to->n, one->id, one->n * sizeof *one->id);
-    to->n += one->n;
-    return LM_OK;
-}
-/* Ids of all texts, each within the model's positions; the longest. */
-static lm_err encode(lm_cli *cli, const opts *o, const lm_tok *tok, const lm_cfg *cfg, const texts *t, lm_tok_buf *ids, size_t *start, int64_t *longest) {
-    lm_tok_buf one = { .ctx = cli->ctx };
-    lm_err err = LM_OK;
-    *longest = 1;
-    for (size_t i = 0; !err && i < t->n; i++) {
-        start[i] = ids->n;
-        one.n = 0;
-        if ((err = lm_tok_encode(tok, t->v[i].p, t->v[i].n, LM_TOK_ADD, &one))) { err = lm_fail_in(cli->ctx, err, "text %zu", i + 1); break; }
-        if ((int64_t)one.n > cfg->max_pos) {
-            if (!o->truncate) {
-                err = lm_fail(cli->ctx, LM_E_RANGE, "text %zu has %zu tokens, the model has positions for %lld; --truncate cuts it", i + 1, one.n, (long long)cfg->max_pos);
-                break;
-            }
-            if (one.n > 1) one.id[cfg->max_pos - 1] = one.id[one.n - 1];                   /* what ends a text stays its end */
-            one.n = (size_t)cfg->max_pos;
-        }
-        *longest = lm_max64(*longest, (int64_t)one.n);
-        err = append(cli, ids, &one);
-    }
-    start[t->n] = ids->n;
-    lm_tok_buf_free(&one);
-    return err;
-}
-static lm_err load(lm_cli *cli, const opts *o, const char *path, lm_weights *w, lm_store **store, lm_dtype *mm) {
-    lm_load_opts lo = { .dtype = LM_F32, .panels = true, .stop = cli->stop };
-    *mm = LM_F32;
-    if (!strcmp(o->dtype, "bf16")) lo.dtype = *mm = LM_BF16;
-    else if (!strcmp(o->dtype, "auto")) lo.dtype = LM_QUANT;
-    else if (strcmp(o->dtype, "f32") && !(lo.quant = lm_quant_by_name(o->dtype)))
-        return lm_fail(cli->ctx, LM_E_CONFIG, "--dtype %s: f32, bf16, auto and quantized formats such as Q8_0 are known", o->dtype);
-    (void)path;
-    LM_TRY(lm_store_new(store, cli->ctx));
-    LM_TRY(lm_weights_load(w, *store, &lo));
-    if (lo.quant || lo.dtype == LM_QUANT) *mm = lm_engine_mm_for(*store);
-    return LM_OK;
-}
-static lm_err tell(lm_cli *cli, const opts *o, const lm_cfg *cfg, const texts *t, const size_t *start, const float *v, double seconds) {
-    const int64_t d = cfg->d;
+static lm_err tell(lm_cli *cli, const opts *o, int64_t d, const texts *t, const size_t *start, const float *v, double seconds) {
     if (o->out) lm_cli_say(cli, "%s: float32 (%zu, %lld)", o->out, t->n, (long long)d);
     else for (size_t i = 0; i < t->n; i++) {
         lm_str line = { .ctx = cli->ctx };
@@ -131,8 +81,7 @@ static lm_err run(lm_cli *cli) {
     const char *path = cli->pos.v[0];
     texts t = { 0 };
     char *file = NULL; size_t file_n = 0;
-    lm_weights *w = NULL; lm_store *store = NULL; lm_tok *tok = NULL; lm_embedder *e = NULL;
-    lm_tok_buf ids = { .ctx = cli->ctx };
+    loam_embedder *e = NULL;
     float *v = NULL;
     lm_err err;
     if (o->text) LM_TRY(add(cli, &t, o->text, strlen(o->text)));
@@ -145,32 +94,19 @@ static lm_err run(lm_cli *cli) {
     if (!t.n) { err = lm_fail(cli->ctx, LM_E_CONFIG, "no text: give texts after MODEL, --text, or --file with one a line"); goto done; }
     size_t *start = lm_arena_alloc(cli->a, (t.n + 1) * sizeof *start);
     if (!start) { err = LM_E_NOMEM; goto done; }
-    LM_GOTO(lm_weights_open(&w, cli->ctx, path), done);
-    const lm_cfg *cfg = lm_weights_cfg(w);
-    LM_GOTO(lm_cmd_tok_open(cli->ctx, path, &tok), done);
-    if (lm_tok_vocab(tok) > cfg->vocab) {
-        err = lm_fail(cli->ctx, LM_E_MISMATCH, "%s: the tokenizer has %d ids, the model's embedding only %lld rows", path, lm_tok_vocab(tok), (long long)cfg->vocab);
-        goto done;
-    }
-    if (o->pool == 0 && cfg->pool == LM_POOL_NONE) {
-        err = lm_fail(cli->ctx, LM_E_CONFIG, "%s does not say how a text's tokens become one vector; --pool mean, cls or last says it", path);
-        goto done;
-    }
-    int64_t longest;
-    LM_GOTO(encode(cli, o, tok, cfg, &t, &ids, start, &longest), done);
-    lm_dtype mm;
-    LM_GOTO(load(cli, o, path, w, &store, &mm), done);
-    const lm_embed_opts eo = { .pool = (lm_pooling)o->pool, .normalize = o->normalize == 2 ? -1 : o->normalize, .longest = longest, .rows = lm_min64(o->rows, (int64_t)ids.n), .mm = mm };
-    LM_GOTO(lm_embedder_new(&e, cli->ctx, cfg, store, &eo), done);
-    if (!(v = lm_alloc(cli->ctx, LM_MEM_MISC, t.n * (size_t)cfg->d * sizeof *v))) { err = LM_E_NOMEM; goto done; }
+    const lm_api_embed_opts eo = { .dtype = o->dtype, .pool = o->pool ? pools[o->pool] : NULL, .normalize = o->normalize == 2 ? -1 : o->normalize,
+                                   .truncate = o->truncate, .rows = o->rows, .stop = cli->stop };
+    LM_GOTO(lm_api_embed_open(&e, cli->ctx, path, &eo), done);
+    const int64_t d = loam_embedder_width(e);
+    if (!(v = lm_alloc(cli->ctx, LM_MEM_MISC, t.n * (size_t)d * sizeof *v))) { err = LM_E_NOMEM; goto done; }
     const double t0 = lm_now();
-    LM_GOTO(lm_embed_texts(e, ids.id, start, t.n, v), done);
+    LM_GOTO(lm_api_embed(e, t.v, t.bytes, t.n, v, start), done);
     const double seconds = lm_now() - t0;
-    if (o->out) LM_GOTO(lm_npy_save(cli->ctx, o->out, LM_F32, 2, (int64_t[]){ (int64_t)t.n, cfg->d }, v), done);
-    err = tell(cli, o, cfg, &t, start, v, seconds);
+    if (o->out) LM_GOTO(lm_npy_save(cli->ctx, o->out, LM_F32, 2, (int64_t[]){ (int64_t)t.n, d }, v), done);
+    err = tell(cli, o, d, &t, start, v, seconds);
 done:
-    lm_free(cli->ctx, v); lm_free(cli->ctx, file); lm_tok_buf_free(&ids);
-    lm_embedder_free(e); lm_tok_free(tok); lm_store_free(store); lm_weights_close(w);
+    lm_free(cli->ctx, v); lm_free(cli->ctx, file);
+    loam_embedder_free(e);
     return err;
 }
 const lm_cmd lm_cmd_embed = { .name = "embed",

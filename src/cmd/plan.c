@@ -1,13 +1,13 @@
 /* plan.c — `loam plan`: what a run or a model will take here, whether it fits, and the cheapest change that makes it fit. */
 #include <string.h>
-#include "base/file.h"
+#include "base/stream.h"
 #include "cmd/cmd_plan_fit.h"
 #include "cmd/cmd_shapes.h"
 #include "cmd/cmd_text.h"
 #include "device/probe.h"
 #include "quant/quant.h"
 
-typedef struct { lm_cli_common common; const char *dtype, *kv, *device; int64_t ctx, batch, memory; bool print; } opts;
+typedef struct { lm_cli_common common; const char *dtype, *kv, *device, *load; int64_t ctx, batch, memory; bool print; } opts;
 static const lm_opt rows[] = { LM_CLI_COMMON(opts),
                                { LM_OPT_INT, "ctx", offsetof(opts, ctx), "0", 0, 1 << 28, NULL, "N",
                                  "tokens of context; 0 = as the model or data.seq says (a model: 4096 at most)" },
@@ -16,6 +16,7 @@ static const lm_opt rows[] = { LM_CLI_COMMON(opts),
                                { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
                                  "a model's weights: auto (as stored; a shape: bf16), f32, bf16, or a quantized format" },
                                { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16 or f16" },
+                               { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW", "a model's weights: read into memory, or map: used where they lie in the file" },
                                { LM_OPT_STR, "device", offsetof(opts, device), "", 0, 0, NULL, "NAME",
                                  "cpu, cuda or cuda:N; empty: cpu, or as the configuration says" },
                                { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES",
@@ -176,19 +177,39 @@ static lm_err plan_train(job *j) {
 static void serve_json(lm_str *s, const lm_serve_need *n, size_t have) {
     lm_str_printf(
         s,
-        "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"kv\": %zu, \"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": "
-        "%lld, \"flops_per_token\": %.6g, \"prefill_tok_s\": %.6g, "
-        "\"decode_tok_s\": %.6g, \"prefill_roofline_tok_s\": %.6g, \"decode_roofline_tok_s\": %.6g, \"available\": %zu, \"fits\": %s",
-        (long long)n->n_params, n->weights, n->kv, n->scratch, n->base, n->peak, (long long)n->context, n->flops, 1 / n->prefill_s,
-        1 / n->decode_s, 1 / n->prefill_roof, 1 / n->decode_roof, have, n->peak <= have ? "true" : "false");
+        "\"parameters\": %lld, \"bytes\": {\"weights\": %zu, \"mapped\": %zu, \"from_file\": %zu, \"ring\": %zu, \"kv\": %zu, "
+        "\"scratch\": %zu, \"base\": %zu}, \"peak\": %zu, \"context\": "
+        "%lld, \"prompt\": %lld, \"flops_per_token\": %.6g, \"prefill_tok_s\": %.6g, "
+        "\"decode_tok_s\": %.6g, \"decode_end_tok_s\": %.6g, \"prefill_roofline_tok_s\": %.6g, \"decode_roofline_tok_s\": %.6g, \"available\": %zu, \"fits\": %s",
+        (long long)n->n_params, n->weights, n->mapped, n->away, n->ring, n->kv, n->scratch, n->base, n->peak, (long long)n->context, (long long)n->prompt, n->flops,
+        1 / n->prefill_s, 1 / n->decode_s, 1 / n->decode_end_s, 1 / n->prefill_roof, 1 / n->decode_roof, have, n->peak <= have ? "true" : "false");
 }
-static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quant *stored_quant) {
+/* What the matrices are stored as, what there is most of first: "Q4_K, Q6_K". */
+static const char *formats(const job *j, const lm_weights *w) {
+    struct { const char *name; uint64_t bytes; } k[32]; int n = 0;
+    for (int i = 0; i < lm_weights_count(w); i++) {
+        lm_weight_info x; int q = 0;
+        lm_weights_info(w, i, &x);
+        if (x.rank != 2) continue;
+        const char *name = x.quant ? x.quant->name : lm_dtype_name(x.dtype);
+        while (q < n && strcmp(k[q].name, name)) q++;
+        if (q == n) { if (n == LM_COUNT(k)) continue; k[n].name = name; k[n++].bytes = 0; }
+        k[q].bytes += x.bytes;
+        for (; q && k[q].bytes > k[q - 1].bytes; q--) { __typeof__(k[0]) t = k[q]; k[q] = k[q - 1]; k[q - 1] = t; }
+    }
+    const char *s = n ? k[0].name : "?";
+    for (int i = 1; i < n && s; i++) s = lm_arena_printf(j->cli->a, "%s, %s", s, k[i].name);
+    return s ? s : "?";
+}
+static lm_err plan_model(job *j, const lm_cfg *c, lm_weights *w) {
     lm_cli *cli = j->cli;
     const opts *o = j->o;
-    lm_serve_opts so = { .dtype = stored,
-                         .quant = stored_quant,
+    lm_serve_opts so = { .dtype = w ? LM_QUANT : LM_BF16,
+                         .from = w,
+                         .map = !strcmp(o->load, "map"),
                          .context = o->ctx ? o->ctx : lm_min64(c->max_pos, 4096),
                          .dev = j->dev };
+    if (strcmp(o->load, "read") && !so.map) return lm_fail(cli->ctx, LM_E_CONFIG, "--load %s: read and map are known", o->load);
     LM_TRY(lm_engine_kv_of(cli->ctx, o->kv, &so.kv));
     if (!strcmp(o->dtype, "f32")) {
         so.dtype = LM_F32;
@@ -198,18 +219,30 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quan
         so.quant = NULL;
     } else if (strcmp(o->dtype, "auto") && !(so.quant = lm_quant_by_name(o->dtype)))
         return lm_fail(cli->ctx, LM_E_CONFIG, "--dtype %s: auto, f32, bf16 and quantized formats such as Q8_0 are known", o->dtype);
+    const char *kinds = so.quant ? so.quant->name : so.dtype != LM_QUANT ? lm_dtype_name(so.dtype) : formats(j, w);
     if (j->dev && so.quant) return lm_fail(cli->ctx, LM_E_UNSUPPORTED, "--dtype %s: on %s weights are f32 or bf16", so.quant->name, j->dev->kind);
     const size_t base = j->dev ? 0 : lm_rss_now();
+    if (!j->dev) so.have = j->have;
+    if (so.map) {                                                        /* what does not fit is read as it is used: how fast is this file read? */
+        if (!lm_is_dir(cli->pos.v[0])) so.disk = lm_stream_rate(cli->ctx, cli->pos.v[0], (size_t)256 << 20, 1);
+    }
     lm_serve_need n;
     LM_TRY(lm_need_serve(cli->ctx, &j->m, c, &so, base, &n));
-    lm_cli_say(cli, "serving: %s parameters as %s", lm_cli_count(cli->a, (double)n.n_params), so.quant ? so.quant->name : lm_dtype_name(so.dtype));
-    lm_cli_say(cli, "  weights      %10s", B(j, (double)n.weights));
+    lm_cli_say(cli, "serving: %s parameters as %s", lm_cli_count(cli->a, (double)n.n_params), kinds);
+    if (n.away) {
+        lm_cli_say(cli, "  weights      %10s   in memory, and %s to read ahead into", B(j, (double)(n.weights - n.away)), B(j, (double)n.ring));
+        lm_cli_say(cli, "               %10s   read from the file for each token or piece of a prompt, at %s/s", B(j, (double)n.away), B(j, so.disk));
+    } else if (n.mapped) {
+        lm_cli_say(cli, "  weights      %10s   in memory", B(j, (double)(n.weights - n.mapped)));
+        lm_cli_say(cli, "               %10s   in the file, its pages shared with whoever reads it", B(j, (double)n.mapped));
+    } else lm_cli_say(cli, "  weights      %10s   in memory%s", B(j, (double)n.weights), j->dev ? "" : ", in the layout that products take");
     lm_cli_say(cli, "  key-values   %10s   context %lld", B(j, (double)n.kv), (long long)n.context);
     lm_cli_say(cli, "  scratch      %10s", B(j, (double)n.scratch));
     lm_cli_say(cli, "  the program  %10s", B(j, (double)n.base));
     lm_cli_say(cli, "  peak memory  %10s   of %s available", B(j, (double)n.peak), B(j, (double)j->have));
-    lm_cli_say(cli, "  prefill      %10.1f   tokens/s; roofline %.1f", 1 / n.prefill_s, 1 / n.prefill_roof);
-    lm_cli_say(cli, "  decode       %10.1f   tokens/s; roofline %.1f", 1 / n.decode_s, 1 / n.decode_roof);
+    lm_cli_say(cli, "  prefill      %10.1f   tokens/s, a prompt of %lld; roofline %.1f", 1 / n.prefill_s, (long long)n.prompt, 1 / n.prefill_roof);
+    lm_cli_say(cli, "  decode       %10.1f   tokens/s behind it; roofline %.1f", 1 / n.decode_s, 1 / n.decode_roof);
+    if (n.context > n.prompt) lm_cli_say(cli, "               %10.1f   tokens/s at the end of the context", 1 / n.decode_end_s);
     lm_str_puts(&j->json, "{\"kind\": \"model\", ");
     serve_json(&j->json, &n, j->have);
     lm_changes f;
@@ -248,19 +281,12 @@ static lm_err run(lm_cli *cli) {
         if ((err = lm_cli_need(cli, 1, "one model or shape (key=value settings go with a configuration)"))) { lm_dev_close(j.dev); return err; }
         bool shape = false;
         for (const lm_shape *s = lm_shapes; s->name; s++) shape |= !strcmp(s->name, what);
-        if (shape) { err = lm_shape_cfg(cli->ctx, what, &c); if (!err) err = plan_model(&j, &c, LM_BF16, NULL); }
+        if (shape) { err = lm_shape_cfg(cli->ctx, what, &c); if (!err) err = plan_model(&j, &c, NULL); }
         else {
             lm_weights *w;
             if ((err = lm_weights_open(&w, cli->ctx, what))) { lm_dev_close(j.dev); return err; }
-            lm_dtype d = LM_BF16; const lm_quant *q = NULL;
-            for (int i = 0; i < lm_weights_count(w); i++) {
-                lm_weight_info k;
-                lm_weights_info(w, i, &k);
-                if (k.rank == 2 && k.dtype != LM_BF16 && k.dtype != LM_QUANT) d = LM_F32;
-                if (k.quant && k.quant->from_float) q = k.quant;
-            }
             c = *lm_weights_cfg(w);
-            err = plan_model(&j, &c, d, q);
+            err = plan_model(&j, &c, w);
             lm_weights_close(w);
         }
     }

@@ -9,7 +9,7 @@
 
 enum { MAX_PROMPT = 1 << 30 };
 typedef struct {
-    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device, *load; int64_t max_tokens, n, context, seed, top_k, window, logprobs;
+    lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device, *load; int64_t max_tokens, n, context, memory, seed, top_k, window, logprobs;
     double temperature, top_p, min_p, repetition, presence, frequency, typical, xtc, xtc_threshold, dry, dry_base; lm_strlist stop, bias; bool ignore_eos, stats;
     const char *grammar, *schema, *regex, *draft, *speculate; int64_t dry_length, draft_max;
 } opts;
@@ -24,7 +24,8 @@ static const lm_opt rows[] = {
       "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW",
-      "weights: read into memory, or map: used where they lie in the file, which must then stay as it is (f32 and quantized files)" },
+      "weights: read into memory, or map: used where they lie in the file, which must then stay as it is; what does not fit into memory is read as it is used" },
+    { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES", "memory that the model may take; 0 = what is available now" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16 or f16" },
     { LM_OPT_FLOAT, "temperature", offsetof(opts, temperature), "0.8", 0, 100, NULL, "X", "0 = always the most likely token" },
     { LM_OPT_INT, "top-k", offsetof(opts, top_k), "0", 0, 1 << 28, NULL, "N", "only the N most likely; 0 = off" },
@@ -54,7 +55,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "regex", offsetof(opts, regex), NULL, 0, 0, NULL, "RE", "the text must match this regular expression from end to end" },
     { LM_OPT_STR, "speculate", offsetof(opts, speculate), NULL, 0, 0, NULL, "HOW",
       "guess ahead: draft (a small model, --draft) or lookup (what followed the last tokens before); the same text, sooner where guesses come true" },
-    { LM_OPT_STR, "draft", offsetof(opts, draft), NULL, 0, 0, NULL, "MODEL", "the small model, with the same vocabulary; given alone it means --speculate draft" },
+    { LM_OPT_STR, "draft", offsetof(opts, draft), NULL, 0, 0, NULL, "MODEL", "the small model; best with the same vocabulary; given alone it means --speculate draft" },
     { LM_OPT_INT, "draft-max", offsetof(opts, draft_max), "8", 1, 16, NULL, "N", "tokens guessed ahead at most" },
     { LM_OPT_BOOL, "stats", offsetof(opts, stats), "false", 0, 0, NULL, NULL, "print rates at the end" },
     LM_OPT_ROW_END
@@ -190,6 +191,7 @@ static lm_err run(lm_cli *cli) {
                                                            .kv = o->kv,
                                                            .load = o->load,
                                                            .context = o->context,
+                                                           .memory = o->memory,
                                                            .sessions = o->n,
                                                            .device = o->device }),
             done);

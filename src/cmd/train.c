@@ -194,7 +194,8 @@ const lm_cmd lm_cmd_train = {
                "can be killed at\n"
                "any moment and continues with --resume, to the bit. Under mpirun, srun or torchrun mesh=dp=N, zero1=N, zero2=N or fsdp=N "
                "shares the work; on GPUs\n"
-               "through NCCL (LOAM_NCCL=FILE says where libnccl.so.2 is, if the system does not find it), or with LOAM_LINK=peer by copies within one host.",
+               "by copies within one host, where that works, else through NCCL (LOAM_NCCL=FILE says where libnccl.so.2 is, if the system does not find\n"
+               "it); LOAM_LINK=peer or nccl takes that one or fails.",
     .opts = rows,
     .opts_bytes = sizeof(opts),
     .settings = true,

@@ -11,6 +11,9 @@
 #include <cstring>
 #include <cublasLt.h>
 #include "device/cuda_int.cuh"
+extern "C" {
+#include "device/blas_fp8.h"
+}
 
 #define CALLS(X)                                                                                                                           \
     X(cublasLtCreate)                                                                                                                      \
@@ -22,7 +25,7 @@ enum { CACHE = 4096, WORKSPACE = 64 << 20, CHOICES = 16 };
 static const double LARGE = 4e10;                  /* operations of a product from which choices are timed */
 typedef struct {
     int64_t M, N, K, batch, lda, ldb, ldc, sa, sb, sc, ldaux;
-    int ab, c, bias;
+    int ab, c, bias, scaled;                       /* scaled: by 128 of both, or by 128 of a and 128×128 of b */
     unsigned align_a, align_b, align_c;
     bool ta, tb, acc;
 } problem;
@@ -82,15 +85,16 @@ void lm_cuda_blas_close(lm_dev *d) {
     std::free(b);
     static_cast<lm_cuda *>(d->impl)->blas = NULL;
 }
-static cudaDataType_t type_of(int bf16) { return bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+enum { BY_ROWS = 1, BY_BLOCKS, E4M3 = 2 };
+static cudaDataType_t type_of(int t) { return t == E4M3 ? CUDA_R_8F_E4M3 : t ? CUDA_R_16BF : CUDA_R_32F; }
 static unsigned align_of(const void *p) {
     unsigned a = 256;
     while (a > 2 && reinterpret_cast<uintptr_t>(p) % a) a /= 2;
     return a;
 }
 static bool same(const problem *x, const problem *y) { return !std::memcmp(x, y, sizeof *x); }
-static bool layout(blas *b, cublasLtMatrixLayout_t *l, int bf16, int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t stride) {
-    if (b->p_cublasLtMatrixLayoutCreate(l, type_of(bf16), static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), ld) !=
+static bool layout(blas *b, cublasLtMatrixLayout_t *l, int type, int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t stride) {
+    if (b->p_cublasLtMatrixLayoutCreate(l, type_of(type), static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), ld) !=
         CUBLAS_STATUS_SUCCESS)
         return false;
     const int32_t n = static_cast<int32_t>(batch);
@@ -101,6 +105,18 @@ static bool layout(blas *b, cublasLtMatrixLayout_t *l, int bf16, int64_t rows, i
 }
 static bool large(const problem *k) {
     return k->batch == 1 && 2.0 * static_cast<double>(k->M) * static_cast<double>(k->N) * static_cast<double>(k->K) >= LARGE;
+}
+/* How scales lie: the library's first operand is b. Where they are is told at each call. */
+static bool scales(blas *b, const problem *k, const plan *p) {
+#if CUDART_VERSION >= 12090
+    const int32_t rows = CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F, blocks = CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F;
+    return b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, k->scaled == BY_BLOCKS ? &blocks : &rows, sizeof rows) ==
+               CUBLAS_STATUS_SUCCESS &&
+           b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &rows, sizeof rows) == CUBLAS_STATUS_SUCCESS;
+#else
+    (void)b; (void)k; (void)p;
+    return false;
+#endif
 }
 /* The library's first operand is b, its second a; rows of its matrices are our columns. */
 static lm_err make(lm_dev *d, blas *b, const problem *k, plan *p, cublasLtMatmulHeuristicResult_t *r, int *found) {
@@ -116,6 +132,7 @@ static lm_err make(lm_dev *d, blas *b, const problem *k, plan *p, cublasLtMatmul
         ok = ok && (!k->ldaux || b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &k->ldaux,
                                                                      sizeof k->ldaux) == CUBLAS_STATUS_SUCCESS);
     }
+    ok = ok && (!k->scaled || scales(b, k, p));
     ok = ok && (k->tb ? layout(b, &p->a, k->ab, k->K, k->N, k->ldb, k->batch, k->sb) : layout(b, &p->a, k->ab, k->N, k->K, k->ldb, k->batch, k->sb));
     ok = ok && (k->ta ? layout(b, &p->b, k->ab, k->M, k->K, k->lda, k->batch, k->sa) : layout(b, &p->b, k->ab, k->K, k->M, k->lda, k->batch, k->sa));
     ok = ok && layout(b, &p->c, k->c, k->N, k->M, k->ldc, k->batch, k->sc);
@@ -142,7 +159,7 @@ static lm_err make(lm_dev *d, blas *b, const problem *k, plan *p, cublasLtMatmul
     b->p_cublasLtMatrixLayoutDestroy(p->c);
     b->p_cublasLtMatmulDescDestroy(p->op);
     std::memset(p, 0, sizeof *p);
-    return lm_fail(d->ctx, LM_E_UNSUPPORTED, "cuBLASLt has no algorithm for %lldx%lldx%lld (batch %lld, ld %lld %lld %lld, bf16 %d %d)",
+    return lm_fail(d->ctx, LM_E_UNSUPPORTED, "cuBLASLt has no algorithm for %lldx%lldx%lld (batch %lld, ld %lld %lld %lld, types %d %d)",
                    static_cast<long long>(k->M), static_cast<long long>(k->N), static_cast<long long>(k->K),
                    static_cast<long long>(k->batch), static_cast<long long>(k->lda), static_cast<long long>(k->ldb),
                    static_cast<long long>(k->ldc), k->ab, k->c);
@@ -205,15 +222,17 @@ static lm_err tune(lm_dev *d, blas *b, const lm_dev_gemm *g, plan *p, const cubl
     d->free(d, room); d->free(d, sum);
     return e;
 }
-lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) {
+/* sa, sb: scales of a and b where they are e4m3 (scaled) */
+static lm_err multiply(lm_dev *d, const lm_dev_gemm *g, int scaled, const float *sa, const float *sb) {
     blas *b = of(d);
     if (!b || !b->h) return lm_fail(d->ctx, LM_E_INTERNAL, "a product was asked of cuBLASLt, which is not there");
     problem k;
     std::memset(&k, 0, sizeof k);                  /* compared as bytes */
     k.M = g->M; k.N = g->N; k.K = g->K; k.batch = g->batch; k.lda = g->lda; k.ldb = g->ldb; k.ldc = g->ldc;
     if (g->batch > 1) { k.sa = g->sa; k.sb = g->sb; k.sc = g->sc; }
-    k.ab = g->ab_bf16;
+    k.ab = scaled ? static_cast<int>(E4M3) : g->ab_bf16;
     k.c = g->c_bf16;
+    k.scaled = scaled;
     k.bias = g->bias ? g->bias_bf16 : -1;
     k.ldaux = g->aux ? g->ldaux : 0;
     k.ta = g->ta;
@@ -231,6 +250,10 @@ lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) {
     if (!p->used) LM_TRY(make(d, b, &k, p, choice, &found));
     if (g->bias) b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias);
     if (g->aux) b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &g->aux, sizeof g->aux);
+    if (scaled) {
+        b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &sb, sizeof sb);
+        b->p_cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &sa, sizeof sa);
+    }
     if (found > 1) LM_TRY(tune(d, b, g, p, choice, found));
     const float one = 1, keep = g->acc ? 1.0f : 0.0f;
     const cublasStatus_t s = b->p_cublasLtMatmul(b->h, p->op, &one, g->b, p->a, g->a, p->b, &keep, g->add ? g->add : g->c, p->c, g->c, p->c, &p->algo,
@@ -238,4 +261,11 @@ lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) {
     return s == CUBLAS_STATUS_SUCCESS ? LM_OK
                                       : lm_fail(d->ctx, LM_E_DEVICE, "cuBLASLt: status %d for %lldx%lldx%lld", static_cast<int>(s),
                                                 static_cast<long long>(g->M), static_cast<long long>(g->N), static_cast<long long>(g->K));
+}
+lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) { return multiply(d, g, 0, NULL, NULL); }
+lm_err lm_dev_matmul_fp8(lm_dev *d, const lm_dev_gemm_fp8 *g) {
+    lm_dev_gemm t = {};
+    t.M = g->M; t.N = g->N; t.K = t.lda = t.ldb = g->K; t.ldc = g->ldc; t.batch = 1; t.a = g->a; t.b = g->b; t.add = g->add == g->c ? NULL : g->add;
+    t.c = g->c; t.c_bf16 = g->c_bf16; t.tb = true; t.acc = g->add != NULL;
+    return multiply(d, &t, g->b_blocks ? BY_BLOCKS : BY_ROWS, g->sa, g->sb);
 }

@@ -62,10 +62,11 @@ static lm_err dev_move(lm_dev *d, void *dst, const void *src, size_t n) { return
 static lm_err dev_sync(lm_dev *d) { return failed(d, cudaStreamSynchronize(stream(d)), "waiting"); }
 
 /* relaxed: while a plan is recorded, memory is named for other processes (peer_cuda.cu) */
-static lm_err dev_record(lm_dev *d) { return failed(d, cudaStreamBeginCapture(stream(d), cudaStreamCaptureModeRelaxed), "recording"); }
+static lm_err dev_record(lm_dev *d) { d->recordings++; return failed(d, cudaStreamBeginCapture(stream(d), cudaStreamCaptureModeRelaxed), "recording"); }
 static lm_err dev_recorded(lm_dev *d, void **work) {
     cudaGraph_t g = NULL;
     cudaGraphExec_t x = NULL;
+    d->recordings++;
     LM_TRY(failed(d, cudaStreamEndCapture(stream(d), &g), "recording"));
     if (!g) return lm_fail(d->ctx, LM_E_DEVICE, "%s: nothing could be recorded", d->name);
     const cudaError_t e = cudaGraphInstantiate(&x, g, 0);
@@ -79,7 +80,7 @@ static void dev_forget(lm_dev *d, void *work) { (void)d; if (work) cudaGraphExec
 static lm_err dev_mark(lm_dev *d, int i) {
     cudaEvent_t *e = &cu(d)->mark[i];
     if (!*e) LM_TRY(failed(d, cudaEventCreate(e), "making an event"));
-    return failed(d, cudaEventRecord(*e, stream(d)), "an event");
+    return failed(d, cudaEventRecordWithFlags(*e, stream(d), d->recordings & 1 ? cudaEventRecordExternal : cudaEventRecordDefault), "an event");
 }
 static lm_err dev_between(lm_dev *d, int a, int b, double *seconds) {
     float ms = 0;
@@ -87,7 +88,7 @@ static lm_err dev_between(lm_dev *d, int a, int b, double *seconds) {
     *seconds = static_cast<double>(ms) * 1e-3;
     return LM_OK;
 }
-/* ---- the second lane: made when it is first asked for, of the highest priority, so that a collective's blocks get multiprocessors first ---- */
+/* ---- other lanes: made when they are first asked for, of the highest priority, so that a collective's blocks get multiprocessors first ---- */
 static lm_err dev_on(lm_dev *d, int lane) {
     lm_cuda *c = cu(d);
     if (!c->lane[lane]) {
@@ -105,29 +106,30 @@ static lm_err dev_fence(lm_dev *d, int i) {
 }
 static lm_err dev_after(lm_dev *d, int i) { return failed(d, cudaStreamWaitEvent(stream(d), cu(d)->fence[i], 0), "waiting for an event"); }
 static __global__ void note_kernel(volatile int32_t *p, int32_t v) { *p = v; }
-static lm_err dev_note(lm_dev *d, int32_t *pinned, int32_t v) { note_kernel<<<1, 1, 0, stream(d)>>>(pinned, v); return failed(d, cudaGetLastError(), "a note"); }
-static __global__ void stamp_kernel(uint64_t *p) {
-    uint64_t t;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
-    *p = t;
+/* A kernel, be it of one thread, would wait until some block of lane 0 leaves a multiprocessor: a millisecond, where each stays for its whole kernel. */
+static lm_err dev_note(lm_dev *d, int32_t *pinned, int32_t v) {
+    const lm_err e = lm_cuda_set_word(d, pinned, static_cast<uint32_t>(v));
+    if (e != LM_E_UNSUPPORTED) return e;
+    lm_error_clear(d->ctx);
+    note_kernel<<<1, 1, 0, stream(d)>>>(pinned, v);
+    return failed(d, cudaGetLastError(), "a note");
 }
-static lm_err dev_stamp(lm_dev *d, uint64_t *pinned) { stamp_kernel<<<1, 1, 0, stream(d)>>>(pinned); return failed(d, cudaGetLastError(), "a time"); }
-static __global__ void __launch_bounds__(256) add_kernel(float *y, const float *x, size_t n) {
-    for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) y[i] += x[i];
+static __global__ void __launch_bounds__(256) add_kernel(float *y, const float *a, const float *x, size_t n) {
+    for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) y[i] = a[i] + x[i];
 }
-static __global__ void __launch_bounds__(256) add4_kernel(float4 *y, const float4 *x, size_t n) {
+static __global__ void __launch_bounds__(256) add4_kernel(float4 *y, const float4 *p, const float4 *x, size_t n) {
     for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) {
-        const float4 a = y[i], b = x[i];
+        const float4 a = p[i], b = x[i];
         y[i] = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
     }
 }
-static lm_err dev_add(lm_dev *d, float *y, const float *x, size_t n) {
+static lm_err dev_add(lm_dev *d, float *y, const float *a, const float *x, size_t n) {
     if (!n) return LM_OK;
-    const bool wide = n % 4 == 0 && reinterpret_cast<uintptr_t>(y) % 16 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
+    const bool wide = n % 4 == 0 && (reinterpret_cast<uintptr_t>(y) | reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(x)) % 16 == 0;
     const size_t items = wide ? n / 4 : n, blocks = (items + 255) / 256;
     const unsigned grid = static_cast<unsigned>(blocks < 4096 ? blocks : 4096);
-    if (wide) add4_kernel<<<grid, 256, 0, stream(d)>>>(reinterpret_cast<float4 *>(y), reinterpret_cast<const float4 *>(x), items);
-    else add_kernel<<<grid, 256, 0, stream(d)>>>(y, x, items);
+    if (wide) add4_kernel<<<grid, 256, 0, stream(d)>>>(reinterpret_cast<float4 *>(y), reinterpret_cast<const float4 *>(a), reinterpret_cast<const float4 *>(x), items);
+    else add_kernel<<<grid, 256, 0, stream(d)>>>(y, a, x, items);
     return failed(d, cudaGetLastError(), "adding");
 }
 static lm_err dev_idle(lm_dev *d, bool *yes) {
@@ -138,14 +140,14 @@ static lm_err dev_idle(lm_dev *d, bool *yes) {
 static lm_err dev_use(lm_dev *d) { return failed(d, cudaSetDevice(cu(d)->ordinal), "choosing the device"); }
 static void dev_close(lm_dev *d) {
     lm_cuda *c = cu(d);
-    for (int i = 0; i < 2; i++) if (c->lane[i]) cudaStreamSynchronize(c->lane[i]);
+    for (int i = 0; i < LM_DEV_LANES; i++) if (c->lane[i]) cudaStreamSynchronize(c->lane[i]);
     lm_cuda_blas_close(d);
     for (int i = 0; i < LM_DEV_MARKS; i++) {
         if (c->mark[i]) cudaEventDestroy(c->mark[i]);
         if (c->fence[i]) cudaEventDestroy(c->fence[i]);
     }
     while (c->n_block) dev_free(d, c->block[c->n_block - 1].p);
-    for (int i = 0; i < 2; i++) if (c->lane[i]) cudaStreamDestroy(c->lane[i]);
+    for (int i = 0; i < LM_DEV_LANES; i++) if (c->lane[i]) cudaStreamDestroy(c->lane[i]);
     std::free(c->block);
     lm_ctx *ctx = d->ctx;
     lm_free(ctx, c); lm_free(ctx, d);
@@ -179,7 +181,7 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
 #endif
     d->alloc = dev_alloc; d->free = dev_free; d->room = dev_room; d->pin = dev_pin; d->unpin = dev_unpin; d->zero = dev_zero; d->put = dev_put; d->get = dev_get; d->move = dev_move; d->sync = dev_sync;
     d->record = dev_record; d->recorded = dev_recorded; d->launch = dev_launch; d->forget = dev_forget; d->mark = dev_mark; d->between = dev_between; d->close = dev_close;
-    d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->note = dev_note; d->stamp = dev_stamp; d->add = dev_add; d->idle = dev_idle; d->use = dev_use;
+    d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->note = dev_note; d->add = dev_add; d->idle = dev_idle; d->use = dev_use;
     cudaStream_t s = NULL;
     lm_err err = failed(d, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "making a stream");
     d->stream = c->lane[0] = s; c->ordinal = ordinal;

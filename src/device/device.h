@@ -18,6 +18,7 @@ typedef struct { unsigned char handle[64]; uint64_t offset; } lm_dev_share;   /*
 typedef struct lm_dev lm_dev;
 struct lm_dev {
     const char *kind;                        /* "cuda" */
+    uint64_t recordings;                     /* how often record() and recorded() were called: a point set before the last is none within it */
     char name[128], libs[256];               /* the card; libraries found at run time, or why not */
     lm_ctx *ctx; void *impl, *stream;
     uint64_t features; size_t memory, used, peak; int units;      /* bytes of the card; held by us now and at most; multiprocessors */
@@ -35,16 +36,16 @@ struct lm_dev {
     lm_err (*recorded)(lm_dev *d, void **work);
     lm_err (*launch)(lm_dev *d, void *work);
     void (*forget)(lm_dev *d, void *work);
-    lm_err (*mark)(lm_dev *d, int i);                              /* a point in time on the stream; i in 0 … LM_DEV_MARKS-1 */
+    lm_err (*mark)(lm_dev *d, int i);                              /* a point in time on the stream, of a recording: set anew by each launch; i in 0 … LM_DEV_MARKS-1 */
     lm_err (*between)(lm_dev *d, int a, int b, double *seconds);   /* after sync */
-    /* Lanes: what is put goes to lane 0 until on(1) names the second; lanes run at once but where a fence orders them. A recording covers
-     * both if what is on lane 1 begins after a fence of lane 0 and lane 0 ends after it. */
+    /* Lanes: what is put goes to lane 0 until on() names another; lanes run at once but where a fence orders them. A recording covers
+     * all if what is on lanes 1 and 2 begins after a fence of lane 0 and lane 0 ends after it. Lane 1 is for ranks that meet, lane 2 for
+     * what their meetings leave to be done by multiprocessors. */
     lm_err (*on)(lm_dev *d, int lane);                             /* `stream` is that lane's from now on */
     lm_err (*fence)(lm_dev *d, int i);                             /* point i: what is on the current lane by now; i in 0 … LM_DEV_MARKS-1 */
     lm_err (*after)(lm_dev *d, int i);                             /* the current lane goes on when point i, as last set, is reached */
     lm_err (*note)(lm_dev *d, int32_t *pinned, int32_t v);         /* *pinned = v when the lane gets there */
-    lm_err (*stamp)(lm_dev *d, uint64_t *pinned);                  /* *pinned = the device's clock then, in ns; NULL: it has none */
-    lm_err (*add)(lm_dev *d, float *y, const float *x, size_t n);  /* y += x */
+    lm_err (*add)(lm_dev *d, float *y, const float *a, const float *x, size_t n);  /* y = a + x; y may be a */
     lm_err (*idle)(lm_dev *d, bool *yes);                          /* has the current lane nothing left to do? Does not wait */
     lm_err (*use)(lm_dev *d);                                      /* the calling thread works with this device */
     /* Memory that other processes of this host reach, and meetings with them; NULL: not on this device. */
@@ -59,7 +60,7 @@ struct lm_dev {
     lm_err (*run)(lm_dev *d, lm_err (*f)(void *arg), const void *arg, size_t bytes);
     void (*close)(lm_dev *d);
 };
-enum { LM_DEV_MARKS = 4096 };
+enum { LM_DEV_MARKS = 4096, LM_DEV_LANES = 3, LM_DEV_POINTS = LM_DEV_MARKS - 16 /* of fence(): plans; behind them: communicators */ };
 /* name: "cuda" or "cuda:N". */
 lm_err lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name);
 void lm_dev_close(lm_dev *d);                                      /* NULL is fine */

@@ -41,8 +41,7 @@ static lm_err dev_words(lm_dev *d, void *host, size_t bytes, void **on_dev) {
     return e;
 }
 typedef CUresult (*batch_fn)(CUstream, unsigned, CUstreamBatchMemOpParams *, unsigned);
-static lm_err dev_meet(lm_dev *d, uint32_t *const *set, uint32_t *const *await, int n) {
-    enum { MOST = 64 };
+static lm_err find_batch(lm_dev *d, batch_fn *out) {
     static batch_fn batch;
     if (!batch) {
         void *f = NULL;
@@ -51,6 +50,25 @@ static lm_err dev_meet(lm_dev *d, uint32_t *const *set, uint32_t *const *await, 
         if (!f || r != cudaDriverEntryPointSuccess) return lm_fail(d->ctx, LM_E_UNSUPPORTED, "%s: the driver has no memory operations of streams", d->name);
         batch = reinterpret_cast<batch_fn>(f);
     }
+    *out = batch;
+    return LM_OK;
+}
+lm_err lm_cuda_set_word(lm_dev *d, void *word, uint32_t v) {
+    batch_fn batch;
+    LM_TRY(find_batch(d, &batch));
+    CUstreamBatchMemOpParams op;
+    std::memset(&op, 0, sizeof op);
+    op.writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    op.writeValue.address = reinterpret_cast<CUdeviceptr>(word);
+    op.writeValue.value = v;
+    const CUresult e = batch(static_cast<CUstream>(d->stream), 1, &op, 0);
+    if (e == CUDA_ERROR_NOT_SUPPORTED) return lm_fail(d->ctx, LM_E_UNSUPPORTED, "%s: no memory operations of streams", d->name);
+    return e == CUDA_SUCCESS ? LM_OK : lm_fail(d->ctx, LM_E_DEVICE, "%s: a word: the driver's error %d", d->name, static_cast<int>(e));
+}
+static lm_err dev_meet(lm_dev *d, uint32_t *const *set, uint32_t *const *await, int n) {
+    enum { MOST = 64 };
+    batch_fn batch;
+    LM_TRY(find_batch(d, &batch));
     if (n > MOST) return lm_fail(d->ctx, LM_E_UNSUPPORTED, "%s: a meeting of %d; %d are the most", d->name, n, static_cast<int>(MOST));
     CUstreamBatchMemOpParams op[3 * MOST];
     std::memset(op, 0, sizeof op);

@@ -6,6 +6,9 @@
 LM_PROBE_LOOPS(portable);
 LM_PROBE_LOOPS(avx2);
 LM_PROBE_LOOPS(avx512);
+/* Products of bytes in a round. */
+enum { LM_PROBE_DOT_VNNI = 12 * 64, LM_PROBE_DOT_AVX2 = 8 * 32, LM_PROBE_DOT_PLAIN = 64 };
+int64_t lm_probe_dot8_vnni(int64_t rounds), lm_probe_dot8_avx2(int64_t rounds), lm_probe_dot8_plain(int64_t rounds);
 enum { LM_PROBE_CHAINS = 12 };
 int lm_probe_width_portable(void), lm_probe_width_avx2(void), lm_probe_width_avx512(void);      /* floats in a vector */
 #endif

@@ -4,7 +4,8 @@
  * even on all of them then takes one more wave. Here what moves is moved by the copy engines, who waits does so in the stream's front end, and
  * multiprocessors are taken only to add what has arrived. Every rank pulls:
  *   all_gather       meet; copy each other's part from where it lies; meet.
- *   reduce_scatter   meet; copy each other's share of my rows, adding it; meet.
+ *   reduce_scatter   meet; copy each other's share of my rows; meet. The copies are added on lane 2, which is where it ends: an addition waits
+ *                    until blocks of lane 0 leave multiprocessors, and what meets next on lane 1, a matrix that is about to be used, need not.
  *   all_reduce       the same on my slice in place; meet; copy the others' sums; meet.
  * The first meeting says that a rank's memory is ready to be read, the last that nobody reads it any more. A meeting is a word for each pair and
  * kind, in memory that the processes share: set to 1 by one rank and back to 0 by the other, so the same recorded work can run again and again:
@@ -24,7 +25,8 @@
 #include <unistd.h>
 #include "dist/dist_int.h"
 
-enum { MOST = 16, WORD = 64, SMALL = 1 << 20, STAGE = 8 << 20, PIECE = 8 << 20 /* numbers that are added at once */ };
+enum { MOST = 16, WORD = 64, SMALL = 1 << 20, STAGE = 8 << 20, PIECE = 4 << 20 /* numbers that are added at once */, SLOTS = 4 /* pieces that wait for it */ };
+enum { HERE = LM_DEV_POINTS, ADDED /* … + SLOTS: points in time: lane 1 is where lane 2 takes over; slot k is free again */ };
 typedef enum { READY, REDUCED, DONE, MEETINGS } meeting;
 typedef enum { GATHER, SCATTER, REDUCE } kind;
 typedef struct { kind k; void *mine, *all; size_t n; void *from; } op;         /* n: bytes (GATHER) or numbers of a share, of the whole; from: what others read */
@@ -32,11 +34,12 @@ typedef struct { lm_dev_share key; int rank; void *base; } mapping;
 typedef struct {
     lm_dev *dev; lm_comm *world;
     char *words; size_t words_bytes; void *words_dev;
-    char *stage; float *scratch, *sum;
+    char *stage; float *scratch, *sum;                              /* scratch: SLOTS pieces of lane 2, one of lane 1; sum: one of each */
+    int slot; uint64_t used_in[SLOTS];                              /* the next one; in which recording each was last used, + 1 */
     op *queue; int n, cap; bool grouped;
     lm_dev_share *mine, *theirs; int cap_share;
     mapping *map; int n_map, cap_map;
-    bool stopped;
+    bool stopped, left;                                             /* left: the lane is now 2, to which reduce_scatter goes on from lane 1 */
 } peer;
 
 static size_t word(const lm_comm *c, meeting m, int from, int to) { return (((size_t)m * (size_t)c->size + (size_t)from) * (size_t)c->size + (size_t)to) * WORD; }
@@ -95,13 +98,48 @@ static lm_err add_all(lm_comm *c, float *own, size_t n, const char *const *from)
         const bool first = c->rank < 2;                        /* a sum of two is the same either way round: ours may stand first */
         float *sum = first ? own + at : p->sum;
         for (int r = 0; r < c->size; r++) {
-            const float *x = r == c->rank ? own + at : p->scratch;
+            float *arrived = p->scratch + (size_t)SLOTS * PIECE;
+            const float *x = r == c->rank ? own + at : arrived;
             if (r == c->rank && first) continue;
-            void *to = !first && !r ? (void *)sum : (void *)p->scratch;
+            float *to = !first && !r ? sum : arrived;
             if (r != c->rank) LM_TRY(d->move(d, to, from[r] + at * sizeof(float), m * sizeof(float)));
-            if (to != sum) LM_TRY(d->add(d, sum, x, m));
+            if (to != sum) LM_TRY(d->add(d, sum, sum, x, m));
         }
         if (!first) LM_TRY(d->move(d, own + at, sum, m * sizeof(float)));
+    }
+    return LM_OK;
+}
+/* own[0, n) becomes the sum over ranks of part, with the additions on lane 2; lane 1 only copies, and waits for a slot whose piece is not added yet. A point set before a recording began
+ * is none within it; nothing is on lane 2 then. */
+static lm_err add_beside(lm_comm *c, float *own, const float *part, size_t n, const char *const *from) {
+    peer *p = c->impl;
+    lm_dev *d = p->dev;
+    for (size_t at = 0; at < n; at += PIECE) {
+        const size_t m = n - at < PIECE ? n - at : PIECE;
+        const bool first = c->rank < 2;
+        float *sum = first ? own + at : p->sum + PIECE;
+        const float *so_far = first ? part + at : NULL;                /* NULL: nothing yet */
+        for (int r = 0; r < c->size; r++) {
+            if (r == c->rank && first) continue;
+            const float *x = part + at;
+            int k = -1;
+            if (r != c->rank) {
+                k = p->slot; p->slot = (p->slot + 1) % SLOTS;
+                float *to = p->scratch + (size_t)k * PIECE;
+                if (p->used_in[k] == d->recordings + 1) LM_TRY(d->after(d, ADDED + k));
+                p->used_in[k] = d->recordings + 1;
+                LM_TRY(d->move(d, to, from[r] + at * sizeof(float), m * sizeof(float)));
+                x = to;
+            }
+            LM_TRY(d->fence(d, HERE));
+            LM_TRY(d->on(d, 2));
+            LM_TRY(d->after(d, HERE));
+            LM_TRY(so_far ? d->add(d, sum, so_far, x, m) : d->move(d, sum, x, m * sizeof(float)));
+            so_far = sum;
+            if (k >= 0) LM_TRY(d->fence(d, ADDED + k));
+            if (!first && r == c->size - 1) LM_TRY(d->move(d, own + at, sum, m * sizeof(float)));
+            LM_TRY(d->on(d, 1));
+        }
     }
     return LM_OK;
 }
@@ -127,8 +165,7 @@ static lm_err pull(lm_comm *c, const op *o, const char *const *from) {
         return LM_OK;
     case SCATTER:
         for (int r = 0; r < c->size; r++) share[r] = from[r] + (size_t)c->rank * o->n * sizeof(float);
-        if (o->mine != (float *)o->all + (size_t)c->rank * o->n) LM_TRY(d->move(d, o->mine, (float *)o->all + (size_t)c->rank * o->n, o->n * sizeof(float)));
-        return add_all(c, o->mine, o->n, share);
+        return add_beside(c, o->mine, (const float *)o->all + (size_t)c->rank * o->n, o->n, share);
     case REDUCE:
         n = slice(c, o->n, c->rank, &at);
         for (int r = 0; r < c->size; r++) share[r] = from[r] + at * sizeof(float);
@@ -150,11 +187,11 @@ static lm_err run(lm_comm *c, op *q, int n) {
     peer *p = c->impl;
     lm_dev *d = p->dev;
     const char *(*from)[MOST] = malloc((size_t)n * sizeof *from);
-    bool sums = false;
+    bool sums = false, beside = false;
     lm_err err = from ? LM_OK : LM_E_NOMEM;
     err = err ? err : shares(c, q, n);
     for (int i = 0; i < n && !err; i++) {
-        sums |= q[i].k == REDUCE;
+        sums |= q[i].k == REDUCE; beside |= q[i].k == SCATTER;
         for (int r = 0; r < c->size && !err; r++)
             if (r == c->rank) from[i][r] = q[i].from;
             else err = reach(c, r, &p->theirs[(size_t)r * (size_t)n + (size_t)i], &from[i][r]);
@@ -165,6 +202,10 @@ static lm_err run(lm_comm *c, op *q, int n) {
     for (int i = 0; i < n && !err; i++) if (q[i].k == REDUCE) err = pull_sums(c, &q[i], from[i]);
     if (!err) err = meet(c, DONE);
     for (int i = 0; i < n && !err; i++) if (q[i].k == REDUCE && q[i].from != q[i].mine) err = d->move(d, q[i].mine, q[i].from, q[i].n * sizeof(float));
+    if (beside && !err) err = d->fence(d, HERE);
+    if (beside && !err) err = d->on(d, 2);
+    if (beside && !err) err = d->after(d, HERE);
+    p->left = beside;
     free(from);
     return err;
 }
@@ -172,8 +213,10 @@ static lm_err run(lm_comm *c, op *q, int n) {
 static lm_err flush(lm_comm *c) {
     peer *p = c->impl;
     lm_err err = LM_OK;
+    p->left = false;
     for (int i = 0, first = 0; first < p->n && !err; first = i) {
         size_t used = 0;
+        if (p->left) err = p->dev->on(p->dev, 1);
         for (i = first; i < p->n && !err; i++) {
             op *o = &p->queue[i];
             const size_t bytes = o->k == GATHER ? o->n : o->k == SCATTER ? o->n * sizeof(float) * (size_t)c->size : o->n * sizeof(float);
@@ -336,8 +379,8 @@ lm_err lm_comm_peer(lm_comm **out, lm_comm *world, lm_dev *dev) {
     err = lm_comm_agree(world, ctx, map_words(c), "sharing memory between the ranks");
     if (!err) {
         lm_err e = dev->alloc(dev, STAGE, (void **)&p->stage);
-        if (!e) e = dev->alloc(dev, PIECE * sizeof(float), (void **)&p->scratch);
-        if (!e && c->rank > 1) e = dev->alloc(dev, PIECE * sizeof(float), (void **)&p->sum);
+        if (!e) e = dev->alloc(dev, (size_t)(SLOTS + 1) * PIECE * sizeof(float), (void **)&p->scratch);
+        if (!e && c->rank > 1) e = dev->alloc(dev, (size_t)2 * PIECE * sizeof(float), (void **)&p->sum);
         err = lm_comm_agree(world, ctx, e, "memory for the exchange between devices");
     }
     if (!err) err = try_it(c);
@@ -346,7 +389,7 @@ lm_err lm_comm_peer(lm_comm **out, lm_comm *world, lm_dev *dev) {
     return LM_OK;
 }
 lm_err lm_comm_devices(lm_comm **out, lm_comm *world, lm_dev *dev, const char *link, const char *nccl) {
-    if (!link || !*link) link = "nccl";
+    if (!link || !*link) link = "auto";
     if (strcmp(link, "auto") && strcmp(link, "peer") && strcmp(link, "nccl"))
         return lm_fail(world->ctx, LM_E_CONFIG, "devices are linked by \"%s\"; auto, peer and nccl are known", link);
     if (strcmp(link, "nccl")) {

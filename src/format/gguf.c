@@ -355,6 +355,10 @@ lm_err lm_gguf_read(lm_gguf *g, const lm_gguf_tensor *t, void *dst, int64_t from
     memcpy(dst, g->base + t->offset + from, (size_t)bytes);
     return LM_OK;
 }
+bool lm_gguf_where(const lm_gguf *g, const lm_gguf_tensor *t, lm_file **file, int64_t *offset) {
+    *file = (t->part ? g->part[t->part - 1] : g)->f; *offset = t->offset;
+    return *file != NULL;
+}
 lm_err lm_gguf_map(lm_gguf *g, const lm_gguf_tensor *t, const void **p) { *p = (t->part ? g->part[t->part - 1] : g)->base + t->offset; return LM_OK; }
 
 /* ---- metadata -------------------------------------------------------------------------------------------------- */

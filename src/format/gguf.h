@@ -13,6 +13,7 @@
  * Errors:   LM_E_FORMAT naming file and key or tensor; LM_E_UNSUPPORTED (version, type); LM_E_CONFIG (missing or mistyped key); LM_E_RANGE. */
 #ifndef LM_GGUF_H
 #define LM_GGUF_H
+#include "base/file.h"
 #include "tensor/tensor.h"
 enum { LM_GGUF_MAX_ALIGN = 1 << 20, LM_GGUF_MAX_NAME = 65535, LM_GGUF_MAX_DIMS = 4, LM_GGUF_MAX_PARTS = 10000 };
 typedef enum { LM_GGUF_U8, LM_GGUF_I8, LM_GGUF_U16, LM_GGUF_I16, LM_GGUF_U32, LM_GGUF_I32, LM_GGUF_F32, LM_GGUF_BOOL, LM_GGUF_STR, LM_GGUF_ARR,
@@ -48,6 +49,7 @@ const lm_gguf_tensor *lm_gguf_find(const lm_gguf *g, const char *name);
 lm_err lm_gguf_need(lm_gguf *g, const char *name, const lm_gguf_tensor **out);
 lm_err lm_gguf_read(lm_gguf *g, const lm_gguf_tensor *t, void *dst, int64_t from, int64_t bytes);
 lm_err lm_gguf_map(lm_gguf *g, const lm_gguf_tensor *t, const void **p);
+bool lm_gguf_where(const lm_gguf *g, const lm_gguf_tensor *t, lm_file **file, int64_t *offset);      /* false: not in a file */
 
 /* Metadata. Getters: with need, absence is an error; else *out = def. Integers of any width are accepted where they fit min..max; numbers also. */
 int lm_gguf_n_keys(const lm_gguf *g);

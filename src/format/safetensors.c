@@ -223,6 +223,10 @@ lm_err lm_st_read(lm_st *st, const lm_st_tensor *t, void *dst, int64_t from, int
     memcpy(dst, s->map + t->offset + from, (size_t)bytes);
     return LM_OK;
 }
+bool lm_st_where(const lm_st *st, const lm_st_tensor *t, lm_file **file, int64_t *offset) {
+    *file = st->sh[t->shard].f; *offset = t->offset;
+    return *file != NULL;
+}
 lm_err lm_st_map(lm_st *st, const lm_st_tensor *t, const void **p) {
     shard *s = &st->sh[t->shard];
     if (!s->map) {

@@ -14,6 +14,7 @@
  *           against shards. */
 #ifndef LM_SAFETENSORS_H
 #define LM_SAFETENSORS_H
+#include "base/file.h"
 #include "tensor/tensor.h"
 enum { LM_ST_MAX_HEADER = 100 * 1000 * 1000, LM_ST_MAX_TENSORS = 1000 * 1000, LM_ST_MAX_RANK = 8, LM_ST_MAX_SHARDS = 10000 };
 typedef struct {
@@ -34,6 +35,7 @@ const lm_st_tensor *lm_st_at(const lm_st *st, int i);               /* sorted by
 const lm_st_tensor *lm_st_find(const lm_st *st, const char *name);  /* hashed; NULL if absent */
 lm_err lm_st_need(lm_st *st, const char *name, const lm_st_tensor **out);   /* LM_E_NOTFOUND with the nearest name */
 lm_err lm_st_read(lm_st *st, const lm_st_tensor *t, void *dst, int64_t from, int64_t bytes);  /* bytes [from, from+bytes) of the tensor */
+bool lm_st_where(const lm_st *st, const lm_st_tensor *t, lm_file **file, int64_t *offset);      /* false: not in a file */
 lm_err lm_st_map(lm_st *st, const lm_st_tensor *t, const void **p); /* into the memory map; aligned only as the file is */
 int lm_st_shards(const lm_st *st);
 const char *lm_st_shard_path(const lm_st *st, int shard);

@@ -9,7 +9,13 @@
 #include <string.h>
 #include "graph/plan_int.h"
 
+/* Weights that stay in a file: a step waits for its own, and what the steps before it used may be read over. A member that comes here has no tile left
+ * to do in earlier steps; the last one to come finds all of them complete and says so, so nobody waits for what has no room. */
+static lm_err gate(lm_plan *p, const lm_step *s) { return s->gate ? lm_stream_wait(p->stream, p->lap + (uint64_t)s->away - 1) : LM_OK; }
+static void used(lm_plan *p, const lm_step *s) { lm_stream_done(p->stream, p->lap + (uint64_t)s->away); }
+static void lap_over(lm_plan *p) { if (p->stream) { p->lap += (uint64_t)p->n_away; lm_stream_done(p->stream, p->lap); } }
 static lm_err step_serial(lm_plan *p, lm_step *s) {
+    LM_TRY(gate(p, s));
     const int64_t times = s->k->repeat ? s->k->repeat(&s->call) : 1;
     lm_err err = LM_OK;
     for (s->call.iter = 0; s->call.iter < times && !err; s->call.iter++)
@@ -18,6 +24,7 @@ static lm_err step_serial(lm_plan *p, lm_step *s) {
             for (int64_t t = 0; t < n && !err; t++) err = s->k->phase[ph].run(&s->call, t, p->threads);
         }
     s->call.iter = 0;
+    if (s->gate) used(p, s);
     return err;
 }
 static inline void wait_until(_Atomic int32_t *c, int32_t n) {
@@ -25,6 +32,10 @@ static inline void wait_until(_Atomic int32_t *c, int32_t n) {
 }
 static void step_done(const lm_step *s, lm_counter *c) {
     for (int ph = 0; ph < s->k->n_phase; ph++) wait_until(&c->done[ph], s->n_tile[ph]);
+}
+static bool complete(const lm_step *s, lm_counter *c) {
+    for (int ph = 0; ph < s->k->n_phase; ph++) if (atomic_load_explicit(&c->done[ph], memory_order_acquire) < s->n_tile[ph]) return false;
+    return true;
 }
 static void run_tile(lm_plan *p, lm_step *s, int ph, const lm_call *call, int64_t t, lm_counter *c, void *scratch) {
     if (!atomic_load_explicit(&p->err, memory_order_relaxed)) {
@@ -61,6 +72,13 @@ static void member(void *ud, int ith, int nth) {
         lm_step *s = &p->step[i];
         lm_counter *c = &p->counter[i];
         for (; seen <= s->wait_for; seen++) step_done(&p->step[seen], &p->counter[seen]);
+        if (s->gate) {
+            while (seen < i && complete(&p->step[seen], &p->counter[seen])) seen++;
+            if (seen) used(p, &p->step[seen - 1]);
+            const lm_err e = gate(p, s);
+            int none = 0;
+            if (e) atomic_compare_exchange_strong(&p->err, &none, (int)e);
+        }
         if (s->k->repeat) { step_repeated(p, s, c, scratch); continue; }
         for (int ph = 0; ph < s->k->n_phase; ph++) {
             const int32_t n = s->n_tile[ph]; int32_t t;
@@ -75,12 +93,15 @@ lm_err lm_plan_run(lm_plan *p) {
     if (p->dev) return lm_plan_run_dev(p);
     lm_plan_apply_extents(p);
     if (lm_ctx_threads(p->ctx) == 1) {
-        for (int i = 0; i < p->n_step; i++) LM_TRY(step_serial(p, &p->step[i]));
-        return LM_OK;
+        lm_err err = LM_OK;
+        for (int i = 0; i < p->n_step && !err; i++) err = step_serial(p, &p->step[i]);
+        lap_over(p);
+        return err;
     }
     memset((void *)p->counter, 0, (size_t)p->n_step * sizeof *p->counter);
     atomic_store(&p->err, 0);
     lm_pool_run(lm_ctx_pool(p->ctx), member, p);
+    lap_over(p);
     return (lm_err)atomic_load(&p->err);
 }
 lm_err lm_plan_profile(lm_plan *p, double *seconds, int n) {
@@ -97,9 +118,11 @@ lm_err lm_plan_profile(lm_plan *p, double *seconds, int n) {
         double t = lm_now();
         lm_pool_run(lm_ctx_pool(p->ctx), member, p);
         if (i < n) seconds[i] = lm_now() - t;
+        if (first[i].gate) used(p, &first[i]);
         first[i].wait_for = wait;
     }
     p->step = first; p->counter = counter; p->n_step = all;
+    lap_over(p);
     return (lm_err)atomic_load(&p->err);
 }
 
@@ -139,7 +162,7 @@ static void fake_member(void *ud, int ith, int nth) {
     }
 }
 lm_err lm_plan_run_shuffled(lm_plan *p, uint64_t seed, int n_threads) {
-    if (p->dry || p->dev) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan, or one of a device, cannot run so");
+    if (p->dry || p->dev || p->stream) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan, one of a device or one that reads a file as it runs cannot run so");
     lm_plan_apply_extents(p);
     atomic_store(&p->err, 0);
     lm_arena *a;

@@ -36,44 +36,59 @@ static lm_err step(lm_plan *p, lm_step *s) {
     return p->dev->run(p->dev, run_host_row, &r, sizeof r);
 }
 /* ---- the second lane ------------------------------------------------------------------------------------------------------------------------ */
-/* Points: 0 is where lane 0 is when a step goes aside, 1 + i % (LM_DEV_MARKS - 1) the end of step i. The pinned word behind the faults says
+/* Points: 0 is where lane 0 is when a step goes aside, 1 + i % (LM_DEV_POINTS - 1) the end of step i. The pinned word behind the faults says
  * where the second lane is: 2 i + 1 step i has begun, 2 i + 2 it is done. */
-static int point(int i) { return 1 + i % (LM_DEV_MARKS - 1); }
-/* A run that is timed keeps four times of each such step: lane 0 comes to where it needs it, lane 0 goes on, it begins, it is done. */
-enum { COMES, GOES_ON, BEGUN, DONE, STAMPS };
+static int point(int i) { return 1 + i % (LM_DEV_POINTS - 1); }
+/* A run that is timed marks four times of each such step: lane 0 comes to where it needs it, lane 0 goes on, it begins, it is done. Steps for which
+ * there are no marks are not timed. */
+enum { COMES, GOES_ON, BEGUN, DONE, TIMES };
 static lm_err stamp(lm_plan *p, int i, int which) {
-    return p->stamp ? p->dev->stamp(p->dev, p->stamp + (size_t)i * STAMPS + which) : LM_OK;
+    const int at = p->step[i].nth * TIMES + which;
+    if (!p->timed || at >= LM_DEV_MARKS) return LM_OK;
+    p->timed[i] |= (unsigned char)(1 << which);
+    return p->dev->mark(p->dev, at);
 }
 static bool sits_out(const lm_step *s) { return s->many >= 0 && !s->k->phase[0].tiles(&s->call); }
+/* The latest step up to i of a sort (lm_kernel.aside) that runs; -1: none. */
+static int ran(const lm_plan *p, int i, int sort) {
+    while (i >= 0 && (p->step[i].k->aside != sort || p->step[i].many < 0 || sits_out(&p->step[i]))) i--;
+    return i;
+}
 static lm_err aside(lm_plan *p, int i) {
     lm_dev *d = p->dev;
     int32_t *word = p->fault + p->n_step;
     if (p->step[i].many < 0 || sits_out(&p->step[i])) return LM_OK;
+    int sums = -1;
+    for (int k = i, end = i + (p->step[i].many > 1 ? p->step[i].many : 1); k < end; k++) if (p->step[k].sums > sums) sums = p->step[k].sums;
+    sums = ran(p, sums, 2);
     LM_TRY(d->fence(d, 0));
     LM_TRY(d->on(d, 1));
     lm_err e = d->after(d, 0);
+    if (!e && sums >= 0) e = d->after(d, point(sums));
     if (!e) e = d->note(d, word, 2 * i + 1);
     if (!e) e = stamp(p, i, BEGUN);
+    const void *lane1 = d->stream;
     if (!e) e = step(p, &p->step[i]);
     if (!e) e = stamp(p, i, DONE);
+    const bool left = d->stream != lane1;                                 /* it ends on lane 2; what the word says is lane 1's */
+    if (!e && left) e = d->on(d, 1);
     if (!e) e = d->note(d, word, 2 * i + 2);
+    if (!e && left) { e = d->fence(d, 0); if (!e) e = d->on(d, 2); if (!e) e = d->after(d, 0); }
     if (!e) e = d->fence(d, point(i));
-    p->aside_last = i;
     const lm_err back = d->on(d, 0);
     return e ? e : back;
 }
-/* Before lane 0 does what shares bytes with step i of the second: it waits for that one, or where that sits out, the last before it that did not. */
-static lm_err meet(lm_plan *p, int i) {
-    if (i > p->aside_last) i = p->aside_last;
-    for (; i > p->aside_seen; i--) {
-        if (!p->step[i].k->aside || p->step[i].many < 0 || sits_out(&p->step[i])) continue;
-        p->aside_seen = i;
-        LM_TRY(stamp(p, i, COMES));
-        LM_TRY(p->dev->after(p->dev, point(i)));
-        return stamp(p, i, GOES_ON);
-    }
-    return LM_OK;
+/* Before lane 0 does what shares bytes with step i beside it, of that sort: it waits for that one, or where that sits out, the last before it that did not. */
+static lm_err meet(lm_plan *p, int i, int sort) {
+    i = ran(p, i, sort);
+    if (i <= p->aside_seen[sort - 1]) return LM_OK;
+    p->aside_seen[sort - 1] = i;
+    if (sort == 2 && p->aside_seen[0] < i) p->aside_seen[0] = i;          /* its end comes after all that was on lane 1 */
+    LM_TRY(stamp(p, i, COMES));
+    LM_TRY(p->dev->after(p->dev, point(i)));
+    return stamp(p, i, GOES_ON);
 }
+static lm_err meet_both(lm_plan *p, int join, int sums) { LM_TRY(meet(p, sums, 2)); return meet(p, join, 1); }
 /* All that was put on lane 0 is done; or a rank is missing, and then the sentence says where. */
 static lm_err settle(lm_plan *p) {
     lm_dev *d = p->dev;
@@ -114,9 +129,12 @@ static lm_err next(lm_plan *p, int i, const lm_joined **join, int *n) {
     for (int k = 0; k < *n; k++) p->step[i + k].joined = j ? j->row->name : NULL;
     if (!p->n_aside) return j ? j->row->run(j->call, p->dev->stream) : step(p, &p->step[i]);
     if (p->step[i].k->aside) return aside(p, i);
-    int last = -1;
-    for (int k = i, end = i + (p->step[i].many > *n ? p->step[i].many : *n); k < end; k++) if (p->step[k].join > last) last = p->step[k].join;
-    LM_TRY(meet(p, last));
+    int last = -1, sums = -1;
+    for (int k = i, end = i + (p->step[i].many > *n ? p->step[i].many : *n); k < end; k++) {
+        if (p->step[k].join > last) last = p->step[k].join;
+        if (p->step[k].sums > sums) sums = p->step[k].sums;
+    }
+    LM_TRY(meet_both(p, last, sums));
     return j ? j->row->run(j->call, p->dev->stream) : step(p, &p->step[i]);
 }
 static size_t port_bytes(const lm_plan *p, const lm_port *o) {
@@ -126,7 +144,7 @@ static size_t port_bytes(const lm_plan *p, const lm_port *o) {
 }
 static lm_err whole(lm_plan *p) {
     lm_dev *d = p->dev;
-    p->aside_last = p->aside_seen = -1;
+    p->aside_seen[0] = p->aside_seen[1] = -1;
     if (p->in_bytes) LM_TRY(d->put(d, p->in_at, p->mirror, p->in_bytes));
     else for (int i = 0; i < p->n_port; i++) if (p->port[i].input) LM_TRY(d->put(d, p->port[i].on_dev, p->port[i].t.data, port_bytes(p, &p->port[i])));
     for (int i = 0, n; i < p->n_step; i += n) {
@@ -135,10 +153,10 @@ static lm_err whole(lm_plan *p) {
         const char *op = j ? j->row->name : p->step[i].op, *kernel = j ? "joined" : p->step[i].k->name;
         if (e)
             return *lm_error(p->ctx) ? lm_fail_in(p->ctx, e, "%s (%s)", op, kernel) : lm_fail(p->ctx, e, "%s (%s): %s", op, kernel, lm_err_text(e));
-        if (!p->checked && p->step[i].k->aside) LM_TRY(meet(p, i));
+        if (!p->checked && p->step[i].k->aside) LM_TRY(meet_both(p, i, i));
         if (!p->checked && (e = settle(p))) return lm_fail_in(p->ctx, e, "%s (%s)", op, kernel);
     }
-    LM_TRY(meet(p, p->aside_last));
+    LM_TRY(meet_both(p, p->n_step - 1, p->n_step - 1));
     for (int i = 0; i < p->n_port; i++) if (!p->port[i].input && !p->port[i].stays) LM_TRY(d->get(d, p->port[i].t.data, p->port[i].on_dev, port_bytes(p, &p->port[i])));
     return LM_OK;
 }
@@ -182,11 +200,11 @@ lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n) {
     lm_dev *d = p->dev;
     LM_TRY(lm_plan_run_dev(p));
     LM_TRY(d->mark(d, 0));
-    p->aside_last = p->aside_seen = -1;
+    p->aside_seen[0] = p->aside_seen[1] = -1;
     for (int i = 0, m; i < p->n_step && i + 1 < LM_DEV_MARKS; i += m) {                /* a join's time is its first step's */
         const lm_joined *j;
         LM_TRY(next(p, i, &j, &m));
-        if (p->step[i].k->aside) LM_TRY(meet(p, i));                                   /* one after the other here, so that each has its own time */
+        if (p->step[i].k->aside) LM_TRY(meet_both(p, i, i));                                /* one after the other here, so that each has its own time */
         for (int k = i; k < i + m && k + 1 < LM_DEV_MARKS; k++) LM_TRY(d->mark(d, k + 1));
     }
     LM_TRY(settle(p));
@@ -194,14 +212,17 @@ lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n) {
     for (int i = 0; i < p->n_step && i + 1 < LM_DEV_MARKS && i < n; i++) LM_TRY(d->between(d, i, i + 1, &seconds[i]));
     return LM_OK;
 }
+static lm_err lasted(lm_plan *p, int i, int from, int to, double *seconds) {
+    const int both = 1 << from | 1 << to, at = p->step[i].nth * TIMES;
+    return (p->timed[i] & both) == both ? p->dev->between(p->dev, at + from, at + to, seconds) : LM_OK;
+}
 lm_err lm_plan_waited(lm_plan *p, double *waited, double *ran, int n) {
     for (int i = 0; i < n; i++) waited[i] = ran[i] = 0;
-    if (!p->dev || !p->n_aside || !p->dev->stamp) return LM_OK;
+    if (!p->dev || !p->n_aside) return LM_OK;
     lm_dev *d = p->dev;
-    void *mem, *work = NULL;
+    void *work = NULL;
     LM_TRY(lm_plan_run_dev(p));
-    LM_TRY(d->pin(d, (size_t)p->n_step * STAMPS * sizeof *p->stamp, &mem));
-    p->stamp = mem;
+    if (!(p->timed = lm_calloc(p->ctx, LM_MEM_MISC, (size_t)p->n_step + 1, 1))) return LM_E_NOMEM;
     lm_err err = d->record(d);
     if (!err) {
         const lm_err e = whole(p), e2 = d->recorded(d, &work);
@@ -212,13 +233,12 @@ lm_err lm_plan_waited(lm_plan *p, double *waited, double *ran, int n) {
         if (!err) err = settle(p);
     }
     for (int i = 0; i < p->n_step && i < n && !err; i++) {
-        const volatile uint64_t *t = p->stamp + (size_t)i * STAMPS;
-        if (t[GOES_ON]) waited[i] = 1e-9 * (double)(t[GOES_ON] - t[COMES]);
-        if (t[DONE]) ran[i] = 1e-9 * (double)(t[DONE] - t[BEGUN]);
+        err = lasted(p, i, COMES, GOES_ON, &waited[i]);
+        if (!err) err = lasted(p, i, BEGUN, DONE, &ran[i]);
     }
     d->forget(d, work);
-    d->unpin(d, mem);
-    p->stamp = NULL;
+    lm_free(p->ctx, p->timed);
+    p->timed = NULL;
     return err;
 }
 /* Host mirrors of inputs and outputs, the words for faults, and room for records. */

@@ -11,6 +11,7 @@
  * Threads:  one builder at a time.  Errors: see lm_graph_err. */
 #ifndef LM_GRAPH_H
 #define LM_GRAPH_H
+#include "base/file.h"
 #include "op/op.h"
 
 /* ---- store: named tensors that outlive steps -------------------------------------------------------------------------- */
@@ -22,6 +23,12 @@ void lm_store_free(lm_store *s);
 lm_err lm_store_add(lm_store *s, const char *name, const lm_type *type, lm_layout layout, lm_mem_tag tag, lm_tensor *t);
 /* The same, but the bytes are the caller's, are only read, and outlive the store. LM_E_MISMATCH if the name is there already. */
 lm_err lm_store_borrow(lm_store *s, const char *name, const lm_type *type, lm_layout layout, const void *data, lm_tensor *t);
+/* The same, but the bytes, `offset` bytes into a file that outlives the store, stay there: data is NULL, and a plan on this processor reads them ahead
+ * into a ring, run after run, in the order of its steps (base/stream.h). Only rows as they are (PLAIN); such a tensor is only read. */
+lm_err lm_store_away(lm_store *s, const char *name, const lm_type *type, lm_file *file, int64_t offset);
+bool lm_store_where(const lm_store *s, const char *name, lm_file **file, int64_t *offset);      /* false: it is not away */
+void lm_store_set_ring(lm_store *s, size_t bytes);                      /* for each plan; 0: the least */
+size_t lm_store_ring(const lm_store *s);
 /* The same without storage (data NULL): enough for a dry plan. */
 lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout);
 /* Rows of `whole`, from `row` on, under a name of their own: the same memory, which gets room for `rows` rows (zeros below its last). Before

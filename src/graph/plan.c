@@ -24,6 +24,7 @@ typedef struct {
     int n_buf, cap_buf;
     uint64_t feat;
     uintptr_t fake;
+    int n_away;                       /* states that stay in a file */
 } planner;
 
 static const uintptr_t ARENA_FAKE = (uintptr_t)1 << 44, STATE_FAKE = (uintptr_t)1 << 45;
@@ -269,7 +270,8 @@ static void apart(planner *s) {
     }
 }
 /* ---- a device's second lane (lm_kernel.aside) ----------------------------------------------------------------------------------------------
- * Steps there begin when everything before them on lane 0 is done; a step of lane 0 waits for the latest of them that shares bytes with it. So
+ * Steps there begin when everything before them on lane 0 is done; a step of lane 0 waits for the latest of them that shares bytes with it, of
+ * those that end there and of those that may end on lane 2; for the latter a step of lane 1 waits too. So
  * that memory is not reused at once, which would end the overlap, what such a step reads and its scratch are held until LATER bytes of others
  * have followed: a few hundred microseconds of an interconnect. What is not reached by then is waited for; nothing else depends on the number. */
 enum { LATER = 256 << 20 };
@@ -306,10 +308,12 @@ static void linger(planner *s, const int *scratch_of) {
 static void lanes(lm_plan *p) {
     for (int i = 0; i < p->n_step; i++) {
         lm_step *st = &p->step[i];
-        st->join = -1;
-        p->n_aside += st->k->aside;
-        for (int k = i - 1; k >= 0 && p->n_aside && !st->k->aside && st->join < 0; k--)
-            if (p->step[k].k->aside && share_bytes(st, &p->step[k])) st->join = k;
+        st->join = st->sums = -1; st->nth = p->n_aside;
+        for (int k = i - 1; k >= 0 && p->n_aside && (st->sums < 0 || (!st->k->aside && st->join < 0)); k--) {
+            int *last = p->step[k].k->aside == 2 ? &st->sums : &st->join;
+            if (p->step[k].k->aside && *last < 0 && (last == &st->sums || !st->k->aside) && share_bytes(st, &p->step[k])) *last = k;
+        }
+        p->n_aside += st->k->aside != 0;
     }
 }
 /* Which values the plan touches: inputs of its steps, the states these are versions of, what is accumulated into, named results. */
@@ -340,6 +344,15 @@ static lm_err assign_states(planner *s) {
         s->p->stats.state_bytes += bytes;
         if (s->o->dry) { p->base = s->fake; s->fake += (bytes + 4095) & ~(size_t)4095; continue; }
         lm_tensor t;
+        lm_file *file; int64_t offset;
+        if (s->o->store && lm_store_where(s->o->store, v->name, &file, &offset)) {                /* bind() knows the piece */
+            lm_store_get(s->o->store, v->name, &t);
+            if (p->t.dtype != t.dtype || p->t.quant != t.quant || v->layout != LM_PLAIN || s->p->dev)
+                return lm_fail(s->p->ctx, LM_E_UNSUPPORTED, "%s stays in its file: it cannot be used as another type or on a device", v->name);
+            p->base = s->fake; s->fake += (bytes + 4095) & ~(size_t)4095;
+            s->n_away++;
+            continue;
+        }
         lm_store *made = s->o->local ? s->o->local : s->o->store;
         lm_store *in = s->o->store && s->o->local && lm_store_get(s->o->store, v->name, &t) ? s->o->store : made;
         if (in == made && s->o->create_states && s->p->dev)
@@ -496,6 +509,56 @@ static void bind(planner *s, const int *scratch_of) {
         }
     }
 }
+/* States in a file: each use is a piece of the stream, in the order of the steps. */
+static lm_err stream(planner *s) {
+    lm_plan *p = s->p;
+    if (!s->n_away || s->o->dry) return LM_OK;
+    int n = 0, cap = 0;
+    lm_stretch *x = NULL;
+    int64_t *inside = NULL; int cap_inside = 0;
+    for (int i = 0; i < p->n_step; i++) {
+        lm_step *st = &p->step[i];
+        for (int k = 0; k < st->node->n_out; k++) {
+            const lm_value *r = s->g->value[root_of(s, st->node->out[k]->id)];
+            lm_file *f; int64_t o;
+            if (r->kind == LM_V_STATE && lm_store_where(s->o->store, r->name, &f, &o))
+                return lm_fail(p->ctx, LM_E_UNSUPPORTED, "%s stays in its file and is not written", r->name);
+        }
+        for (int k = 0; k < st->node->n_in; k++) {
+            if (!st->node->in[k]) continue;
+            const int id = root_of(s, st->node->in[k]->id);
+            const lm_value *r = s->g->value[id];
+            lm_stretch y = { 0 };
+            lm_file *f;
+            if (r->kind != LM_V_STATE || !lm_store_where(s->o->store, r->name, &f, &y.offset)) continue;
+            y.file = f;
+            lm_storage_bytes(r->type.dtype, r->type.quant, LM_PLAIN, r->type.rank, r->type.dim, &y.bytes);
+            if (!lm_graph_grow(s->g, &x, n, &cap, sizeof *x) || !lm_graph_grow(s->g, &inside, n, &cap_inside, sizeof *inside)) return LM_E_NOMEM;
+            inside[n] = (int64_t)((uintptr_t)st->call.in[k].data - s->pl[id].base);
+            x[n++] = y;
+            st->gate = true;
+        }
+        st->away = n;
+    }
+    if (!n) return LM_OK;
+    const size_t least = lm_stream_least(x, n), ring = lm_store_ring(s->o->store);
+    LM_TRY(lm_stream_new(&p->stream, p->ctx, x, n, ring > least ? ring : least));
+    p->n_away = n;
+    for (int i = 0, at = 0; i < p->n_step; i++)
+        for (int k = 0; k < p->step[i].node->n_in && at < p->step[i].away; k++) {
+            if (!p->step[i].node->in[k]) continue;
+            const lm_value *r = s->g->value[root_of(s, p->step[i].node->in[k]->id)];
+            lm_file *f; int64_t o;
+            if (r->kind != LM_V_STATE || !lm_store_where(s->o->store, r->name, &f, &o)) continue;
+            p->step[i].call.in[k].data = (char *)lm_stream_at(p->stream, at) + inside[at];
+            for (int q = i ? p->step[i - 1].away : 0; q < at; q++) {           /* one step's pieces are all there at once */
+                const char *a = lm_stream_at(p->stream, q), *b = lm_stream_at(p->stream, at);
+                if (a < b + x[at].bytes && b < a + x[q].bytes) return lm_fail(p->ctx, LM_E_NOMEM, "the ring of %zu bytes is too small for a step with two weights", ring);
+            }
+            at++;
+        }
+    return LM_OK;
+}
 /* The steps that are the first to add to a state, in the order in which they run. */
 static lm_err firsts(planner *s) {
     bool *seen = lm_arena_alloc(s->g->a, (size_t)s->g->n_value + 1);
@@ -602,6 +665,7 @@ static lm_err make(planner *s) {
     apart(s);
     if (p->dev) lanes(p);
     LM_TRY(lm_plan_waits(s->g, p));
+    LM_TRY(stream(s));
     LM_TRY(firsts(s));
     LM_TRY(ports(s));
     LM_TRY(extents(s));
@@ -632,10 +696,16 @@ lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *
 void lm_plan_free(lm_plan *p) {
     if (!p) return;
     lm_plan_free_dev(p);
+    lm_stream_free(p->stream);
     if (!p->borrowed_arena) mem_free(p, p->arena);
     if (!p->borrowed_threads) lm_free(p->ctx, p->threads);
     lm_free(p->ctx, p->counter); mem_free(p, p->consts);
     lm_arena_free(p->a);
+}
+bool lm_plan_streamed(const lm_plan *p, uint64_t *bytes, double *waited, bool *direct) {
+    if (!p->stream) return false;
+    lm_stream_stats(p->stream, bytes, waited, direct);
+    return true;
 }
 void lm_plan_stats_of(const lm_plan *p, lm_plan_stats *s) { *s = p->stats; }
 static void *port(lm_plan *p, const char *name, lm_tensor *t, bool input) {

@@ -36,6 +36,8 @@ typedef struct {
 lm_err lm_plan_new(lm_plan **out, lm_ctx *ctx, lm_graph *g, const lm_plan_opts *o);
 void lm_plan_free(lm_plan *p);
 void lm_plan_stats_of(const lm_plan *p, lm_plan_stats *s);
+/* Does it read weights from a file as it runs (lm_store_away)? Then what was read so far, and how long members waited for it, all together. */
+bool lm_plan_streamed(const lm_plan *p, uint64_t *bytes, double *waited, bool *direct);
 /* Buffers of named inputs and outputs, at capacity, contiguous; NULL if there is no such name (it may be dead). On a device these are host
  * memory that a run copies from and to. */
 void *lm_plan_input(lm_plan *p, const char *name, lm_tensor *t);

@@ -3,6 +3,7 @@
 #define LM_PLAN_INT_H
 #include <stdatomic.h>
 #include "base/pool.h"
+#include "base/stream.h"
 #include "graph/plan.h"
 #include "op/join.h"
 typedef struct { uintptr_t lo, hi; bool write; } lm_range;
@@ -12,9 +13,12 @@ typedef struct {
     const char *op, *joined; int wait_for, n_range; bool effect;         /* joined: the join that runs it, at the extents in force; wait for steps 0..wait_for; -1 none */
     lm_range range[LM_MAX_RANGE];
     double flops, bytes;
-    int join; /* on a device: the latest step of the second lane that shares bytes with it; -1 none */
+    int nth;        /* of those beside, from 0 */
+    int join, sums; /* on a device: the latest step that shares bytes with it of those beside (lm_kernel.aside 1; 2); -1 none */
     int many;                                                    /* on a device: > 1 so many from here run at once; -1 in an earlier one's */
     uint32_t adds, first;                                        /* outputs added to; those that nothing added to before in a run: lm_plan_fresh */
+    int32_t away;                                                /* pieces of the stream that it and the steps before it use; gate: does it use any? */
+    bool gate;
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
 /* steps [first, first + n) that one kernel may do; calls in the order of its pattern */
@@ -32,6 +36,7 @@ struct lm_plan {
     char *arena, *threads, *consts; size_t thread_stride, arena_cap; bool borrowed_arena, borrowed_threads;
     lm_port *port; int n_port;
     lm_patch *patch; int n_patch; int64_t *ext, *cap; const char **ext_name; int n_ext; bool ext_dirty, hold, fresh;
+    lm_stream *stream; int n_away; uint64_t lap;                 /* weights that stay in a file; pieces of a run; of the runs before this one */
     int n_aside;                                                 /* steps of the device's second lane */
     _Atomic int err;
     char *mirror;
@@ -39,8 +44,8 @@ struct lm_plan {
     size_t in_bytes;
     int32_t *fault;
     lm_recorded *recorded;
-    int n_recorded, aside_last, aside_seen;
-    uint64_t *stamp;                                                  /* a run that is timed: four a step, in pinned memory (exec_dev.c) */
+    int n_recorded, aside_seen[2];
+    unsigned char *timed;                                             /* a run that is timed: which of its times each step has (exec_dev.c) */
     bool checked; /* device plans: exec_dev.c */
     lm_plan_stats stats;
 };

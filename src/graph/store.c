@@ -4,8 +4,8 @@
 
 /* room: bytes there are (>= bytes: rows of padding). of: 1 + the entry whose memory it is a part of, from byte `at`. borrowed: not ours to free
  * or to write. */
-typedef struct { char *name; lm_tensor t; size_t bytes, room, at; int of; void *on_dev; bool borrowed; } entry;
-struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; lm_dev *dev; uint64_t epoch; };
+typedef struct { char *name; lm_tensor t; size_t bytes, room, at; int of; void *on_dev; bool borrowed; lm_file *file; int64_t offset; } entry;
+struct lm_store { lm_ctx *ctx; entry *e; int n, cap; int32_t *index; int n_index; lm_dev *dev; uint64_t epoch; size_t ring; };
 
 static int32_t *find(const lm_store *s, const char *name) {
     if (!s->n_index) return NULL;
@@ -80,6 +80,21 @@ lm_err lm_store_borrow(lm_store *s, const char *name, const lm_type *type, lm_la
     if (out) *out = e->t;
     return LM_OK;
 }
+lm_err lm_store_away(lm_store *s, const char *name, const lm_type *type, lm_file *file, int64_t offset) {
+    if (*find(s, name) >= 0) return lm_fail(s->ctx, LM_E_MISMATCH, "%s is there already", name);
+    LM_TRY(put(s, name, type, LM_PLAIN, LM_MEM_MISC, false, NULL));
+    entry *e = &s->e[s->n - 1];
+    e->borrowed = true; e->file = file; e->offset = offset;
+    return LM_OK;
+}
+bool lm_store_where(const lm_store *s, const char *name, lm_file **file, int64_t *offset) {
+    const int32_t *slot = find(s, name);
+    if (!slot || *slot < 0 || !s->e[*slot].file) return false;
+    *file = s->e[*slot].file; *offset = s->e[*slot].offset;
+    return true;
+}
+void lm_store_set_ring(lm_store *s, size_t bytes) { s->ring = bytes; }
+size_t lm_store_ring(const lm_store *s) { return s->ring; }
 lm_err lm_store_declare(lm_store *s, const char *name, const lm_type *type, lm_layout layout) {
     return put(s, name, type, layout, LM_MEM_MISC, false, NULL);
 }
@@ -116,7 +131,7 @@ lm_err lm_store_part(lm_store *s, const char *name, const char *whole, int64_t r
         return lm_fail(s->ctx, LM_E_MISMATCH, "%s is there already, and no such part of %s", name, whole);
     }
     const size_t each = s->e[w].t.dim[0] ? s->e[w].bytes / (size_t)s->e[w].t.dim[0] : 0, room = each * (size_t)rows;
-    if (s->e[w].t.layout != LM_PLAIN || s->e[w].of || s->e[w].on_dev || s->e[w].t.rank != type->rank || row < 0 ||
+    if (s->e[w].t.layout != LM_PLAIN || s->e[w].of || s->e[w].file || s->e[w].on_dev || s->e[w].t.rank != type->rank || row < 0 ||
         row + type->dim[0] > rows || rows < s->e[w].t.dim[0])
         return lm_fail(s->ctx, LM_E_INTERNAL, "%s cannot be a part of %s", name, whole);
     if ((room > s->e[w].room || s->e[w].borrowed) && s->e[w].t.data) {
@@ -144,6 +159,7 @@ lm_err lm_store_on_dev(lm_store *s, const char *name, lm_dev *dev, void **p) {
     if (!slot || *slot < 0) return lm_fail(s->ctx, LM_E_NOTFOUND, "no tensor is called %s", name);
     if (s->dev && s->dev != dev) return lm_fail(s->ctx, LM_E_UNSUPPORTED, "%s is on another device already", name);
     entry *e = &s->e[*slot];
+    if (e->file) return lm_fail(s->ctx, LM_E_UNSUPPORTED, "%s stays in its file, which only plans on the processor read", name);
     s->dev = dev;
     if (!e->on_dev && e->of) {
         void *whole;
@@ -186,11 +202,13 @@ lm_err lm_store_move(lm_store *s, int i, size_t to, size_t from, size_t bytes) {
 lm_err lm_store_read(lm_store *s, int i, size_t from, void *dst, size_t bytes) {
     const entry *e = &s->e[i];
     if (e->on_dev) { LM_TRY(s->dev->get(s->dev, dst, (const char *)e->on_dev + from, bytes)); return s->dev->sync(s->dev); }
+    if (e->file) return lm_file_pread(e->file, dst, bytes, e->offset + (int64_t)from);
     memcpy(dst, (const char *)e->t.data + from, bytes);
     return LM_OK;
 }
 lm_err lm_store_write(lm_store *s, int i, size_t to, const void *src, size_t bytes) {
     const entry *e = &s->e[i];
+    if (e->file) return lm_fail(s->ctx, LM_E_UNSUPPORTED, "%s stays in its file and is not written", e->name);
     if (e->on_dev) { LM_TRY(s->dev->put(s->dev, (char *)e->on_dev + to, src, bytes)); return s->dev->sync(s->dev); }
     memcpy((char *)e->t.data + to, src, bytes);
     return LM_OK;

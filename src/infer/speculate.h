@@ -6,12 +6,13 @@
  * session is cut back. So the text is the text without speculation, to the token, greedy or sampled, whatever the proposer says (drafter-invariant
  * speculation, Daliri et al. 2024, in place of the acceptance test of Leviathan et al. 2023, which keeps only the distribution). A draft that draws with
  * the same Gumbel numbers agrees at least (1 - d) / (1 + d) of the time where its distribution is d (total variation) away.
+ * A draft of another vocabulary guesses through text, or on the tokens that both have (draft.c, translate.h).
  * How many guesses pay is decided from what is seen: how many come true, what a run of each width takes, what a guess costs. That depends on the
  * machine's mood, and changes nothing but the speed.
  *
  * Lifetime: a proposer borrows its engines and outlives the generation that uses it.
  * Threads:  as the engines it uses.
- * Errors:   LM_E_MISMATCH: the draft's vocabulary is not the model's; else as the engine's. */
+ * Errors:   LM_E_MISMATCH: the draft's vocabulary cannot write the model's texts; else as the engine's. */
 #ifndef LM_SPECULATE_H
 #define LM_SPECULATE_H
 #include "grammar/grammar.h"

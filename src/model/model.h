@@ -96,9 +96,16 @@ typedef struct {
      * panels) are not copied but lie in a read-only mapping of the file until lm_weights_close, which comes after the store has gone.
      * No bit of a result changes. A file that is cut meanwhile ends the process (SIGBUS). */
     bool map;
+    /* Bytes of memory for weights, 0: as many as they take. What does not fit stays in its file (lm_store_away): matrices that are only multiplied and lie
+     * there as kernels take them, spread over the layers. LM_E_NOMEM where that is not enough. The file must stay until lm_weights_close. */
+    size_t room;
     const volatile int *stop;    /* becomes non-zero: LM_E_CANCELLED after the blocks in hand; may be NULL */
 } lm_load_opts;
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o);
+/* The types and layouts that loading would make, without storage: enough for dry plans. need (may be NULL): bytes in all; of them mapped; of them read from
+ * the file as they are used, through a ring of so many. */
+typedef struct { size_t all, mapped, away, ring; } lm_load_need;
+lm_err lm_weights_declare(lm_weights *w, lm_store *store, const lm_load_opts *o, lm_load_need *need);
 /* Config and weights (f32 or bf16) as a Hugging Face folder that transformers loads. Tied heads are written once. max_shard 0: one file. */
 lm_err lm_model_save_hf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *dir, lm_dtype dtype, uint64_t max_shard);
 /* The same from parameters that are not all in memory, or that may not be wanted to the end: fetch() is called once for each, in the order of

@@ -4,6 +4,7 @@
  * into its thread's buffer (about a megabyte), converted and written where it belongs; where file and storage agree byte for byte it is
  * read in place, or (map) stays where it is: a mapping of the file costs neither the copy nor fresh pages. Nothing is ever held twice. */
 #include <stdatomic.h>
+#include <stdlib.h>
 #include "base/pool.h"
 #include "model/model_quantize.h"
 #include "model/model_weights.h"
@@ -17,6 +18,8 @@ static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block ==
 static bool as_it_is(const lm_weight *e, const lm_type *t, lm_layout layout) {
     return t->dtype == e->dtype && t->quant == e->quant && layout == LM_PLAIN && !e->transpose && !e->perm_heads && !e->plus_one && (!e->quant || e->quant->n_comp == 1);
 }
+/* May it be used at this place in a mapping? GGUF aligns to 32 bytes; safetensors promise nothing. */
+static bool stays(const lm_weight *e, const void *p) { return (uintptr_t)p % (e->quant ? 32 : lm_dtype_size(e->dtype)) == 0; }
 /* Panels for what is only multiplied, but where the file's own rows are to be used as they lie. */
 static lm_layout layout_of(const lm_weight *e, const lm_load_opts *o, const lm_type *t, bool multiplied) {
     if (!o->panels || !multiplied || (o->map && t->dtype != LM_BF16 && as_it_is(e, t, LM_PLAIN))) return LM_PLAIN;
@@ -100,11 +103,82 @@ static lm_err check(lm_weights *w, const lm_load_opts *o) {
     if (o->quant && !o->quant->from_float) return lm_fail(w->ctx, LM_E_UNSUPPORTED, "%s can be read but not made here", o->quant->name);
     return LM_OK;
 }
+/* ---- what stays in the file where memory is short -------------------------------------------------------------------------------------------- */
+typedef struct { bool *on; lm_file **file; int64_t *offset; size_t ring; } spare;
+enum { RING = 128 << 20, LARGE = 4 };                       /* of a ring, where there is room; so many times the usual matrix is large */
+static void spare_free(lm_weights *w, spare *s) { lm_free(w->ctx, s->on); lm_free(w->ctx, s->file); lm_free(w->ctx, s->offset); *s = (spare){ 0 }; }
+static bool may_stay(lm_weights *w, const lm_weight *e, const lm_type *t, lm_file **file, int64_t *offset) {
+    return e->type.rank == 2 && e->role != LM_ROLE_EMBED && (e->role == LM_ROLE_COL || e->role == LM_ROLE_ROW || e->head) && as_it_is(e, t, LM_PLAIN) &&
+           w->source->where && w->source->where(w, e, file, offset) && *offset % (e->quant ? 32 : (int64_t)lm_dtype_size(e->dtype)) == 0;
+}
+static int by_size(const void *a, const void *b) { const size_t x = *(const size_t *)a, y = *(const size_t *)b; return x < y ? -1 : x > y; }
+/* Nothing where all fits (on NULL). Large matrices stay in memory while that leaves room for the rest, since a ring must hold two of what goes through it. Of
+ * the others as many as fit stay in memory too, evenly, so that between two reads there is work. */
+static lm_err what_stays(lm_weights *w, const lm_load_opts *o, spare *out) {
+    if (!o->room) return LM_OK;
+    spare s = { 0 };
+    size_t *bytes = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *bytes);
+    size_t *sizes = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *sizes);
+    s.on = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *s.on);
+    s.file = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *s.file);
+    s.offset = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *s.offset);
+    lm_err err = bytes && sizes && s.on && s.file && s.offset ? LM_OK : LM_E_NOMEM;
+    size_t all = 0, fixed = 0, need = 0;
+    int n_quant = 0, n = 0;
+    for (int i = 0; i < w->n && !err; i++) {
+        lm_type type; lm_layout layout;
+        if ((err = decide(w, &w->e[i], o, &n_quant, &type, &layout))) break;
+        lm_storage_bytes(type.dtype, type.quant, layout, type.rank, type.dim, &bytes[i]);
+        all += bytes[i];
+        if (may_stay(w, &w->e[i], &type, &s.file[i], &s.offset[i])) { s.on[i] = true; sizes[n++] = bytes[i]; }
+        else fixed += bytes[i];
+    }
+    if (err || all <= o->room || !n) {
+        if (!err && all > o->room)
+            err = lm_fail(w->ctx, LM_E_NOMEM, "%s: weights take %zu bytes of memory, there are %zu, and none of them can stay in the file", w->path, all, o->room);
+        goto done;
+    }
+    qsort(sizes, (size_t)n, sizeof *sizes, by_size);
+    const size_t usual = sizes[n / 2];
+    bool fits = false;
+    for (int pass = 0; pass < 2 && !fits; pass++) {          /* large ones in memory; then not */
+        size_t large = 0, rest = 0, most = 0;
+        for (int i = 0; i < w->n; i++) {
+            if (!s.on[i]) continue;
+            if (!pass && bytes[i] > LARGE * usual) { large += bytes[i]; continue; }
+            rest += bytes[i]; most = bytes[i] > most ? bytes[i] : most;
+        }
+        const size_t least = 2 * (most + 8192);
+        need = fixed + large + least;
+        if (!most || need > o->room) continue;
+        fits = true;
+        size_t ring = (o->room - fixed - large) / 4;
+        s.ring = ring > RING ? RING : ring;
+        if (s.ring < least) s.ring = least;
+        const double kept = (double)(o->room - fixed - large - s.ring) / (double)rest;          /* of the rest, in memory */
+        double due = 0;
+        for (int i = 0; i < w->n; i++) {
+            if (!s.on[i]) continue;
+            if (!pass && bytes[i] > LARGE * usual) { s.on[i] = false; continue; }
+            due += kept * (double)bytes[i];
+            if (due >= (double)bytes[i]) { due -= (double)bytes[i]; s.on[i] = false; }
+        }
+    }
+    if (!fits)
+        err = lm_fail(w->ctx, LM_E_NOMEM, "%s: weights take %zu bytes and there are %zu; read from the file as they are used they still want %zu: what is looked up or "
+                      "changed on loading, and two of the largest matrices", w->path, all, o->room, need);
+done:
+    lm_free(w->ctx, bytes); lm_free(w->ctx, sizes);
+    if (err || all <= o->room) spare_free(w, &s); else *out = s;
+    return err;
+}
 static lm_err load(lm_weights *w, lm_store *store, const lm_load_opts *o, int first, int end) {
     job j = { .w = w, .first = first, .end = end, .stop = o->stop };
     lm_err err = LM_OK;
     int n_quant = 0;
-    if (!(j.d = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *j.d))) return LM_E_NOMEM;
+    spare away = { 0 };
+    LM_TRY(what_stays(w, o, &away));
+    if (!(j.d = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n + 1, sizeof *j.d))) { spare_free(w, &away); return LM_E_NOMEM; }
     int64_t tiles = 0;
     size_t raw = 0, floats = 0;
     for (int i = first; i < end; i++) {
@@ -116,11 +190,11 @@ static lm_err load(lm_weights *w, lm_store *store, const lm_load_opts *o, int fi
         d->added = !lm_store_get(store, e->name, NULL);
         d->direct = as_it_is(e, &type, layout);
         d->tile0 = tiles;
+        if (away.on && away.on[i] && d->added) { LM_GOTO(lm_store_away(store, e->name, &type, away.file[i], away.offset[i]), done); continue; }
         if (o->map && d->added && d->direct) {
             const void *p;
-            const size_t align = e->quant ? 32 : lm_dtype_size(e->dtype);              /* GGUF's; safetensors promise none */
             LM_GOTO(w->source->map(w, e, &p), done);
-            if ((uintptr_t)p % align == 0) { LM_GOTO(lm_store_borrow(store, e->name, &type, layout, p, &d->t), done); continue; }
+            if (stays(e, p)) { LM_GOTO(lm_store_borrow(store, e->name, &type, layout, p, &d->t), done); continue; }
         }
         if ((err = lm_store_add(store, e->name, &type, layout, LM_MEM_WEIGHTS, &d->t))) { d->added = false; goto done; }
         const int64_t unit = e->perm_heads ? e->rows / e->perm_heads : 16;
@@ -142,12 +216,44 @@ static lm_err load(lm_weights *w, lm_store *store, const lm_load_opts *o, int fi
     err = (lm_err)atomic_load(&j.err);
 done:
     if (err) for (int i = first; i < end; i++) if (j.d[i].added) lm_store_remove(store, w->e[i].name);
+    if (!err && away.on) lm_store_set_ring(store, away.ring);
+    spare_free(w, &away);
     lm_free(w->ctx, j.buf); lm_free(w->ctx, j.d);
     return err;
 }
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
     LM_TRY(check(w, o));
     return load(w, store, o, 0, w->n);
+}
+lm_err lm_weights_declare(lm_weights *w, lm_store *store, const lm_load_opts *o, lm_load_need *need) {
+    LM_TRY(check(w, o));
+    int n_quant = 0;
+    lm_load_need n = { 0 };
+    spare away = { 0 };
+    LM_TRY(what_stays(w, o, &away));
+    lm_err err = LM_OK;
+    for (int i = 0; i < w->n && !err; i++) {
+        const lm_weight *e = &w->e[i];
+        lm_type type; lm_layout layout; const void *p;
+        size_t bytes = 0;
+        if ((err = decide(w, e, o, &n_quant, &type, &layout))) break;
+        if (away.on && away.on[i]) {
+            err = lm_store_away(store, e->name, &type, away.file[i], away.offset[i]);
+            n.away += (size_t)e->rows * e->row_bytes; n.all += (size_t)e->rows * e->row_bytes;
+            continue;
+        }
+        err = lm_store_declare(store, e->name, &type, layout);
+        lm_storage_bytes(type.dtype, type.quant, layout, type.rank, type.dim, &bytes);
+        n.all += bytes;
+        if (err || !o->map || !as_it_is(e, &type, layout)) continue;
+        err = w->source->map(w, e, &p);
+        if (!err && stays(e, p)) n.mapped += (size_t)e->rows * e->row_bytes;
+    }
+    n.ring = away.on ? away.ring : 0;
+    lm_store_set_ring(store, n.ring);
+    spare_free(w, &away);
+    if (!err && need) *need = n;
+    return err;
 }
 lm_err lm_weights_load_one(lm_weights *w, lm_store *store, const char *name) {
     for (int i = 0; i < w->n; i++) if (!strcmp(w->e[i].name, name)) return load(w, store, &(lm_load_opts){ .dtype = LM_F32 }, i, i + 1);

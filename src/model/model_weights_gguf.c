@@ -36,7 +36,8 @@ static lm_err get(lm_weights *w, const lm_weight *e, void *dst, int64_t from, in
 }
 static lm_err map(lm_weights *w, const lm_weight *e, const void **p) { return lm_gguf_map(w->file, e->at, p); }
 static void close_gguf(lm_weights *w) { lm_gguf_close(w->file); }
-static const lm_weights_source source = { "gguf", find, done, get, map, close_gguf };
+static bool where(lm_weights *w, const lm_weight *e, lm_file **file, int64_t *offset) { return lm_gguf_where(w->file, e->at, file, offset); }
+static const lm_weights_source source = { "gguf", find, done, get, map, where, close_gguf };
 
 lm_err lm_weights_open_gguf(lm_weights *w) {
     lm_gguf *f;

@@ -73,7 +73,8 @@ static lm_err done(lm_weights *w) {
 }
 static lm_err map(lm_weights *w, const lm_weight *e, const void **p) { return lm_st_map(w->file, e->at, p); }
 static void close_hf(lm_weights *w) { lm_st_close(w->file); }
-static const lm_weights_source source = { "huggingface", find, done, get, map, close_hf };
+static bool where(lm_weights *w, const lm_weight *e, lm_file **file, int64_t *offset) { return lm_st_where(w->file, e->at, file, offset); }
+static const lm_weights_source source = { "huggingface", find, done, get, map, where, close_hf };
 
 /* Chat models name the ids that end a turn in generation_config.json; they join those of config.json. */
 static lm_err more_ends(lm_weights *w) {

@@ -44,7 +44,7 @@ static lm_err map(lm_weights *w, const lm_weight *e, const void **p) {      /* m
     return LM_OK;
 }
 static void close_l2c(lm_weights *w) { lm_file_close(((source_file *)w->file)->f); }
-static const lm_weights_source source = { "llama2c", find, done, get, map, close_l2c };
+static const lm_weights_source source = { "llama2c", find, done, get, map, NULL, close_l2c };
 
 lm_err lm_weights_open_llama2c(lm_weights *w) {
     source_file *s = lm_arena_alloc(w->a, sizeof *s);

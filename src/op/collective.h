@@ -24,7 +24,7 @@ static inline lm_err lm_coll_zero(const lm_call *c, void *dst, size_t n) {
     return LM_OK;
 }
 static inline lm_err lm_coll_add(const lm_call *c, float *y, const float *x, int64_t n) {
-    if (c->dev) return c->dev->add(c->dev, y, x, (size_t)n);
+    if (c->dev) return c->dev->add(c->dev, y, y, x, (size_t)n);
     for (int64_t i = 0; i < n; i++) y[i] += x[i];
     return LM_OK;
 }
@@ -41,7 +41,7 @@ static inline lm_err lm_coll_all_reduce(const lm_call *c, float *x, int64_t n) {
     return c->comm->size == 1 ? LM_OK : c->comm->all_reduce(c->comm, x, n);
 }
 static inline lm_err lm_coll_open(const lm_call *c, bool open) { return c->comm->group && c->comm->size > 1 ? c->comm->group(c->comm, open) : LM_OK; }
-/* The two kernels of a row made of three parts (before, meet, after: NULL where there is none), and its list. */
+/* What finishes a row may be put on another lane than what it began on (lm_comm.reduce_scatter). The two kernels of a row made of three parts (before, meet, after: NULL where there is none), and its list. */
 typedef lm_err (*lm_coll_part)(const lm_call *c);
 static inline lm_err lm_coll_run(const lm_call *c, lm_coll_part before, lm_coll_part meet, lm_coll_part after) {
     if (before) LM_TRY(before(c));
@@ -58,7 +58,7 @@ static inline lm_err lm_coll_many(const lm_call *const *c, int n, lm_coll_part b
     for (int i = 0; i < n && after; i++) LM_TRY(after(c[i]));
     return LM_OK;
 }
-#define LM_COLLECTIVE(op, accept, shared, tiles, before, meet, after)                                                                      \
+#define LM_COLLECTIVE_ON(lane, op, accept, shared, tiles, before, meet, after)                                                                      \
     static lm_err run(const lm_call *c, int64_t tile, void *scratch) { (void)tile; (void)scratch; return lm_coll_run(c, before, meet, after); } \
     static lm_err run_many(const lm_call *const *c, int n, void *scratch) {                                                                \
         (void)scratch;                                                                                                                     \
@@ -67,7 +67,8 @@ static inline lm_err lm_coll_many(const lm_call *const *c, int n, lm_coll_part b
     static const lm_kernel comm_rows[] = {                                                                                                      \
         { .name = #op ".comm", .order = #op, .accepts = accept, .shared_bytes = shared, .n_phase = 1, .phase = { { tiles, run } } },       \
         { .name = #op ".device", .device = LM_DEV_CUDA, .order = #op "/device", .accepts = accept, .shared_bytes = shared, .n_phase = 1,   \
-          .phase = { { tiles, run } }, .run_many = run_many, .aside = true },                                                              \
+          .phase = { { tiles, run } }, .run_many = run_many, .aside = lane },                                                              \
         { 0 } };                                                                                                                           \
     static const lm_kernel *const kernels[] = { comm_rows, NULL }
+#define LM_COLLECTIVE(...) LM_COLLECTIVE_ON(1, __VA_ARGS__)
 #endif

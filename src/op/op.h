@@ -62,7 +62,7 @@ typedef struct lm_kernel {
     int64_t (*repeat)(const lm_call *c);       /* how often the whole phase list runs, with iter = 0, 1, …; a barrier between; NULL = once */
     /* rows of a device: n <= LM_MANY independent calls at once, same bits; plans give it neighbours. NULL: one by one */
     lm_err (*run_many)(const lm_call *const *c, int n, void *scratch);
-    bool aside;                                /* rows of a device that run beside others, on its second lane: collectives */
+    unsigned char aside;                       /* rows of a device that run beside others, on its second lane: collectives. 2: its end may be on the third */
 } lm_kernel;
 
 /* ---- building: graph/ defines these; NULL in, NULL out, the first error is kept by the graph ------------------- */

@@ -26,5 +26,5 @@ static void hyper(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t st
     out[5] = (float)(1.0 - pow(c->beta1, (double)step)); out[6] = (float)(1.0 - pow(c->beta2, (double)step)); out[7] = (float)(1.0 - c->beta2);
 }
 const lm_optim lm_optim_adamw = {
-    .name = "adamw", .paper = "Loshchilov & Hutter 2019, arXiv 1711.05101", .build = build, .hyper = hyper, .state_copies = 2
+    .name = "adamw", .paper = "Loshchilov & Hutter 2019, arXiv 1711.05101", .build = build, .hyper = hyper, .state_copies = 2, .half = true
 };

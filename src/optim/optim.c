@@ -37,7 +37,9 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
     char name[300];
     for (int i = 0; i < n; i++) {
         snprintf(name, sizeof name, "grad.%s", p[i].name);
-        grad[i] = lm_state(g, name, &p[i].type);
+        lm_type gt = p[i].type;
+        gt.dtype = p[i].grad;
+        grad[i] = lm_state(g, name, &gt);
         square[i] = lm_sumsq(g, grad[i]);                            /* all squares first: a device takes neighbours at once */
     }
     /* of parameters that are here whole, then of those that are rows of what all ranks have */

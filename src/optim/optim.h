@@ -39,6 +39,7 @@ typedef struct lm_optim {
     /* The group's numbers at a step (1-based); lr_scale is the schedule's value in [0,1]. */
     void (*hyper)(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]);
     int state_copies;                                    /* f32 states per parameter element, for the plan */
+    bool half;                                           /* takes gradients in bf16 where they are fresh */
 } lm_optim;
 extern const lm_optim *const lm_optims[];                /* generated from the files */
 const lm_optim *lm_optim_by_name(const char *name);
@@ -46,8 +47,8 @@ const lm_optim *lm_optim_by_name(const char *name);
 /* The update graph of a whole model. Inputs it makes: "clip" F32 (2) = {max norm, 1/tokens}, "hyper.<row>.decay", "hyper.<row>.plain" F32
  * (8). Output "gnorm" F32 (1): the norm of the mean gradient before clipping. hooks may be NULL. */
 /* rows != 0: type is one rank's part of so many rows; copy: a state that is kept as the parameter rounded to bf16 (NULL: none); fresh: an
- * accumulation begins by writing the gradient, which is then not cleared here */
-typedef struct { const char *name; lm_type type; lm_role role; int64_t rows; const char *copy; bool fresh; } lm_optim_param;
+ * accumulation begins by writing the gradient, which is then not cleared here; grad: what the gradient is stored as, F32, or BF16 if lm_optim.half */
+typedef struct { const char *name; lm_type type; lm_role role; int64_t rows; const char *copy; bool fresh; lm_dtype grad; } lm_optim_param;
 lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *p, int n, const lm_optim_hooks *hooks);
 const lm_optim *lm_optim_for(const lm_optim_cfg *c, const lm_optim_param *p);
 static inline bool lm_optim_decays(const lm_optim_param *p) { return p->role == LM_ROLE_COL || p->role == LM_ROLE_ROW || p->role == LM_ROLE_EMBED; }

@@ -1,11 +1,12 @@
-/* copies.c — on a device with bf16 products a trainer keeps each matrix of the products rounded too: "bf16.NAME", two bytes a parameter.
+/* copies.c — on a device with products in bf16 or fp8 a trainer keeps each matrix of the products rounded too: "bf16.NAME", two bytes a parameter.
  *
  * The update writes them beside the parameters (lm_optim_param.copy), so a step rounds nothing. Weights of products that read one input
  * (lm_pass_products) lie one behind the other, and so do their gradients: "bf16.FIRST+2" and "grad.FIRST+2" are whole, "bf16.NAME" and
  * "grad.NAME" are their rows (lm_store_part); the products see the wholes, the update the parts. Weights that come from the host, or that
  * another trainer changed, are rounded again before the next step: the store's epoch tells.
  *
- * For a rank that holds its matrices whole and updates them whole: alone, or dp. Where rows of a matrix are updated elsewhere, lm_pass_round_once
+ * That is for a rank that holds its matrices whole and updates them whole: alone, or dp. Under fsdp the update writes the copy of the rank's part,
+ * "bf16.NAME#shard", which is what ranks gather. Where other ranks update rows of a matrix that is held whole (zero1, zero2), lm_pass_round_once
  * rounds weights in each step. */
 #include <string.h>
 #include "op/assign/assign.h"
@@ -13,7 +14,13 @@
 
 lm_err lm_copies_setup(lm_trainer *t) {
     for (int i = 0; i < t->n_param; i++) t->held[i].fresh = t->o.dev != NULL;
-    if (!t->o.dev || t->o.mm != LM_BF16 || t->held != t->param) return LM_OK;
+    if (!t->o.dev || t->o.mm == LM_F32) return LM_OK;
+    for (int i = 0; t->o.mesh == LM_MESH_FSDP && i < t->n_param; i++) {
+        const lm_role role = t->held[i].role;
+        if (!t->held[i].rows || (role != LM_ROLE_COL && role != LM_ROLE_ROW)) continue;
+        if (!(t->held[i].copy = lm_arena_printf(t->a, "bf16.%s", t->held[i].name))) return LM_E_NOMEM;
+    }
+    if (t->held != t->param) return LM_OK;
     return (t->copy = lm_arena_alloc(t->a, (size_t)(t->n_param + 1) * sizeof *t->copy)) ? LM_OK : LM_E_NOMEM;
 }
 static int index_of(const lm_trainer *t, const char *name) {
@@ -51,6 +58,11 @@ lm_value *lm_copies_weight(const lm_trainer *t, lm_graph *g, int i, lm_value *pa
 }
 lm_err lm_copies_store(lm_trainer *t) {
     char part[300], whole[300];
+    for (int i = 0; !t->copy && i < t->n_param; i++) {
+        lm_type half = t->held[i].type;
+        half.dtype = LM_BF16;
+        if (t->held[i].copy) LM_TRY(lm_store_declare(t->store, t->held[i].copy, &half, LM_PLAIN));
+    }
     for (int i = 0; t->copy && i < t->n_param; i++) {
         const lm_copy *c = &t->copy[i];
         if (!c->n) continue;
@@ -60,7 +72,7 @@ lm_err lm_copies_store(lm_trainer *t) {
         LM_TRY(lm_store_declare(t->store, c->name, &all, LM_PLAIN));
         if (c->n == 1) continue;
         LM_TRY(lm_store_part(t->store, t->param[i].copy, c->name, c->row, c->rows, &own));
-        own.dtype = all.dtype = LM_F32;
+        own.dtype = all.dtype = t->param[i].grad;
         snprintf(whole, sizeof whole, "grad.%s", c->whole); snprintf(part, sizeof part, "grad.%s", t->param[i].name);
         LM_TRY(lm_store_declare(t->store, whole, &all, LM_PLAIN));
         LM_TRY(lm_store_part(t->store, part, whole, c->row, c->rows, &own));
@@ -71,17 +83,30 @@ lm_err lm_copies_graph(lm_trainer *t, lm_graph **out) {
     lm_graph *g;
     LM_TRY(lm_graph_new(&g, t->ctx, NULL));
     for (int i = 0; i < t->n_param; i++) {
-        lm_type half = t->param[i].type;
+        const lm_optim_param *h = &t->held[i];
+        lm_type half = h->type;
         half.dtype = LM_BF16;
-        if (t->copy[i].n) lm_assign(g, lm_state(g, t->param[i].copy, &half), lm_state(g, t->param[i].name, &t->param[i].type));
+        if (h->copy) lm_assign(g, lm_state(g, h->copy, &half), lm_state(g, h->name, &h->type));
     }
     const lm_err e = lm_graph_err(g);
     if (e) lm_graph_free(g); else *out = g;
     return e;
 }
+/* Where a step is one micro-batch, on one rank, a product's gradient is its one product: it is stored in bf16, as its operands are, and never added to. */
+void lm_copies_half(lm_trainer *t, int i, lm_value *grad, bool read) {
+    lm_node *n = grad->node;
+    lm_call c;
+    if (t->copy && t->copy[i].n) for (int k = 0; k < t->n_param; k++) if (t->copy[k].n && t->copy[k].lead == i) t->param[k].grad = LM_F32;
+    if (!t->copy || !t->copy[i].n || t->o.mm != LM_BF16 || t->o.accum > 1 || lm_trainer_ranks(t) > 1 || read || !n || !n->op->mm_at || n->n_out != 1) return;
+    lm_call_of(n, &c);
+    c.out[0].dtype = LM_BF16; c.acc = 1;
+    if (!lm_optim_for(&t->o.optim, &t->param[i])->half || !lm_kernel_choose(n->op, &c, LM_DEV_CUDA, t->o.dev->features)) return;
+    grad->type.dtype = LM_BF16;
+    for (int k = 0; k < t->n_param; k++) if (t->copy[k].n && t->copy[k].lead == i) t->param[k].grad = LM_BF16;
+}
 size_t lm_copies_bytes(const lm_trainer *t) {
     size_t n = 0;
-    for (int i = 0; t->copy && i < t->n_param; i++) if (t->copy[i].n) n += 2 * (size_t)t->param[i].type.dim[0] * (size_t)t->param[i].type.dim[1];
+    for (int i = 0; i < t->n_param; i++) if (t->held[i].copy) n += 2 * (size_t)t->held[i].type.dim[0] * (size_t)t->held[i].type.dim[1];
     return n;
 }
 /* The copies are as the parameters are. */

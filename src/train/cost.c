@@ -9,7 +9,7 @@ enum { BLOCK = 64, SOFTMAX = 24 };      /* keys that attention takes at a time; 
 static const double COMPUTE = 8;       /* operations per byte from which a matrix row is priced by its operations */
 
 /* Attention over whole sequences: planned as one document. */
-static bool attends(const lm_op *op) { return op->session || !strcmp(op->name, "attn_grad"); }
+bool lm_cost_attends(const lm_call *c) { return c->op->session || !strcmp(c->op->name, "attn_paged") || !strcmp(c->op->name, "attn_grad"); }
 static int64_t seen_of(const lm_attn_p *p, int64_t keys) { return p->window > 0 && p->window < keys ? p->window : keys; }
 static double pairs(int64_t rows, const lm_attn_p *p) {
     const lm_tensor start = lm_tensor_of(NULL, LM_I32, 1, &rows);
@@ -23,27 +23,35 @@ double lm_cost_flops(const lm_call *c, double flops, int64_t seqs, int64_t seq) 
         const int64_t before = seq - (rows + seqs - 1) / seqs;
         return 4.0 * (double)seqs * (pairs(seq, p) - pairs(before > 0 ? before : 0, p)) * p->n_head * p->d_head;
     }
-    if (!attends(c->op)) return flops;
+    if (!lm_cost_attends(c)) return flops;
     const int64_t each = seq < rows ? seq : rows;
     return flops * (pairs(each, p) * (double)rows / (double)each / pairs(rows, p));
 }
 double lm_cost_work(const lm_call *c, const char *kernel, double *flops, double bytes, int64_t seqs, int64_t seq, char key[LM_MACHINE_KEY]) {
     double work = *flops;
     bool by_flops = c->op->mm_at && work >= COMPUTE * bytes;
-    if (attends(c->op) && seqs > 0) {
+    if (lm_cost_attends(c) && seqs > 0) {
         const lm_attn_p *p = c->p;
         *flops = lm_cost_flops(c, *flops, seqs, seq);
         work = *flops * (1.0 + (double)BLOCK / (double)seen_of(p, seq)) * (1.0 + (double)SOFTMAX / (double)p->d_head);
         by_flops = true;
-    }
+    } else by_flops |= lm_cost_attends(c);                              /* its bytes are stated row by row, and rows share them */
     const lm_tensor *w = c->op->mm_at && c->n_in > 1 ? &c->in[1] : NULL;
-    const char *lies = !w                                 ? ""
-                       : w->dtype == LM_QUANT && w->quant ? w->quant->name
-                       : w->layout != LM_PLAIN            ? "panels"
-                       : w->dtype == LM_BF16              ? "bf16"
-                                                          : "";
-    snprintf(key, LM_MACHINE_KEY, "%s%s%s%s", kernel, by_flops ? " flops" : "", *lies ? " " : "", lies);
+    const bool blocks = w && w->dtype == LM_QUANT && w->quant;
+    const char *lies = !w                      ? ""
+                       : blocks                ? w->quant->name
+                       : w->layout != LM_PLAIN ? "panels"
+                       : w->dtype == LM_BF16   ? "bf16"
+                                               : "";
+    snprintf(key, LM_MACHINE_KEY, "%s%s%s%s%s", kernel, by_flops ? " flops" : "", *lies ? " " : "", lies, blocks && w->layout == LM_PLAIN ? " rows" : "");
     return by_flops ? work : bytes;
+}
+/* Does the step multiply by what lives across runs? */
+static bool weights(const lm_call *c) { return c->op->mm_at && c->n_in > 1 && c->in[1].rank == 2; }
+static bool priced_cold(const lm_machine *m, const char *key, double work, double *t) {
+    char k[LM_MACHINE_KEY + sizeof LM_COST_COLD];
+    snprintf(k, sizeof k, "%s%s", key, LM_COST_COLD);
+    return lm_machine_price(m, k, work, t);
 }
 lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t seq) {
     lm_plan_stats st;
@@ -56,9 +64,13 @@ lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t 
         char key[LM_MACHINE_KEY];
         lm_plan_step(p, i, &op, &kernel, &flops, &bytes);
         const lm_call *k = lm_plan_call(p, i);
+        if (!lm_numel(&k->out[0])) continue;                                   /* an extent of nothing: logits that nobody wants */
         const double work = lm_cost_work(k, kernel, &flops, bytes, seqs, seq, key);
-        const double rate = strstr(kernel, ".bf16") ? m->mm_bf16 : m->mm_f32, compute = k->op->mm_at ? flops / rate : 0;
-        if (!lm_machine_price(m, key, work, &t)) t = compute + bytes / bw;
+        const bool integers = strstr(kernel, ".q8") || strstr(kernel, ".qk");
+        const bool cold = held > m->last_cache && (lm_cost_attends(k) ? !seqs && lm_rows(&k->out[0]) == 1 : weights(k) && work == bytes);
+        const double rate = integers && m->dot8 > 0 ? m->dot8 : strstr(kernel, ".bf16") ? m->mm_bf16 : m->mm_f32;
+        const double compute = k->op->mm_at ? flops / rate : 0;
+        if (!(cold && priced_cold(m, key, work, &t)) && !lm_machine_price(m, key, work, &t)) t = compute + bytes / bw;
         /* what fits into the cache may be there already */
         const double travel = bytes / (bytes > m->last_cache || bw > m->mid_n ? bw : m->mid_n);
         c.roofline += compute > travel ? compute : travel;

@@ -13,6 +13,7 @@
 #include "train/machine.h"
 #include "train/train.h"
 typedef struct { double seconds, roofline, flops, matrix_s; } lm_cost;       /* matrix_s: the part of rows that multiply matrices */
+#define LM_COST_COLD " cold"                                                  /* ends keys of products whose weights come from memory */
 /* seqs, seq: sequences that the rows of a training batch are, and their length; 0: as planned (inference). */
 lm_cost lm_cost_of(const lm_machine *m, const lm_plan *p, int64_t seqs, int64_t seq);
 /* Operations of a step whose rows are `seqs` sequences of `seq`, given those that it was planned with: attention's only are others, in which a
@@ -21,6 +22,7 @@ double lm_cost_flops(const lm_call *c, double flops, int64_t seqs, int64_t seq);
 /* The key that a step's points go by, and its work: operations where they decide, else bytes. flops: as the row states them, for attention
  * then per sequence. */
 double lm_cost_work(const lm_call *c, const char *kernel, double *flops, double bytes, int64_t seqs, int64_t seq, char key[LM_MACHINE_KEY]);
+bool lm_cost_attends(const lm_call *c);
 /* A training step: `accum` accumulations and one update. */
 lm_cost lm_cost_step(const lm_machine *m, lm_trainer *t, int64_t accum);
 /* Peak bytes of a run: `now` resident before the model is made (program, libraries, tokenizer, data), `peak` the highest so far. */

@@ -48,12 +48,16 @@ lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
     if (big > (size_t)1 << 30) big = (size_t)1 << 30;
     if (l3 > (size_t)64 << 20 && big > l3) big = l3;
     m.read_n = lm_probe_read(ctx, big / (size_t)m.threads, 0.15);
+    m.map_n = lm_probe_read_small(ctx, big / (size_t)m.threads, 0.15);
+    if (m.map_n > m.read_n) m.read_n = m.map_n;                                /* a ceiling is what was seen */
+    m.dot8 = lm_probe_dot8(ctx, 0.05);
     LM_TRY(lm_ctx_new(&one, &(lm_ctx_opts){ .n_threads = 1, .isa_mask = lm_ctx_isa_mask(ctx) }));
     m.read_1 = lm_probe_read(one, big / 2, 0.1);
     lm_ctx_free(one);
-    if (!(m.fma_f32 > 0 && m.mm_f32 > 0 && m.mm_bf16 > 0 && m.read_n > 0 && m.read_1 > 0 && m.cache_n > 0 && m.mid_n > 0))
+    if (!(m.fma_f32 > 0 && m.mm_f32 > 0 && m.mm_bf16 > 0 && m.read_n > 0 && m.read_1 > 0 && m.cache_n > 0 && m.mid_n > 0 && m.map_n > 0 && m.dot8 > 0))
         return lm_fail(ctx, LM_E_NOMEM, "there is no memory to measure this machine with");
     LM_TRY(lm_machine_kernels(ctx, &m));
+    LM_TRY(lm_machine_weights(ctx, &m));
     for (int i = 0; i < m.n_point; i++) {                                     /* a ceiling is not below what a kernel was seen to reach */
         const double rate = m.point[i].work / m.point[i].seconds;
         if (!strncmp(m.point[i].key, "matmul.f32", 10) && strstr(m.point[i].key, " flops") && rate > m.mm_f32) m.mm_f32 = rate;
@@ -61,6 +65,17 @@ lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *out) {
     }
     *out = m;
     return LM_OK;
+}
+double lm_machine_rate(const lm_machine *m, const char *format) {
+    const size_t n = strlen(format);
+    double top = 0;
+    for (int i = 0; i < m->n_point; i++) {
+        const char *at = strstr(m->point[i].key, " flops ");
+        if (!at || strncmp(at + 7, format, n) || at[7 + n]) continue;
+        const double r = m->point[i].work / m->point[i].seconds;
+        if (r > top) top = r;
+    }
+    return top;
 }
 bool lm_machine_price(const lm_machine *m, const char *key, double work, double *seconds) {
     int a = 0, b = m->n_point;

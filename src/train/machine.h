@@ -10,13 +10,15 @@
 #ifndef LM_MACHINE_H
 #define LM_MACHINE_H
 #include "graph/plan.h"
-enum { LM_MACHINE_POINTS = 400, LM_MACHINE_KEY = 48 };
+enum { LM_MACHINE_POINTS = 640, LM_MACHINE_KEY = 48 };
 typedef struct { char key[LM_MACHINE_KEY]; double work, seconds; } lm_machine_point;
 typedef struct {
     int threads;
     double fma_f32;                          /* flop/s of independent multiply-adds, all threads */
     double mm_f32, mm_bf16;                  /* flop/s that the matrix product rows reach at a size that suits them, all threads */
-    double read_1, read_n;                   /* bytes/s from memory by one thread and by all */
+    double dot8;                             /* products of 8-bit integers, with their additions, as two operations each: from registers, all threads */
+    double read_1, read_n;                   /* bytes/s from memory by one thread and by all, in huge pages where the system has them */
+    double map_n;                            /* read_n in small pages: weights that lie in a mapped file */
     double cache_n;                          /* bytes/s by all threads from half a megabyte each */
     double mid_n;                            /* the same from eight megabytes each: the last cache, where it is that large */
     double last_cache;                       /* its bytes: what a run of a plan walks through beyond them comes from memory */
@@ -28,6 +30,10 @@ lm_err lm_machine_measure(lm_ctx *ctx, lm_machine *m);
 lm_err lm_machine_of_device(lm_dev *d, lm_machine *m);
 /* Its second half: the kernels' points. */
 lm_err lm_machine_kernels(lm_ctx *ctx, lm_machine *m);
+/* Its third: products with weights, by format and by where the weights are. */
+lm_err lm_machine_weights(lm_ctx *ctx, lm_machine *m);
+/* The most that products with weights of this format were seen to reach, operations a second; 0: not seen. */
+double lm_machine_rate(const lm_machine *m, const char *format);
 /* Seconds of a step of this key and work, between its points; beyond them time goes with the work. False: the key is not known. */
 bool lm_machine_price(const lm_machine *m, const char *key, double work, double *seconds);
 /* flop/s of one product C (m,n) = A (m,k) W (n,k)ᵀ in dtype mm (F32, BF16); best of the runs that fit into the time. panels: W as inference

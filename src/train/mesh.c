@@ -24,7 +24,6 @@
 #include "op/all_gather_in/all_gather_in.h"
 #include "op/all_reduce/all_reduce.h"
 #include "op/all_reduce_in/all_reduce_in.h"
-#include "op/cast/cast.h"
 #include "op/reduce_scatter/reduce_scatter.h"
 #include "op/reduce_scatter_in/reduce_scatter_in.h"
 #include "op/shard/shard.h"
@@ -33,8 +32,8 @@
 static const char SHARD[] = "#shard";
 /* uses of sharded matrices between two uses of one for which it is kept: about a layer forward and back */
 enum { NEAR = 16 };
-/* bytes of gradients that are summed as one, and of matrices that a device gathers ahead of their use */
-enum { BUCKET = 25 << 20, AHEAD = 64 << 20 };
+/* bytes of gradients that are summed as one, of matrices that a device gathers ahead of their use, and of those it gathers together */
+enum { BUCKET = 25 << 20, AHEAD = 64 << 20, TOGETHER = 32 << 20 };
 
 static bool is_part(const char *name) {
     size_t n = strlen(name), k = sizeof SHARD - 1;
@@ -192,6 +191,7 @@ static lm_value *grad_state(lm_trainer *t, lm_graph *g, int i) {
     lm_type type = p->type;
     char name[300];
     if (with) type.dim[0] = t->copy[i].rows;
+    type.dtype = p->grad;
     snprintf(name, sizeof name, "grad.%s", with ? t->copy[i].whole : p->name);
     return lm_state(g, name, &type);
 }
@@ -245,8 +245,12 @@ static lm_value *gather(lm_trainer *t, lm_graph *g, int i, const lm_value *full)
     lm_value *mine = lm_state(g, t->held[i].name, &t->held[i].type);
     if (!mine) return NULL;
     mine->role = full->role;
-    /* products round the matrix to bf16 anyway: half as much is moved, and the bits are the same */
-    if (t->o.dev && t->o.mm == LM_BF16 && (full->role == LM_ROLE_COL || full->role == LM_ROLE_ROW)) mine = lm_cast(g, mine, LM_BF16);
+    if (t->held[i].copy) {                                 /* products round the matrix to bf16 anyway: half as much is moved, and the bits are the same */
+        lm_type half = t->held[i].type;
+        half.dtype = LM_BF16;
+        if (!(mine = lm_state(g, t->held[i].copy, &half))) return NULL;
+        mine->role = full->role;
+    }
     lm_value *v = lm_all_gather(g, mine, t->held[i].rows, lm_trainer_ranks(t));
     if (v) v->role = full->role;
     return v;
@@ -254,6 +258,8 @@ static lm_value *gather(lm_trainer *t, lm_graph *g, int i, const lm_value *full)
 lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
     if (t->kept == t->param) return LM_OK;
     lm_node **list; int n, tick = 0, n_fetch = 0;
+    size_t together = 0;
+    double with = 0;
     LM_TRY(lm_graph_schedule(g, &list, &n));
     const size_t np = (size_t)t->n_param + 1;
     lm_value **now = lm_arena_alloc(lm_graph_arena(g), np * sizeof *now), **full = lm_arena_alloc(lm_graph_arena(g), np * sizeof *full);
@@ -270,7 +276,7 @@ lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
             if (i == t->n_param) continue;
             if (!now[i] || ++tick - last[i] > NEAR) {
                 if (!(now[i] = gather(t, g, i, full[i]))) return lm_graph_err(g);
-                lm_node *x = now[i]->node, *cast = x->in[0]->node;
+                lm_node *x = now[i]->node;
                 size_t bytes = lm_dtype_size(now[i]->type.dtype);
                 for (int d = 0; d < now[i]->type.rank; d++) bytes *= (size_t)now[i]->type.dim[d];
                 double order = list[k]->order;
@@ -281,9 +287,12 @@ lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
                         order = at[f].order;
                     }
                     at[n_fetch++] = (fetch_at){ list[k]->order, bytes };
+                    /* neighbours meet once: what is small costs as much waiting for each other as moving */
+                    if (together && together + bytes <= TOGETHER) order = with;
+                    else { together = 0; with = order; }
+                    together += bytes;
                 }
                 x->order = order - 1e-5; x->block = list[k]->block; x->backward = list[k]->backward;
-                if (cast) { cast->order = order - 2e-5; cast->block = x->block; cast->backward = x->backward; }
             }
             list[k]->in[q] = now[i]; last[i] = tick;
         }

@@ -61,6 +61,10 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     for (int i = 0; i < t->n_param; i++) {
         if (!lm_copies_lead(t, i)) continue;
         if (!d[i]) { err = lm_fail(t->ctx, LM_E_INTERNAL, "%s has no gradient: nothing depends on it", t->param[i].name); goto fail; }
+        bool read = false;
+        for (int k = 0; t->copy && k < lm_graph_n_nodes(g); k++)
+            for (int q = 0; q < lm_graph_node(g, k)->n_in; q++) read |= lm_graph_node(g, k)->in[q] == d[i];
+        lm_copies_half(t, i, d[i], read);
         LM_GOTO(lm_mesh_accumulate(t, g, i, d[i]), fail);
     }
     if (t->o.mm == LM_F8_E4M3) LM_GOTO(lm_pass_fp8(g, NULL), fail);
@@ -103,7 +107,7 @@ static size_t states_total(const lm_trainer *t, size_t *params, size_t *grads, s
         const size_t part = type_bytes(&t->held[i].type, t->held[i].type.dim[0]),
                      whole = type_bytes(&t->param[i].type, t->held[i].rows ? t->held[i].type.dim[0] * ranks : t->param[i].type.dim[0]);
         *params += t->o.mesh == LM_MESH_FSDP ? part : whole;
-        *grads += t->o.mesh >= LM_MESH_ZERO2 ? part : whole;
+        *grads += (t->o.mesh >= LM_MESH_ZERO2 ? part : whole) / (t->param[i].grad == LM_BF16 ? 2 : 1);
         *optim += part * (size_t)lm_optim_for(&t->o.optim, &t->param[i])->state_copies;
     }
     return *params + *grads + *optim;
@@ -228,7 +232,7 @@ static lm_err plans(lm_trainer *t) {
     LM_GOTO(update_graph(t, &g), done);
     LM_GOTO(plan_of(t, g, LM_MEM_OPTIM, t->o.dry, t->acc, &t->upd), done);
     lm_graph_free(g); g = NULL;
-    if (t->copy) {
+    if (lm_copies_bytes(t)) {
         LM_GOTO(lm_copies_graph(t, &g), done);
         LM_GOTO(plan_of(t, g, LM_MEM_WEIGHTS, t->o.dry, t->acc, &t->round), done);
         lm_graph_free(g); g = NULL;
@@ -351,6 +355,7 @@ lm_err lm_trainer_update(lm_trainer *t, int64_t step, double lr_scale, double n_
 }
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum) {
     LM_TRY(feed(t->eval, b));
+    if (t->o.mesh == LM_MESH_FSDP) LM_TRY(lm_copies_fresh(t));
     LM_TRY(lm_plan_run(t->eval));
     *loss_sum += sum_loss(t->eval, b->n);
     return LM_OK;

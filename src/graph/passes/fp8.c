@@ -2,7 +2,8 @@
  *
  * A product of rows and a weight (a state with a role of a linear layer), and what autodiff made of it, becomes matmul_fp8 of operands that
  * quant_fp8 made: weights once, at the plan's beginning, in blocks, both ways round; what a layer reads and the gradient of what it wrote where they
- * are first multiplied, by rows and transposed at once, since the gradient of the weight sums over rows. So the forward keeps bytes of what
+ * are first multiplied, by rows and transposed at once, since the gradient of the weight sums over rows. There what came
+ * back has a scale for 128 tokens of a column, what the layer read one for 128 tokens of 128 columns. So the forward keeps bytes of what
  * a layer read for the backward, and neither keeps nor computes again the numbers. Runs after autodiff and accumulation, before
  * recomputation. Sizes of a layer that are no multiples of 128 leave it in bf16; embeddings, the loss's head and norms are no such products.
  *
@@ -17,21 +18,23 @@ typedef struct { lm_quant_fp8_p p; const lm_node *user; lm_value *q; } made;    
 typedef struct { lm_graph *g; made *of; lm_value *counts; } state;
 typedef enum { NONE, FORWARD, INPUT, WEIGHT } kind;                            /* gradients of the input, of the weight */
 
-static bool matrix(const lm_value *v) { return v->type.rank == 2 && v->type.dtype == LM_F32 && v->layout == LM_PLAIN &&
-    v->type.dim[1] % LM_FP8_TILE == 0; }
+static bool sized(const lm_value *v) { return v->type.rank == 2 && v->layout == LM_PLAIN && v->type.dim[1] % LM_FP8_TILE == 0; }
+static bool matrix(const lm_value *v) { return v->type.dtype == LM_F32 && sized(v); }
+/* a parameter, or what products.c has in its place: rounded, and several that read one input as one */
 static bool weight(const lm_value *v) {
-    return v->kind == LM_V_STATE && (v->role == LM_ROLE_COL || v->role == LM_ROLE_ROW) && matrix(v) && v->type.dim[0] % LM_FP8_TILE == 0;
+    return v->kind == LM_V_STATE && (v->role == LM_ROLE_COL || v->role == LM_ROLE_ROW) && (v->type.dtype == LM_F32 || v->type.dtype == LM_BF16) &&
+           sized(v) && v->type.dim[0] % LM_FP8_TILE == 0;
 }
 static kind kind_of(const lm_node *n) {
     if (n->op != &lm_op_matmul) return NONE;
     const lm_matmul_p *p = n->params;
-    if (p->mm != LM_BF16 || p->fold || !matrix(n->in[0]) || !matrix(n->in[1])) return NONE;
-    if (p->ta) return p->tb || n->in[0]->kind == LM_V_STATE || n->in[1]->kind == LM_V_STATE || !n->backward ? NONE : WEIGHT;
+    if (p->mm != LM_BF16 || p->fold || !matrix(n->in[0])) return NONE;
+    if (p->ta) return p->tb || !matrix(n->in[1]) || n->in[0]->kind == LM_V_STATE || n->in[1]->kind == LM_V_STATE || !n->backward ? NONE : WEIGHT;
     return !weight(n->in[1]) ? NONE : p->tb ? FORWARD : INPUT;
 }
 static void want(state *s, const lm_value *v, const lm_node *user, bool turned, int group) {
     made *m = &s->of[v->id];
-    if (!m->user) { m->user = user; m->p.group = group; m->p.blocks = group == LM_FP8_WEIGHT; }
+    if (!m->user) { m->user = user; m->p.group = group; m->p.blocks = group == LM_FP8_WEIGHT; m->p.square = group == LM_FP8_ACTIVATION; }
     *(turned ? &m->p.cols : &m->p.rows) = true;
 }
 static void wants(state *s, const lm_node *n, kind k) {
@@ -54,10 +57,11 @@ static lm_err quantize(state *s, lm_value *v) {
 static lm_err replace(state *s, lm_node *n, kind k) {
     lm_graph *g = s->g;
     const lm_node *a = s->of[n->in[0]->id].q->node, *b = s->of[n->in[1]->id].q->node;
+    const bool blocks = k != WEIGHT || ((const lm_quant_fp8_p *)b->params)->square;
     const int fa = k == WEIGHT ? 2 : 0, fb = k == FORWARD ? 0 : 2;
     const bool back = g->backward; const int block = g->block;
     g->backward = n->backward; g->block = n->block;
-    lm_value *y = lm_matmul_fp8(g, a->out[fa], a->out[fa + 1], b->out[fb], b->out[fb + 1], k != WEIGHT), *z = y;
+    lm_value *y = lm_matmul_fp8(g, a->out[fa], a->out[fa + 1], b->out[fb], b->out[fb + 1], blocks), *z = y;
     if (y && n->n_in > 2 && n->in[2]) z = lm_add(g, y, n->in[2]);
     g->backward = back; g->block = block;
     if (!z) return g->err;

@@ -93,6 +93,9 @@ static const lm_sample samples[] = {
     { "blocks, few rows", P(.b_blocks = true), { Q(5, 256), S(2, 128), Q(256, 256), S(2, 2) }, F },
     { "by columns 256x384x512", P(0), { Q(256, 512), S(4, 256), Q(384, 512), S(4, 384) }, F },
     { "by columns, parts of K", P(0), { Q(128, 4096), S(32, 128), Q(128, 4096), S(32, 128) }, F },
+    { "by columns, large", P(0), { Q(256, 1024), S(8, 256), Q(512, 1024), S(8, 512) }, F },
+    { "blocks, large", P(.b_blocks = true), { Q(256, 1024), S(8, 256), Q(512, 1024), S(4, 8) }, F },
+    { "blocks added to, large", P(.b_blocks = true), { Q(256, 1024), S(8, 256), Q(512, 1024), S(4, 8), H(256, 512) }, F },
     { "blocks added to", P(.b_blocks = true), { Q(260, 384), S(3, 384), Q(256, 384), S(2, 3), H(260, 256) }, F },
     { "added to, parts of K", P(0), { Q(128, 2048), S(16, 128), Q(256, 2048), S(16, 256), H(128, 256) }, F },
     { NULL }

@@ -15,7 +15,7 @@ lm_err lm_fp8_shape(lm_ctx *ctx, const char *op, int64_t rows, int64_t cols, con
     out[0] = p->rows ? LM_TYPE(LM_F8_E4M3, rows, cols) : absent();
     out[1] = !p->rows ? absent() : p->blocks ? LM_TYPE(LM_F32, rows / T, cols / T) : LM_TYPE(LM_F32, cols / T, cap);
     out[2] = p->cols ? LM_TYPE(LM_F8_E4M3, cols, cap) : absent();
-    out[3] = !p->cols ? absent() : p->blocks ? LM_TYPE(LM_F32, cols / T, rows / T) : LM_TYPE(LM_F32, cap / T, cols);
+    out[3] = !p->cols ? absent() : p->blocks || p->square ? LM_TYPE(LM_F32, cols / T, cap / T) : LM_TYPE(LM_F32, cap / T, cols);
     for (int i = 1; i < 4; i++) if (out[i].rank) out[i].ext[0] = LM_NO_EXTENT;
     return LM_OK;
 }
@@ -70,11 +70,12 @@ void lm_fp8_tile(const lm_quant_fp8_p *p, const float *x, int64_t ld, int64_t r0
         ((float *)out[1].data)[p->blocks ? r0 / T * out[1].stride[0] + c0 / T : c0 / T * out[1].stride[0] + r0 + r] =
             scale_of(p->blocks ? t.all : t.row[r]);
     for (int c = 0; p->cols && c < T; c++) {
-        const float m = p->blocks ? t.all : t.col[c], inv = inverse_of(m);
+        const bool one = p->blocks || p->square;
+        const float m = one ? t.all : t.col[c], inv = inverse_of(m);
         uint8_t *q = (uint8_t *)out[2].data + (c0 + c) * out[2].stride[0] + r0;
         for (int r = 0; r < T; r++) q[r] = rounded(t.v[r][c] * inv);
-        if (!p->blocks || !c)
-            ((float *)out[3].data)[p->blocks ? c0 / T * out[3].stride[0] + r0 / T : r0 / T * out[3].stride[0] + c0 + c] = scale_of(m);
+        if (!one || !c)
+            ((float *)out[3].data)[one ? c0 / T * out[3].stride[0] + r0 / T : r0 / T * out[3].stride[0] + c0 + c] = scale_of(m);
     }
     count(p, &t, n, counts);
 }
@@ -90,14 +91,14 @@ void lm_fp8_ref(const lm_quant_fp8_p *p, const double *x, int64_t rows, int64_t 
             for (int64_t r = 0; r < n; r++) for (int c = 0; c < T; c++) f[r * T + c] = (float)x[(r0 + r) * cols + c0 + c];
             measure(t, f, T, n);
             for (int r = 0; r < T; r++) for (int c = 0; c < T; c++) {
-                const float mr = p->blocks ? t->all : t->row[r], mc = p->blocks ? t->all : t->col[c];
+                const float mr = p->blocks ? t->all : t->row[r], mc = p->blocks || p->square ? t->all : t->col[c];
                 if (p->rows && r < n) lm_f64(&out[0])[(r0 + r) * cols + c0 + c] = value(t->v[r][c] * inverse_of(mr));
                 if (p->cols) lm_f64(&out[2])[(c0 + c) * cap + r0 + r] = value(t->v[r][c] * inverse_of(mc));
                 if (p->rows && !p->blocks) lm_f64(&out[1])[c0 / T * cap + r0 + r] = (double)scale_of(mr);
-                if (p->cols && !p->blocks) lm_f64(&out[3])[r0 / T * cols + c0 + c] = (double)scale_of(mc);
+                if (p->cols && !p->blocks && !p->square) lm_f64(&out[3])[r0 / T * cols + c0 + c] = (double)scale_of(mc);
             }
             if (p->rows && p->blocks) lm_f64(&out[1])[r0 / T * (cols / T) + c0 / T] = (double)scale_of(t->all);
-            if (p->cols && p->blocks) lm_f64(&out[3])[c0 / T * (rows / T) + r0 / T] = (double)scale_of(t->all);
+            if (p->cols && (p->blocks || p->square)) lm_f64(&out[3])[c0 / T * (cap / T) + r0 / T] = (double)scale_of(t->all);
             count(p, t, n, counts);
         }
     free(t); free(f);
@@ -115,7 +116,7 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
 /* ---- the processor's row ---------------------------------------------------------------------------------------------------------------- */
 static bool accepts(const lm_call *c) {
     for (int i = 0; i < 4; i++) if (c->out[i].rank && (!lm_is_contig(&c->out[i]) || c->out[i].dtype != (i % 2 ? LM_F32 : LM_F8_E4M3))) return false;
-    return c->in[0].dtype == LM_F32 && c->in[0].layout == LM_PLAIN && lm_rows_fold(&c->in[0]);
+    return (c->in[0].dtype == LM_F32 || c->in[0].dtype == LM_BF16) && c->in[0].layout == LM_PLAIN && lm_rows_fold(&c->in[0]);
 }
 /* rows of tiles; those behind the last row are there to be filled with zeros */
 static int64_t tiles(const lm_call *c) {
@@ -124,14 +125,19 @@ static int64_t tiles(const lm_call *c) {
     return cap / T * (c->in[0].dim[1] / T);
 }
 static lm_err run(const lm_call *c, int64_t i, void *scratch) {
-    (void)scratch;
     const int64_t across = c->in[0].dim[1] / T, r0 = i / across * T, c0 = i % across * T, n = lm_max64(0, lm_min64(T, c->in[0].dim[0] - r0)),
                   ld = lm_row_stride(&c->in[0]);
-    lm_fp8_tile(c->p, n ? (const float *)c->in[0].data + r0 * ld + c0 : NULL, ld, r0, c0, n, c->out, c->out[4].data);
+    if (c->in[0].dtype == LM_F32) lm_fp8_tile(c->p, n ? (const float *)c->in[0].data + r0 * ld + c0 : NULL, ld, r0, c0, n, c->out, c->out[4].data);
+    else {
+        float *x = scratch;
+        for (int64_t r = 0; r < n; r++) lm_convert(x + r * T, LM_F32, (const uint16_t *)c->in[0].data + (r0 + r) * ld + c0, LM_BF16, T);
+        lm_fp8_tile(c->p, x, T, r0, c0, n, c->out, c->out[4].data);
+    }
     return LM_OK;
 }
-static const lm_kernel plain[] = { { .name = "quant_fp8.portable", .order = "quant_fp8", .accepts = accepts, .n_phase = 1,
-                                     .phase = { { tiles, run } } }, { 0 } };
+static size_t room(const lm_call *c) { return c->in[0].dtype == LM_F32 ? 0 : (size_t)T * T * sizeof(float); }
+static const lm_kernel plain[] = { { .name = "quant_fp8.portable", .order = "quant_fp8", .accepts = accepts, .thread_bytes = room,
+    .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
 LM_CUDA_DECLARE(lm_k_quant_fp8);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_quant_fp8) plain, NULL };
 #define P(...) &(const lm_quant_fp8_p){ __VA_ARGS__ }
@@ -143,7 +149,11 @@ static const lm_sample samples[] = {
     { "by rows alone", P(.rows = true), { X(200, 384), N } },
     { "transposed alone", P(.cols = true), { X(300, 128), N } },
     { "blocks", P(.rows = true, .cols = true, .blocks = true, .group = LM_FP8_WEIGHT), { X(256, 384), N } },
+    { "bf16 blocks", P(.rows = true, .cols = true, .blocks = true, .group = LM_FP8_WEIGHT),
+      { { .rank = 2, .dim = { 128, 384 }, .dtype = LM_BF16 }, N } },
     { "blocks by rows", P(.rows = true, .blocks = true), { X(128, 256), N } },
+    { "square", P(.rows = true, .cols = true, .square = true), { X(300, 256), N } },
+    { "square, transposed alone", P(.cols = true, .square = true), { X(128, 128), N } },
     { "zeros", P(.rows = true, .cols = true), { { .rank = 2, .dim = { 130, 128 }, .fill = LM_FILL_ZERO }, N } },
     { "one row", P(.rows = true, .cols = true), { X(1, 128), N } },
     { NULL }

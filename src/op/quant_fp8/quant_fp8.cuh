@@ -1,8 +1,10 @@
 /* quant_fp8.cuh — a tile of 128×128 numbers to e4m3, by rows and transposed, on a CUDA device: for rows that make such tensors.
  *
  * A block of 256 threads has one tile in registers as bf16: thread t columns 8·(t%16)…+7 of rows 8·(t/16)…+7. Rows and columns get the scale
- * max|x|/448, or the whole tile one (blocks). The row copy is written from registers, 128 bytes a row; the transposed one goes through shared
- * memory, eight rows of a column at a time, at unit (t/16) ^ (t%16) so that no two lanes meet in a bank.
+ * max|x|/448, or the whole tile one (blocks), or it for the transposed copy alone (square). Four rows of four are unpacked at a time and multiplied
+ * both ways. The row copy is written from registers, 128 bytes a row; the transposed one goes through shared memory, eight rows of a column at a
+ * time, at unit (t/16) ^ (t%16) so that no two lanes meet in a bank. Counts cost four instructions for four numbers: bytes that are not zero, by a
+ * dot product; which numbers were zero or not finite is counted one by one where the least and the largest bits say that there are such.
  * Bytes of a plain call on bf16: 2 read, 2 written an element, and 1/16 of scales. What makes the numbers (S: eight rows of eight) is the caller's.
  * Counts are sums of integers and a maximum, so atomics leave no order behind.
  *
@@ -26,6 +28,12 @@ static inline lm_fp8_to lm_fp8_to_of(const lm_quant_fp8_p *p, int64_t rows, int6
     o.stats = static_cast<unsigned long long *>(counts->data) + LM_FP8_COUNTS * p->group;
     return o;
 }
+/* the same but for columns from `first` on (not of blocks) */
+static inline lm_fp8_to lm_fp8_from(lm_fp8_to o, int64_t first) {
+    if (o.q) { o.q += first; o.s += first / LM_FP8_TILE * o.cap; }
+    if (o.qt) { o.qt += first * o.cap; o.st += first; }
+    return o;
+}
 /* the larger of two pairs of positive bf16, as bits: where a number is not one the other is taken */
 __device__ __forceinline__ uint32_t lm_fp8_max2(uint32_t a, uint32_t b) {
     const __nv_bfloat162 m = __hmax2(*reinterpret_cast<const __nv_bfloat162 *>(&a), *reinterpret_cast<const __nv_bfloat162 *>(&b));
@@ -36,21 +44,46 @@ __device__ __forceinline__ float lm_fp8_hi(uint32_t u) { return __uint_as_float(
 __device__ __forceinline__ float lm_fp8_scale(float m) { return __fdiv_rn(fmaxf(m, LM_FP8_TINY), 448.0f); }
 __device__ __forceinline__ float lm_fp8_inverse(float m) { return __fdiv_rn(448.0f, fmaxf(m, LM_FP8_TINY)); }
 __device__ __forceinline__ uint32_t lm_fp8_pack2(float a, float b) { return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3); }
-struct lm_fp8_shared { uint4 part[16][16]; uint2 turned[128][16]; float row_m[128], col_m[128]; unsigned lost[2]; };
-template <bool blocks> __device__ __forceinline__ void lm_fp8_put(const uint32_t (*v)[4], const lm_fp8_to &o, lm_fp8_shared *sh) {
+/* within a few units of the last place of f32, for what is rounded to bf16 next: division and exponential in full are twenty instructions more */
+__device__ __forceinline__ float lm_fp8_sigmoid(float x) {
+    float e, s;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x * -1.44269504f));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(s) : "f"(1.0f + e));
+    return s;
+}
+struct lm_fp8_shared { uint4 part[16][16]; uint2 turned[128][16]; float row_m[128], row_inv[128], col_inv[128]; unsigned odd, flushed; };
+/* Of a thread's 64 numbers: which are zero, which are not finite. Counted one by one only where there is any. */
+__device__ __forceinline__ unsigned lm_fp8_zeros(const uint32_t (*v)[4]) {
+    unsigned n = 0;
+    for (int p = 0; p < 8; p++) for (int i = 0; i < 4; i++) n += !(v[p][i] & 0x7fffu) + !(v[p][i] & 0x7fff0000u);
+    return n;
+}
+__device__ __forceinline__ unsigned lm_fp8_not_finite(const uint32_t (*v)[4]) {
+    unsigned n = 0;
+    for (int p = 0; p < 8; p++) for (int i = 0; i < 4; i++) n += ((v[p][i] & 0x7f80u) == 0x7f80u) + ((v[p][i] & 0x7f800000u) == 0x7f800000u);
+    return n;
+}
+__device__ __forceinline__ uint32_t lm_fp8_pack4(float a, float b, float c, float d) { return lm_fp8_pack2(a, b) | lm_fp8_pack2(c, d) << 16; }
+/* which scales belong to one row or one column of a tile: both, those of rows, none */
+typedef enum { LM_FP8_TILES, LM_FP8_SQUARE, LM_FP8_BLOCKS } lm_fp8_form;
+/* block (x, y)'s tile */
+template <lm_fp8_form form> __device__ __forceinline__ void lm_fp8_put(const uint32_t (*v)[4], const lm_fp8_to &o, lm_fp8_shared *sh) {
     const int t = threadIdx.x, l = t % 16, g = t / 16;
-    const int64_t c0 = static_cast<int64_t>(blockIdx.x) * 128, r0 = static_cast<int64_t>(blockIdx.y) * 128;
-    if (t < 2) sh->lost[t] = 0;
-    uint32_t cm[4] = {}, rm[4];                                   /* rm: rows 2i and 2i+1 */
+    const int64_t x = blockIdx.x, y = blockIdx.y, c0 = x * 128, r0 = y * 128;
+    constexpr bool cols = form == LM_FP8_TILES, rows = form != LM_FP8_BLOCKS;
+    if (!t) sh->odd = sh->flushed = 0;
+    uint32_t cm[4] = {}, rm[4], low = 0x7fff7fffu, high = 0;      /* rm: rows 2i and 2i+1; least and largest bits */
 #pragma unroll
     for (int p = 0; p < 8; p++) {
         uint32_t a[4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) { a[i] = v[p][i] & 0x7fff7fffu; cm[i] = lm_fp8_max2(cm[i], a[i]); }
+        for (int i = 0; i < 4; i++) { a[i] = v[p][i] & 0x7fff7fffu; if (cols) cm[i] = lm_fp8_max2(cm[i], a[i]); }
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) { low = __vimin3_u16x2(low, a[i], a[i + 1]); high = __vimax3_u16x2(high, a[i], a[i + 1]); }
         const uint32_t m = lm_fp8_max2(lm_fp8_max2(a[0], a[1]), lm_fp8_max2(a[2], a[3])), one = lm_fp8_max2(m, m >> 16) & 0xffff;
         rm[p / 2] = p % 2 ? rm[p / 2] | one << 16 : one;
     }
-    sh->part[g][l] = make_uint4(cm[0], cm[1], cm[2], cm[3]);
+    if (cols) sh->part[g][l] = make_uint4(cm[0], cm[1], cm[2], cm[3]);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
 #pragma unroll
@@ -58,79 +91,99 @@ template <bool blocks> __device__ __forceinline__ void lm_fp8_put(const uint32_t
         if (!l) { sh->row_m[8 * g + 2 * i] = lm_fp8_lo(rm[i]); sh->row_m[8 * g + 2 * i + 1] = lm_fp8_hi(rm[i]); }
     }
     __syncthreads();
-    if (t < 64) {
+    /* one division a row and a column */
+    if (cols && t < 64) {
         uint32_t m = 0;
 #pragma unroll
         for (int k = 0; k < 16; k++) m = lm_fp8_max2(m, reinterpret_cast<const uint32_t *>(&sh->part[k][0])[t]);
-        sh->col_m[2 * t] = lm_fp8_lo(m); sh->col_m[2 * t + 1] = lm_fp8_hi(m);
+        const float a = lm_fp8_lo(m), b = lm_fp8_hi(m);
+        sh->col_inv[2 * t] = lm_fp8_inverse(a); sh->col_inv[2 * t + 1] = lm_fp8_inverse(b);
+        if (o.st) *reinterpret_cast<float2 *>(o.st + y * o.cols + c0 + 2 * t) = make_float2(lm_fp8_scale(a), lm_fp8_scale(b));
+    } else if (rows && t >= 128) {
+        const float m = sh->row_m[t - 128];
+        sh->row_inv[t - 128] = lm_fp8_inverse(m);
+        if (o.s) o.s[x * o.cap + r0 + t - 128] = lm_fp8_scale(m);
     }
-    __syncthreads();
-    const float most = lm_cuda_warp_max(fmaxf(fmaxf(sh->col_m[t % 32], sh->col_m[t % 32 + 32]), fmaxf(sh->col_m[t % 32 + 64],
-        sh->col_m[t % 32 + 96])));
-    /* counted by bits: halves that are not zero, bytes that are not, bytes that are no numbers */
-    unsigned flushed = 0, odd = 0;
+    float most = 0;
+    if (!cols || t < 32) {
+        const float4 m = *reinterpret_cast<const float4 *>(&sh->row_m[t % 32 * 4]);
+        most = lm_cuda_warp_max(fmaxf(fmaxf(m.x, m.y), fmaxf(m.z, m.w)));
+    }
+    const float all = cols ? 0.0f : lm_fp8_inverse(most);
+    if (rows) __syncthreads();
+    float ci[8];
 #pragma unroll
-    for (int p = 0; p < 8; p++) {
-        const int64_t r = r0 + 8 * g + p;
-        const float inv = lm_fp8_inverse(blocks ? most : p % 2 ? lm_fp8_hi(rm[p / 2]) : lm_fp8_lo(rm[p / 2]));
-        uint32_t w[2];
+    for (int e = 0; e < 8; e += 4) {
+        float4 u = make_float4(all, all, all, all);
+        if (cols) u = *reinterpret_cast<const float4 *>(&sh->col_inv[8 * l + e]);
+        ci[e] = u.x; ci[e + 1] = u.y; ci[e + 2] = u.z; ci[e + 3] = u.w;
+    }
+    const int left = static_cast<int>(o.rows - r0 < 128 ? o.rows - r0 : 128) - 8 * g;
+    uint8_t *q = o.q + (r0 + 8 * g) * o.cols + c0 + 8 * l;
+    unsigned there = 0;                                           /* bytes that are not zero, times 128 */
+    uint32_t turned[8][2];
+    /* four rows of four: read once, written both ways */
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+        float4 u = make_float4(all, all, all, all);
+        if (rows) u = *reinterpret_cast<const float4 *>(&sh->row_inv[8 * g + 4 * k]);
+        const float ri[4] = { u.x, u.y, u.z, u.w };
+        uint32_t w[4][2];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const uint32_t a = v[p][2 * i], b = v[p][2 * i + 1];
-            w[i] = lm_fp8_pack2(lm_fp8_lo(a) * inv, lm_fp8_hi(a) * inv) | lm_fp8_pack2(lm_fp8_lo(b) * inv, lm_fp8_hi(b) * inv) << 16;
-            if (o.stats) {
-                const uint32_t q = w[i] & 0x7f7f7f7fu;
-                flushed += __popc(((a & 0x7fff7fffu) + 0x7fff7fffu) & 0x80008000u) + __popc(((b & 0x7fff7fffu) + 0x7fff7fffu) & 0x80008000u) -
-                           __popc((q + 0x7f7f7f7fu) & 0x80808080u);
-                odd += __popc((q + 0x01010101u) & 0x80808080u);
+            float f[4][4];
+#pragma unroll
+            for (int p = 0; p < 4; p++) {
+                const uint32_t a = v[4 * k + p][2 * i], b = v[4 * k + p][2 * i + 1];
+                f[p][0] = lm_fp8_lo(a); f[p][1] = lm_fp8_hi(a); f[p][2] = lm_fp8_lo(b); f[p][3] = lm_fp8_hi(b);
+                w[p][i] = lm_fp8_pack4(f[p][0] * ri[p], f[p][1] * ri[p], f[p][2] * ri[p], f[p][3] * ri[p]);
+                there = __dp4a(((w[p][i] & 0x7f7f7f7fu) + 0x7f7f7f7fu) & 0x80808080u, 0x01010101u, there);
+            }
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                const float s = ci[4 * i + c];
+                turned[4 * i + c][k] = lm_fp8_pack4(f[0][c] * s, f[1][c] * s, f[2][c] * s, f[3][c] * s);
             }
         }
-        if (o.q && r < o.rows) *reinterpret_cast<uint2 *>(o.q + r * o.cols + c0 + 8 * l) = make_uint2(w[0], w[1]);
+        if (o.q)
+#pragma unroll
+            for (int p = 0; p < 4; p++) {
+                if (4 * k + p < left) *reinterpret_cast<uint2 *>(q) = make_uint2(w[p][0], w[p][1]);
+                q += o.cols;
+            }
     }
     if (o.qt)
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float il = lm_fp8_inverse(blocks ? most : sh->col_m[8 * l + 2 * i]),
-                ih = lm_fp8_inverse(blocks ? most : sh->col_m[8 * l + 2 * i + 1]);
-            uint32_t a[2], b[2];
-#pragma unroll
-            for (int k = 0; k < 2; k++) {
-                a[k] = lm_fp8_pack2(lm_fp8_lo(v[4 * k][i]) * il, lm_fp8_lo(v[4 * k + 1][i]) * il) |
-                       lm_fp8_pack2(lm_fp8_lo(v[4 * k + 2][i]) * il, lm_fp8_lo(v[4 * k + 3][i]) * il) << 16;
-                b[k] = lm_fp8_pack2(lm_fp8_hi(v[4 * k][i]) * ih, lm_fp8_hi(v[4 * k + 1][i]) * ih) |
-                       lm_fp8_pack2(lm_fp8_hi(v[4 * k + 2][i]) * ih, lm_fp8_hi(v[4 * k + 3][i]) * ih) << 16;
-            }
-            sh->turned[8 * l + 2 * i][g ^ l] = make_uint2(a[0], a[1]);
-            sh->turned[8 * l + 2 * i + 1][g ^ l] = make_uint2(b[0], b[1]);
-        }
+        for (int c = 0; c < 8; c++) sh->turned[8 * l + c][g ^ l] = make_uint2(turned[c][0], turned[c][1]);
     if (o.stats) {
+        unsigned flushed = 64 - there / 128, odd = 0;
+        if (!(low & 0xffffu) || low < 0x10000u) flushed -= lm_fp8_zeros(v);
+        if ((high & 0xffffu) >= 0x7f80u || high >= 0x7f800000u) odd = lm_fp8_not_finite(v);
         flushed = __reduce_add_sync(0xffffffffu, flushed); odd = __reduce_add_sync(0xffffffffu, odd);
-        if (t % 32 == 0) { if (odd) atomicAdd(&sh->lost[0], odd); if (flushed) atomicAdd(&sh->lost[1], flushed); }
+        if (t % 32 == 0) { if (odd) atomicAdd(&sh->odd, odd); if (flushed) atomicAdd(&sh->flushed, flushed); }
     }
     __syncthreads();
-    if (blocks) {
-        if (!t && o.s) o.s[r0 / 128 * (o.cols / 128) + blockIdx.x] = lm_fp8_scale(most);
-        if (!t && o.st) o.st[static_cast<int64_t>(blockIdx.x) * (o.cap / 128) + r0 / 128] = lm_fp8_scale(most);
-    } else if (t < 128) { if (o.s) o.s[c0 / 128 * o.cap + r0 + t] = lm_fp8_scale(sh->row_m[t]); }
-    else if (o.st) o.st[r0 / 128 * o.cols + c0 + t - 128] = lm_fp8_scale(sh->col_m[t - 128]);
-    if (o.qt)
+    if (!cols && !t) {
+        if (!rows && o.s) o.s[y * (o.cols / 128) + x] = lm_fp8_scale(most);
+        if (o.st) o.st[x * (o.cap / 128) + y] = lm_fp8_scale(most);
+    }
+    if (o.qt) {
+        uint8_t *to = o.qt + (c0 + g) * o.cap + r0 + 8 * l;
 #pragma unroll
-        for (int k = 0; k < 8; k++) {
-            const int c = k * 16 + g;
-            *reinterpret_cast<uint2 *>(o.qt + (c0 + c) * o.cap + r0 + 8 * l) = sh->turned[c][l ^ (c / 8)];
-        }
+        for (int k = 0; k < 8; k++, to += 16 * o.cap) *reinterpret_cast<uint2 *>(to) = sh->turned[k * 16 + g][l ^ (2 * k + g / 8)];
+    }
     if (o.stats && !t) {
         const int64_t live = o.rows - r0 < 128 ? o.rows - r0 : 128;
         if (live > 0) atomicAdd(&o.stats[LM_FP8_ELEMENTS], static_cast<unsigned long long>(live * 128));
-        if (sh->lost[0]) atomicAdd(&o.stats[LM_FP8_ODD], static_cast<unsigned long long>(sh->lost[0]));
-        if (sh->lost[1]) atomicAdd(&o.stats[LM_FP8_FLUSHED], static_cast<unsigned long long>(sh->lost[1]));
+        if (sh->odd) atomicAdd(&o.stats[LM_FP8_ODD], static_cast<unsigned long long>(sh->odd));
+        if (sh->flushed) atomicAdd(&o.stats[LM_FP8_FLUSHED], static_cast<unsigned long long>(sh->flushed));
         const unsigned long long bits = __float_as_uint(most);
         if (bits > *const_cast<volatile unsigned long long *>(&o.stats[LM_FP8_AMAX])) atomicMax(&o.stats[LM_FP8_AMAX], bits);
     }
 }
-/* S::N tensors of one shape at once: src.load gives this thread's eight rows of eight of each */
+/* S::N tensors of one shape at once: src.load gives this thread's eight rows of eight of each. S::blocks: of a multiprocessor. */
 template <int N> struct lm_fp8_tos { lm_fp8_to t[N]; };
-template <class S, bool blocks> __global__ void __launch_bounds__(256, S::N > 1 ? 2 : 3) lm_fp8_tiles(const S src, const lm_fp8_tos<S::N> o) {
+template <class S, lm_fp8_form form> __global__ void __launch_bounds__(256, S::blocks(form)) lm_fp8_tiles(const S src, const lm_fp8_tos<S::N> o) {
     __shared__ lm_fp8_shared sh;
     uint32_t v[S::N][8][4];
     src.load(v, static_cast<int64_t>(blockIdx.y) * 128 + threadIdx.x / 16 * 8, static_cast<int64_t>(blockIdx.x) * 128 + threadIdx.x % 16 * 8,
@@ -138,21 +191,24 @@ template <class S, bool blocks> __global__ void __launch_bounds__(256, S::N > 1 
 #pragma unroll
     for (int i = 0; i < S::N; i++) {
         if (i) __syncthreads();
-        lm_fp8_put<blocks>(v[i], o.t[i], &sh);
+        lm_fp8_put<form>(v[i], o.t[i], &sh);
     }
 }
-template <bool blocks, class S> static lm_err lm_fp8_run(const S &src, const lm_fp8_tos<S::N> &o, cudaStream_t s) {
-    if (!o.t[0].cap || !o.t[0].cols) return LM_OK;
-    lm_fp8_tiles<S, blocks><<<dim3(static_cast<unsigned>(o.t[0].cols / 128), LM_CUDA_GRID(o.t[0].cap, 128)), 256, 0, s>>>(src, o);
+/* cols: columns that src has, of those of the outputs */
+template <lm_fp8_form form, class S> static lm_err lm_fp8_run(const S &src, const lm_fp8_tos<S::N> &o, int64_t cols, cudaStream_t s) {
+    if (!o.t[0].cap || !cols) return LM_OK;
+    lm_fp8_tiles<S, form><<<dim3(static_cast<unsigned>(cols / 128), LM_CUDA_GRID(o.t[0].cap, 128)), 256, 0, s>>>(src, o);
     return lm_cuda_launched();
 }
 /* Four rows of eight as they lie, zeros behind the last: bf16 (f32 is rounded). */
 __device__ __forceinline__ void lm_fp8_rows4(uint32_t (*v)[4], const lm_cv &x, int64_t r, int64_t c, int64_t rows) {
     if (x.bf16) {
+        const __nv_bfloat16 *at = static_cast<const __nv_bfloat16 *>(x.p) + r * x.rs + c;
+        const int left = static_cast<int>(rows - r < 4 ? rows - r : 4);
 #pragma unroll
-        for (int p = 0; p < 4; p++) {
+        for (int p = 0; p < 4; p++, at += x.rs) {
             uint4 u = make_uint4(0, 0, 0, 0);
-            if (r + p < rows) u = *reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(x.p) + (r + p) * x.rs + c);
+            if (p < left) u = *reinterpret_cast<const uint4 *>(at);
             v[p][0] = u.x; v[p][1] = u.y; v[p][2] = u.z; v[p][3] = u.w;
         }
         return;
@@ -168,6 +224,7 @@ __device__ __forceinline__ void lm_fp8_rows4(uint32_t (*v)[4], const lm_cv &x, i
 /* x as it is */
 struct lm_fp8_plain {
     enum { N = 1 };
+    static constexpr int blocks(lm_fp8_form f) { return f == LM_FP8_TILES ? 2 : 3; }       /* three would spill there: 8 % slower */
     lm_cv x;
     __device__ __forceinline__ void load(uint32_t (*v)[8][4], int64_t r, int64_t c, int64_t rows) const {
         lm_fp8_rows4(v[0], x, r, c, rows);

@@ -4,6 +4,8 @@
  *   0 q  (R, C) e4m3     1 s  (C/128, R') f32    x ≈ q s, one scale for 128 of a row
  *   2 qt (C, R') e4m3    3 st (R'/128, C) f32    xᵀ ≈ qt st, one scale for 128 of a column; rows that are not there are zeros
  * With `blocks` 128×128 have one scale, s is (R/128, C/128), st its transpose, qt the bytes of q; R is then a multiple of 128.
+ * With `square` qt's scales alone are such, st (C/128, R'/128): e4m3 keeps three bits over a range of 2^15 below the largest number of a tile, and a
+ * product with one scale for 128 of its columns is faster than one with a scale for each.
  * A scale is max|x| / 448, so nothing saturates; what is at most 2^-10 of a scale becomes zero. Numbers that are not finite give NaN.
  * Input 1 is a state, I64[12], that every such node adds to (output 4): at 4·group how many numbers there were, how many were not finite,
  * how many became zero, and the bits of the largest |x| as f32. Numbers that are not finite count by what they make: NaN in q.
@@ -19,7 +21,7 @@ enum { LM_FP8_ALL_COUNTS = 12 };                       /* counts of every group:
 static_assert(LM_FP8_ALL_COUNTS == (int)LM_FP8_COUNTS * (int)LM_FP8_GROUPS, "counts of every group");
 #define LM_FP8_TINY 1e-30f                      /* a tile's largest, at least */
 extern const lm_op lm_op_quant_fp8;
-typedef struct { bool rows, cols, blocks; int group; } lm_quant_fp8_p;
+typedef struct { bool rows, cols, blocks, square; int group; } lm_quant_fp8_p;
 lm_value *lm_quant_fp8(lm_graph *g, lm_value *x, lm_value *counts, const lm_quant_fp8_p *p);      /* output 0, or NULL after an error */
 /* For rows that make such tensors from what they compute: shapes of outputs first … first + 3 for (rows, cols) numbers, and truth and counts from
  * doubles, rounded as kernels round. */

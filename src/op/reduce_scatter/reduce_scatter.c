@@ -29,7 +29,7 @@ static lm_err before(const lm_call *c) {
 }
 static lm_err meet(const lm_call *c) { return lm_coll_reduce_scatter(c, padded(c) ? c->shared : c->in[0].data, lm_numel(&c->out[0]), sum_at(c)); }
 static lm_err after(const lm_call *c) { return c->acc & 1 ? lm_coll_add(c, c->out[0].data, sum_at(c), lm_numel(&c->out[0])) : LM_OK; }
-LM_COLLECTIVE(reduce_scatter, lm_accepts_flat, shared, lm_coll_one, before, meet, after);
+LM_COLLECTIVE_ON(2, reduce_scatter, lm_accepts_flat, shared, lm_coll_one, before, meet, after);
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE(" on one rank", (&(const lm_reduce_scatter_p){ 1 }), LM_TIMES1, 0), { 0 } };
 const lm_op lm_op_reduce_scatter = { .name = "reduce_scatter",
                                      .math = "y = rows of this rank of the sum over ranks of x",

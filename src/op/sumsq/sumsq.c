@@ -7,7 +7,7 @@ LM_SIMD_CUDA_KERNELS(lm_k_sumsq);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, LM_MAX_RANK));
-    out[0] = LM_TYPE((lm_dtype)c->in[0].dtype, 1);
+    out[0] = LM_TYPE(c->in[0].dtype == LM_BF16 ? LM_F32 : (lm_dtype)c->in[0].dtype, 1);
     out[0].ext[0] = LM_NO_EXTENT;
     return LM_OK;
 }

@@ -62,6 +62,7 @@ static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_swiglu_fp8) plain,
 static const lm_sample samples[] = {
     { "one tile", P(.rows = true, .cols = true), { X(128, 128), X(128, 128), N }, F },
     { "rows short of a tile", P(.rows = true, .cols = true), { X(150, 256), X(150, 256), N }, F },
+    { "square", P(.rows = true, .cols = true, .square = true), { X(150, 256), X(150, 256), N }, F },
     { "by rows alone", P(.rows = true), { X(70, 128), X(70, 128), N }, F },
     { NULL }
 };
