@@ -10,7 +10,7 @@ struct loam_tokenizer { lm_ctx *ctx; lm_tok *tok; };
 struct loam_model { lm_ctx *ctx; lm_weights *w; lm_store *store; lm_engine *e; loam_tokenizer tok; lm_dev *dev; lm_trie *trie; };      /* trie: made for the first grammar */
 struct loam_grammar { loam_model *m; lm_grammar *g; lm_masker *masker; };
 struct loam_session { loam_model *m; lm_session *s; };
-/* dtype: NULL or auto, f32, bf16, a quantized format; kv: NULL, f32, bf16, f16; load: NULL, read, map */
+/* dtype: NULL or auto, f32, bf16, a quantized format; kv: NULL, f32, bf16, f16, q8_0, q4_0; load: NULL, read, map */
 typedef struct { const char *dtype, *kv, *load; int64_t context, max_seqs, chunk, rows; bool no_tok; lm_dev *dev; } lm_api_model_opts;
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **w, lm_store **store, lm_engine **e, lm_tok **tok);
 /* The tokenizer that goes with path: a tokenizer file, a model folder, a GGUF, or the file beside a llama2.c checkpoint. */

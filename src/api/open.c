@@ -35,7 +35,7 @@ static lm_err dtypes(lm_ctx *ctx, const lm_api_model_opts *o, lm_load_opts *lo, 
     if (lo->quant && !lo->quant->from_float) return lm_fail(ctx, LM_E_UNSUPPORTED, "dtype %s: this format can be read, not made", d);
     if (o->load && !strcmp(o->load, "map")) lo->map = !o->dev;                /* a device has its copy anyway */
     else if (o->load && strcmp(o->load, "read")) return lm_fail(ctx, LM_E_CONFIG, "load %s: read and map are known", o->load);
-    return o->kv ? lm_engine_kv_of(ctx, o->kv, &eo->kv) : LM_OK;
+    return o->kv ? lm_engine_kv_of(ctx, o->kv, &eo->kv, &eo->kv_quant) : LM_OK;
 }
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **wo, lm_store **so, lm_engine **eo_, lm_tok **to) {
     lm_load_opts lo = { .dtype = LM_QUANT, .panels = !o->dev };

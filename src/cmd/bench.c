@@ -11,7 +11,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "shape", O(shape), NULL, 0, 0, NULL, "NAME",
       "infer, train: random weights of a known shape: tiny-1m, llama-30m, gpt2-124m, gpt2-774m, smollm-135m, llama-1b, llama-1.1b, llama-7b" },
     { LM_OPT_STR, "dtype", O(dtype), NULL, 0, 0, NULL, "T", "infer: auto, f32, bf16, Q8_0 …; train: f32, bf16 or fp8" },
-    { LM_OPT_STR, "kv", O(kv), "f32", 0, 0, NULL, "T", "infer: key-value pages, f32, bf16 or f16" },
+    { LM_OPT_STR, "kv", O(kv), "f32", 0, 0, NULL, "T", "infer: key-value pages, f32, bf16, f16, q8_0 or q4_0" },
     { LM_OPT_STR, "device", O(device), "cpu", 0, 0, NULL, "NAME", "infer, train: where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_STR, "mesh", O(mesh), "", 0, 0, NULL, "KIND=N", "train: how N ranks share the work, as mesh of `loam train`; --batch is each rank's" },
     { LM_OPT_INT, "prompt", O(prompt), "512", 1, 1 << 24, NULL, "N", "infer: tokens of the prompt" },

@@ -21,6 +21,6 @@ typedef struct {
     int64_t n_params, context;
     double prefill_s, decode_s, prefill_roof, decode_roof, flops; /* per token */
 } lm_serve_need;
-typedef struct { lm_dtype dtype; const lm_quant *quant; lm_dtype kv; int64_t context; lm_dev *dev; } lm_serve_opts;         /* dev: as lm_engine_opts has it */
+typedef struct { lm_dtype dtype; const lm_quant *quant; lm_dtype kv; const lm_quant *kv_quant; int64_t context; lm_dev *dev; } lm_serve_opts;         /* dev: as lm_engine_opts has it */
 lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out);
 #endif

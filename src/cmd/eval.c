@@ -24,7 +24,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "against", offsetof(opts, against), NULL, 0, 0, NULL, "MODEL",
       "a reference with the same vocabulary: also how far the predictions are from its (KL divergence)" },
     { LM_OPT_STR, "against-dtype", offsetof(opts, against_dtype), "auto", 0, 0, NULL, "T", "the reference's weights, as --dtype" },
-    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16 or f16" },
+    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16, f16, q8_0 or q4_0" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
     LM_OPT_ROW_END

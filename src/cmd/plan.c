@@ -15,7 +15,7 @@ static const lm_opt rows[] = { LM_CLI_COMMON(opts),
                                  "sequences in a training step; 0 = as the configuration says (a model: 1)" },
                                { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
                                  "a model's weights: auto (as stored; a shape: bf16), f32, bf16, or a quantized format" },
-                               { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16 or f16" },
+                               { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16, f16, q8_0 or q4_0" },
                                { LM_OPT_STR, "device", offsetof(opts, device), "", 0, 0, NULL, "NAME",
                                  "cpu, cuda or cuda:N; empty: cpu, or as the configuration says" },
                                { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES",
@@ -189,7 +189,7 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_dtype stored, const lm_quan
                          .quant = stored_quant,
                          .context = o->ctx ? o->ctx : lm_min64(c->max_pos, 4096),
                          .dev = j->dev };
-    LM_TRY(lm_engine_kv_of(cli->ctx, o->kv, &so.kv));
+    LM_TRY(lm_engine_kv_of(cli->ctx, o->kv, &so.kv, &so.kv_quant));
     if (!strcmp(o->dtype, "f32")) {
         so.dtype = LM_F32;
         so.quant = NULL;
