@@ -210,7 +210,7 @@ static lm_err plan_model(job *j, const lm_cfg *c, lm_weights *w) {
                          .context = o->ctx ? o->ctx : lm_min64(c->max_pos, 4096),
                          .dev = j->dev };
     if (strcmp(o->load, "read") && !so.map) return lm_fail(cli->ctx, LM_E_CONFIG, "--load %s: read and map are known", o->load);
-    LM_TRY(lm_engine_kv_of(cli->ctx, o->kv, &so.kv));
+    LM_TRY(lm_engine_kv_of(cli->ctx, o->kv, &so.kv, &so.kv_quant));
     if (!strcmp(o->dtype, "f32")) {
         so.dtype = LM_F32;
         so.quant = NULL;
