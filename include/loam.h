@@ -60,6 +60,7 @@ typedef struct {
     const char *device;                  /* "cpu" (NULL), "cuda" or "cuda:N": where it runs; LOAM_E_UNSUPPORTED where that is not here */
     const char *load;                    /* "read" (NULL too): into memory, the files may go away afterwards; "map": what can be used where it lies in a file is not
                                             copied, and the file must stay as it is while the model is open. Results are the same bits */
+    int deterministic;                   /* non-zero, with a device: no row's bits depend on how many are beside it (chunk, sessions); without one it is always so */
 } loam_model_options;
 /* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it.
  * LOAM_E_NOTFOUND: nothing there; LOAM_E_FORMAT, _SHAPE, _MISMATCH, _UNSUPPORTED: what is there is damaged, contradicts itself or is of a kind this version does not compute. */

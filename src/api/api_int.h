@@ -11,7 +11,7 @@ struct loam_model { lm_ctx *ctx; lm_weights *w; lm_store *store; lm_engine *e; l
 struct loam_grammar { loam_model *m; lm_grammar *g; lm_masker *masker; };
 struct loam_session { loam_model *m; lm_session *s; };
 /* dtype: NULL or auto, f32, bf16, a quantized format; kv: NULL, f32, bf16, f16; load: NULL, read, map */
-typedef struct { const char *dtype, *kv, *load; int64_t context, max_seqs, chunk, rows; bool no_tok; lm_dev *dev; } lm_api_model_opts;
+typedef struct { const char *dtype, *kv, *load; int64_t context, max_seqs, chunk, rows; bool no_tok, deterministic; lm_dev *dev; } lm_api_model_opts;
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **w, lm_store **store, lm_engine **e, lm_tok **tok);
 /* The tokenizer that goes with path: a tokenizer file, a model folder, a GGUF, or the file beside a llama2.c checkpoint. */
 lm_err lm_tok_open_beside(lm_ctx *ctx, const char *path, lm_tok **out);

@@ -24,6 +24,9 @@ typedef struct {
     int64_t kv_tokens;           /* page pool; 0 = max_seqs * context */
     lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16) */
     lm_dev *dev;                 /* NULL: this processor; else weights must be PLAIN */
+    /* A row's bits depend on its own tokens alone on a device too: not on how many rows are beside it, in which order they came or what the chunk
+     * was. There a run has at most 64 rows. On this processor it is always so. */
+    bool deterministic;
     bool dry;                    /* plan only */
     uint64_t features;           /* lm_plan_opts.features; 0 = the context's */
 } lm_engine_opts;

@@ -13,7 +13,7 @@
 
 lm_err lm_copies_setup(lm_trainer *t) {
     for (int i = 0; i < t->n_param; i++) t->held[i].fresh = t->o.dev != NULL;
-    if (!t->o.dev || t->o.mm != LM_BF16 || t->held != t->param) return LM_OK;
+    if (!t->o.dev || t->o.mm != LM_BF16 || t->o.pure || t->held != t->param) return LM_OK;
     return (t->copy = lm_arena_alloc(t->a, (size_t)(t->n_param + 1) * sizeof *t->copy)) ? LM_OK : LM_E_NOMEM;
 }
 static int index_of(const lm_trainer *t, const char *name) {
