@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
 # reference, runs one under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses attn rows train fp8 infer peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
+#   PARTS: driver sanitizer parity losses attn rows train fp8 infer alone peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
 #   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
-[ $# = 0 ] && set -- driver sanitizer parity losses attn rows train fp8 infer peer peer_decode
+[ $# = 0 ] && set -- driver sanitizer parity losses attn rows train fp8 infer alone peer peer_decode
 fix=${LM_FIX:-tests/fixtures/models}
 table=$out/table.txt; : >"$table"
 say() { printf '%s\n' "$*" | tee -a "$table"; }
@@ -44,9 +44,9 @@ parity() {
 }
 losses() {
     local t k
-    for k in f32 bf16; do
+    for k in f32 bf16 bf16_pure; do
         for t in cpu cuda; do
-            [ $k$t = bf16cpu ] && continue
+            [ $t = cpu ] && [ $k != f32 ] && continue
             rm -rf "$out/run-$k-$t"
             timeout 150 "$bin/loam" train examples/tiny.yaml data.path="${LM_TEXT:-README.md}" train.steps=20 train.val_every=0 train.sample_every=0 train.dtype=$k device=$t out="$out/run-$k-$t" >"$out/train-$k-$t.log" 2>&1 \
                 || say "losses: $k on $t failed: $(tail -n 1 "$out/train-$k-$t.log" | cut -c1-240)"
@@ -58,7 +58,7 @@ def read(n):
     p = f"{sys.argv[1]}/{n}/metrics.jsonl"
     return [json.loads(l)["loss"] for l in open(p) if '"loss"' in l] if os.path.exists(p) else []
 c = read("run-f32-cpu")
-for n in ("run-f32-cuda", "run-bf16-cuda"):
+for n in ("run-f32-cuda", "run-bf16-cuda", "run-bf16_pure-cuda"):
     g = read(n)
     if c and g: print(f"losses: {n}: {len(g)} steps, first {g[0]:.6f} last {g[-1]:.6f}; largest relative difference to the CPU's f32 {max(abs(a-b)/abs(b) for a,b in zip(g,c)):.2e}")
 PY
@@ -136,6 +136,20 @@ for r in json.load(open(sys.argv[1])):
 llama-1b bf16 16 512
 llama-1b bf16 64 128
 llama-1b bf16 8 2048}"
+}
+alone() {   # deterministic mode: its bits, and what it costs beside the usual decode in the same run
+    local n k v
+    LM_DEVICE=cuda timeout 60 "$bin/tests/test_infer" test_rows_alone >"$out/alone.log" 2>&1; say "deterministic mode: rc $?; $(tail -n 1 "$out/alone.log")"
+    head -8 "$out/alone.log"
+    for n in ${ALONE:-1 16 64}; do
+        v=
+        for k in "" --deterministic; do
+            timeout 60 "$bin/loam" bench infer --device cuda --shape "${SHAPE:-llama-1b}" --dtype bf16 --kv bf16 --prompt 128 --depth 448 --gen 64 --seqs "$n" --chunk $((n * 128 > 2048 ? 2048 : n * 128)) --repeat 3 $k --json >"$out/alone.json" 2>"$out/alone.err" \
+                || say "deterministic: $(tail -n 1 "$out/alone.err" | cut -c1-300)"
+            v="$v$(field "$out/alone.json" decode) tok/s (prefill $(field "$out/alone.json" prefill)) "
+        done
+        say "deterministic, $n sequences: usual, then in the mode: $v"
+    done
 }
 peer() { while read -r shape b t; do say "$(timeout 240 python3 bench/peers/torch_train_gpu.py --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer.err" | tail -n 1)"; done <<<"${PEER:-gpt2-124m 64 1024}"; }
 # ---- two GPUs of one host: ranks that know RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT alone, as torchrun sets them ----

@@ -62,6 +62,7 @@ typedef struct {
                                             copied, and the file must stay as it is while the model is open; what does not fit into memory is then read from it as it is
                                             used. Results are the same bits */
     int64_t memory;                      /* bytes that the model may take, 0: what is available. LOAM_E_NOMEM before anything is loaded where it does not fit */
+    int deterministic;                   /* non-zero, with a device: no row's bits depend on how many are beside it (chunk, sessions); without one it is always so */
 } loam_model_options;
 /* path: a Hugging Face folder, a GGUF file, or a llama2.c checkpoint with its tokenizer beside it.
  * LOAM_E_NOTFOUND: nothing there; LOAM_E_FORMAT, _SHAPE, _MISMATCH, _UNSUPPORTED: what is there is damaged, contradicts itself or is of a kind this version does not compute. */

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "infer/infer.h"
 #include "quant/quant.h"
+#include "op/xent/xent.h"
 #include "test.h"
 
 enum { V = 97, N = 150 };
@@ -305,4 +306,86 @@ static void test_wide_on_device(void) {
     }
     lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_save_blocks), LM_T1(test_blocks), LM_T1(test_wide_on_device))
+/* A row's logits are the same bits alone, among 2, 15 and 63 others, at the end of a prompt computed at once and token by token, and its log
+ * probability is what scoring says: on this processor always, on a device in deterministic mode. */
+enum { ALONE_N = 75 };
+typedef struct { float v[WIDE_V]; } one_row;
+static lm_err alone_row(void *ud, int r, int64_t i, const float *l) {
+    (void)i;
+    if (!r) memcpy(((one_row *)ud)->v, l, sizeof ((one_row *)ud)->v);
+    return LM_OK;
+}
+/* Session 0 of n, all with prompts of their own; the logits of its last token, which is given with the others' (beside) or with its prompt. */
+static lm_err alone_run(lm_ctx *ctx, const lm_cfg *c, lm_store *store, const lm_engine_opts *o, int n, int64_t chunk, bool beside, one_row *out, float *lp) {
+    lm_engine *e; lm_session *s[WIDE_MOST] = {0}; lm_request q[WIDE_MOST];
+    static int32_t id[WIDE_MOST][ALONE_N];
+    lm_engine_opts eo = *o;
+    eo.chunk = chunk; eo.max_seqs = n; eo.context = 128;
+    LM_TRY(lm_engine_new(&e, ctx, c, store, &eo));
+    lm_err err = LM_OK;
+    for (int i = 0; i < n && !err; i++) {
+        for (int k = 0; k < ALONE_N; k++) id[i][k] = (k * k * 7 + k * 3 + i * (k % 5 + 1) * 11) % WIDE_V;
+        err = lm_session_new(&s[i], e);
+        /* the others have lengths of their own */
+        const int64_t len = i ? 1 + (i * 13) % (ALONE_N - 1) : ALONE_N - 1;
+        if (!err && beside) err = lm_engine_run(e, &(lm_request){ s[i], id[i], len, LM_WANT_NONE }, 1, alone_row, out);
+        q[i] = beside ? (lm_request){ s[i], id[i] + len, 1, LM_WANT_LAST } : (lm_request){ s[i], id[i], ALONE_N, LM_WANT_LAST };
+    }
+    if (!err) err = lm_engine_run(e, q, n, alone_row, out);
+    if (!err && lp) { err = lm_session_truncate(s[0], 0); if (!err) err = lm_engine_score(e, s[0], id[0], ALONE_N, lp); }
+    for (int i = 0; i < n; i++) lm_session_free(s[i]);
+    lm_engine_free(e);
+    return err;
+}
+static void rows_alone(lm_ctx *ctx, const lm_cfg *c, lm_store *w, const lm_engine_opts *o) {
+    static one_row want, got, before;
+    static float lp[ALONE_N];
+    static const struct { int n; int64_t chunk; bool beside; } form[] = { { 3, 128, true }, { 16, 128, true }, { 40, 16, true }, { WIDE_MOST, 128, true }, { 1, 128, false },
+        { 1, 17, false }, { 1, 1, false }, { 5, 64, false } };
+    LM_CHECK_OK(ctx, alone_run(ctx, c, w, o, 1, 128, true, &want, lp));
+    for (int i = 0; i < LM_COUNT(form); i++) {
+        memset(&got, 0, sizeof got);
+        LM_CHECK_OK(ctx, alone_run(ctx, c, w, o, form[i].n, form[i].chunk, form[i].beside, &got, NULL));
+        if (!memcmp(&want, &got, sizeof got)) continue;
+        lm_t_fail++;
+        printf("%d sessions, chunk %lld, last token %s: other bits than alone\n", form[i].n, (long long)form[i].chunk, form[i].beside ? "beside others" : "with its prompt");
+    }
+    /* the last token's probability, from the logits of the one before it */
+    lm_engine *e; lm_session *s;
+    int32_t id[ALONE_N];
+    for (int k = 0; k < ALONE_N; k++) id[k] = (k * k * 7 + k * 3) % WIDE_V;
+    lm_engine_opts eo = *o;
+    eo.context = 128;
+    LM_NEED_OK(ctx, lm_engine_new(&e, ctx, c, w, &eo));
+    LM_CHECK_OK(ctx, lm_session_new(&s, e));
+    for (int k = 0; k + 1 < ALONE_N; k++) {                                            /* as a decoder goes: one by one */
+        LM_CHECK_OK(ctx, lm_engine_run(e, &(lm_request){ s, id + k, 1, LM_WANT_LAST }, 1, alone_row, &before));
+        LM_CHECK(before.v[id[k + 1]] - lm_row_lse(before.v, WIDE_V) == lp[k + 1]);
+    }
+    lm_session_free(s); lm_engine_free(e);
+}
+static void test_rows_alone(void) {
+    lm_ctx *ctx; lm_dev *dev = NULL; lm_store *f, *w;
+    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = WIDE_V, .d = 512, .n_layer = 2, .n_head = 8, .n_kv = 2, .d_head = 64, .d_ff = 1096,
+                 .max_pos = 256, .eps = 1e-5, .init_std = 0.05, .tie = true, .bos = -1, .hf_type = "llama" };
+    c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = 256;
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    if (getenv("LM_DEVICE")) LM_NEED_OK(ctx, lm_dev_open(&dev, ctx, getenv("LM_DEVICE")));
+    /* heads of 64 and 48; the second model's products are below what the kernel of few rows takes, and so are weights in f32 */
+    for (int k = 0; k < 3; k++) {
+        if (k == 1) { c.d = 288; c.n_head = 6; c.n_kv = 3; c.d_head = 48; c.rope.d_head = 48; c.d_ff = 400; }
+        LM_NEED_OK(ctx, lm_store_new(&f, ctx)); LM_NEED_OK(ctx, lm_store_new(&w, ctx));
+        LM_NEED_OK(ctx, lm_model_init(ctx, &c, f, 5));
+        LM_NEED_OK(ctx, to_bf16(ctx, f, w));
+        const lm_dtype d = k < 2 ? LM_BF16 : LM_F32;
+        rows_alone(ctx, &c, k < 2 ? w : f, &(lm_engine_opts){ .mm = d, .kv = d, .dev = dev, .deterministic = true });
+        lm_store_free(f); lm_store_free(w);
+    }
+    c.rope.scaling = LM_ROPE_DYNAMIC; c.rope.factor = 2;
+    lm_engine *e;
+    LM_NEED_OK(ctx, lm_store_new(&f, ctx));
+    LM_NEED_OK(ctx, lm_model_init(ctx, &c, f, 5));
+    if (dev) LM_CHECK_ERR(ctx, lm_engine_new(&e, ctx, &c, f, &(lm_engine_opts){ .mm = LM_F32, .kv = LM_F32, .dev = dev, .deterministic = true }), LM_E_UNSUPPORTED, "dynamic rope");
+    lm_store_free(f); lm_dev_close(dev); lm_ctx_free(ctx);
+}
+LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_save_blocks), LM_T1(test_blocks), LM_T1(test_wide_on_device), LM_T1(test_rows_alone))

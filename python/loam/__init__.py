@@ -232,11 +232,11 @@ class Model(_Owned):
     _free = "loam_model_free"
 
     def __init__(self, path: Path, context: Optional[Context] = None, *, dtype: str = "auto", length: int = 0, sessions: int = 1, kv: str = "f32",
-                 device: str = "cpu", load: str = "read", chunk: int = 0, logits_rows: int = 0, memory: int = 0):
+                 device: str = "cpu", load: str = "read", chunk: int = 0, logits_rows: int = 0, memory: int = 0, deterministic: bool = False):
         context = _context(context)
         handle = C.c_void_p()
         options = _c.ModelOptions(dtype=_name(dtype), context=length, sessions=sessions, kv=_name(kv), device=_name(device), load=_name(load), chunk=chunk, memory=memory,
-                                  logits_rows=logits_rows)
+                                  logits_rows=logits_rows, deterministic=int(deterministic))
         super().__init__(context, handle, context)
         self._check(_lib.loam_model_open(C.byref(handle), context._h(), os.fsencode(path), C.byref(options)))
 

@@ -30,7 +30,7 @@ class ContextOptions(_Sized):
 
 class ModelOptions(_Sized):
     _fields_ = [("size", c_size), ("dtype", c_char_p), ("context", c_i64), ("sessions", c_i64), ("kv", c_char_p), ("chunk", c_i64), ("logits_rows", c_i64),
-                ("no_tokenizer", c_int), ("device", c_char_p), ("load", c_char_p), ("memory", c_i64)]
+                ("no_tokenizer", c_int), ("device", c_char_p), ("load", c_char_p), ("memory", c_i64), ("deterministic", c_int)]
 
 
 class GenerateOptions(_Sized):

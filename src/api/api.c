@@ -82,6 +82,7 @@ int loam_model_open(loam_model **out, loam_context *c, const char *path, const l
                             .chunk = HAS(o, chunk) ? o->chunk : 0,
                             .rows = HAS(o, logits_rows) ? o->logits_rows : 0,
                             .memory = HAS(o, memory) ? o->memory : 0,
+                            .deterministic = HAS(o, deterministic) && o->deterministic,
                             .no_tok = HAS(o, no_tokenizer) && o->no_tokenizer };
     const char *device = HAS(o, device) ? o->device : NULL;
     lm_err e = device && strcmp(device, "cpu") ? lm_dev_open(&m->dev, c->ctx, device) : LM_OK;

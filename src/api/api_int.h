@@ -12,7 +12,7 @@ struct loam_grammar { loam_model *m; lm_grammar *g; lm_masker *masker; };
 struct loam_session { loam_model *m; lm_session *s; };
 /* dtype: NULL or auto, f32, bf16, a quantized format; kv: NULL, f32, bf16, f16, q8_0, q4_0; load: NULL, read, map; memory: bytes for all of it, 0 = what is
  * available now */
-typedef struct { const char *dtype, *kv, *load; int64_t context, max_seqs, chunk, rows, memory; bool no_tok; lm_dev *dev; } lm_api_model_opts;
+typedef struct { const char *dtype, *kv, *load; int64_t context, max_seqs, chunk, rows, memory; bool no_tok, deterministic; lm_dev *dev; } lm_api_model_opts;
 /* What an engine takes beside its weights, in bytes: by a dry plan over their types. */
 lm_err lm_api_beside(lm_ctx *ctx, const lm_cfg *cfg, lm_store *types, const lm_engine_opts *eo, size_t *bytes);
 /* For tokenizer, tables, stacks and the system's tables of pages, where a model has so many bytes of weights. */

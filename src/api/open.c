@@ -89,7 +89,7 @@ static lm_err make_room(lm_ctx *ctx, lm_weights *w, const lm_api_model_opts *o, 
 lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm_weights **wo, lm_store **so, lm_engine **eo_, lm_tok **to) {
     lm_load_opts lo = { .dtype = LM_QUANT, .panels = !o->dev };
     lm_engine_opts eo = {
-        .dev = o->dev, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .mm = LM_F32, .kv = LM_F32
+        .dev = o->dev, .context = o->context, .max_seqs = o->max_seqs, .chunk = o->chunk, .rows = o->rows, .mm = LM_F32, .kv = LM_F32, .deterministic = o->deterministic
     };
     lm_weights *w = NULL; lm_store *s = NULL; lm_engine *e = NULL; lm_tok *t = NULL;
     lm_err err;

@@ -10,7 +10,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "model", O(model), NULL, 0, 0, NULL, "MODEL", "infer: a model to load; tokenizer, grammar: a model or tokenizer" },
     { LM_OPT_STR, "shape", O(shape), NULL, 0, 0, NULL, "NAME",
       "infer, train: random weights of a known shape: tiny-1m, llama-30m, gpt2-124m, gpt2-774m, smollm-135m, llama-1b, llama-1.1b, llama-7b" },
-    { LM_OPT_STR, "dtype", O(dtype), NULL, 0, 0, NULL, "T", "infer: auto, f32, bf16, Q8_0 …; train: f32, bf16 or fp8" },
+    { LM_OPT_STR, "dtype", O(dtype), NULL, 0, 0, NULL, "T", "infer: auto, f32, bf16, Q8_0 …; train: f32, bf16, bf16_pure or fp8" },
     { LM_OPT_STR, "kv", O(kv), "f32", 0, 0, NULL, "T", "infer: key-value pages, f32, bf16, f16, q8_0 or q4_0" },
     { LM_OPT_STR, "device", O(device), "cpu", 0, 0, NULL, "NAME", "infer, train: where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_STR, "load", O(load), "read", 0, 0, NULL, "HOW", "infer: weights read into memory, or map: used in the file, or read from it as they are used where they do not fit" },
@@ -26,6 +26,7 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "repeat", O(repeat), "3", 1, 1000, NULL, "N", "measurements; the median is reported" },
     { LM_OPT_STR, "data", O(data), NULL, 0, 0, NULL, "FILE", "tokenizer, loader: text to use instead of the program's own" },
     { LM_OPT_BOOL, "ops", O(ops), "false", 0, 0, NULL, NULL, "infer, train: seconds by operation, too" },
+    { LM_OPT_BOOL, "deterministic", O(deterministic), "false", 0, 0, NULL, NULL, "infer: as --deterministic of `loam run`" },
     { LM_OPT_INT, "recompute", O(recompute), "-1", -1, 4097, NULL, "N", "train: as train.recompute" },
     { LM_OPT_BOOL, "again", O(again), "false", 0, 0, NULL, NULL, "ceilings: measure again instead of reading what was kept" },
     LM_OPT_ROW_END

@@ -57,6 +57,14 @@ static lm_err by_op(lm_bench *b, const lm_plan *plan, const char *what, int64_t 
     }
     return LM_OK;
 }
+/* An engine's plan, in the mode in which it runs. */
+static lm_err by_op_infer(lm_bench *b, const lm_cmd_model *m, const char *what, int64_t seqs, int64_t seq) {
+    const uint64_t was = m->dev ? m->dev->features : 0;
+    if (m->dev && b->o->deterministic) m->dev->features |= LM_CUDA_ROW_ALONE;
+    const lm_err e = by_op(b, lm_engine_plan(m->e), what, seqs, seq);
+    if (m->dev) m->dev->features = was;
+    return e;
+}
 /* ---- infer ---------------------------------------------------------------------------------------------------------------------------- */
 static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model *m) {
     lm_ctx *ctx = b->cli->ctx;
@@ -67,6 +75,7 @@ static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model 
                           .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen),
                           .max_seqs = b->o->seqs,
                           .chunk = b->o->chunk,
+                          .deterministic = b->o->deterministic,
                           .mm = LM_F32 };
     if (!strcmp(dt, "f32")) lo.dtype = LM_F32;
     else if (!strcmp(dt, "bf16")) eo.mm = LM_BF16;
@@ -116,7 +125,8 @@ static lm_err infer(lm_bench *b) {
         LM_TRY(lm_cmd_model_open(
             cli, o->model,
             &(lm_cmd_model_opts){
-                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .max_seqs = o->seqs, .device = o->device, .load = o->load, .memory = o->memory },
+                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .max_seqs = o->seqs, .device = o->device, .load = o->load, .memory = o->memory,
+                .deterministic = o->deterministic },
             &m));
         c = *m.cfg;
     } else LM_TRY(open_shape(b, o->shape ? o->shape : "smollm-135m", &c, &m));
@@ -141,8 +151,7 @@ static lm_err infer(lm_bench *b) {
         LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
         first[r] = lm_now() - t;
         pre[r] = (double)(o->prompt * o->seqs) / first[r];
-        if (o->ops && r + 1 == o->repeat && m.dev)
-            LM_GOTO(by_op(b, lm_engine_plan(m.e), "prefill", o->seqs, o->prompt), done);
+        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op_infer(b, &m, "prefill", o->seqs, o->prompt), done);
         for (int64_t i = 0; i < o->seqs; i++) { LM_GOTO(lm_session_truncate(s[i], 0), done); q[i] = (lm_request){ s[i], ids, o->depth, LM_WANT_NONE }; }
         if (o->depth) LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
         for (int64_t k = 0; k < 3 && !r; k++) {                              /* what is prepared at the first runs of a size: not timed */
@@ -162,7 +171,7 @@ static lm_err infer(lm_bench *b) {
     }
     const cost k = per_token(&c, m.store);
     lm_plan_stats st; lm_plan_stats_of(lm_engine_plan(m.e), &st);
-    if (o->ops) LM_GOTO(by_op(b, lm_engine_plan(m.e), "decode", o->seqs, o->depth + o->gen), done);
+    if (o->ops) LM_GOTO(by_op_infer(b, &m, "decode", o->seqs, o->depth + o->gen), done);
     double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32, read = b->m.read_n;
     if (m.dev) {
         lm_machine top;
@@ -204,9 +213,9 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     lm_store *store = NULL; lm_trainer *t = NULL; lm_batch x = {0}; lm_dev *dev = NULL; lm_comm *dev_comm = NULL;
     const int ranks = comm ? comm->size : 1;
     const char *dt = o->dtype && strcmp(o->dtype, "auto") ? o->dtype : "f32";
-    if (strcmp(dt, "f32") && strcmp(dt, "bf16") && strcmp(dt, "fp8"))
-        return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: a step is computed in f32, bf16 or fp8", dt);
-    const bool bf16 = !strcmp(dt, "bf16"), fp8 = !strcmp(dt, "fp8");
+    if (strcmp(dt, "f32") && strcmp(dt, "bf16") && strcmp(dt, "fp8") && strcmp(dt, "bf16_pure"))
+        return lm_fail(ctx, LM_E_CONFIG, "--dtype %s: a step is computed in f32, bf16, bf16_pure or fp8", dt);
+    const bool pure = !strcmp(dt, "bf16_pure"), bf16 = pure || !strcmp(dt, "bf16"), fp8 = !strcmp(dt, "fp8");
     lm_err err;
     LM_TRY(lm_shape_cfg(ctx, o->shape ? o->shape : "llama-30m", &c));
     if (c.max_pos < o->seq) c.max_pos = o->seq;
@@ -220,6 +229,7 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
         .recompute = (int)o->recompute,
         .batch = o->batch,
         .seq = o->seq,
+        .pure = pure,
         .mm = fp8 ? LM_F8_E4M3 : bf16 ? LM_BF16 : LM_F32,
         .optim = { .name = "adamw", .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0 }
     };

@@ -45,6 +45,7 @@ lm_err lm_cmd_model_open(lm_cli *cli, const char *path, const lm_cmd_model_opts 
                                    .rows = o->rows,
                                    .load = o->load,
                                    .memory = o->memory,
+                                   .deterministic = o->deterministic,
                                    .no_tok = !o->need_tok };
     const lm_err err = lm_api_open(cli->ctx, path, &ao, &m->w, &m->store, &m->e, &m->tok);
     if (err == LM_E_NOMEM && m->dev) no_fit(cli, path, o, m->dev);

@@ -9,7 +9,7 @@
 /* A model with its tokenizer, ready to run. */
 typedef struct { lm_weights *w; lm_store *store; lm_tok *tok; lm_engine *e; const lm_cfg *cfg; double load_s; lm_dev *dev; } lm_cmd_model;
 /* dtype: auto, f32, bf16, or a quantized format's name; device NULL: cpu */
-typedef struct { const char *dtype, *kv; int64_t context, max_seqs, chunk, rows; bool need_tok; const char *device, *load; int64_t memory; } lm_cmd_model_opts;
+typedef struct { const char *dtype, *kv; int64_t context, max_seqs, chunk, rows; bool need_tok, deterministic; const char *device, *load; int64_t memory; } lm_cmd_model_opts;
 lm_err lm_cmd_model_open(lm_cli *cli, const char *path, const lm_cmd_model_opts *o, lm_cmd_model *m);
 void lm_cmd_model_close(lm_cmd_model *m);
 /* NULL for "cpu". */

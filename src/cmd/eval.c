@@ -8,7 +8,7 @@
 #include "eval/perplexity.h"
 
 static const char *const bos_names[] = { "auto", "yes", "no", NULL };
-typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field, *device, *against, *against_dtype, *against_kv; int bos; int64_t stride, window, chunk; } opts;
+typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field, *device, *against, *against_dtype, *against_kv; int bos; int64_t stride, window, chunk; bool deterministic; } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_STR, "task", offsetof(opts, task), "perplexity", 0, 0, NULL, "NAME", "what to measure" },
@@ -28,6 +28,8 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16, f16, q8_0 or q4_0" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
+    { LM_OPT_BOOL, "deterministic", offsetof(opts, deterministic), "false", 0, 0, NULL, NULL,
+      "on a device: no result depends on what is computed beside it, as on the processor; costs some speed" },
     LM_OPT_ROW_END
 };
 
@@ -96,7 +98,7 @@ static lm_err run(lm_cli *cli) {
     LM_TRY(lm_weights_open(&w, cli->ctx, model));
     const int64_t context = o->window ? o->window : lm_min64(lm_weights_cfg(w)->max_pos, 2048);
     lm_weights_close(w);
-    lm_cmd_model_opts mo = { .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .rows = context, .need_tok = true, .device = o->device };
+    lm_cmd_model_opts mo = { .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .rows = context, .need_tok = true, .device = o->device, .deterministic = o->deterministic };
     LM_TRY(lm_cmd_model_open(cli, model, &mo, &m));
     lm_cmd_model reference = { .e = NULL };
     lm_err err = LM_OK;

@@ -10,7 +10,7 @@
 enum { MAX_PROMPT = 1 << 30 };
 typedef struct {
     lm_cli_common common; const char *prompt, *prompt_file, *dtype, *kv, *device, *load; int64_t max_tokens, n, context, memory, seed, top_k, window, logprobs;
-    double temperature, top_p, min_p, repetition, presence, frequency, typical, xtc, xtc_threshold, dry, dry_base; lm_strlist stop, bias; bool ignore_eos, stats;
+    double temperature, top_p, min_p, repetition, presence, frequency, typical, xtc, xtc_threshold, dry, dry_base; lm_strlist stop, bias; bool ignore_eos, stats, deterministic;
     const char *grammar, *schema, *regex, *draft, *speculate; int64_t dry_length, draft_max;
 } opts;
 static const lm_opt rows[] = {
@@ -23,6 +23,8 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
       "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
+    { LM_OPT_BOOL, "deterministic", offsetof(opts, deterministic), "false", 0, 0, NULL, NULL,
+      "on a device: no result depends on what is computed beside it, as on the processor; costs some speed" },
     { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW",
       "weights: read into memory, or map: used where they lie in the file, which must then stay as it is; what does not fit into memory is read as it is used" },
     { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES", "memory that the model may take; 0 = what is available now" },
@@ -193,12 +195,13 @@ static lm_err run(lm_cli *cli) {
                                                            .context = o->context,
                                                            .memory = o->memory,
                                                            .sessions = o->n,
-                                                           .device = o->device }),
+                                                           .device = o->device,
+                                                           .deterministic = o->deterministic }),
             done);
     if (draft)
         LM_GOTO((lm_err)loam_model_open(&small, &ctx, draft,
                                         &(loam_model_options){ .size = sizeof(loam_model_options), .dtype = o->dtype, .kv = o->kv, .load = o->load,
-                                            .sessions = o->n, .device = o->device }),
+                                            .sessions = o->n, .device = o->device, .deterministic = o->deterministic }),
                 done);
     LM_GOTO(grammar(cli, o, m, &g), done);
     load_s = lm_now() - load_s;

@@ -13,7 +13,8 @@
 #include "base/base.h"
 /* Features of a device that rows may need (lm_kernel.needs of LM_DEV_CUDA rows). */
 enum { LM_CUDA_SM80 = 1 << 0, LM_CUDA_SM90 = 1 << 1, LM_CUDA_BLASLT = 1 << 2 /* cuBLASLt was found at run time */,
-       LM_CUDA_WGMMA = 1 << 3 /* compute capability 9.0, and this program has code for sm_90a: device/hopper.cuh */ };
+       LM_CUDA_WGMMA = 1 << 3 /* compute capability 9.0, and this program has code for sm_90a: device/hopper.cuh */,
+       LM_CUDA_ROW_ALONE = 1 << 4 /* a mode, set by who plans and runs (lm_engine_opts.deterministic): no row's bits may depend on how many are beside it */ };
 typedef struct { unsigned char handle[64]; uint64_t offset; } lm_dev_share;   /* a place in a block of device memory, for other processes */
 typedef struct lm_dev lm_dev;
 struct lm_dev {

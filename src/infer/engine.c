@@ -36,6 +36,13 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     if (e->o.dev && e->o.mm == LM_BF16) LM_TRY(lm_pass_storage(g, e->o.dev));
     return lm_graph_err(g);
 }
+/* Rows of a run in deterministic mode: what the device's kernel of few rows takes at once. */
+enum { ALONE = 64 };
+/* The device is shared: its mode is the engine's only while that plans and runs. */
+static void alone(const lm_engine *e, bool on) {
+    if (!e->o.deterministic || !e->o.dev) return;
+    if (on) e->o.dev->features |= LM_CUDA_ROW_ALONE; else e->o.dev->features &= ~(uint64_t)LM_CUDA_ROW_ALONE;
+}
 lm_dtype lm_engine_mm_for(const lm_store *weights) {
     int matrices = 0, bf16 = 0, integers = 0;
     for (int i = 0; i < lm_store_count(weights); i++) {
@@ -70,6 +77,13 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
     if (e->o.chunk < e->o.max_seqs) e->o.chunk = e->o.max_seqs;
     /* a call is one run: its longest position decides */
     if (cfg->rope.scaling == LM_ROPE_DYNAMIC) e->o.chunk = e->o.rows = lm_max64(e->o.chunk, e->o.context);
+    if (e->o.deterministic && e->o.dev) {
+        if (cfg->rope.scaling == LM_ROPE_DYNAMIC) {
+            lm_free(ctx, e);
+            return lm_fail(ctx, LM_E_UNSUPPORTED, "deterministic: dynamic rope scaling makes a call's length part of its mathematics: it cannot be cut into runs of %d rows", (int)ALONE);
+        }
+        e->o.chunk = lm_min64(e->o.chunk, ALONE);
+    }
     e->pages_per_seq = lm_ceil_div(e->o.context, LM_KV_PAGE);
     e->n_pages = e->o.kv_tokens ? lm_ceil_div(e->o.kv_tokens, LM_KV_PAGE) : e->o.max_seqs * e->pages_per_seq;
     e->max_rows = lm_max64(e->o.max_seqs, e->o.rows ? e->o.rows : 32);
@@ -83,6 +97,7 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
     LM_GOTO(lm_store_new(&e->kv, ctx), fail);
     LM_GOTO(lm_graph_new(&g, ctx, weights), fail);
     LM_GOTO(build(e, g), fail);
+    alone(e, true);
     const lm_plan_opts po = { .store = weights,
                               .local = e->kv,
                               .create_states = true,
@@ -90,7 +105,9 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
                               .features = o->features,
                               .dev = o->dev,
                               .dry = o->dry };
-    LM_GOTO(lm_plan_new(&e->plan, ctx, g, &po), fail);
+    err = lm_plan_new(&e->plan, ctx, g, &po);
+    alone(e, false);
+    if (err) goto fail;
     lm_graph_free(g); g = NULL;
     err = LM_E_NOMEM;
     if (!(e->free_page = lm_alloc(ctx, LM_MEM_KV, (size_t)e->n_pages * sizeof *e->free_page)) ||
@@ -192,7 +209,10 @@ static lm_err flush(lm_engine *e, feed *f, const listener *to) {
     const bool peaks = e->peaks && to->where;
     lm_plan_want(e->plan, "logits", !peaks);
     lm_plan_want(e->plan, "peaks", peaks);
-    LM_TRY(lm_plan_run(e->plan));
+    alone(e, true);
+    const lm_err ran = lm_plan_run(e->plan);
+    alone(e, false);
+    LM_TRY(ran);
     const float *logits = lm_plan_output(e->plan, "logits", NULL), *peak = peaks ? lm_plan_output(e->plan, "peaks", NULL) : NULL;
     bool here = !peaks;                                                /* are the logits on this side? */
     for (int64_t i = 0; i < f->l; i++) {

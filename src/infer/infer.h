@@ -25,6 +25,9 @@ typedef struct {
     lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16, F16, QUANT) */
     const lm_quant *kv_quant;    /* with kv QUANT: Q8_0 or Q4_0 (op/kv_write); this processor only, heads of a multiple of 32 */
     lm_dev *dev;                 /* NULL: this processor; else weights must be PLAIN */
+    /* A row's bits depend on its own tokens alone on a device too: not on how many rows are beside it, in which order they came or what the chunk
+     * was. There a run has at most 64 rows. On this processor it is always so. */
+    bool deterministic;
     bool dry;                    /* plan only */
     uint64_t features;           /* lm_plan_opts.features; 0 = the context's */
 } lm_engine_opts;

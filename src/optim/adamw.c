@@ -5,13 +5,18 @@
 #include <stdio.h>
 #include "op/adamw/adamw.h"
 #include "op/adamw_round/adamw_round.h"
+#include "op/adamw_stochastic/adamw_stochastic.h"
 #include "optim/optim.h"
 static lm_err build(lm_graph *g, lm_optim_arg *a) {
     char name[300];
     snprintf(name, sizeof name, "adamw.m.%s", a->param_name);
-    lm_value *m = lm_state(g, name, lm_type_of(a->param));
+    lm_value *m = lm_state(g, name, lm_type_of(a->grad));
     snprintf(name, sizeof name, "adamw.v.%s", a->param_name);
-    lm_value *v = lm_state(g, name, lm_type_of(a->param));
+    lm_value *v = lm_state(g, name, lm_type_of(a->grad));
+    if (a->rng) {
+        a->now = lm_adamw_stochastic(g, a->param, a->grad, m, v, a->hyper, a->scale, a->rng, lm_rng_of(0, a->param_name).stream, !a->fresh);
+        return lm_graph_err(g);
+    }
     a->now = a->fresh ? lm_adamw_round(g, a->param, a->grad, m, v, a->hyper, a->scale, a->copy)
                       : lm_adamw(g, a->param, a->grad, m, v, a->hyper, a->scale);
     if (a->fresh) a->copy = NULL;
@@ -26,5 +31,5 @@ static void hyper(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t st
     out[5] = (float)(1.0 - pow(c->beta1, (double)step)); out[6] = (float)(1.0 - pow(c->beta2, (double)step)); out[7] = (float)(1.0 - c->beta2);
 }
 const lm_optim lm_optim_adamw = {
-    .name = "adamw", .paper = "Loshchilov & Hutter 2019, arXiv 1711.05101", .build = build, .hyper = hyper, .state_copies = 2, .half = true
+    .name = "adamw", .paper = "Loshchilov & Hutter 2019, arXiv 1711.05101", .build = build, .hyper = hyper, .by_chance = true, .state_copies = 2, .half = true
 };

@@ -49,7 +49,7 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
     lm_value *norm2 = whole ? lm_total(g, part, whole) : NULL, *parts = rows ? lm_total(g, part + whole, rows) : NULL;
     if (parts && hooks && hooks->norm) parts = hooks->norm(hooks->ud, g, parts);
     if (parts) norm2 = norm2 ? lm_total(g, (lm_value *[]){ norm2, parts }, 2) : parts;
-    lm_type two = LM_TYPE(LM_F32, 2), eight = LM_TYPE(LM_F32, LM_HYPER);
+    lm_type two = LM_TYPE(LM_F32, 2), eight = LM_TYPE(LM_F32, LM_HYPER), draw = LM_TYPE(LM_I64, 2);
     lm_value *scale = lm_clip_scale(g, norm2, lm_input(g, "clip", &two));
     lm_graph_output(g, "gnorm", lm_output(scale, 1));
     for (int i = 0; i < n; i++) {
@@ -66,6 +66,10 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
                            .fresh = p[i].fresh };
         lm_type half = p[i].type;
         half.dtype = LM_BF16;
+        if (p[i].type.dtype == LM_BF16) {
+            if (!o->by_chance) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s has no update of weights in bf16 alone; adamw has one", o->name);
+            a.rng = lm_input(g, "rng", &draw);
+        }
         if (p[i].copy) a.copy = lm_state(g, p[i].copy, &half);
         LM_TRY(o->build(g, &a));
         if (a.copy) lm_assign(g, a.copy, a.now);

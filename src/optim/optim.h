@@ -29,6 +29,7 @@ typedef struct {
     const char *param_name; lm_value *param, *grad, *scale, *hyper;   /* states; (1); (LM_HYPER) */
     const lm_optim_cfg *cfg; const lm_optim_hooks *hooks; int64_t rows;  /* rows of the whole parameter where param is a part, else 0 */
     bool fresh;                                                          /* the gradient need not be cleared */
+    lm_value *rng;                                                       /* set: the parameter is bf16 alone and is rounded by chance */
     lm_value *copy;                                                      /* a state that gets the parameter rounded; NULL if build() saw to it */
     lm_value *now;                                                       /* build() leaves the parameter's next version here */
 } lm_optim_arg;
@@ -38,6 +39,7 @@ typedef struct lm_optim {
     lm_err (*build)(lm_graph *g, lm_optim_arg *a);
     /* The group's numbers at a step (1-based); lr_scale is the schedule's value in [0,1]. */
     void (*hyper)(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]);
+    bool by_chance;                                      /* takes parameters that are kept in bf16 alone */
     int state_copies;                                    /* f32 states per parameter element, for the plan */
     bool half;                                           /* takes gradients in bf16 where they are fresh */
 } lm_optim;
@@ -46,6 +48,8 @@ const lm_optim *lm_optim_by_name(const char *name);
 
 /* The update graph of a whole model. Inputs it makes: "clip" F32 (2) = {max norm, 1/tokens}, "hyper.<row>.decay", "hyper.<row>.plain" F32
  * (8). Output "gnorm" F32 (1): the norm of the mean gradient before clipping. hooks may be NULL. */
+/* A parameter whose type is bf16 is kept so alone: its gradient and moments are f32, its update is rounded by chance, drawn from the input "rng" I64
+ * (2): seed, step. */
 /* rows != 0: type is one rank's part of so many rows; copy: a state that is kept as the parameter rounded to bf16 (NULL: none); fresh: an
  * accumulation begins by writing the gradient, which is then not cleared here; grad: what the gradient is stored as, F32, or BF16 if lm_optim.half */
 typedef struct { const char *name; lm_type type; lm_role role; int64_t rows; const char *copy; bool fresh; lm_dtype grad; } lm_optim_param;

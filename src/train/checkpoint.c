@@ -290,7 +290,9 @@ static lm_err read_into(lm_trainer *t, lm_st *f, const char *name, const lm_tens
     lm_logical l;
     lm_mesh_logical(t, name, dst, &l);
     LM_TRY(lm_st_need(f, l.name, &x));
-    bool same = x->dtype == (lm_dtype)dst->dtype && x->rank == dst->rank;
+    /* weights are in the file as f32; what a run keeps in bf16 was widened, and is narrowed without loss (the hash of all of them tells) */
+    const bool narrow = is_param(t, name) && x->dtype == LM_F32 && dst->dtype == LM_BF16;
+    bool same = (x->dtype == (lm_dtype)dst->dtype || narrow) && x->rank == dst->rank;
     for (int k = 0; same && k < x->rank; k++) same = x->dim[k] == (k ? dst->dim[k] : l.rows);
     if (!same) {
         char got[96] = "", want[96] = "";
@@ -302,6 +304,14 @@ static lm_err read_into(lm_trainer *t, lm_st *f, const char *name, const lm_tens
                        lm_dtype_name(x->dtype), got, lm_dtype_name((lm_dtype)dst->dtype), want);
     }
     const int64_t bytes = lm_numel(dst) * (int64_t)lm_dtype_size((lm_dtype)dst->dtype), row = l.part ? bytes / dst->dim[0] : 0;
+    if (narrow) {
+        float *wide = lm_alloc(t->ctx, LM_MEM_IO, x->bytes + 1);
+        if (!wide) return LM_E_NOMEM;
+        const lm_err e = lm_st_read(f, x, wide, 0, x->bytes);
+        if (!e) lm_convert(dst->data, LM_BF16, wide, LM_F32, lm_numel(dst));
+        lm_free(t->ctx, wide);
+        return e;
+    }
     if (!l.part) return lm_st_read(f, x, dst->data, 0, x->bytes);
     memset((char *)dst->data + l.own * row, 0, (size_t)(bytes - l.own * row));
     return l.own ? lm_st_read(f, x, dst->data, l.from * row, l.own * row) : LM_OK;

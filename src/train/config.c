@@ -1,7 +1,7 @@
 /* config.c — the keys of a training configuration: one row each; the rows are the documentation. */
 #include "optim/optim.h"
 #include "train/run.h"
-static const char *const dtypes[] = { "f32", "bf16", "fp8", NULL }, *const schedules[] = { "constant", "linear", "cosine", "wsd", NULL };
+static const char *const dtypes[] = { "f32", "bf16", "fp8", "bf16_pure", NULL }, *const schedules[] = { "constant", "linear", "cosine", "wsd", NULL };
 #define O(field) offsetof(lm_run_cfg, field)
 const lm_opt lm_run_options[] = {
     { LM_OPT_STR, "out", O(out), "run", 0, 0, NULL, "DIR", "folder for everything the run writes" },
@@ -39,7 +39,8 @@ const lm_opt lm_run_options[] = {
       "sequences at a time on one rank; 0 = all of the rank's" },
     { LM_OPT_INT, "train.seed", O(train.seed), "1", 0, 1ll << 62, NULL, "N", "decides weights, data order and dropout" },
     { LM_OPT_ENUM, "train.dtype", O(train.dtype), "f32", 0, 0, dtypes, "T",
-        "what matrices are multiplied in; weights and sums stay f32. fp8: linear layers in e4m3 tiles, the rest in bf16" },
+        "what matrices are multiplied in; weights and sums stay f32. fp8: linear layers in e4m3 tiles, the rest in bf16; bf16_pure: bf16, and matrices are kept in bf16 alone, "
+        "each update rounded by chance (adamw; one rank, or dp)" },
     { LM_OPT_INT, "train.checkpoint_every", O(train.checkpoint_every), "100", 0, 1ll << 40, NULL, "N",
       "steps between checkpoints; 0 = at the end only" },
     { LM_OPT_INT, "train.keep", O(train.keep), "2", 1, 1 << 20, NULL, "N", "checkpoints kept" },

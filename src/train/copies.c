@@ -14,7 +14,7 @@
 
 lm_err lm_copies_setup(lm_trainer *t) {
     for (int i = 0; i < t->n_param; i++) t->held[i].fresh = t->o.dev != NULL;
-    if (!t->o.dev || t->o.mm == LM_F32) return LM_OK;
+    if (!t->o.dev || t->o.mm == LM_F32 || t->o.pure) return LM_OK;
     for (int i = 0; t->o.mesh == LM_MESH_FSDP && i < t->n_param; i++) {
         const lm_role role = t->held[i].role;
         if (!t->held[i].rows || (role != LM_ROLE_COL && role != LM_ROLE_ROW)) continue;

@@ -189,6 +189,7 @@ static lm_value *grad_state(lm_trainer *t, lm_graph *g, int i) {
     const lm_optim_param *p = whole_grad(t, i) ? &t->param[i] : &t->held[i];
     const bool with = t->copy && t->copy[i].n > 1;                          /* others' lie behind it */
     lm_type type = p->type;
+    type.dtype = LM_F32;
     char name[300];
     if (with) type.dim[0] = t->copy[i].rows;
     type.dtype = p->grad;
@@ -352,7 +353,7 @@ lm_err lm_trainer_whole(lm_trainer *t, lm_store *out) {
         if (!e) e = lm_whole_get(&w, t->kept[i].name, &h, &x);
         if (!e && out && !err) {
             e = lm_store_add(out, t->param[i].name, &t->param[i].type, LM_PLAIN, LM_MEM_WEIGHTS, &d);
-            if (!e) memcpy(d.data, x.data, (size_t)lm_numel(&x) * sizeof(float));
+            if (!e) memcpy(d.data, x.data, (size_t)lm_numel(&x) * lm_dtype_size((lm_dtype)x.dtype));
         }
         if (e && !err) err = e;
     }

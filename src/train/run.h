@@ -33,7 +33,7 @@ typedef struct {
         int schedule;
     } optim;
 } lm_run_cfg;
-enum { LM_RUN_F32, LM_RUN_BF16, LM_RUN_FP8 };                /* train.dtype */
+enum { LM_RUN_F32, LM_RUN_BF16, LM_RUN_FP8, LM_RUN_BF16_PURE };                /* train.dtype */
 extern const lm_opt lm_run_options[];                       /* the keys of a training configuration */
 
 typedef enum { LM_RUN_DATA, LM_RUN_PLAN, LM_RUN_START, LM_RUN_STEP, LM_RUN_VAL, LM_RUN_SAMPLE, LM_RUN_CKPT, LM_RUN_END,

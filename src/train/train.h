@@ -25,6 +25,7 @@ typedef struct {
     int64_t batch, seq;                      /* sequences per micro-batch on this rank, tokens per sequence */
     /* compute dtype of matrix rows: F32, BF16; F8_E4M3: linear layers in fp8 (lm_pass_fp8), the rest as BF16 */
     lm_dtype mm;
+    bool pure;                               /* with mm BF16: matrices are kept in bf16 alone, no f32 beside them, updates rounded by chance */
     int recompute;                           /* level of lm_pass_recompute; -1 = 1 or the next that a device holds, or the lowest that fits memory_budget */
     int64_t memory_budget;
     lm_optim_cfg optim;

@@ -19,7 +19,9 @@ static lm_err collect(void *ud, const char *name, const lm_type *t, lm_role role
     }
     char *n = lm_arena_strdup(tr->a, name);
     if (!n) return LM_E_NOMEM;
-    tr->param[tr->n_param++] = (lm_optim_param){ n, *t, role };
+    tr->param[tr->n_param] = (lm_optim_param){ n, *t, role };
+    if (tr->o.pure && t->rank == 2) tr->param[tr->n_param].type.dtype = LM_BF16;
+    tr->n_param++;
     return LM_OK;
 }
 /* Forward to per-token losses (N); the parameters' values in p order. */
@@ -35,9 +37,11 @@ static lm_err forward(lm_trainer *t, lm_graph *g, bool training, lm_value **loss
     *loss = lm_xent_capped(g, out.hidden, out.head, lm_input(g, "target", &ids), NULL, training ? (float)t->o.label_smoothing : 0.0f,
                            training ? (float)t->o.z_loss : 0.0f, (float)t->cfg.logit_cap);
     lm_graph_output(g, "loss", *loss);
-    for (int i = 0; params && i < t->n_param; i++) {
-        params[i] = lm_graph_find(g, LM_V_STATE, t->param[i].name);
-        if (!params[i]) return lm_fail(t->ctx, LM_E_INTERNAL, "%s is not in the graph", t->param[i].name);
+    for (int i = 0; i < t->n_param; i++) {
+        lm_value *p = lm_graph_find(g, LM_V_STATE, t->param[i].name);
+        if (!p) return lm_fail(t->ctx, LM_E_INTERNAL, "%s is not in the graph", t->param[i].name);
+        p->type.dtype = t->param[i].type.dtype;
+        if (params) params[i] = p;
     }
     return lm_graph_err(g);
 }
@@ -95,8 +99,8 @@ static lm_err plan_of(lm_trainer *t, lm_graph *g, lm_mem_tag tag, bool dry, lm_p
                               .dev = t->o.dev };
     return lm_plan_new(out, t->ctx, g, &po);
 }
-static size_t type_bytes(const lm_type *t, int64_t rows) {
-    size_t b = 4 * (size_t)rows;
+static size_t type_bytes(const lm_type *t, lm_dtype d, int64_t rows) {
+    size_t b = lm_dtype_size(d) * (size_t)rows;
     for (int k = 1; k < t->rank; k++) b *= (size_t)t->dim[k];
     return b;
 }
@@ -104,9 +108,10 @@ static size_t states_total(const lm_trainer *t, size_t *params, size_t *grads, s
     const int ranks = lm_trainer_ranks(t);
     *params = lm_copies_bytes(t); *grads = *optim = 0;
     for (int i = 0; i < t->n_param; i++) {
-        const size_t part = type_bytes(&t->held[i].type, t->held[i].type.dim[0]),
-                     whole = type_bytes(&t->param[i].type, t->held[i].rows ? t->held[i].type.dim[0] * ranks : t->param[i].type.dim[0]);
-        *params += t->o.mesh == LM_MESH_FSDP ? part : whole;
+        const lm_type *h = &t->held[i].type, *w = &t->param[i].type;
+        const int64_t rows = t->held[i].rows ? h->dim[0] * ranks : w->dim[0];
+        const size_t part = type_bytes(h, LM_F32, h->dim[0]), whole = type_bytes(w, LM_F32, rows);
+        *params += t->o.mesh == LM_MESH_FSDP ? type_bytes(h, h->dtype, h->dim[0]) : type_bytes(w, w->dtype, rows);
         *grads += (t->o.mesh >= LM_MESH_ZERO2 ? part : whole) / (t->param[i].grad == LM_BF16 ? 2 : 1);
         *optim += part * (size_t)lm_optim_for(&t->o.optim, &t->param[i])->state_copies;
     }
@@ -213,11 +218,34 @@ static lm_err same_plans(lm_trainer *t) {
     lm_free(t->ctx, all);
     return err;
 }
+/* Matrices that are in the store as f32 are rounded to the nearest and kept in bf16 from here on. */
+static lm_err narrow(lm_trainer *t) {
+    for (int i = 0; i < t->n_param; i++) {
+        const lm_optim_param *p = &t->param[i];
+        lm_tensor w, n;
+        if (p->type.dtype != LM_BF16 || !lm_store_get(t->store, p->name, &w) || w.dtype == LM_BF16) continue;
+        if (w.dtype != LM_F32 || w.layout != LM_PLAIN) return lm_fail(t->ctx, LM_E_SHAPE, "%s is in memory with another type than training wants", p->name);
+        const size_t bytes = (size_t)lm_numel(&w) * sizeof(uint16_t);
+        void *half = lm_alloc(t->ctx, LM_MEM_IO, bytes);
+        if (!half) return LM_E_NOMEM;
+        lm_convert(half, LM_BF16, w.data, LM_F32, lm_numel(&w));
+        lm_err e = lm_store_remove(t->store, p->name);
+        if (!e) e = lm_store_add(t->store, p->name, &p->type, LM_PLAIN, LM_MEM_WEIGHTS, &n);
+        if (!e) memcpy(n.data, half, bytes);
+        lm_free(t->ctx, half);
+        LM_TRY(e);
+    }
+    return LM_OK;
+}
 static lm_err shares(lm_trainer *t) {
     if (t->o.mm == LM_F8_E4M3 && t->o.mesh == LM_MESH_FSDP)
         return lm_fail(t->ctx, LM_E_UNSUPPORTED, "fp8 wants whole matrices on each rank: fsdp keeps parts of them; dp, zero1 and zero2 do");
+    if (t->o.pure && t->o.mesh > LM_MESH_DP)
+        return lm_fail(t->ctx, LM_E_UNSUPPORTED, "bf16_pure wants whole matrices on each rank: dp keeps them so; zero1, zero2 and fsdp update parts of them");
+    if (t->o.pure && t->o.mm != LM_BF16) return lm_fail(t->ctx, LM_E_UNSUPPORTED, "weights in bf16 alone are multiplied in bf16");
     LM_TRY(lm_cfg_check(t->ctx, &t->cfg));
     LM_TRY(lm_model_params(t->ctx, &t->cfg, collect, t));
+    if (t->o.pure && !t->o.dry) LM_TRY(narrow(t));
     LM_TRY(lm_mesh_setup(t));
     return lm_copies_setup(t);
 }
@@ -348,6 +376,8 @@ lm_err lm_trainer_update(lm_trainer *t, int64_t step, double lr_scale, double n_
             float *h = lm_plan_input(t->upd, name, NULL);
             if (h) lm_optims[i]->hyper(&t->o.optim, lr_scale, decay, step, h);
         }
+    int64_t *rng = lm_plan_input(t->upd, "rng", NULL);
+    if (rng) { rng[0] = (int64_t)t->o.seed; rng[1] = step; }
     LM_TRY(lm_plan_run(t->upd));
     lm_copies_updated(t);
     if (grad_norm) *grad_norm = (double)*(const float *)lm_plan_output(t->upd, "gnorm", NULL);
@@ -392,7 +422,7 @@ lm_hash128_t lm_trainer_hash(const lm_trainer *t) {
             if (!lm_store_get(t->store, name, &held)) continue;
             if ((err = lm_whole_get(&w, name, &held, &x))) break;
             lm_hasher_add(s, order[i]->name, strlen(order[i]->name) + 1);
-            lm_hasher_add(s, x.data, (size_t)lm_numel(&x) * 4);
+            lm_hasher_add(s, x.data, (size_t)lm_numel(&x) * lm_dtype_size((lm_dtype)x.dtype));
         }
         if (!err) h = lm_hasher_get(s);
         lm_whole_close(&w);

@@ -136,7 +136,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
         const paged x = { a.q, a.o, static_cast<const __nv_bfloat16 *>(a.k), static_cast<const __nv_bfloat16 *>(a.v), a.table, a.seq, a.pos, a.n, a.per, a.pages, a.window, a.seqs, a.heads, a.kv, 0, 1, a.scale, a.fault, (c->fixed >> 3 & 7) == 7 };
         const lm_call *const prompt = lm_paged_prompt_takes(c, a.d) ? c : NULL;
         const cudaStream_t on = LM_CUDA_STREAM(scratch);
-        return a.d == 32 ? paged_run<32>(x, NULL, on) : a.d == 64 ? paged_run<64>(x, prompt, on) : paged_run<128>(x, prompt, on);
+        const bool alone = c->dev->features & LM_CUDA_ROW_ALONE;
+        return a.d == 32 ? paged_run<32>(x, NULL, alone, on) : a.d == 64 ? paged_run<64>(x, prompt, alone, on) : paged_run<128>(x, prompt, alone, on);
     }
     const int packs = (a.heads / a.kv + LM_GROUP - 1) / LM_GROUP;
     if (a.splits > 65535 || a.kv * packs > 65535) return LM_E_RANGE;

@@ -13,7 +13,8 @@
 #define LM_PAGED_CUDA_CUH
 #include "op/attn_paged/prompt.cuh"
 #include "op/overlap.cuh"
-enum { PAGED_SPLIT = 8, PAGED_BLOCKS = 512, PAGED_FEW = 64, PAGED_BOTH = 512 };
+enum { PAGED_ALONE = 4,                                                   /* blocks of a row and head where that may not go by their number */
+       PAGED_SPLIT = 8, PAGED_BLOCKS = 512, PAGED_FEW = 64, PAGED_BOTH = 512 };
 
 /* 16 tokens of keys: pieces of 8 tokens of one dimension, two to a dimension, turned over so that eight dimensions never share a bank. */
 __device__ __forceinline__ int key_piece(int d, int half) { return d * 2 + (half ^ (d >> 2 & 1)); }
@@ -297,11 +298,16 @@ template <int D, int MT> __global__ void __launch_bounds__(128) many(const __gri
             for (int d = 0; d < DT; d++) lm_st2(a.o, (n0 + r) * a.o.rs + static_cast<int64_t>(h) * D + d * 8 + 2 * t, o[i][d][2 * e] * f, o[i][d][2 * e + 1] * f);
         }
 }
-/* c: NULL, or the call, which the Hopper form of prompts takes */
-template <int D> static lm_err paged_run(const paged &a, const lm_call *c, cudaStream_t s) {
+/* c: NULL, or the call, which the Hopper form of prompts takes. alone: a row's bits depend on its own keys alone (LM_CUDA_ROW_ALONE) */
+template <int D> static lm_err paged_run(const paged &a, const lm_call *c, bool alone, cudaStream_t s) {
     paged x = a;
     constexpr int MT = D <= 64 ? 2 : 1;
     if (a.kv > 65535 || a.heads > 65535) return LM_E_RANGE;
+    if (alone) {
+        x.split = PAGED_ALONE;
+        x.choose = false;
+        return lm_launch_early(few<D>, x, dim3(static_cast<unsigned>(a.n * x.split), static_cast<unsigned>(a.kv)), 128, sizeof(few_mem<D>), static_cast<unsigned>(x.split), true, s);
+    }
     for (x.split = 1; x.split < PAGED_SPLIT && a.n * a.kv * x.split < PAGED_BLOCKS; x.split *= 2) {}
     x.choose = a.n > PAGED_FEW && a.n <= PAGED_BOTH;
     if (a.n <= PAGED_BOTH) LM_TRY(lm_launch_early(few<D>, x, dim3(static_cast<unsigned>(a.n * x.split), static_cast<unsigned>(a.kv)), 128, sizeof(few_mem<D>), static_cast<unsigned>(x.split), true, s));

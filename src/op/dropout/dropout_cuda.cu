@@ -1,23 +1,14 @@
 /* dropout_cuda.cu — Philox 4x32-10, a block of four draws per thread; the words are those of lm_rng_block. */
 #include "op/cuda.cuh"
+#include "op/philox.cuh"
 extern "C" {
 #include "op/dropout/dropout.h"
-}
-__device__ inline void draw(uint64_t seed, uint64_t stream, uint64_t block, uint32_t *w) {
-    uint32_t c0 = static_cast<uint32_t>(block), c1 = static_cast<uint32_t>(block >> 32), c2 = static_cast<uint32_t>(stream), c3 = static_cast<uint32_t>(stream >> 32);
-    uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
-#pragma unroll
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        const uint32_t h0 = __umulhi(c0, 0xD2511F53u), l0 = c0 * 0xD2511F53u, h2 = __umulhi(c2, 0xCD9E8D57u), l2 = c2 * 0xCD9E8D57u;
-        c0 = h2 ^ c1 ^ k0; c1 = l2; c2 = h0 ^ c3 ^ k1; c3 = l0;
-    }
-    w[0] = c0; w[1] = c1; w[2] = c2; w[3] = c3;
 }
 static __global__ void __launch_bounds__(256) drop(const lm_cv x, const lm_cv y, const int64_t *rng, uint64_t stream, float p, float up, int64_t n) {
     const int64_t b = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
     if (b * 4 >= n) return;
     uint32_t w[4];
-    draw(static_cast<uint64_t>(rng[0]), stream ^ static_cast<uint64_t>(rng[1]) * 0x9E3779B97F4A7C15u, static_cast<uint64_t>(b), w);
+    lm_philox(static_cast<uint64_t>(rng[0]), stream ^ static_cast<uint64_t>(rng[1]) * 0x9E3779B97F4A7C15u, static_cast<uint64_t>(b), w);
 #pragma unroll
     for (int e = 0; e < 4; e++) if (b * 4 + e < n) lm_st1(y, b * 4 + e, static_cast<float>(w[e] >> 8) * 0x1p-24f >= p ? lm_ld1(x, b * 4 + e) * up : 0.0f);
 }

@@ -42,7 +42,7 @@ static bool qkv_ok(const lm_call *const *c) {
     const lm_kv_write_p *w = static_cast<const lm_kv_write_p *>(c[6]->p);
     const int d = w->d_head;
     if (!norm_ok(c[0]) || !product(c[1], true) || !product(c[2], true) || !product(c[3], true) || d % 8) return false;
-    if (c[0]->in[0].dim[0] > LM_SKINNY_ROWS && d % 64) return false;
+    if ((c[0]->in[0].dim[0] > LM_SKINNY_ROWS || c[1]->dev->features & LM_CUDA_ROW_ALONE) && d % 64) return false;
     for (const lm_rope_p *r : { rk, rq }) if (r->d_head != d || r->rotary != d || r->interleaved || r->inverse) return false;
     if (c[1]->in[1].dim[0] % d || c[2]->in[1].dim[0] != static_cast<int64_t>(w->n_kv) * d || c[3]->in[1].dim[0] != c[2]->in[1].dim[0]) return false;
     for (int i = 0; i < 2; i++) if ((c[6]->in[i].dtype != LM_F32 && c[6]->in[i].dtype != LM_BF16) || c[6]->in[i].dtype != c[6]->in[0].dtype || !lm_is_contig(&c[6]->in[i])) return false;
