@@ -53,7 +53,7 @@ typedef struct {
     const char *dtype;                   /* "auto" (as stored; NULL too), "f32", "bf16", or a quantized format: "Q8_0" */
     int64_t context;                     /* tokens a session may hold; 0: what the model states */
     int64_t sessions;                    /* sessions that share the page pool; 0: 1 */
-    const char *kv;                      /* key-value pages: "f32" (NULL too) or "bf16" */
+    const char *kv;                      /* key-value pages: "f32" (NULL too), "bf16", "f16", "q8_0" or "q4_0" */
     int64_t chunk;                       /* tokens computed at a time; 0: 256. Changes no bit of a result */
     int64_t logits_rows;                 /* rows of logits held at a time where all are wanted (loam_session_logits, loam_session_score), at most chunk; 0: 32 */
     int no_tokenizer;                    /* non-zero: open none; loam_generate is then refused */

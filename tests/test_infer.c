@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "infer/infer.h"
+#include "quant/quant.h"
 #include "test.h"
 
 enum { V = 97, N = 150 };
@@ -21,7 +22,7 @@ static lm_err rig_new(rig *r, const lm_engine_opts *o) {
                        .n_layer = 2,
                        .n_head = 4,
                        .n_kv = 2,
-                       .d_head = 12,
+                       .d_head = o->kv_quant ? 32 : 12,                    /* pages in blocks want whole blocks */
                        .d_ff = 100,
                        .max_pos = 256,
                        .eps = 1e-5,
@@ -29,7 +30,7 @@ static lm_err rig_new(rig *r, const lm_engine_opts *o) {
                        .tie = true,
                        .bos = -1,
                        .hf_type = "llama" } };
-    r->c.rope.d_head = 12; r->c.rope.base = 10000; r->c.rope.max_pos = 256;
+    r->c.rope.d_head = r->c.d_head; r->c.rope.base = 10000; r->c.rope.max_pos = 256;
     LM_TRY(lm_ctx_new(&r->ctx, &(lm_ctx_opts){ .n_threads = 2 }));
     lm_ledger l; lm_mem_ledger(r->ctx, &l);
     r->base = l.total_now;
@@ -148,12 +149,12 @@ static void test_errors_change_nothing(void) {
     rig_free(&r);
 }
 /* A saved session goes on with the same bits; any damaged byte or other model is refused and takes no page. */
-static void test_save(void) {
+static void save_case(lm_dtype kv, const lm_quant *quant) {
     rig r, other;
     char dir[] = "/tmp/loam-infer-XXXXXX", path[64];
     if (!mkdtemp(dir)) LM_SKIP("no scratch folder");
     snprintf(path, sizeof path, "%s/session", dir);
-    LM_NEED_OK(r.ctx, rig_new(&r, &(lm_engine_opts){ .max_seqs = 2, .mm = LM_F32, .kv = LM_BF16 }));
+    LM_NEED_OK(r.ctx, rig_new(&r, &(lm_engine_opts){ .max_seqs = 2, .mm = LM_F32, .kv = kv, .kv_quant = quant }));
     LM_NEED_OK(other.ctx, rig_new(&other, &(lm_engine_opts){ .mm = LM_F32, .kv = LM_F32 }));
     int32_t id[N];
     ids_of(id, N, 3);
@@ -188,6 +189,43 @@ static void test_save(void) {
     lm_session_free(s);
     rig_free(&r); rig_free(&other);
     LM_CHECK_OK(NULL, lm_dir_remove(NULL, dir));
+}
+static void test_save(void) { save_case(LM_BF16, NULL); }
+static void test_save_blocks(void) { save_case(LM_QUANT, lm_quant_by_name("Q8_0")); }
+/* Pages in blocks: forks and cuts as with others, a fourth of the bytes; heads that hold no whole block are refused. */
+static void test_blocks(void) {
+    static const char *const names[] = { "q8_0", "Q4_0" };
+    for (int k = 0; k < LM_COUNT(names); k++) {
+        rig r;
+        lm_engine_opts o = { .max_seqs = 2, .mm = LM_F32 };
+        LM_CHECK_OK(NULL, lm_engine_kv_of(NULL, names[k], &o.kv, &o.kv_quant));
+        LM_NEED_OK(r.ctx, rig_new(&r, &o));
+        LM_CHECK(lm_engine_kv_bytes(r.e) == (size_t)(2 * 2 * 512 * 2) * 32 * (size_t)(k ? 18 : 34) / 32);         /* layers, k and v, tokens, heads */
+        int32_t id[N];
+        ids_of(id, N, 5);
+        lm_session *s, *t;
+        sink x = {0}, want = {0};
+        plain(&r, id, N, &want);
+        LM_NEED_OK(r.ctx, lm_session_new(&s, r.e));
+        for (int i = 0; i < 90; i++) LM_CHECK_OK(r.ctx, extend(&r, s, id + i, 1, &x));
+        LM_NEED_OK(r.ctx, lm_session_fork(s, &t));
+        LM_CHECK_OK(r.ctx, extend(&r, s, (int32_t[]){ 1, 2, 3 }, 3, &x));                                        /* the fork has a page of its own */
+        LM_CHECK_OK(r.ctx, extend(&r, t, id + 90, N - 90, &x));
+        LM_CHECK(equal(&x, &want));
+        LM_CHECK_OK(r.ctx, lm_session_truncate(s, 70));
+        LM_CHECK_OK(r.ctx, extend(&r, s, id + 70, N - 70, &x));
+        LM_CHECK(equal(&x, &want));
+        lm_session_free(s); lm_session_free(t);
+        lm_cfg c = r.c;
+        lm_engine *e;
+        c.d_head = c.rope.d_head = 12;
+        lm_store *store;
+        LM_NEED_OK(r.ctx, lm_store_new(&store, r.ctx));
+        LM_NEED_OK(r.ctx, lm_model_init(r.ctx, &c, store, 5));
+        LM_CHECK_ERR(r.ctx, lm_engine_new(&e, r.ctx, &c, store, &o), LM_E_UNSUPPORTED, "and this model's heads have 12");
+        lm_store_free(store);
+        rig_free(&r);
+    }
 }
 /* ---- a model wide enough for a device's own kernels, in bf16: prompts and many sessions side by side, against the processor ------------------ */
 enum { WIDE_V = 777, WIDE_PROMPT = 100, WIDE_STEPS = 6, WIDE_MOST = 64 };
@@ -267,4 +305,4 @@ static void test_wide_on_device(void) {
     }
     lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_wide_on_device))
+LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_save_blocks), LM_T1(test_blocks), LM_T1(test_wide_on_device))

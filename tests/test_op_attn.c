@@ -43,6 +43,7 @@ static void paged_case(lm_ctx *ctx, lm_attn_p p, lm_dtype kv, int turn) {
     lm_call dc = dense_call(&d);
     T_OP_KERNELS(&lm_op_attn_paged, k) {
         const lm_kernel *dk = NULL;
+        if (strstr(k->name, ".int.")) continue;                            /* pages in blocks: blocks_case */
         T_OP_KERNELS(&lm_op_attn, c) if (c->needs == k->needs) dk = c;
         LM_CHECK(dk);
         LM_CHECK_OK(ctx, t_op_run(dk, &dc, ctx));
@@ -114,6 +115,75 @@ static void test_paged_is_dense(void) {
     paged_case(ctx, (lm_attn_p){ 2, 1, 48, 0, 0.2f, LM_BF16 }, LM_F32, 64);          /* f32 pages, rounded as they are read */
     paged_case(ctx, (lm_attn_p){ 32, 1, 6, 0, 0.5f, LM_F32 }, LM_F32, 2);
     lm_ctx_free(ctx);
+}
+
+/* Pages in blocks: a prompt in one run on one thread, and in turns of other sizes on several threads, beside another sequence, give the same bits;
+ * pages begin as NaN scales and codes. Each row's result also lies near that of f32 pages. */
+static void blocks_run(const lm_kernel *k, lm_ctx *ctx, const lm_attn_p *p, const lm_quant *quant, const float *q, const float *kk, const float *vv, int n, int turn,
+                       float *out) {
+    enum { PER = 4, POOL = 9 };
+    const int64_t hd = p->n_head * p->d_head, kd = p->n_kv * p->d_head, pd[4] = { POOL, p->n_kv, LM_KV_PAGE, p->d_head };
+    size_t bytes;
+    LM_CHECK(lm_storage_bytes(quant ? LM_QUANT : LM_F32, quant, LM_PLAIN, 4, pd, &bytes));
+    lm_tensor pool[2];
+    for (int i = 0; i < 2; i++) {
+        pool[i] = lm_tensor_of(malloc(bytes), quant ? LM_QUANT : LM_F32, 4, pd);
+        pool[i].quant = quant; pool[i].layout = quant && !i ? LM_PANEL16 : LM_PLAIN;
+        memset(pool[i].data, 0xff, bytes);
+    }
+    const int32_t table[2 * PER] = { 7, 2, 5, 0, 1, 8, 3, 6 };
+    for (int done = 0, m; done < n; done += m) {
+        m = turn ? turn < n - done ? turn : n - done : n;
+        const int both = turn && turn < 40 ? 2 : 1;                        /* the other sequence: the same rows, first */
+        float *qq = malloc((size_t)(2 * n * hd) * 4), *k2 = malloc((size_t)(2 * n * kd) * 4), *v2 = malloc((size_t)(2 * n * kd) * 4), *o = malloc((size_t)(2 * n * hd) * 4);
+        int32_t seq[512], pos[512], slot[512];
+        for (int b = 0; b < both; b++) for (int i = 0; i < m; i++) {
+            const int at = b * m + i, s = both - 1 - b, x = done + i;
+            seq[at] = s; pos[at] = x; slot[at] = table[s * PER + x / LM_KV_PAGE] * LM_KV_PAGE + x % LM_KV_PAGE;
+            memcpy(qq + at * hd, q + x * hd, (size_t)hd * 4); memcpy(k2 + at * kd, kk + x * kd, (size_t)kd * 4); memcpy(v2 + at * kd, vv + x * kd, (size_t)kd * 4);
+        }
+        const int rows = both * m;
+        lm_call w = { .op = &lm_op_kv_write, .p = &(lm_kv_write_p){ p->n_kv, p->d_head }, .n_in = 5, .n_out = 2,
+                      .in = { pool[0], pool[1], t_op_2d(k2, LM_F32, rows, kd), t_op_2d(v2, LM_F32, rows, kd), t_op_1d(slot, LM_I32, rows) }, .out = { pool[0], pool[1] } };
+        lm_call c = { .op = &lm_op_attn_paged, .p = p, .n_in = 6, .n_out = 1, .out = { t_op_2d(o, LM_F32, rows, hd) },
+                      .in = { t_op_2d(qq, LM_F32, rows, hd), pool[0], pool[1], t_op_2d((void *)(uintptr_t)table, LM_I32, 2, PER), t_op_1d(seq, LM_I32, rows),
+                              t_op_1d(pos, LM_I32, rows) } };
+        const lm_kernel *wk = lm_kernel_choose(&lm_op_kv_write, &w, LM_DEV_CPU, lm_cpu_features());
+        LM_CHECK(wk && k->accepts(&c));
+        LM_CHECK_OK(ctx, t_op_run(wk, &w, ctx)); LM_CHECK_OK(ctx, t_op_run(k, &c, ctx));
+        memcpy(out + done * hd, o + (both - 1) * m * hd, (size_t)(m * hd) * 4);
+        free(qq); free(k2); free(v2); free(o);
+    }
+    for (int i = 0; i < 2; i++) free(pool[i].data);
+}
+static void test_blocks(void) {
+    enum { N = 203 };
+    const lm_attn_p p[] = { { 8, 2, 64, 0, 0.125f, LM_F32 }, { 3, 1, 96, 77, 0.2f, LM_F32 }, { 2, 2, 32, 0, 0.3f, LM_BF16 }, { 12, 1, 160, 0, 0.1f, LM_F32 } };
+    const struct { const char *name; double near; } format[] = { { "Q8_0", 0.03 }, { "Q4_0", 0.3 } };
+    lm_ctx *one = new_ctx(1), *three = new_ctx(3);
+    for (int f = 0; f < 2; f++) for (int i = 0; i < LM_COUNT(p); i++) {
+        const lm_quant *quant = lm_quant_by_name(format[f].name);
+        const int64_t hd = p[i].n_head * p[i].d_head, kd = p[i].n_kv * p[i].d_head;
+        float *q = t_op_floats(N * hd), *k = t_op_floats(N * kd), *v = t_op_floats(N * kd), *a = malloc((size_t)(N * hd) * 4), *b = malloc((size_t)(N * hd) * 4);
+        T_OP_KERNELS(&lm_op_attn_paged, kn) {
+            if (!strstr(kn->name, ".int.")) continue;
+            blocks_run(kn, one, &p[i], quant, q, k, v, N, 0, a);
+            for (int turn = 1; turn < 90; turn += turn < 6 ? 2 : 29) {
+                blocks_run(kn, three, &p[i], quant, q, k, v, N, turn, b);
+                if (memcmp(a, b, (size_t)(N * hd) * 4)) printf("%s, %s, case %d, turns of %d: other bits\n", kn->name, quant->name, i, turn);
+                LM_CHECK(!memcmp(a, b, (size_t)(N * hd) * 4));
+            }
+            const lm_kernel *fk = NULL;
+            T_OP_KERNELS(&lm_op_attn_paged, x) if (!strstr(x->name, ".int.") && (x->needs & ~kn->needs) == 0 && !fk) fk = x;
+            blocks_run(fk, one, &p[i], NULL, q, k, v, N, 0, b);
+            double err = 0, all = 0;
+            for (int64_t x = 0; x < N * hd; x++) { err += (double)(a[x] - b[x]) * (double)(a[x] - b[x]); all += (double)b[x] * (double)b[x]; }
+            if (!(sqrt(err / all) < format[f].near)) printf("%s, %s, case %d: %.4f from f32 pages\n", kn->name, quant->name, i, sqrt(err / all));
+            LM_CHECK(sqrt(err / all) < format[f].near && err > 0);
+        }
+        free(q); free(k); free(v); free(a); free(b);
+    }
+    lm_ctx_free(one); lm_ctx_free(three);
 }
 
 /* Outputs with 1, 2 and 7 threads, and through strided views, have the same bits. */
@@ -345,7 +415,7 @@ static void test_out_of_range(void) {
     lm_tensor kp = lm_tensor_of(pool, LM_F32, 4, (int64_t[]){ 2, 1, 64, 16 }), vp = kp;
     vp.data = pool2;
     T_OP_KERNELS(&lm_op_attn_paged, k)
-        for (int i = 0; i < LM_COUNT(rows); i++) {
+        for (int i = 0; i < LM_COUNT(rows) && !strstr(k->name, ".int."); i++) {
             int32_t table[2] = { rows[i].table[0], rows[i].table[1] }, seq = rows[i].seq, pos = rows[i].pos;
             lm_call c = { .op = &lm_op_attn_paged,
                           .p = &p,
@@ -382,5 +452,5 @@ static void test_no_rows(void) {
     T_OP_KERNELS(&lm_op_attn_grad, k) LM_CHECK_OK(ctx, t_op_run(k, &g, ctx));
     dense_free(&d); lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_paged_is_dense), LM_T1(test_threads_and_views), LM_T1(test_any_start), LM_T1(test_nan_stays), LM_T1(test_gradient),
+LM_TEST_MAIN(LM_T1(test_paged_is_dense), LM_T1(test_blocks), LM_T1(test_threads_and_views), LM_T1(test_any_start), LM_T1(test_nan_stays), LM_T1(test_gradient),
              LM_T1(test_against_torch), LM_T1(test_out_of_range), LM_T1(test_no_rows))

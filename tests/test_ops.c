@@ -153,9 +153,10 @@ static bool arg_make(arg *x, const lm_sample *s, int i, int64_t pad, int64_t row
     x->store = buf_new(storage(&x->t)); x->t.data = x->store.p;
     memset(x->store.p, x->t.layout == LM_PLAIN && x->t.dtype != LM_QUANT ? 0xff : 0, x->store.n);
     x->ref = lm_tensor_of(NULL, is_float(&x->t) ? LM_F64 : (lm_dtype)x->t.dtype, a->rank, a->dim);
+    x->ref.quant = x->t.quant;
     char name[24]; snprintf(name, sizeof name, "input %d", i);
     lm_rng r = lm_rng_of(seed, name);
-    if (rows >= 0) { x->t.dim[0] = x->ref.dim[0] = rows; x->ref = lm_tensor_of(NULL, (lm_dtype)x->ref.dtype, a->rank, x->ref.dim); }
+    if (rows >= 0) { x->t.dim[0] = x->ref.dim[0] = rows; x->ref = lm_tensor_of(NULL, (lm_dtype)x->ref.dtype, a->rank, x->ref.dim); x->ref.quant = x->t.quant; }
     int64_t n = lm_numel(&x->t);
     x->refbuf = buf_new((size_t)n * ref_size((lm_dtype)x->t.dtype)); x->ref.data = x->refbuf.p;
     if (is_float(&x->t)) {
@@ -390,6 +391,7 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         first[o] = buf_new(al < 0 ? store[o].n : in[al].store.n);
         c.out[o] = t;
         rc.out[o] = lm_tensor_of(NULL, is_float(&t) ? LM_F64 : (lm_dtype)t.dtype, t.rank, t.dim);
+        rc.out[o].quant = t.quant;
         refs[o] = buf_new((size_t)lm_numel(&t) * ref_size((lm_dtype)t.dtype)); memset(refs[o].p, 0xff, refs[o].n);
         if (al >= 0) memcpy(refs[o].p, in[al].refbuf.p, refs[o].n);
         rc.out[o].data = refs[o].p;

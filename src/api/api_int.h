@@ -10,7 +10,7 @@ struct loam_tokenizer { lm_ctx *ctx; lm_tok *tok; };
 struct loam_model { lm_ctx *ctx; lm_weights *w; lm_store *store; lm_engine *e; loam_tokenizer tok; lm_dev *dev; lm_trie *trie; };      /* trie: made for the first grammar */
 struct loam_grammar { loam_model *m; lm_grammar *g; lm_masker *masker; };
 struct loam_session { loam_model *m; lm_session *s; };
-/* dtype: NULL or auto, f32, bf16, a quantized format; kv: NULL, f32, bf16, f16; load: NULL, read, map; memory: bytes for all of it, 0 = what is
+/* dtype: NULL or auto, f32, bf16, a quantized format; kv: NULL, f32, bf16, f16, q8_0, q4_0; load: NULL, read, map; memory: bytes for all of it, 0 = what is
  * available now */
 typedef struct { const char *dtype, *kv, *load; int64_t context, max_seqs, chunk, rows, memory; bool no_tok; lm_dev *dev; } lm_api_model_opts;
 /* What an engine takes beside its weights, in bytes: by a dry plan over their types. */

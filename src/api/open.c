@@ -36,7 +36,7 @@ static lm_err dtypes(lm_ctx *ctx, const lm_api_model_opts *o, lm_load_opts *lo, 
     if (lo->quant && !lo->quant->from_float) return lm_fail(ctx, LM_E_UNSUPPORTED, "dtype %s: this format can be read, not made", d);
     if (o->load && !strcmp(o->load, "map")) lo->map = !o->dev;                /* a device has its copy anyway */
     else if (o->load && strcmp(o->load, "read")) return lm_fail(ctx, LM_E_CONFIG, "load %s: read and map are known", o->load);
-    return o->kv ? lm_engine_kv_of(ctx, o->kv, &eo->kv) : LM_OK;
+    return o->kv ? lm_engine_kv_of(ctx, o->kv, &eo->kv, &eo->kv_quant) : LM_OK;
 }
 lm_err lm_api_beside(lm_ctx *ctx, const lm_cfg *cfg, lm_store *types, const lm_engine_opts *eo, size_t *bytes) {
     lm_engine_opts o = *eo;

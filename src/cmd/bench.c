@@ -11,7 +11,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "shape", O(shape), NULL, 0, 0, NULL, "NAME",
       "infer, train: random weights of a known shape: tiny-1m, llama-30m, gpt2-124m, gpt2-774m, smollm-135m, llama-1b, llama-1.1b, llama-7b" },
     { LM_OPT_STR, "dtype", O(dtype), NULL, 0, 0, NULL, "T", "infer: auto, f32, bf16, Q8_0 …; train: f32, bf16 or fp8" },
-    { LM_OPT_STR, "kv", O(kv), "f32", 0, 0, NULL, "T", "infer: key-value pages, f32, bf16 or f16" },
+    { LM_OPT_STR, "kv", O(kv), "f32", 0, 0, NULL, "T", "infer: key-value pages, f32, bf16, f16, q8_0 or q4_0" },
     { LM_OPT_STR, "device", O(device), "cpu", 0, 0, NULL, "NAME", "infer, train: where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_STR, "load", O(load), "read", 0, 0, NULL, "HOW", "infer: weights read into memory, or map: used in the file, or read from it as they are used where they do not fit" },
     { LM_OPT_BYTES, "memory-budget", O(memory), "0", 0, 0, NULL, "BYTES", "infer: memory that a model may take; 0 = what is available now" },

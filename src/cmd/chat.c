@@ -31,7 +31,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW", "weights: read into memory, or map: used where they lie in the file, or read from it as they are used where they do not fit" },
     { LM_OPT_BYTES, "memory-budget", offsetof(opts, memory), "0", 0, 0, NULL, "BYTES", "memory that the model may take; 0 = what is available now" },
-    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32 or bf16" },
+    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16, f16, q8_0 or q4_0" },
     { LM_OPT_FLOAT, "temperature", offsetof(opts, temperature), "0.8", 0, 100, NULL, "X", "0 = always the most likely token" },
     { LM_OPT_INT, "top-k", offsetof(opts, top_k), "0", 0, 1 << 28, NULL, "N", "only the N most likely; 0 = off" },
     { LM_OPT_FLOAT, "top-p", offsetof(opts, top_p), "0.95", 0, 1, NULL, "X", "only the most likely with this sum; 1 = off" },

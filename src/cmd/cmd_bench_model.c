@@ -75,7 +75,7 @@ static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model 
         err = lm_fail(ctx, LM_E_CONFIG, "--dtype %s: f32, bf16 and quantized formats such as Q8_0 are known", dt);
         goto fail;
     }
-    LM_GOTO(lm_engine_kv_of(ctx, b->o->kv, &eo.kv), fail);
+    LM_GOTO(lm_engine_kv_of(ctx, b->o->kv, &eo.kv, &eo.kv_quant), fail);
     LM_GOTO(lm_shape_cfg(ctx, name, c), fail);
     if (c->max_pos < eo.context) c->max_pos = eo.context;
     LM_GOTO(lm_store_new(&m->store, ctx), fail);

@@ -46,7 +46,7 @@ static lm_err engine_cost(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, lm_
                           int64_t rows, lm_cost *many, lm_cost *one, lm_plan_stats *st) {
     lm_engine *e;
     LM_TRY(lm_engine_new(&e, ctx, c, store,
-                         &(lm_engine_opts){ .context = context, .chunk = rows, .mm = lm_engine_mm_for(store), .kv = o->kv, .dev = o->dev, .dry = true }));
+                         &(lm_engine_opts){ .context = context, .chunk = rows, .mm = lm_engine_mm_for(store), .kv = o->kv, .kv_quant = o->kv_quant, .dev = o->dev, .dry = true }));
     lm_plan *p = (lm_plan *)(uintptr_t)lm_engine_plan(e);                      /* dry: nobody runs it */
     lm_plan_stats_of(p, st);
     lm_err err = LM_OK;

@@ -26,7 +26,7 @@ typedef struct {
 /* dev: as lm_engine_opts has it. from: the weights are these as they are loaded, dtype then being LM_QUANT for "as stored"; NULL: all matrices alike. map:
  * used in the file where that is possible, and, where that is more than `have` bytes (0: no limit), read from it as they are used, `disk` bytes a second. */
 typedef struct {
-    lm_dtype dtype; const lm_quant *quant; lm_dtype kv; int64_t context; lm_dev *dev; lm_weights *from; bool map; size_t have; double disk;
+    lm_dtype dtype; const lm_quant *quant; lm_dtype kv; const lm_quant *kv_quant; int64_t context; lm_dev *dev; lm_weights *from; bool map; size_t have; double disk;
 } lm_serve_opts;
 lm_err lm_need_serve(lm_ctx *ctx, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, lm_serve_need *out);
 #endif

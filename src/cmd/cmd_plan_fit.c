@@ -156,25 +156,27 @@ lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
                 if (bits_of(t.dtype, t.quant) >= stored) continue;
             }
             if (kv) t.kv = LM_BF16;
-            if (kv ? o->kv == LM_BF16 : !kinds[k].name) continue;                /* nothing that is not so already */
+            if (kv ? o->kv != LM_F32 : !kinds[k].name) continue;                /* nothing that is not so already */
             LM_TRY(lm_need_serve(ctx, m, c, &t, base, &n));
             const char *what = lm_arena_printf(a, "%s%s%s%s", kinds[k].name ? "--dtype " : "", kinds[k].name ? kinds[k].name : "",
                                                kinds[k].name && kv ? " " : "", kv ? "--kv bf16" : "");
             put(out, what, kinds[k].gives_up, n.peak <= have, n.peak, n.decode_s);
             if (n.peak <= have) k = LM_COUNT(kinds), kv = 2;                      /* coarser ones need not be tried */
         }
+    const char *pages = o->kv_quant ? o->kv_quant->gguf_id == 8 ? "q8_0" : "q4_0" : o->kv == LM_F16 ? "f16" : "bf16";
     for (int pass = 0; pass < 2; pass++) {                                      /* as it is; then with everything in as few bits as there are */
         lm_serve_opts t = *o;
         lm_serve_need n = { .peak = 0 };
         bool fits = false;
-        if (pass) { t.kv = LM_BF16; if (o->dev) { t.dtype = LM_BF16; t.quant = NULL; } else if (stored > 5) { t.dtype = LM_F32; t.quant = lm_quant_by_name("Q4_0"); } }
+        if (pass) { if (t.kv == LM_F32) t.kv = LM_BF16; if (o->dev) { t.dtype = LM_BF16; t.quant = NULL; } else if (stored > 5) { t.dtype = LM_F32; t.quant = lm_quant_by_name("Q4_0"); } }
         for (t.context = o->context / 2; t.context >= 128 && !fits; t.context /= 2) {
             LM_TRY(lm_need_serve(ctx, m, c, &t, base, &n));
             fits = n.peak <= have;
         }
         if (!n.peak) break;
         put(out,
-            lm_arena_printf(a, "%s--ctx %lld", pass ? o->dev ? "--dtype bf16 --kv bf16 " : stored > 5 ? "--dtype Q4_0 --kv bf16 " : "--kv bf16 " : "", (long long)n.context),
+            lm_arena_printf(a, "%s%s%s%s--ctx %lld", pass && o->dev ? "--dtype bf16 " : pass && stored > 5 ? "--dtype Q4_0 " : "", pass ? "--kv " : "", pass ? pages : "", pass ? " " : "",
+                            (long long)n.context),
             pass && !o->dev ? "4-bit weights, shorter texts" : "shorter texts", fits, n.peak, n.decode_s);
         if (out->best >= 0) break;
     }

@@ -8,7 +8,7 @@
 #include "eval/perplexity.h"
 
 static const char *const bos_names[] = { "auto", "yes", "no", NULL };
-typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field, *device, *against, *against_dtype; int bos; int64_t stride, window, chunk; } opts;
+typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field, *device, *against, *against_dtype, *against_kv; int bos; int64_t stride, window, chunk; } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_STR, "task", offsetof(opts, task), "perplexity", 0, 0, NULL, "NAME", "what to measure" },
@@ -24,7 +24,8 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "against", offsetof(opts, against), NULL, 0, 0, NULL, "MODEL",
       "a reference with the same vocabulary: also how far the predictions are from its (KL divergence)" },
     { LM_OPT_STR, "against-dtype", offsetof(opts, against_dtype), "auto", 0, 0, NULL, "T", "the reference's weights, as --dtype" },
-    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16 or f16" },
+    { LM_OPT_STR, "against-kv", offsetof(opts, against_kv), NULL, 0, 0, NULL, "T", "the reference's key-value pages (as --kv)" },
+    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16, f16, q8_0 or q4_0" },
     { LM_OPT_STR, "device", offsetof(opts, device), "cpu", 0, 0, NULL, "NAME", "where it runs: cpu, cuda or cuda:N" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
     LM_OPT_ROW_END
@@ -100,6 +101,7 @@ static lm_err run(lm_cli *cli) {
     lm_cmd_model reference = { .e = NULL };
     lm_err err = LM_OK;
     if (o->against) {
+        if (o->against_kv) mo.kv = o->against_kv;
         mo.dtype = o->against_dtype; mo.need_tok = false;
         err = lm_cmd_model_open(cli, o->against, &mo, &reference);
     }

@@ -12,7 +12,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "out", offsetof(opts, out), NULL, 0, 0, NULL, "FILE.npy", "where the array goes: float32 (tokens, vocabulary)" },
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "f32", 0, 0, NULL, "T",
       "f32: the stored weights exactly, multiplied in f32; auto: as `loam run` computes; bf16, or a quantized format such as Q8_0" },
-    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16 or f16" },
+    { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16, f16, q8_0 or q4_0" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
     LM_OPT_ROW_END
 };

@@ -68,11 +68,13 @@ int lm_extent(lm_graph *g, const char *name) {
     return ++g->n_ext;
 }
 lm_value *lm_input(lm_graph *g, const char *name, const lm_type *t) { return named(g, LM_V_INPUT, name, t); }
-lm_value *lm_state(lm_graph *g, const char *name, const lm_type *t) {
+lm_value *lm_state(lm_graph *g, const char *name, const lm_type *t) { return lm_state_in(g, name, t, LM_PLAIN); }
+lm_value *lm_state_in(lm_graph *g, const char *name, const lm_type *t, lm_layout l) {
     lm_tensor st; lm_type u = *t;
     bool known = g->store && lm_store_get(g->store, name, &st);
     if (known) { u.dtype = (lm_dtype)st.dtype; u.quant = st.quant; }
     lm_value *v = named(g, LM_V_STATE, name, &u);
+    if (v && !known) v->layout = l;
     if (v && known) {
         v->layout = (lm_layout)st.layout;
         bool same = st.rank == t->rank;

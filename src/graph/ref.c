@@ -33,6 +33,7 @@ void *lm_ref_data(lm_ref *r, lm_value *v) { return v->kind == LM_V_NODE && v->st
 static void bind(lm_ref *r, lm_tensor *t, lm_value *v) {
     lm_dtype d = lm_dtype_is_float(v->type.dtype) || v->type.dtype == LM_QUANT ? LM_F64 : v->type.dtype;
     *t = lm_tensor_of(lm_ref_data(r, v), d, v->type.rank, v->type.dim);
+    t->quant = v->type.quant;
 }
 lm_err lm_ref_run(lm_ref *r) {
     lm_node **list; int n;

@@ -1,6 +1,7 @@
 /* engine.c — one plan, many sessions: pages, tables, runs. */
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 #include "infer/infer_int.h"
 #include "op/gather/gather.h"
 #include "op/matmul/matmul.h"
@@ -23,6 +24,7 @@ static lm_err build(lm_engine *e, lm_graph *g) {
         e->peaks = true;
     }
     lm_paged pg = { .kv_dtype = e->o.kv,
+                    .kv_quant = e->o.kv == LM_QUANT ? e->o.kv_quant : NULL,
                     .n_pages = e->n_pages,
                     .table = lm_input(g, "table", &tab),
                     .seq = lm_input(g, "seq", &n),
@@ -44,15 +46,21 @@ lm_dtype lm_engine_mm_for(const lm_store *weights) {
     }
     return integers ? LM_I8 : matrices && bf16 == matrices ? LM_BF16 : LM_F32;
 }
-lm_err lm_engine_kv_of(lm_ctx *ctx, const char *name, lm_dtype *kv) {
+lm_err lm_engine_kv_of(lm_ctx *ctx, const char *name, lm_dtype *kv, const lm_quant **quant) {
+    static const struct { const char *name, *format; } blocks[] = { { "q8_0", "Q8_0" }, { "q4_0", "Q4_0" } };
     static const lm_dtype known[] = { LM_F32, LM_BF16, LM_F16 };
     lm_dtype d;
-    for (int i = 0; i < LM_COUNT(known); i++) if (lm_dtype_parse(name, &d) && d == known[i]) { *kv = d; return LM_OK; }
-    return lm_fail(ctx, LM_E_CONFIG, "kv %s: f32, bf16 and f16 are known", name);
+    for (int i = 0; i < LM_COUNT(known); i++) if (lm_dtype_parse(name, &d) && d == known[i]) { *kv = d; *quant = NULL; return LM_OK; }
+    for (int i = 0; i < LM_COUNT(blocks); i++)
+        if (!strcasecmp(name, blocks[i].name)) { *kv = LM_QUANT; *quant = lm_quant_by_name(blocks[i].format); return LM_OK; }
+    return lm_fail(ctx, LM_E_CONFIG, "kv %s: f32, bf16, f16, q8_0 and q4_0 are known", name);
 }
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o) {
     if (cfg->model->encoder)
         return lm_fail(ctx, LM_E_UNSUPPORTED, "%s is an encoder: it writes no text and scores none; `loam embed` makes vectors with it", cfg->model->name);
+    if (o->kv == LM_QUANT && o->dev)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "key-value pages in blocks (%s) are known on this processor, not on %s: use f32 or bf16 pages there",
+                       o->kv_quant ? o->kv_quant->name : "?", o->dev->kind);
     lm_engine *e = lm_calloc(ctx, LM_MEM_KV, 1, sizeof *e);
     if (!e) return LM_E_NOMEM;
     e->ctx = ctx; e->cfg = *cfg; e->o = *o; e->weights = weights;

@@ -22,7 +22,8 @@ typedef struct {
     int64_t chunk;
     int64_t rows;                /* rows of logits held at a time, where a call wants all of them; 0 = 32 */
     int64_t kv_tokens;           /* page pool; 0 = max_seqs * context */
-    lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16) */
+    lm_dtype mm, kv;             /* compute dtype (F32, BF16, I8: see lm_pass_precision); dtype of the pages (F32, BF16, F16, QUANT) */
+    const lm_quant *kv_quant;    /* with kv QUANT: Q8_0 or Q4_0 (op/kv_write); this processor only, heads of a multiple of 32 */
     lm_dev *dev;                 /* NULL: this processor; else weights must be PLAIN */
     bool dry;                    /* plan only */
     uint64_t features;           /* lm_plan_opts.features; 0 = the context's */
@@ -30,7 +31,8 @@ typedef struct {
 /* The compute dtype that weights ask for: BF16 where all matrices are bf16, I8 where some have a format with panels (Q8_0, Q4_K …: blocks are then
  * multiplied as integers), else F32. */
 lm_dtype lm_engine_mm_for(const lm_store *weights);
-lm_err lm_engine_kv_of(lm_ctx *ctx, const char *name, lm_dtype *kv);      /* "f32", "bf16", "f16"; LM_E_CONFIG for others */
+/* "f32", "bf16", "f16", "q8_0", "q4_0"; LM_E_CONFIG for others */
+lm_err lm_engine_kv_of(lm_ctx *ctx, const char *name, lm_dtype *kv, const lm_quant **quant);
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o);
 void lm_engine_free(lm_engine *e);
 const lm_cfg *lm_engine_cfg(const lm_engine *e);

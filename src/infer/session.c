@@ -2,6 +2,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "infer/infer_int.h"
+#include "quant/quant.h"
 
 lm_err lm_session_new(lm_session **out, lm_engine *e) {
     lm_session *s = lm_calloc(e->ctx, LM_MEM_KV, 1, sizeof *s);
@@ -71,7 +72,7 @@ static header describe(const lm_session *s) {
                  .n_layer = e->n_kv_layer,
                  .n_kv = e->cfg.n_kv,
                  .d_head = e->cfg.d_head,
-                 .kv_dtype = e->o.kv,
+                 .kv_dtype = e->o.kv == LM_QUANT ? 256 + e->o.kv_quant->gguf_id : (int64_t)e->o.kv,
                  .n = s->n,
                  .states = lm_store_count(e->kv) };
     for (int k = 0; k < lm_store_count(e->kv); k++) h.page_bytes += (int64_t)page_bytes(e, k);

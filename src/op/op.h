@@ -75,6 +75,7 @@ const lm_type *lm_type_of(const lm_value *v);
 lm_value *lm_ones(lm_graph *g, const lm_type *t);        /* constant 1 (the seed of a gradient) */
 bool lm_is_ones(const lm_value *v);
 lm_value *lm_state(lm_graph *g, const char *name, const lm_type *t);     /* named storage that lives across steps (version 0) */
+lm_value *lm_state_in(lm_graph *g, const char *name, const lm_type *t, lm_layout l);    /* the same, in a layout where it is made anew */
 lm_err lm_graph_fail(lm_graph *g, lm_err code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void lm_replace(lm_graph *g, lm_value *old, lm_value *now);   /* all uses of old become uses of now (same type) */
 typedef struct lm_grad {
@@ -87,7 +88,8 @@ typedef struct lm_grad {
 /* ---- session form: how a row that mixes tokens is run incrementally ------------------------------------------------ */
 typedef struct lm_paged {                      /* given by the inference pass */
     int layer;                                 /* running number of such nodes in the graph */
-    lm_dtype kv_dtype; int64_t n_pages;        /* capacity of the page pool */
+    lm_dtype kv_dtype; const lm_quant *kv_quant;       /* of the pages; the format where the dtype is QUANT */
+    int64_t n_pages;                           /* capacity of the page pool */
     lm_value *table;                           /* I32 (S, P): page numbers of each sequence */
     lm_value *seq, *pos, *slot;                /* I32 (N): sequence row, position in it, page * LM_KV_PAGE + offset to write */
 } lm_paged;
@@ -136,7 +138,8 @@ struct lm_op {
     bool beside;                               /* of inputs 0 side by side in columns, the rest alike, output 0 is the outputs side by side */
     /* types->in[i].dim/rank/dtype/quant set, data NULL where absent → see lm_has() */
     lm_err (*shape)(lm_ctx *ctx, const lm_call *types, lm_type *out);
-    void (*ref)(const lm_call *c);             /* F64 contiguous floats (quantized ones dequantized), ints as they are; the truth */
+    /* F64 contiguous floats (quantized ones dequantized: `quant` still says from what), ints as they are; the truth */
+    void (*ref)(const lm_call *c);
     lm_err (*grad)(lm_graph *g, lm_grad *d);   /* NULL: no gradient */
     void (*cost)(const lm_call *c, double *flops, double *bytes);      /* NULL: 1 flop per output element, each tensor once */
     const lm_kernel *const *kernels;           /* NULL-terminated list of {name = NULL}-terminated arrays, best first */
@@ -151,7 +154,6 @@ struct lm_op {
     bool (*unite)(const void *const *params, const lm_type *const *in, uint32_t outs, void *out);
     uint32_t sums;                             /* bit i: output i is a sum that goes on growing (the residual stream): stored as f32 in the forward */
     lm_value *(*session)(lm_graph *g, const lm_paged *pg, const void *p, lm_value *const *in);   /* rows that keep tokens: their paged form */
-    int64_t (*session_bytes)(const void *p, lm_dtype kv);              /* bytes kept per token and node */
 };
 extern const lm_op *const lm_ops[];            /* NULL-terminated, generated from the folders */
 const lm_op *lm_op_by_name(const char *name);

@@ -49,7 +49,7 @@ bool lm_storage_bytes(lm_dtype d, const lm_quant *q, lm_layout l, int rank, cons
     const int64_t k = rank ? dim[rank - 1] : 1;
     for (int i = 0; i + 1 < rank; i++) if (!lm_mul_ok(rows, (size_t)dim[i], &rows)) return false;
     if (d == LM_QUANT && l == LM_PANEL16) {
-        if (rank != 2 || !q || !q->panels || rows > PTRDIFF_MAX - 15) return false;
+        if (rank < 2 || !q || !q->panels || rows > PTRDIFF_MAX - 15) return false;
         return quant_bytes(q, (size_t)lm_round_up((int64_t)rows, 16), k, out);
     }
     if (d == LM_QUANT) return l == LM_PLAIN && quant_bytes(q, rows, k, out);

@@ -7,7 +7,8 @@
  *
  *   W (N, K) f32  PANEL16   : [ceil(N/16)][K][16]            element (n,k) at ((n/16)*K + k)*16 + n%16
  *   W (N, K) bf16 PANEL16X2 : [ceil(N/16)][Kp/2][16][2]      Kp = K rounded up to 32 (one AMX tile); pads are zero
- *   W (N, K) QUANT PANEL16  : [ceil(N/16)][blocks]{ two-byte numbers [][16]; byte[groups of four][16][4] }      where the format's row says `panels`
+ *   W (N, K) QUANT PANEL16  : [ceil(N/16)][blocks]{ two-byte numbers [][16]; byte[groups of four][16][4] }      where the format's row says `panels`;
+ *                             of higher rank too: N is all dimensions but the last, folded
  *
  * Lifetime: data is borrowed.  Threads: values.  Errors: none here. */
 #ifndef LM_TENSOR_H

@@ -92,16 +92,18 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
 static lm_value *session(lm_graph *g, const lm_paged *pg, const void *params, lm_value *const *in) {
     const lm_attn_p *p = params;
     if (p->both) { lm_graph_fail(g, LM_E_UNSUPPORTED, "attention both ways has no paged form: an encoder is run whole"); return NULL; }
-    const lm_type t = LM_TYPE(pg->kv_dtype, pg->n_pages, p->n_kv, LM_KV_PAGE, p->d_head);
+    lm_type t = LM_TYPE(pg->kv_dtype, pg->n_pages, p->n_kv, LM_KV_PAGE, p->d_head);
+    t.quant = pg->kv_quant;
+    if (t.quant && p->d_head % t.quant->block) {
+        lm_graph_fail(g, LM_E_UNSUPPORTED, "key-value pages in %s hold blocks of %d numbers of a head, and this model's heads have %d: use f32, bf16 or f16 pages",
+                      t.quant->name, t.quant->block, p->d_head);
+        return NULL;
+    }
     char name[32];
-    snprintf(name, sizeof name, "kv.%d.k", pg->layer); lm_value *k = lm_state(g, name, &t);
+    snprintf(name, sizeof name, "kv.%d.k", pg->layer); lm_value *k = lm_state_in(g, name, &t, t.quant ? LM_PANEL16 : LM_PLAIN);
     snprintf(name, sizeof name, "kv.%d.v", pg->layer); lm_value *v = lm_state(g, name, &t);
     lm_value *kw = lm_kv_write(g, k, v, in[1], in[2], pg->slot, &(lm_kv_write_p){ p->n_kv, p->d_head }), *vw = lm_output(kw, 1);
     return lm_attn_paged(g, in[0], kw, vw, pg->table, pg->seq, pg->pos, p);
-}
-static int64_t session_bytes(const void *params, lm_dtype kv) {
-    const lm_attn_p *p = params;
-    return 2 * (int64_t)p->n_kv * p->d_head * (int64_t)lm_dtype_size(kv);
 }
 
 lm_value *lm_attn(lm_graph *g, lm_value *q, lm_value *k, lm_value *v, lm_value *start, const lm_attn_p *p) {
@@ -158,5 +160,4 @@ const lm_op lm_op_attn = { .name = "attn",
                            .cost = cost,
                            .kernels = kernels,
                            .samples = samples,
-                           .session = session,
-                           .session_bytes = session_bytes };
+                           .session = session };

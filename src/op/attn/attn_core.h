@@ -232,9 +232,13 @@ static inline void ac_softmax(int n, const int *lo, const int *hi, float *s, flo
         if (a[r] != 1.0f) for (int64_t d = 0; d < Dp; d += VN) vn_store(o + r * Dp + d, vn_load(o + r * Dp + d) * a[r]);
     }
 }
-/* One key block, whose first key is number kb of the document, for all rows. v rows are ldv apart and Dp wide. */
-static inline void ac_step(const ac_rows *t, int64_t kb, const float *kt, const float *v, int64_t ldv) {
-    const int nv = (int)(t->Dp / AC_V);
+/* One key block, whose first key is number kb of the document, for all rows. Of rows [r, r+n), scores() puts those of key groups [g0, g1) into t->s and
+ * values() does what ac_pv does. */
+typedef struct ac_page {
+    void (*scores)(const struct ac_page *pg, const ac_rows *t, int r, int n, int g0, int g1);
+    void (*values)(const struct ac_page *pg, int n, const float *p, const int *lo, const int *hi, int least, int from, int to, int most, float *o, int64_t ldo);
+} ac_page;
+AC_INLINE void ac_step_of(const ac_rows *t, int64_t kb, const ac_page *pg) {
     for (int r = 0; r < t->n; r += AC_MR) {
         const int n = t->n - r < AC_MR ? t->n - r : AC_MR;
         int lo[AC_MR], hi[AC_MR], from = AC_BLK, to = 0, all_from = 0, all_to = AC_BLK;   /* union and intersection of what the rows see */
@@ -247,16 +251,30 @@ static inline void ac_step(const ac_rows *t, int64_t kb, const float *kt, const 
         }
         if (from >= to) continue;
         float *o = t->o + r * t->Dp, *s = t->s;
-        ac_nt(n, from / AC_V, (to + AC_V - 1) / AC_V, t->q + r * t->Dp, t->Dp, kt, t->D, t->scale, s);
+        pg->scores(pg, t, r, n, from / AC_V, (to + AC_V - 1) / AC_V);
         if (t->cap > 0) ac_cap(n, from / AC_V, (to + AC_V - 1) / AC_V, t->cap, s);
         ac_softmax(n, lo, hi, s, t->m + r, t->l + r, o, t->Dp);
         if (all_from >= all_to) {                                      /* nothing in common: row by row */
             for (int i = 0; i < n; i++)
-                if (lo[i] < hi[i]) ac_nn(1, nv, s + i * AC_BLK + lo[i], AC_BLK, 1, v + lo[i] * ldv, ldv, hi[i] - lo[i], o + i * t->Dp, t->Dp);
+                if (lo[i] < hi[i]) pg->values(pg, 1, s + i * AC_BLK, lo + i, hi + i, lo[i], lo[i], hi[i], hi[i], o + i * t->Dp, t->Dp);
             continue;
         }
-        ac_pv(n, nv, s, v, ldv, lo, hi, from, all_from, all_to, to, o, t->Dp);
+        pg->values(pg, n, s, lo, hi, from, all_from, all_to, to, o, t->Dp);
     }
+}
+/* The same where keys and values lie in f32; v rows are ldv apart and Dp wide. */
+typedef struct { ac_page pg; const float *kt, *v; int64_t ldv; int nv; } ac_floats;
+static inline void ac_float_scores(const ac_page *pg, const ac_rows *t, int r, int n, int g0, int g1) {
+    ac_nt(n, g0, g1, t->q + r * t->Dp, t->Dp, ((const ac_floats *)pg)->kt, t->D, t->scale, t->s);
+}
+static inline void ac_float_values(const ac_page *pg, int n, const float *p, const int *lo, const int *hi, int least, int from, int to, int most, float *o,
+                                   int64_t ldo) {
+    const ac_floats *f = (const ac_floats *)pg;
+    ac_pv(n, f->nv, p, f->v, f->ldv, lo, hi, least, from, to, most, o, ldo);
+}
+static inline void ac_step(const ac_rows *t, int64_t kb, const float *kt, const float *v, int64_t ldv) {
+    const ac_floats f = { { ac_float_scores, ac_float_values }, kt, v, ldv, (int)(t->Dp / AC_V) };
+    ac_step_of(t, kb, &f.pg);
 }
 /* o/l of row r to y (D floats); a row that saw nothing is 0. Returns lse. */
 static inline float ac_finish(const ac_rows *t, int r, float *y) {

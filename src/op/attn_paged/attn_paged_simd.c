@@ -7,6 +7,7 @@
  * its floor is the bandwidth of memory. */
 #include "op/attn/attn_core.h"
 #include "op/attn_paged/attn_paged.h"
+#include "op/attn_paged/paged_few.h"
 
 typedef struct { int64_t tokens, heads, n_chunk, n_part; } cut;     /* per tile; parts of one kv head's query heads */
 static cut cut_of(const lm_call *c) {
@@ -25,17 +26,29 @@ static int64_t max_rows(const lm_call *c) {
     int64_t G = p->n_head / p->n_kv;
     return ac_tile_tokens(c->in[0].dim[0], p->n_kv, G) * G;
 }
+static size_t int_bytes(const lm_call *c) {                            /* codes of the rows, scales of a page's values */
+    const int64_t D = ((const lm_attn_p *)c->p)->d_head, n = max_rows(c);
+    return c->in[1].dtype == LM_QUANT ? (size_t)(lm_round_up(n * D, 64) + n * (D / 32) * 8 + AC_BLK * (D / 32) * 4) : 0;
+}
 static size_t thread_bytes(const lm_call *c) {
     const int64_t D = ((const lm_attn_p *)c->p)->d_head;
-    return ac_rows_bytes(max_rows(c), D) + (size_t)(AC_BLK * (D + ac_pad(D))) * 4;
+    return ac_rows_bytes(max_rows(c), D) + (size_t)(AC_BLK * (D + ac_pad(D))) * 4 + int_bytes(c);
+}
+static bool rows_and_ids(const lm_call *c) {
+    for (int i = 3; i < 6; i++) if (!lm_is_contig(&c->in[i])) return false;
+    for (int i = 0; i < 2; i++) {
+        const lm_tensor *x = i ? &c->out[0] : &c->in[0];
+        if (x->dtype != LM_F32 || x->layout != LM_PLAIN || !lm_rows_fold(x)) return false;
+    }
+    return true;
 }
 static bool accepts(const lm_call *c) {
     for (int i = 1; i < 3; i++)
         if ((c->in[i].dtype != LM_F32 && c->in[i].dtype != LM_BF16 && c->in[i].dtype != LM_F16) || c->in[i].dtype != c->in[1].dtype || !lm_is_contig(&c->in[i]))
             return false;
-    for (int i = 3; i < 6; i++) if (!lm_is_contig(&c->in[i])) return false;
-    return c->in[0].dtype == LM_F32 && lm_rows_fold(&c->in[0]) && c->out[0].dtype == LM_F32 && lm_rows_fold(&c->out[0]);
+    return rows_and_ids(c);
 }
+static bool accepts_blocks(const lm_call *c) { return lm_kv_blocks(&c->in[1], &c->in[2]) && rows_and_ids(c); }
 /* n page numbers to f32, rounded if asked. */
 static inline void widen(float *dst, const void *page, int64_t at, int64_t n, lm_dtype from, bool round) {
     int64_t i = 0;
@@ -56,6 +69,19 @@ static inline void widen(float *dst, const void *page, int64_t at, int64_t n, lm
     if (i < n) { v16 v = lm_v_loadn(s + i, n - i); lm_v_storen(dst + i, round ? ac_round_bf16(v) : v, n - i); }
 }
 
+/* A page as it lies. `v`: its values in f32, where they were widened. */
+typedef struct { ac_page pg; pi_values x; lm_pi_keys k; const float *v; } as_it_lies;
+static void int_scores(const ac_page *pg, const ac_rows *t, int r, int n, int g0, int g1) { pi_ints(&((const as_it_lies *)pg)->k, r, n, g0, g1, t->s); }
+static void half_scores(const ac_page *pg, const ac_rows *t, int r, int n, int g0, int g1) {
+    const lm_pi_keys *k = &((const as_it_lies *)pg)->k;
+    pi_nt(k->kind, n, g0, g1, t->q + r * t->Dp, t->Dp, k->keys, k->next, t->D, t->scale, t->s);
+}
+static void lying_values(const ac_page *pg, int n, const float *p, const int *lo, const int *hi, int least, int from, int to, int most, float *o, int64_t ldo) {
+    const as_it_lies *a = (const as_it_lies *)pg;
+    if (a->v) ac_pv(n, (int)(ldo / AC_V), p, a->v, ldo, lo, hi, least, from, to, most, o, ldo);
+    else pi_pv(&a->x, n, p, lo, hi, least, from, to, most, o, ldo);
+}
+
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const lm_attn_p *p = c->p;
     const cut k = cut_of(c);
@@ -68,10 +94,18 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const int32_t *table = c->in[3].data, *seq = c->in[4].data, *pos = c->in[5].data;
     const bool round = p->mm == LM_BF16;
     const lm_dtype kv = (lm_dtype)c->in[1].dtype;
-    const bool direct = kv == LM_F32 && !round && D == Dp;
+    const bool direct = kv == LM_F32 && !round && D == Dp, blocks = kv == LM_QUANT;
+    const bool halves = (kv == LM_BF16 || (kv == LM_F16 && !round)) && D % 32 == 0;
+    const lm_pi_kind kind = !blocks ? kv == LM_F16 ? LM_PI_F16 : LM_PI_BF16 : c->in[1].quant->gguf_id == LM_KV_Q8_0 ? LM_PI_Q8_0 : LM_PI_Q4_0;
+    const int64_t bytes = blocks ? AC_BLK * D / 32 * c->in[1].quant->comp[0].block_bytes : AC_BLK * D * 2;     /* of a kv head's page */
     ac_rows t;
     float *kt = (float *)ac_rows_carve(&t, scratch, max_rows(c), D), *vr = kt + AC_BLK * D;
     t.scale = p->scale; t.cap = p->cap;
+    lm_pi_codes codes = { D, D / 32, (int8_t *)(vr + AC_BLK * Dp), NULL, NULL };
+    codes.d = (float *)(codes.q + lm_round_up(max_rows(c) * D, 64)); codes.start = (int32_t *)(codes.d + max_rows(c) * codes.nb);
+    float *const dv = (float *)(codes.start + max_rows(c) * codes.nb);
+    as_it_lies page_at = { .pg = { blocks ? int_scores : half_scores, lying_values }, .x = { .kind = kind, .D = D, .d = dv },
+                           .k = { .kind = kind, .a = &codes, .scale = p->scale } };
     if (D < Dp) memset(vr, 0, (size_t)(AC_BLK * Dp) * 4);
     for (int64_t a = at * k.tokens, b; a < end; a = b) {               /* rows [a, b) are of one sequence */
         for (b = a + 1; b < end && seq[b] == seq[a]; b++) {}
@@ -83,6 +117,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             for (int64_t h = 0; h < nh; h++) {
                 t.lo[(i - a) * nh + h] = lo; t.hi[(i - a) * nh + h] = hi;
                 ac_pack_rows(t.q + ((i - a) * nh + h) * Dp, q + i * qs + h * D, D, 1, D, round);
+                if (blocks) pi_codes(&codes, kind, (i - a) * nh + h, t.q + ((i - a) * nh + h) * Dp);
             }
         }
         ac_rows_reset(&t);
@@ -91,6 +126,18 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             const int64_t page = table[seq[a] * per + kb / AC_BLK];
             if (page < 0 || page >= c->in[1].dim[0]) return LM_E_RANGE;
             const int64_t base = (page * p->n_kv + kh) * AC_BLK * D;
+            if (blocks || (halves && t.n <= AC_MR)) {
+                const int64_t then = kb + AC_BLK <= last ? table[seq[a] * per + kb / AC_BLK + 1] : page;         /* only asked for, so it may be anything */
+                const char *kp = c->in[1].data, *vp = c->in[2].data;
+                page_at.k.keys = kp + (page * p->n_kv + kh) * bytes; page_at.x.values = vp + (page * p->n_kv + kh) * bytes;
+                page_at.k.next = (const char *)((uintptr_t)kp + (uintptr_t)((then * p->n_kv + kh) * bytes));
+                page_at.x.next = (const char *)((uintptr_t)vp + (uintptr_t)((then * p->n_kv + kh) * bytes));
+                if (blocks) pi_scales(kind, page_at.x.values, AC_BLK * codes.nb, dv);
+                page_at.v = NULL;
+                if (t.n > AC_MR) { pi_widen(kind, page_at.x.values, dv, D, vr); page_at.v = vr; }
+                ac_step_of(&t, kb, &page_at.pg);
+                continue;
+            }
             if (direct) { ac_step(&t, kb, (const float *)c->in[1].data + base, (const float *)c->in[2].data + base, D); continue; }
             widen(kt, c->in[1].data, base, AC_BLK * D, kv, round);
             if (D == Dp) widen(vr, c->in[2].data, base, AC_BLK * D, kv, round);
@@ -103,11 +150,12 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 }
 
 extern const lm_kernel LM_ISA_NAME(lm_k_attn_paged)[];
-const lm_kernel LM_ISA_NAME(lm_k_attn_paged)[] = { { .name = "attn_paged." LM_ISA_STR,
-                                                     .needs = LM_ISA_NEEDS,
-                                                     .order = AC_ORDER("attn"),
-                                                     .accepts = accepts,
-                                                     .thread_bytes = thread_bytes,
-                                                     .n_phase = 1,
-                                                     .phase = { { tiles, run } } },
-                                                   { 0 } };
+#if defined(LM_ISA_IS_avx512)
+#define INT_NEEDS (LM_ISA_NEEDS | LM_CPU_AVX512_VNNI)
+#else
+#define INT_NEEDS LM_ISA_NEEDS
+#endif
+#define KERNEL(id, features, ord, takes) { .name = id LM_ISA_STR, .needs = features, .order = AC_ORDER(ord), .accepts = takes, \
+    .thread_bytes = thread_bytes, .n_phase = 1, .phase = { { tiles, run } } }
+const lm_kernel LM_ISA_NAME(lm_k_attn_paged)[] = { KERNEL("attn_paged.", LM_ISA_NEEDS, "attn", accepts),
+                                                   KERNEL("attn_paged.int.", INT_NEEDS, "attn.int", accepts_blocks), { 0 } };
