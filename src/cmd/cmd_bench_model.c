@@ -259,6 +259,8 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
     lm_trainer_plan p; lm_trainer_plan_of(t, &p);
     lm_machine top = {0};
     if (o->ops) {                                                    /* on every rank: they meet in it */
+        double again;                                                /* here the update's arena lies over the inputs: they are put there anew */
+        if (!dev) LM_GOTO(lm_trainer_accumulate(t, &x, o->repeat + 1, 0, &again), done);
         LM_GOTO(by_op(b, lm_trainer_accumulate_plan(t), "accumulate", o->batch, o->seq), done);
         LM_GOTO(by_op(b, lm_trainer_update_plan(t), "update", 0, 0), done);
     }
