@@ -9,10 +9,12 @@
 #include "optim/optim.h"
 static lm_err build(lm_graph *g, lm_optim_arg *a) {
     char name[300];
+    lm_type moment = *lm_type_of(a->param);                              /* f32, whatever parameter and gradient are stored as */
+    moment.dtype = LM_F32;
     snprintf(name, sizeof name, "adamw.m.%s", a->param_name);
-    lm_value *m = lm_state(g, name, lm_type_of(a->grad));
+    lm_value *m = lm_state(g, name, &moment);
     snprintf(name, sizeof name, "adamw.v.%s", a->param_name);
-    lm_value *v = lm_state(g, name, lm_type_of(a->grad));
+    lm_value *v = lm_state(g, name, &moment);
     if (a->rng) {
         a->now = lm_adamw_stochastic(g, a->param, a->grad, m, v, a->hyper, a->scale, a->rng, lm_rng_of(0, a->param_name).stream, !a->fresh);
         return lm_graph_err(g);

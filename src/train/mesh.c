@@ -189,7 +189,6 @@ static lm_value *grad_state(lm_trainer *t, lm_graph *g, int i) {
     const lm_optim_param *p = whole_grad(t, i) ? &t->param[i] : &t->held[i];
     const bool with = t->copy && t->copy[i].n > 1;                          /* others' lie behind it */
     lm_type type = p->type;
-    type.dtype = LM_F32;
     char name[300];
     if (with) type.dim[0] = t->copy[i].rows;
     type.dtype = p->grad;
