@@ -8,7 +8,7 @@
 #include "eval/perplexity.h"
 
 static const char *const bos_names[] = { "auto", "yes", "no", NULL };
-typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field, *device, *against, *against_dtype, *against_kv; int bos; int64_t stride, window, chunk; bool deterministic; } opts;
+typedef struct { lm_cli_common common; const char *task, *data, *dtype, *kv, *field, *device, *against, *against_dtype, *against_kv, *load; int bos; int64_t stride, window, chunk; bool deterministic; } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_STR, "task", offsetof(opts, task), "perplexity", 0, 0, NULL, "NAME", "what to measure" },
@@ -21,6 +21,7 @@ static const lm_opt rows[] = {
       "begin windows with BOS: auto (as the tokenizer states), yes, no" },
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "auto", 0, 0, NULL, "T",
       "weights: auto (as stored), f32, bf16, or a quantized format such as Q8_0" },
+    { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW", "weights: read into memory, or map: used where they lie in the file, or read from it as they are used where they do not fit" },
     { LM_OPT_STR, "against", offsetof(opts, against), NULL, 0, 0, NULL, "MODEL",
       "a reference with the same vocabulary: also how far the predictions are from its (KL divergence)" },
     { LM_OPT_STR, "against-dtype", offsetof(opts, against_dtype), "auto", 0, 0, NULL, "T", "the reference's weights, as --dtype" },
@@ -98,7 +99,7 @@ static lm_err run(lm_cli *cli) {
     LM_TRY(lm_weights_open(&w, cli->ctx, model));
     const int64_t context = o->window ? o->window : lm_min64(lm_weights_cfg(w)->max_pos, 2048);
     lm_weights_close(w);
-    lm_cmd_model_opts mo = { .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .rows = context, .need_tok = true, .device = o->device, .deterministic = o->deterministic };
+    lm_cmd_model_opts mo = { .dtype = o->dtype, .kv = o->kv, .context = context, .chunk = o->chunk, .rows = context, .need_tok = true, .device = o->device, .load = o->load, .deterministic = o->deterministic };
     LM_TRY(lm_cmd_model_open(cli, model, &mo, &m));
     lm_cmd_model reference = { .e = NULL };
     lm_err err = LM_OK;

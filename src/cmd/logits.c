@@ -5,7 +5,7 @@
 #include "cmd/cmd_text.h"
 #include "format/npy.h"
 
-typedef struct { lm_cli_common common; const char *ids, *out, *dtype, *kv; int64_t chunk; } opts;
+typedef struct { lm_cli_common common; const char *ids, *out, *dtype, *kv, *load; int64_t chunk; } opts;
 static const lm_opt rows[] = {
     LM_CLI_COMMON(opts),
     { LM_OPT_STR, "ids", offsetof(opts, ids), NULL, 0, 0, NULL, "1,2,3", "token ids, taken as they are (no BOS is added)" },
@@ -13,6 +13,7 @@ static const lm_opt rows[] = {
     { LM_OPT_STR, "dtype", offsetof(opts, dtype), "f32", 0, 0, NULL, "T",
       "f32: the stored weights exactly, multiplied in f32; auto: as `loam run` computes; bf16, or a quantized format such as Q8_0" },
     { LM_OPT_STR, "kv", offsetof(opts, kv), "f32", 0, 0, NULL, "T", "key-value pages: f32, bf16, f16, q8_0 or q4_0" },
+    { LM_OPT_STR, "load", offsetof(opts, load), "read", 0, 0, NULL, "HOW", "weights: read into memory, or map: used where they lie in the file, or read from it as they are used where they do not fit" },
     { LM_OPT_INT, "chunk", offsetof(opts, chunk), "256", 1, 1 << 20, NULL, "N", "tokens computed at a time; changes no bit of the result" },
     LM_OPT_ROW_END
 };
@@ -31,6 +32,7 @@ static lm_err run(lm_cli *cli) {
                                    &(loam_model_options){ .size = sizeof(loam_model_options),
                                                           .dtype = o->dtype,
                                                           .kv = o->kv,
+                                                          .load = o->load,
                                                           .context = n,
                                                           .chunk = o->chunk,
                                                           .logits_rows = n,
