@@ -413,6 +413,14 @@ static void test_the_program_loses_a_rank(void) {
     char port[24], latest[400];
     snprintf(port, sizeof port, "%d", free_port()); snprintf(latest, sizeof latest, "%s/run/checkpoints/latest", scratch);
     static const char *const two[] = { "mesh=zero2=2", "train.steps=100000", NULL }, *const one[] = { "mesh=", "train.steps=1", "--resume", NULL };
+    /* the machine is measured before, once: under a sanitizer that takes longer than ranks are waited for here */
+    static const char *const dry[] = { "mesh=", "train.steps=1", "--dry-run", NULL };
+    char cache[400], calm[900];
+    snprintf(cache, sizeof cache, "%s/cache", scratch);
+    setenv("XDG_CACHE_HOME", cache, 1);
+    LM_CHECK(status_of(program(0, NULL, dry)) == 0);
+    snprintf(calm, sizeof calm, "sed -i 's/\"share\": [0-9.]*/\"share\": 1/' '%s'/loam/*.json", cache);
+    LM_CHECK(!system(calm));
     const pid_t a = program(0, port, two), b = program(1, port, two);
     for (int i = 0; i < 6000 && !lm_exists(latest) && !waitpid(a, NULL, WNOHANG); i++) usleep(10000);
     LM_CHECK(lm_exists(latest));

@@ -40,7 +40,7 @@ lm_err lm_comm_nccl(lm_comm **out, lm_comm *world, lm_dev *dev, const char *lib)
 /* The same for devices of one host that reach each other's memory, by the copy engines alone (dist_peer.c): up to 16 ranks. An error, the same
  * on all ranks, where that does not work. */
 lm_err lm_comm_peer(lm_comm **out, lm_comm *world, lm_dev *dev);
-/* link: "nccl" (NULL), "peer", or "auto": peer where it works, else NCCL. nccl: lm_comm_nccl's lib. */
+/* link: "auto" (NULL): peer where it works, else NCCL; "peer" or "nccl": that one. nccl: lm_comm_nccl's lib. */
 lm_err lm_comm_devices(lm_comm **out, lm_comm *world, lm_dev *dev, const char *link, const char *nccl);
 /* End the whole job, every rank, now (MPI_Abort): what a rank does that cannot go on while others may wait for it. Does not return where c
  * is MPI's; over TCP the others see this rank's end. */
