@@ -54,7 +54,7 @@ static lm_err find_batch(lm_dev *d, batch_fn *out) {
     return LM_OK;
 }
 lm_err lm_cuda_set_word(lm_dev *d, void *word, uint32_t v) {
-    batch_fn batch;
+    batch_fn batch = NULL;
     LM_TRY(find_batch(d, &batch));
     CUstreamBatchMemOpParams op;
     std::memset(&op, 0, sizeof op);
@@ -67,7 +67,7 @@ lm_err lm_cuda_set_word(lm_dev *d, void *word, uint32_t v) {
 }
 static lm_err dev_meet(lm_dev *d, uint32_t *const *set, uint32_t *const *await, int n) {
     enum { MOST = 64 };
-    batch_fn batch;
+    batch_fn batch = NULL;
     LM_TRY(find_batch(d, &batch));
     if (n > MOST) return lm_fail(d->ctx, LM_E_UNSUPPORTED, "%s: a meeting of %d; %d are the most", d->name, n, static_cast<int>(MOST));
     CUstreamBatchMemOpParams op[3 * MOST];
