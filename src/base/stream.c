@@ -8,7 +8,7 @@
 
 enum { READERS = 2, CHUNK = 1 << 20, PAGE = 4096 };
 /* at: the place in the ring, of the page its first byte is in; back: so many pieces before it is the last that has been where it goes. */
-typedef struct { int fd; int64_t from; size_t bytes, skip, at, whole; uint64_t back; } piece;
+typedef struct { int fd; const char *path; int64_t from; size_t bytes, skip, at, whole; uint64_t back; } piece;
 struct lm_stream {
     lm_ctx *ctx; piece *p; int n; char *ring, *alloc; int *fd; int n_fd; bool direct;
     pthread_mutex_t lock; pthread_cond_t loaded_cond, room_cond;
@@ -16,7 +16,7 @@ struct lm_stream {
     _Atomic uint64_t loaded;                                              /* pieces before this one are there */
     uint64_t done, next;                                                  /* next: the piece whose chunks are being handed out */
     size_t handed; int *left;                                             /* of it; chunks of a piece not read yet */
-    bool stop, once /* all of them fit: read once */; int error; const char *path;
+    bool stop, once /* all of them fit: read once */; int error; const char *path /* where it was */;
     uint64_t bytes; double waited;
 };
 
@@ -80,7 +80,7 @@ static void *reader(void *ud) {
         pthread_mutex_lock(&s->lock);
         s->bytes += n;
         s->left[i]--;
-        if (e && !s->error) { s->error = e; pthread_cond_broadcast(&s->room_cond); pthread_cond_broadcast(&s->loaded_cond); }
+        if (e && !s->error) { s->error = e; s->path = p->path; pthread_cond_broadcast(&s->room_cond); pthread_cond_broadcast(&s->loaded_cond); }
         uint64_t l = atomic_load(&s->loaded);
         while (l < s->next && !s->left[l % (uint64_t)s->n]) l++;
         if (l != atomic_load(&s->loaded)) { atomic_store_explicit(&s->loaded, l, memory_order_release); pthread_cond_broadcast(&s->loaded_cond); }
@@ -92,6 +92,7 @@ static lm_err open_files(lm_stream *s, const lm_stretch *x) {
     const lm_file *last = NULL;
     s->direct = true;
     for (int i = 0; i < s->n; i++) {
+        s->p[i].path = lm_file_path(x[i].file);
         if (x[i].file != last) {
             int had = -1;
             for (int k = 0; k < i && had < 0; k++) if (x[k].file == x[i].file) had = s->p[k].fd;
@@ -125,7 +126,6 @@ lm_err lm_stream_new(lm_stream **out, lm_ctx *ctx, const lm_stretch *x, int n, s
     s->ring = (char *)(((uintptr_t)s->alloc + PAGE - 1) & ~(uintptr_t)(PAGE - 1));
     LM_GOTO(open_files(s, x), fail);
     lay(s, x, ring);
-    s->path = lm_file_path(x[0].file);
     for (; s->n_thread < READERS; s->n_thread++)
         if (pthread_create(&s->thread[s->n_thread], NULL, reader, s)) {
             if (s->n_thread) break;                                       /* one will do */

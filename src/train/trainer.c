@@ -65,10 +65,7 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     for (int i = 0; i < t->n_param; i++) {
         if (!lm_copies_lead(t, i)) continue;
         if (!d[i]) { err = lm_fail(t->ctx, LM_E_INTERNAL, "%s has no gradient: nothing depends on it", t->param[i].name); goto fail; }
-        bool read = false;
-        for (int k = 0; t->copy && k < lm_graph_n_nodes(g); k++)
-            for (int q = 0; q < lm_graph_node(g, k)->n_in; q++) read |= lm_graph_node(g, k)->in[q] == d[i];
-        lm_copies_half(t, i, d[i], read);
+        lm_copies_half(t, g, i, d[i]);
         LM_GOTO(lm_mesh_accumulate(t, g, i, d[i]), fail);
     }
     if (t->o.mm == LM_F8_E4M3) LM_GOTO(lm_pass_fp8(g, NULL), fail);

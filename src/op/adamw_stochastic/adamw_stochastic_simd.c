@@ -1,5 +1,6 @@
 /* adamw_stochastic_simd.c — 14 bytes read and 14 written per parameter, and Philox for eight numbers at a time; adamw_simd.c's order of operations. */
 #include "op/elementwise.h"
+#include "op/adam.h"
 #include "op/adamw_stochastic/adamw_stochastic.h"
 #include "op/philox.h"
 enum { PIECE = 8 * VN };                                                 /* numbers of one group of draws */
@@ -11,12 +12,7 @@ static bool accepts(const lm_call *c) {
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)scratch;
     const lm_adamw_stochastic_p *o = c->p;
-    const float *h = c->in[4].data, s = *(const float *)c->in[5].data;
-    const float b1 = h[LM_HYPER_BETA1], b2 = h[LM_HYPER_BETA2], ob1 = 1.0f - b1,
-                ob2 = h[LM_HYPER_ONE_MINUS_BETA2] != 0 ? h[LM_HYPER_ONE_MINUS_BETA2] : 1.0f - b2;
-    const float keep = (float)(1.0 - (double)h[LM_HYPER_LR] * (double)h[LM_HYPER_WD]),
-                step = (float)((double)h[LM_HYPER_LR] / (double)h[LM_HYPER_BIAS1]);
-    const float sb2 = (float)sqrt((double)h[LM_HYPER_BIAS2]), eps = h[LM_HYPER_EPS];
+    const float s = *(const float *)c->in[5].data; const lm_adam a = lm_adam_of(c->in[4].data);
     const lm_rng rng = lm_adamw_stochastic_rng(o->stream, c->in[6].data);
     float p[PIECE];
     uint32_t w[4 * VN], x[PIECE];
@@ -25,8 +21,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
         uint16_t *half = (uint16_t *)c->out[0].data + i;
         float *g = (float *)c->out[1].data + i, *m = (float *)c->out[2].data + i, *v = (float *)c->out[3].data + i;
         lm_convert(p, LM_F32, half, LM_BF16, n);
-        LM_V_WALK(n, k, vn gr = LM_LD(g + k) * s; vn m0 = LM_LD(m + k); vn m1 = m0 + (gr - m0) * ob1; vn v1 = LM_LD(v + k) * b2 + gr * gr * ob2;
-                  vn den = vn_sqrt(v1) / sb2 + eps; LM_ST(p + k, LM_LD(p + k) * keep - m1 / den * step); LM_ST(m + k, m1); LM_ST(v + k, v1));
+        LM_V_WALK(n, k, vn gr = LM_LD(g + k) * s; vn m0 = LM_LD(m + k); vn m1 = m0 + (gr - m0) * a.ob1; vn v1 = LM_LD(v + k) * a.b2 + gr * gr * a.ob2;
+                  vn den = vn_sqrt(v1) / a.sb2 + a.eps; LM_ST(p + k, LM_LD(p + k) * a.keep - m1 / den * a.step); LM_ST(m + k, m1); LM_ST(v + k, v1));
         lm_philox(rng, (uint64_t)i / 8, w);
         memcpy(x, p, (size_t)n * sizeof *p);
         for (int64_t k = 0; k < n; k++) half[k] = lm_bf16_by_chance(x[k], w[k / 2] >> 16 * (k % 2) & 0xffff);
