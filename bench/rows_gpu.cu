@@ -96,7 +96,7 @@ static void step(int M, int what, cudaStream_t s) {
             to(&p.q, q, D, 1); to(&p.o, o, D, 1);
             p.k = y.kp; p.v = y.vp; p.table = table; p.seq = seq; p.pos = pos; p.n = M; p.per = PER; p.pages = B * PER; p.seqs = B;
             p.heads = D / 64; p.kv = KV / 64; p.scale = 0.125f; p.split = 1; p.early = true;
-            OK(paged_run<64>(p, NULL, s));
+            OK(paged_run<64>(p, NULL, lm_paged_decode_takes(&dev, 64), false, s));
         }
         lm_skinny a = sum_of(M, D, o, y.o, x0, x1), g = product(LM_SKINNY_GATED, M, D, x1, 0), d = sum_of(M, F, h, y.down, x1, x0),
                   n = qkv_of(M, ly[(l + 1) % L]);

@@ -137,7 +137,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
         const lm_call *const prompt = lm_paged_prompt_takes(c, a.d) ? c : NULL;
         const cudaStream_t on = LM_CUDA_STREAM(scratch);
         const bool alone = c->dev->features & LM_CUDA_ROW_ALONE;
-        return a.d == 32 ? paged_run<32>(x, NULL, alone, on) : a.d == 64 ? paged_run<64>(x, prompt, alone, on) : paged_run<128>(x, prompt, alone, on);
+        const bool hopper = lm_paged_decode_takes(c->dev, a.d);
+        return a.d == 32 ? paged_run<32>(x, NULL, false, alone, on) : a.d == 64 ? paged_run<64>(x, prompt, hopper, alone, on) : paged_run<128>(x, prompt, hopper, alone, on);
     }
     const int packs = (a.heads / a.kv + LM_GROUP - 1) / LM_GROUP;
     if (a.splits > 65535 || a.kv * packs > 65535) return LM_E_RANGE;

@@ -11,7 +11,7 @@
  * tokens side by side in a page (op/kv_write): the transposing load of matrix fragments reads them as they are. */
 #ifndef LM_PAGED_CUDA_CUH
 #define LM_PAGED_CUDA_CUH
-#include "op/attn_paged/prompt.cuh"
+#include "op/attn_paged/decode.cuh"
 #include "op/overlap.cuh"
 enum { PAGED_ALONE = 4,                                                   /* blocks of a row and head where that may not go by their number */
        PAGED_SPLIT = 8, PAGED_BLOCKS = 512, PAGED_FEW = 64, PAGED_BOTH = 512 };
@@ -298,19 +298,24 @@ template <int D, int MT> __global__ void __launch_bounds__(128) many(const __gri
             for (int d = 0; d < DT; d++) lm_st2(a.o, (n0 + r) * a.o.rs + static_cast<int64_t>(h) * D + d * 8 + 2 * t, o[i][d][2 * e] * f, o[i][d][2 * e + 1] * f);
         }
 }
-/* c: NULL, or the call, which the Hopper form of prompts takes. alone: a row's bits depend on its own keys alone (LM_CUDA_ROW_ALONE) */
-template <int D> static lm_err paged_run(const paged &a, const lm_call *c, bool alone, cudaStream_t s) {
+template <int D> static lm_err few_run(const paged &x, bool hopper, cudaStream_t s) {
+    if (hopper) return lm_paged_decode(x, D, s);
+    return lm_launch_early(few<D>, x, dim3(static_cast<unsigned>(x.n * x.split), static_cast<unsigned>(x.kv)), 128, sizeof(few_mem<D>), static_cast<unsigned>(x.split), true, s);
+}
+/* c: NULL, or the call, which the Hopper form of prompts takes. hopper: few rows go to decode_hopper_cuda.cu. alone: a row's bits depend on its own
+ * keys alone (LM_CUDA_ROW_ALONE) */
+template <int D> static lm_err paged_run(const paged &a, const lm_call *c, bool hopper, bool alone, cudaStream_t s) {
     paged x = a;
     constexpr int MT = D <= 64 ? 2 : 1;
     if (a.kv > 65535 || a.heads > 65535) return LM_E_RANGE;
     if (alone) {
         x.split = PAGED_ALONE;
         x.choose = false;
-        return lm_launch_early(few<D>, x, dim3(static_cast<unsigned>(a.n * x.split), static_cast<unsigned>(a.kv)), 128, sizeof(few_mem<D>), static_cast<unsigned>(x.split), true, s);
+        return few_run<D>(x, hopper, s);
     }
     for (x.split = 1; x.split < PAGED_SPLIT && a.n * a.kv * x.split < PAGED_BLOCKS; x.split *= 2) {}
     x.choose = a.n > PAGED_FEW && a.n <= PAGED_BOTH;
-    if (a.n <= PAGED_BOTH) LM_TRY(lm_launch_early(few<D>, x, dim3(static_cast<unsigned>(a.n * x.split), static_cast<unsigned>(a.kv)), 128, sizeof(few_mem<D>), static_cast<unsigned>(x.split), true, s));
+    if (a.n <= PAGED_BOTH) LM_TRY(few_run<D>(x, hopper, s));
     if (a.n <= PAGED_FEW) return LM_OK;
     if (c) return lm_paged_prompt(x, D, static_cast<int *>(c->shared), c->dev->units, s);
     return lm_launch_early(many<D, MT>, x, dim3(LM_CUDA_GRID(a.n, 64 * MT), static_cast<unsigned>(a.heads)), 128, sizeof(many_mem<D>), 1, true, s);

@@ -1,11 +1,11 @@
-/* peak_cuda.cu — a row is walked twice by a cluster of eight blocks (one block on older cards), each of which has a stretch of it; what they
- * find meets through the cluster's memory, in the order of the stretches. Sums have a fixed tree; the near ones of a stretch are noted as
- * they come and then put in order. Reads the row from the second-level cache. */
+/* peak_cuda.cu — a row is read by a cluster of eight blocks (one block on older cards), each of which has a stretch of it and keeps the first 16384
+ * numbers in registers; more are read a second time. What the blocks find meets through the cluster's memory. Sums have a fixed tree; the near
+ * ones of a stretch are noted as they come and then put in order. Bound by reading the row from the second-level cache. */
 #include "op/overlap.cuh"
 extern "C" {
 #include "op/peak/peak.h"
 }
-enum { THREADS = 512, PARTS = 8 };
+enum { THREADS = 512, PARTS = 8, KEPT = 32 /* numbers of a thread */ };
 struct args { lm_cv x, how; float *y; int64_t ys; int V, parts; };
 __device__ __forceinline__ void cluster_meet(int parts) {
     __syncthreads();
@@ -23,40 +23,64 @@ __device__ __forceinline__ uint32_t peer(const void *p, int rank, int parts) {
 #endif
     return v;
 }
-static __global__ void __launch_bounds__(THREADS) peak(const __grid_constant__ args a) {
+/* W: numbers taken at once */
+template <int W> static __global__ void __launch_bounds__(THREADS, 2) peak(const __grid_constant__ args a) {
     __shared__ int ids[LM_PEAK_MOST], count, bad;
     __shared__ float values[LM_PEAK_MOST], best, sum;
-    const int rank = static_cast<int>(blockIdx.x) % a.parts, tid = static_cast<int>(threadIdx.x), per = (a.V + a.parts - 1) / a.parts, lo = rank * per, hi = min(a.V, lo + per);
+    constexpr int TURNS = KEPT / W;
+    const int rank = static_cast<int>(blockIdx.x) % a.parts, tid = static_cast<int>(threadIdx.x), lane = tid % 32, per = (a.V + a.parts * W - 1) / (a.parts * W) * W, lo = min(a.V, rank * per), hi = min(a.V, lo + per);
     const int64_t r = blockIdx.x / static_cast<unsigned>(a.parts);
     lm_let_next_begin();
     lm_wait_before();
     const float *x = static_cast<const float *>(a.x.p) + r * a.x.rs;
     const float t = lm_ld1(a.how, r * a.how.rs), gap = lm_ld1(a.how, r * a.how.rs + 1);
-    float *y = a.y + r * a.ys, most = -INFINITY;
+    float *y = a.y + r * a.ys, most = -INFINITY, v[TURNS][W];
     int wrong = 0;
-#pragma unroll 8
-    for (int i = lo + tid; i < hi; i += THREADS) { const float v = x[i]; wrong |= !(v < INFINITY); most = fmaxf(most, v); }
+    const auto get = [&](float *to, int i) {
+        if (W == 4) { const float4 f = *reinterpret_cast<const float4 *>(x + i); to[0] = f.x; to[W > 1] = f.y; to[2 * (W > 2)] = f.z; to[3 * (W > 3)] = f.w; }
+        else to[0] = x[i];
+    };
+    const auto seen = [&](const float *f) {
+#pragma unroll
+        for (int e = 0; e < W; e++) { wrong |= !(f[e] < INFINITY); most = fmaxf(most, f[e]); }
+    };
+    const int first = lo + tid * W, rest = first + KEPT * THREADS;
+#pragma unroll
+    for (int k = 0; k < TURNS; k++) {
+#pragma unroll
+        for (int e = 0; e < W; e++) v[k][e] = -INFINITY;
+        if (first + k * THREADS * W < hi) get(v[k], first + k * THREADS * W);
+    }
+#pragma unroll
+    for (int k = 0; k < TURNS; k++) seen(v[k]);
+#pragma unroll 4
+    for (int i = rest; i < hi; i += THREADS * W) { float f[W]; get(f, i); seen(f); }
     most = lm_cuda_block_max<THREADS>(most);
     wrong = __syncthreads_or(wrong);
     if (tid == 0) { best = most; bad = wrong; count = 0; }
     cluster_meet(a.parts);
-    wrong = 0;
-    for (int q = 0; q < a.parts; q++) { most = fmaxf(most, __uint_as_float(peer(&best, q, a.parts))); wrong |= static_cast<int>(peer(&bad, q, a.parts)); }
+    most = lm_cuda_warp_max(lane < a.parts ? __uint_as_float(peer(&best, lane, a.parts)) : -INFINITY);
+    wrong = __any_sync(0xffffffffu, lane < a.parts ? static_cast<int>(peer(&bad, lane, a.parts)) : 0);
     const float cut = most - gap;
     const bool sums = t > 0 && most > -INFINITY;
     float s = 0;
-#pragma unroll 8
-    for (int i = lo + tid; i < hi; i += THREADS) {
-        const float v = x[i];
-        if (sums) s += expf((v - most) / t);
-        if (v >= cut) { const int k = atomicAdd(&count, 1); if (k < LM_PEAK_MOST) { ids[k] = i; values[k] = v; } }
-    }
+    const auto near = [&](const float *f, int i) {
+#pragma unroll
+        for (int e = 0; e < W; e++) {
+            if (sums) s += expf((f[e] - most) / t);
+            if (f[e] >= cut) { const int k = atomicAdd(&count, 1); if (k < LM_PEAK_MOST) { ids[k] = i + e; values[k] = f[e]; } }
+        }
+    };
+#pragma unroll
+    for (int k = 0; k < TURNS; k++) if (first + k * THREADS * W < hi) near(v[k], first + k * THREADS * W);
+#pragma unroll 4
+    for (int i = rest; i < hi; i += THREADS * W) { float f[W]; get(f, i); near(f, i); }
     s = lm_cuda_block_sum<THREADS>(s);
     if (tid == 0) sum = s;
     cluster_meet(a.parts);
-    int total = 0, before = 0;
-    float all = 0;
-    for (int q = 0; q < a.parts; q++) { if (q == rank) before = total; total += static_cast<int>(peer(&count, q, a.parts)); all += __uint_as_float(peer(&sum, q, a.parts)); }
+    const int mine = lane < a.parts ? static_cast<int>(peer(&count, lane, a.parts)) : 0;
+    const int before = __reduce_add_sync(0xffffffffu, lane < rank ? mine : 0), total = __reduce_add_sync(0xffffffffu, mine);
+    const float all = lm_cuda_warp_sum(lane < a.parts ? __uint_as_float(peer(&sum, lane, a.parts)) : 0.0f);
     const bool listed = !wrong && total <= LM_PEAK_MOST;
     if (listed && tid < count) {
         int place = before;
@@ -74,7 +98,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const args a = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), static_cast<float *>(c->out[0].data), lm_row_stride(&c->out[0]), static_cast<int>(c->in[0].dim[1]), c->dev && c->dev->features & LM_CUDA_SM90 ? PARTS : 1 };
     if (!c->in[0].dim[0]) return LM_OK;
-    const bool hopper = a.parts > 1;
-    return lm_launch_early(peak, a, dim3(static_cast<unsigned>(c->in[0].dim[0] * a.parts)), THREADS, 0, static_cast<unsigned>(a.parts), hopper, LM_CUDA_STREAM(scratch));
+    const bool hopper = a.parts > 1, wide = a.V % 4 == 0 && a.x.rs % 4 == 0 && reinterpret_cast<uintptr_t>(a.x.p) % 16 == 0;
+    return lm_launch_early(wide ? peak<4> : peak<1>, a, dim3(static_cast<unsigned>(c->in[0].dim[0] * a.parts)), THREADS, 0, static_cast<unsigned>(a.parts), hopper, LM_CUDA_STREAM(scratch));
 }
 LM_CUDA_ONE(peak, "peak/cuda", accepts, run)

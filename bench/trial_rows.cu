@@ -1,0 +1,315 @@
+/* rows_hopper_cuda.cu — see rows.cuh. Bound by reading the weights.
+ *
+ *   The weights are the left operand of wgmma (m64nNk16), the rows of x, padded to N = 8, 16, 32 or 64, the right one. A block has a tile of 128
+ *   rows of W and all of K, or an eighth of K where there are few tiles: then a cluster of eight shares a tile. One warp asks the copy engine
+ *   for steps of 64 columns of both, through a ring of stages; two warpgroups have 64 rows of the tile each. What an eighth of K gave is sent
+ *   to the block of the cluster that finishes those rows, which adds the eight parts in order.
+ *   Pairs that belong together (gate and up, halves of a head) are the same row of the two warpgroups' halves.
+ *   The ring's first stages are asked for before the kernel before this one is over; two blocks fit a multiprocessor, so the next kernel does the
+ *   same: at once where there are few rows, near the end where many rows of x are on their way and its weights would delay them.
+ *   Reached on an H100 (2.94 TB/s read by a kernel that does nothing else; one kind alone, 16 or 64 rows, floor of the weights, us): q, k, v with
+ *   their norm's kernel 7.9, 10.5 (4.3), o 5.2, 5.8 (2.9), gate and up with norm 25.0, 27.0 (22.9), down 13.1, 15.0 (11.4), head 176, 203 (179).
+ *   A row's bits depend on K and on the number of rows of W, on nothing else: the order of additions is that of one wgmma after another. */
+#include "device/hopper.cuh"
+#include "op/matmul/finish.cuh"
+#include "op/matmul/rows.cuh"
+#include "op/overlap.cuh"
+int lm_rows_tune[5][2] = { { 8, -1 }, { 8, -1 }, { 8, -1 }, { 8, -1 }, { 8, -1 } };
+namespace {
+enum {
+    TILE = 128,
+    STEP = 64,
+    HALF_BYTES = 64 * STEP * 2,
+    W_BYTES = 2 * HALF_BYTES,
+    CONSUMERS = 256,
+    ALL = CONSUMERS + 32,
+    STAGES = 8,
+    SPLIT = 8,
+    WHOLE = 96 /* tiles from which a block has all of K */,
+    ROOM = 113 << 10 /* two blocks a multiprocessor */,
+    BARS = 256,
+    ROOM_16 = 90 << 10 /* leaves the pages' attention more of it */
+};
+/* steps: of 64 columns, all of them; lead: steps before a block's last from which the next kernel may begin; AT_ONCE: from the start */
+struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, lead; };
+enum { AT_ONCE = 1 << 20 };
+#ifdef LM_HOPPER_CODE
+/* q, k, v: 32 + 32 rows of one head, which turn together; u counts them through the three parts */
+struct unit { int part, head, a; };
+__device__ __forceinline__ unit unit_of(const lm_skinny &p, int u) {
+    int64_t r = static_cast<int64_t>(u) * 64;
+    unit x; x.part = 0;
+    while (x.part < 2 && r >= p.part[x.part].rows) r -= p.part[x.part++].rows;
+    x.head = static_cast<int>(r / p.d); x.a = static_cast<int>(r % p.d) / 2;
+    return x;
+}
+__device__ __forceinline__ int units_of(const lm_skinny &p) { return static_cast<int>((p.part[0].rows + p.part[1].rows + p.part[2].rows) / 64); }
+#endif
+template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) rows(const __grid_constant__ args a) {
+#ifdef LM_HOPPER_CODE
+    constexpr int NX = N / 8, X_BYTES = N * STEP * 2, STAGE = W_BYTES + X_BYTES, GROUPS = 16 / KS /* of eight rows that a block finishes */;
+    constexpr bool PAIRS = KIND == LM_SKINNY_GATED || KIND == LM_SKINNY_QKV;
+    extern __shared__ __align__(1024) char mem[];
+    const lm_skinny &p = a.p;
+    const uint32_t base = lm_smem(mem), at_sums = base + a.stages * STAGE, full = at_sums + (PAIRS || KS > 1 ? NX * 4096 : 0),
+                   empty = full + 8 * STAGES, got = empty + 8 * STAGES, at_squares = full + BARS;
+    const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
+    const int rank = KS > 1 ? static_cast<int>(lm_cluster_rank()) : 0, tile = static_cast<int>(blockIdx.x) / KS, per = (a.steps + KS - 1) / KS;
+    const int first = rank * per, steps = max(0, min(per, a.steps - first)), ready = min(steps, a.stages);
+    if (warp == CONSUMERS / 32) {                                          /* ---- what asks for W and x ---- */
+        const CUtensorMap *map[2] = { &a.w[0], &a.w[KIND == LM_SKINNY_GATED ? 1 : 0] };
+        int row[2] = { tile * TILE, tile * TILE + 64 }, apart = 0;
+        if (KIND == LM_SKINNY_GATED) row[0] = row[1] = tile * 64;
+        if (KIND == LM_SKINNY_QKV) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const unit u = unit_of(p, min(2 * tile + i, units_of(p) - 1));
+                map[i] = &a.w[u.part]; row[i] = u.head * p.d + u.a;
+            }
+            apart = p.d / 2;
+        }
+        const uint64_t once = lm_once();
+        auto weights = [&](int i, int s) {
+            const uint32_t to = base + s * STAGE, bar = full + 8 * s;
+            const int col = (first + i) * STEP;
+            lm_mbar_expect(bar, STAGE);
+            if (KIND == LM_SKINNY_QKV) {
+#pragma unroll
+                for (int q = 0; q < 4; q++)
+                    lm_tma_get(to + q / 2 * HALF_BYTES + q % 2 * (HALF_BYTES / 2), map[q % 2], col, row[q % 2] + q / 2 * apart, bar, once);
+            } else {
+#pragma unroll
+                for (int q = 0; q < 2; q++) lm_tma_get(to + q * HALF_BYTES, map[q], col, row[q], bar, once);
+            }
+        };
+        auto rows_of_x = [&](int i, int s) {
+            lm_tma_get(base + s * STAGE + W_BYTES, &a.x, (first + i) * STEP, 0, full + 8 * s);
+        };
+        if (lane == 0) {
+            for (int i = 0; i < a.stages; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, 8); }
+            if (KS > 1) { lm_mbar_init(got, 1); lm_mbar_expect(got, NX * 4096); }
+            lm_mbar_inited();
+            if (!p.fixed) lm_wait_before();
+            for (int i = 0; i < ready; i++) weights(i, i);
+            if (a.lead == AT_ONCE) lm_let_next_begin();
+        }
+        __syncwarp();
+        __syncthreads();
+        if (KS > 1) { lm_cluster_arrive(); lm_cluster_wait(); }
+        if (lane == 0) {
+            lm_wait_before();
+            for (int i = 0; i < ready; i++) rows_of_x(i, i);
+            bool told = steps - ready <= a.lead;
+            if (told && a.lead != AT_ONCE) lm_let_next_begin();
+            for (int i = ready, s = 0, parity = 0; i < steps; i++) {
+                lm_mbar_wait(empty + 8 * s, parity);
+                weights(i, s); rows_of_x(i, s);
+                if (!told && steps - i <= a.lead) { lm_let_next_begin(); told = true; }
+                if (++s == a.stages) { s = 0; parity ^= 1; }
+            }
+        }
+        return;
+    }
+    __syncthreads();
+    if (KS > 1) { lm_cluster_arrive(); lm_cluster_wait(); }
+    const int half = warp / 4;
+    /* ---- rows whose norm is half done: what their sums are multiplied by, while x is on its way ---- */
+    if (KIND != LM_SKINNY_ADD && p.parts) {
+        lm_wait_before();
+        const int n = static_cast<int>((p.K + TILE - 1) / TILE);                                    /* of 8 parts */
+        for (int m = lane; m < p.M; m += 32) {
+            float s = 0;
+#pragma unroll 16
+            for (int i = 0; i < n; i++) s += p.parts[(warp * n + i) * p.M + m];
+            asm volatile("st.shared.f32 [%0], %1;" ::"r"(at_squares + (warp * N + m) * 4), "f"(s) : "memory");
+        }
+        lm_bar_sync(1, CONSUMERS);
+    }
+    auto factor = [&](int m) {
+        if (KIND == LM_SKINNY_ADD || !p.parts || m >= p.M) return 1.0f;
+        float s = 0;
+#pragma unroll
+        for (int q = 0; q < 8; q++) s += lm_ldsf(at_squares + (q * N + m) * 4);
+        return 1.0f / sqrtf(s / static_cast<float>(p.K) + p.eps);
+    };
+    float c[N / 2] = {};
+    for (int i = 0, s = 0, parity = 0; i < steps; i++) {
+        const uint32_t w = base + s * STAGE + half * HALF_BYTES, x = base + s * STAGE + W_BYTES;
+        lm_mbar_wait(full + 8 * s, parity);
+        lm_wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < STEP / 16; k++) lm_wgmma<N>::template ss<0, 0>(c, lm_desc_rows(w + k * 32), lm_desc_rows(x + k * 32));
+        lm_wgmma_commit();
+        lm_wgmma_wait<0>();
+        lm_wgmma_pin<N / 2>(c);
+        if (lane == 0 && i + a.stages < steps) lm_mbar_arrive(empty + 8 * s);
+        if (++s == a.stages) { s = 0; parity ^= 1; }
+    }
+    lm_wait_before();
+    if constexpr (!PAIRS && KS == 1) {
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int64_t r = static_cast<int64_t>(tile) * TILE + warp * 16 + h * 8 + lane / 4;
+            if (r >= p.part[0].rows) continue;
+#pragma unroll
+            for (int x = 0; x < NX; x++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    const int m = x * 8 + lane % 4 * 2 + e;
+                    if (m < p.M) lm_st1(p.out, m * p.out.rs + r, lm_with_bias(p.part[0], r, c[x * 4 + h * 2 + e]));
+                }
+        }
+        return;
+    } else {
+        /* ---- parts of K, or of a pair, to who finishes: [block that had the part][group][eight columns of x][lane] of two floats ---- */
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int g = PAIRS ? warp % 4 * 2 + h : warp * 2 + h, owner = PAIRS ? g / (8 / KS) : g / GROUPS,
+                      at = PAIRS ? g % (8 / KS) * 2 + half : g % GROUPS;
+            const uint32_t to = at_sums + (((KS > 1 ? rank : 0) * GROUPS + at) * NX) * 256 + lane * 8;
+            if (KS > 1) {
+                const uint32_t there = lm_smem_of(to, static_cast<uint32_t>(owner)), bar = lm_smem_of(got, static_cast<uint32_t>(owner));
+#pragma unroll
+                for (int x = 0; x < NX; x++) lm_send2(there + x * 256, c[x * 4 + h * 2], c[x * 4 + h * 2 + 1], bar);
+            } else {
+#pragma unroll
+                for (int x = 0; x < NX; x++)
+                    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + x * 256), "f"(c[x * 4 + h * 2]), "f"(c[x * 4 + h * 2 + 1])
+                                 : "memory");
+            }
+        }
+        auto sum = [&](int g, int x) {
+            float2 y = make_float2(0, 0);
+#pragma unroll
+            for (int q = 0; q < KS; q++) { const float2 z = lm_lds2(at_sums + ((q * GROUPS + g) * NX + x) * 256 + lane * 8); y.x += z.x; y.y += z.y; }
+            return y;
+        };
+        const int m0 = warp % NX * 8 + lane % 4 * 2;                       /* this thread's two rows of x, whichever line it has */
+        const float f0 = factor(m0), f1 = factor(m0 + 1);
+        if constexpr (KIND == LM_SKINNY_GATED) {
+            constexpr int LINES = GROUPS / 2 * NX, TURNS = (LINES + 7) / 8; /* eight pairs × eight rows of x: a warp has one at a time */
+            if (KS > 1) lm_mbar_wait_cluster(got, 0); else lm_bar_sync(1, CONSUMERS);
+#pragma unroll
+            for (int i = 0; i < TURNS; i++) {
+                const int line = warp + i * 8, g = line / NX;
+                if (line >= LINES) break;
+                const float2 u = sum(2 * g, warp % NX), v = sum(2 * g + 1, warp % NX);
+                const int64_t j = static_cast<int64_t>(tile) * 64 + (rank * (8 / KS) * (KS > 1) + g) * 8 + lane / 4;
+                if (j >= p.part[0].rows) continue;
+                if (m0 < p.M) lm_finish_gated(p, m0, j, u.x * f0, v.x * f0);
+                if (m0 + 1 < p.M) lm_finish_gated(p, m0 + 1, j, u.y * f1, v.y * f1);
+            }
+        } else if constexpr (KIND == LM_SKINNY_QKV) {
+            const int j = rank * 8 + lane / 4, u64 = 2 * tile + j / 32;
+            const unit u = unit_of(p, min(u64, units_of(p) - 1));
+            const int da = u.a + j % 32;
+            float cs[2] = {}, sn[2] = {};
+#pragma unroll
+            for (int e = 0; e < 2; e++)
+                if (const int m = m0 + e; u.part < 2 && m < p.M) {
+                    cs[e] = lm_ld1(p.turn, m * p.turn.rs + da);
+                    sn[e] = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + da);
+                }
+            lm_mbar_wait_cluster(got, 0);
+            if (warp < NX && u64 < units_of(p)) {
+                const float2 y = sum(0, warp), z = sum(1, warp);
+                if (m0 < p.M) lm_finish_qkv(p, m0, u.part, u.head, da, da + p.d / 2, y.x * f0, z.x * f0, cs[0], sn[0]);
+                if (m0 + 1 < p.M) lm_finish_qkv(p, m0 + 1, u.part, u.head, da, da + p.d / 2, y.y * f1, z.y * f1, cs[1], sn[1]);
+            }
+        } else {
+            /* a warp has all of the block's rows of W for eight rows of x */
+            const int64_t r0 = static_cast<int64_t>(tile) * TILE + rank * GROUPS * 8 + lane / 4;
+            float r[GROUPS][2] = {}, w[GROUPS] = {}, s[2] = {};
+            if (KIND == LM_SKINNY_ADD && warp < NX)
+#pragma unroll
+                for (int g = 0; g < GROUPS; g++) {
+                    const int64_t at = r0 + g * 8;
+                    if (at >= p.part[0].rows) continue;
+#pragma unroll
+                    for (int e = 0; e < 2; e++) if (m0 + e < p.M) r[g][e] = lm_ld1(p.res, (m0 + e) * p.res.rs + at);
+                    if (p.next) w[g] = lm_ld1(p.norm_next, at) + p.offset_next;
+                }
+            lm_mbar_wait_cluster(got, 0);
+            if (warp < NX)
+#pragma unroll
+                for (int g = 0; g < GROUPS; g++) {
+                    const int64_t at = r0 + g * 8;
+                    const float2 y = sum(g, warp);
+                    if (at >= p.part[0].rows) continue;
+#pragma unroll
+                    for (int e = 0; e < 2; e++) {
+                        const int m = m0 + e;
+                        if (m >= p.M) continue;
+                        const float v = lm_with_bias(p.part[0], at, (e ? y.y : y.x) * (e ? f1 : f0)),
+                                    o = lm_kept(KIND == LM_SKINNY_ADD ? r[g][e] + v : v, p.out.bf16);
+                        lm_st1(p.out, m * p.out.rs + at, o);
+                        if (KIND != LM_SKINNY_ADD || !p.next) continue;
+                        static_cast<__nv_bfloat16 *>(p.next)[m * p.part[0].rows + at] = __float2bfloat16_rn(o * w[g]);
+                        s[e] = fmaf(o, o, s[e]);
+                    }
+                }
+            if (KIND == LM_SKINNY_ADD && p.next && warp < NX) {
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+#pragma unroll
+                    for (int h = 4; h < 32; h *= 2) s[e] += __shfl_xor_sync(0xffffffffu, s[e], h);
+                    if (lane < 4 && m0 + e < p.M) p.squares[(tile * SPLIT + rank) * p.M + m0 + e] = s[e];
+                }
+            }
+        }
+    }
+#endif
+}
+template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
+    const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV;
+    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4,
+              n = (220 * 1024 - rest) / stage, which = a.p.kind == LM_SKINNY_QKV ? 0 : a.p.kind == LM_SKINNY_ADD ? (a.p.K > 2048 ? 3 : 1) : a.p.kind == LM_SKINNY_GATED ? 2 : 4;
+    a.stages = n < STAGES ? n : STAGES;
+    if (a.stages > lm_rows_tune[which][0]) a.stages = lm_rows_tune[which][0];
+    a.lead = lm_rows_tune[which][1] < 0 ? AT_ONCE : lm_rows_tune[which][1];
+    if (const int per = (a.steps + ks - 1) / ks; a.stages > per) a.stages = per;
+    LM_TRY(lm_tma_map(&a.x, a.p.x.p, a.p.M, a.p.K, a.p.x.rs, N));
+    const unsigned grid = static_cast<unsigned>(a.tiles * ks), cluster = static_cast<unsigned>(ks);
+    const size_t shared = static_cast<size_t>(a.stages * stage + rest);
+    switch (a.p.kind) {
+    case LM_SKINNY_ADD: return lm_launch_early(rows<N, LM_SKINNY_ADD, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
+    case LM_SKINNY_QKV: return lm_launch_early(rows<N, LM_SKINNY_QKV, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
+    case LM_SKINNY_GATED:
+        return ks > 1 ? lm_launch_early(rows<N, LM_SKINNY_GATED, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s)
+                      : lm_launch_early(rows<N, LM_SKINNY_GATED, 1>, a, dim3(grid), ALL, shared, cluster, true, s);
+    default:
+        return ks > 1 ? lm_launch_early(rows<N, LM_SKINNY_PLAIN, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s)
+                      : lm_launch_early(rows<N, LM_SKINNY_PLAIN, 1>, a, dim3(grid), ALL, shared, cluster, true, s);
+    }
+}
+}
+bool lm_rows_takes(const lm_dev *d, const lm_skinny *p) {
+    if (!d || !(d->features & LM_CUDA_WGMMA) || p->norm.p || !p->x.bf16 || p->M < 1 || p->M > LM_ROWS || p->K < LM_ROWS_K ||
+        p->K > INT32_MAX / 2)
+        return false;
+    if ((p->kind == LM_SKINNY_QKV && p->d % 64) || (p->parts && (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_ADD)) ||
+        (p->next && p->kind != LM_SKINNY_ADD))
+        return false;
+    if (!lm_cuda_vec8(&p->x, 1, p->K)) return false;
+    int64_t n = 0;
+    for (int i = 0; i < p->n_part; i++) {
+        const lm_cv w = { const_cast<void *>(p->part[i].w), p->part[i].ld, 1 };
+        if (!lm_cuda_vec8(&w, 1, p->K)) return false;
+        n += p->part[i].rows;
+    }
+    return n < INT32_MAX / 2;
+}
+lm_err lm_rows_run(const lm_skinny *p, cudaStream_t s) {
+    args a = {};
+    a.p = *p;
+    int64_t n = 0;
+    for (int i = 0; i < p->n_part; i++) {
+        LM_TRY(lm_tma_map(&a.w[i], p->part[i].w, p->part[i].rows, p->K, p->part[i].ld, p->kind == LM_SKINNY_QKV ? 32 : 64));
+        n += p->part[i].rows;
+    }
+    a.tiles = static_cast<int>(lm_ceil_div(p->kind == LM_SKINNY_GATED ? 2 * p->part[0].rows : n, TILE));
+    a.steps = static_cast<int>(lm_ceil_div(p->K, STEP));
+    /* by the weights alone, so that bits have no other cause */
+    const int ks = (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_GATED) && a.tiles >= WHOLE ? 1 : SPLIT;
+    return p->M <= 8 ? run_as<8>(a, ks, s) : p->M <= 16 ? run_as<16>(a, ks, s) : p->M <= 32 ? run_as<32>(a, ks, s) : run_as<64>(a, ks, s);
+}

@@ -1,0 +1,268 @@
+/* decode_hopper_cuda.cu — see decode.cuh. Bound by reading the pages, and where those are few by the way from one kernel to the next.
+ *
+ *   A cluster of up to eight blocks has one row and one kv head, with all query heads that read it (up to 16); each block has a part of the pages, each
+ *   of its four warps every fourth unit of 16·NT tokens. A warp asks the copy engine for its first units at once, all that fit: those no row of
+ *   this step writes before the kernel before this one is over, the others behind it; nothing is shared between warps before the end.
+ *   Tokens are the rows of both products, heads the columns (Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ): eight columns hold the heads of a group, where sixteen rows
+ *   would be half empty. Weights are split into two bf16 numbers, so only the inputs are rounded.
+ *   At the end each warp sends its sums to the blocks of its cluster, each of which finishes a range of dimensions: stores that count themselves in
+ *   at that block's barrier, so blocks meet once, when nobody has to wait any more. Parts are added in order.
+ *
+ * Keys lie sixteen tokens side by side in a page (op/kv_write): sixteen tokens and four dimensions are 128 bytes, a row of the map. */
+#include <cstdio>
+#include <cstdlib>
+#include "op/attn_paged/decode.cuh"
+#include "op/overlap.cuh"
+namespace {
+enum { WARPS = 4, SPLIT = 8 };
+struct args { CUtensorMap k, v; paged p; int slots, trigger, ahead; };
+#ifdef LM_HOPPER_CODE
+__device__ __forceinline__ void ldsm_t(uint32_t *r, uint32_t at) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
+}
+/* 8×8 bf16, rows to columns */
+__device__ __forceinline__ uint32_t turned(uint32_t x) {
+    uint32_t y;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+    return y;
+}
+__device__ __forceinline__ uint32_t two(const lm_cv &v, int64_t at) {
+    if (v.bf16) return *reinterpret_cast<const uint32_t *>(static_cast<const __nv_bfloat16 *>(v.p) + at);
+    const float2 f = *reinterpret_cast<const float2 *>(static_cast<const float *>(v.p) + at);
+    return lm_pack2(f.x, f.y);
+}
+#endif
+__host__ __device__ constexpr int pairs_of(int G) { return (G + 1) / 2; }
+template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 6 : D * NH <= 128 ? 4 : 2) decode(const __grid_constant__ args a) {
+#ifdef LM_HOPPER_CODE
+    constexpr int KS = D / 16, TU = 16 * NT, HALF = TU * D * 2, UNIT = 2 * HALF;
+    extern __shared__ __align__(1024) char mem[];
+    const paged &p = a.p;
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, g = lane / 4, t = lane % 4, G = p.heads / p.kv, width = 2 * pairs_of(G), hk = static_cast<int>(blockIdx.y);
+    const int rank = static_cast<int>(blockIdx.x % static_cast<unsigned>(p.split)), own = D / p.split /* dimensions that a block finishes */, shift = 31 - __clz(own),
+              sources = WARPS * p.split;
+    const int64_t n = blockIdx.x / static_cast<unsigned>(p.split);
+    const uint32_t base = lm_smem(mem), mine = base + w * a.slots * UNIT, at_o = base + WARPS * a.slots * UNIT, at_top = at_o + sources * own * width * 4,
+                   got = at_top + sources * width * 8, full = got + 8 + w * a.slots * 8;
+    if (!p.early) lm_wait_before();
+    int pos = p.pos[n], least = INT32_MAX;
+    const int s = p.seq[n];
+    if (p.early && p.n <= 64) {                                           /* the first token of this sequence that is still to come */
+#pragma unroll
+        for (int e = 0; e < 2; e++)
+            if (const int i = lane + 32 * e; i < p.n) { const int x = p.pos[i]; if (p.seq[i] == s && x >= 0 && x < least) least = x; }
+        least = __reduce_min_sync(0xffffffffu, least);
+    } else least = 0;
+    if (p.choose && !scattered(p, n)) { lm_wait_before(); return; }       /* all blocks of the cluster alike */
+    if (pos >= 0 && (s < 0 || s >= p.seqs || pos >= p.per * LM_KV_PAGE)) { if (p.fault) *p.fault = LM_E_RANGE; pos = -1; }
+    const int from = pos < 0 ? 0 : static_cast<int>(first_seen(p, pos)), p0 = from / LM_KV_PAGE, count = pos < 0 ? 0 : pos / LM_KV_PAGE - p0 + 1, each = (count + p.split - 1) / p.split;
+    const int begin = (p0 + rank * each) * LM_KV_PAGE, end = min(begin + each * LM_KV_PAGE, pos + 1), first = begin + w * TU;
+    const int units = first < end ? (end - first + WARPS * TU - 1) / (WARPS * TU) : 0;
+    const auto token = [&](int i) { return first + i * WARPS * TU; };
+    const auto pages = [&](int i) {                                       /* lane l: the page of unit i + l */
+        if (i + lane >= units) return 0;
+        int page = p.table[s * p.per + token(i + lane) / LM_KV_PAGE];
+        if (page < 0 || page >= p.pages) { if (p.fault) *p.fault = LM_E_RANGE; page = 0; }
+        return page;
+    };
+    if (lane == 0) {
+        for (int i = 0; i < a.slots; i++) lm_mbar_init(full + 8 * i, 1);
+        if (w == 0) { lm_mbar_init(got, 1); lm_mbar_expect(got, sources * width * (own * 4 + 8)); }
+        lm_mbar_inited();
+    }
+    int held = pages(0), asked = 0, to = 0;
+    __syncwarp();
+    lm_cluster_arrive();                                                  /* barriers are there: waited for before anything is sent */
+    const auto ask = [&] {
+        if (asked && asked % 32 == 0) held = pages(asked);
+        const int row = __shfl_sync(0xffffffffu, held, asked % 32) * p.kv + hk, x = token(asked) % LM_KV_PAGE;
+        if (lane == 0) {
+            const uint32_t at = mine + to * UNIT, bar = full + 8 * to;
+            lm_mbar_expect(bar, UNIT);
+            lm_tma_get(at, &a.k, 0, row * D + x / 16 * (D / 4), bar);
+#pragma unroll
+            for (int c = 0; c < D / 64; c++) lm_tma_get(at + HALF + c * TU * 128, &a.v, 64 * c, row * LM_KV_PAGE + x, bar);
+        }
+        asked++;
+        if (++to == a.slots) to = 0;
+    };
+    const int room = min(units, a.slots);
+    if (p.early) {
+        while (asked < room && token(asked) + TU <= least) ask();
+        if (lane == 0)                                                    /* what does not fit: towards the second-level cache */
+            for (int i = room; i < min(min(units, 32), room + a.ahead); i++) {
+                const int page = p.table[s * p.per + token(i) / LM_KV_PAGE];
+                if (page < 0 || page >= p.pages) continue;
+                const int64_t at = ((static_cast<int64_t>(page) * p.kv + hk) * LM_KV_PAGE + token(i) % LM_KV_PAGE) * D;
+                asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p.k + at), "r"(HALF));
+                asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p.v + at), "r"(HALF));
+            }
+        if (a.trigger == 0) lm_let_next_begin();
+        lm_wait_before();
+    }
+    if (a.trigger == 1) lm_let_next_begin();
+    while (asked < room) ask();
+    uint32_t q[NH][KS][2];
+#pragma unroll
+    for (int h = 0; h < NH; h++)
+#pragma unroll
+        for (int ks = 0; ks < KS; ks++)
+#pragma unroll
+            for (int e = 0; e < 2; e++)
+                q[h][ks][e] = h * 8 + g < G ? two(p.q, n * p.q.rs + (static_cast<int64_t>(hk) * G + h * 8 + g) * D + ks * 16 + e * 8 + 2 * t) : 0;
+    const float s2 = p.scale * 1.4426950408889634f;
+    /* a matrix of eight rows of 16 bytes, where this lane's lies: keys: (tokens, dimensions) by lane / 8, a row is a dimension; values: (dimensions, tokens), a token */
+    const int kr = lane / 16 * 2 + lane % 8 / 4, part = lane / 8 % 2;
+    const uint32_t at_k = kr * 128 + ((lane % 4 * 2 + part) ^ kr) * 16, at_v = (lane / 16 * 8 + lane % 8) * 128 + (part ^ lane % 8) * 16;
+    float o[KS][NH][4] = {}, top[NH][2], sum[NH][2] = {};
+#pragma unroll
+    for (int h = 0; h < NH; h++) top[h][0] = top[h][1] = -INFINITY;
+    for (int i = 0, slot = 0, parity = 0; i < units; i++) {
+        const uint32_t keys = mine + slot * UNIT, values = keys + HALF;
+        const int x0 = token(i);
+        const bool whole = x0 >= from && x0 + TU <= pos + 1;
+        lm_mbar_wait(full + 8 * slot, parity);
+        if (!whole) {                                                     /* values that no row sees may be anything: zero */
+            for (int j = lane; j < TU * (D / 8); j += 32) {
+                const int r = j / 8 % TU;
+                if (x0 + r < from || x0 + r > pos) lm_stsi4(values + j * 16, 0, 0, 0, 0);
+            }
+            lm_fence_async();
+            __syncwarp();
+        }
+        float c[NT][NH][4] = {};
+#pragma unroll
+        for (int ks = 0; ks < KS; ks++)
+#pragma unroll
+            for (int j = 0; j < NT; j++) {
+                uint32_t f[4];
+                ldsm_t(f, keys + j * (D * 32) + ks * 512 + (at_k ^ (ks & 1) * 64));
+#pragma unroll
+                for (int h = 0; h < NH; h++) lm_mma(c[j][h], f, q[h][ks][0], q[h][ks][1]);
+            }
+        float keep[NH][2];
+#pragma unroll
+        for (int h = 0; h < NH; h++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                float most = top[h][e];
+#pragma unroll
+                for (int j = 0; j < NT; j++)
+#pragma unroll
+                    for (int r = 0; r < 2; r++) {
+                        float &z = c[j][h][2 * r + e];
+                        const int x = x0 + j * 16 + r * 8 + g;
+                        z = !whole && (x < from || x > pos) ? -INFINITY : z * s2;
+                        most = fmaxf(most, z);
+                    }
+#pragma unroll
+                for (int b = 4; b < 32; b *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, b));
+                const float zero = most == -INFINITY ? 0.0f : most;
+                keep[h][e] = lm_exp2(top[h][e] - zero);
+                top[h][e] = most; sum[h][e] *= keep[h][e];
+#pragma unroll
+                for (int j = 0; j < NT; j++)
+#pragma unroll
+                    for (int r = 0; r < 2; r++) { float &z = c[j][h][2 * r + e]; z = lm_exp2(z - zero); sum[h][e] += z; }
+            }
+#pragma unroll
+        for (int d = 0; d < KS; d++)
+#pragma unroll
+            for (int h = 0; h < NH; h++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) o[d][h][e] *= keep[h][e & 1];
+#pragma unroll
+        for (int j = 0; j < NT; j++) {
+            uint32_t big[NH][2], small[NH][2];
+#pragma unroll
+            for (int h = 0; h < NH; h++)
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    const float x = c[j][h][2 * r], y = c[j][h][2 * r + 1];
+                    const uint32_t b = lm_pack2(x, y);
+                    big[h][r] = turned(b);
+                    small[h][r] = turned(lm_pack2(x - __uint_as_float(b << 16), y - __uint_as_float(b & 0xffff0000u)));
+                }
+#pragma unroll
+            for (int d = 0; d < KS; d++) {
+                uint32_t f[4];
+                ldsm_t(f, values + d / 4 * (TU * 128) + j * 2048 + (at_v ^ d % 4 * 32));
+#pragma unroll
+                for (int h = 0; h < NH; h++) { lm_mma(o[d][h], f, big[h][0], big[h][1]); lm_mma(o[d][h], f, small[h][0], small[h][1]); }
+            }
+        }
+        __syncwarp();
+        if (asked < units) ask();
+        if (++slot == a.slots) { slot = 0; parity ^= 1; }
+    }
+#pragma unroll
+    for (int h = 0; h < NH; h++)
+#pragma unroll
+        for (int e = 0; e < 2; e++)
+#pragma unroll
+            for (int b = 4; b < 32; b *= 2) sum[h][e] += __shfl_xor_sync(0xffffffffu, sum[h][e], b);
+    if (a.trigger == 2) lm_let_next_begin();
+    lm_cluster_wait();
+    const int source = rank * WARPS + w;
+#pragma unroll
+    for (int h = 0; h < NH; h++) {
+        const int head = h * 8 + 2 * t;
+        if (head >= G) continue;
+        if (g < p.split) {
+            const uint32_t there = lm_smem_of(at_top + (source * width + head) * 8, g), bar = lm_smem_of(got, g);
+            lm_send2(there, top[h][0], sum[h][0], bar); lm_send2(there + 8, top[h][1], sum[h][1], bar);
+        }
+#pragma unroll
+        for (int b = 0; b < D / 8; b++) {
+            const int owner = b * 8 >> shift, d = (b * 8 & (own - 1)) + g;
+            lm_send2(lm_smem_of(at_o + ((source * own + d) * width + head) * 4, owner), o[b / 2][h][b % 2 * 2], o[b / 2][h][b % 2 * 2 + 1], lm_smem_of(got, owner));
+        }
+    }
+    lm_mbar_wait_cluster(got, 0);
+    for (int i = threadIdx.x; i < G * own; i += WARPS * 32) {
+        const int h = i >> shift, d = i & (own - 1);
+        float most = -INFINITY, y = 0, z = 0;
+#pragma unroll 8
+        for (int q = 0; q < sources; q++) most = fmaxf(most, lm_ldsf(at_top + (q * width + h) * 8));
+        const float zero = most == -INFINITY ? 0.0f : most;
+#pragma unroll 8
+        for (int q = 0; q < sources; q++) {
+            const float2 u = lm_lds2(at_top + (q * width + h) * 8);
+            const float f = lm_exp2(u.x - zero);
+            y = fmaf(lm_ldsf(at_o + ((q * own + d) * width + h) * 4), f, y); z = fmaf(u.y, f, z);
+        }
+        lm_st1(p.o, n * p.o.rs + (static_cast<int64_t>(hk) * G + h) * D + rank * own + d, z > 0 ? y / z : 0.0f);
+    }
+#endif
+}
+}
+int lm_tune[8] = { 1, 2, 1, 0, 512, 1 };                                  /* NT, slots, trigger, ahead, blocks, early */
+namespace {
+template <int D, int NH, int NT> lm_err launch(const paged &p, cudaStream_t s) {
+    constexpr int TU = 16 * NT, UNIT = TU * D * 4;
+    args a = {};
+    a.p = p; a.trigger = lm_tune[2]; a.ahead = lm_tune[3];
+    const int64_t heads = p.pages * p.kv, most = lm_ceil_div(lm_ceil_div(p.per, static_cast<int64_t>(p.split)) * LM_KV_PAGE, static_cast<int64_t>(WARPS * TU));
+    if (heads * D > INT32_MAX) return LM_E_RANGE;
+    a.slots = static_cast<int>(most < lm_tune[1] ? most : lm_tune[1]);
+    LM_TRY(lm_tma_map(&a.k, p.k, heads * D, 64, 64, NT * D / 4));
+    LM_TRY(lm_tma_map(&a.v, p.v, heads * LM_KV_PAGE, D, D, TU));
+    const int width = 2 * pairs_of(p.heads / p.kv);
+    const size_t shared = static_cast<size_t>(WARPS * a.slots * UNIT + WARPS * D * width * 4 + WARPS * p.split * width * 8 + 8 + WARPS * a.slots * 8);
+    return lm_launch_early(decode<D, NH, NT>, a, dim3(static_cast<unsigned>(p.n * p.split), static_cast<unsigned>(p.kv)), WARPS * 32, shared, static_cast<unsigned>(p.split), true, s);
+}
+template <int D, int NH> lm_err launch_nt(const paged &p, cudaStream_t s) {
+    return lm_tune[0] == 1 ? launch<D, NH, 1>(p, s) : lm_tune[0] == 2 ? launch<D, NH, 2>(p, s) : launch<D, NH, 4>(p, s);
+}
+}
+bool lm_paged_decode_takes(const lm_dev *dev, int d) { return dev->features & LM_CUDA_WGMMA && (d == 64 || d == 128); }
+lm_err lm_paged_decode(const paged &a, int d, cudaStream_t s) {
+    paged p = a;
+    static bool asked;
+    if (const char *e = asked ? NULL : getenv("LM_TUNE")) sscanf(e, "%d %d %d %d %d %d", lm_tune, lm_tune + 1, lm_tune + 2, lm_tune + 3, lm_tune + 4, lm_tune + 5);
+    asked = true;
+    if (!lm_tune[5]) p.early = false;
+    const bool two = p.heads / p.kv > 8;
+    if (d == 64) return two ? launch_nt<64, 2>(p, s) : launch_nt<64, 1>(p, s);
+    return two ? launch_nt<128, 2>(p, s) : launch_nt<128, 1>(p, s);
+}
