@@ -14,7 +14,7 @@
 #include "op/matmul/finish.cuh"
 #include "op/matmul/rows.cuh"
 #include "op/overlap.cuh"
-int lm_rows_tune[5][2] = { { 8, -1 }, { 8, -1 }, { 8, -1 }, { 8, -1 }, { 8, -1 } };
+int lm_rows_tune[5][3] = { { 8, -1, 0 }, { 8, -1, 0 }, { 8, -1, 0 }, { 8, -1, 0 }, { 8, -1, 0 } };
 namespace {
 enum {
     TILE = 128,
@@ -31,7 +31,7 @@ enum {
     ROOM_16 = 90 << 10 /* leaves the pages' attention more of it */
 };
 /* steps: of 64 columns, all of them; lead: steps before a block's last from which the next kernel may begin; AT_ONCE: from the start */
-struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, lead; };
+struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, lead, ahead; };
 enum { AT_ONCE = 1 << 20 };
 #ifdef LM_HOPPER_CODE
 /* q, k, v: 32 + 32 rows of one head, which turn together; u counts them through the three parts */
@@ -110,9 +110,17 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
         }
         return;
     }
+    const int half = warp / 4;
+    if (a.ahead && (KIND == LM_SKINNY_GATED || KIND == LM_SKINNY_ADD)) {
+        const int n = min(a.ahead, steps - ready), r0 = KIND == LM_SKINNY_GATED ? tile * 64 : tile * TILE + half * 64;
+        const lm_skinny_part &w = p.part[KIND == LM_SKINNY_GATED ? half : 0];
+        for (int i = lane; i < 16 * n; i += 32) {
+            const int64_t at = static_cast<int64_t>(r0 + warp % 4 * 16 + i / n) * w.ld + (first + ready + i % n) * STEP;
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const __nv_bfloat16 *>(w.w) + at));
+        }
+    }
     __syncthreads();
     if (KS > 1) { lm_cluster_arrive(); lm_cluster_wait(); }
-    const int half = warp / 4;
     /* ---- rows whose norm is half done: what their sums are multiplied by, while x is on its way ---- */
     if (KIND != LM_SKINNY_ADD && p.parts) {
         lm_wait_before();
@@ -266,7 +274,7 @@ template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
               n = (220 * 1024 - rest) / stage, which = a.p.kind == LM_SKINNY_QKV ? 0 : a.p.kind == LM_SKINNY_ADD ? (a.p.K > 2048 ? 3 : 1) : a.p.kind == LM_SKINNY_GATED ? 2 : 4;
     a.stages = n < STAGES ? n : STAGES;
     if (a.stages > lm_rows_tune[which][0]) a.stages = lm_rows_tune[which][0];
-    a.lead = lm_rows_tune[which][1] < 0 ? AT_ONCE : lm_rows_tune[which][1];
+    a.lead = lm_rows_tune[which][1] < 0 ? AT_ONCE : lm_rows_tune[which][1]; a.ahead = lm_rows_tune[which][2];
     if (const int per = (a.steps + ks - 1) / ks; a.stages > per) a.stages = per;
     LM_TRY(lm_tma_map(&a.x, a.p.x.p, a.p.M, a.p.K, a.p.x.rs, N));
     const unsigned grid = static_cast<unsigned>(a.tiles * ks), cluster = static_cast<unsigned>(ks);

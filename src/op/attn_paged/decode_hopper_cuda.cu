@@ -67,12 +67,12 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
     };
     if (lane == 0) {
         for (int i = 0; i < a.slots; i++) lm_mbar_init(full + 8 * i, 1);
-        if (w == 0) { lm_mbar_init(got, 1); lm_mbar_expect(got, sources * width * (own * 4 + 8)); }
+        if (w == 0 && p.split > 1) { lm_mbar_init(got, 1); lm_mbar_expect(got, sources * width * (own * 4 + 8)); }
         lm_mbar_inited();
     }
     int held = pages(0), asked = 0, to = 0;
     __syncwarp();
-    lm_cluster_arrive();                                                  /* barriers are there: waited for before anything is sent */
+    if (p.split > 1) lm_cluster_arrive();                                 /* barriers are there: waited for before anything is sent */
     const auto ask = [&] {
         if (asked && asked % 32 == 0) held = pages(asked);
         const int row = __shfl_sync(0xffffffffu, held, asked % 32) * p.kv + hk, x = token(asked) % LM_KV_PAGE;
@@ -202,23 +202,25 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
 #pragma unroll
             for (int b = 4; b < 32; b *= 2) sum[h][e] += __shfl_xor_sync(0xffffffffu, sum[h][e], b);
     if (a.trigger == 2) lm_let_next_begin();
-    lm_cluster_wait();
+    /* A block alone has no cluster, and instructions for one are refused then. */
     const int source = rank * WARPS + w;
+    if (p.split > 1) lm_cluster_wait();
+    const auto send = [&](uint32_t at, int owner, float x, float y) {
+        if (p.split > 1) lm_send2(lm_smem_of(at, static_cast<uint32_t>(owner)), x, y, lm_smem_of(got, static_cast<uint32_t>(owner)));
+        else asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(x), "f"(y) : "memory");
+    };
 #pragma unroll
     for (int h = 0; h < NH; h++) {
         const int head = h * 8 + 2 * t;
         if (head >= G) continue;
-        if (g < p.split) {
-            const uint32_t there = lm_smem_of(at_top + (source * width + head) * 8, g), bar = lm_smem_of(got, g);
-            lm_send2(there, top[h][0], sum[h][0], bar); lm_send2(there + 8, top[h][1], sum[h][1], bar);
-        }
+        if (g < p.split)
 #pragma unroll
-        for (int b = 0; b < D / 8; b++) {
-            const int owner = b * 8 >> shift, d = (b * 8 & (own - 1)) + g;
-            lm_send2(lm_smem_of(at_o + ((source * own + d) * width + head) * 4, owner), o[b / 2][h][b % 2 * 2], o[b / 2][h][b % 2 * 2 + 1], lm_smem_of(got, owner));
-        }
+            for (int e = 0; e < 2; e++) send(at_top + (source * width + head + e) * 8, g, top[h][e], sum[h][e]);
+#pragma unroll
+        for (int b = 0; b < D / 8; b++)
+            send(at_o + ((source * own + (b * 8 & (own - 1)) + g) * width + head) * 4, b * 8 >> shift, o[b / 2][h][b % 2 * 2], o[b / 2][h][b % 2 * 2 + 1]);
     }
-    lm_mbar_wait_cluster(got, 0);
+    if (p.split > 1) lm_mbar_wait_cluster(got, 0); else __syncthreads();
     for (int i = threadIdx.x; i < G * own; i += WARPS * 32) {
         const int h = i >> shift, d = i & (own - 1);
         float most = -INFINITY, y = 0, z = 0;
