@@ -11,6 +11,7 @@
 #include <cstring>
 #include "op/attn_paged/paged_cuda.cuh"
 #include "op/attn_paged/decode.cuh"
+lm_err lm_trial_decode(const paged &x, cudaStream_t s);
 #include "op/matmul/rows.cuh"
 extern int lm_tune[8], lm_rows_tune[5][3];
 static int use_new = 0, blocks = 512;
@@ -103,7 +104,7 @@ static void step(int M, int what, cudaStream_t s) {
             p.heads = D / 64; p.kv = KV / 64; p.scale = 0.125f; p.split = 1; p.early = true;
             if (use_new) {
                 for (p.split = 1; p.split < 8 && p.n * p.kv * p.split < blocks; p.split *= 2) {}
-                OK(lm_paged_decode(p, 64, s));
+                OK(lm_trial_decode(p, s));
             } else OK(paged_run<64>(p, NULL, false, false, s));
         }
         lm_skinny a = sum_of(M, D, o, y.o, x0, x1), g = product(LM_SKINNY_GATED, M, D, x1, 0), d = sum_of(M, F, h, y.down, x1, x0),
@@ -163,10 +164,10 @@ static void rows_default(int M) {                                          /* wh
     const int N = M <= 8 ? 8 : M <= 16 ? 16 : M <= 32 ? 32 : 64, stage = 16384 + N * 128;
     for (int k = 0; k < 5; k++) {
         const int rest = (k == 4 ? 0 : N * 512) + 256 + 32 * N;
-        lm_rows_tune[k][0] = at_most((((N == 16 ? 90 : 113) << 10) - rest) / stage, 8); lm_rows_tune[k][1] = N <= 16 ? -1 : 2;
+        lm_rows_tune[k][0] = at_most((((N == 16 ? 90 : 113) << 10) - rest) / stage, 8); lm_rows_tune[k][1] = N <= 16 ? -1 : 2; lm_rows_tune[0][2] = 8; lm_rows_tune[4][2] = 1;
     }
 }
-static void attn_default() { use_new = 0; lm_tune[0] = 1; lm_tune[1] = 2; lm_tune[2] = 1; lm_tune[3] = 0; lm_tune[5] = 1; blocks = 512; }
+static void attn_default() { use_new = 0; lm_tune[0] = 1; lm_tune[1] = 2; lm_tune[2] = 1; lm_tune[3] = 0; lm_tune[4] = 4; lm_tune[5] = 1; blocks = 512; }
 static double check(int M) {                                               /* the new form against the one before it, same pages; a second time to the bit */
     std::vector<unsigned short> x(B * D), y(B * D), z(B * D);
     double worst = 0;
@@ -246,13 +247,32 @@ int main(int argc, char **argv) {
         for (int M : { 1, 5, 16, 64 }) {
             rows_default(M); attn_default();
             double worst = 0;
-            for (int nt : { 1, 2, 4 }) for (int sl : { 1, 2, 3 }) for (int bl : { 1, 512, 4096 }) for (int trig : { 0, 1 }) {
-                lm_tune[0] = nt; lm_tune[1] = sl; blocks = bl; lm_tune[2] = trig; lm_tune[3] = trig;
+            for (int nt : { 1, 2 }) for (int wp : { 2, 4, 8 }) for (int sl : { 1, 3 }) for (int bl : { 1, 512, 4096 }) for (int trig : { 0, 1 }) {
+                lm_tune[0] = nt; lm_tune[4] = wp; lm_tune[1] = sl; blocks = bl; lm_tune[2] = trig; lm_tune[3] = trig;
                 const double e = check(M);
                 worst = std::max(worst, e);
                 if (!(e < 4e-3)) std::printf("WRONG: M %d NT %d slots %d blocks %d: %g\n", M, nt, sl, bl, e);
             }
             std::printf("difference at %d rows %.2g\n", M, worst);
+        }
+        for (int M : { 1, 16, 32, 64 }) {                                  /* the head in wide tiles has the same bits; q in four parts of K nearly */
+            std::vector<float> y[2]; std::vector<unsigned short> z[2];
+            for (int w = 0; w < 2; w++) {
+                rows_default(M); lm_rows_tune[4][2] = w + 1; lm_rows_tune[4][0] = 3; lm_rows_tune[0][2] = w ? 4 : 8;
+                CK(cudaMemset(logits, 0xff, static_cast<size_t>(B) * V * 4)); CK(cudaMemset(q, 0xff, B * D * 2));
+                lm_skinny t = product(LM_SKINNY_PLAIN, M, D, room, 1);
+                part(&t, head, V); t.part[0].mid_bf16 = 0; to(&t.out, logits, V, 0);
+                OK(lm_skinny_run(&dev, &t, 0));
+                CK(cudaDeviceSynchronize());
+                y[w].resize(static_cast<size_t>(M) * V); CK(cudaMemcpy(y[w].data(), logits, y[w].size() * 4, cudaMemcpyDeviceToHost));
+                lm_skinny n = qkv_of(M, ly[1]);
+                OK(lm_skinny_run(&dev, &n, 0));
+                CK(cudaDeviceSynchronize());
+                z[w].resize(static_cast<size_t>(M) * D); CK(cudaMemcpy(z[w].data(), q, z[w].size() * 2, cudaMemcpyDeviceToHost));
+            }
+            double num = 0, den = 0;
+            for (size_t i = 0; i < z[0].size(); i++) { unsigned a = z[0][i] << 16, b2 = z[1][i] << 16; float f, g; memcpy(&f, &a, 4); memcpy(&g, &b2, 4); num += (f - g) * (f - g); den += f * f; }
+            std::printf("%d rows: head %s; q by 4 parts of K %.2g\n", M, memcmp(y[0].data(), y[1].data(), y[0].size() * 4) ? "DIFFERS" : "the same bits", std::sqrt(num / den));
         }
         return 0;
     }
@@ -261,15 +281,19 @@ int main(int argc, char **argv) {
         rows_default(M); attn_default();
         kinds(M, "main");
         use_new = 1;
-        kinds(M, "new");
-        knobs = { { "nt", &lm_tune[0], { 1, 2, 4 } }, { "slots", &lm_tune[1], { 1, 2, 3, 4 } }, { "blocks", &blocks, { 1, 128, 256, 512, 1024 } }, { "trigger", &lm_tune[2], { 0, 1, 2, 3 } },
-                  { "early", &lm_tune[5], { 0, 1 } }, { "ahead", &lm_tune[3], { 0, 1, 2, 4 } },
-                  { "qkv.st", &lm_rows_tune[0][0], { 2, 3, 4, 6 } }, { "o.st", &lm_rows_tune[1][0], { 2, 3, 4 } }, { "gated.st", &lm_rows_tune[2][0], { 2, 3, 4, 5, 6, 8 } }, { "down.st", &lm_rows_tune[3][0], { 2, 3, 4, 5, 6, 8 } },
-                  { "qkv.lead", &lm_rows_tune[0][1], { -1, 0, 1, 2, 4 } }, { "o.lead", &lm_rows_tune[1][1], { -1, 0, 1, 2, 4 } }, { "gated.lead", &lm_rows_tune[2][1], { -1, 1, 2, 4, 8, 16 } }, { "down.lead", &lm_rows_tune[3][1], { -1, 1, 2, 4, 8 } }, { "gated.ahead", &lm_rows_tune[2][2], { 0, 2, 4, 8 } }, { "down.ahead", &lm_rows_tune[3][2], { 0, 2, 4 } } };
+        static const int ring[4][4] = { { 6, 6, 6, 6 }, { 4, 4, 6, 4 }, { 4, 4, 5, 3 }, { 4, 3, 3, 3 } }, lead[4][4] = { { -1, -1, -1, -1 }, { -1, 2, -1, -1 }, { 4, 4, 4, -1 }, { 2, 2, 2, 2 } };
+        const int cls = M <= 8 ? 0 : M <= 16 ? 1 : M <= 32 ? 2 : 3;
+        static const int kind[5] = { 3, 1, 2, 1, 0 };
+        for (int k = 0; k < 5; k++) { lm_rows_tune[k][0] = k == 4 ? at_most(ring[cls][kind[k]], 5) : ring[cls][kind[k]]; lm_rows_tune[k][1] = k == 1 && cls < 3 ? -1 : lead[cls][kind[k]]; }
+        lm_tune[0] = cls == 3 ? 2 : 1; lm_tune[1] = cls == 3 || cls == 2 ? 2 : 1; lm_tune[2] = cls == 1 || cls == 2 ? 0 : 1; lm_tune[3] = cls == 3 ? 0 : 1;
+        kinds(M, "set");
+        knobs = { { "warps", &lm_tune[4], { 2, 4, 8 } }, { "nt", &lm_tune[0], { 1, 2 } }, { "slots", &lm_tune[1], { 1, 2, 3 } }, { "warps", &lm_tune[4], { 2, 4, 8 } }, { "blocks", &blocks, { 128, 256, 512, 1024 } }, { "trigger", &lm_tune[2], { 0, 1 } },
+                  { "ahead", &lm_tune[3], { 0, 1 } }, { "qkv.ks", &lm_rows_tune[0][2], { 4, 8 } }, { "qkv.st", &lm_rows_tune[0][0], { 2, 3, 4, 6, 8 } }, { "qkv.lead", &lm_rows_tune[0][1], { -1, 0, 2, 4 } }, { "down.st", &lm_rows_tune[3][0], { 3, 4, 5, 6 } }, { "gated.st", &lm_rows_tune[2][0], { 3, 4, 5, 6, 7 } },
+                  { "wide", &lm_rows_tune[4][2], { 1, 2 } }, { "head.st", &lm_rows_tune[4][0], { 2, 3, 4, 5 } }, { "wide", &lm_rows_tune[4][2], { 1, 2 } }, { "head.lead", &lm_rows_tune[4][1], { -1, 2 } } };
         descend(M, 2);
         kinds(M, "new, best");
-        use_new = 0;
-        kinds(M, "old, so");
+        if (M > 8) for (int wide : { 1, 2 }) for (int st : { 2, 3, 4, 5 }) { lm_rows_tune[4][2] = wide; lm_rows_tune[4][0] = st; std::printf("head wide %d stages %d: %.1f\n", wide, st, timed(M, HEAD, 9)); }
+        for (int ks : { 4, 8 }) for (int st : { 3, 4, 6, 8 }) { lm_rows_tune[0][2] = ks; lm_rows_tune[0][0] = st; std::printf("qkv ks %d stages %d: %.2f\n", ks, st, timed(M, QKV, 9) / L); }
     }
     return 0;
 }

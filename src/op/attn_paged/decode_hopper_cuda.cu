@@ -9,13 +9,14 @@
  *   at that block's barrier, so blocks meet once, when nobody has to wait any more. Parts are added in order.
  *
  * Keys lie sixteen tokens side by side in a page (op/kv_write): sixteen tokens and four dimensions are 128 bytes, a row of the map. */
-#include <cstdio>
-#include <cstdlib>
 #include "op/attn_paged/decode.cuh"
 #include "op/overlap.cuh"
 namespace {
-enum { WARPS = 4, SPLIT = 8 };
-struct args { CUtensorMap k, v; paged p; int slots, trigger, ahead; };
+/* slots: units of a warp in shared memory; ahead: units behind them that are asked for towards the second-level cache; at_once: the next kernel may
+ * begin before these pages are there */
+enum { MANY = 512 };                                                      /* blocks of a launch from which on its pages bind */
+struct how { int slots, ahead; bool at_once; };
+struct args { CUtensorMap k, v; paged p; how h; };
 #ifdef LM_HOPPER_CODE
 __device__ __forceinline__ void ldsm_t(uint32_t *r, uint32_t at) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
@@ -33,7 +34,7 @@ __device__ __forceinline__ uint32_t two(const lm_cv &v, int64_t at) {
 }
 #endif
 __host__ __device__ constexpr int pairs_of(int G) { return (G + 1) / 2; }
-template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 6 : D * NH <= 128 ? 4 : 2) decode(const __grid_constant__ args a) {
+template <int D, int NH, int NT, int WARPS> __global__ void __launch_bounds__(WARPS * 32, (D * NH <= 64 ? 24 : D * NH <= 128 ? 16 : 8) / WARPS) decode(const __grid_constant__ args a) {
 #ifdef LM_HOPPER_CODE
     constexpr int KS = D / 16, TU = 16 * NT, HALF = TU * D * 2, UNIT = 2 * HALF;
     extern __shared__ __align__(1024) char mem[];
@@ -42,8 +43,8 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
     const int rank = static_cast<int>(blockIdx.x % static_cast<unsigned>(p.split)), own = D / p.split /* dimensions that a block finishes */, shift = 31 - __clz(own),
               sources = WARPS * p.split;
     const int64_t n = blockIdx.x / static_cast<unsigned>(p.split);
-    const uint32_t base = lm_smem(mem), mine = base + w * a.slots * UNIT, at_o = base + WARPS * a.slots * UNIT, at_top = at_o + sources * own * width * 4,
-                   got = at_top + sources * width * 8, full = got + 8 + w * a.slots * 8;
+    const uint32_t base = lm_smem(mem), mine = base + w * a.h.slots * UNIT, at_o = base + WARPS * a.h.slots * UNIT, at_top = at_o + sources * own * width * 4,
+                   got = at_top + sources * width * 8, full = got + 8 + w * a.h.slots * 8;
     if (!p.early) lm_wait_before();
     int pos = p.pos[n], least = INT32_MAX;
     const int s = p.seq[n];
@@ -66,7 +67,7 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
         return page;
     };
     if (lane == 0) {
-        for (int i = 0; i < a.slots; i++) lm_mbar_init(full + 8 * i, 1);
+        for (int i = 0; i < a.h.slots; i++) lm_mbar_init(full + 8 * i, 1);
         if (w == 0 && p.split > 1) { lm_mbar_init(got, 1); lm_mbar_expect(got, sources * width * (own * 4 + 8)); }
         lm_mbar_inited();
     }
@@ -84,23 +85,23 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
             for (int c = 0; c < D / 64; c++) lm_tma_get(at + HALF + c * TU * 128, &a.v, 64 * c, row * LM_KV_PAGE + x, bar);
         }
         asked++;
-        if (++to == a.slots) to = 0;
+        if (++to == a.h.slots) to = 0;
     };
-    const int room = min(units, a.slots);
+    const int room = min(units, a.h.slots);
     if (p.early) {
         while (asked < room && token(asked) + TU <= least) ask();
         if (lane == 0)                                                    /* what does not fit: towards the second-level cache */
-            for (int i = room; i < min(min(units, 32), room + a.ahead); i++) {
+            for (int i = room; i < min(min(units, 32), room + a.h.ahead); i++) {
                 const int page = p.table[s * p.per + token(i) / LM_KV_PAGE];
                 if (page < 0 || page >= p.pages) continue;
                 const int64_t at = ((static_cast<int64_t>(page) * p.kv + hk) * LM_KV_PAGE + token(i) % LM_KV_PAGE) * D;
                 asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p.k + at), "r"(HALF));
                 asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p.v + at), "r"(HALF));
             }
-        if (a.trigger == 0) lm_let_next_begin();
+        if (a.h.at_once) lm_let_next_begin();
         lm_wait_before();
     }
-    if (a.trigger == 1) lm_let_next_begin();
+    if (!p.early || !a.h.at_once) lm_let_next_begin();
     while (asked < room) ask();
     uint32_t q[NH][KS][2];
 #pragma unroll
@@ -193,7 +194,7 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
         }
         __syncwarp();
         if (asked < units) ask();
-        if (++slot == a.slots) { slot = 0; parity ^= 1; }
+        if (++slot == a.h.slots) { slot = 0; parity ^= 1; }
     }
 #pragma unroll
     for (int h = 0; h < NH; h++)
@@ -201,7 +202,6 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
         for (int e = 0; e < 2; e++)
 #pragma unroll
             for (int b = 4; b < 32; b *= 2) sum[h][e] += __shfl_xor_sync(0xffffffffu, sum[h][e], b);
-    if (a.trigger == 2) lm_let_next_begin();
     /* A block alone has no cluster, and instructions for one are refused then. */
     const int source = rank * WARPS + w;
     if (p.split > 1) lm_cluster_wait();
@@ -237,34 +237,28 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
     }
 #endif
 }
-}
-int lm_tune[8] = { 1, 2, 1, 0, 512, 1 };                                  /* NT, slots, trigger, ahead, blocks, early */
-namespace {
-template <int D, int NH, int NT> lm_err launch(const paged &p, cudaStream_t s) {
+template <int D, int NH, int NT, int WARPS> lm_err launch(const paged &p, const how &h, cudaStream_t s) {
     constexpr int TU = 16 * NT, UNIT = TU * D * 4;
     args a = {};
-    a.p = p; a.trigger = lm_tune[2]; a.ahead = lm_tune[3];
+    a.p = p; a.h = h;
     const int64_t heads = p.pages * p.kv, most = lm_ceil_div(lm_ceil_div(p.per, static_cast<int64_t>(p.split)) * LM_KV_PAGE, static_cast<int64_t>(WARPS * TU));
     if (heads * D > INT32_MAX) return LM_E_RANGE;
-    a.slots = static_cast<int>(most < lm_tune[1] ? most : lm_tune[1]);
+    if (most < a.h.slots) a.h.slots = static_cast<int>(most);
     LM_TRY(lm_tma_map(&a.k, p.k, heads * D, 64, 64, NT * D / 4));
     LM_TRY(lm_tma_map(&a.v, p.v, heads * LM_KV_PAGE, D, D, TU));
     const int width = 2 * pairs_of(p.heads / p.kv);
-    const size_t shared = static_cast<size_t>(WARPS * a.slots * UNIT + WARPS * D * width * 4 + WARPS * p.split * width * 8 + 8 + WARPS * a.slots * 8);
-    return lm_launch_early(decode<D, NH, NT>, a, dim3(static_cast<unsigned>(p.n * p.split), static_cast<unsigned>(p.kv)), WARPS * 32, shared, static_cast<unsigned>(p.split), true, s);
+    const size_t shared = static_cast<size_t>(WARPS * a.h.slots * UNIT + WARPS * D * width * 4 + WARPS * p.split * width * 8 + 8 + WARPS * a.h.slots * 8);
+    return lm_launch_early(decode<D, NH, NT, WARPS>, a, dim3(static_cast<unsigned>(p.n * p.split), static_cast<unsigned>(p.kv)), WARPS * 32, shared, static_cast<unsigned>(p.split), true, s);
 }
-template <int D, int NH> lm_err launch_nt(const paged &p, cudaStream_t s) {
-    return lm_tune[0] == 1 ? launch<D, NH, 1>(p, s) : lm_tune[0] == 2 ? launch<D, NH, 2>(p, s) : launch<D, NH, 4>(p, s);
+template <int D, int NH> lm_err choose(const paged &p, cudaStream_t s) {
+    const int64_t pages = lm_ceil_div(p.per, static_cast<int64_t>(p.split));
+    if (p.split == 1) return launch<D, NH, 2, 4>(p, { 2, 0, false }, s);
+    return launch<D, NH, 1, 4>(p, { pages <= 2 ? 1 : 2, 1, p.n * p.kv * p.split >= MANY }, s);
 }
 }
 bool lm_paged_decode_takes(const lm_dev *dev, int d) { return dev->features & LM_CUDA_WGMMA && (d == 64 || d == 128); }
-lm_err lm_paged_decode(const paged &a, int d, cudaStream_t s) {
-    paged p = a;
-    static bool asked;
-    if (const char *e = asked ? NULL : getenv("LM_TUNE")) sscanf(e, "%d %d %d %d %d %d", lm_tune, lm_tune + 1, lm_tune + 2, lm_tune + 3, lm_tune + 4, lm_tune + 5);
-    asked = true;
-    if (!lm_tune[5]) p.early = false;
+lm_err lm_paged_decode(const paged &p, int d, cudaStream_t s) {
     const bool two = p.heads / p.kv > 8;
-    if (d == 64) return two ? launch_nt<64, 2>(p, s) : launch_nt<64, 1>(p, s);
-    return two ? launch_nt<128, 2>(p, s) : launch_nt<128, 1>(p, s);
+    if (d == 64) return two ? choose<64, 2>(p, s) : choose<64, 1>(p, s);
+    return two ? choose<128, 2>(p, s) : choose<128, 1>(p, s);
 }
