@@ -30,8 +30,8 @@ enum {
 /* steps: of 64 columns, all of them; lead: steps before a block's last from which the next kernel may begin; AT_ONCE: from the start */
 struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, lead; };
 enum { AT_ONCE = 1 << 20 };
-/* By rows (to 8, 16, 32, 64) and kind (PLAIN, ADD, GATED, QKV), what was best in the chain of a decode step on an H200: stages of the ring, of which two
- * kernels' and the pages' attention share a multiprocessor's memory; and the lead of those whose weights are not all on their way at once. */
+/* By rows (up to 8, 16, 32, 64) and kind (PLAIN, ADD, GATED, QKV), what was best in the chain of a decode step on an H200: stages of the ring, since two
+ * kernels and the pages' attention share a multiprocessor's memory, and the lead of kernels whose weights are not all on their way from the start. */
 constexpr int RING[4][4] = { { 6, 6, 6, 6 }, { 4, 4, 6, 4 }, { 4, 4, 5, 3 }, { 4, 3, 3, 3 } },
               LEAD[4][4] = { { AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE }, { AT_ONCE, 2, AT_ONCE, AT_ONCE }, { 4, 4, 4, AT_ONCE }, { 2, 2, 2, 2 } };
 #ifdef LM_HOPPER_CODE
@@ -46,9 +46,9 @@ __device__ __forceinline__ unit unit_of(const lm_skinny &p, int u) {
 }
 __device__ __forceinline__ int units_of(const lm_skinny &p) { return static_cast<int>((p.part[0].rows + p.part[1].rows + p.part[2].rows) / 64); }
 #endif
-template <int N, int KIND, int KS, int WT = 1> __global__ void __launch_bounds__(ALL, 2) rows(const __grid_constant__ args a) {
+template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) rows(const __grid_constant__ args a) {
 #ifdef LM_HOPPER_CODE
-    constexpr int NX = N / 8, X_BYTES = N * STEP * 2, STAGE = WT * W_BYTES + X_BYTES, GROUPS = 16 / KS /* of eight rows that a block finishes */;
+    constexpr int NX = N / 8, X_BYTES = N * STEP * 2, STAGE = W_BYTES + X_BYTES, GROUPS = 16 / KS /* of eight rows that a block finishes */;
     constexpr bool PAIRS = KIND == LM_SKINNY_GATED || KIND == LM_SKINNY_QKV;
     extern __shared__ __align__(1024) char mem[];
     const lm_skinny &p = a.p;
@@ -59,7 +59,7 @@ template <int N, int KIND, int KS, int WT = 1> __global__ void __launch_bounds__
     const int first = rank * per, steps = max(0, min(per, a.steps - first)), ready = min(steps, a.stages);
     if (warp == CONSUMERS / 32) {                                          /* ---- what asks for W and x ---- */
         const CUtensorMap *map[2] = { &a.w[0], &a.w[KIND == LM_SKINNY_GATED ? 1 : 0] };
-        int row[2] = { tile * TILE * WT, tile * TILE * WT + 64 }, apart = 0;
+        int row[2] = { tile * TILE, tile * TILE + 64 }, apart = 0;
         if (KIND == LM_SKINNY_GATED) row[0] = row[1] = tile * 64;
         if (KIND == LM_SKINNY_QKV) {
 #pragma unroll
@@ -80,11 +80,11 @@ template <int N, int KIND, int KS, int WT = 1> __global__ void __launch_bounds__
                     lm_tma_get(to + q / 2 * HALF_BYTES + q % 2 * (HALF_BYTES / 2), map[q % 2], col, row[q % 2] + q / 2 * apart, bar, once);
             } else {
 #pragma unroll
-                for (int q = 0; q < 2 * WT; q++) lm_tma_get(to + q * HALF_BYTES, map[q % 2], col, row[q % 2] + q / 2 * TILE, bar, once);
+                for (int q = 0; q < 2; q++) lm_tma_get(to + q * HALF_BYTES, map[q], col, row[q], bar, once);
             }
         };
         auto rows_of_x = [&](int i, int s) {
-            lm_tma_get(base + s * STAGE + WT * W_BYTES, &a.x, (first + i) * STEP, 0, full + 8 * s);
+            lm_tma_get(base + s * STAGE + W_BYTES, &a.x, (first + i) * STEP, 0, full + 8 * s);
         };
         if (lane == 0) {
             for (int i = 0; i < a.stages; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, 8); }
@@ -133,35 +133,31 @@ template <int N, int KIND, int KS, int WT = 1> __global__ void __launch_bounds__
         for (int q = 0; q < 8; q++) s += lm_ldsf(at_squares + (q * N + m) * 4);
         return 1.0f / sqrtf(s / static_cast<float>(p.K) + p.eps);
     };
-    float c[WT][N / 2] = {};
+    float c[N / 2] = {};
     for (int i = 0, s = 0, parity = 0; i < steps; i++) {
-        const uint32_t w = base + s * STAGE + half * WT * HALF_BYTES, x = base + s * STAGE + WT * W_BYTES;
+        const uint32_t w = base + s * STAGE + half * HALF_BYTES, x = base + s * STAGE + W_BYTES;
         lm_mbar_wait(full + 8 * s, parity);
         lm_wgmma_fence();
 #pragma unroll
-        for (int k = 0; k < STEP / 16; k++)
-#pragma unroll
-            for (int j = 0; j < WT; j++) lm_wgmma<N>::template ss<0, 0>(c[j], lm_desc_rows(w + j * HALF_BYTES + k * 32), lm_desc_rows(x + k * 32));
+        for (int k = 0; k < STEP / 16; k++) lm_wgmma<N>::template ss<0, 0>(c, lm_desc_rows(w + k * 32), lm_desc_rows(x + k * 32));
         lm_wgmma_commit();
         lm_wgmma_wait<0>();
-#pragma unroll
-        for (int j = 0; j < WT; j++) lm_wgmma_pin<N / 2>(c[j]);
+        lm_wgmma_pin<N / 2>(c);
         if (lane == 0 && i + a.stages < steps) lm_mbar_arrive(empty + 8 * s);
         if (++s == a.stages) { s = 0; parity ^= 1; }
     }
     lm_wait_before();
     if constexpr (!PAIRS && KS == 1) {
 #pragma unroll
-        for (int jh = 0; jh < 2 * WT; jh++) {
-            const int j = jh / 2, h = jh % 2;
-            const int64_t r = static_cast<int64_t>(tile) * TILE * WT + (half * WT + j) * 64 + warp % 4 * 16 + h * 8 + lane / 4;
+        for (int h = 0; h < 2; h++) {
+            const int64_t r = static_cast<int64_t>(tile) * TILE + warp * 16 + h * 8 + lane / 4;
             if (r >= p.part[0].rows) continue;
 #pragma unroll
             for (int x = 0; x < NX; x++)
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     const int m = x * 8 + lane % 4 * 2 + e;
-                    if (m < p.M) lm_st1(p.out, m * p.out.rs + r, lm_with_bias(p.part[0], r, c[j][x * 4 + h * 2 + e]));
+                    if (m < p.M) lm_st1(p.out, m * p.out.rs + r, lm_with_bias(p.part[0], r, c[x * 4 + h * 2 + e]));
                 }
         }
         return;
@@ -175,11 +171,11 @@ template <int N, int KIND, int KS, int WT = 1> __global__ void __launch_bounds__
             if (KS > 1) {
                 const uint32_t there = lm_smem_of(to, static_cast<uint32_t>(owner)), bar = lm_smem_of(got, static_cast<uint32_t>(owner));
 #pragma unroll
-                for (int x = 0; x < NX; x++) lm_send2(there + x * 256, c[0][x * 4 + h * 2], c[0][x * 4 + h * 2 + 1], bar);
+                for (int x = 0; x < NX; x++) lm_send2(there + x * 256, c[x * 4 + h * 2], c[x * 4 + h * 2 + 1], bar);
             } else {
 #pragma unroll
                 for (int x = 0; x < NX; x++)
-                    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + x * 256), "f"(c[0][x * 4 + h * 2]), "f"(c[0][x * 4 + h * 2 + 1])
+                    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to + x * 256), "f"(c[x * 4 + h * 2]), "f"(c[x * 4 + h * 2 + 1])
                                  : "memory");
             }
         }
@@ -205,30 +201,21 @@ template <int N, int KIND, int KS, int WT = 1> __global__ void __launch_bounds__
                 if (m0 + 1 < p.M) lm_finish_gated(p, m0 + 1, j, u.y * f1, v.y * f1);
             }
         } else if constexpr (KIND == LM_SKINNY_QKV) {
-            constexpr int LINES = GROUPS / 2 * NX, TURNS = (LINES + 7) / 8;
-            int u64[TURNS], da[TURNS]; unit u[TURNS];
-            float cs[TURNS][2] = {}, sn[TURNS][2] = {};
+            const int j = rank * 8 + lane / 4, u64 = 2 * tile + j / 32;
+            const unit u = unit_of(p, min(u64, units_of(p) - 1));
+            const int da = u.a + j % 32;
+            float cs[2] = {}, sn[2] = {};
 #pragma unroll
-            for (int i = 0; i < TURNS; i++) {
-                const int j = (rank * (GROUPS / 2) + (warp + i * 8) / NX) * 8 + lane / 4;
-                u64[i] = warp + i * 8 < LINES ? 2 * tile + j / 32 : units_of(p);
-                u[i] = unit_of(p, min(u64[i], units_of(p) - 1));
-                da[i] = u[i].a + j % 32;
-#pragma unroll
-                for (int e = 0; e < 2; e++)
-                    if (const int m = m0 + e; u[i].part < 2 && m < p.M) {
-                        cs[i][e] = lm_ld1(p.turn, m * p.turn.rs + da[i]);
-                        sn[i][e] = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + da[i]);
-                    }
-            }
+            for (int e = 0; e < 2; e++)
+                if (const int m = m0 + e; u.part < 2 && m < p.M) {
+                    cs[e] = lm_ld1(p.turn, m * p.turn.rs + da);
+                    sn[e] = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + da);
+                }
             lm_mbar_wait_cluster(got, 0);
-#pragma unroll
-            for (int i = 0; i < TURNS; i++) {
-                if (u64[i] >= units_of(p)) continue;
-                const int g = (warp + i * 8) / NX;
-                const float2 y = sum(2 * g, warp % NX), z = sum(2 * g + 1, warp % NX);
-                if (m0 < p.M) lm_finish_qkv(p, m0, u[i].part, u[i].head, da[i], da[i] + p.d / 2, y.x * f0, z.x * f0, cs[i][0], sn[i][0]);
-                if (m0 + 1 < p.M) lm_finish_qkv(p, m0 + 1, u[i].part, u[i].head, da[i], da[i] + p.d / 2, y.y * f1, z.y * f1, cs[i][1], sn[i][1]);
+            if (warp < NX && u64 < units_of(p)) {
+                const float2 y = sum(0, warp), z = sum(1, warp);
+                if (m0 < p.M) lm_finish_qkv(p, m0, u.part, u.head, da, da + p.d / 2, y.x * f0, z.x * f0, cs[0], sn[0]);
+                if (m0 + 1 < p.M) lm_finish_qkv(p, m0 + 1, u.part, u.head, da, da + p.d / 2, y.y * f1, z.y * f1, cs[1], sn[1]);
             }
         } else {
             /* a warp has all of the block's rows of W for eight rows of x */
@@ -277,13 +264,15 @@ template <int N, int KIND, int KS, int WT = 1> __global__ void __launch_bounds__
 template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
     const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV;
     constexpr int class_of = N == 8 ? 0 : N == 16 ? 1 : N == 32 ? 2 : 3;
-    const int per = (a.steps + ks - 1) / ks, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4;
+    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4, per = (a.steps + ks - 1) / ks;
     a.stages = RING[class_of][a.p.kind]; a.lead = LEAD[class_of][a.p.kind];
-    if (per <= a.stages) { a.stages = per; if (N <= 32) a.lead = AT_ONCE; }
-    const int stage = W_BYTES + N * STEP * 2;
+    if (per <= a.stages) {
+        a.stages = per;
+        if (N <= 32) a.lead = AT_ONCE;
+    }
     LM_TRY(lm_tma_map(&a.x, a.p.x.p, a.p.M, a.p.K, a.p.x.rs, N));
     const unsigned grid = static_cast<unsigned>(a.tiles * ks), cluster = static_cast<unsigned>(ks);
-    const size_t shared = static_cast<size_t>(a.stages) * stage + rest;
+    const size_t shared = static_cast<size_t>(a.stages * stage + rest);
     switch (a.p.kind) {
     case LM_SKINNY_ADD: return lm_launch_early(rows<N, LM_SKINNY_ADD, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
     case LM_SKINNY_QKV: return lm_launch_early(rows<N, LM_SKINNY_QKV, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
