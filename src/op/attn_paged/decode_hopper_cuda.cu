@@ -1,12 +1,12 @@
 /* decode_hopper_cuda.cu — see decode.cuh. Bound by reading the pages, and where those are few by the way from one kernel to the next.
  *
- *   A cluster of up to eight blocks has one row and one kv head, with all query heads that read it (up to 16); each block has a part of the pages, each
- *   of its four warps every fourth unit of 16·NT tokens. A warp asks the copy engine for its first units at once, all that fit: those no row of
- *   this step writes before the kernel before this one is over, the others behind it; nothing is shared between warps before the end.
- *   Tokens are the rows of both products, heads the columns (Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ): eight columns hold the heads of a group, where sixteen rows
- *   would be half empty. Weights are split into two bf16 numbers, so only the inputs are rounded.
- *   At the end each warp sends its sums to the blocks of its cluster, each of which finishes a range of dimensions: stores that count themselves in
- *   at that block's barrier, so blocks meet once, when nobody has to wait any more. Parts are added in order.
+ *   A cluster of up to eight blocks has one row and one kv head, with all query heads that read it (up to 16); each block has a part of the
+ *   pages, each of its four warps every fourth unit of 16·NT tokens. A warp asks the copy engine for its first units at once, all that fit:
+ *   those no row of this step writes before the kernel before this one is over, the others behind it; nothing is shared before the end.
+ *   Tokens are the rows of both products, heads the columns (Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ): eight columns hold the heads of a group, where sixteen
+ *   rows would be half empty. Weights are split into two bf16 numbers, so only the inputs are rounded.
+ *   At the end each warp sends its sums to the blocks of its cluster, each of which finishes a range of dimensions: stores that count
+ *   themselves in at that block's barrier, so nobody waits for a block that has nothing for it. Parts are added in order.
  *
  * Keys lie sixteen tokens side by side in a page (op/kv_write): sixteen tokens and four dimensions are 128 bytes, a row of the map. */
 #include "op/attn_paged/decode.cuh"
@@ -33,17 +33,19 @@ __device__ __forceinline__ uint32_t two(const lm_cv &v, int64_t at) {
 }
 #endif
 __host__ __device__ constexpr int pairs_of(int G) { return (G + 1) / 2; }
-template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 6 : D * NH <= 128 ? 4 : 2) decode(const __grid_constant__ args a) {
+template <int D, int NH, int NT>
+__global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 6 : D * NH <= 128 ? 4 : 2) decode(const __grid_constant__ args a) {
 #ifdef LM_HOPPER_CODE
     constexpr int KS = D / 16, TU = 16 * NT, HALF = TU * D * 2, UNIT = 2 * HALF;
     extern __shared__ __align__(1024) char mem[];
     const paged &p = a.p;
-    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, g = lane / 4, t = lane % 4, G = p.heads / p.kv, width = 2 * pairs_of(G), hk = static_cast<int>(blockIdx.y);
-    const int rank = static_cast<int>(blockIdx.x % static_cast<unsigned>(p.split)), own = D / p.split /* dimensions that a block finishes */, shift = 31 - __clz(own),
-              sources = WARPS * p.split;
+    const int lane = threadIdx.x % 32, w = threadIdx.x / 32, g = lane / 4, t = lane % 4, G = p.heads / p.kv, width = 2 * pairs_of(G),
+              hk = static_cast<int>(blockIdx.y);
+    const int rank = static_cast<int>(blockIdx.x % static_cast<unsigned>(p.split)), own = D / p.split /* dimensions that a block finishes */,
+              shift = 31 - __clz(own), sources = WARPS * p.split;
     const int64_t n = blockIdx.x / static_cast<unsigned>(p.split);
-    const uint32_t base = lm_smem(mem), mine = base + w * a.h.slots * UNIT, at_o = base + WARPS * a.h.slots * UNIT, at_top = at_o + sources * own * width * 4,
-                   got = at_top + sources * width * 8, full = got + 8 + w * a.h.slots * 8;
+    const uint32_t base = lm_smem(mem), mine = base + w * a.h.slots * UNIT, at_o = base + WARPS * a.h.slots * UNIT,
+                   at_top = at_o + sources * own * width * 4, got = at_top + sources * width * 8, full = got + 8 + w * a.h.slots * 8;
     if (!p.early) lm_wait_before();
     int pos = p.pos[n], least = INT32_MAX;
     const int s = p.seq[n];
@@ -55,7 +57,8 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
     } else least = 0;
     if (p.choose && !scattered(p, n)) { lm_wait_before(); return; }       /* all blocks of the cluster alike */
     if (pos >= 0 && (s < 0 || s >= p.seqs || pos >= p.per * LM_KV_PAGE)) { if (p.fault) *p.fault = LM_E_RANGE; pos = -1; }
-    const int from = pos < 0 ? 0 : static_cast<int>(first_seen(p, pos)), p0 = from / LM_KV_PAGE, count = pos < 0 ? 0 : pos / LM_KV_PAGE - p0 + 1, each = (count + p.split - 1) / p.split;
+    const int from = pos < 0 ? 0 : static_cast<int>(first_seen(p, pos)), p0 = from / LM_KV_PAGE,
+              count = pos < 0 ? 0 : pos / LM_KV_PAGE - p0 + 1, each = (count + p.split - 1) / p.split;
     const int begin = (p0 + rank * each) * LM_KV_PAGE, end = min(begin + each * LM_KV_PAGE, pos + 1), first = begin + w * TU;
     const int units = first < end ? (end - first + WARPS * TU - 1) / (WARPS * TU) : 0;
     const auto token = [&](int i) { return first + i * WARPS * TU; };
@@ -110,7 +113,8 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
             for (int e = 0; e < 2; e++)
                 q[h][ks][e] = h * 8 + g < G ? two(p.q, n * p.q.rs + (static_cast<int64_t>(hk) * G + h * 8 + g) * D + ks * 16 + e * 8 + 2 * t) : 0;
     const float s2 = p.scale * 1.4426950408889634f;
-    /* a matrix of eight rows of 16 bytes, where this lane's lies: keys: (tokens, dimensions) by lane / 8, a row is a dimension; values: (dimensions, tokens), a token */
+    /* where this lane's row of 16 bytes of a matrix of eight lies. Keys: a row is a dimension, matrices are (tokens, dimensions) by lane / 8; values: a
+     * token, (dimensions, tokens) */
     const int kr = lane / 16 * 2 + lane % 8 / 4, part = lane / 8 % 2;
     const uint32_t at_k = kr * 128 + ((lane % 4 * 2 + part) ^ kr) * 16, at_v = (lane / 16 * 8 + lane % 8) * 128 + (part ^ lane % 8) * 16;
     float o[KS][NH][4] = {}, top[NH][2], sum[NH][2] = {};
@@ -216,7 +220,8 @@ template <int D, int NH, int NT> __global__ void __launch_bounds__(WARPS * 32, D
             for (int e = 0; e < 2; e++) send(at_top + (source * width + head + e) * 8, g, top[h][e], sum[h][e]);
 #pragma unroll
         for (int b = 0; b < D / 8; b++)
-            send(at_o + ((source * own + (b * 8 & (own - 1)) + g) * width + head) * 4, b * 8 >> shift, o[b / 2][h][b % 2 * 2], o[b / 2][h][b % 2 * 2 + 1]);
+            send(at_o + ((source * own + (b * 8 & (own - 1)) + g) * width + head) * 4, b * 8 >> shift, o[b / 2][h][b % 2 * 2],
+                 o[b / 2][h][b % 2 * 2 + 1]);
     }
     if (p.split > 1) lm_mbar_wait_cluster(got, 0); else __syncthreads();
     for (int i = threadIdx.x; i < G * own; i += WARPS * 32) {
@@ -239,17 +244,19 @@ template <int D, int NH, int NT> lm_err launch(const paged &p, const how &h, cud
     constexpr int TU = 16 * NT, UNIT = TU * D * 4;
     args a = {};
     a.p = p; a.h = h;
-    const int64_t heads = p.pages * p.kv, most = lm_ceil_div(lm_ceil_div(p.per, static_cast<int64_t>(p.split)) * LM_KV_PAGE, static_cast<int64_t>(WARPS * TU));
+    const int64_t heads = p.pages * p.kv, tokens = lm_ceil_div(p.per, static_cast<int64_t>(p.split)) * LM_KV_PAGE,
+                  most = lm_ceil_div(tokens, static_cast<int64_t>(WARPS * TU));
     if (heads * D > INT32_MAX) return LM_E_RANGE;
     if (most < a.h.slots) a.h.slots = static_cast<int>(most);
     LM_TRY(lm_tma_map(&a.k, p.k, heads * D, 64, 64, NT * D / 4));
     LM_TRY(lm_tma_map(&a.v, p.v, heads * LM_KV_PAGE, D, D, TU));
     const int width = 2 * pairs_of(p.heads / p.kv);
-    const size_t shared = static_cast<size_t>(WARPS * a.h.slots * UNIT + WARPS * D * width * 4 + WARPS * p.split * width * 8 + 8 + WARPS * a.h.slots * 8);
-    return lm_launch_early(decode<D, NH, NT>, a, dim3(static_cast<unsigned>(p.n * p.split), static_cast<unsigned>(p.kv)), WARPS * 32, shared, static_cast<unsigned>(p.split), true, s);
+    const size_t shared = static_cast<size_t>(WARPS * a.h.slots * (UNIT + 8) + WARPS * D * width * 4 + WARPS * p.split * width * 8 + 8);
+    const dim3 grid(static_cast<unsigned>(p.n * p.split), static_cast<unsigned>(p.kv));
+    return lm_launch_early(decode<D, NH, NT>, a, grid, WARPS * 32, shared, static_cast<unsigned>(p.split), true, s);
 }
-/* What was best in the chain of a decode step on an H200, heads of 64 and 480 tokens: where rows are many enough without parts, few blocks with much in
- * flight each; else small ones, that the products' blocks leave room for. */
+/* What was best in the chain of a decode step on an H200, heads of 64 and 480 tokens: where rows are many enough without parts, few blocks with
+ * much in flight each; else small ones, that the products' blocks leave room for. */
 template <int D, int NH> lm_err choose(const paged &p, cudaStream_t s) {
     if (p.split == 1) return launch<D, NH, 2>(p, { 2, 0 }, s);
     return launch<D, NH, 1>(p, { lm_ceil_div(p.per, static_cast<int64_t>(p.split)) <= 2 ? 1 : 2, 1 }, s);

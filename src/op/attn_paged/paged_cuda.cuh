@@ -3,7 +3,7 @@
  *   few    a cluster of up to eight blocks has one row and one kv head (all query heads that read it, up to 16): each block has a part of
  *          the pages, each of its four warps 16 tokens of a page at a time, so that nothing is shared before the end; parts are joined by warps,
  *          then by blocks through the cluster's memory, in order. Weights are split into two bf16 numbers, so only the inputs are rounded.
- *          Bound by reading the pages, or by latency where there are few of them.
+ *          For heads of 32 and programs without code for 9.0a; else decode_hopper_cuda.cu does the same.
  *   many   a block has 64·MT consecutive rows and one query head; rows of one sequence walk its pages together, two pages in shared memory.
  *          For prompts where prompt_hopper_cuda.cu has nothing (heads of 32, a program without code for 9.0a); weights are rounded to bf16.
  * A row's bits depend on its own keys, on how many blocks share it (by the class of rows × heads) and on which of the two has it: up to 64

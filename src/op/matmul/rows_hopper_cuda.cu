@@ -5,8 +5,8 @@
  *   for steps of 64 columns of both, through a ring of stages; two warpgroups have 64 rows of the tile each. What an eighth of K gave is sent
  *   to the block of the cluster that finishes those rows, which adds the eight parts in order.
  *   Pairs that belong together (gate and up, halves of a head) are the same row of the two warpgroups' halves.
- *   The ring's first stages are asked for before the kernel before this one is over; two blocks fit a multiprocessor, so the next kernel does the
- *   same: at once where there are few rows, near the end where many rows of x are on their way and its weights would delay them.
+ *   The ring's first stages are asked for before the kernel before this one is over; blocks of two kernels fit a multiprocessor, so the next does
+ *   the same: at once where there are few rows, near the end where many rows of x are on their way and its weights would delay them.
  *   Reached on an H100 (2.94 TB/s read by a kernel that does nothing else; one kind alone, 16 or 64 rows, floor of the weights, us): q, k, v with
  *   their norm's kernel 7.9, 10.5 (4.3), o 5.2, 5.8 (2.9), gate and up with norm 25.0, 27.0 (22.9), down 13.1, 15.0 (11.4), head 176, 203 (179).
  *   A row's bits depend on K and on the number of rows of W, on nothing else: the order of additions is that of one wgmma after another. */
@@ -30,8 +30,9 @@ enum {
 /* steps: of 64 columns, all of them; lead: steps before a block's last from which the next kernel may begin; AT_ONCE: from the start */
 struct args { CUtensorMap w[3], x; lm_skinny p; int tiles, steps, stages, lead; };
 enum { AT_ONCE = 1 << 20 };
-/* By rows (up to 8, 16, 32, 64) and kind (PLAIN, ADD, GATED, QKV), what was best in the chain of a decode step on an H200: stages of the ring, since two
- * kernels and the pages' attention share a multiprocessor's memory, and the lead of kernels whose weights are not all on their way from the start. */
+/* By rows (up to 8, 16, 32, 64) and kind (PLAIN, ADD, GATED, QKV), what was best in the chain of a decode step on an H200: stages of the ring,
+ * since two kernels and the pages' attention share a multiprocessor's memory, and the lead of kernels whose weights are not all on their way
+ * from the start. */
 constexpr int RING[4][4] = { { 6, 6, 6, 6 }, { 4, 4, 6, 4 }, { 4, 4, 5, 3 }, { 4, 3, 3, 3 } },
               LEAD[4][4] = { { AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE }, { AT_ONCE, 2, AT_ONCE, AT_ONCE }, { 4, 4, 4, AT_ONCE }, { 2, 2, 2, 2 } };
 #ifdef LM_HOPPER_CODE

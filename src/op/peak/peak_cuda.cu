@@ -28,7 +28,8 @@ template <int W> static __global__ void __launch_bounds__(THREADS, 2) peak(const
     __shared__ int ids[LM_PEAK_MOST], count, bad;
     __shared__ float values[LM_PEAK_MOST], best, sum;
     constexpr int TURNS = KEPT / W;
-    const int rank = static_cast<int>(blockIdx.x) % a.parts, tid = static_cast<int>(threadIdx.x), lane = tid % 32, per = (a.V + a.parts * W - 1) / (a.parts * W) * W, lo = min(a.V, rank * per), hi = min(a.V, lo + per);
+    const int rank = static_cast<int>(blockIdx.x) % a.parts, tid = static_cast<int>(threadIdx.x), lane = tid % 32,
+              per = (a.V + a.parts * W - 1) / (a.parts * W) * W, lo = min(a.V, rank * per), hi = min(a.V, lo + per);
     const int64_t r = blockIdx.x / static_cast<unsigned>(a.parts);
     lm_let_next_begin();
     lm_wait_before();
@@ -37,8 +38,10 @@ template <int W> static __global__ void __launch_bounds__(THREADS, 2) peak(const
     float *y = a.y + r * a.ys, most = -INFINITY, v[TURNS][W];
     int wrong = 0;
     const auto get = [&](float *to, int i) {
-        if (W == 4) { const float4 f = *reinterpret_cast<const float4 *>(x + i); to[0] = f.x; to[W > 1] = f.y; to[2 * (W > 2)] = f.z; to[3 * (W > 3)] = f.w; }
-        else to[0] = x[i];
+        if (W == 4) {
+            const float4 f = *reinterpret_cast<const float4 *>(x + i);
+            to[0] = f.x; to[W > 1] = f.y; to[2 * (W > 2)] = f.z; to[3 * (W > 3)] = f.w;
+        } else to[0] = x[i];
     };
     const auto seen = [&](const float *f) {
 #pragma unroll
@@ -99,6 +102,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const args a = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), static_cast<float *>(c->out[0].data), lm_row_stride(&c->out[0]), static_cast<int>(c->in[0].dim[1]), c->dev && c->dev->features & LM_CUDA_SM90 ? PARTS : 1 };
     if (!c->in[0].dim[0]) return LM_OK;
     const bool hopper = a.parts > 1, wide = a.V % 4 == 0 && a.x.rs % 4 == 0 && reinterpret_cast<uintptr_t>(a.x.p) % 16 == 0;
-    return lm_launch_early(wide ? peak<4> : peak<1>, a, dim3(static_cast<unsigned>(c->in[0].dim[0] * a.parts)), THREADS, 0, static_cast<unsigned>(a.parts), hopper, LM_CUDA_STREAM(scratch));
+    const dim3 grid(static_cast<unsigned>(c->in[0].dim[0] * a.parts));
+    return lm_launch_early(wide ? peak<4> : peak<1>, a, grid, THREADS, 0, static_cast<unsigned>(a.parts), hopper, LM_CUDA_STREAM(scratch));
 }
 LM_CUDA_ONE(peak, "peak/cuda", accepts, run)

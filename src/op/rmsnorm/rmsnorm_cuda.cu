@@ -45,9 +45,11 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const args a = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), lm_cv_of(&c->out[0]), static_cast<float *>(c->out[1].data), lm_rows(&c->in[0]) * groups, groups, d, p->eps, p->offset };
     const lm_cv v[3] = { a.x, a.w, a.y };
     const bool wide = lm_cuda_vec8(v, 3, d);
-    if (wide && d > 32 * 8 * LM_ROW_V && d <= 512 * 8 * LM_ROW_V && a.rows && a.rows <= FEW && c->dev && c->dev->features & LM_CUDA_SM90)
-        return d <= 128 * 8 * LM_ROW_V ? lm_launch_early(in_regs<128>, a, dim3(static_cast<unsigned>(a.rows)), 128, 0, 1, true, LM_CUDA_STREAM(scratch))
-                                       : lm_launch_early(in_regs<512>, a, dim3(static_cast<unsigned>(a.rows)), 512, 0, 1, true, LM_CUDA_STREAM(scratch));
+    if (wide && d > 32 * 8 * LM_ROW_V && d <= 512 * 8 * LM_ROW_V && a.rows && a.rows <= FEW && c->dev && c->dev->features & LM_CUDA_SM90) {
+        const dim3 grid(static_cast<unsigned>(a.rows));
+        return d <= 128 * 8 * LM_ROW_V ? lm_launch_early(in_regs<128>, a, grid, 128, 0, 1, true, LM_CUDA_STREAM(scratch))
+                                       : lm_launch_early(in_regs<512>, a, grid, 512, 0, 1, true, LM_CUDA_STREAM(scratch));
+    }
     LM_ROW_LAUNCH(in_regs, plain, a, wide, d, LM_CUDA_STREAM(scratch));
 }
 static bool accepts(const lm_call *c) { return lm_cuda_accepts(c, 1 | 2, 1) && lm_is_contig(&c->out[1]); }
