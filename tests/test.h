@@ -14,6 +14,11 @@ enum { LM_T_WATCHED = 1 };
 #else
 enum { LM_T_WATCHED = 0 };
 #endif
+#ifdef __SANITIZE_THREAD__                       /* threads alone are looked at */
+enum { LM_T_RACES = 1 };
+#else
+enum { LM_T_RACES = 0 };
+#endif
 static int lm_t_fail, lm_t_skipped; static const char *lm_t_name;
 #define LM_CHECK(c) do { if (!(c)) { lm_t_fail++; printf("%s:%d: %s: failed: %s\n", __FILE__, __LINE__, lm_t_name, #c); } } while (0)
 #define LM_CHECK_OK(ctx, e) do { lm_err e_ = (e); if (e_) { lm_t_fail++; printf("%s:%d: %s: %s -> %s: %s\n", __FILE__, __LINE__, lm_t_name, #e, lm_err_name(e_), lm_error(ctx)); } } while (0)
