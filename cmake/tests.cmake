@@ -45,7 +45,7 @@ endif()
 target_link_options(test_fp8 PRIVATE -Wl,--wrap=lm_kernel_choose)
 # The driver over the kernels that need AMX or AVX-512 BF16, with those instructions in software. Not under sanitizers, where that takes minutes.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT LM_SANITIZE)
-    set(soft_c ${lib_c})
+    set(soft_c ${kernel_c})
     list(FILTER soft_c INCLUDE REGEX "_(avx512bf16|amx)\\.c$")
     add_library(soft_amx OBJECT ${soft_c})
     target_link_libraries(soft_amx PUBLIC loam_flags)

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "calm.h"
 #include "test.h"
 typedef struct { int rc; char *out, *err; size_t n_out, n_err; } ran;
 static char root[64];                                       /* this program's scratch folder */
@@ -124,27 +125,13 @@ __attribute__((unused)) static const char *str(const json_t *j, const char *key)
 }
 
 static void clean_up(void) { char c[128]; snprintf(c, sizeof c, "rm -rf '%s'", root); if (*root && system(c)) printf("%s is left\n", root); }
-/* Where this machine's ceilings are kept for all tests of a build. */
-static const char cache[] = LM_PROGRAM "-tests-cache";
 static bool begin(void) {
     if (*root) return true;
     snprintf(root, sizeof root, "/tmp/loam-test-XXXXXX");
     if (!mkdtemp(root)) { *root = 0; return false; }
     atexit(clean_up);
-    setenv("XDG_CACHE_HOME", cache, 1);
+    setenv("XDG_CACHE_HOME", calm_cache, 1);
     signal(SIGPIPE, SIG_IGN);
     return there(LM_PROGRAM);
-}
-__attribute__((unused)) static void calm(void) {
-    static bool did;
-    if (did) return;
-    did = true;
-    for (int t = 1; t <= 7; t += t == 1 ? 1 : 5) {
-        ran r = run("bench ceilings --json --quiet --threads %d", t);
-        LM_CHECK_RC(r, 0); done(&r);
-    }
-    char cmd[600];                                        /* good enough, however busy the machine was: nothing measures again */
-    snprintf(cmd, sizeof cmd, "sed -i 's/\"share\": [0-9.]*/\"share\": 1/' '%s'/loam/*.json", cache);
-    LM_CHECK(!system(cmd));
 }
 #endif

@@ -1,5 +1,6 @@
 /* test.h — the smallest harness that serves: a test is a function, a program runs a list of them.
- * Output is silent but for failures and one closing line; exit status 0 = all passed, 77 = all skipped, 1 = a failure. */
+ * Output is silent but for failures and one closing line; exit status 0 = all passed, 77 = all skipped, 1 = a failure.
+ * LM_TIMES in the environment: also what each case took. */
 #ifndef LM_TEST_H
 #define LM_TEST_H
 #include "base/base.h"
@@ -12,6 +13,11 @@
 enum { LM_T_WATCHED = 1 };
 #else
 enum { LM_T_WATCHED = 0 };
+#endif
+#ifdef __SANITIZE_THREAD__                       /* threads alone are looked at */
+enum { LM_T_RACES = 1 };
+#else
+enum { LM_T_RACES = 0 };
 #endif
 static int lm_t_fail, lm_t_skipped; static const char *lm_t_name;
 #define LM_CHECK(c) do { if (!(c)) { lm_t_fail++; printf("%s:%d: %s: failed: %s\n", __FILE__, __LINE__, lm_t_name, #c); } } while (0)
@@ -30,7 +36,9 @@ static inline int lm_t_main(const lm_t_case *c, int n, int argc, char **argv) {
     int ran = 0, bad = 0;
     for (int i = 0; i < n; i++) {
         if (argc > 1 && strcmp(argv[1], c[i].name)) continue;
-        int before = lm_t_fail; lm_t_name = c[i].name; c[i].fn(); ran++; bad += lm_t_fail > before;
+        const int before = lm_t_fail; const double t0 = lm_now();
+        lm_t_name = c[i].name; c[i].fn(); ran++; bad += lm_t_fail > before;
+        if (getenv("LM_TIMES")) printf("%8.2f s %s\n", lm_now() - t0, c[i].name);
     }
     printf("%d cases, %d failed, %d skipped\n", ran, bad, lm_t_skipped);
     return bad ? 1 : (ran && ran == lm_t_skipped) ? 77 : 0;

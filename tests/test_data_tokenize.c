@@ -347,6 +347,7 @@ static void test_no_eos(void) {
 
 /* ---- faults ---- */
 static void test_faults(void) {
+    if (LM_T_RACES) LM_SKIP("one thread: the thread sanitizer has nothing to find");
     write_inputs();
     lm_ctx *ctx = t_ctx(1);
     int files, failed = 0;
@@ -399,6 +400,7 @@ static void test_faults(void) {
     t_done();
 }
 static void test_allocations(void) {
+    if (LM_T_RACES) LM_SKIP("one thread: the thread sanitizer has nothing to find");
     write_inputs();
     lm_ctx *ctx = t_ctx(1);
     lm_tok *tok = t_tok(ctx, 290);

@@ -126,6 +126,18 @@ static double draw(const lm_arg *a, lm_rng r, int64_t i) {
     }
     return 0;
 }
+/* The first n numbers drawn for input i: of one filling they are always the same, so they are kept. */
+static const double *drawn(const lm_arg *a, lm_rng r, int i, int64_t n) {
+    static struct { int fill; double arg, *x; int64_t n, room; } kept[LM_MAX_IN];
+    if (kept[i].fill != (int)a->fill || kept[i].arg != (double)a->arg) kept[i].n = 0;
+    kept[i].fill = (int)a->fill; kept[i].arg = (double)a->arg;
+    if (n > kept[i].room || !kept[i].x) {
+        kept[i].room = n + n / 2 + 1;
+        if (!(kept[i].x = realloc(kept[i].x, (size_t)kept[i].room * sizeof(double)))) abort();
+    }
+    for (; kept[i].n < n; kept[i].n++) kept[i].x[kept[i].n] = draw(a, r, kept[i].n);
+    return kept[i].x;
+}
 static void fill_int(void *p, lm_dtype d, int64_t i, double v) {
     switch (lm_dtype_size(d)) {
     case 1: ((int8_t *)p)[i] = (int8_t)v; break;
@@ -159,16 +171,17 @@ static bool arg_make(arg *x, const lm_sample *s, int i, int64_t pad, int64_t row
     if (rows >= 0) { x->t.dim[0] = x->ref.dim[0] = rows; x->ref = lm_tensor_of(NULL, (lm_dtype)x->ref.dtype, a->rank, x->ref.dim); x->ref.quant = x->t.quant; }
     int64_t n = lm_numel(&x->t);
     x->refbuf = buf_new((size_t)n * ref_size((lm_dtype)x->t.dtype)); x->ref.data = x->refbuf.p;
+    const double *d = drawn(a, r, i, n);
     if (is_float(&x->t)) {
         float *f = malloc((size_t)n * 4 + 4);
-        for (int64_t k = 0; k < n; k++) f[k] = (float)draw(a, r, k);
+        for (int64_t k = 0; k < n; k++) f[k] = (float)d[k];
         if (x->t.dtype == LM_QUANT && !x->t.quant->from_float) random_blocks(&x->t, r); else from_float(&x->t, f);
         free(f);
         to_double(&x->t, x->ref.data);
     } else
         for (int64_t k = 0; k < n; k++) {
-            fill_int(x->t.data, (lm_dtype)x->t.dtype, k, draw(a, r, k));
-            fill_int(x->ref.data, (lm_dtype)x->t.dtype, k, draw(a, r, k));
+            fill_int(x->t.data, (lm_dtype)x->t.dtype, k, d[k]);
+            fill_int(x->ref.data, (lm_dtype)x->t.dtype, k, d[k]);
         }
     x->before = buf_new(x->store.n); memcpy(x->before.p, x->store.p, x->store.n);
     return true;
@@ -396,7 +409,18 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         if (al >= 0) memcpy(refs[o].p, in[al].refbuf.p, refs[o].n);
         rc.out[o].data = refs[o].p;
     }
-    op->ref(&rc);
+    /* The reference depends on what inputs hold, not on where they lie: forms with the same numbers have it once. */
+    static struct { const lm_op *op; const lm_sample *of; buf out[LM_MAX_OUT]; } known;
+    const bool whole = !f->from && !f->half_in && !f->half_out, again = whole && known.op == op && known.of == s;
+    if (again) { for (int o = 0; o < op->n_out; o++) if (refs[o].base) memcpy(refs[o].p, known.out[o].p, refs[o].n); }
+    else op->ref(&rc);
+    if (whole && !again) {
+        known.op = op; known.of = s;
+        for (int o = 0; o < LM_MAX_OUT; o++) {
+            buf_free(&known.out[o]);
+            if (refs[o].base) { known.out[o] = buf_new(refs[o].n); memcpy(known.out[o].p, refs[o].p, refs[o].n); }
+        }
+    }
     for (int o = 0; o < op->n_out; o++) NEED(!refs[o].base || buf_ok(&refs[o]), "output %d: the reference writes outside its buffer", o);
     for (int i = 0; i < c.n_in; i++) NEED(!in[i].refbuf.base || buf_ok(&in[i].refbuf), "input %d: the reference writes outside its buffer", i);
     if (op->view) {

@@ -237,7 +237,9 @@ static void models(void) {
     LM_NEED_OK(ctx, make_model(at("odd"), 96, false, -1));
     for (const lm_mix *m = lm_mixes; m->name; m++) {
         if (m->base[0] == 'T') continue;                             /* ternary is no format for these weights */
-        const bool twice = m->name[strlen(m->name) - 1] != 'S' && m->name[strlen(m->name) - 1] != 'L';       /* the same formats otherwise */
+        const char size = m->name[strlen(m->name) - 1];
+        const bool twice = size != 'S' && size != 'L' && !LM_T_WATCHED;       /* the same formats otherwise */
+        if (LM_T_WATCHED && (size == 'S' || size == 'L')) continue;
         if (twice) LM_NEED_OK(ctx, quantize(1, at("tied"), at("1.gguf"), &(lm_quantize_opts){ .mix = m }, NULL, &n));
         LM_NEED_OK(ctx, quantize(7, at("tied"), at("7.gguf"), &(lm_quantize_opts){ .mix = m }, &t, &n));
         LM_CHECK(!twice || same(at("1.gguf"), at("7.gguf")));
@@ -274,7 +276,7 @@ static void weighted(void) {
     lm_imatrix *m;
     LM_NEED_OK(ctx, lm_imatrix_open_mem(&m, ctx, "im", b, k));
     static const char *const names[] = { "Q2_K", "Q3_K_S", "Q4_K_S", "Q5_K_S", "Q4_0", "IQ4_NL" };
-    for (int i = 0; i < LM_COUNT(names); i++) {
+    for (int i = 0; i < LM_COUNT(names); i += LM_T_WATCHED ? 2 : 1) {
         const lm_quantize_opts o = { .mix = lm_mix_by_name(names[i]), .imatrix = m, .imatrix_name = "dir/im" };
         LM_NEED_OK(ctx, quantize(2, at("m"), at("w.gguf"), &o, &t, &n));
         const lm_quantized *q = find(t, n, "blk.1.attn_q.weight"), *r = find(t, n, "blk.1.attn_k.weight");
@@ -312,7 +314,7 @@ static void interrupted(void) {
     LM_NEED_OK(ctx, quantize(2, at("m"), at("want.gguf"), &(lm_quantize_opts){ .mix = m }, NULL, &n));
     LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, at("o.gguf"), "old", 3));
     bool through = false;
-    for (fail_alloc = 1; fail_alloc < 5000 && !through; fail_alloc += 1 + fail_alloc / 16) {
+    for (fail_alloc = 1; fail_alloc < 5000 && !through; fail_alloc += 1 + fail_alloc / (LM_T_WATCHED ? 6 : 16)) {
         const lm_err err = quantize(1, at("m"), at("alloc.gguf"), &(lm_quantize_opts){ .mix = m }, NULL, &n);
         through = !err;
         LM_CHECK((err == LM_E_NOMEM || !err) && lm_exists(at("alloc.gguf")) == !err && !lm_exists(at("alloc.gguf.part")));
@@ -320,7 +322,7 @@ static void interrupted(void) {
     fail_alloc = 0;
     LM_CHECK(through && same(at("alloc.gguf"), at("want.gguf")));
     through = false;
-    for (uint64_t call = 1; call < 2000 && !through; call++) {
+    for (uint64_t call = 1; call < 2000 && !through; call += LM_T_WATCHED ? 1 + call / 8 : 1) {
         lm_file_fail_at(call, 5, true);                               /* EIO, and all after */
         const lm_err err = quantize(1, at("m"), at("o.gguf"), &(lm_quantize_opts){ .mix = m }, NULL, &n);
         lm_file_fail_at(0, 0, false);

@@ -29,8 +29,12 @@ static void ref(const lm_call *c) {
                  *h = lm_has(c, 4) ? lm_f64(&c->in[4]) : NULL;
     for (int64_t m = 0; m < M; m++) for (int64_t n = 0; n < N; n++) {
         double s = h ? h[m * N + n] : 0;
-        for (int64_t k = 0; k < K; k++)
-            s += a[m * K + k] * sa[k / T * ld + m] * b[n * K + k] * (p->b_blocks ? sb[n / T * (K / T) + k / T] : sb[k / T * N + n]);
+        for (int64_t k = 0; k < K; k += T) {
+            const double *x = a + m * K + k, *w = b + n * K + k;
+            double t = 0;
+            for (int i = 0; i < T; i++) t += x[i] * w[i];
+            s += t * (sa[k / T * ld + m] * (p->b_blocks ? sb[n / T * (K / T) + k / T] : sb[k / T * N + n]));
+        }
         lm_f64(&c->out[0])[m * N + n] = c->acc & 1 ? lm_f64(&c->out[0])[m * N + n] + s : s;
     }
 }
@@ -41,6 +45,8 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
 
 /* ---- the processor's row: 32 rows of C at a time, side by side in memory; 128 products are added in f32, then scaled and added to the sum ----- */
 enum { ROWS = 32 };
+typedef float four __attribute__((vector_size(16)));
+typedef union { four v[ROWS / 4]; float f[ROWS]; } column;
 static bool accepts(const lm_call *c) {
     for (int i = 0; i < c->n_in; i++) if (lm_has(c, i) && (!lm_is_contig(&c->in[i]) || (i == 4 && c->in[i].dtype != LM_F32))) return false;
     return c->out[0].dtype == LM_F32 && c->out[0].layout == LM_PLAIN && lm_is_contig(&c->out[0]);
@@ -52,20 +58,21 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const int64_t K = c->in[0].dim[1], N = c->in[2].dim[0], ld = c->in[1].dim[1], m0 = tile * ROWS, n_m = lm_min64(ROWS, c->out[0].dim[0] - m0);
     const uint8_t *a = (const uint8_t *)c->in[0].data + m0 * K, *b = c->in[2].data;
     const float *sa = (const float *)c->in[1].data + m0, *sb = c->in[3].data, *h = lm_has(c, 4) ? (const float *)c->in[4].data + m0 * N : NULL;
-    float code[256], x[T][ROWS], w[T], s[ROWS], *y = (float *)c->out[0].data + m0 * N;
+    column x[T], s;
+    float code[256], w[T], *y = (float *)c->out[0].data + m0 * N;
     uint8_t all[256];
     for (int i = 0; i < 256; i++) all[i] = (uint8_t)i;
     lm_convert(code, LM_F32, all, LM_F8_E4M3, 256);
     memset(x, 0, sizeof x);
     for (int64_t i = 0; i < n_m * N; i++) y[i] = (c->acc & 1 ? y[i] : 0) + (h ? h[i] : 0);
     for (int64_t k = 0; k < K; k += T) {
-        for (int i = 0; i < T; i++) for (int m = 0; m < n_m; m++) x[i][m] = code[a[m * K + k + i]];
+        for (int i = 0; i < T; i++) for (int m = 0; m < n_m; m++) x[i].f[m] = code[a[m * K + k + i]];
         for (int64_t n = 0; n < N; n++) {
             const float scale = p->b_blocks ? sb[n / T * (K / T) + k / T] : sb[k / T * N + n];
             for (int i = 0; i < T; i++) w[i] = code[b[n * K + k + i]];
-            memset(s, 0, sizeof s);
-            for (int i = 0; i < T; i++) for (int m = 0; m < ROWS; m++) s[m] += x[i][m] * w[i];
-            for (int m = 0; m < n_m; m++) y[m * N + n] += s[m] * (sa[k / T * ld + m] * scale);
+            memset(&s, 0, sizeof s);
+            for (int i = 0; i < T; i++) for (int m = 0; m < ROWS / 4; m++) s.v[m] += x[i].v[m] * w[i];
+            for (int m = 0; m < n_m; m++) y[m * N + n] += s.f[m] * (sa[k / T * ld + m] * scale);
         }
     }
     return LM_OK;
