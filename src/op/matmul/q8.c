@@ -82,21 +82,22 @@ lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
     return LM_OK;
 }
 /* Few rows: items of what takes some ten microseconds to read, so that the end of one stretch and the beginning of the next matter little, but eight where
- * there are so many panels, and a multiple of that, so that two, four or eight threads end together. */
+ * there are so many panels, and a multiple of that, so that two, four or eight threads end together. What is packed goes two panels at a time. */
+static int64_t few_cols(const lm_q8 *t) { return t->M <= LM_Q8_FEW ? 16 : 32; }
 static int64_t few_items(const lm_q8 *t) {
-    const int64_t np = lm_ceil_div(t->N, 16), n = lm_round_up(np * 16 * t->block * t->nb / 131072, 8);
+    const int64_t np = lm_ceil_div(t->N, few_cols(t)), n = lm_round_up(np * few_cols(t) * t->block * t->nb / 131072, 8);
     return lm_min64(np, lm_max64(n, 8));
 }
 int64_t lm_q8_tiles(const lm_call *c) {
     const lm_q8 t = lm_q8_of(c);
-    return !t.M ? 0 : t.M <= LM_Q8_FEW ? few_items(&t) : lm_ceil_div(t.N, 16 * LM_Q8_P) * lm_ceil_div(t.M, LM_Q8_MB);
+    return !t.M ? 0 : t.M <= LM_Q8_MID ? few_items(&t) : lm_ceil_div(t.N, 16 * LM_Q8_P) * lm_ceil_div(t.M, LM_Q8_MB);
 }
 void lm_q8_tile(const lm_q8 *t, int64_t i, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1) {
-    if (t->M <= LM_Q8_FEW) {
+    if (t->M <= LM_Q8_MID) {
         /* even items walk through the first half of the panels, odd ones through the second: each of two threads reads on where it was */
-        const int64_t items = few_items(t), np = lm_ceil_div(t->N, 16), k = i % 2 * lm_ceil_div(items, 2) + i / 2;
+        const int64_t items = few_items(t), np = lm_ceil_div(t->N, few_cols(t)), k = i % 2 * lm_ceil_div(items, 2) + i / 2;
         *m0 = 0; *m1 = t->M;
-        *n0 = np * k / items * 16; *n1 = lm_min64(np * (k + 1) / items * 16, t->N);
+        *n0 = np * k / items * few_cols(t); *n1 = lm_min64(np * (k + 1) / items * few_cols(t), t->N);
         return;
     }
     const int64_t n_m = lm_ceil_div(t->M, LM_Q8_MB);

@@ -22,7 +22,8 @@
 #include "op/matmul/gemm.h"
 /* unit 32 first */
 typedef enum { LM_W_Q8_0, LM_W_Q4_0, LM_W_Q4_1, LM_W_Q5_0, LM_W_Q5_1, LM_W_IQ4_NL, LM_W_Q4_K, LM_W_Q5_K, LM_W_Q6_K } lm_q8_kind;
-enum { LM_Q8_P = 4 /* panels in a work item of many rows */, LM_Q8_ROWS = 6, LM_Q8_FEW = 8, LM_Q8_MB = 258 /* rows of A */, LM_Q8_K = 512 /* k in a piece */, LM_Q8_STARTS = 16 };
+enum { LM_Q8_P = 4 /* panels in a work item of many rows */, LM_Q8_ROWS = 6, LM_Q8_FEW = 8, LM_Q8_MID = 64 /* rows: up to so many, items by bytes */,
+       LM_Q8_MB = 258 /* rows of A */, LM_Q8_K = 512 /* k in a piece */, LM_Q8_STARTS = 16 };
 typedef struct {
     int64_t M, N, K, nb; const char *w; lm_q8_kind kind; bool panels;
     int64_t unit, block; int head, halves;                 /* numbers and bytes of a block; two-byte numbers at its front, in all */

@@ -44,13 +44,14 @@ static void pack(const lm_q8 *t, const char *p, int64_t blocks, void *to) {
 }
 /* R rows of A, from the first of a strip on, against P panels over `blocks` blocks from b0 on. */
 VN_INLINE void rows(const lm_q8 *t, const bool mins, const int R, const int P, int64_t m, int64_t b0, int64_t blocks, const block_t *w, int64_t second,
-                    float *c) {
+                    float *c, vn_next *next) {
     __m512 acc[ROWS][2];
     const int64_t at = lm_q8_at(t, m, b0);
     const int8_t *q = t->q + at * 32; const float *d = t->d + at; const int32_t *start = t->start + at;
     for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) acc[r][p] = _mm512_load_ps(c + r * 32 + p * 16);
     for (int64_t b = 0; b < blocks; b++, w++, q += ROWS * 32, d += ROWS, start += ROWS) {
         const block_t *const p2[2] = { w, (const block_t *)((const char *)w + second) };
+        vn_ask(next);
         __m512i s[ROWS][2];
         for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) s[r][p] = mins ? _mm512_setzero_si512() : _mm512_set1_epi32(start[r]);
 #pragma GCC unroll 8
@@ -68,18 +69,19 @@ VN_INLINE void rows(const lm_q8 *t, const bool mins, const int R, const int P, i
     for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) _mm512_store_ps(c + r * 32 + p * 16, acc[r][p]);
 }
 VN_INLINE void all_rows(const lm_q8 *t, const bool mins, const int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const block_t *w, int64_t second,
-                        float *c) {
-    for (; m + ROWS <= m1; m += ROWS, c += ROWS * 32) rows(t, mins, ROWS, P, m, b0, blocks, w, second, c);
-    if (m + 4 <= m1) { rows(t, mins, 4, P, m, b0, blocks, w, second, c); m += 4; c += 4 * 32; }
-    if (m + 2 <= m1) { rows(t, mins, 2, P, m, b0, blocks, w, second, c); m += 2; c += 2 * 32; }
-    if (m < m1) rows(t, mins, 1, P, m, b0, blocks, w, second, c);
+                        float *c, vn_next *next) {
+    for (; m + ROWS <= m1; m += ROWS, c += ROWS * 32) rows(t, mins, ROWS, P, m, b0, blocks, w, second, c, next);
+    if (m + 4 <= m1) { rows(t, mins, 4, P, m, b0, blocks, w, second, c, next); m += 4; c += 4 * 32; }
+    if (m + 2 <= m1) { rows(t, mins, 2, P, m, b0, blocks, w, second, c, next); m += 2; c += 2 * 32; }
+    if (m < m1) rows(t, mins, 1, P, m, b0, blocks, w, second, c, next);
 }
-static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc) {
+static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc,
+                 vn_next *next) {
     const bool mins = lm_q8_mins(t->kind);
-    if (mins && P == 2) all_rows(t, true, 2, m, m1, b0, blocks, w, second, acc);
-    else if (mins) all_rows(t, true, 1, m, m1, b0, blocks, w, second, acc);
-    else if (P == 2) all_rows(t, false, 2, m, m1, b0, blocks, w, second, acc);
-    else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc);
+    if (mins && P == 2) all_rows(t, true, 2, m, m1, b0, blocks, w, second, acc, next);
+    else if (mins) all_rows(t, true, 1, m, m1, b0, blocks, w, second, acc, next);
+    else if (P == 2) all_rows(t, false, 2, m, m1, b0, blocks, w, second, acc, next);
+    else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc, next);
 }
 /* All R rows of A, one strip, against one panel as it lies. */
 VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *c) {
@@ -130,7 +132,7 @@ static void few_rows(const lm_q8 *t, const char *p, int64_t b0, int64_t blocks, 
     default: break;
     }
 }
-static const lm_q8_vnni lm_q8_vnni_32 = { .packed = sizeof(block_t), .pack = pack, .rows = many, .few = few_rows };
+static const lm_q8_vnni lm_q8_vnni_32 = { .packed = sizeof(block_t), .asks = 1, .pack = pack, .rows = many, .few = few_rows };
 
 /* ---- A --------------------------------------------------------------------------------------------------------------------------------- */
 /* lm_q8_row_run, sixteen numbers at a time; the same codes. */
@@ -187,6 +189,18 @@ static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
 /* ---- a tile -------------------------------------------------------------------------------------------------------------------------- */
 /* scratch: two packed panels of a piece, C of the tile's rows and 32 columns, a piece of a turned panel */
 static size_t scratch_bytes(const lm_call *c) { (void)c; return LM_Q8_PACKED + LM_Q8_MB * 128 + LM_Q8_TURNED; }
+/* The piece after this one: further on in the same panels, or where the next two begin, which with few rows may be another item's. */
+static vn_next next_piece(const lm_q8 *t, const lm_q8_vnni *f, int64_t rows, int64_t n, int64_t n1, int64_t b) {
+    vn_next x = { .lines = 0 };
+    const int64_t piece = LM_Q8_K / t->unit;
+    if (!t->panels) return x;
+    if (b == t->nb) { b = 0; n += 32; }
+    if (n >= (t->M <= LM_Q8_MID ? t->N : n1)) return x;
+    x.p[0] = lm_q8_panel(t, n, b); x.p[1] = n + 16 < t->N ? lm_q8_panel(t, n + 16, b) : x.p[0];
+    x.lines = lm_ceil_div(lm_min64(piece, t->nb - b) * 16 * t->block, 64);
+    x.per = lm_ceil_div(x.lines, lm_ceil_div(rows, ROWS) * piece * f->asks);
+    return x;
+}
 static lm_err run(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnni *f) {
     const lm_q8 t = lm_q8_of(call);
     char *w = scratch, *turned = w + LM_Q8_PACKED + LM_Q8_MB * 128;
@@ -213,7 +227,10 @@ static lm_err run(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnn
                     if (t.panels) panel = lm_q8_panel(&t, n + p * 16, b); else lm_q8_turn(&t, n + p * 16, lm_min64(16, cols - p * 16), b, blocks, turned);
                     if (t.M <= FEW) f->few(&t, panel, b, blocks, acc + p * 16); else f->pack(&t, panel, blocks, w + p * second);
                 }
-                if (t.M > FEW) f->rows(&t, P, m0, m1, b, blocks, w, second, acc);
+                if (t.M > FEW) {
+                    vn_next next = next_piece(&t, f, m1 - m0, n, n1, b + blocks);
+                    f->rows(&t, P, m0, m1, b, blocks, w, second, acc, &next);
+                }
             }
         for (int64_t m = m0; m < m1; m++)
             for (int p = 0; p < P; p++) {

@@ -11,12 +11,23 @@
  * mislead what the hardware asks for by itself. */
 enum { LM_Q8_AHEAD = 4608, LM_Q8_PACKED = 22528 /* two packed panels of a piece of k, at most */ };
 VN_INLINE void vn_ahead(const char *p, int64_t line) { _mm_prefetch(p + LM_Q8_AHEAD + line * 64, _MM_HINT_T0); }
+/* What the next piece reads, asked for into the second-level cache between the products of this one: with few rows of A, reading takes as long as they do,
+ * and packing by itself would wait for memory while nothing is multiplied. */
+typedef struct { const char *p[2]; int64_t lines, per; } vn_next;        /* lines of each panel still to ask for; how many at a time */
+VN_INLINE void vn_ask(vn_next *x) {
+    for (int64_t i = 0; i < x->per && x->lines > 0; i++, x->lines--) {
+        _mm_prefetch(x->p[0], _MM_HINT_T1); _mm_prefetch(x->p[1], _MM_HINT_T1);
+        x->p[0] += 64; x->p[1] += 64;
+    }
+}
 /* The micro-kernels of a family. `acc` is C as [row][32 columns]; a panel is sixteen rows of weights from some block on. */
 typedef struct {
     int64_t packed;                                        /* bytes of a packed block of a panel */
+    int64_t asks;                                          /* how often `rows` asks in a block */
     void (*pack)(const lm_q8 *t, const char *panel, int64_t blocks, void *out);
     /* Rows [m, m1) of A, whole strips from m on, times P packed panels; the second one lies `second` bytes further. */
-    void (*rows)(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc);
+    void (*rows)(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc,
+                 vn_next *next);
     void (*few)(const lm_q8 *t, const char *panel, int64_t b0, int64_t blocks, float *acc);      /* all M rows of A */
 } lm_q8_vnni;
 extern const lm_q8_vnni lm_qk_vnni;

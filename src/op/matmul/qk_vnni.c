@@ -86,7 +86,7 @@ static void pack(const lm_q8 *t, const char *panel, int64_t blocks, void *out) {
 }
 /* ---- many rows ------------------------------------------------------------------------------------------------------------------- */
 VN_INLINE void rows(const lm_q8 *t, const bool six, const int R, const int P, int64_t m, int64_t b0, int64_t blocks, const super_t *w, int64_t second,
-                    float *acc) {
+                    float *acc, vn_next *next) {
     const int64_t at = lm_q8_at(t, m, b0);
     const int8_t *q = t->q + at * 256; const float *d = t->d + at; const int32_t *start = t->start + at * LM_Q8_STARTS;
     const int quads = six ? 4 : 8;
@@ -96,6 +96,7 @@ VN_INLINE void rows(const lm_q8 *t, const bool six, const int R, const int P, in
         for (int r = 0; r < R; r++) for (int k = 0; k < P; k++) sum[r][k] = _mm512_setzero_ps();
         for (int g = 0; g < 64 / quads; g++) {
             __m512i s[ROWS][2];
+            if (!six || g % 2) vn_ask(next);
             for (int r = 0; r < R; r++)
                 for (int k = 0; k < P; k++) s[r][k] = six ? _mm512_set1_epi32(start[r * LM_Q8_STARTS + g]) : _mm512_setzero_si512();
 #pragma GCC unroll 8
@@ -119,18 +120,19 @@ VN_INLINE void rows(const lm_q8 *t, const bool six, const int R, const int P, in
     }
 }
 VN_INLINE void all_rows(const lm_q8 *t, const bool six, const int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const super_t *w, int64_t second,
-                        float *acc) {
-    for (; m + ROWS <= m1; m += ROWS, acc += ROWS * 32) rows(t, six, ROWS, P, m, b0, blocks, w, second, acc);
-    if (m + 4 <= m1) { rows(t, six, 4, P, m, b0, blocks, w, second, acc); m += 4; acc += 4 * 32; }
-    if (m + 2 <= m1) { rows(t, six, 2, P, m, b0, blocks, w, second, acc); m += 2; acc += 2 * 32; }
-    if (m < m1) rows(t, six, 1, P, m, b0, blocks, w, second, acc);
+                        float *acc, vn_next *next) {
+    for (; m + ROWS <= m1; m += ROWS, acc += ROWS * 32) rows(t, six, ROWS, P, m, b0, blocks, w, second, acc, next);
+    if (m + 4 <= m1) { rows(t, six, 4, P, m, b0, blocks, w, second, acc, next); m += 4; acc += 4 * 32; }
+    if (m + 2 <= m1) { rows(t, six, 2, P, m, b0, blocks, w, second, acc, next); m += 2; acc += 2 * 32; }
+    if (m < m1) rows(t, six, 1, P, m, b0, blocks, w, second, acc, next);
 }
-static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc) {
+static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc,
+                 vn_next *next) {
     const bool six = t->kind == LM_W_Q6_K;
-    if (six && P == 2) all_rows(t, true, 2, m, m1, b0, blocks, w, second, acc);
-    else if (six) all_rows(t, true, 1, m, m1, b0, blocks, w, second, acc);
-    else if (P == 2) all_rows(t, false, 2, m, m1, b0, blocks, w, second, acc);
-    else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc);
+    if (six && P == 2) all_rows(t, true, 2, m, m1, b0, blocks, w, second, acc, next);
+    else if (six) all_rows(t, true, 1, m, m1, b0, blocks, w, second, acc, next);
+    else if (P == 2) all_rows(t, false, 2, m, m1, b0, blocks, w, second, acc, next);
+    else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc, next);
 }
 /* ---- few rows ---------------------------------------------------------------------------------------------------------------------- */
 /* All R rows of A, one strip, against a panel as it lies. */
@@ -224,4 +226,4 @@ static void few_rows(const lm_q8 *t, const char *p, int64_t b0, int64_t blocks, 
     else if (t->kind == LM_W_Q5_K) few_kind(t, LM_W_Q5_K, p, b0, blocks, acc);
     else few_kind(t, LM_W_Q6_K, p, b0, blocks, acc);
 }
-const lm_q8_vnni lm_qk_vnni = { .packed = sizeof(super_t), .pack = pack, .rows = many, .few = few_rows };
+const lm_q8_vnni lm_qk_vnni = { .packed = sizeof(super_t), .asks = 8, .pack = pack, .rows = many, .few = few_rows };
