@@ -42,14 +42,17 @@ parity() {
     for t in cpu cuda; do timeout 60 "$bin/loam" run "$fix/gpt2" --prompt "Once upon a time" --seed 7 --max-tokens 48 --ignore-eos --dtype f32 --device $t --json 2>&1 | sed 's/, "prompt_tokens".*//' >"$out/draw.$t"; done
     cmp -s "$out/draw.cpu" "$out/draw.cuda" && say "loam run --device cuda, sampled: the CPU's 48 tokens" || say "loam run --device cuda, sampled, differs: $(head -c 200 "$out/draw.cuda")"
 }
-losses() {
-    local t k
-    for k in f32 bf16 bf16_pure; do
-        for t in cpu cuda; do
-            [ $t = cpu ] && [ $k != f32 ] && continue
-            rm -rf "$out/run-$k-$t"
-            timeout 150 "$bin/loam" train examples/tiny.yaml data.path="${LM_TEXT:-README.md}" train.steps=20 train.val_every=0 train.sample_every=0 train.dtype=$k device=$t out="$out/run-$k-$t" >"$out/train-$k-$t.log" 2>&1 \
-                || say "losses: $k on $t failed: $(tail -n 1 "$out/train-$k-$t.log" | cut -c1-240)"
+losses() {   # of a small model on text; gpt2: gelu's rows, in bf16 alone beside the processor's f32
+    local t k f
+    for f in llama gpt2; do
+        for k in f32 bf16 bf16_pure; do
+            for t in cpu cuda; do
+                [ $t = cpu ] && [ $k != f32 ] && continue
+                [ $f = gpt2 ] && [ $k = bf16_pure ] && continue
+                rm -rf "$out/run-$f-$k-$t"
+                timeout 150 "$bin/loam" train examples/tiny.yaml model.family=$f data.path="${LM_TEXT:-README.md}" train.steps=20 train.val_every=0 train.sample_every=0 train.dtype=$k device=$t out="$out/run-$f-$k-$t" \
+                    >"$out/train-$f-$k-$t.log" 2>&1 || say "losses: $f, $k on $t failed: $(tail -n 1 "$out/train-$f-$k-$t.log" | cut -c1-240)"
+            done
         done
     done
     python3 - "$out" <<'PY' | tee -a "$table"
@@ -57,10 +60,11 @@ import json, sys, os
 def read(n):
     p = f"{sys.argv[1]}/{n}/metrics.jsonl"
     return [json.loads(l)["loss"] for l in open(p) if '"loss"' in l] if os.path.exists(p) else []
-c = read("run-f32-cpu")
-for n in ("run-f32-cuda", "run-bf16-cuda", "run-bf16_pure-cuda"):
-    g = read(n)
-    if c and g: print(f"losses: {n}: {len(g)} steps, first {g[0]:.6f} last {g[-1]:.6f}; largest relative difference to the CPU's f32 {max(abs(a-b)/abs(b) for a,b in zip(g,c)):.2e}")
+for f in ("llama", "gpt2"):
+    c = read(f"run-{f}-f32-cpu")
+    for k in ("f32", "bf16", "bf16_pure"):
+        g = read(f"run-{f}-{k}-cuda")
+        if c and g: print(f"losses: {f}, {k} on the card: {len(g)} steps, first {g[0]:.6f} last {g[-1]:.6f}; largest relative difference to the CPU's f32 {max(abs(a-b)/abs(b) for a,b in zip(g,c)):.2e}")
 PY
 }
 attn() {   # deps/lib: static libraries beside the project, where the machine has none

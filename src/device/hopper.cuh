@@ -173,7 +173,7 @@ template <int n> __device__ __forceinline__ void lm_wgmma_pin(uint32_t *c) {
     for (int i = 0; i < n; i++) asm volatile("" : "+r"(c[i])::"memory");
 }
 /* lm_wgmma<N>, 16 of K each: ss<ta, tb>(c, a, b): c (64×N) += a b, both described in shared memory; ta, tb: 0 lm_desc_rows, 1 lm_desc_cols.
- * first: c = a b, and what c was is not read (so its registers were free till now). rs: a is four registers of bf16 pairs, c = [c +] a b.
+ * first: c = a b, and what c was is not read (so its registers were free till now). add: c = [c if more +] a b. rs: a is four registers of bf16 pairs, c = [c +] a b.
  * Between fence and commit; results count after wait. */
 template <int N> struct lm_wgmma;
 #define LM_W8_0 "%0,%1,%2,%3,%4,%5,%6,%7"
@@ -226,6 +226,11 @@ template <int N> struct lm_wgmma;
             asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 0, 0;\n"                                                                                  \
                          "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, %" #o0 ", %" #o1                                   \
                          ", p, 1, 1, %" #o2 ", %" #o3 ";\n}" : LM_N##R : "l"(a), "l"(b), "n"(ta), "n"(tb));                                          \
+        }                                                                                                                                            \
+        template <int ta, int tb> static __device__ __forceinline__ void add(float *c, uint64_t a, uint64_t b, int more) {                           \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o4 ", 0;\n"                                                                           \
+                         "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" LM_W##R "}, %" #o0 ", %" #o1                                   \
+                         ", p, 1, 1, %" #o2 ", %" #o3 ";\n}" : LM_C##R : "l"(a), "l"(b), "n"(ta), "n"(tb), "r"(more));                              \
         }                                                                                                                                            \
         template <int tb> static __device__ __forceinline__ void rs(float *c, const uint32_t *a, uint64_t b, int add) {                              \
             asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o5 ", 0;\n"                                                                           \

@@ -22,7 +22,7 @@ typedef struct {
     const int32_t *target;
     const float *weight;
     float *loss, *lse;
-    float ls, zl;
+    float ls, zl, cap;
     int grad, half;
     int32_t *fault;
 } lm_xent_args;
@@ -56,7 +56,7 @@ static inline lm_cuda_gemm lm_xent_cuda_logits(const lm_call *c, const lm_xent_p
 }
 static inline bool lm_xent_cuda_accepts(const lm_call *c, const lm_xent_p *p) {
     const lm_tensor *x = &c->in[0], *w = &c->in[1];
-    if ((p->mm != LM_F32 && p->mm != LM_BF16) || p->cap > 0) return false;
+    if ((p->mm != LM_F32 && p->mm != LM_BF16)) return false;
     for (int i = 0; i < c->n_out; i++) if (!lm_cuda_float(&c->out[i]) || (i != 2 && c->out[i].dtype != LM_F32)) return false;
     if (!lm_is_contig(&c->out[0]) || !lm_is_contig(&c->out[1]) || (c->n_out > 3 && !lm_is_contig(&c->out[3]))) return false;
     if (!lm_is_contig(&c->in[2]) || (lm_has(c, 3) && !lm_is_f32_vec(&c->in[3]))) return false;

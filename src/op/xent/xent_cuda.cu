@@ -37,41 +37,52 @@ template <int T> static __device__ lm_xent_row lm_xent_finish(const lm_xent_args
     const lm_xent_row x = { all[0], all[1], all[2] * a.ls / static_cast<float>(a.V), all[2] * (1.0f - a.ls), t };
     return x;
 }
-static __device__ __forceinline__ float lm_xent_target(const lm_xent_args &a, int64_t r) {
+/* A logit as the loss has it, cap tanh(z / cap), and what its gradient has to be multiplied by, of that. */
+template <bool capped> static __device__ __forceinline__ float lm_xent_capped(const lm_xent_args &a, float z) {
+    return capped && z > -INFINITY ? a.cap * tanhf(z / a.cap) : z;                       /* -inf: no logit */
+}
+template <bool capped> static __device__ __forceinline__ float lm_xent_slope(const lm_xent_args &a, float y) { return capped ? 1.0f - y / a.cap * (y / a.cap) : 1.0f; }
+template <bool capped> static __device__ __forceinline__ float lm_xent_target(const lm_xent_args &a, int64_t r) {
     const lm_cv z = { a.z, a.zs, a.half };
     const int32_t t = a.target[r];
-    return t >= 0 && t < a.V ? lm_ld1(z, r * a.zs + t) : 0.0f;
+    return t >= 0 && t < a.V ? lm_xent_capped<capped>(a, lm_ld1(z, r * a.zs + t)) : 0.0f;
 }
-static __global__ void __launch_bounds__(ROW) lm_xent_rows_f32(const lm_xent_args a) {
+template <bool capped> static __global__ void __launch_bounds__(ROW) lm_xent_rows_f32(const lm_xent_args a) {
     const int64_t r = blockIdx.x; float *z = static_cast<float *>(a.z) + r * a.zs;
     float m = -INFINITY, s = 0, plain = 0;
     const int64_t whole = a.V / 4 * 4;
-    const float zt = threadIdx.x ? 0.0f : lm_xent_target(a, r);
+    const float zt = threadIdx.x ? 0.0f : lm_xent_target<capped>(a, r);
+    const auto four = [&](int64_t k) {
+        const float4 v = *reinterpret_cast<const float4 *>(z + k);
+        return make_float4(lm_xent_capped<capped>(a, v.x), lm_xent_capped<capped>(a, v.y), lm_xent_capped<capped>(a, v.z), lm_xent_capped<capped>(a, v.w));
+    };
 #pragma unroll 4
     for (int64_t k = threadIdx.x * 4; k < whole; k += ROW * 4) {
-        const float4 v = *reinterpret_cast<const float4 *>(z + k);
+        const float4 v = four(k);
         const float top = fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w));
         if (top > m) { s = m == -INFINITY ? 0.0f : s * expf(m - top); m = top; }
         s += m == -INFINITY ? 0.0f : expf(v.x - m) + expf(v.y - m) + expf(v.z - m) + expf(v.w - m);
         plain += (v.x + v.y) + (v.z + v.w);
     }
-    if (whole + threadIdx.x < a.V) { const float v = z[whole + threadIdx.x]; lm_xent_join(m, s, v, 1.0f); plain += v; }
+    if (whole + threadIdx.x < a.V) { const float v = lm_xent_capped<capped>(a, z[whole + threadIdx.x]); lm_xent_join(m, s, v, 1.0f); plain += v; }
     const lm_xent_row x = lm_xent_finish<ROW>(a, r, m, s, plain, zt);
     if (!a.grad) return;
 #pragma unroll 4
     for (int64_t k = threadIdx.x * 4; k < whole; k += ROW * 4) {
-        const float4 v = *reinterpret_cast<const float4 *>(z + k);
+        const float4 v = four(k);
         float g[4] = { expf(v.x - x.lse) * x.slope - x.even, expf(v.y - x.lse) * x.slope - x.even, expf(v.z - x.lse) * x.slope - x.even,
                        expf(v.w - x.lse) * x.slope - x.even };
         if (x.t >= k && x.t < k + 4) {
 #pragma unroll
             for (int e = 0; e < 4; e++) if (x.t == k + e) g[e] -= x.hit;
         }
+        if (capped) { g[0] *= lm_xent_slope<capped>(a, v.x); g[1] *= lm_xent_slope<capped>(a, v.y); g[2] *= lm_xent_slope<capped>(a, v.z); g[3] *= lm_xent_slope<capped>(a, v.w); }
         *reinterpret_cast<float4 *>(z + k) = make_float4(g[0], g[1], g[2], g[3]);
     }
     if (whole + threadIdx.x < a.V) {
         const int64_t k = whole + threadIdx.x;
-        z[k] = expf(z[k] - x.lse) * x.slope - x.even - (x.t == k ? x.hit : 0.0f);
+        const float v = lm_xent_capped<capped>(a, z[k]);
+        z[k] = (expf(v - x.lse) * x.slope - x.even - (x.t == k ? x.hit : 0.0f)) * lm_xent_slope<capped>(a, v);
     }
     for (int64_t k = a.V + threadIdx.x; k < a.zs; k += ROW) z[k] = 0;
 }
@@ -101,7 +112,7 @@ template <class F> static __device__ __forceinline__ void lm_xent_each(const uin
     for (; k < held; k += HALF) f(k, row[k]);
     for (; k < n; k += HALF) f(k, k == n - 1 ? lm_xent_mask(z[k], k, V) : z[k]);
 }
-static __global__ void __launch_bounds__(HALF, 2) lm_xent_rows_bf16(const lm_xent_args a, int held) {
+template <bool capped> static __global__ void __launch_bounds__(HALF, 2) lm_xent_rows_bf16(const lm_xent_args a, int held) {
     extern __shared__ uint4 row[];
     const int64_t r = blockIdx.x; __nv_bfloat16 *flat = static_cast<__nv_bfloat16 *>(a.z) + r * a.zs; uint4 *z = reinterpret_cast<uint4 *>(flat);
     const int n = static_cast<int>((a.V + 7) / 8), pad = static_cast<int>(a.zs / 8);
@@ -109,7 +120,7 @@ static __global__ void __launch_bounds__(HALF, 2) lm_xent_rows_bf16(const lm_xen
         const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(row + k));
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(z + k) : "memory");
     }
-    const float zt = lm_xent_target(a, r);
+    const float zt = lm_xent_target<capped>(a, r);
     asm volatile("cp.async.wait_all;" ::: "memory");
     if (held == n && (n - 1) % HALF == static_cast<int>(threadIdx.x)) row[n - 1] = lm_xent_mask(row[n - 1], n - 1, a.V);
     constexpr float L2E = 1.4426950408889634f;
@@ -118,15 +129,15 @@ static __global__ void __launch_bounds__(HALF, 2) lm_xent_rows_bf16(const lm_xen
         most = __hmax2_nan(
             most, __hmax2_nan(__hmax2_nan(lm_xent_pair(u.x), lm_xent_pair(u.y)), __hmax2_nan(lm_xent_pair(u.z), lm_xent_pair(u.w))));
     });
-    const float top = fmaxf(__low2float(most), __high2float(most)), base = top == -INFINITY ? 0.0f : top * L2E;
+    const float top = lm_xent_capped<capped>(a, fmaxf(__low2float(most), __high2float(most))), base = top == -INFINITY ? 0.0f : top * L2E;
     float s[2] = {}, plain = 0;
     lm_xent_each(row, z, held, n, a.V, [&](int, uint4 u) {
         float f[8];
         lm_unpack8(u, f);
 #pragma unroll
-        for (int e = 0; e < 8; e++) s[e % 2] += lm_xent_exp2(fmaf(f[e], L2E, -base));
+        for (int e = 0; e < 8; e++) s[e % 2] += lm_xent_exp2(fmaf(lm_xent_capped<capped>(a, f[e]), L2E, -base));
     });
-    if (a.ls != 0) for (int64_t k = threadIdx.x; k < a.V; k += HALF) plain += __bfloat162float(flat[k]);
+    if (a.ls != 0) for (int64_t k = threadIdx.x; k < a.V; k += HALF) plain += lm_xent_capped<capped>(a, __bfloat162float(flat[k]));
     const lm_xent_row x = lm_xent_finish<HALF>(a, r, top, s[0] + s[1], plain, zt);
     if (!a.grad) return;
     const float down = x.lse * L2E;
@@ -134,12 +145,15 @@ static __global__ void __launch_bounds__(HALF, 2) lm_xent_rows_bf16(const lm_xen
         float f[8];
         lm_unpack8(u, f);
 #pragma unroll
-        for (int e = 0; e < 8; e++) f[e] = fmaf(lm_xent_exp2(fmaf(f[e], L2E, -down)), x.slope, -x.even);
+        for (int e = 0; e < 8; e++) {
+            const float y = lm_xent_capped<capped>(a, f[e]);
+            f[e] = fmaf(lm_xent_exp2(fmaf(y, L2E, -down)), x.slope, -x.even) * lm_xent_slope<capped>(a, y);
+        }
         z[k] = make_uint4(lm_pack2(f[0], f[1]), lm_pack2(f[2], f[3]), lm_pack2(f[4], f[5]), lm_pack2(f[6], f[7]));
     });
     /* by the threads that wrote these groups: the target's own part, and zeros after the last logit */
     if (x.t >= 0 && x.t < a.V && x.t / 8 % HALF == static_cast<int>(threadIdx.x))
-        flat[x.t] = __float2bfloat16_rn(fmaf(lm_xent_exp2(fmaf(zt, L2E, -down)), x.slope, -x.even) - x.hit);
+        flat[x.t] = __float2bfloat16_rn((fmaf(lm_xent_exp2(fmaf(zt, L2E, -down)), x.slope, -x.even) - x.hit) * lm_xent_slope<capped>(a, zt));
     if ((n - 1) % HALF == static_cast<int>(threadIdx.x)) for (int64_t k = a.V; k < static_cast<int64_t>(n) * 8; k++) flat[k] = __float2bfloat16_rn(0);
     for (int k = n + threadIdx.x; k < pad; k += HALF) z[k] = make_uint4(0, 0, 0, 0);
 }
@@ -159,9 +173,11 @@ lm_err lm_xent_cuda_w(const lm_call *c, const lm_xent_p *p, char **room, lm_cm *
 lm_err lm_xent_cuda_chunk(const lm_xent_args *a, int64_t rows, cudaStream_t s) {
     if (a->half) {
         const int held = static_cast<int>(lm_min64((a->V + 7) / 8, HELD / 16));
-        if (cudaFuncSetAttribute(lm_xent_rows_bf16, cudaFuncAttributeMaxDynamicSharedMemorySize, HELD) != cudaSuccess) return LM_E_DEVICE;
-        lm_xent_rows_bf16<<<static_cast<unsigned>(rows), HALF, static_cast<size_t>(held) * 16, s>>>(*a, held);
-    } else lm_xent_rows_f32<<<static_cast<unsigned>(rows), ROW, 0, s>>>(*a);
+        const auto kernel = a->cap > 0 ? lm_xent_rows_bf16<true> : lm_xent_rows_bf16<false>;
+        if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, HELD) != cudaSuccess) return LM_E_DEVICE;
+        kernel<<<static_cast<unsigned>(rows), HALF, static_cast<size_t>(held) * 16, s>>>(*a, held);
+    } else if (a->cap > 0) lm_xent_rows_f32<true><<<static_cast<unsigned>(rows), ROW, 0, s>>>(*a);
+    else lm_xent_rows_f32<false><<<static_cast<unsigned>(rows), ROW, 0, s>>>(*a);
     return lm_cuda_launched();
 }
 static const lm_xent_p *params(const lm_call *c) { return static_cast<const lm_xent_p *>(c->p); }
@@ -193,6 +209,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
                                  static_cast<float *>(c->out[1].data) + r,
                                  p->label_smoothing,
                                  p->z_loss,
+                                 p->cap,
                                  0,
                                  0,
                                  c->fault };

@@ -32,8 +32,8 @@ lm_value *lm_xent_step_of(lm_graph *g, const lm_xent_p *p, int n_in, lm_value *c
 }
 
 extern const lm_kernel lm_k_xent_step_amx[], lm_k_xent_step_dp[], lm_k_xent_step_avx512[], lm_k_xent_step_avx2[], lm_k_xent_step_portable[];
-LM_CUDA_DECLARE(lm_k_xent_step);
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_xent_step) lm_k_xent_step_amx,
+LM_CUDA_DECLARE(lm_k_xent_step_hopper); LM_CUDA_DECLARE(lm_k_xent_step);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_xent_step_hopper) LM_CUDA_ROWS(lm_k_xent_step) lm_k_xent_step_amx,
                                             lm_k_xent_step_dp,
                                             lm_k_xent_step_avx512,
                                             lm_k_xent_step_avx2,
@@ -54,6 +54,8 @@ static const lm_sample samples[] = {
     { "cap, weights, smoothing, z loss", P(.label_smoothing = 0.1f, .z_loss = 1e-2f, .cap = 2), { T2(19, 16), T2(600, 16), IDS(19, 600), WT(19) }, .tol = 1e-5, .tol_norm = 3e-6 },
     { "cap, bf16", P(.mm = LM_BF16, .cap = 3), { T2(37, 40), T2(130, 40), IDS(37, 130) }, .tol = 8e-2, .tol_norm = 1e-2 },
     { "bf16", P(.mm = LM_BF16), { T2(37, 40), T2(130, 40), IDS(37, 130) }, .tol = 8e-2, .tol_norm = 1e-2 },
+    { "bf16, z loss, weights", P(.mm = LM_BF16, .z_loss = 1e-3f), { T2(300, 24), T2(777, 24), IDS(300, 777), WT(300) }, .tol = 2e-1, .tol_norm = 1e-2 },
+    { "bf16, losses of hundreds", P(.mm = LM_BF16), { T2(5, 10000), T2(20, 10000), IDS(5, 20) }, .tol = 8e-2, .tol_norm = 1e-2 },
     { "bf16 chunks", P(.mm = LM_BF16, .chunk = 32), { T2(70, 40), T2(130, 40), IDS(70, 130) }, .tol = 8e-2, .tol_norm = 1e-2 },
     { NULL }
 };

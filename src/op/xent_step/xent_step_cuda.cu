@@ -1,7 +1,7 @@
 /* xent_step_cuda.cu — per chunk of rows: logits, d loss / d logits, dx = dz W, dW += dzᵀ x. With bf16 products the logits are
  * bf16 too: 2 bytes written, read, written and read twice by the products, per logit. */
 #include "op/cast/cast.cuh"
-#include "op/xent/xent.cuh"
+#include "op/xent_step/xent_step.cuh"
 extern "C" {
 #include "op/xent_step/xent_step.h"
 }
@@ -54,35 +54,17 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
                                  static_cast<float *>(c->out[1].data) + r,
                                  p->label_smoothing,
                                  p->z_loss,
+                                 p->cap,
                                  1,
                                  q.half,
                                  c->fault };
         LM_TRY(lm_xent_cuda_chunk(&a, rows, s));
         const lm_cm dzm = { z, q.zs, 0, q.half };
-        lm_cuda_gemm gx = {};
-        gx.batch = 1;
-        gx.M = rows;
-        gx.N = q.d;
-        gx.K = q.N;
-        gx.a = dzm;
-        gx.b = w;
-        gx.round = q.half;
-        gx.c_bf16 = c->out[2].dtype == LM_BF16;
-        gx.ldc = lm_row_stride(&c->out[2]);
-        gx.c = static_cast<char *>(c->out[2].data) + static_cast<size_t>(r * gx.ldc) * (gx.c_bf16 ? 2 : 4);
+        const int64_t ldc = lm_row_stride(&c->out[2]);
+        const bool c_bf16 = c->out[2].dtype == LM_BF16;
+        void *to = static_cast<char *>(c->out[2].data) + static_cast<size_t>(r * ldc) * (c_bf16 ? 2 : 4);
+        const lm_cuda_gemm gx = lm_xent_dx(rows, q.d, q.N, dzm, w, q.half, to, ldc, c_bf16), gw = lm_xent_dw(rows, q.d, q.V, dzm, x, q.half, dw, acc);
         LM_TRY(lm_cuda_gemm_run(c->dev, &gx, NULL, s));
-        lm_cuda_gemm gw = {};
-        gw.batch = 1;
-        gw.M = q.V;
-        gw.N = q.d;
-        gw.K = rows;
-        gw.a = dzm;
-        gw.ta = true;
-        gw.b = x;
-        gw.round = q.half;
-        gw.c = dw;
-        gw.ldc = q.d;
-        gw.acc = acc;
         LM_TRY(lm_cuda_gemm_run(c->dev, &gw, NULL, s));
     }
     return LM_OK;

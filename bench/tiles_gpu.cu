@@ -1,0 +1,188 @@
+/* tiles_gpu.cu — products on tiles_hopper.cuh beside cuBLASLt's, and with what is done to their sums beside cuBLASLt's and a pass: `bench/gpu.sh tiles`. */
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cmath>
+#include <vector>
+#include "op/matmul/matmul.cuh"
+#include "op/matmul/tiles_hopper.cuh"
+#define CK(x) do { const cudaError_t e_ = (x); if (e_ != cudaSuccess) { std::printf("tiles: %s in line %d\n", cudaGetErrorString(e_), __LINE__); std::exit(1); } } while (0)
+#define OK(...) do { const lm_err e_ = (__VA_ARGS__); if (e_) { std::printf("tiles: error %d in line %d: %s\n", static_cast<int>(e_), __LINE__, cudaGetErrorString(cudaGetLastError())); std::exit(1); } } while (0)
+typedef __nv_bfloat16 bf;
+template <class T> __global__ void fill(T *p, size_t n, float scale, unsigned seed) {
+    for (size_t i = blockIdx.x * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) {
+        unsigned z = static_cast<unsigned>(i) * 2654435761u ^ seed * 40503u;
+        z ^= z >> 16; z *= 0x85ebca6bu; z ^= z >> 13; z *= 0xc2b2ae35u; z ^= z >> 16;
+        p[i] = static_cast<T>((static_cast<float>(z >> 8) / 8388608.0f - 1.0f) * 1.7f * scale);
+    }
+}
+__device__ __forceinline__ float ex2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+__device__ __forceinline__ float rcp(float x) { float y; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+constexpr float L2E = 1.4426950408889634f;
+__device__ __forceinline__ float2 two(uint32_t u) { return make_float2(__uint_as_float(u << 16), __uint_as_float(u & 0xffff0000u)); }
+template <bool cols> struct plain {
+    static constexpr bool PAIRED = false, COLS = cols, BIAS = false;
+    struct seen {};
+    CUtensorMap c; const float *bias;
+    __device__ __forceinline__ seen before(int, int) const { return {}; }
+#ifdef LM_HOPPER_CODE
+    template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
+        o.put(&c, row - threadIdx.x % 32 / 4, col + 32 * u, w + 8 * u);
+    }
+#endif
+};
+struct expo {
+    static constexpr bool PAIRED = false, COLS = false, BIAS = false;
+    struct seen { float c[2], sum[2]; };
+    CUtensorMap z; const float *bias; const float *shift; float *part; int64_t ldp; int M, V;
+    __device__ __forceinline__ seen before(int row, int) const { seen s = { { row < M ? shift[row] : 0.0f, row + 8 < M ? shift[row + 8] : 0.0f }, {} }; return s; }
+#ifdef LM_HOPPER_CODE
+    template <int u> __device__ __forceinline__ void slice(seen &s, const uint32_t *w, lm_tile_out &o, int row, int col, int n) const {
+        const int q = threadIdx.x % 4, last = V - col - 2 * q;
+        uint32_t v[8];
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const float2 z2 = two(w[8 * u + i]); const int e = i % 2, at = 8 * (4 * u + i / 2);
+            float2 f = make_float2(ex2(fmaf(z2.x, L2E, -s.c[e])), ex2(fmaf(z2.y, L2E, -s.c[e])));
+            if (at >= last) f.x = 0;
+            if (at + 1 >= last) f.y = 0;
+            s.sum[e] += f.x + f.y;
+            v[i] = lm_pack2(f.x, f.y);
+        }
+        o.put(&z, row - threadIdx.x % 32 / 4, col + 32 * u, v);
+        if (u < 7) return;
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            float t = s.sum[e];
+            t += __shfl_xor_sync(0xffffffffu, t, 1); t += __shfl_xor_sync(0xffffffffu, t, 2);
+            if (q == 0 && row + 8 * e < M) part[n * ldp + row + 8 * e] = t;
+        }
+    }
+#endif
+};
+template <bool cols> struct gelu {
+    static constexpr bool PAIRED = false, COLS = cols, BIAS = true;
+    struct seen {};
+    CUtensorMap h, y; const float *bias;
+    __device__ __forceinline__ seen before(int, int) const { return {}; }
+    static __device__ __forceinline__ float of(float a) { return a * rcp(1.0f + ex2(a * (a * a * (-0.0713548162726f * L2E) - 1.59576912161f * L2E))); }
+#ifdef LM_HOPPER_CODE
+    template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
+        const int r = row - threadIdx.x % 32 / 4;
+        uint32_t v[8];
+        o.put(&h, r, col + 32 * u, w + 8 * u);
+#pragma unroll
+        for (int i = 0; i < 8; i++) { const float2 a = two(w[8 * u + i]); v[i] = lm_pack2(of(a.x), of(a.y)); }
+        o.put(&y, r, col + 32 * u, v);
+    }
+#endif
+};
+struct gated {
+    static constexpr bool PAIRED = true, COLS = false, BIAS = false;
+    struct seen {};
+    CUtensorMap g, u_, y; const float *bias;
+    __device__ __forceinline__ seen before(int, int) const { return {}; }
+    static __device__ __forceinline__ float of(float a, float b) { return a * rcp(1.0f + ex2(-L2E * a)) * b; }
+#ifdef LM_HOPPER_CODE
+    template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
+        const int r = row - threadIdx.x % 32 / 4, at = col + 32 * (u / 2);
+        const uint32_t *a = w + 8 * (u / 2), *b = a + 32;
+        if (u % 2 == 0) { o.put(&g, r, at, a); o.put(&u_, r, at, b); return; }
+        uint32_t v[8];
+#pragma unroll
+        for (int i = 0; i < 8; i++) { const float2 p = two(a[i]), t = two(b[i]); v[i] = lm_pack2(of(p.x, t.x), of(p.y, t.y)); }
+        o.put(&y, r, at, v);
+    }
+#endif
+};
+static lm_dev *dev;
+static cudaStream_t str;
+template <class F> static double timed(const F &f, int n = 12) {
+    cudaEvent_t a, b; CK(cudaEventCreate(&a)); CK(cudaEventCreate(&b));
+    for (int i = 0; i < 3; i++) f();
+    CK(cudaStreamSynchronize(str));
+    CK(cudaEventRecord(a, str));
+    for (int i = 0; i < n; i++) f();
+    CK(cudaEventRecord(b, str)); CK(cudaStreamSynchronize(str));
+    float ms; CK(cudaEventElapsedTime(&ms, a, b));
+    return ms / n;
+}
+template <class T> static T *room(size_t n) { T *p; CK(cudaMalloc(&p, n * sizeof(T))); CK(cudaMemset(p, 0, n * sizeof(T))); return p; }
+/* largest |x − y| / rms(y) over some of it */
+static double apart(const bf *x, const bf *y, size_t n) {
+    std::vector<bf> a(n), b(n);
+    CK(cudaMemcpy(a.data(), x, n * 2, cudaMemcpyDeviceToHost)); CK(cudaMemcpy(b.data(), y, n * 2, cudaMemcpyDeviceToHost));
+    double most = 0, sq = 0;
+    for (size_t i = 0; i < n; i++) { const double p = static_cast<float>(a[i]), q = static_cast<float>(b[i]); most = std::max(most, std::isfinite(p) ? std::fabs(p - q) : 1e30); sq += q * q; }
+    return most / std::sqrt(sq / static_cast<double>(n));
+}
+struct shape { const char *what; int64_t M, N, K; bool cols; };
+static lm_cuda_gemm lib(const shape &q, bf *x, bf *w, bf *c) {
+    lm_cuda_gemm g = {};
+    g.batch = 1; g.M = q.M; g.N = q.N; g.K = q.K; g.a.p = x; g.a.ld = q.K; g.a.bf16 = true; g.b.p = w; g.b.ld = q.cols ? q.N : q.K; g.b.bf16 = true; g.tb = !q.cols; g.round = true;
+    g.c = c; g.ldc = q.N; g.c_bf16 = true;
+    return g;
+}
+int main() {
+    lm_ctx *ctx;
+    OK(lm_ctx_new(&ctx, NULL));
+    OK(lm_dev_open(&dev, ctx, "cuda"));
+    str = static_cast<cudaStream_t>(dev->stream);
+    const int units = dev->units;
+    const shape all[] = { { "gpt2-124m logits", 4096, 50304, 768, false }, { "1.1b logits", 4096, 32000, 2048, false }, { "774m logits", 4096, 50304, 1280, false }, { "124m fc", 65536, 3072, 768, true },
+                          { "774m fc", 16384, 5120, 1280, true }, { "1.1b gate up", 16384, 11264, 2048, false }, { "1.1b qkv", 16384, 2560, 2048, false }, { "1.1b down", 16384, 2048, 5632, false }, { "8192", 8192, 8192, 8192, false }, { "odd", 1000, 1096, 712, false }, { "odd cols", 1000, 1096, 712, true } };
+    for (const shape &q : all) {
+        const size_t nx = q.M * q.K, nw = q.N * q.K, nc = q.M * q.N;
+        bf *x = room<bf>(nx), *w = room<bf>(nw), *c = room<bf>(nc), *d = room<bf>(nc), *y = room<bf>(nc);
+        fill<<<1024, 256>>>(x, nx, 1.0f, 1); fill<<<1024, 256>>>(w, nw, 1.0f / std::sqrt(static_cast<float>(q.K)), 2);
+        CK(cudaDeviceSynchronize());
+        const lm_cuda_gemm g = lib(q, x, w, c);
+        const lm_tiles t = { x, w, q.K, g.b.ld, q.M, q.N, q.K, 0 };
+        plain<false> pr; plain<true> pc;
+        OK(lm_tile_map(&pr.c, d, q.M, q.N, q.N)); pc.c = pr.c;
+        OK(lm_cuda_gemm_run(dev, &g, NULL, str)); CK(cudaStreamSynchronize(str));
+        const double fl = 2e-9 * static_cast<double>(q.M) * static_cast<double>(q.N) * static_cast<double>(q.K);
+        std::printf("%-18s %6ld %6ld %5ld", q.what, q.M, q.N, q.K);
+        const size_t look = std::min<size_t>(nc, 1 << 22);
+        CK(cudaMemset(d, 0, nc * 2));
+        if (q.cols) OK(lm_tiles_run<plain<true>>(&t, pc, units, str)); else OK(lm_tiles_run<plain<false>>(&t, pr, units, str));
+        CK(cudaStreamSynchronize(str));
+        std::printf(" apart %.1e, end %.1e |", apart(d, c, look), apart(d + nc - look, c + nc - look, look));
+        const auto four = [&](const char *what, auto &e, const lm_tiles &p, auto library) {
+            typedef typename std::remove_reference<decltype(e)>::type E;
+            std::printf(" %s", what);
+            for (int round = 0; round < 3; round++) {
+                const double l = timed(library), a = timed([&] { OK(lm_tiles_run<E>(&p, e, units, str)); });
+                std::printf(" lib %.3f (%.0f) own %.3f (%.0f)%s", l, fl / l, a, fl / a, round == 2 ? "\n" : " |");
+            }
+        };
+        const auto library = [&] { OK(lm_cuda_gemm_run(dev, &g, NULL, str)); };
+        if (q.cols) four("", pc, t, library); else four("", pr, t, library);
+        if (q.N == 50304 || q.N == 32000) {
+            float *sh = room<float>(q.M), *part = room<float>(q.M * 256);
+            expo e = { {}, NULL, sh, part, q.M, static_cast<int>(q.M), static_cast<int>(q.N) - 47 };
+            e.z = pr.c;
+            four("   exp", e, t, library);
+            cudaFree(sh); cudaFree(part);
+        }
+        if (q.cols && q.M > 1000) {
+            float *bias = room<float>(q.N);
+            gelu<true> e = { {}, {}, bias };
+            e.h = pr.c; OK(lm_tile_map(&e.y, y, q.M, q.N, q.N));
+            lm_cuda_gemm both = g; both.aux = c; both.ldaux = q.N; both.c = y; bf *bb = room<bf>(q.N); both.bias = bb; both.bias_bf16 = true;
+            four("   gelu", e, t, [&] { OK(lm_cuda_gemm_run(dev, &both, NULL, str)); });
+            OK(lm_cuda_gemm_run(dev, &both, NULL, str)); CK(cudaMemcpy(c, y, look * 2, cudaMemcpyDeviceToDevice)); OK(lm_tiles_run<gelu<true>>(&t, e, units, str)); CK(cudaDeviceSynchronize());
+            std::printf("   apart %.1e\n", apart(y, c, look));
+        }
+        if (q.N == 11264) {
+            lm_tiles p = t; p.N = 5632; p.half = 5632;
+            gated e;
+            OK(lm_tile_map(&e.g, d, q.M, 5632, 11264)); OK(lm_tile_map(&e.u_, d + 5632, q.M, 5632, 11264)); OK(lm_tile_map(&e.y, y, q.M, 5632, 5632));
+            CK(cudaMemset(d, 0, nc * 2));
+            four("   gated", e, p, library);
+            std::printf("   apart %.1e\n", apart(d, c, look));
+        }
+        for (bf *p : { x, w, c, d, y }) cudaFree(p);
+    }
+    return 0;
+}
