@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
 # reference, runs one under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses attn rows train fp8 infer alone peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
+#   PARTS: driver sanitizer parity losses attn rows tiles train fp8 infer alone peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
 #   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
-[ $# = 0 ] && set -- driver sanitizer parity losses attn rows train fp8 infer alone peer peer_decode
+[ $# = 0 ] && set -- driver sanitizer parity losses attn rows tiles train fp8 infer alone peer peer_decode
 fix=${LM_FIX:-tests/fixtures/models}
 table=$out/table.txt; : >"$table"
 say() { printf '%s\n' "$*" | tee -a "$table"; }
@@ -77,6 +77,11 @@ rows() {   # the kernels of a decode step by themselves
     nvcc -std=c++17 -O3 -gencode=arch=compute_90a,code=sm_90a -Xcompiler -fno-exceptions -DLM_CUDA -D_GNU_SOURCE -Isrc -o "$out/rows_gpu" bench/rows_gpu.cu "$bin/libloam.a" -Ldeps/lib -lxxhash -ljansson -lyaml -lzstd -lz >"$out/rows.log" 2>&1 \
         || { say "rows: $(grep -m1 -E 'error|undefined' "$out/rows.log" | cut -c1-200)"; return; }
     timeout 60 "$out/rows_gpu" ${ROWS:-} | while read -r l; do say "$l"; done
+}
+tiles() {   # products that finish their tiles, beside cuBLASLt's
+    nvcc -std=c++17 -O3 -gencode=arch=compute_90a,code=sm_90a -Xcompiler -fno-exceptions -DLM_CUDA -D_GNU_SOURCE -Isrc -o "$out/tiles_gpu" bench/tiles_gpu.cu "$bin/libloam.a" -Ldeps/lib -lxxhash -ljansson -lyaml -lzstd -lz >"$out/tiles.log" 2>&1 \
+        || { say "tiles: $(grep -m1 -E 'error|undefined' "$out/tiles.log" | cut -c1-200)"; return; }
+    timeout 60 "$out/tiles_gpu" | while read -r l; do say "$l"; done
 }
 train() {
     local k

@@ -16,25 +16,21 @@ template <class T> __global__ void fill(T *p, size_t n, float scale, unsigned se
         p[i] = static_cast<T>((static_cast<float>(z >> 8) / 8388608.0f - 1.0f) * 1.7f * scale);
     }
 }
-__device__ __forceinline__ float ex2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
-__device__ __forceinline__ float rcp(float x) { float y; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
-constexpr float L2E = 1.4426950408889634f;
-__device__ __forceinline__ float2 two(uint32_t u) { return make_float2(__uint_as_float(u << 16), __uint_as_float(u & 0xffff0000u)); }
 template <bool cols> struct plain {
-    static constexpr bool PAIRED = false, COLS = cols, BIAS = false;
+    static constexpr bool PAIRED = false, COLS = cols;
     struct seen {};
-    CUtensorMap c; const float *bias;
+    CUtensorMap c;
     __device__ __forceinline__ seen before(int, int) const { return {}; }
 #ifdef LM_HOPPER_CODE
     template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
-        o.put(&c, row - threadIdx.x % 32 / 4, col + 32 * u, w + 8 * u);
+        o.put(&c, lm_tile_row(row), col + 32 * u, w + 8 * u);
     }
 #endif
 };
 struct expo {
-    static constexpr bool PAIRED = false, COLS = false, BIAS = false;
+    static constexpr bool PAIRED = false, COLS = false;
     struct seen { float c[2], sum[2]; };
-    CUtensorMap z; const float *bias; const float *shift; float *part; int64_t ldp; int M, V;
+    CUtensorMap z; const float *shift; float *part; int64_t ldp; int M, V;
     __device__ __forceinline__ seen before(int row, int) const { seen s = { { row < M ? shift[row] : 0.0f, row + 8 < M ? shift[row + 8] : 0.0f }, {} }; return s; }
 #ifdef LM_HOPPER_CODE
     template <int u> __device__ __forceinline__ void slice(seen &s, const uint32_t *w, lm_tile_out &o, int row, int col, int n) const {
@@ -42,17 +38,16 @@ struct expo {
         uint32_t v[8];
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-            const float2 z2 = two(w[8 * u + i]); const int e = i % 2, at = 8 * (4 * u + i / 2);
-            float2 f = make_float2(ex2(fmaf(z2.x, L2E, -s.c[e])), ex2(fmaf(z2.y, L2E, -s.c[e])));
+            const float2 z2 = lm_two(w[8 * u + i]); const int e = i % 2, at = 8 * (4 * u + i / 2);
+            float2 f = make_float2(lm_ex2(fmaf(z2.x, LM_LOG2E, -s.c[e])), lm_ex2(fmaf(z2.y, LM_LOG2E, -s.c[e])));
             if (at >= last) f.x = 0;
             if (at + 1 >= last) f.y = 0;
             s.sum[e] += f.x + f.y;
             v[i] = lm_pack2(f.x, f.y);
         }
-        o.put(&z, row - threadIdx.x % 32 / 4, col + 32 * u, v);
-        if (u < 7) return;
+        o.put(&z, lm_tile_row(row), col + 32 * u, v);
 #pragma unroll
-        for (int e = 0; e < 2; e++) {
+        for (int e = 0; e < (u == 7 ? 2 : 0); e++) {
             float t = s.sum[e];
             t += __shfl_xor_sync(0xffffffffu, t, 1); t += __shfl_xor_sync(0xffffffffu, t, 2);
             if (q == 0 && row + 8 * e < M) part[n * ldp + row + 8 * e] = t;
@@ -60,38 +55,21 @@ struct expo {
     }
 #endif
 };
-template <bool cols> struct gelu {
-    static constexpr bool PAIRED = false, COLS = cols, BIAS = true;
-    struct seen {};
-    CUtensorMap h, y; const float *bias;
-    __device__ __forceinline__ seen before(int, int) const { return {}; }
-    static __device__ __forceinline__ float of(float a) { return a * rcp(1.0f + ex2(a * (a * a * (-0.0713548162726f * L2E) - 1.59576912161f * L2E))); }
-#ifdef LM_HOPPER_CODE
-    template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
-        const int r = row - threadIdx.x % 32 / 4;
-        uint32_t v[8];
-        o.put(&h, r, col + 32 * u, w + 8 * u);
-#pragma unroll
-        for (int i = 0; i < 8; i++) { const float2 a = two(w[8 * u + i]); v[i] = lm_pack2(of(a.x), of(a.y)); }
-        o.put(&y, r, col + 32 * u, v);
-    }
-#endif
-};
 struct gated {
-    static constexpr bool PAIRED = true, COLS = false, BIAS = false;
+    static constexpr bool PAIRED = true, COLS = false;
     struct seen {};
-    CUtensorMap g, u_, y; const float *bias;
+    CUtensorMap g, u_, y;
     __device__ __forceinline__ seen before(int, int) const { return {}; }
-    static __device__ __forceinline__ float of(float a, float b) { return a * rcp(1.0f + ex2(-L2E * a)) * b; }
+    static __device__ __forceinline__ float of(float a, float b) { return a * lm_rcp(1.0f + lm_ex2(-LM_LOG2E * a)) * b; }
 #ifdef LM_HOPPER_CODE
     template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
-        const int r = row - threadIdx.x % 32 / 4, at = col + 32 * (u / 2);
+        const int r = lm_tile_row(row), at = col + 32 * (u / 2);
         const uint32_t *a = w + 8 * (u / 2), *b = a + 32;
-        if (u % 2 == 0) { o.put(&g, r, at, a); o.put(&u_, r, at, b); return; }
         uint32_t v[8];
+        if (u % 2 == 0) { o.put(&g, r, at, a); o.put(&u_, r, at, b); }
 #pragma unroll
-        for (int i = 0; i < 8; i++) { const float2 p = two(a[i]), t = two(b[i]); v[i] = lm_pack2(of(p.x, t.x), of(p.y, t.y)); }
-        o.put(&y, r, at, v);
+        for (int i = 0; i < (u % 2 ? 8 : 0); i++) { const float2 p = lm_two(a[i]), t = lm_two(b[i]); v[i] = lm_pack2(of(p.x, t.x), of(p.y, t.y)); }
+        if (u % 2) o.put(&y, r, at, v);
     }
 #endif
 };
@@ -160,19 +138,10 @@ int main() {
         if (q.cols) four("", pc, t, library); else four("", pr, t, library);
         if (q.N == 50304 || q.N == 32000) {
             float *sh = room<float>(q.M), *part = room<float>(q.M * 256);
-            expo e = { {}, NULL, sh, part, q.M, static_cast<int>(q.M), static_cast<int>(q.N) - 47 };
+            expo e = { {}, sh, part, q.M, static_cast<int>(q.M), static_cast<int>(q.N) - 47 };
             e.z = pr.c;
             four("   exp", e, t, library);
             cudaFree(sh); cudaFree(part);
-        }
-        if (q.cols && q.M > 1000) {
-            float *bias = room<float>(q.N);
-            gelu<true> e = { {}, {}, bias };
-            e.h = pr.c; OK(lm_tile_map(&e.y, y, q.M, q.N, q.N));
-            lm_cuda_gemm both = g; both.aux = c; both.ldaux = q.N; both.c = y; bf *bb = room<bf>(q.N); both.bias = bb; both.bias_bf16 = true;
-            four("   gelu", e, t, [&] { OK(lm_cuda_gemm_run(dev, &both, NULL, str)); });
-            OK(lm_cuda_gemm_run(dev, &both, NULL, str)); CK(cudaMemcpy(c, y, look * 2, cudaMemcpyDeviceToDevice)); OK(lm_tiles_run<gelu<true>>(&t, e, units, str)); CK(cudaDeviceSynchronize());
-            std::printf("   apart %.1e\n", apart(y, c, look));
         }
         if (q.N == 11264) {
             lm_tiles p = t; p.N = 5632; p.half = 5632;

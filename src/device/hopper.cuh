@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 /* ---- host: a map of a bf16 matrix for the copy engine, beyond its edges zero ------------------------------------------------------------ */
-/* a matrix of such elements, pitch bytes between rows, in boxes; a box's row is 128 or 32 bytes and swizzled so */
+/* a matrix of such elements, pitch bytes between rows, in boxes; a box's row is 128, 64 or 32 bytes and swizzled so */
 static inline lm_err lm_tma_encode(CUtensorMap *m, CUtensorMapDataType type, int row_bytes, const void *base, int64_t rows, int64_t cols,
     int64_t row_pitch,
                                    int box_rows, int box_cols) {
@@ -49,12 +49,13 @@ static inline lm_err lm_tma_encode(CUtensorMap *m, CUtensorMapDataType type, int
     const cuuint64_t dim[2] = { static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows) }, pitch[1] = { static_cast<cuuint64_t>(row_pitch) };
     const cuuint32_t box[2] = { static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows) }, step[2] = { 1, 1 };
     return encode(m, type, 2, const_cast<void *>(base), dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  row_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B : CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                  row_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B : row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS
                ? LM_OK
                : LM_E_SHAPE;
 }
-/* boxes of box_rows × box_cols: 64 columns, swizzled as above, or 16 (32 bytes; unit u of row r lies at unit u ^ (r >> 2 & 1), lm_desc_cols16) */
+/* boxes of box_rows × box_cols: 64 columns, swizzled as above, 32 (64 bytes; unit u of row r lies at unit u ^ (r >> 1 & 3)) or 16 (32 bytes; at unit
+ * u ^ (r >> 2 & 1), lm_desc_cols16) */
 static inline lm_err lm_tma_map_of(CUtensorMap *m, const void *base, int64_t rows, int64_t cols, int64_t stride, int box_rows, int box_cols) {
     return lm_tma_encode(m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, box_cols * 2, base, rows, cols, stride * 2, box_rows, box_cols);
 }
@@ -140,14 +141,17 @@ __device__ __forceinline__ void lm_bulk_get(uint32_t to, const void *from, int b
 __device__ __forceinline__ void lm_bulk_put(void *to, uint32_t from, int bytes) {
     asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes) : "memory");
 }
+/* a box from shared memory to the matrix; what lies beyond its edges is not written */
+__device__ __forceinline__ void lm_tma_put(const CUtensorMap *m, int col, int row, uint32_t from) {
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(m), "r"(col), "r"(row), "r"(from) : "memory");
+}
 /* adds f32 where the memory is; who may add when is the caller's to order */
 __device__ __forceinline__ void lm_bulk_add(void *to, uint32_t from, int bytes) {
     asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(bytes) : "memory");
 }
 __device__ __forceinline__ void lm_bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-__device__ __forceinline__ void lm_bulk_wait_read() {
-    asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
-} /* sources may be overwritten */
+/* sources of all but the newest `left` groups may be overwritten */
+template <int left = 0> __device__ __forceinline__ void lm_bulk_wait_read() { asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(left) : "memory"); }
 __device__ __forceinline__ void lm_bulk_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }             /* all is written */
 
 /* ---- matrix instructions of a warpgroup ------------------------------------------------------------------------------------------------- */

@@ -11,7 +11,7 @@
 enum { NAMES = 26 };
 typedef struct { const char *op; int op_n, out, n_in, in[LM_MAX_IN]; } statement;       /* out, in: letters; -1 none */
 typedef struct { statement s[LM_JOIN_STEPS]; int n; } pattern;
-typedef struct { lm_plan *p; const pattern *pat; uint32_t adds; int first, n, step[LM_JOIN_STEPS]; lm_value *name[NAMES]; } match;
+typedef struct { lm_plan *p; const pattern *pat; int first, n, step[LM_JOIN_STEPS]; lm_value *name[NAMES]; } match;
 
 static const char *skip(const char *s) { while (*s == ' ' || *s == ';') s++; return s; }
 static bool parse(const char *s, pattern *p) {
@@ -36,7 +36,7 @@ static bool search(match *m, int k) {
     memcpy(saved, m->name, sizeof saved);
     for (int i = k ? m->first + 1 : m->first; i < m->first + (k ? m->n : 1); i++) {
         const lm_node *n = m->p->step[i].node;
-        bool ok = strlen(n->op->name) == (size_t)t->op_n && !memcmp(n->op->name, t->op, (size_t)t->op_n) && n->n_in >= t->n_in && (!n->acc || m->adds >> k & 1);
+        bool ok = strlen(n->op->name) == (size_t)t->op_n && !memcmp(n->op->name, t->op, (size_t)t->op_n) && n->n_in >= t->n_in && !n->acc;
         for (int q = 0; q < k; q++) ok = ok && m->step[q] != i;
         for (int q = 0; ok && q < t->n_in; q++) {
             ok = n->in[q] && (!m->name[t->in[q]] || m->name[t->in[q]] == n->in[q]);
@@ -74,7 +74,7 @@ lm_err lm_plan_join(lm_graph *g, lm_plan *p, lm_node *const *live, int n_live, l
             pattern pat;
             if (lm_joins[j]->device != kind || (lm_joins[j]->needs & ~features)) continue;
             if (!parse(lm_joins[j]->pattern, &pat)) return lm_graph_fail(g, LM_E_INTERNAL, "the join %s cannot be read", lm_joins[j]->name);
-            match m = { .p = p, .pat = &pat, .adds = lm_joins[j]->adds, .first = first, .n = pat.n };
+            match m = { .p = p, .pat = &pat, .first = first, .n = pat.n };
             if (first + pat.n > p->n_step || !search(&m, 0) || !hidden(g, live, n_live, &m, lm_joins[j])) continue;
             if (!lm_graph_grow(g, &p->joined, p->n_joined, &cap, sizeof *p->joined)) return LM_E_NOMEM;
             lm_joined *x = &p->joined[p->n_joined++];

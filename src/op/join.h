@@ -17,7 +17,6 @@ typedef struct lm_join {
     uint32_t keeps;                                      /* bit k: outputs of statement k are written */
     bool (*accepts)(const lm_call *const *c);            /* calls in the pattern's order, with the sizes of this run */
     lm_err (*run)(const lm_call *const *c, void *scratch);
-    uint32_t adds;                                       /* bit k: statement k may be one that adds to its outputs */
 } lm_join;
 extern const lm_join *const lm_joins[];                  /* NULL-terminated, tried in order */
 #endif

@@ -44,11 +44,7 @@ template <bool TANH, int WIDE> struct body {
         }
     }
 };
-/* behind the parts of the sums: those of 16 rows each, where a product makes them (matmul/tiles_joins_hopper_cuda.cu) */
-static size_t shared(const lm_call *c) {
-    const int64_t d = lm_cols(&c->in[0]);
-    return lm_colsum_bytes(d) + (c->in[0].dtype == LM_BF16 ? static_cast<size_t>(lm_ceil_div(lm_rows(&c->in[0]), 16) * d) * 4 : 0);
-}
+static size_t shared(const lm_call *c) { return lm_colsum_bytes(lm_cols(&c->in[0])); }
 template <bool TANH, int WIDE> static lm_err as(const lm_call *c, const lm_cv *v, void *scratch) {
     const body<TANH, WIDE> f = { v[0], v[1], v[2], v[3] };
     return lm_colsum<body<TANH, WIDE>, 2>(c, scratch, f, lm_rows(&c->in[0]), lm_cols(&c->in[0]), 1);

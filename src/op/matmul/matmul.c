@@ -87,7 +87,6 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
     const int ra = lm_type_of(a)->rank, rb = lm_type_of(b)->rank;
     const bool folded = p->fold || (ra > 2 && rb == 2);          /* leading dimensions are rows of one matrix */
     if (!y) return LM_OK;
-    if (d->n_in > 2 && d->in[2] && d->want[2]) d->gin[2] = lm_sum_rows(g, y);          /* first: what reads the input's gradient follows it */
     if (d->want[0]) d->gin[0] = p->ta ? (p->fold ? product(g, b, y, false, true, false, p->mm) : product(g, b, y, p->tb, true, false, p->mm))
                                       : product(g, y, b, false, !p->tb, false, p->mm);
     if (d->want[1]) {
@@ -95,6 +94,7 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
         else if (p->tb) d->gin[1] = product(g, y, a, true, p->ta, folded, p->mm);
         else d->gin[1] = product(g, a, y, !p->ta, false, folded && !p->ta, p->mm);
     }
+    if (d->n_in > 2 && d->in[2] && d->want[2]) d->gin[2] = lm_sum_rows(g, y);
     return LM_OK;
 }
 

@@ -2,7 +2,7 @@
  * for *_hopper_cuda.cu files. A product whose result is only read to be turned into something else need not be stored and read again.
  *
  * A (M,K), K contiguous. B is (N,K), K contiguous, or (K,N), N contiguous (COLS). M, N and K are any; rows of both begin at multiples of 16 bytes.
- * Beyond the edges operands are zero.
+ * Beyond the edges operands are zero, and what is put there is not written.
  *
  *   CTA: tiles of 128×256, one after another (as many CTAs as multiprocessors), four stages of 64 of K (48 KB each). One warpgroup brings, two
  *   multiply 64×256 each: four wgmma m64n256k16 a stage into 128 registers. A finished tile is rounded to bf16 into 64 registers, and what is done
@@ -13,49 +13,51 @@
  * An epilogue E is a struct of the kernel's arguments with
  *   static constexpr bool COLS         B's form
  *   static constexpr bool PAIRED       columns 0-127 and 128-255 of tile n are columns 128 n … and `half` + 128 n … of B: N counts the pairs
- *   static constexpr bool BIAS; const float *bias         added before the sums are rounded; of 256 columns for every tile, or NULL
- *   static constexpr int READS         how many 16 bytes a slice wants read from memory
  *   struct seen;  seen before(row, n)        what it wants to have read before the products, and what it keeps from slice to slice.
  *                                            row: this thread's first, the other is 8 below; n: the tile's number
- *   template <int u> void read(uint4 *r, row, col)            what slice u wants, before the products that it runs beside are begun
- *   template <int u> void slice(seen &, const uint32_t *w, const uint4 *r, row, col, n)        u = 0 … 7; col: the tile's first column; w[2x+e]:
- *                                            row + 8 e, columns col + 8x + 2 (lane % 4) and the next. There may be no such row or column
- * Memory is read and written 16 bytes a thread: lm_tile_wide turns 32 columns so that a lane has columns 8 (lane % 4) … of its rows.
+ *   template <int u> void slice(seen &, const uint32_t *w, lm_tile_out &, row, col, n)        u = 0 … 7; col: the tile's first column;
+ *                                            w[2x+e]: row + 8 e, columns col + 8x + 2 (lane % 4) and the next. There may be no such row or column
+ * and writes 16 rows × 32 columns a warp with lm_tile_out.
  *
  * Lifetime: none.  Threads: as CUDA's.  Errors: LM_E_DEVICE; LM_E_SHAPE where rows do not begin at 16 bytes. */
 #ifndef LM_TILES_HOPPER_CUH
 #define LM_TILES_HOPPER_CUH
 #include "device/hopper.cuh"
 #include "op/cuda.cuh"
-enum { LM_TILE_M = 128, LM_TILE_N = 256, LM_TILE_K = 64, LM_TILE_STAGES = 4, LM_TILE_SLICES = 8, LM_TILE_A = LM_TILE_M * LM_TILE_K * 2, LM_TILE_B = LM_TILE_N * LM_TILE_K * 2 };
-enum { LM_TILE_AT_B = LM_TILE_STAGES * LM_TILE_A, LM_TILE_AT_BAR = LM_TILE_AT_B + LM_TILE_STAGES * LM_TILE_B, LM_TILE_SMEM = LM_TILE_AT_BAR + LM_TILE_STAGES * 16 + 1024 };
+enum { LM_TILE_M = 128, LM_TILE_N = 256, LM_TILE_K = 64, LM_TILE_STAGES = 4, LM_TILE_SLICES = 8, LM_TILE_A = LM_TILE_M * LM_TILE_K * 2, LM_TILE_B = LM_TILE_N * LM_TILE_K * 2,
+       LM_TILE_PUT = 16 * 64, LM_TILE_PUTS = 4 };
+enum { LM_TILE_AT_B = LM_TILE_STAGES * LM_TILE_A, LM_TILE_AT_OUT = LM_TILE_AT_B + LM_TILE_STAGES * LM_TILE_B, LM_TILE_AT_BAR = LM_TILE_AT_OUT + 8 * LM_TILE_PUTS * LM_TILE_PUT,
+       LM_TILE_SMEM = LM_TILE_AT_BAR + LM_TILE_STAGES * 16 + 1024 };
 typedef struct { const void *a, *b; int64_t lda, ldb, M, N, K, half; } lm_tiles;      /* leading dimensions in elements; half: PAIRED's */
 template <class E> struct lm_tiles_args { CUtensorMap a, b; int kb, rows, tiles_n, half; E e; };      /* kb: stages a tile; rows: of tiles */
-/* a bf16 matrix that is read or written beside a tile: rows at 16 bytes */
-typedef struct { __nv_bfloat16 *p; int64_t ld; } lm_tile_rows;
+/* where tiles go: a bf16 matrix in boxes of 16 × 32 */
+static inline lm_err lm_tile_map(CUtensorMap *m, void *c, int64_t rows, int64_t cols, int64_t ld) { return lm_tma_map_of(m, c, rows, cols, ld, 16, 32); }
 #ifdef LM_HOPPER_CODE
+/* A warp's way to memory: rooms of 16 × 32 in turn. ready<n>, then n times two halves() in any order, then send() n times. */
+struct lm_tile_out {
+    uint32_t at, mine; int turn;
+    __device__ __forceinline__ lm_tile_out(uint32_t room) {
+        const int lane = threadIdx.x % 32, r = lane % 16;
+        at = room; mine = r * 64 + (lane / 16 ^ (r >> 1 & 3)) * 16; turn = 0;
+    }
+    __device__ __forceinline__ uint32_t room(int i) const { return at + (turn + i & LM_TILE_PUTS - 1) * LM_TILE_PUT; }
+    template <int n> __device__ __forceinline__ void ready() const {
+        if (threadIdx.x % 32 == 0) lm_bulk_wait_read<LM_TILE_PUTS - n>();
+        __syncwarp();
+    }
+    /* half j of room i: w[2x+e]: row + 8 e, columns 16 j + 8x …, x < 2 */
+    __device__ __forceinline__ void half(int i, int j, const uint32_t *w) const { lm_stsm(room(i) + (mine ^ 32 * j), w); }
+    __device__ __forceinline__ void sent() const { lm_fence_async(); __syncwarp(); }                     /* all halves are in */
+    __device__ __forceinline__ void send(const CUtensorMap *m, int row, int col) {                      /* row, col: the warp's first */
+        if (threadIdx.x % 32 == 0) { lm_tma_put(m, col, row, room(0)); lm_bulk_commit(); }
+        turn++;
+    }
+    __device__ __forceinline__ void put(const CUtensorMap *m, int row, int col, const uint32_t *w) {
+        ready<1>(); half(0, 0, w); half(0, 1, w + 4); sent(); send(m, row, col);
+    }
+};
+__device__ __forceinline__ int lm_tile_row(int row) { return row - static_cast<int>(threadIdx.x % 32 / 4); }      /* the warp's first */
 __device__ __forceinline__ float2 lm_two(uint32_t u) { return make_float2(__uint_as_float(u << 16), __uint_as_float(u & 0xffff0000u)); }
-/* of 32 columns, w[2x+e], x < 4: eight neighbours of row e */
-template <int e> __device__ __forceinline__ uint4 lm_tile_wide(const uint32_t *w) {
-    uint32_t t[4] = { w[e], w[2 + e], w[4 + e], w[6 + e] };
-    lm_quad_transpose(t);
-    return make_uint4(t[0], t[1], t[2], t[3]);
-}
-__device__ __forceinline__ int lm_tile_col(int col) { return col + static_cast<int>(threadIdx.x % 4) * 8; }       /* a lane's first of 32 */
-__device__ __forceinline__ uint4 lm_tile_get(const lm_tile_rows &m, int row, int col, int M, int N) {
-    const int c = lm_tile_col(col);
-    return row < M && c < N ? *reinterpret_cast<const uint4 *>(m.p + row * m.ld + c) : make_uint4(0, 0, 0, 0);
-}
-__device__ __forceinline__ void lm_tile_put(const lm_tile_rows &m, int row, int col, int M, int N, const uint4 &v) {
-    const int c = lm_tile_col(col);
-    if (row < M && c < N) *reinterpret_cast<uint4 *>(m.p + row * m.ld + c) = v;
-}
-/* a tile's 256 columns of it towards the second-level cache, a tile's products before they are read */
-__device__ __forceinline__ void lm_tile_ask(const lm_tile_rows &m, int row, int n, int M, int N) {
-    const int c = n * 256 + static_cast<int>(threadIdx.x % 4) * 64;
-#pragma unroll
-    for (int e = 0; e < 2; e++) if (row + 8 * e < M && c < N) asm volatile("prefetch.global.L2 [%0];" ::"l"(m.p + (row + 8 * e) * m.ld + c));
-}
 template <class E> __device__ __forceinline__ void lm_tile_of(const lm_tiles_args<E> &x, int t, int *m, int *n) {
     const int per = 16 * x.tiles_n, g = t / per, in = t - g * per, left = x.rows - g * 16, side = left < 16 ? left : 16;
     *m = g * 16 + in % side; *n = in / side;
@@ -78,24 +80,20 @@ template <class E> __device__ __forceinline__ void lm_tile_stage(uint32_t base, 
 __device__ __forceinline__ void lm_tile_release(uint32_t base, int k) {
     if (threadIdx.x % 32 == 0) lm_mbar_arrive(base + LM_TILE_AT_BAR + (LM_TILE_STAGES + k % LM_TILE_STAGES) * 8);
 }
-/* Stage u of a tile and slice u of the tile before, which wants what is read before the stage is waited for. */
-template <class E, int u = 0> __device__ __forceinline__ void lm_tile_first(const lm_tiles_args<E> &x, uint32_t base, int wg, int &k, float *c, lm_tile_left<E> &left) {
+/* Stage u of a tile and slice u of the tile before */
+template <class E, int u = 0> __device__ __forceinline__ void lm_tile_first(const lm_tiles_args<E> &x, uint32_t base, int wg, int &k, float *c, lm_tile_left<E> &left, lm_tile_out &out) {
     if constexpr (u < LM_TILE_SLICES) {
-        uint4 r[E::READS ? E::READS : 1];
-        if constexpr (E::READS > 0) x.e.template read<u>(r, left.row, left.col);
         lm_tile_stage<E>(base, wg, k, c, u > 0);
         if (u) { lm_wgmma_wait<1>(); lm_tile_release(base, k - 1); }
-        x.e.template slice<u>(left.seen, left.w, r, left.row, left.col, left.n);
+        x.e.template slice<u>(left.seen, left.w, out, left.row, left.col, left.n);
         k++;
-        lm_tile_first<E, u + 1>(x, base, wg, k, c, left);
+        lm_tile_first<E, u + 1>(x, base, wg, k, c, left, out);
     }
 }
-template <class E, int u = 0> __device__ __forceinline__ void lm_tile_rest(const lm_tiles_args<E> &x, lm_tile_left<E> &left) {
+template <class E, int u = 0> __device__ __forceinline__ void lm_tile_rest(const lm_tiles_args<E> &x, lm_tile_left<E> &left, lm_tile_out &out) {
     if constexpr (u < LM_TILE_SLICES) {
-        uint4 r[E::READS ? E::READS : 1];
-        if constexpr (E::READS > 0) x.e.template read<u>(r, left.row, left.col);
-        x.e.template slice<u>(left.seen, left.w, r, left.row, left.col, left.n);
-        lm_tile_rest<E, u + 1>(x, left);
+        x.e.template slice<u>(left.seen, left.w, out, left.row, left.col, left.n);
+        lm_tile_rest<E, u + 1>(x, left, out);
     }
 }
 template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_args<E> &x) {
@@ -133,6 +131,7 @@ template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_
     }
     lm_regs_more<240>();
     const int w = wg - 1, warp = threadIdx.x % 128 / 32, mine = w * 64 + warp * 16 + threadIdx.x % 32 / 4;
+    lm_tile_out out(base + LM_TILE_AT_OUT + (w * 4 + warp) * LM_TILE_PUTS * LM_TILE_PUT);
     int k = 0;
     float c[128];
     lm_tile_left<E> left;
@@ -146,12 +145,7 @@ template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_
         lm_tile_of(x, t, &m, &n);
         const int row = m * LM_TILE_M + mine, col = n * (E::PAIRED ? 128 : 256);
         const typename E::seen seen = x.e.before(row, n);
-        lm_tile_first<E>(x, base, w, k, c, left);
-        float2 bias[32];
-        if (E::BIAS) {
-#pragma unroll
-            for (int i = 0; i < 32; i++) bias[i] = *reinterpret_cast<const float2 *>(x.e.bias + col + 8 * i + threadIdx.x % 4 * 2);
-        }
+        lm_tile_first<E>(x, base, w, k, c, left, out);
 #pragma unroll 1
         for (int b = LM_TILE_SLICES; b < x.kb; b++, k++) {
             lm_tile_stage<E>(base, w, k, c, true);
@@ -162,10 +156,11 @@ template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_
         lm_wgmma_pin<128>(c);
         lm_tile_release(base, k - 1);
 #pragma unroll
-        for (int i = 0; i < 64; i++) left.w[i] = E::BIAS ? lm_pack2(c[2 * i] + bias[i / 2].x, c[2 * i + 1] + bias[i / 2].y) : lm_pack2(c[2 * i], c[2 * i + 1]);
+        for (int i = 0; i < 64; i++) left.w[i] = lm_pack2(c[2 * i], c[2 * i + 1]);
         left.seen = seen; left.row = row; left.col = col; left.n = n;
     }
-    lm_tile_rest<E>(x, left);
+    lm_tile_rest<E>(x, left, out);
+    lm_bulk_wait_read<0>();
 }
 #endif
 template <class E> __global__ void __launch_bounds__(384, 1) lm_tiles_kernel(const __grid_constant__ lm_tiles_args<E> x) {

@@ -18,10 +18,9 @@ extern "C" {
 namespace {
 constexpr float L2E = LM_LOG2E, ABOVE = 40.0f;
 struct expo {
-    static constexpr bool PAIRED = false, COLS = false, BIAS = false;
-    static constexpr int READS = 0;
+    static constexpr bool PAIRED = false, COLS = false;
     struct seen { float c[2], sum[2]; };
-    lm_tile_rows z; const float *bias, *shift; float *part; int tiles, M, V;      /* shift: c, in powers of two; part (M, tiles) */
+    CUtensorMap z; const float *shift; float *part; int tiles, M, V;      /* shift: c, in powers of two; part (M, tiles) */
     __device__ __forceinline__ seen before(int row, int) const { const seen s = { { row < M ? shift[row] : 0.0f, row + 8 < M ? shift[row + 8] : 0.0f }, {} }; return s; }
 #ifdef LM_HOPPER_CODE
     __device__ __forceinline__ void ends(const seen &s, int row, int n) const {
@@ -32,24 +31,20 @@ struct expo {
             if (threadIdx.x % 4 == 0 && row + 8 * e < M) part[static_cast<int64_t>(row + 8 * e) * tiles + n] = t;
         }
     }
-    template <int e> __device__ __forceinline__ void half(seen &s, const uint32_t *w, int row, int col) const {
-        const uint4 p = lm_tile_wide<e>(w);
-        const uint32_t in[4] = { p.x, p.y, p.z, p.w };
-        const int last = V - lm_tile_col(col);
-        uint32_t v[4];
+    template <int u> __device__ __forceinline__ void slice(seen &s, const uint32_t *w, lm_tile_out &o, int row, int col, int n) const {
+        const int last = V - col - static_cast<int>(threadIdx.x % 4) * 2;
+        uint32_t v[8];
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float2 f = lm_two(in[i]);
+        for (int i = 0; i < 8; i++) {
+            const float2 f = lm_two(w[8 * u + i]);
+            const int e = i % 2, at = 8 * (4 * u + i / 2);
             float x = lm_ex2(fmaf(f.x, L2E, -s.c[e])), y = lm_ex2(fmaf(f.y, L2E, -s.c[e]));
-            if (2 * i >= last) x = 0;
-            if (2 * i + 1 >= last) y = 0;
+            if (at >= last) x = 0;
+            if (at + 1 >= last) y = 0;
             s.sum[e] += x + y;
             v[i] = lm_pack2(x, y);
         }
-        lm_tile_put(z, row + 8 * e, col, M, static_cast<int>(z.ld), make_uint4(v[0], v[1], v[2], v[3]));
-    }
-    template <int u> __device__ __forceinline__ void slice(seen &s, const uint32_t *w, const uint4 *, int row, int col, int n) const {
-        half<0>(s, w + 8 * u, row, col + 32 * u); half<1>(s, w + 8 * u, row, col + 32 * u);
+        o.put(&z, lm_tile_row(row), col + 32 * u, v);
         if (u == LM_TILE_SLICES - 1) ends(s, row, n);
     }
 #endif
@@ -173,7 +168,8 @@ template <int V> lm_err rows_of(const lm_call *c, const plan &q, const lm_cm &w,
         const lm_cv xv = { const_cast<void *>(x.p), x.ld, 1 };
         const int32_t *target = static_cast<const int32_t *>(c->in[2].data) + r;
         aims<V><<<LM_CUDA_GRID(rows, 8), 256, 0, s>>>(xv, wv, target, rows, q.d, q.V, aim, shift);
-        const expo e = { { z, q.zs }, NULL, shift, part, q.tiles, static_cast<int>(rows), static_cast<int>(q.V) };
+        expo e = { {}, shift, part, q.tiles, static_cast<int>(rows), static_cast<int>(q.V) };
+        LM_TRY(lm_tile_map(&e.z, z, rows, q.zs, q.zs));
         const lm_tiles g = { x.p, w.p, x.ld, w.ld, rows, q.N, q.d, 0 };
         LM_TRY(lm_tiles_run(&g, e, c->dev->units, s));
         const closing a = { xv, wv, z, ax, q.zs, axs, rows, q.d, q.V, target, lm_has(c, 3) ? static_cast<const float *>(c->in[3].data) + r : NULL, part, aim, shift, scale,
