@@ -146,11 +146,6 @@ static void gradients(rig *r, const int32_t *ids, diffs *d) {
     double loss = 0, sum = 0, all = 0;
     lm_trainer_opts o = trainer_opts(2, T, LM_F32);
     o.dev = r->dev;
-    if (r->dev && r->cfg->logit_cap > 0) {                     /* a capped head is not trained on a device: that is said, and nothing is compared */
-        LM_CHECK_ERR(r->ctx, lm_trainer_new(&t, r->ctx, r->cfg, r->store, &o), LM_E_UNSUPPORTED, "xent_step");
-        printf("%s: the head is capped: no training on a device\n", r->name);
-        return;
-    }
     LM_NEED_OK(r->ctx, lm_trainer_new(&t, r->ctx, r->cfg, r->store, &o));
     LM_NEED_OK(r->ctx, batch_of(r->ctx, &b, ids, 2, T));
     LM_NEED_OK(r->ctx, lm_trainer_accumulate(t, &b, 0, 0, &loss));
