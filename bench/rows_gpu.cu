@@ -4,41 +4,13 @@
  * attention, and each kind alone; beside a kernel that only reads. Numbers are random; what is right is the driver's and test_infer's matter.
  * Arguments: rows (1 8 16 32 64). */
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <vector>
+#include "gpu.cuh"
 #include "op/attn_paged/paged_cuda.cuh"
 #include "op/matmul/rows.cuh"
-#define CK(x)                                                                                                                              \
-    do {                                                                                                                                   \
-        const cudaError_t e_ = (x);                                                                                                        \
-        if (e_ != cudaSuccess) {                                                                                                           \
-            std::printf("rows: %s in line %d\n", cudaGetErrorString(e_), __LINE__);                                                        \
-            std::exit(1);                                                                                                                  \
-        }                                                                                                                                  \
-    } while (0)
-#define OK(x)                                                                                                                              \
-    do {                                                                                                                                   \
-        const lm_err e_ = (x);                                                                                                             \
-        if (e_) {                                                                                                                          \
-            std::printf("rows: error %d in line %d\n", static_cast<int>(e_), __LINE__);                                                    \
-            std::exit(1);                                                                                                                  \
-        }                                                                                                                                  \
-    } while (0)
 typedef __nv_bfloat16 bf;
 enum { L = 16, D = 2048, F = 8192, KV = 512, V = 128256, B = 64, PER = 8, POS = 479 };
 enum { QKV = 1, ATTN = 2, O = 4, GATED = 8, DOWN = 16, HEAD = 32, ALL = 63 };
-template <class T> __global__ void fill(T *p, size_t n, float scale, unsigned seed) {
-    for (size_t i = blockIdx.x * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) {
-        unsigned z = static_cast<unsigned>(i) * 2654435761u ^ seed * 40503u;
-        z ^= z >> 16;
-        z *= 0x85ebca6bu;
-        z ^= z >> 13;
-        z *= 0xc2b2ae35u;
-        z ^= z >> 16;
-        p[i] = static_cast<T>((static_cast<float>(z >> 8) / 8388608.0f - 1.0f) * 1.7f * scale);
-    }
-}
 static __global__ void read_all(const uint4 *p, size_t n, unsigned *o) {
     uint32_t a = 0;
     for (size_t i = blockIdx.x * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256 * 4) {

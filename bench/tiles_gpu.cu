@@ -1,21 +1,12 @@
-/* tiles_gpu.cu — products on tiles_hopper.cuh beside cuBLASLt's, and with what is done to their sums beside cuBLASLt's and a pass: `bench/gpu.sh tiles`. */
+/* tiles_gpu.cu — products on tiles_hopper.cuh beside cuBLASLt's, plain and with what their ops do to the tiles (expo.cuh, gated.cuh): `bench/gpu.sh tiles`. */
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <cmath>
 #include <vector>
+#include "gpu.cuh"
+#include "op/matmul/gated.cuh"
 #include "op/matmul/matmul.cuh"
-#include "op/matmul/tiles_hopper.cuh"
-#define CK(x) do { const cudaError_t e_ = (x); if (e_ != cudaSuccess) { std::printf("tiles: %s in line %d\n", cudaGetErrorString(e_), __LINE__); std::exit(1); } } while (0)
-#define OK(...) do { const lm_err e_ = (__VA_ARGS__); if (e_) { std::printf("tiles: error %d in line %d: %s\n", static_cast<int>(e_), __LINE__, cudaGetErrorString(cudaGetLastError())); std::exit(1); } } while (0)
+#include "op/xent_step/expo.cuh"
 typedef __nv_bfloat16 bf;
-template <class T> __global__ void fill(T *p, size_t n, float scale, unsigned seed) {
-    for (size_t i = blockIdx.x * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) {
-        unsigned z = static_cast<unsigned>(i) * 2654435761u ^ seed * 40503u;
-        z ^= z >> 16; z *= 0x85ebca6bu; z ^= z >> 13; z *= 0xc2b2ae35u; z ^= z >> 16;
-        p[i] = static_cast<T>((static_cast<float>(z >> 8) / 8388608.0f - 1.0f) * 1.7f * scale);
-    }
-}
 template <bool cols> struct plain {
     static constexpr bool PAIRED = false, COLS = cols;
     struct seen {};
@@ -24,52 +15,6 @@ template <bool cols> struct plain {
 #ifdef LM_HOPPER_CODE
     template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
         o.put(&c, lm_tile_row(row), col + 32 * u, w + 8 * u);
-    }
-#endif
-};
-struct expo {
-    static constexpr bool PAIRED = false, COLS = false;
-    struct seen { float c[2], sum[2]; };
-    CUtensorMap z; const float *shift; float *part; int64_t ldp; int M, V;
-    __device__ __forceinline__ seen before(int row, int) const { seen s = { { row < M ? shift[row] : 0.0f, row + 8 < M ? shift[row + 8] : 0.0f }, {} }; return s; }
-#ifdef LM_HOPPER_CODE
-    template <int u> __device__ __forceinline__ void slice(seen &s, const uint32_t *w, lm_tile_out &o, int row, int col, int n) const {
-        const int q = threadIdx.x % 4, last = V - col - 2 * q;
-        uint32_t v[8];
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const float2 z2 = lm_two(w[8 * u + i]); const int e = i % 2, at = 8 * (4 * u + i / 2);
-            float2 f = make_float2(lm_ex2(fmaf(z2.x, LM_LOG2E, -s.c[e])), lm_ex2(fmaf(z2.y, LM_LOG2E, -s.c[e])));
-            if (at >= last) f.x = 0;
-            if (at + 1 >= last) f.y = 0;
-            s.sum[e] += f.x + f.y;
-            v[i] = lm_pack2(f.x, f.y);
-        }
-        o.put(&z, lm_tile_row(row), col + 32 * u, v);
-#pragma unroll
-        for (int e = 0; e < (u == 7 ? 2 : 0); e++) {
-            float t = s.sum[e];
-            t += __shfl_xor_sync(0xffffffffu, t, 1); t += __shfl_xor_sync(0xffffffffu, t, 2);
-            if (q == 0 && row + 8 * e < M) part[n * ldp + row + 8 * e] = t;
-        }
-    }
-#endif
-};
-struct gated {
-    static constexpr bool PAIRED = true, COLS = false;
-    struct seen {};
-    CUtensorMap g, u_, y;
-    __device__ __forceinline__ seen before(int, int) const { return {}; }
-    static __device__ __forceinline__ float of(float a, float b) { return a * lm_rcp(1.0f + lm_ex2(-LM_LOG2E * a)) * b; }
-#ifdef LM_HOPPER_CODE
-    template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
-        const int r = lm_tile_row(row), at = col + 32 * (u / 2);
-        const uint32_t *a = w + 8 * (u / 2), *b = a + 32;
-        uint32_t v[8];
-        if (u % 2 == 0) { o.put(&g, r, at, a); o.put(&u_, r, at, b); }
-#pragma unroll
-        for (int i = 0; i < (u % 2 ? 8 : 0); i++) { const float2 p = lm_two(a[i]), t = lm_two(b[i]); v[i] = lm_pack2(of(p.x, t.x), of(p.y, t.y)); }
-        if (u % 2) o.put(&y, r, at, v);
     }
 #endif
 };
@@ -138,15 +83,15 @@ int main() {
         if (q.cols) four("", pc, t, library); else four("", pr, t, library);
         if (q.N == 50304 || q.N == 32000) {
             float *sh = room<float>(q.M), *part = room<float>(q.M * 256);
-            expo e = { {}, sh, part, q.M, static_cast<int>(q.M), static_cast<int>(q.N) - 47 };
+            lm_xent_expo e = { {}, sh, part, static_cast<int>(lm_ceil_div(q.N, LM_TILE_N)), static_cast<int>(q.M), static_cast<int>(q.N) - 47 };
             e.z = pr.c;
             four("   exp", e, t, library);
             cudaFree(sh); cudaFree(part);
         }
         if (q.N == 11264) {
             lm_tiles p = t; p.N = 5632; p.half = 5632;
-            gated e;
-            OK(lm_tile_map(&e.g, d, q.M, 5632, 11264)); OK(lm_tile_map(&e.u_, d + 5632, q.M, 5632, 11264)); OK(lm_tile_map(&e.y, y, q.M, 5632, 5632));
+            lm_tile_gated e;
+            OK(lm_tile_map(&e.g, d, q.M, 5632, 11264)); OK(lm_tile_map(&e.u, d + 5632, q.M, 5632, 11264)); OK(lm_tile_map(&e.y, y, q.M, 5632, 5632));
             CK(cudaMemset(d, 0, nc * 2));
             four("   gated", e, p, library);
             std::printf("   apart %.1e\n", apart(d, c, look));

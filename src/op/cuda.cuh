@@ -190,10 +190,15 @@ template <int NI, int NO, class F> static lm_err lm_ew_run(const lm_call *c, voi
     else lm_ew_kernel<1, NI, NO, F><<<LM_CUDA_GRID(a.n, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a, f);
     return lm_cuda_launched();
 }
-/* by the special function units: two units in the last place, no denormals */
+/* By the special function units, for what is rounded to bf16 next: two units in the last place, no denormals, 0 for 2^-inf. Division and exponential in
+ * full are twenty instructions more. */
 constexpr float LM_LOG2E = 1.4426950408889634f;
-__device__ __forceinline__ float lm_ex2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
-__device__ __forceinline__ float lm_rcp(float x) { float y; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+__device__ __forceinline__ float lm_exp2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+__device__ __forceinline__ float lm_cuda_sigmoid_quick(float x) {
+    float s;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(s) : "f"(1.0f + lm_exp2(-LM_LOG2E * x)));
+    return s;
+}
 __device__ __forceinline__ float lm_cuda_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 /* ---- sums over rows, one per column: y_j = [y_j +] sum_r f(r, j). Rows are cut into LM_COLSUM_SPLIT fixed parts whose sums are added in

@@ -18,8 +18,6 @@ __device__ __forceinline__ int lm_first_key(const int32_t *start, int64_t window
     const int w = window > 0 ? static_cast<int>(i - window + 1 > 0 ? i - window + 1 : 0) : 0;
     return w > b ? w : b;
 }
-/* 2 ulp; 0 for -inf */
-__device__ __forceinline__ float lm_exp2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
 __device__ __forceinline__ void lm_ldsm(uint32_t *r, const void *p) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(lm_smem(p)));
 }

@@ -31,7 +31,7 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) fwd(cons
     __syncthreads();
     lo = min(min(lo_of[0], lo_of[1]), min(lo_of[2], lo_of[3])); hi = max(max(hi_of[0], hi_of[1]), max(hi_of[2], hi_of[3]));
     const int j0 = lo / BC * BC, end = min(n, static_cast<int>(q0) + 64 * MT);
-    const float s2 = a.scale * 1.4426950408889634f;
+    const float s2 = a.scale * LM_LOG2E;
     constexpr bool HELD = D <= 64;                                          /* the queries stay in registers */
     uint32_t held[HELD ? KS : 1][MT][4];
     float o[MT][DT][4] = {}, top[MT][2], sum[MT][2] = {};

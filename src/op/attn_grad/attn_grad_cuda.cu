@@ -60,7 +60,7 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
     const int qb = static_cast<int>(gridDim.x - 1 - blockIdx.x), q0 = qb * R, row0 = q0 + warp * 16 * MT + lane / 4;
     const int64_t ch = static_cast<int64_t>(h) * D, ck = static_cast<int64_t>(hk) * D;
     lm_tiles_load<D, R, 128>(t.q, t.go, a.f.q, a.go, q0, a.f.n, ch);
-    const float s2 = a.f.scale * 1.4426950408889634f;
+    const float s2 = a.f.scale * LM_LOG2E;
     int first[MT][2], lo = INT32_MAX, hi = 0; float lse[MT][2], delta[MT][2];
 #pragma unroll
     for (int m = 0; m < MT; m++) {
@@ -69,7 +69,7 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
         for (int e = 0; e < 2; e++) {
             const int r = row0 + m * 16 + e * 8; const int64_t at = static_cast<int64_t>(r) * a.f.heads + h;
             first[m][e] = r < n ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX;
-            lse[m][e] = r < n ? a.lse[at] * 1.4426950408889634f : 0.0f;
+            lse[m][e] = r < n ? a.lse[at] * LM_LOG2E : 0.0f;
             delta[m][e] = r < n ? a.delta[at] : 0.0f;
         }
     }
@@ -129,7 +129,7 @@ template <int D, int MT, int BQ> __device__ __forceinline__ void load_queries(kv
     lm_tiles_load<D, BQ, 128>(t.q[b], t.go[b], a.f.q, a.go, q, a.f.n, static_cast<int64_t>(h) * D);
     for (int i = threadIdx.x; i < BQ; i += 128) {
         const int64_t r = q + i; const bool in = r < a.f.n;
-        t.lse[b][i] = in ? a.lse[r * a.f.heads + h] * 1.4426950408889634f : 0.0f; t.delta[b][i] = in ? a.delta[r * a.f.heads + h] : 0.0f;
+        t.lse[b][i] = in ? a.lse[r * a.f.heads + h] * LM_LOG2E : 0.0f; t.delta[b][i] = in ? a.delta[r * a.f.heads + h] : 0.0f;
         t.first[b][i] = in ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX;
     }
 }
@@ -142,7 +142,7 @@ template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kerne
     const int64_t ck = static_cast<int64_t>(hk) * D;
     lm_tiles_load<D, R, 128>(t.k, t.v, a.f.k, a.f.v, k0, a.f.n, ck);
     lm_tiles_commit();
-    const float s2 = a.f.scale * 1.4426950408889634f;
+    const float s2 = a.f.scale * LM_LOG2E;
     float dk[MT][DT][4] = {}, dv[MT][DT][4] = {};
     const int last = last_block<128>(a, k0 / LM_ATTN_ROWS, min(k0 + R - 1, n - 1)), end = min(n, (last + 1) * LM_ATTN_ROWS),
               steps = (end - k0 + BQ - 1) / BQ;

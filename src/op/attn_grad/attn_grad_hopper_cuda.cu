@@ -52,7 +52,7 @@ template <int D, int BM> __global__ void __launch_bounds__(256) prepare(const ar
         for (int k = G / 2; k; k /= 2) s += __shfl_xor_sync(0xffffffffu, s, k);
         if (lane % G == 0) {
             const int64_t to = static_cast<int64_t>(h) * a.pad + r, from = static_cast<int64_t>(r) * a.heads + h;
-            a.lse2[to] = r < a.n ? a.lse[from] * 1.4426950408889634f : INFINITY;                       /* P = 0 beyond the end */
+            a.lse2[to] = r < a.n ? a.lse[from] * LM_LOG2E : INFINITY;                       /* P = 0 beyond the end */
             a.delta[to] = r < a.n ? s - (a.glse ? a.glse[from] : 0.0f) : 0.0f;
         }
     }
@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
     } else {                                                               /* ---- multiply ---- */
         lm_regs_more<D == 64 ? 232 : 240>();
         const int w = wg - 1, t = threadIdx.x % 128, key_in = w * 64 + t / 32 * 16 + lane / 4;
-        const float s2 = a.scale * 1.4426950408889634f;
+        const float s2 = a.scale * LM_LOG2E;
         const uint64_t d_k = lm_desc_rows(base + w * 8192), d_v = lm_desc_rows(at_v + w * 8192),
                        d_kc = lm_desc_cols(base + (BM == 64 ? w * BN * 128 : 0), BN * 128);
         const uint64_t d_q = lm_desc_rows(at_q), d_g = lm_desc_rows(at_g), d_qc = lm_desc_cols(at_q, BM * 128), d_gc = lm_desc_cols(at_g, BM * 128);

@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 6 : D * NH <= 128 ?
 #pragma unroll
             for (int e = 0; e < 2; e++)
                 q[h][ks][e] = h * 8 + g < G ? two(p.q, n * p.q.rs + (static_cast<int64_t>(hk) * G + h * 8 + g) * D + ks * 16 + e * 8 + 2 * t) : 0;
-    const float s2 = p.scale * 1.4426950408889634f;
+    const float s2 = p.scale * LM_LOG2E;
     /* where this lane's row of 16 bytes of a matrix of eight lies. Keys: a row is a dimension, matrices are (tokens, dimensions) by lane / 8; values: a
      * token, (dimensions, tokens) */
     const int kr = lane / 16 * 2 + lane % 8 / 4, part = lane / 8 % 2;

@@ -95,7 +95,7 @@ template <int D> __global__ void __launch_bounds__(128) few(const __grid_constan
     const int64_t at = n * a.q.rs + static_cast<int64_t>(hk) * G * D;
 #pragma unroll
     for (int ks = 0; ks < KS; ks++) query_frag(q[ks], a.q, at + g * D, at + (g + 8) * D, g < G, g + 8 < G, ks);
-    const float s2 = a.scale * 1.4426950408889634f;
+    const float s2 = a.scale * LM_LOG2E;
     float o[DT][4] = {}, top[2] = { -INFINITY, -INFINITY }, sum[2] = {};
     for (int64_t p = lo, b = 0; p < hi; p++, b ^= 1) {
         load(p + 1, static_cast<int>(b ^ 1));
@@ -208,7 +208,7 @@ template <int D, int MT> __global__ void __launch_bounds__(128) many(const __gri
 #pragma unroll
         for (int e = 0; e < 2; e++) { pos[i][e] = row_pos[r + 8 * e]; from[i][e] = static_cast<int>(pos[i][e] < 0 ? 0 : first_seen(a, pos[i][e])); top[i][e] = -INFINITY; }
     }
-    const float s2 = a.scale * 1.4426950408889634f;
+    const float s2 = a.scale * LM_LOG2E;
     for (int r0 = 0, r1; r0 < rows; r0 = r1) {                            /* rows [r0, r1) are of one sequence */
         const int s = row_seq[r0];
         int lo = INT32_MAX, hi = -1;

@@ -129,7 +129,7 @@ prompt(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorM
     } else {                                                               /* ---- consumers ---- */
         lm_regs_more<224>();
         const int w = wg - 1, row_in = w * 64 + (threadIdx.x % 128 / 32) * 16 + lane / 4;
-        const float s2 = a.scale * 1.4426950408889634f;
+        const float s2 = a.scale * LM_LOG2E;
         const uint64_t dq = lm_desc_rows(at_q + w * 64 * 128), dk = lm_desc_cols16(at_k, D * 32), dv = lm_desc_cols(at_v, BN * 128);
         float o[D / 2], s[BN / 2], top[2], sum[2], keep[2];
         uint32_t p[BN / 16][4];

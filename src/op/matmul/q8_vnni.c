@@ -68,21 +68,7 @@ VN_INLINE void rows(const lm_q8 *t, const bool mins, const int R, const int P, i
     }
     for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) _mm512_store_ps(c + r * 32 + p * 16, acc[r][p]);
 }
-VN_INLINE void all_rows(const lm_q8 *t, const bool mins, const int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const block_t *w, int64_t second,
-                        float *c, vn_next *next) {
-    for (; m + ROWS <= m1; m += ROWS, c += ROWS * 32) rows(t, mins, ROWS, P, m, b0, blocks, w, second, c, next);
-    if (m + 4 <= m1) { rows(t, mins, 4, P, m, b0, blocks, w, second, c, next); m += 4; c += 4 * 32; }
-    if (m + 2 <= m1) { rows(t, mins, 2, P, m, b0, blocks, w, second, c, next); m += 2; c += 2 * 32; }
-    if (m < m1) rows(t, mins, 1, P, m, b0, blocks, w, second, c, next);
-}
-static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc,
-                 vn_next *next) {
-    const bool mins = lm_q8_mins(t->kind);
-    if (mins && P == 2) all_rows(t, true, 2, m, m1, b0, blocks, w, second, acc, next);
-    else if (mins) all_rows(t, true, 1, m, m1, b0, blocks, w, second, acc, next);
-    else if (P == 2) all_rows(t, false, 2, m, m1, b0, blocks, w, second, acc, next);
-    else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc, next);
-}
+VN_ALL_ROWS(block_t, lm_q8_mins(t->kind))
 /* All R rows of A, one strip, against one panel as it lies. */
 VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *c) {
     const bool mins = lm_q8_mins(kind);

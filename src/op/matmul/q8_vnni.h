@@ -31,6 +31,24 @@ typedef struct {
     void (*few)(const lm_q8 *t, const char *panel, int64_t b0, int64_t blocks, float *acc);      /* all M rows of A */
 } lm_q8_vnni;
 extern const lm_q8_vnni lm_qk_vnni;
+/* many() of a family from its rows(): rows [m, m1) of A in strips, the rest by fours, twos and one; two panels or one; `flag`: which of two kinds of weights
+ * rows() is made for, of t. piece_t: a packed block. */
+#define VN_ALL_ROWS(piece_t, flag)                                                                                                                  \
+    VN_INLINE void all_rows(const lm_q8 *t, const bool kind, const int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const piece_t *w,       \
+                            int64_t second, float *acc, vn_next *next) {                                                                            \
+        for (; m + LM_Q8_ROWS <= m1; m += LM_Q8_ROWS, acc += LM_Q8_ROWS * 32) rows(t, kind, LM_Q8_ROWS, P, m, b0, blocks, w, second, acc, next);     \
+        if (m + 4 <= m1) { rows(t, kind, 4, P, m, b0, blocks, w, second, acc, next); m += 4; acc += 4 * 32; }                                       \
+        if (m + 2 <= m1) { rows(t, kind, 2, P, m, b0, blocks, w, second, acc, next); m += 2; acc += 2 * 32; }                                       \
+        if (m < m1) rows(t, kind, 1, P, m, b0, blocks, w, second, acc, next);                                                                       \
+    }                                                                                                                                               \
+    static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc,           \
+                     vn_next *next) {                                                                                                               \
+        const bool kind = (flag);                                                                                                                   \
+        if (kind && P == 2) all_rows(t, true, 2, m, m1, b0, blocks, w, second, acc, next);                                                          \
+        else if (kind) all_rows(t, true, 1, m, m1, b0, blocks, w, second, acc, next);                                                               \
+        else if (P == 2) all_rows(t, false, 2, m, m1, b0, blocks, w, second, acc, next);                                                            \
+        else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc, next);                                                                        \
+    }
 VN_INLINE __m512i vn_quad(const int8_t *q) { int32_t x; memcpy(&x, q, 4); return _mm512_set1_epi32(x); }
 VN_INLINE __m512 vn_halves(const char *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 #endif

@@ -119,21 +119,7 @@ VN_INLINE void rows(const lm_q8 *t, const bool six, const int R, const int P, in
             }
     }
 }
-VN_INLINE void all_rows(const lm_q8 *t, const bool six, const int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const super_t *w, int64_t second,
-                        float *acc, vn_next *next) {
-    for (; m + ROWS <= m1; m += ROWS, acc += ROWS * 32) rows(t, six, ROWS, P, m, b0, blocks, w, second, acc, next);
-    if (m + 4 <= m1) { rows(t, six, 4, P, m, b0, blocks, w, second, acc, next); m += 4; acc += 4 * 32; }
-    if (m + 2 <= m1) { rows(t, six, 2, P, m, b0, blocks, w, second, acc, next); m += 2; acc += 2 * 32; }
-    if (m < m1) rows(t, six, 1, P, m, b0, blocks, w, second, acc, next);
-}
-static void many(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc,
-                 vn_next *next) {
-    const bool six = t->kind == LM_W_Q6_K;
-    if (six && P == 2) all_rows(t, true, 2, m, m1, b0, blocks, w, second, acc, next);
-    else if (six) all_rows(t, true, 1, m, m1, b0, blocks, w, second, acc, next);
-    else if (P == 2) all_rows(t, false, 2, m, m1, b0, blocks, w, second, acc, next);
-    else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc, next);
-}
+VN_ALL_ROWS(super_t, t->kind == LM_W_Q6_K)
 /* ---- few rows ---------------------------------------------------------------------------------------------------------------------- */
 /* All R rows of A, one strip, against a panel as it lies. */
 VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *acc) {

@@ -1,47 +1,20 @@
 /* tiles_joins_hopper_cuda.cu — gate and up as one product and silu(gate)·up beside it, all three kept, for many rows: elementwise passes over such rows are
  * bound by memory, which the products leave idle. Numbers are rounded to bf16 where the steps round them. (The same for the gradient of the layer's inner
  * rows and swiglu's or gelu's backward gains nothing: docs/benchmarks/cuda.md.) */
+#include "op/matmul/gated.cuh"
 #include "op/matmul/matmul.cuh"
 #include "op/matmul/rows.cuh"
-#include "op/matmul/tiles_hopper.cuh"
 extern "C" {
 #include "op/join.h"
 #include "op/matmul/matmul.h"
 }
 namespace {
-__device__ __forceinline__ float sigmoid(float x) { return lm_rcp(1.0f + lm_ex2(-LM_LOG2E * x)); }
-/* columns 0-127 of a tile are gate's, the others up's */
-struct gated {
-    static constexpr bool PAIRED = true, COLS = false;
-    struct seen {};
-    CUtensorMap g, u, y;
-    __device__ __forceinline__ seen before(int, int) const { return {}; }
-#ifdef LM_HOPPER_CODE
-    template <int k> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
-        const int r = lm_tile_row(row), at = col + 32 * (k / 2);
-        const uint32_t *a = w + 8 * (k / 2), *b = a + 32;
-        if (k % 2 == 0) {
-            o.ready<2>();
-            o.half(0, 0, a); o.half(0, 1, a + 4); o.half(1, 0, b); o.half(1, 1, b + 4);
-            o.sent(); o.send(&g, r, at); o.send(&u, r, at);
-        } else {
-            uint32_t v[8];
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                const float2 p = lm_two(a[i]), t = lm_two(b[i]);
-                v[i] = lm_pack2(p.x * sigmoid(p.x) * t.x, p.y * sigmoid(p.y) * t.y);
-            }
-            o.put(&y, r, at, v);
-        }
-    }
-#endif
-};
 /* ---- which products: plain rows × a weight, all bf16, rows at 16 bytes ---- */
 bool aligned(const lm_tensor *t) { return t->rank == 2 && t->dtype == LM_BF16 && t->layout == LM_PLAIN && t->stride[1] == 1 && t->stride[0] % 8 == 0 && reinterpret_cast<uintptr_t>(t->data) % 16 == 0; }
 bool product(const lm_call *c) {
     const lm_matmul_p *p = static_cast<const lm_matmul_p *>(c->p);
     if (p->ta || p->fold || p->mm != LM_BF16 || c->acc || lm_has(c, 2) || (c->dev && c->dev->features & LM_CUDA_ROW_ALONE)) return false;
-    return aligned(&c->in[0]) && aligned(&c->in[1]) && c->in[0].dim[0] > LM_ROWS && c->in[0].dim[1] > 0 && c->out[0].rank == 2 && c->out[0].dim[1] % 8 == 0;
+    return aligned(&c->in[0]) && aligned(&c->in[1]) && c->in[0].dim[0] > LM_ROWS && c->in[0].dim[1] > 0 && c->out[0].rank == 2;
 }
 lm_tiles tiles_of(const lm_call *c) {
     const lm_cuda_gemm g = lm_matmul_cuda_problem(c);
@@ -54,11 +27,11 @@ lm_err map(CUtensorMap *m, const lm_tensor *t) { return lm_tile_map(m, t->data, 
 bool gated_ok(const lm_call *const *c) {
     const lm_tensor *m = &c[0]->out[0], *g = &c[1]->in[0], *u = &c[1]->in[1];
     if (!product(c[0]) || !static_cast<const lm_matmul_p *>(c[0]->p)->tb || !aligned(m) || !aligned(g) || !aligned(u) || !aligned(&c[1]->out[0])) return false;
-    if (g->dim[1] % 8 || !alike(g, u) || !alike(g, &c[1]->out[0]) || 2 * g->dim[1] != m->dim[1] || g->dim[0] != m->dim[0] || g->stride[0] != m->stride[0] || u->stride[0] != m->stride[0]) return false;
+    if (!alike(g, u) || !alike(g, &c[1]->out[0]) || 2 * g->dim[1] != m->dim[1] || g->dim[0] != m->dim[0] || g->stride[0] != m->stride[0] || u->stride[0] != m->stride[0]) return false;
     return g->data == m->data && u->data == static_cast<const __nv_bfloat16 *>(m->data) + g->dim[1];
 }
 lm_err run_gated(const lm_call *const *c, void *scratch) {
-    gated e = {};
+    lm_tile_gated e = {};
     lm_tiles t = tiles_of(c[0]);
     t.N = t.half = c[1]->in[0].dim[1];
     LM_TRY(map(&e.g, &c[1]->in[0])); LM_TRY(map(&e.u, &c[1]->in[1])); LM_TRY(map(&e.y, &c[1]->out[0]));

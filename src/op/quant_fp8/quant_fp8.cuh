@@ -44,13 +44,6 @@ __device__ __forceinline__ float lm_fp8_hi(uint32_t u) { return __uint_as_float(
 __device__ __forceinline__ float lm_fp8_scale(float m) { return __fdiv_rn(fmaxf(m, LM_FP8_TINY), 448.0f); }
 __device__ __forceinline__ float lm_fp8_inverse(float m) { return __fdiv_rn(448.0f, fmaxf(m, LM_FP8_TINY)); }
 __device__ __forceinline__ uint32_t lm_fp8_pack2(float a, float b) { return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3); }
-/* within a few units of the last place of f32, for what is rounded to bf16 next: division and exponential in full are twenty instructions more */
-__device__ __forceinline__ float lm_fp8_sigmoid(float x) {
-    float e, s;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x * -1.44269504f));
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(s) : "f"(1.0f + e));
-    return s;
-}
 struct lm_fp8_shared { uint4 part[16][16]; uint2 turned[128][16]; float row_m[128], row_inv[128], col_inv[128]; unsigned odd, flushed; };
 /* Of a thread's 64 numbers: which are zero, which are not finite. Counted one by one only where there is any. */
 __device__ __forceinline__ unsigned lm_fp8_zeros(const uint32_t (*v)[4]) {

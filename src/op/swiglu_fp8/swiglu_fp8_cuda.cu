@@ -19,7 +19,7 @@ struct source {
                 } else if (r + h + p < rows) { lm_ld8(x[0], (r + h + p) * x[0].rs + c, a); lm_ld8(x[1], (r + h + p) * x[1].rs + c, b); }
                 else for (int e = 0; e < 8; e++) a[e] = b[e] = 0;
 #pragma unroll
-                for (int e = 0; e < 8; e++) a[e] = a[e] * lm_fp8_sigmoid(a[e]) * b[e];
+                for (int e = 0; e < 8; e++) a[e] = a[e] * lm_cuda_sigmoid_quick(a[e]) * b[e];
 #pragma unroll
                 for (int i = 0; i < 4; i++) v[0][h + p][i] = lm_pack2(a[2 * i], a[2 * i + 1]);
             }

@@ -12,7 +12,7 @@ struct source {
         float x[8], y[8];
 #pragma unroll
         for (int e = 0; e < 8; e++) {
-            const float s = lm_fp8_sigmoid(a[e]);
+            const float s = lm_cuda_sigmoid_quick(a[e]);
             x[e] = g[e] * b[e] * (s * (1.0f + a[e] * (1.0f - s))); y[e] = g[e] * (a[e] * s);
         }
 #pragma unroll

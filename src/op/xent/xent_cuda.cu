@@ -91,11 +91,6 @@ template <bool capped> static __global__ void __launch_bounds__(ROW) lm_xent_row
  * what is behind them is read from memory each time. Numbers after the last logit are made -inf there, so no loop asks about them.
  * Exponentials by base two. */
 enum { HALF = 1024, HELD = 112 << 10 };
-static __device__ __forceinline__ float lm_xent_exp2(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 static __device__ __forceinline__ uint4 lm_xent_mask(uint4 u, int k, int64_t V) {
     uint32_t w[4] = { u.x, u.y, u.z, u.w };
 #pragma unroll
@@ -123,37 +118,36 @@ template <bool capped> static __global__ void __launch_bounds__(HALF, 2) lm_xent
     const float zt = lm_xent_target<capped>(a, r);
     asm volatile("cp.async.wait_all;" ::: "memory");
     if (held == n && (n - 1) % HALF == static_cast<int>(threadIdx.x)) row[n - 1] = lm_xent_mask(row[n - 1], n - 1, a.V);
-    constexpr float L2E = 1.4426950408889634f;
     __nv_bfloat162 most = lm_xent_pair(0xff80ff80u);
     lm_xent_each(row, z, held, n, a.V, [&](int, uint4 u) {
         most = __hmax2_nan(
             most, __hmax2_nan(__hmax2_nan(lm_xent_pair(u.x), lm_xent_pair(u.y)), __hmax2_nan(lm_xent_pair(u.z), lm_xent_pair(u.w))));
     });
-    const float top = lm_xent_capped<capped>(a, fmaxf(__low2float(most), __high2float(most))), base = top == -INFINITY ? 0.0f : top * L2E;
+    const float top = lm_xent_capped<capped>(a, fmaxf(__low2float(most), __high2float(most))), base = top == -INFINITY ? 0.0f : top * LM_LOG2E;
     float s[2] = {}, plain = 0;
     lm_xent_each(row, z, held, n, a.V, [&](int, uint4 u) {
         float f[8];
         lm_unpack8(u, f);
 #pragma unroll
-        for (int e = 0; e < 8; e++) s[e % 2] += lm_xent_exp2(fmaf(lm_xent_capped<capped>(a, f[e]), L2E, -base));
+        for (int e = 0; e < 8; e++) s[e % 2] += lm_exp2(fmaf(lm_xent_capped<capped>(a, f[e]), LM_LOG2E, -base));
     });
     if (a.ls != 0) for (int64_t k = threadIdx.x; k < a.V; k += HALF) plain += lm_xent_capped<capped>(a, __bfloat162float(flat[k]));
     const lm_xent_row x = lm_xent_finish<HALF>(a, r, top, s[0] + s[1], plain, zt);
     if (!a.grad) return;
-    const float down = x.lse * L2E;
+    const float down = x.lse * LM_LOG2E;
     lm_xent_each(row, z, held, n, a.V, [&](int k, uint4 u) {
         float f[8];
         lm_unpack8(u, f);
 #pragma unroll
         for (int e = 0; e < 8; e++) {
             const float y = lm_xent_capped<capped>(a, f[e]);
-            f[e] = fmaf(lm_xent_exp2(fmaf(y, L2E, -down)), x.slope, -x.even) * lm_xent_slope<capped>(a, y);
+            f[e] = fmaf(lm_exp2(fmaf(y, LM_LOG2E, -down)), x.slope, -x.even) * lm_xent_slope<capped>(a, y);
         }
         z[k] = make_uint4(lm_pack2(f[0], f[1]), lm_pack2(f[2], f[3]), lm_pack2(f[4], f[5]), lm_pack2(f[6], f[7]));
     });
     /* by the threads that wrote these groups: the target's own part, and zeros after the last logit */
     if (x.t >= 0 && x.t < a.V && x.t / 8 % HALF == static_cast<int>(threadIdx.x))
-        flat[x.t] = __float2bfloat16_rn((fmaf(lm_xent_exp2(fmaf(zt, L2E, -down)), x.slope, -x.even) - x.hit) * lm_xent_slope<capped>(a, zt));
+        flat[x.t] = __float2bfloat16_rn((fmaf(lm_exp2(fmaf(zt, LM_LOG2E, -down)), x.slope, -x.even) - x.hit) * lm_xent_slope<capped>(a, zt));
     if ((n - 1) % HALF == static_cast<int>(threadIdx.x)) for (int64_t k = a.V; k < static_cast<int64_t>(n) * 8; k++) flat[k] = __float2bfloat16_rn(0);
     for (int k = n + threadIdx.x; k < pad; k += HALF) z[k] = make_uint4(0, 0, 0, 0);
 }

@@ -1,29 +1,14 @@
 /* xent_step_cuda.cu — per chunk of rows: logits, d loss / d logits, dx = dz W, dW += dzᵀ x. With bf16 products the logits are
  * bf16 too: 2 bytes written, read, written and read twice by the products, per logit. */
-#include "op/cast/cast.cuh"
 #include "op/xent_step/xent_step.cuh"
 extern "C" {
 #include "op/xent_step/xent_step.h"
 }
 static const lm_xent_p *params(const lm_call *c) { return &static_cast<const lm_xent_step_p *>(c->p)->xent; }
-typedef struct { int64_t per, n, V, N, d, zs; bool half; size_t z, x; } plan;
-static plan plan_of(const lm_call *c) {
-    plan q = {};
-    q.n = c->in[0].dim[0];
-    q.V = c->in[1].dim[0];
-    q.N = lm_xent_cuda_n(c, params(c));
-    q.d = c->in[0].dim[1];
-    q.zs = lm_xent_cuda_stride(c);
-    q.half = params(c)->mm == LM_BF16;
-    q.per = lm_min64(lm_xent_cuda_rows(c, params(c)), lm_max64(1, q.n));
-    q.z = lm_xent_up(static_cast<size_t>(q.per * q.zs) * (q.half ? 2 : 4));
-    q.x = q.half && c->in[0].dtype == LM_F32 ? lm_xent_up(static_cast<size_t>(q.per * lm_round_up(q.d, 8)) * 2) : 0;
-    return q;
-}
-static size_t shared(const lm_call *c) { const plan q = plan_of(c); return lm_xent_w_bytes(c, params(c)) + q.z + q.x; }
+static size_t shared(const lm_call *c) { const lm_xent_step_plan q = lm_xent_step_plan_of(c, params(c)); return lm_xent_w_bytes(c, params(c)) + q.z + q.x; }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
-    const cudaStream_t s = LM_CUDA_STREAM(scratch); const lm_xent_p *p = params(c); const plan q = plan_of(c);
+    const cudaStream_t s = LM_CUDA_STREAM(scratch); const lm_xent_p *p = params(c); const lm_xent_step_plan q = lm_xent_step_plan_of(c, p);
     char *at = static_cast<char *>(c->shared);
     lm_cm w;
     LM_TRY(lm_xent_cuda_w(c, p, &at, &w, s));
@@ -34,14 +19,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!acc && !q.n && cudaMemsetAsync(dw, 0, static_cast<size_t>(q.V * q.d) * 4, s) != cudaSuccess) return LM_E_DEVICE;
     for (int64_t r = 0; r < q.n; r += q.per, acc = true) {
         const int64_t rows = lm_min64(q.per, q.n - r);
-        lm_cm x = lm_xent_operand(&c->in[0], r);
-        if (q.x) {                                                        /* the chunk's x, rounded once for two products */
-            const int64_t dim[2] = { rows, q.d };
-            lm_tensor from = lm_tensor_of(const_cast<void *>(x.p), LM_F32, 2, dim), to = lm_tensor_of(xroom, LM_BF16, 2, dim);
-            from.stride[0] = x.ld; to.stride[0] = lm_round_up(q.d, 8);
-            LM_TRY(lm_cast_cuda(&from, &to, s));
-            x.p = xroom; x.ld = to.stride[0]; x.bf16 = true;
-        }
+        lm_cm x;
+        LM_TRY(lm_xent_step_x(c, &q, r, rows, xroom, &x, s));
         lm_cuda_gemm g = lm_xent_cuda_logits(c, p, r, rows, w, z, q.half);
         g.a = x;
         LM_TRY(lm_cuda_gemm_run(c->dev, &g, NULL, s));
@@ -60,10 +39,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
                                  c->fault };
         LM_TRY(lm_xent_cuda_chunk(&a, rows, s));
         const lm_cm dzm = { z, q.zs, 0, q.half };
-        const int64_t ldc = lm_row_stride(&c->out[2]);
-        const bool c_bf16 = c->out[2].dtype == LM_BF16;
-        void *to = static_cast<char *>(c->out[2].data) + static_cast<size_t>(r * ldc) * (c_bf16 ? 2 : 4);
-        const lm_cuda_gemm gx = lm_xent_dx(rows, q.d, q.N, dzm, w, q.half, to, ldc, c_bf16), gw = lm_xent_dw(rows, q.d, q.V, dzm, x, q.half, dw, acc);
+        const lm_cv to = lm_xent_step_dx(c, r);
+        const lm_cuda_gemm gx = lm_xent_dx(rows, q.d, q.N, dzm, w, q.half, to), gw = lm_xent_dw(rows, q.d, q.V, dzm, x, q.half, dw, acc);
         LM_TRY(lm_cuda_gemm_run(c->dev, &gx, NULL, s));
         LM_TRY(lm_cuda_gemm_run(c->dev, &gw, NULL, s));
     }

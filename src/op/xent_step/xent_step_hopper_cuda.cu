@@ -9,46 +9,13 @@
  * has no finite sum, and a warp makes it again with c its largest logit.
  *
  * Rows: label smoothing and a cap are the other row's. */
-#include "op/cast/cast.cuh"
-#include "op/matmul/tiles_hopper.cuh"
+#include "op/xent_step/expo.cuh"
 #include "op/xent_step/xent_step.cuh"
 extern "C" {
 #include "op/xent_step/xent_step.h"
 }
 namespace {
-constexpr float L2E = LM_LOG2E, ABOVE = 40.0f;
-struct expo {
-    static constexpr bool PAIRED = false, COLS = false;
-    struct seen { float c[2], sum[2]; };
-    CUtensorMap z; const float *shift; float *part; int tiles, M, V;      /* shift: c, in powers of two; part (M, tiles) */
-    __device__ __forceinline__ seen before(int row, int) const { const seen s = { { row < M ? shift[row] : 0.0f, row + 8 < M ? shift[row + 8] : 0.0f }, {} }; return s; }
-#ifdef LM_HOPPER_CODE
-    __device__ __forceinline__ void ends(const seen &s, int row, int n) const {
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-            float t = s.sum[e];
-            t += __shfl_xor_sync(0xffffffffu, t, 1); t += __shfl_xor_sync(0xffffffffu, t, 2);
-            if (threadIdx.x % 4 == 0 && row + 8 * e < M) part[static_cast<int64_t>(row + 8 * e) * tiles + n] = t;
-        }
-    }
-    template <int u> __device__ __forceinline__ void slice(seen &s, const uint32_t *w, lm_tile_out &o, int row, int col, int n) const {
-        const int last = V - col - static_cast<int>(threadIdx.x % 4) * 2;
-        uint32_t v[8];
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const float2 f = lm_two(w[8 * u + i]);
-            const int e = i % 2, at = 8 * (4 * u + i / 2);
-            float x = lm_ex2(fmaf(f.x, L2E, -s.c[e])), y = lm_ex2(fmaf(f.y, L2E, -s.c[e]));
-            if (at >= last) x = 0;
-            if (at + 1 >= last) y = 0;
-            s.sum[e] += x + y;
-            v[i] = lm_pack2(x, y);
-        }
-        o.put(&z, lm_tile_row(row), col + 32 * u, v);
-        if (u == LM_TILE_SLICES - 1) ends(s, row, n);
-    }
-#endif
-};
+constexpr float ABOVE = 40.0f;
 /* A row's dot product with a row of W, by a warp; V of x at a time. */
 template <int V> __device__ __forceinline__ float dot(const lm_cv &x, int64_t r, const lm_cv &w, int64_t t, int64_t d) {
     float s = 0;
@@ -66,7 +33,7 @@ template <int V> __global__ void __launch_bounds__(256) aims(const lm_cv x, cons
     if (r >= n) return;
     const int32_t t = target[r];
     const float z = dot<V>(x, r, w, t >= 0 && t < vocab ? t : 0, d);
-    if (threadIdx.x % 32 == 0) { aim[r] = z; shift[r] = (z + ABOVE) * L2E; }
+    if (threadIdx.x % 32 == 0) { aim[r] = z; shift[r] = (z + ABOVE) * LM_LOG2E; }
 }
 struct closing {
     lm_cv x, w; __nv_bfloat16 *z, *ax; int64_t zs, axs, n, d, V;
@@ -85,8 +52,8 @@ template <int V> __device__ __noinline__ float again(const closing &a, int64_t r
     }
     __syncwarp();
     float s = 0;
-    *c = top * L2E;
-    for (int64_t v = lane; v < a.V; v += 32) { const float e = lm_ex2(fmaf(__bfloat162float(z[v]), L2E, -*c)); s += e; z[v] = __float2bfloat16_rn(e); }
+    *c = top * LM_LOG2E;
+    for (int64_t v = lane; v < a.V; v += 32) { const float e = lm_exp2(fmaf(__bfloat162float(z[v]), LM_LOG2E, -*c)); s += e; z[v] = __float2bfloat16_rn(e); }
     __syncwarp();
     return lm_cuda_warp_sum(s);
 }
@@ -101,7 +68,7 @@ template <int V> __global__ void __launch_bounds__(256) close_rows(const closing
     if (!(s > 0 && s < INFINITY)) s = again<V>(a, r, &c);
     const int32_t t = a.target[r];
     const bool has = t >= 0 && t < a.V;
-    const float w = has ? (a.weight ? a.weight[r] : 1.0f) : 0.0f, lse = c / L2E + logf(s);
+    const float w = has ? (a.weight ? a.weight[r] : 1.0f) : 0.0f, lse = c / LM_LOG2E + logf(s);
     float up = 1.0f + 2.0f * a.zl * lse;
     if (fabsf(up) < 1e-6f) up = 1e-6f;
     const float scale = w * up / s;
@@ -134,14 +101,12 @@ template <int V> __global__ void __launch_bounds__(256) scaled(const float *from
     lm_stv<V>(to, r * to.rs + k, f);
 }
 const lm_xent_p *params(const lm_call *c) { return &static_cast<const lm_xent_step_p *>(c->p)->xent; }
-struct plan { int64_t per, n, V, N, d, zs; int tiles; size_t z, x, ax, dx, part, row; };
+struct plan : lm_xent_step_plan { int tiles; size_t ax, dx, part, row; };
 plan plan_of(const lm_call *c) {
     plan q = {};
-    q.n = c->in[0].dim[0]; q.V = c->in[1].dim[0]; q.N = lm_xent_cuda_n(c, params(c)); q.d = c->in[0].dim[1]; q.zs = lm_xent_cuda_stride(c);
-    q.per = lm_min64(lm_xent_cuda_rows(c, params(c)), lm_max64(1, q.n));
+    static_cast<lm_xent_step_plan &>(q) = lm_xent_step_plan_of(c, params(c));
     q.tiles = static_cast<int>(lm_ceil_div(q.N, LM_TILE_N));
-    const size_t half = lm_xent_up(static_cast<size_t>(q.per * lm_round_up(q.d, 8)) * 2);
-    q.z = lm_xent_up(static_cast<size_t>(q.per * q.zs) * 2); q.x = c->in[0].dtype == LM_F32 ? half : 0; q.ax = half; q.dx = lm_xent_up(static_cast<size_t>(q.per * q.d) * 4);
+    q.ax = lm_xent_up(static_cast<size_t>(q.per * lm_round_up(q.d, 8)) * 2); q.dx = lm_xent_up(static_cast<size_t>(q.per * q.d) * 4);
     q.part = lm_xent_up(static_cast<size_t>(q.per * q.tiles) * 4); q.row = lm_xent_up(static_cast<size_t>(q.per) * 4);
     return q;
 }
@@ -157,18 +122,12 @@ template <int V> lm_err rows_of(const lm_call *c, const plan &q, const lm_cm &w,
     bool acc = c->acc >> 3 & 1;
     for (int64_t r = 0; r < q.n; r += q.per, acc = true) {
         const int64_t rows = lm_min64(q.per, q.n - r);
-        lm_cm x = lm_xent_operand(&c->in[0], r);
-        if (q.x) {
-            const int64_t dim[2] = { rows, q.d };
-            lm_tensor from = lm_tensor_of(const_cast<void *>(x.p), LM_F32, 2, dim), to = lm_tensor_of(at, LM_BF16, 2, dim);
-            from.stride[0] = x.ld; to.stride[0] = axs;
-            LM_TRY(lm_cast_cuda(&from, &to, s));
-            x.p = at; x.ld = axs; x.bf16 = true;
-        }
+        lm_cm x;
+        LM_TRY(lm_xent_step_x(c, &q, r, rows, at, &x, s));
         const lm_cv xv = { const_cast<void *>(x.p), x.ld, 1 };
         const int32_t *target = static_cast<const int32_t *>(c->in[2].data) + r;
         aims<V><<<LM_CUDA_GRID(rows, 8), 256, 0, s>>>(xv, wv, target, rows, q.d, q.V, aim, shift);
-        expo e = { {}, shift, part, q.tiles, static_cast<int>(rows), static_cast<int>(q.V) };
+        lm_xent_expo e = { {}, shift, part, q.tiles, static_cast<int>(rows), static_cast<int>(q.V) };
         LM_TRY(lm_tile_map(&e.z, z, rows, q.zs, q.zs));
         const lm_tiles g = { x.p, w.p, x.ld, w.ld, rows, q.N, q.d, 0 };
         LM_TRY(lm_tiles_run(&g, e, c->dev->units, s));
@@ -176,11 +135,10 @@ template <int V> lm_err rows_of(const lm_call *c, const plan &q, const lm_cm &w,
                             static_cast<float *>(c->out[0].data) + r, static_cast<float *>(c->out[1].data) + r, q.tiles, p->z_loss, c->fault };
         close_rows<V><<<LM_CUDA_GRID(rows, 8), 256, 0, s>>>(a);
         const lm_cm dz = { z, q.zs, 0, true }, by = { ax, axs, 0, true };
-        const lm_cuda_gemm gx = lm_xent_dx(rows, q.d, q.N, dz, w, true, dx, q.d, false), gw = lm_xent_dw(rows, q.d, q.V, dz, by, true, dw, acc);
+        const lm_cv sums = { dx, q.d, 0 };
+        const lm_cuda_gemm gx = lm_xent_dx(rows, q.d, q.N, dz, w, true, sums), gw = lm_xent_dw(rows, q.d, q.V, dz, by, true, dw, acc);
         LM_TRY(lm_cuda_gemm_run(c->dev, &gx, NULL, s));
-        lm_cv to = lm_cv_of(&c->out[2]);
-        to.p = static_cast<char *>(to.p) + static_cast<size_t>(r * to.rs) * (to.bf16 ? 2 : 4);
-        scaled<V><<<LM_CUDA_GRID(rows * q.d, 256 * V), 256, 0, s>>>(dx, to, scale, rows, q.d);
+        scaled<V><<<LM_CUDA_GRID(rows * q.d, 256 * V), 256, 0, s>>>(dx, lm_xent_step_dx(c, r), scale, rows, q.d);
         LM_TRY(lm_cuda_gemm_run(c->dev, &gw, NULL, s));
     }
     return lm_cuda_launched();
