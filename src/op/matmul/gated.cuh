@@ -6,7 +6,7 @@
 #include "op/matmul/tiles_hopper.cuh"
 /* columns 0-127 of a tile are gate's, the others up's */
 struct lm_tile_gated {
-    static constexpr bool PAIRED = true, COLS = false;
+    static constexpr bool PAIRED = true, COLS = false, A_COLS = false, SHARES = false;
     struct seen {};
     CUtensorMap g, u, y;
     __device__ __forceinline__ seen before(int, int) const { return {}; }

@@ -1,7 +1,8 @@
 /* tiles_hopper.cuh — A B of bf16 on Hopper's matrix units, and what a kernel of one's own does with each tile of sums while it is in registers:
  * for *_hopper_cuda.cu files. A product whose result is only read to be turned into something else need not be stored and read again.
  *
- * A (M,K), K contiguous. B is (N,K), K contiguous, or (K,N), N contiguous (COLS). M, N and K are any; rows of both begin at multiples of 16 bytes.
+ * A is (M,K), K contiguous, or (K,M), M contiguous (A_COLS). B is (N,K), K contiguous, or (K,N), N contiguous (COLS). M, N and K are any; rows of both
+ * begin at multiples of 16 bytes.
  * Beyond the edges operands are zero, and what is put there is not written.
  *
  *   CTA: tiles of 128×256, one after another (as many CTAs as multiprocessors), four stages of 64 of K (48 KB each). One warpgroup brings, two
@@ -11,12 +12,14 @@
  * Sums are over K in order: bits do not depend on the number of CTAs.
  *
  * An epilogue E is a struct of the kernel's arguments with
- *   static constexpr bool COLS         B's form
+ *   static constexpr bool COLS, A_COLS B's and A's form
+ *   static constexpr bool SHARES       tiles of a last round that is not full are divided along K among all CTAs
  *   static constexpr bool PAIRED       columns 0-127 and 128-255 of tile n are columns 128 n … and `half` + 128 n … of B: N counts the pairs
  *   struct seen;  seen before(row, n)        what it wants to have read before the products, and what it keeps from slice to slice.
  *                                            row: this thread's first, the other is 8 below; n: the tile's number
- *   template <int u> void slice(seen &, const uint32_t *w, lm_tile_out &, row, col, n)        u = 0 … 7; col: the tile's first column;
- *                                            w[2x+e]: row + 8 e, columns col + 8x + 2 (lane % 4) and the next. There may be no such row or column
+ *   template <int u> void slice(seen &, uint32_t *w, lm_tile_out &, row, col, n)              u = 0 … 7; col: the tile's first column;
+ *                                            w[2x+e]: row + 8 e, columns col + 8x + 2 (lane % 4) and the next. There may be no such row or column.
+ *                                            Later slices see what is put there
  * and writes 16 rows × 32 columns a warp with lm_tile_out.
  *
  * Lifetime: none.  Threads: as CUDA's.  Errors: LM_E_DEVICE; LM_E_SHAPE where rows do not begin at 16 bytes. */
@@ -28,8 +31,9 @@ enum { LM_TILE_M = 128, LM_TILE_N = 256, LM_TILE_K = 64, LM_TILE_STAGES = 4, LM_
        LM_TILE_PUT = 16 * 64, LM_TILE_PUTS = 4 };
 enum { LM_TILE_AT_B = LM_TILE_STAGES * LM_TILE_A, LM_TILE_AT_OUT = LM_TILE_AT_B + LM_TILE_STAGES * LM_TILE_B, LM_TILE_AT_BAR = LM_TILE_AT_OUT + 8 * LM_TILE_PUTS * LM_TILE_PUT,
        LM_TILE_SMEM = LM_TILE_AT_BAR + LM_TILE_STAGES * 16 + 1024 };
-typedef struct { const void *a, *b; int64_t lda, ldb, M, N, K, half; } lm_tiles;      /* leading dimensions in elements; half: PAIRED's */
-template <class E> struct lm_tiles_args { CUtensorMap a, b; int kb, rows, tiles_n, half; E e; };      /* kb: stages a tile; rows: of tiles */
+typedef struct { const void *a, *b; int64_t lda, ldb, M, N, K, half; void *room; } lm_tiles;      /* leading dimensions in elements; half: PAIRED's; room: SHARES' */
+/* kb: stages a tile; rows: of tiles; whole: tiles that are nobody's share; flag, sums: of each CTA's share */
+template <class E> struct lm_tiles_args { CUtensorMap a, b; int kb, rows, tiles_n, half, whole; int *flag; float4 *sums; E e; };
 /* where tiles go: a bf16 matrix in boxes of 16 × 32 */
 static inline lm_err lm_tile_map(CUtensorMap *m, void *c, int64_t rows, int64_t cols, int64_t ld) { return lm_tma_map_of(m, c, rows, cols, ld, 16, 32); }
 #ifdef LM_HOPPER_CODE
@@ -62,6 +66,25 @@ template <class E> __device__ __forceinline__ void lm_tile_of(const lm_tiles_arg
     const int per = 16 * x.tiles_n, g = t / per, in = t - g * per, left = x.rows - g * 16, side = left < 16 ? left : 16;
     *m = g * 16 + in % side; *n = in / side;
 }
+/* Shares: where CTA i's begins among the stages of the tiles that are divided. No part of a tile is less than what slices need. */
+template <class E> __device__ __forceinline__ int lm_tile_cut(const lm_tiles_args<E> &x, int i) {
+    const int64_t all = static_cast<int64_t>(x.rows * x.tiles_n - x.whole) * x.kb;
+    const int at = static_cast<int>(all * i / static_cast<int>(gridDim.x)), in = at % x.kb;
+    return in < LM_TILE_SLICES ? at - in : in > x.kb - LM_TILE_SLICES ? at - in + x.kb : at;
+}
+/* What a CTA does, in order: tiles from stage b0 to b1. */
+template <class E> struct lm_tile_walk {
+    int tile, at, end, t, b0, b1;
+    __device__ __forceinline__ explicit lm_tile_walk(const lm_tiles_args<E> &x) {
+        tile = static_cast<int>(blockIdx.x); at = E::SHARES ? lm_tile_cut(x, blockIdx.x) : 0; end = E::SHARES ? lm_tile_cut(x, blockIdx.x + 1) : 0;
+    }
+    __device__ __forceinline__ bool next(const lm_tiles_args<E> &x) {
+        if (tile < x.whole) { t = tile; b0 = 0; b1 = x.kb; tile += static_cast<int>(gridDim.x); return true; }
+        if (!E::SHARES || at >= end) return false;
+        t = x.whole + at / x.kb; b0 = at % x.kb; b1 = min(x.kb, b0 + end - at); at += b1 - b0;
+        return true;
+    }
+};
 /* What is left to do with a finished tile. */
 template <class E> struct lm_tile_left { uint32_t w[64]; typename E::seen seen; int row, col, n; };
 /* A stage's products: c = [c +] A B */
@@ -69,12 +92,13 @@ template <class E> __device__ __forceinline__ void lm_tile_stage(uint32_t base, 
     constexpr int S = LM_TILE_STAGES;
     const int s = k % S;
     lm_mbar_wait(base + LM_TILE_AT_BAR + 8 * s, k / S & 1);
-    const uint64_t da = lm_desc_rows(base + s * LM_TILE_A + wg * (LM_TILE_A / 2));
+    const uint32_t ta = base + s * LM_TILE_A + wg * (LM_TILE_A / 2);
+    const uint64_t da = E::A_COLS ? lm_desc_cols(ta, 64 * 128) : lm_desc_rows(ta);
     const uint32_t tb = base + LM_TILE_AT_B + s * LM_TILE_B;
     const uint64_t db = E::COLS ? lm_desc_cols(tb, 64 * 128) : lm_desc_rows(tb);
     lm_wgmma_fence();
 #pragma unroll
-    for (int q = 0; q < 4; q++) lm_wgmma<256>::template add<0, E::COLS ? 1 : 0>(c, da + 2 * q, db + (E::COLS ? 128 : 2) * q, more || q);
+    for (int q = 0; q < 4; q++) lm_wgmma<256>::template add<E::A_COLS ? 1 : 0, E::COLS ? 1 : 0>(c, da + (E::A_COLS ? 128 : 2) * q, db + (E::COLS ? 128 : 2) * q, more || q);
     lm_wgmma_commit();
 }
 __device__ __forceinline__ void lm_tile_release(uint32_t base, int k) {
@@ -96,11 +120,33 @@ template <class E, int u = 0> __device__ __forceinline__ void lm_tile_rest(const
         lm_tile_rest<E, u + 1>(x, left, out);
     }
 }
+/* A share's sums go to the CTA that has the tile's first stages, which adds them in order of K. */
+template <class E> __device__ __forceinline__ void lm_tile_hand_over(const lm_tiles_args<E> &x, const float *c) {
+    float4 *to = x.sums + static_cast<int64_t>(blockIdx.x) * 32 * 256 + threadIdx.x - 128;
+#pragma unroll
+    for (int i = 0; i < 32; i++) __stcg(to + i * 256, make_float4(c[4 * i], c[4 * i + 1], c[4 * i + 2], c[4 * i + 3]));
+    __threadfence();
+    lm_bar_sync(1, 256);
+    if (threadIdx.x == 128) lm_turn_set(x.flag + blockIdx.x, 1);
+}
+template <class E> __device__ __forceinline__ void lm_tile_gather(const lm_tiles_args<E> &x, float *c, int t) {
+    const int end = (t - x.whole + 1) * x.kb;
+    for (int q = static_cast<int>(blockIdx.x) + 1; lm_tile_cut(x, q) < end; q++) {
+        if (threadIdx.x % 32 == 0) while (!lm_turn_now(x.flag + q)) {}
+        __syncwarp();
+        const float4 *from = x.sums + static_cast<int64_t>(q) * 32 * 256 + threadIdx.x - 128;
+#pragma unroll
+        for (int i = 0; i < 32; i++) { const float4 v = __ldcg(from + i * 256); c[4 * i] += v.x; c[4 * i + 1] += v.y; c[4 * i + 2] += v.z; c[4 * i + 3] += v.w; }
+        lm_bar_sync(1, 256);
+        if (threadIdx.x == 128) lm_turn_set(x.flag + q, 0);
+    }
+}
 template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_args<E> &x) {
     extern __shared__ char raw[];
     constexpr int S = LM_TILE_STAGES;
     const uint32_t base = (lm_smem(raw) + 1023) & ~1023u, full = base + LM_TILE_AT_BAR, empty = full + S * 8;
-    const int wg = threadIdx.x / 128, first = static_cast<int>(blockIdx.x), step = static_cast<int>(gridDim.x), total = x.rows * x.tiles_n;
+    const int wg = threadIdx.x / 128;
+    lm_tile_walk<E> go(x);
     if (threadIdx.x == 0) {
         for (int i = 0; i < S; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, 8); }
         lm_mbar_inited();
@@ -110,15 +156,16 @@ template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_
         lm_regs_less<24>();
         if (threadIdx.x) return;
         int k = 0;
-        for (int t = first; t < total; t += step) {
+        while (go.next(x)) {
             int m, n;
-            lm_tile_of(x, t, &m, &n);
+            lm_tile_of(x, go.t, &m, &n);
             const int row = m * LM_TILE_M, col[2] = { n * (E::PAIRED ? 128 : 256), E::PAIRED ? x.half + n * 128 : n * 256 + 128 };
-            for (int b = 0; b < x.kb; b++, k++) {
+            for (int b = go.b0; b < go.b1; b++, k++) {
                 const int s = k % S, at = b * LM_TILE_K; const uint32_t bar = full + 8 * s, to = base + LM_TILE_AT_B + s * LM_TILE_B;
                 lm_mbar_wait(empty + 8 * s, (k / S & 1) ^ 1);
                 lm_mbar_expect(bar, LM_TILE_A + LM_TILE_B);
-                lm_tma_get(base + s * LM_TILE_A, &x.a, at, row, bar);
+                if (E::A_COLS) for (int j = 0; j < 2; j++) lm_tma_get(base + s * LM_TILE_A + j * (LM_TILE_A / 2), &x.a, row + 64 * j, at, bar);
+                else lm_tma_get(base + s * LM_TILE_A, &x.a, at, row, bar);
 #pragma unroll
                 for (int h = 0; h < 2; h++) {                            /* halves of 128 columns */
                     const uint32_t there = to + h * (LM_TILE_B / 2);
@@ -140,14 +187,14 @@ template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_
 #pragma unroll
     for (int i = 0; i < 64; i++) left.w[i] = 0;
     left.row = 1 << 30; left.col = left.n = 0; left.seen = x.e.before(left.row, 0);      /* at first nothing: a row that is not there */
-    for (int t = first; t < total; t += step) {
+    while (go.next(x)) {
         int m, n;
-        lm_tile_of(x, t, &m, &n);
+        lm_tile_of(x, go.t, &m, &n);
         const int row = m * LM_TILE_M + mine, col = n * (E::PAIRED ? 128 : 256);
         const typename E::seen seen = x.e.before(row, n);
         lm_tile_first<E>(x, base, w, k, c, left, out);
 #pragma unroll 1
-        for (int b = LM_TILE_SLICES; b < x.kb; b++, k++) {
+        for (int b = go.b0 + LM_TILE_SLICES; b < go.b1; b++, k++) {
             lm_tile_stage<E>(base, w, k, c, true);
             lm_wgmma_wait<1>();
             lm_tile_release(base, k - 1);
@@ -155,9 +202,11 @@ template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_
         lm_wgmma_wait<0>();
         lm_wgmma_pin<128>(c);
         lm_tile_release(base, k - 1);
+        const bool part = E::SHARES && go.b0 > 0;
+        if constexpr (E::SHARES) { if (part) lm_tile_hand_over(x, c); else if (go.b1 < x.kb) lm_tile_gather(x, c, go.t); }
 #pragma unroll
         for (int i = 0; i < 64; i++) left.w[i] = lm_pack2(c[2 * i], c[2 * i + 1]);
-        left.seen = seen; left.row = row; left.col = col; left.n = n;
+        left.seen = seen; left.row = part ? 1 << 30 : row; left.col = col; left.n = n;
     }
     lm_tile_rest<E>(x, left, out);
     lm_bulk_wait_read<0>();
@@ -168,13 +217,15 @@ template <class E> __global__ void __launch_bounds__(384, 1) lm_tiles_kernel(con
     lm_tiles_body<E>(x);
 #endif
 }
+/* What SHARES want as room, of which the first four bytes a multiprocessor are zero before and after. */
+static inline size_t lm_tiles_room(int units) { return static_cast<size_t>(units / 4 + 1) * 16 + static_cast<size_t>(units) * LM_TILE_M * LM_TILE_N * 4; }
 /* units: multiprocessors of the card */
 template <class E> static lm_err lm_tiles_run(const lm_tiles *g, const E &e, int units, cudaStream_t s) {
     if (!g->M || !g->N) return LM_OK;
     if (!g->K || g->M > INT32_MAX / 2 || g->N > INT32_MAX / 4 || g->K > INT32_MAX / 2) return LM_E_RANGE;
     lm_tiles_args<E> x = {};
     const int64_t cols = E::PAIRED ? g->half + g->N : g->N;
-    LM_TRY(lm_tma_map(&x.a, g->a, g->M, g->K, g->lda, LM_TILE_M));
+    LM_TRY(E::A_COLS ? lm_tma_map(&x.a, g->a, g->K, g->M, g->lda, LM_TILE_K) : lm_tma_map(&x.a, g->a, g->M, g->K, g->lda, LM_TILE_M));
     LM_TRY(E::COLS ? lm_tma_map(&x.b, g->b, g->K, cols, g->ldb, LM_TILE_K) : lm_tma_map(&x.b, g->b, cols, g->K, g->ldb, 128));
     x.kb = static_cast<int>(lm_max64(LM_TILE_SLICES, lm_ceil_div(g->K, LM_TILE_K)));          /* beyond K there are zeros */
     x.rows = static_cast<int>(lm_ceil_div(g->M, LM_TILE_M));
@@ -183,8 +234,10 @@ template <class E> static lm_err lm_tiles_run(const lm_tiles *g, const E &e, int
     static bool set;
     if (!set && cudaFuncSetAttribute(lm_tiles_kernel<E>, cudaFuncAttributeMaxDynamicSharedMemorySize, LM_TILE_SMEM) != cudaSuccess) return LM_E_DEVICE;
     set = true;
-    const int tiles = x.rows * x.tiles_n;
-    lm_tiles_kernel<E><<<static_cast<unsigned>(tiles < units ? tiles : units), 384, LM_TILE_SMEM, s>>>(x);
+    const int tiles = x.rows * x.tiles_n, rest = tiles % units, share = E::SHARES ? static_cast<int>(static_cast<int64_t>(rest) * x.kb / units) : 0;
+    const bool shares = g->room && share >= 4 * LM_TILE_SLICES && rest * 8 < units * 7;
+    x.whole = shares ? tiles - rest : tiles; x.flag = static_cast<int *>(g->room); x.sums = static_cast<float4 *>(g->room) + units / 4 + 1;
+    lm_tiles_kernel<E><<<static_cast<unsigned>(tiles < units && !shares ? tiles : units), 384, LM_TILE_SMEM, s>>>(x);
     return lm_cuda_launched();
 }
 #endif

@@ -6,7 +6,7 @@
 #define LM_XENT_EXPO_CUH
 #include "op/matmul/tiles_hopper.cuh"
 struct lm_xent_expo {
-    static constexpr bool PAIRED = false, COLS = false;
+    static constexpr bool PAIRED = false, COLS = false, A_COLS = false, SHARES = false;
     struct seen { float c[2], sum[2]; };
     CUtensorMap z; const float *shift; float *part; int tiles, M, V;      /* shift: c, in powers of two; part (M, tiles) */
     __device__ __forceinline__ seen before(int row, int) const { const seen s = { { row < M ? shift[row] : 0.0f, row + 8 < M ? shift[row + 8] : 0.0f }, {} }; return s; }

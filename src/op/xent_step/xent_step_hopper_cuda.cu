@@ -129,7 +129,7 @@ template <int V> lm_err rows_of(const lm_call *c, const plan &q, const lm_cm &w,
         aims<V><<<LM_CUDA_GRID(rows, 8), 256, 0, s>>>(xv, wv, target, rows, q.d, q.V, aim, shift);
         lm_xent_expo e = { {}, shift, part, q.tiles, static_cast<int>(rows), static_cast<int>(q.V) };
         LM_TRY(lm_tile_map(&e.z, z, rows, q.zs, q.zs));
-        const lm_tiles g = { x.p, w.p, x.ld, w.ld, rows, q.N, q.d, 0 };
+        const lm_tiles g = { x.p, w.p, x.ld, w.ld, rows, q.N, q.d, 0, NULL };
         LM_TRY(lm_tiles_run(&g, e, c->dev->units, s));
         const closing a = { xv, wv, z, ax, q.zs, axs, rows, q.d, q.V, target, lm_has(c, 3) ? static_cast<const float *>(c->in[3].data) + r : NULL, part, aim, shift, scale,
                             static_cast<float *>(c->out[0].data) + r, static_cast<float *>(c->out[1].data) + r, q.tiles, p->z_loss, c->fault };
