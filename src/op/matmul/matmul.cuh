@@ -26,4 +26,9 @@ bool lm_matmul_cuda_accepts(const lm_call *c);
 /* Can `add` be elsewhere than C for this one? Where the library takes it and has an algorithm. */
 bool lm_cuda_gemm_adds(lm_dev *d, const lm_cuda_gemm *g);
 lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *g, void *room, cudaStream_t s);
+/* Gradients of weights whose last round of tiles all multiprocessors share (shared_hopper_cuda.cu): is it one, whatever acc is; bytes of room; and the
+ * product, not added to what is there. */
+bool lm_cuda_gemm_shares(const lm_dev *d, const lm_cuda_gemm *g);
+size_t lm_cuda_gemm_share_room(const lm_dev *d);
+lm_err lm_cuda_gemm_share(const lm_dev *d, const lm_cuda_gemm *g, void *room, cudaStream_t s);
 #endif

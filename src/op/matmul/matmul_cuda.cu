@@ -251,10 +251,14 @@ bool lm_matmul_cuda_accepts(const lm_call *c) {
     if (lm_has(c, 2) && (!rows_ok(&c->in[2], false) || !lm_is_contig(&c->in[2]))) return false;
     return rows_ok(&c->in[0], batched) && rows_ok(&c->in[1], batched) && rows_ok(&c->out[0], batched);
 }
-static size_t shared(const lm_call *c) { const lm_cuda_gemm g = lm_matmul_cuda_problem(c); return lm_cuda_gemm_room(&g); }
+static size_t shared(const lm_call *c) {
+    const lm_cuda_gemm g = lm_matmul_cuda_problem(c);
+    return lm_cuda_gemm_shares(c->dev, &g) ? lm_cuda_gemm_share_room(c->dev) : lm_cuda_gemm_room(&g);
+}
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const lm_cuda_gemm g = lm_matmul_cuda_problem(c);
+    if (!g.acc && c->shared && lm_cuda_gemm_shares(c->dev, &g)) return lm_cuda_gemm_share(c->dev, &g, c->shared, LM_CUDA_STREAM(scratch));
     return lm_cuda_gemm_run(c->dev, &g, c->shared, LM_CUDA_STREAM(scratch));
 }
 LM_CUDA_ONE_SHARED(matmul, "matmul/cuda", lm_matmul_cuda_accepts, run, shared)

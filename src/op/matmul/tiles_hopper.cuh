@@ -32,8 +32,8 @@ enum { LM_TILE_M = 128, LM_TILE_N = 256, LM_TILE_K = 64, LM_TILE_STAGES = 4, LM_
 enum { LM_TILE_AT_B = LM_TILE_STAGES * LM_TILE_A, LM_TILE_AT_OUT = LM_TILE_AT_B + LM_TILE_STAGES * LM_TILE_B, LM_TILE_AT_BAR = LM_TILE_AT_OUT + 8 * LM_TILE_PUTS * LM_TILE_PUT,
        LM_TILE_SMEM = LM_TILE_AT_BAR + LM_TILE_STAGES * 16 + 1024 };
 typedef struct { const void *a, *b; int64_t lda, ldb, M, N, K, half; void *room; } lm_tiles;      /* leading dimensions in elements; half: PAIRED's; room: SHARES' */
-/* kb: stages a tile; rows: of tiles; whole: tiles that are nobody's share; flag, sums: of each CTA's share */
-template <class E> struct lm_tiles_args { CUtensorMap a, b; int kb, rows, tiles_n, half, whole; int *flag; float4 *sums; E e; };
+/* kb: stages a tile; rows: of tiles; whole: tiles that are done whole, the rest in groups of `of` that `among` CTAs share; flag, sums: a CTA's share's */
+template <class E> struct lm_tiles_args { CUtensorMap a, b; int kb, rows, tiles_n, half, whole, of, among; int *flag; float4 *sums; E e; };
 /* where tiles go: a bf16 matrix in boxes of 16 × 32 */
 static inline lm_err lm_tile_map(CUtensorMap *m, void *c, int64_t rows, int64_t cols, int64_t ld) { return lm_tma_map_of(m, c, rows, cols, ld, 16, 32); }
 #ifdef LM_HOPPER_CODE
@@ -66,10 +66,10 @@ template <class E> __device__ __forceinline__ void lm_tile_of(const lm_tiles_arg
     const int per = 16 * x.tiles_n, g = t / per, in = t - g * per, left = x.rows - g * 16, side = left < 16 ? left : 16;
     *m = g * 16 + in % side; *n = in / side;
 }
-/* Shares: where CTA i's begins among the stages of the tiles that are divided. No part of a tile is less than what slices need. */
+/* Shares: where CTA i's begins among the stages of the tiles that are divided. Groups are cut alike, so that CTAs that read the same rows of A or B do so at
+ * the same time. No part of a tile is less than what slices need. */
 template <class E> __device__ __forceinline__ int lm_tile_cut(const lm_tiles_args<E> &x, int i) {
-    const int64_t all = static_cast<int64_t>(x.rows * x.tiles_n - x.whole) * x.kb;
-    const int at = static_cast<int>(all * i / static_cast<int>(gridDim.x)), in = at % x.kb;
+    const int group = i / x.among, all = (x.rows * x.tiles_n - x.whole) * x.kb, at = min(all, group * x.of * x.kb + (i - group * x.among) * x.of * x.kb / x.among), in = at % x.kb;
     return in < LM_TILE_SLICES ? at - in : in > x.kb - LM_TILE_SLICES ? at - in + x.kb : at;
 }
 /* What a CTA does, in order: tiles from stage b0 to b1. */
@@ -136,9 +136,14 @@ template <class E> __device__ __forceinline__ void lm_tile_gather(const lm_tiles
         __syncwarp();
         const float4 *from = x.sums + static_cast<int64_t>(q) * 32 * 256 + threadIdx.x - 128;
 #pragma unroll
-        for (int i = 0; i < 32; i++) { const float4 v = __ldcg(from + i * 256); c[4 * i] += v.x; c[4 * i + 1] += v.y; c[4 * i + 2] += v.z; c[4 * i + 3] += v.w; }
-        lm_bar_sync(1, 256);
-        if (threadIdx.x == 128) lm_turn_set(x.flag + q, 0);
+        for (int i = 0; i < 32; i += 8) {
+            float4 v[8];                                                   /* eight on their way: left to itself the compiler waits for each */
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v[j].x), "=f"(v[j].y), "=f"(v[j].z), "=f"(v[j].w) : "l"(from + (i + j) * 256) : "memory");
+#pragma unroll
+            for (int j = 0; j < 8; j++) { float *to = c + 4 * (i + j); to[0] += v[j].x; to[1] += v[j].y; to[2] += v[j].z; to[3] += v[j].w; }
+        }
     }
 }
 template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_args<E> &x) {
@@ -217,7 +222,17 @@ template <class E> __global__ void __launch_bounds__(384, 1) lm_tiles_kernel(con
     lm_tiles_body<E>(x);
 #endif
 }
-/* What SHARES want as room, of which the first four bytes a multiprocessor are zero before and after. */
+/* How the tiles of a last round that is not full are shared: `of` tiles among so many CTAs. false: there is nothing to win. */
+static inline bool lm_tiles_share(int64_t tiles, int64_t kb, int units, int *of, int *among) {
+    const int rest = static_cast<int>(tiles % units);
+    *of = *among = 1;
+    for (int b = 1; b <= 3 && rest; b++) {
+        const int a = units / ((rest + b - 1) / b);
+        if (a * *of * 20 > *among * b * 21) { *of = b; *among = a; }          /* simple cuts first: more of a group read alike */
+    }
+    return 5 * *among >= 6 * *of && kb * *of >= 16 * *among;
+}
+/* What SHARES want as room. */
 static inline size_t lm_tiles_room(int units) { return static_cast<size_t>(units / 4 + 1) * 16 + static_cast<size_t>(units) * LM_TILE_M * LM_TILE_N * 4; }
 /* units: multiprocessors of the card */
 template <class E> static lm_err lm_tiles_run(const lm_tiles *g, const E &e, int units, cudaStream_t s) {
@@ -234,9 +249,13 @@ template <class E> static lm_err lm_tiles_run(const lm_tiles *g, const E &e, int
     static bool set;
     if (!set && cudaFuncSetAttribute(lm_tiles_kernel<E>, cudaFuncAttributeMaxDynamicSharedMemorySize, LM_TILE_SMEM) != cudaSuccess) return LM_E_DEVICE;
     set = true;
-    const int tiles = x.rows * x.tiles_n, rest = tiles % units, share = E::SHARES ? static_cast<int>(static_cast<int64_t>(rest) * x.kb / units) : 0;
-    const bool shares = g->room && share >= 4 * LM_TILE_SLICES && rest * 8 < units * 7;
-    x.whole = shares ? tiles - rest : tiles; x.flag = static_cast<int *>(g->room); x.sums = static_cast<float4 *>(g->room) + units / 4 + 1;
+    const int tiles = x.rows * x.tiles_n, rest = tiles % units;
+    const bool shares = E::SHARES && g->room && lm_tiles_share(tiles, x.kb, units, &x.of, &x.among);
+    x.whole = tiles;
+    if (shares) {
+        x.whole = tiles - rest; x.flag = static_cast<int *>(g->room); x.sums = static_cast<float4 *>(g->room) + units / 4 + 1;
+        if (cudaMemsetAsync(x.flag, 0, static_cast<size_t>(units) * 4, s) != cudaSuccess) return LM_E_DEVICE;
+    } else x.of = x.among = 1;
     lm_tiles_kernel<E><<<static_cast<unsigned>(tiles < units && !shares ? tiles : units), 384, LM_TILE_SMEM, s>>>(x);
     return lm_cuda_launched();
 }

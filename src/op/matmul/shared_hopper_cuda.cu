@@ -1,0 +1,35 @@
+/* shared_hopper_cuda.cu — gradients of weights, Aᵀ B summed over many rows: a few rounds of tiles, and the last, which is not full, takes as long as any.
+ * Here its tiles are shared along K by all multiprocessors (tiles_hopper.cuh). Where that does not win a twelfth of the tiles' time the library has the
+ * product, and where tiles are fewer than two rounds, since it has smaller ones. */
+#include "op/matmul/matmul.cuh"
+#include "op/matmul/tiles_hopper.cuh"
+namespace {
+struct gradient {
+    static constexpr bool PAIRED = false, COLS = true, A_COLS = true, SHARES = true;
+    struct seen {};
+    CUtensorMap c;
+    __device__ __forceinline__ seen before(int, int) const { return {}; }
+#ifdef LM_HOPPER_CODE
+    template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
+        o.put(&c, lm_tile_row(row), col + 32 * u, w + 8 * u);
+    }
+#endif
+};
+bool at16(const void *p, int64_t ld) { return reinterpret_cast<uintptr_t>(p) % 16 == 0 && ld % 8 == 0; }
+}
+bool lm_cuda_gemm_shares(const lm_dev *d, const lm_cuda_gemm *g) {
+    if (!d || !(d->features & LM_CUDA_WGMMA) || d->features & LM_CUDA_ROW_ALONE || !g->ta || g->tb || g->batch != 1 || g->bias || g->add || g->aux) return false;
+    if (!g->round || !g->a.bf16 || !g->b.bf16 || !g->c_bf16 || !at16(g->a.p, g->a.ld) || !at16(g->b.p, g->b.ld) || !at16(g->c, g->ldc)) return false;
+    const int64_t tiles = lm_ceil_div(g->M, LM_TILE_M) * lm_ceil_div(g->N, LM_TILE_N), kb = lm_ceil_div(g->K, LM_TILE_K), units = d->units;
+    int of, among;
+    if (tiles < 2 * units || tiles > 64 * units || kb > 1 << 20 || !lm_tiles_share(tiles, kb, d->units, &of, &among)) return false;
+    const int64_t full = tiles / units;                                    /* rounds: full + of / among in place of full + 1 */
+    return 13 * (full * among + of) <= 12 * (full + 1) * among;
+}
+size_t lm_cuda_gemm_share_room(const lm_dev *d) { return lm_tiles_room(d->units); }
+lm_err lm_cuda_gemm_share(const lm_dev *d, const lm_cuda_gemm *g, void *room, cudaStream_t s) {
+    const lm_tiles t = { g->a.p, g->b.p, g->a.ld, g->b.ld, g->M, g->N, g->K, 0, room };
+    gradient e = {};
+    LM_TRY(lm_tile_map(&e.c, g->c, g->M, g->N, g->ldc));
+    return lm_tiles_run(&t, e, d->units, s);
+}
