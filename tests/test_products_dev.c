@@ -3,6 +3,7 @@
 #include "device/device.h"
 #include "graph/plan.h"
 #include "op/matmul/matmul.h"
+#include "op/matmul_squares/matmul_squares.h"
 #include "op/rope/rope.h"
 #include "op/rope_table/rope_table.h"
 #include "op/scale/scale.h"
@@ -76,16 +77,21 @@ static void turned(lm_ctx *ctx, lm_dev *dev, int d) {
     again(ctx, p, qk, n * turn);
     lm_plan_free(p); lm_graph_free(g); lm_store_free(store);
 }
-/* xᵀ y over many rows: two rounds of tiles and a third of one, which is shared along K */
-static void gradient(lm_ctx *ctx, lm_dev *dev) {
+/* xᵀ y over many rows, and its squares: two rounds of tiles and a third of one, which is shared along K */
+static void gradient(lm_ctx *ctx, lm_dev *dev, bool squares) {
     const int64_t K = 64 * 48 + 24, M = 18 * 128 - 40, N = 17 * 256 - 72;
     lm_graph *g; lm_store *store; lm_plan *p;
     LM_NEED_OK(ctx, lm_graph_new(&g, ctx, NULL)); LM_NEED_OK(ctx, lm_store_new(&store, ctx));
     const lm_type tx = LM_TYPE(LM_F32, K, M), ty = LM_TYPE(LM_F32, K, N);
     lm_value *x = lm_silu(g, lm_input(g, "x", &tx)), *y = lm_silu(g, lm_input(g, "y", &ty));
-    lm_graph_output(g, "dw", lm_scale(g, lm_matmul_mm(g, x, y, NULL, true, false, LM_BF16), 1.0f));
+    const lm_matmul_p mp = { .ta = true, .mm = LM_BF16 };
+    const int64_t n = lm_squares_of(M, N);
+    const lm_type td = LM_TYPE(LM_BF16, M, N), ts = LM_TYPE(LM_F32, n);
+    lm_value *d = squares ? lm_matmul_squares(g, x, y, lm_state(g, "d", &td), lm_state(g, "s", &ts), &mp) : lm_emit(g, &lm_op_matmul, &mp, 2, (lm_value *[]){ x, y });
+    lm_graph_output(g, "dw", lm_scale(g, d, 1.0f));
+    if (squares) lm_graph_output(g, "sums", lm_scale(g, lm_output(d, 1), 1.0f));
     LM_NEED_OK(ctx, lm_pass_storage(g, dev));
-    LM_NEED_OK(ctx, lm_plan_new(&p, ctx, g, &(lm_plan_opts){ .store = store, .dev = dev }));
+    LM_NEED_OK(ctx, lm_plan_new(&p, ctx, g, &(lm_plan_opts){ .store = store, .create_states = true, .dev = dev }));
     float *a = lm_plan_input(p, "x", NULL), *b = lm_plan_input(p, "y", NULL), *dw = lm_plan_output(p, "dw", NULL);
     fill(a, K * M, 104729); fill(b, K * N, 7907);
     LM_CHECK_OK(ctx, lm_plan_run(p));
@@ -97,7 +103,14 @@ static void gradient(lm_ctx *ctx, lm_dev *dev) {
     }
     apart e = { 0 };
     for (int64_t i = 0; i < LOOK; i++) for (int64_t j = 0; j < N; j++) add(&e, (double)dw[i * (M - 1) / (LOOK - 1) * N + j], want[i * N + j]);
-    judge(&e, "gradient of a weight", 0);
+    judge(&e, "gradient of a weight", squares);
+    const float *sums = lm_plan_output(p, "sums", NULL);
+    for (int64_t q = 0; q < n && squares; q++) {
+        const int64_t across = lm_ceil_div(N, LM_SQUARES_COLS), r = q / across * LM_SQUARES_ROWS, c = q % across * LM_SQUARES_COLS;
+        double s = 0;
+        for (int64_t i = r; i < lm_min64(M, r + LM_SQUARES_ROWS); i++) for (int64_t j = c; j < lm_min64(N, c + LM_SQUARES_COLS); j++) s += (double)dw[i * N + j] * (double)dw[i * N + j];
+        if (fabs((double)sums[q] - s) > 1e-5 * s) { LM_CHECK_NEAR(sums[q], s, 1e-5 * s); break; }
+    }
     free(want); free(h);
     again(ctx, p, dw, M * N);
     lm_plan_free(p); lm_graph_free(g); lm_store_free(store);
@@ -108,7 +121,7 @@ static void test_on_device(void) {
     LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
     LM_NEED_OK(ctx, lm_dev_open(&dev, ctx, getenv("LM_DEVICE")));
     turned(ctx, dev, 64); turned(ctx, dev, 128);
-    gradient(ctx, dev);
+    gradient(ctx, dev, false); gradient(ctx, dev, true);
     lm_dev_close(dev); lm_ctx_free(ctx);
 }
 LM_TEST_MAIN(LM_T1(test_on_device))

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "op/assign/assign.h"
 #include "op/clip_scale/clip_scale.h"
+#include "op/sum/sum.h"
 #include "op/sumsq/sumsq.h"
 #include "op/total/total.h"
 #include "optim/optim.h"
@@ -40,12 +41,17 @@ lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *
         lm_type gt = p[i].type;
         gt.dtype = p[i].grad;
         grad[i] = lm_state(g, name, &gt);
-        square[i] = lm_sumsq(g, grad[i]);                            /* all squares first: a device takes neighbours at once */
+        if (!p[i].squares) square[i] = lm_sumsq(g, grad[i]);         /* all squares first: a device takes neighbours at once */
+    }
+    for (int i = 0; i < n; i++) {
+        if (!p[i].squares) continue;
+        const lm_type st = LM_TYPE(LM_F32, p[i].n_squares);
+        square[i] = p[i].n_squares ? lm_sum(g, lm_state(g, p[i].squares, &st)) : NULL;
     }
     /* of parameters that are here whole, then of those that are rows of what all ranks have */
     int whole = 0, rows = 0;
-    for (int i = 0; i < n; i++) if (!p[i].rows) part[whole++] = square[i];
-    for (int i = 0; i < n; i++) if (p[i].rows) part[whole + rows++] = square[i];
+    for (int i = 0; i < n; i++) if (!p[i].rows && square[i]) part[whole++] = square[i];
+    for (int i = 0; i < n; i++) if (p[i].rows && square[i]) part[whole + rows++] = square[i];
     lm_value *norm2 = whole ? lm_total(g, part, whole) : NULL, *parts = rows ? lm_total(g, part + whole, rows) : NULL;
     if (parts && hooks && hooks->norm) parts = hooks->norm(hooks->ud, g, parts);
     if (parts) norm2 = norm2 ? lm_total(g, (lm_value *[]){ norm2, parts }, 2) : parts;

@@ -10,6 +10,7 @@
  * rounds weights in each step. */
 #include <string.h>
 #include "op/assign/assign.h"
+#include "op/matmul_squares/matmul_squares.h"
 #include "train/train_int.h"
 
 lm_err lm_copies_setup(lm_trainer *t) {
@@ -92,11 +93,36 @@ lm_err lm_copies_graph(lm_trainer *t, lm_graph **out) {
     if (e) lm_graph_free(g); else *out = g;
     return e;
 }
+/* Gradients of so many numbers leave their squares where they are made (lm_optim_param.squares): a launch for what is left to add costs less than to read
+ * them again. */
+enum { SQUARES_FROM = 8 << 20 };
+static void with_squares(lm_trainer *t, int i, const lm_value *grad) {
+    const lm_node *n = grad->node;
+    const lm_matmul_p *p = n->params;
+    const int64_t *d = grad->type.dim;
+    if (n->op != &lm_op_matmul || n->n_in != 2 || !p->ta || p->tb || grad->type.rank != 2 || d[0] * d[1] < SQUARES_FROM) return;
+    const char *name = lm_arena_printf(t->a, "grad.squares.%s", t->param[i].name);
+    for (int k = 0; name && k < t->n_param; k++)
+        if (t->copy[k].n && t->copy[k].lead == i) { t->param[k].squares = name; t->param[k].n_squares = k == i ? lm_squares_of(d[0], d[1]) : 0; }
+}
+/* The product that made the gradient, as a row that writes it and its squares to their states. */
+lm_err lm_copies_squares(const lm_trainer *t, lm_graph *g, int i, lm_value *state, lm_value *grad) {
+    lm_node *n = grad->node;
+    const lm_type ts = LM_TYPE(LM_F32, t->param[i].n_squares);
+    lm_graph_set_phase(g, n->backward);
+    lm_value *y = lm_matmul_squares(g, n->in[0], n->in[1], state, lm_state(g, t->param[i].squares, &ts), n->params);
+    lm_graph_set_phase(g, false);
+    if (!y) return lm_graph_err(g);
+    y->node->order = n->order; y->node->block = n->block;
+    n->dead = true;
+    return LM_OK;
+}
 /* Where a step is one micro-batch, on one rank, a product's gradient is its one product: it is stored in bf16, as its operands are, and never added to. */
 void lm_copies_half(lm_trainer *t, lm_graph *g, int i, lm_value *grad) {
     lm_node *n = grad->node;
     lm_call c;
-    if (t->copy && t->copy[i].n) for (int k = 0; k < t->n_param; k++) if (t->copy[k].n && t->copy[k].lead == i) t->param[k].grad = LM_F32;
+    for (int k = 0; t->copy && t->copy[i].n && k < t->n_param; k++)
+        if (t->copy[k].n && t->copy[k].lead == i) { t->param[k].grad = LM_F32; t->param[k].squares = NULL; t->param[k].n_squares = 0; }
     if (!t->copy || !t->copy[i].n || t->o.mm != LM_BF16 || t->o.accum > 1 || lm_trainer_ranks(t) > 1 || !n || !n->op->mm_at || n->n_out != 1) return;
     for (int k = 0; k < lm_graph_n_nodes(g); k++)                    /* a gradient that something reads stays as it is */
         for (int q = 0; q < lm_graph_node(g, k)->n_in; q++) if (lm_graph_node(g, k)->in[q] == grad) return;
@@ -105,6 +131,7 @@ void lm_copies_half(lm_trainer *t, lm_graph *g, int i, lm_value *grad) {
     if (!lm_optim_for(&t->o.optim, &t->param[i])->half || !lm_kernel_choose(n->op, &c, LM_DEV_CUDA, t->o.dev->features)) return;
     grad->type.dtype = LM_BF16;
     for (int k = 0; k < t->n_param; k++) if (t->copy[k].n && t->copy[k].lead == i) t->param[k].grad = LM_BF16;
+    with_squares(t, i, grad);
 }
 size_t lm_copies_bytes(const lm_trainer *t) {
     size_t n = 0;

@@ -198,6 +198,7 @@ static lm_value *grad_state(lm_trainer *t, lm_graph *g, int i) {
 lm_err lm_mesh_accumulate(lm_trainer *t, lm_graph *g, int i, lm_value *grad) {
     lm_value *state = grad_state(t, g, i);
     if (!state) return lm_graph_err(g);
+    if (t->param[i].squares) return lm_copies_squares(t, g, i, state, grad);
     return whole_grad(t, i) ? lm_accumulate(g, state, grad) : scatter(t, g, state, grad, true);
 }
 typedef struct { lm_value *state; int i, at; double order; size_t bytes; } ready;

@@ -27,8 +27,8 @@ bool lm_matmul_cuda_accepts(const lm_call *c);
 bool lm_cuda_gemm_adds(lm_dev *d, const lm_cuda_gemm *g);
 lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *g, void *room, cudaStream_t s);
 /* Gradients of weights whose last round of tiles all multiprocessors share (shared_hopper_cuda.cu): is it one, whatever acc is; bytes of room; and the
- * product, not added to what is there. */
+ * product, not added to what is there, with its squares as matmul_squares has them (NULL: without). */
 bool lm_cuda_gemm_shares(const lm_dev *d, const lm_cuda_gemm *g);
 size_t lm_cuda_gemm_share_room(const lm_dev *d);
-lm_err lm_cuda_gemm_share(const lm_dev *d, const lm_cuda_gemm *g, void *room, cudaStream_t s);
+lm_err lm_cuda_gemm_share(const lm_dev *d, const lm_cuda_gemm *g, float *squares, void *room, cudaStream_t s);
 #endif

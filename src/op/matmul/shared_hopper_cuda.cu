@@ -2,19 +2,11 @@
  * Here its tiles are shared along K by all multiprocessors (tiles_hopper.cuh). Where that does not win a twelfth of the tiles' time the library has the
  * product, and where tiles are fewer than two rounds, since it has smaller ones. */
 #include "op/matmul/matmul.cuh"
-#include "op/matmul/tiles_hopper.cuh"
+#include "op/matmul/squared.cuh"
+extern "C" {
+#include "op/matmul_squares/matmul_squares.h"
+}
 namespace {
-struct gradient {
-    static constexpr bool PAIRED = false, COLS = true, A_COLS = true, SHARES = true;
-    struct seen {};
-    CUtensorMap c;
-    __device__ __forceinline__ seen before(int, int) const { return {}; }
-#ifdef LM_HOPPER_CODE
-    template <int u> __device__ __forceinline__ void slice(seen &, const uint32_t *w, lm_tile_out &o, int row, int col, int) const {
-        o.put(&c, lm_tile_row(row), col + 32 * u, w + 8 * u);
-    }
-#endif
-};
 bool at16(const void *p, int64_t ld) { return reinterpret_cast<uintptr_t>(p) % 16 == 0 && ld % 8 == 0; }
 }
 bool lm_cuda_gemm_shares(const lm_dev *d, const lm_cuda_gemm *g) {
@@ -27,9 +19,11 @@ bool lm_cuda_gemm_shares(const lm_dev *d, const lm_cuda_gemm *g) {
     return 13 * (full * among + of) <= 12 * (full + 1) * among;
 }
 size_t lm_cuda_gemm_share_room(const lm_dev *d) { return lm_tiles_room(d->units); }
-lm_err lm_cuda_gemm_share(const lm_dev *d, const lm_cuda_gemm *g, void *room, cudaStream_t s) {
+lm_err lm_cuda_gemm_share(const lm_dev *d, const lm_cuda_gemm *g, float *squares, void *room, cudaStream_t s) {
+    static_assert(LM_SQUARES_ROWS == 16 && LM_SQUARES_COLS == static_cast<int>(LM_TILE_N), "a warp's part of a tile");
     const lm_tiles t = { g->a.p, g->b.p, g->a.ld, g->b.ld, g->M, g->N, g->K, 0, room };
-    gradient e = {};
+    lm_tile_squared e = {};
     LM_TRY(lm_tile_map(&e.c, g->c, g->M, g->N, g->ldc));
+    e.part = squares; e.rows = static_cast<int>(g->M); e.tiles = static_cast<int>(lm_ceil_div(g->N, LM_TILE_N));
     return lm_tiles_run(&t, e, d->units, s);
 }
