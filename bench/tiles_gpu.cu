@@ -1,5 +1,5 @@
-/* tiles_gpu.cu [WHAT] — products on tiles_hopper.cuh beside cuBLASLt's, plain and with what their ops do to the tiles (expo.cuh, gated.cuh, turned.cuh,
- * squared.cuh): `bench/gpu.sh tiles`. WHAT: only those whose names have it. */
+/* tiles_gpu.cu [WHAT] — products on tiles_hopper.cuh beside cuBLASLt's, plain and with what their ops do to the tiles (expo.cuh, gated.cuh,
+ * turned.cuh, squared.cuh): `bench/gpu.sh tiles`. WHAT: only those whose names have it. */
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -114,7 +114,8 @@ static void gradient(const shape &q) {
     for (float v : p) sum += v;
     for (bf v : h) want += static_cast<double>(static_cast<float>(v)) * static_cast<float>(v);
     const double fl = 2e-9 * static_cast<double>(q.M) * static_cast<double>(q.N) * static_cast<double>(q.K);
-    std::printf("%-18s %6ld %6ld %5ld apart %.1e, shared %.1e, %s, squares %.1e |", q.what, q.M, q.N, q.K, off, off2, again ? "same again" : "OTHER BITS", std::fabs(sum / want - 1));
+    std::printf("%-18s %6ld %6ld %5ld apart %.1e, shared %.1e, %s, squares %.1e |",
+                q.what, q.M, q.N, q.K, off, off2, again ? "same again" : "OTHER BITS", std::fabs(sum / want - 1));
     for (int round = 0; round < 3; round++) {
         const double l = timed(library), o = timed(own), s = timed(shares);
         std::printf(" lib %.3f (%.0f) own %.3f shares %.3f (%.0f)%s", l, fl / l, o, s, fl / s, round == 2 ? "\n" : " |");
@@ -176,8 +177,11 @@ int main(int argc, char **argv) {
         if (q.N == 2560) { turned<64>(q, t, g, d, y); turned<128>(q, t, g, d, y); }
         for (bf *p : { x, w, c, d, y }) cudaFree(p);
     }
-    const shape weights[] = { { "1.1b dW o", 2048, 2048, 16384, true }, { "1.1b dW qkv", 2560, 2048, 16384, true }, { "1.1b dW gate up", 11264, 2048, 16384, true }, { "1.1b dW down", 2048, 5632, 16384, true }, { "124m dW o", 768, 768, 65536, true },
-                              { "124m dW qkv", 2304, 768, 65536, true }, { "124m dW fc", 3072, 768, 65536, true }, { "124m dW out", 768, 3072, 65536, true }, { "774m dW fc", 5120, 1280, 16384, true }, { "odd dW", 1000, 1096, 4104, true } };
+    const shape weights[] = { { "1.1b dW o", 2048, 2048, 16384, true },      { "1.1b dW qkv", 2560, 2048, 16384, true },
+                              { "1.1b dW gate up", 11264, 2048, 16384, true }, { "1.1b dW down", 2048, 5632, 16384, true },
+                              { "124m dW o", 768, 768, 65536, true },        { "124m dW qkv", 2304, 768, 65536, true },
+                              { "124m dW fc", 3072, 768, 65536, true },      { "124m dW out", 768, 3072, 65536, true },
+                              { "774m dW fc", 5120, 1280, 16384, true },     { "odd dW", 1000, 1096, 4104, true } };
     for (const shape &q : weights) if (argc < 2 || std::strstr(q.what, argv[1])) gradient(q);
     return 0;
 }

@@ -1,7 +1,8 @@
-/* Products of many rows that a kernel of our own does on a device (op/matmul/tiles_hopper.cuh), where LM_DEVICE names one: some rows of the result against
- * doubles, and again to the bit. Other devices than Hopper run the same graphs by their own rows. */
+/* Products of many rows that a kernel of our own does on a device (op/matmul/tiles_hopper.cuh), where LM_DEVICE names one: some rows of the
+ * result against doubles, and again to the bit. Other devices than Hopper run the same graphs by their own rows. */
 #include "device/device.h"
 #include "graph/plan.h"
+#include "op/cast/cast.h"
 #include "op/matmul/matmul.h"
 #include "op/matmul_squares/matmul_squares.h"
 #include "op/rope/rope.h"
@@ -87,8 +88,9 @@ static void gradient(lm_ctx *ctx, lm_dev *dev, bool squares) {
     const lm_matmul_p mp = { .ta = true, .mm = LM_BF16 };
     const int64_t n = lm_squares_of(M, N);
     const lm_type td = LM_TYPE(LM_BF16, M, N), ts = LM_TYPE(LM_F32, n);
-    lm_value *d = squares ? lm_matmul_squares(g, x, y, lm_state(g, "d", &td), lm_state(g, "s", &ts), &mp) : lm_emit(g, &lm_op_matmul, &mp, 2, (lm_value *[]){ x, y });
-    lm_graph_output(g, "dw", lm_scale(g, d, 1.0f));
+    lm_value *d = squares ? lm_matmul_squares(g, x, y, lm_state(g, "d", &td), lm_state(g, "s", &ts), &mp)
+                          : lm_emit(g, &lm_op_matmul, &mp, 2, (lm_value *[]){ x, y });
+    lm_graph_output(g, "dw", squares ? lm_cast(g, d, LM_F32) : lm_scale(g, d, 1.0f));          /* f32 either way */
     if (squares) lm_graph_output(g, "sums", lm_scale(g, lm_output(d, 1), 1.0f));
     LM_NEED_OK(ctx, lm_pass_storage(g, dev));
     LM_NEED_OK(ctx, lm_plan_new(&p, ctx, g, &(lm_plan_opts){ .store = store, .create_states = true, .dev = dev }));
@@ -108,7 +110,8 @@ static void gradient(lm_ctx *ctx, lm_dev *dev, bool squares) {
     for (int64_t q = 0; q < n && squares; q++) {
         const int64_t across = lm_ceil_div(N, LM_SQUARES_COLS), r = q / across * LM_SQUARES_ROWS, c = q % across * LM_SQUARES_COLS;
         double s = 0;
-        for (int64_t i = r; i < lm_min64(M, r + LM_SQUARES_ROWS); i++) for (int64_t j = c; j < lm_min64(N, c + LM_SQUARES_COLS); j++) s += (double)dw[i * N + j] * (double)dw[i * N + j];
+        for (int64_t i = r; i < lm_min64(M, r + LM_SQUARES_ROWS); i++)
+            for (int64_t j = c; j < lm_min64(N, c + LM_SQUARES_COLS); j++) s += (double)dw[i * N + j] * (double)dw[i * N + j];
         if (fabs((double)sums[q] - s) > 1e-5 * s) { LM_CHECK_NEAR(sums[q], s, 1e-5 * s); break; }
     }
     free(want); free(h);

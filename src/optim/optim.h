@@ -52,8 +52,10 @@ const lm_optim *lm_optim_by_name(const char *name);
  * (2): seed, step. */
 /* rows != 0: type is one rank's part of so many rows; copy: a state that is kept as the parameter rounded to bf16 (NULL: none); fresh: an
  * accumulation begins by writing the gradient, which is then not cleared here; grad: what the gradient is stored as, F32, or BF16 if lm_optim.half;
- * squares: a state whose n_squares numbers add up to the gradient's squares (n_squares 0: another parameter's have them in); NULL: the gradient is read */
-typedef struct { const char *name; lm_type type; lm_role role; int64_t rows; const char *copy; bool fresh; lm_dtype grad; const char *squares; int64_t n_squares; } lm_optim_param;
+ * squares: a state whose n_squares numbers add up to the gradient's squares (n_squares 0: another parameter's have them in); NULL: it is read */
+typedef struct {
+    const char *name; lm_type type; lm_role role; int64_t rows; const char *copy; bool fresh; lm_dtype grad; const char *squares; int64_t n_squares;
+} lm_optim_param;
 lm_err lm_optim_build(lm_graph *g, const lm_optim_cfg *c, const lm_optim_param *p, int n, const lm_optim_hooks *hooks);
 const lm_optim *lm_optim_for(const lm_optim_cfg *c, const lm_optim_param *p);
 static inline bool lm_optim_decays(const lm_optim_param *p) { return p->role == LM_ROLE_COL || p->role == LM_ROLE_ROW || p->role == LM_ROLE_EMBED; }

@@ -93,8 +93,8 @@ lm_err lm_copies_graph(lm_trainer *t, lm_graph **out) {
     if (e) lm_graph_free(g); else *out = g;
     return e;
 }
-/* Gradients of so many numbers leave their squares where they are made (lm_optim_param.squares): a launch for what is left to add costs less than to read
- * them again. */
+/* Gradients of so many numbers leave their squares where they are made (lm_optim_param.squares): a launch for what is left to add costs less
+ * than to read them again. */
 enum { SQUARES_FROM = 8 << 20 };
 static void with_squares(lm_trainer *t, int i, const lm_value *grad) {
     const lm_node *n = grad->node;

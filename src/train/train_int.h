@@ -23,8 +23,9 @@ bool lm_copies_lead(const lm_trainer *t, int i);                         /* is i
 lm_value *lm_copies_weight(const lm_trainer *t, lm_graph *g, int i, lm_value *param);   /* what products read for i */
 lm_err lm_copies_store(lm_trainer *t);                                   /* wholes and parts, before plans bind them */
 lm_err lm_copies_graph(lm_trainer *t, lm_graph **out);                   /* rounds all */
-void lm_copies_half(lm_trainer *t, lm_graph *g, int i, lm_value *grad);    /* a gradient that nobody reads may become bf16, and then be made with its squares */
-lm_err lm_copies_squares(const lm_trainer *t, lm_graph *g, int i, lm_value *state, lm_value *grad);     /* where param[i].squares are wanted: written to the states */
+/* a gradient that nobody reads may become bf16, and then be made with its squares: where param[i].squares is set, both are written to states */
+void lm_copies_half(lm_trainer *t, lm_graph *g, int i, lm_value *grad);
+lm_err lm_copies_squares(const lm_trainer *t, lm_graph *g, int i, lm_value *state, lm_value *grad);
 size_t lm_copies_bytes(const lm_trainer *t);
 lm_err lm_copies_fresh(lm_trainer *t);
 void lm_copies_updated(lm_trainer *t);

@@ -1,6 +1,6 @@
-/* shared_hopper_cuda.cu — gradients of weights, Aᵀ B summed over many rows: a few rounds of tiles, and the last, which is not full, takes as long as any.
- * Here its tiles are shared along K by all multiprocessors (tiles_hopper.cuh). Where that does not win a twelfth of the tiles' time the library has the
- * product, and where tiles are fewer than two rounds, since it has smaller ones. */
+/* shared_hopper_cuda.cu — gradients of weights, Aᵀ B summed over many rows: a few rounds of tiles, and the last, which is not full, takes as long
+ * as any. Here its tiles are shared along K by all multiprocessors (tiles_hopper.cuh). Where that does not save a thirteenth of the rounds the
+ * library has the product, and where tiles are fewer than two rounds, since it has smaller ones. */
 #include "op/matmul/matmul.cuh"
 #include "op/matmul/squared.cuh"
 extern "C" {
@@ -10,8 +10,9 @@ namespace {
 bool at16(const void *p, int64_t ld) { return reinterpret_cast<uintptr_t>(p) % 16 == 0 && ld % 8 == 0; }
 }
 bool lm_cuda_gemm_shares(const lm_dev *d, const lm_cuda_gemm *g) {
-    if (!d || !(d->features & LM_CUDA_WGMMA) || d->features & LM_CUDA_ROW_ALONE || !g->ta || g->tb || g->batch != 1 || g->bias || g->add || g->aux) return false;
-    if (!g->round || !g->a.bf16 || !g->b.bf16 || !g->c_bf16 || !at16(g->a.p, g->a.ld) || !at16(g->b.p, g->b.ld) || !at16(g->c, g->ldc)) return false;
+    if (!d || !(d->features & LM_CUDA_WGMMA) || d->features & LM_CUDA_ROW_ALONE || g->batch != 1) return false;
+    if (!g->ta || g->tb || g->bias || g->add || g->aux || !g->round || !g->a.bf16 || !g->b.bf16 || !g->c_bf16) return false;
+    if (!at16(g->a.p, g->a.ld) || !at16(g->b.p, g->b.ld) || !at16(g->c, g->ldc)) return false;
     const int64_t tiles = lm_ceil_div(g->M, LM_TILE_M) * lm_ceil_div(g->N, LM_TILE_N), kb = lm_ceil_div(g->K, LM_TILE_K), units = d->units;
     int of, among;
     if (tiles < 2 * units || tiles > 64 * units || kb > 1 << 20 || !lm_tiles_share(tiles, kb, d->units, &of, &among)) return false;

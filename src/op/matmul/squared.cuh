@@ -1,5 +1,5 @@
-/* squared.cuh — a weight's gradient, Aᵀ B summed over many rows, and the squares of what is stored, a sum for each warp of each tile (16 rows × 256
- * columns): for shared_hopper_cuda.cu and bench/tiles_gpu.cu.
+/* squared.cuh — a weight's gradient, Aᵀ B summed over many rows, and the squares of what is stored, a sum for each warp of each tile (16 rows
+ * × 256 columns): for shared_hopper_cuda.cu and bench/tiles_gpu.cu.
  *
  * Lifetime: none.  Threads: as CUDA's.  Errors: none. */
 #ifndef LM_TILE_SQUARED_CUH

@@ -1,8 +1,8 @@
 /* tiles_hopper.cuh — A B of bf16 on Hopper's matrix units, and what a kernel of one's own does with each tile of sums while it is in registers:
  * for *_hopper_cuda.cu files. A product whose result is only read to be turned into something else need not be stored and read again.
  *
- * A is (M,K), K contiguous, or (K,M), M contiguous (A_COLS). B is (N,K), K contiguous, or (K,N), N contiguous (COLS). M, N and K are any; rows of both
- * begin at multiples of 16 bytes.
+ * A is (M,K), K contiguous, or (K,M), M contiguous (A_COLS). B is (N,K), K contiguous, or (K,N), N contiguous (COLS). M, N and K are any; rows
+ * of both begin at multiples of 16 bytes.
  * Beyond the edges operands are zero, and what is put there is not written.
  *
  *   CTA: tiles of 128×256, one after another (as many CTAs as multiprocessors), four stages of 64 of K (48 KB each). One warpgroup brings, two
@@ -31,8 +31,9 @@ enum { LM_TILE_M = 128, LM_TILE_N = 256, LM_TILE_K = 64, LM_TILE_STAGES = 4, LM_
        LM_TILE_PUT = 16 * 64, LM_TILE_PUTS = 4 };
 enum { LM_TILE_AT_B = LM_TILE_STAGES * LM_TILE_A, LM_TILE_AT_OUT = LM_TILE_AT_B + LM_TILE_STAGES * LM_TILE_B, LM_TILE_AT_BAR = LM_TILE_AT_OUT + 8 * LM_TILE_PUTS * LM_TILE_PUT,
        LM_TILE_SMEM = LM_TILE_AT_BAR + LM_TILE_STAGES * 16 + 1024 };
-typedef struct { const void *a, *b; int64_t lda, ldb, M, N, K, half; void *room; } lm_tiles;      /* leading dimensions in elements; half: PAIRED's; room: SHARES' */
-/* kb: stages a tile; rows: of tiles; whole: tiles that are done whole, the rest in groups of `of` that `among` CTAs share; flag, sums: a CTA's share's */
+/* leading dimensions in elements; half: PAIRED's; room: SHARES', NULL: they have none */
+typedef struct { const void *a, *b; int64_t lda, ldb, M, N, K, half; void *room; } lm_tiles;
+/* kb: stages a tile; rows: of tiles; whole: tiles that are done whole, the rest in groups of `of` that `among` CTAs share; flag, sums: a share's */
 template <class E> struct lm_tiles_args { CUtensorMap a, b; int kb, rows, tiles_n, half, whole, of, among; int *flag; float4 *sums; E e; };
 /* where tiles go: a bf16 matrix in boxes of 16 × 32 */
 static inline lm_err lm_tile_map(CUtensorMap *m, void *c, int64_t rows, int64_t cols, int64_t ld) { return lm_tma_map_of(m, c, rows, cols, ld, 16, 32); }
@@ -66,17 +67,19 @@ template <class E> __device__ __forceinline__ void lm_tile_of(const lm_tiles_arg
     const int per = 16 * x.tiles_n, g = t / per, in = t - g * per, left = x.rows - g * 16, side = left < 16 ? left : 16;
     *m = g * 16 + in % side; *n = in / side;
 }
-/* Shares: where CTA i's begins among the stages of the tiles that are divided. Groups are cut alike, so that CTAs that read the same rows of A or B do so at
- * the same time. No part of a tile is less than what slices need. */
+/* Shares: where CTA i's begins among the stages of the tiles that are divided. Groups are cut alike, so that CTAs that read the same of A or
+ * B do so at the same time. No part of a tile is less than what slices need. */
 template <class E> __device__ __forceinline__ int lm_tile_cut(const lm_tiles_args<E> &x, int i) {
-    const int group = i / x.among, all = (x.rows * x.tiles_n - x.whole) * x.kb, at = min(all, group * x.of * x.kb + (i - group * x.among) * x.of * x.kb / x.among), in = at % x.kb;
+    const int group = i / x.among, all = (x.rows * x.tiles_n - x.whole) * x.kb;
+    const int at = min(all, group * x.of * x.kb + (i - group * x.among) * x.of * x.kb / x.among), in = at % x.kb;
     return in < LM_TILE_SLICES ? at - in : in > x.kb - LM_TILE_SLICES ? at - in + x.kb : at;
 }
 /* What a CTA does, in order: tiles from stage b0 to b1. */
 template <class E> struct lm_tile_walk {
     int tile, at, end, t, b0, b1;
     __device__ __forceinline__ explicit lm_tile_walk(const lm_tiles_args<E> &x) {
-        tile = static_cast<int>(blockIdx.x); at = E::SHARES ? lm_tile_cut(x, blockIdx.x) : 0; end = E::SHARES ? lm_tile_cut(x, blockIdx.x + 1) : 0;
+        tile = static_cast<int>(blockIdx.x);
+        at = E::SHARES ? lm_tile_cut(x, tile) : 0; end = E::SHARES ? lm_tile_cut(x, tile + 1) : 0;
     }
     __device__ __forceinline__ bool next(const lm_tiles_args<E> &x) {
         if (tile < x.whole) { t = tile; b0 = 0; b1 = x.kb; tile += static_cast<int>(gridDim.x); return true; }
@@ -98,7 +101,8 @@ template <class E> __device__ __forceinline__ void lm_tile_stage(uint32_t base, 
     const uint64_t db = E::COLS ? lm_desc_cols(tb, 64 * 128) : lm_desc_rows(tb);
     lm_wgmma_fence();
 #pragma unroll
-    for (int q = 0; q < 4; q++) lm_wgmma<256>::template add<E::A_COLS ? 1 : 0, E::COLS ? 1 : 0>(c, da + (E::A_COLS ? 128 : 2) * q, db + (E::COLS ? 128 : 2) * q, more || q);
+    for (int q = 0; q < 4; q++)
+        lm_wgmma<256>::template add<E::A_COLS ? 1 : 0, E::COLS ? 1 : 0>(c, da + (E::A_COLS ? 128 : 2) * q, db + (E::COLS ? 128 : 2) * q, more || q);
     lm_wgmma_commit();
 }
 __device__ __forceinline__ void lm_tile_release(uint32_t base, int k) {
@@ -140,7 +144,8 @@ template <class E> __device__ __forceinline__ void lm_tile_gather(const lm_tiles
             float4 v[8];                                                   /* eight on their way: left to itself the compiler waits for each */
 #pragma unroll
             for (int j = 0; j < 8; j++)
-                asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v[j].x), "=f"(v[j].y), "=f"(v[j].z), "=f"(v[j].w) : "l"(from + (i + j) * 256) : "memory");
+                asm volatile("ld.global.cg.v4.f32 {%0,%1,%2,%3}, [%4];"
+                             : "=f"(v[j].x), "=f"(v[j].y), "=f"(v[j].z), "=f"(v[j].w) : "l"(from + (i + j) * 256) : "memory");
 #pragma unroll
             for (int j = 0; j < 8; j++) { float *to = c + 4 * (i + j); to[0] += v[j].x; to[1] += v[j].y; to[2] += v[j].z; to[3] += v[j].w; }
         }
@@ -233,7 +238,9 @@ static inline bool lm_tiles_share(int64_t tiles, int64_t kb, int units, int *of,
     return 5 * *among >= 6 * *of && kb * *of >= 16 * *among;
 }
 /* What SHARES want as room. */
-static inline size_t lm_tiles_room(int units) { return static_cast<size_t>(units / 4 + 1) * 16 + static_cast<size_t>(units) * LM_TILE_M * LM_TILE_N * 4; }
+static inline size_t lm_tiles_room(int units) {
+    return static_cast<size_t>(units / 4 + 1) * 16 + static_cast<size_t>(units) * LM_TILE_M * LM_TILE_N * 4;
+}
 /* units: multiprocessors of the card */
 template <class E> static lm_err lm_tiles_run(const lm_tiles *g, const E &e, int units, cudaStream_t s) {
     if (!g->M || !g->N) return LM_OK;

@@ -1,6 +1,7 @@
-/* tiles_joins_hopper_cuda.cu — for many rows: gate and up as one product and silu(gate)·up beside it, all three kept; q, k, v as one product with q and k
- * rotated before they are stored. Passes over such rows are bound by memory, which the products leave idle. Numbers are rounded to bf16 where the steps round them. (The same for the gradient of the layer's inner
- * rows and swiglu's or gelu's backward gains nothing: docs/benchmarks/cuda.md.) */
+/* tiles_joins_hopper_cuda.cu — for many rows: gate and up as one product and silu(gate)·up beside it, all three kept; q, k, v as one product
+ * with q and k rotated before they are stored. Passes over such rows are bound by memory, which the products leave idle. Numbers are rounded to
+ * bf16 where the steps round them. (The same for the gradient of the layer's inner rows and swiglu's or gelu's backward gains nothing:
+ * docs/benchmarks/cuda.md.) */
 #include "op/matmul/gated.cuh"
 #include "op/matmul/matmul.cuh"
 #include "op/matmul/rows.cuh"
@@ -44,9 +45,11 @@ bool turned_ok(const lm_call *const *c) {
     const lm_tensor *m = &c[0]->out[0], *q = &c[1]->in[0], *t = &c[1]->in[1], *r = &c[1]->out[0];
     const lm_rope_p *p = static_cast<const lm_rope_p *>(c[1]->p);
     if (!product(c[0]) || !static_cast<const lm_matmul_p *>(c[0]->p)->tb || !aligned(m) || !aligned(q) || !aligned(r) || !alike(q, r)) return false;
-    if (q->data != m->data || r->data != m->data || q->dim[0] != m->dim[0] || q->dim[1] > m->dim[1] || q->stride[0] != m->stride[0] || r->stride[0] != m->stride[0]) return false;
+    if (q->data != m->data || r->data != m->data || q->dim[0] != m->dim[0] || q->dim[1] > m->dim[1]) return false;
+    if (q->stride[0] != m->stride[0] || r->stride[0] != m->stride[0]) return false;
     if ((p->d_head != 64 && p->d_head != 128) || p->rotary != p->d_head || p->interleaved || p->inverse || q->dim[1] % p->d_head) return false;
-    if (t->rank != 2 || t->dtype != LM_F32 || t->layout != LM_PLAIN || t->stride[1] != 1 || t->stride[0] % 2 || reinterpret_cast<uintptr_t>(t->data) % 8 || t->dim[0] * t->stride[0] > INT32_MAX) return false;
+    if (t->rank != 2 || t->dtype != LM_F32 || t->layout != LM_PLAIN || t->stride[1] != 1 || t->dim[0] * t->stride[0] > INT32_MAX) return false;
+    if (t->stride[0] % 2 || reinterpret_cast<uintptr_t>(t->data) % 8) return false;
     return lm_ceil_div(m->dim[0], LM_TILE_M) * lm_ceil_div(m->dim[1], LM_TILE_N) >= 4 * c[0]->dev->units;
 }
 template <int D> lm_err turn(const lm_call *const *c, void *scratch) {
@@ -54,13 +57,18 @@ template <int D> lm_err turn(const lm_call *const *c, void *scratch) {
     lm_tile_turned<D> e = {};
     const lm_tiles g = tiles_of(c[0]);
     LM_TRY(map(&e.y, &c[0]->out[0]));
-    e.t = static_cast<const float *>(t->data); e.ld = static_cast<int>(t->stride[0]); e.rows = static_cast<int>(t->dim[0]); e.turned = static_cast<int>(c[1]->in[0].dim[1]);
+    e.t = static_cast<const float *>(t->data); e.ld = static_cast<int>(t->stride[0]); e.rows = static_cast<int>(t->dim[0]);
+    e.turned = static_cast<int>(c[1]->in[0].dim[1]);
     return lm_tiles_run(&g, e, c[0]->dev->units, LM_CUDA_STREAM(scratch));
 }
-lm_err run_turned(const lm_call *const *c, void *scratch) { return static_cast<const lm_rope_p *>(c[1]->p)->d_head == 64 ? turn<64>(c, scratch) : turn<128>(c, scratch); }
+lm_err run_turned(const lm_call *const *c, void *scratch) {
+    return static_cast<const lm_rope_p *>(c[1]->p)->d_head == 64 ? turn<64>(c, scratch) : turn<128>(c, scratch);
+}
 }
 extern "C" {
 extern const lm_join lm_join_many_gated_cuda, lm_join_many_turned_cuda;
 const lm_join lm_join_many_gated_cuda = { "gate and up, swiglu", "m=matmul(x,w); o=swiglu(g,u)", LM_DEV_CUDA, LM_CUDA_WGMMA, 1 << 0 | 1 << 1, gated_ok, run_gated };
-const lm_join lm_join_many_turned_cuda = { "q, k and v, turned", "m=matmul(x,w); r=rope(q,t)", LM_DEV_CUDA, LM_CUDA_WGMMA, 1 << 0 | 1 << 1, turned_ok, run_turned };
+const lm_join lm_join_many_turned_cuda = {
+    "q, k and v, turned", "m=matmul(x,w); r=rope(q,t)", LM_DEV_CUDA, LM_CUDA_WGMMA, 1 << 0 | 1 << 1, turned_ok, run_turned
+};
 }

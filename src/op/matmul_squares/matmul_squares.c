@@ -23,10 +23,11 @@ static void ref(const lm_call *c) {
     const int64_t M = c->out[0].dim[0], N = c->out[0].dim[1], across = lm_ceil_div(N, LM_SQUARES_COLS);
     const double *y = lm_f64(&c->out[0]); double *s = lm_f64(&c->out[1]);
     for (int64_t i = 0; i < lm_numel(&c->out[1]); i++) s[i] = 0;
-    for (int64_t m = 0; m < M; m++) for (int64_t n = 0; n < N; n++) s[m / LM_SQUARES_ROWS * across + n / LM_SQUARES_COLS] += y[m * N + n] * y[m * N + n];
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t n = 0; n < N; n++) s[m / LM_SQUARES_ROWS * across + n / LM_SQUARES_COLS] += y[m * N + n] * y[m * N + n];
 }
 static void cost(const lm_call *c, double *flops, double *bytes) {
-    (void)bytes;
+    *bytes -= (double)(lm_numel(&c->in[2]) * (int64_t)lm_dtype_size((lm_dtype)c->in[2].dtype));              /* written, not read */
     *flops = 2.0 * (double)lm_numel(&c->out[0]) * (double)lm_rows(&c->in[0]);
 }
 static float rounded(float x, bool half) { return half ? lm_bf16_to_f32(lm_f32_to_bf16(x)) : x; }
@@ -35,10 +36,12 @@ static lm_err run(const lm_call *c, int64_t t, void *scratch) {
     (void)scratch;
     const bool half = ((const lm_matmul_p *)c->p)->mm == LM_BF16, small = c->out[0].dtype == LM_BF16;
     const lm_tensor *a = &c->in[0], *b = &c->in[1], *y = &c->out[0];
-    const int64_t M = y->dim[0], N = y->dim[1], K = lm_rows(a), across = lm_ceil_div(N, LM_SQUARES_COLS), end = lm_min64(M, (t + 1) * LM_SQUARES_ROWS);
+    const int64_t M = y->dim[0], N = y->dim[1], K = lm_rows(a), across = lm_ceil_div(N, LM_SQUARES_COLS);
+    const int64_t end = lm_min64(M, (t + 1) * LM_SQUARES_ROWS);
     for (int64_t q = 0; q < across; q++) {
         float sum = 0;
-        for (int64_t m = t * LM_SQUARES_ROWS; m < end; m++) for (int64_t n = q * LM_SQUARES_COLS; n < lm_min64(N, (q + 1) * LM_SQUARES_COLS); n++) {
+        const int64_t right = lm_min64(N, (q + 1) * LM_SQUARES_COLS);
+        for (int64_t m = t * LM_SQUARES_ROWS; m < end; m++) for (int64_t n = q * LM_SQUARES_COLS; n < right; n++) {
             const float *u = (const float *)a->data + m, *v = (const float *)b->data + n;
             float s = 0;
             for (int64_t k = 0; k < K; k++) s += rounded(u[k * lm_row_stride(a)], half) * rounded(v[k * lm_row_stride(b)], half);
@@ -53,9 +56,12 @@ static lm_err run(const lm_call *c, int64_t t, void *scratch) {
 static bool accepts(const lm_call *c) {
     const lm_tensor *y = &c->out[0];
     const lm_call p = { .n_in = 2, .in = { c->in[0], c->in[1] } };
-    return lm_accepts_rows(&p) && ((const lm_matmul_p *)c->p)->mm != LM_I8 && (y->dtype == LM_F32 || y->dtype == LM_BF16) && y->layout == LM_PLAIN && lm_is_contig(y) && lm_is_f32_vec(&c->out[1]);
+    if (!lm_accepts_rows(&p) || ((const lm_matmul_p *)c->p)->mm == LM_I8 || !lm_is_f32_vec(&c->out[1])) return false;
+    return (y->dtype == LM_F32 || y->dtype == LM_BF16) && y->layout == LM_PLAIN && lm_is_contig(y);
 }
-static const lm_kernel plain[] = { { .name = "matmul_squares.f32", .order = "matmul_squares", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
+static const lm_kernel plain[] = {
+    { .name = "matmul_squares.f32", .order = "matmul_squares", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 }
+};
 LM_CUDA_DECLARE(lm_k_matmul_squares);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul_squares) plain, NULL };
 lm_value *lm_matmul_squares(lm_graph *g, lm_value *a, lm_value *b, lm_value *y, lm_value *s, const lm_matmul_p *p) {

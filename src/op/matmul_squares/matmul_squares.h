@@ -1,6 +1,6 @@
-/* matmul_squares.h — a weight's gradient and what its norm takes: y = aᵀ b, and the sums of y's squares, one for each 16 rows × 256 columns, row by row.
- * As matmul with ta: a (K,M), b (K,N), or of higher rank with fold. y and the sums are states that are written; squares are of y as it is stored. On a
- * device the numbers are squared while they are in registers, so a clip by the norm need not read them again.
+/* matmul_squares.h — a weight's gradient and what its norm takes: y = aᵀ b, and the sums of y's squares, one for each 16 rows × 256 columns, row
+ * by row. As matmul with ta: a (K,M), b (K,N), or of higher rank with fold. y and the sums are states that are written; squares are of y as it
+ * is stored. On a device the numbers are squared while they are in registers, so a clip by the norm need not read them again.
  *
  * Lifetime: values of a graph.  Threads: one builds a graph.  Errors: LM_E_SHAPE from the shape rule. */
 #ifndef LM_OP_MATMUL_SQUARES_H

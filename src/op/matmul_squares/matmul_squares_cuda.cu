@@ -1,4 +1,4 @@
-/* matmul_squares_cuda.cu — the product's own tiles square what they store (op/matmul/shared_hopper_cuda.cu); any other product is read once more. */
+/* matmul_squares_cuda.cu — own tiles square what they store (op/matmul/shared_hopper_cuda.cu); any other product's result is read once more. */
 #include "op/matmul/matmul.cuh"
 extern "C" {
 #include "op/matmul_squares/matmul_squares.h"
