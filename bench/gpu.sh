@@ -51,7 +51,7 @@ sanitizer() {
         { for k in $runs; do echo "whole $tool $k"; done
           for k in attn_grad attn xent_step attn_paged matmul; do grep -qwF "$k" <<<"$all" && echo "one $tool $k"; done
           for k in $all; do case $k in attn_grad|attn|xent_step|attn_paged|matmul) ;; *) echo "one $tool $k" ;; esac; done; } | timeout -s KILL "${SAN_TOTAL:-900}" xargs -P "${SAN_JOBS:-14}" -I{} bash -c '{}'
-        pkill -KILL -f "compute-sanitizer --tool $tool" 2>/dev/null; pkill -KILL -f "$bin/tests/test_ops test_kernels" 2>/dev/null      # nothing stays to disturb what is timed next
+        for k in $(pgrep -f "compute-sanitizer --tool $tool"); do pkill -KILL -P "$k"; kill -KILL "$k"; done 2>/dev/null      # nothing stays to disturb what is timed next
         python3 - "$out" "$tool" $all $runs <<'PY' | tee -a "$table"
 import os, re, sys
 out, tool = sys.argv[1:3]
