@@ -10,6 +10,6 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     args a = {};
     a.dq = lm_cv_of(&c->out[0]); a.dk = lm_cv_of(&c->out[1]); a.dv = lm_cv_of(&c->out[2]);
-    return run_bwd<0>(c, a, static_cast<char *>(c->shared), LM_CUDA_STREAM(scratch));
+    return run_bwd<false>(c, a, static_cast<char *>(c->shared), LM_CUDA_STREAM(scratch));
 }
 LM_HOPPER_ONE(attn_grad, "attn_grad/hopper", accepts, run, shared)

@@ -15,10 +15,8 @@
  * block of keys behind this one came to m a step earlier. Items only wait for items taken before them, so nothing waits for ever.
  * Heads are walked so many at a time as leave q, dO and the sums of what is under way in the second-level cache.
  *
- * MORE (attn_back): what is done to a block of dq, dk or dv where it is finished, in f32 before it is rounded. A rotation: both numbers of a pair (halves)
- * are a thread's, but of dq with D 128, where they are the same thread's of either warpgroup and are exchanged through the buffer that dq's sums come
- * through. Sums of columns (D 64): each warp adds its 16 rows, the last of eight to come adds the eight in their order, a row of `part` for 128
- * tokens; whoever launched this adds up those. */
+ * SUMS (attn_back, D 64): the sums of the columns of dq, dk and dv, where a block of them is finished, in f32 before it is rounded. Each warp adds its
+ * 16 rows, the last of eight to come adds up the eight in their order, a row of `part` for 128 tokens; whoever launched this adds up those. */
 #ifndef LM_ATTN_GRAD_HOPPER_CUH
 #define LM_ATTN_GRAD_HOPPER_CUH
 #include "device/hopper.cuh"
@@ -33,7 +31,7 @@ struct args {
     lm_cv o, go, dq, dk, dv; const int32_t *start; const float *lse, *glse;
     float *sums, *lse2, *delta; int *first, *least, *most, *reach, *turn, *counter, *span;
     int64_t window; int n, pad, heads, kv, group, m_blocks, k_blocks; float scale;
-    const float *table; int64_t table_rs; float sign; float *part;      /* MORE: of a rotation; a row of sums for each k_block; NULL: none */
+    float *part;                                                        /* SUMS: a row of sums for each k_block */
 };
 template <int D, int BM> struct shape {
     enum {
@@ -96,28 +94,8 @@ template <int BM> __global__ void __launch_bounds__(128) find_reach(const args a
     if (threadIdx.x % 32 == 0) { a.reach[j] = last; atomicMax(a.span, (last + 1) * BM - j * BN); }
 }
 
-/* ---- what MORE does to a thread's part of an accumulator ---- */
+/* ---- sums of the columns of a thread's part of an accumulator ---- */
 #ifdef LM_HOPPER_CODE
-/* cosines and sines of its pairs in one row of a head: columns 8x + 2·(lane%4) and the next */
-template <int D> struct angles {
-    float2 c[D / 16], s[D / 16];
-    __device__ __forceinline__ void ask(const args &a, int row) {
-        const float *t = a.table + static_cast<int64_t>(min(row, a.n - 1)) * a.table_rs + threadIdx.x % 4 * 2;
-#pragma unroll
-        for (int x = 0; x < D / 16; x++) { c[x] = *reinterpret_cast<const float2 *>(t + 8 * x); s[x] = *reinterpret_cast<const float2 *>(t + D / 2 + 8 * x); }
-    }
-};
-/* u, v: the first and the second number of two neighbouring pairs */
-__device__ __forceinline__ void turn_first(float *u, const float *v, float2 c, float2 s, float sign) {
-    u[0] = fmaf(u[0], c.x, -(v[0] * (s.x * sign))); u[1] = fmaf(u[1], c.y, -(v[1] * (s.y * sign)));
-}
-template <int D> __device__ __forceinline__ void turn_row(float *y, const angles<D> &t, float sign) {       /* y: at the row's first number */
-#pragma unroll
-    for (int x = 0; x < D / 16; x++) {
-        float *u = y + 4 * x, *v = u + D / 4; const float was[2] = { u[0], u[1] };
-        turn_first(u, v, t.c[x], t.s[x], sign); turn_first(v, was, t.c[x], t.s[x], -sign);
-    }
-}
 /* Half of the 2k sums stay, the others go to the lane 2k away that keeps those. */
 template <int k> __device__ __forceinline__ void halve(float *s) {
     const bool high = threadIdx.x & 2 * k;
@@ -154,10 +132,11 @@ template <int K> __device__ __forceinline__ void meet(uint32_t at, uint32_t at_c
     }
 }
 #endif
-template <int D, int BM, int MORE>
+template <int D, int BM, bool SUMS>
 __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk,
                                                      const __grid_constant__ CUtensorMap mv, const __grid_constant__ CUtensorMap mg, const args a) {
 #ifdef LM_HOPPER_CODE
+    static_assert(!SUMS || D == 64, "a warp's sums are of 64 columns");
     using S = shape<D, BM>;
     extern __shared__ __align__(1024) char mem[];
     const uint32_t base = lm_smem(mem), at_v = base + S::AT_V, at_q = base + S::AT_Q, at_g = base + S::AT_G, at_ds = base + S::AT_DS,
@@ -173,7 +152,7 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
         }
         lm_mbar_init(v_full, 1); lm_mbar_init(v_empty, 8); lm_mbar_init(dq_full, 8); lm_mbar_init(dq_empty, 1); lm_mbar_init(dq_was, 1);
         lm_mbar_inited();
-        if (MORE) asm volatile("st.shared.v2.s32 [%0], {%1,%1};" ::"r"(counts), "r"(0) : "memory");
+        if (SUMS) asm volatile("st.shared.v2.s32 [%0], {%1,%1};" ::"r"(counts), "r"(0) : "memory");
     }
     __syncthreads();
     if (wg == 0) {
@@ -345,26 +324,14 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
 #pragma unroll
             for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dk, df[k], d_qc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
             lm_wgmma_commit();
-            const int turns = lm_ldsi(at_info + 16 * st + 12), m = lm_ldsi(at_info + 16 * st), row = m * BM + (BM == 128 ? w * 64 : 0) + t / 32 * 16 + lane / 4;
-            float c[32];
-            angles<64> here = {};                                          /* of the first row: there when dQ is; both would not fit */
-            if (MORE == 2 && D == 64 && turns & 1 && a.table) here.ask(a, row);
             lm_wgmma_wait<1>();
             lm_wgmma_pin<32>(dq);
             leave(g_empty + 8 * st);
             lm_mbar_wait(dq_empty, (use & 1) ^ 1);
             const uint32_t at_mine = at_dq + (w * 1024 + t) * 16;
-            const auto finish = [&]() {
-                const int64_t h = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * a.group + (turns >> 2);
-                if (MORE && D == 64 && a.part) {
-                    const float2 sum = columns(c);
-                    float *to = a.part + (m * static_cast<int64_t>(a.heads + 2 * a.kv) + h) * D;
-                    meet<1>(at_sums, counts, w * 4 + t / 32, &sum, &to, &a.scale);
-                }
-#pragma unroll
-                for (int e = 0; e < 2; e++) lm_store_row<64>(a.dq, row + 8 * e, row + 8 * e < a.n, h * D + (BM == 128 ? 0 : w * 64), c + 2 * e, a.scale);
-            };
+            const int turns = lm_ldsi(at_info + 16 * st + 12);
             if (turns & 1) {                                               /* the last one of these queries */
+                float c[32];
 #pragma unroll
                 for (int i = 0; i < 32; i++) c[i] = dq[i];
                 if (turns & 2) {
@@ -372,32 +339,16 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
 #pragma unroll
                     for (int i = 0; i < 8; i++) lm_lds4_add(c + 4 * i, at_mine + i * 2048);
                 }
-                if (MORE && D == 128 && a.table) {
-#pragma unroll
-                    for (int i = 0; i < 8; i++) lm_sts4(at_mine + i * 2048, c + 4 * i);
-                    lm_bar_sync(2, 256);
-                    const uint32_t at_other = at_dq + ((w ^ 1) * 1024 + t) * 16;
-                    const float sign = w ? -a.sign : a.sign;
-#pragma unroll
-                    for (int e = 0; e < 2; e++) {
-                        angles<128> two;
-                        two.ask(a, row + 8 * e);
-#pragma unroll
-                        for (int x = 0; x < 8; x++) {
-                            const float2 o = lm_lds2(at_other + x * 2048 + e * 8); const float other[2] = { o.x, o.y };
-                            turn_first(c + 4 * x + 2 * e, other, two.c[x], two.s[x], sign);
-                        }
-                    }
-                    lm_fence_async();                                      /* the copy engine writes there next */
-                }
                 leave(dq_full);
-                if (MORE && D == 64 && a.table) {
-                    if (MORE == 1) here.ask(a, row);
-                    angles<64> next;
-                    next.ask(a, row + 8);
-                    turn_row<64>(c, here, a.sign); turn_row<64>(c + 2, next, a.sign);
+                const int m = lm_ldsi(at_info + 16 * st), row = m * BM + (BM == 128 ? w * 64 : 0) + t / 32 * 16 + lane / 4;
+                const int64_t h = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * a.group + (turns >> 2);
+                if (SUMS) {
+                    const float2 sum = columns(c);
+                    float *to = a.part + (m * static_cast<int64_t>(a.heads + 2 * a.kv) + h) * D;
+                    meet<1>(at_sums, counts, w * 4 + t / 32, &sum, &to, &a.scale);
                 }
-                finish();
+#pragma unroll
+                for (int e = 0; e < 2; e++) lm_store_row<64>(a.dq, row + 8 * e, row + 8 * e < a.n, h * D + (BM == 128 ? 0 : w * 64), c + 2 * e, a.scale);
             } else {
 #pragma unroll
                 for (int i = 0; i < 8; i++) lm_sts4(at_mine + i * 2048, dq + 4 * i);
@@ -419,17 +370,16 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
                 const int64_t col = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * D;
                 leave(k_empty + 8 * slot);
                 lm_wgmma_pin<D / 2>(dk); lm_wgmma_pin<D / 2>(dv);
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    lm_store_row<D>(a.dv, r + 8 * e, r + 8 * e < a.n, col, dv + 2 * e, 1.0f);
-                    if (MORE && a.table) { angles<D> of; of.ask(a, r + 8 * e); turn_row<D>(dk + 2 * e, of, a.sign); }
-                    lm_store_row<D>(a.dk, r + 8 * e, r + 8 * e < a.n, col, dk + 2 * e, a.scale);
-                }
-                if (MORE && D == 64 && a.part) {
+                if (SUMS) {
                     const float2 sum[2] = { columns(dk), columns(dv) };
                     float *first_to = a.part + static_cast<int64_t>(r / BN) * (a.heads + 2 * a.kv) * D + static_cast<int64_t>(a.heads) * D + col;
                     float *const to[2] = { first_to, first_to + static_cast<int64_t>(a.kv) * D }; const float times[2] = { a.scale, 1.0f };
                     meet<2>(at_sums + 8 * D * 4, counts + 4, w * 4 + t / 32, sum, to, times);
+                }
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    lm_store_row<D>(a.dv, r + 8 * e, r + 8 * e < a.n, col, dv + 2 * e, 1.0f);
+                    lm_store_row<D>(a.dk, r + 8 * e, r + 8 * e < a.n, col, dk + 2 * e, a.scale);
                 }
             }
             first = last;
@@ -454,7 +404,7 @@ size_t lay(args *a, int64_t n, int64_t heads, int64_t d, char *at) {
     a->turn = static_cast<int *>(take(heads * blocks)); a->counter = static_cast<int *>(take(1)); a->span = static_cast<int *>(take(1));
     return to;
 }
-template <int D, int BM, int MORE> lm_err launch(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
+template <int D, int BM, bool SUMS> lm_err launch(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
     using S = shape<D, BM>;
     CUtensorMap q, k, v, g;
     LM_TRY(lm_tma_map(&q, f.q.p, f.n, static_cast<int64_t>(f.heads) * D, f.q.rs, BM));
@@ -462,16 +412,16 @@ template <int D, int BM, int MORE> lm_err launch(const lm_call *c, const lm_attn
     LM_TRY(lm_tma_map(&v, f.v.p, f.n, static_cast<int64_t>(f.kv) * D, f.v.rs, BN));
     LM_TRY(lm_tma_map(&g, a.go.p, f.n, static_cast<int64_t>(f.heads) * D, a.go.rs, BM));
     static_assert(S::BYTES <= 227 * 1024, "shared memory of a block");
-    if (cudaFuncSetAttribute(hopper_bwd<D, BM, MORE>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
+    if (cudaFuncSetAttribute(hopper_bwd<D, BM, SUMS>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
     a.m_blocks = static_cast<int>(lm_ceil_div(f.n, static_cast<int64_t>(BM)));
     const unsigned items = static_cast<unsigned>(a.k_blocks * a.kv), units = static_cast<unsigned>(c->dev->units);
     prepare<D, BM><<<static_cast<unsigned>(a.m_blocks) * static_cast<unsigned>(a.heads), 256, 0, s>>>(a);
     find_reach<BM><<<LM_CUDA_GRID(a.k_blocks, 4), 128, 0, s>>>(a);
-    hopper_bwd<D, BM, MORE><<<items < units ? items : units, 384, S::BYTES, s>>>(q, k, v, g, a);
+    hopper_bwd<D, BM, SUMS><<<items < units ? items : units, 384, S::BYTES, s>>>(q, k, v, g, a);
     return lm_cuda_launched();
 }
 /* q, k, v, start, o, lse, dO, dlse are the call's first inputs; a: what becomes of the gradient. Scratch from `at` on. */
-template <int MORE> lm_err run_bwd(const lm_call *c, args a, char *at, cudaStream_t s) {
+template <bool SUMS> lm_err run_bwd(const lm_call *c, args a, char *at, cudaStream_t s) {
     const lm_attn_args f = lm_attn_args_of(c);
     if (!f.n) return LM_OK;
     if (f.n * f.heads > INT32_MAX / 2) return LM_E_RANGE;
@@ -481,7 +431,8 @@ template <int MORE> lm_err run_bwd(const lm_call *c, args a, char *at, cudaStrea
     a.go = lm_cv_of(&c->in[6]);
     a.glse = lm_has(c, 7) ? static_cast<const float *>(c->in[7].data) : NULL;
     a.start = f.start; a.window = f.window; a.n = static_cast<int>(f.n); a.heads = f.heads; a.kv = f.kv; a.group = f.heads / f.kv; a.scale = f.scale;
-    return f.d == 64 ? launch<64, 128, MORE>(c, f, a, s) : launch<128, 64, MORE>(c, f, a, s);
+    if constexpr (SUMS) return launch<64, 128, true>(c, f, a, s);
+    else return f.d == 64 ? launch<64, 128, false>(c, f, a, s) : launch<128, 64, false>(c, f, a, s);
 }
 /* What that takes: inputs and the outputs with a bit set. */
 bool takes(const lm_call *c, uint32_t out) {
