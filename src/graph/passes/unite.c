@@ -7,8 +7,8 @@
  * added to a state where the row allows that. All nodes of a group belong to the forward, or all to the backward. Unlike fuse.c's patterns
  * these have several roots and own no gradient, so the pass runs last but for storage.
  *
- * `!` before the first statement: the row's kernels may want bf16, so it is looked for when storage.c has run, and what it makes must be stored as what it
- * replaces was.
+ * `!` before the first statement: the row's kernels may want bf16, so it is looked for when storage.c has run, and what it makes must be stored as
+ * what it replaces was.
  *
  * A group must not read what is made from its own results by others: looked for by a walk over what its inputs come from. */
 #include <ctype.h>

@@ -1,5 +1,5 @@
-/* attn_back_hopper_cuda.cu — the kernels of attn_grad (hopper.cuh), which write dq, dk and dv where they stand side by side and a row of column sums for
- * 128 tokens; then those rows are added. */
+/* attn_back_hopper_cuda.cu — the kernels of attn_grad (hopper.cuh), which write dq, dk and dv where they stand side by side and a row of column sums
+ * for 128 tokens; then those rows are added. */
 #include "op/attn_grad/hopper.cuh"
 extern "C" {
 #include "op/attn_back/attn_back.h"

@@ -15,8 +15,8 @@
  * block of keys behind this one came to m a step earlier. Items only wait for items taken before them, so nothing waits for ever.
  * Heads are walked so many at a time as leave q, dO and the sums of what is under way in the second-level cache.
  *
- * SUMS (attn_back, D 64): the sums of the columns of dq, dk and dv, where a block of them is finished, in f32 before it is rounded. Each warp adds its
- * 16 rows, the last of eight to come adds up the eight in their order, a row of `part` for 128 tokens; whoever launched this adds up those. */
+ * SUMS (attn_back, D 64): the sums of the columns of dq, dk and dv, where a block of them is finished, in f32 before it is rounded. Each warp adds
+ * its 16 rows, the last of eight to come adds up the eight in their order, a row of `part` for 128 tokens; whoever launched this adds up those. */
 #ifndef LM_ATTN_GRAD_HOPPER_CUH
 #define LM_ATTN_GRAD_HOPPER_CUH
 #include "device/hopper.cuh"
@@ -37,15 +37,17 @@ template <int D, int BM> struct shape {
     enum {
         CH = (D + 63) / 64, KV = CH * BN * 128, Q = CH * BM * 128, DS = BM * BN * 2, DQ = BM * D * 4,
         AT_V = 2 * KV, AT_Q = AT_V + KV, AT_G = AT_Q + 2 * Q, AT_DS = AT_G + 2 * Q, AT_DQ = AT_DS + 2 * DS, AT_LSE = AT_DQ + DQ,
-        AT_DELTA = AT_LSE + 2 * BM * 4, AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + 4 * 16, AT_SUMS = AT_BAR + 8 * 18, BYTES = AT_SUMS + (D == 64 ? 8 * 3 * D * 4 : 0)
+        AT_DELTA = AT_LSE + 2 * BM * 4, AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + 4 * 16, AT_SUMS = AT_BAR + 8 * 18,
+        BYTES = AT_SUMS + (D == 64 ? 8 * 3 * D * 4 : 0)
     };
 };
 
 /* ---- before: neighbouring blocks have the heads of the same rows ---- */
 template <int D, int BM> __global__ void __launch_bounds__(256) prepare(const args a) {
-    constexpr int G = D <= 64 ? 8 : D <= 128 ? 16 : 32, R = 32 / G, I = BM / 8 / R;                      /* lanes of a row, rows of a warp at a time */
+    constexpr int G = D <= 64 ? 8 : D <= 128 ? 16 : 32, R = 32 / G, I = BM / 8 / R;      /* lanes of a row, rows of a warp at a time */
     __shared__ int lo[BM / 32], hi[BM / 32];
-    const int m = static_cast<int>(blockIdx.x) / a.heads, h = static_cast<int>(blockIdx.x) - m * a.heads, lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = lane % G * 8, r0 = m * BM + warp * (BM / 8) + lane / G;
+    const int m = static_cast<int>(blockIdx.x) / a.heads, h = static_cast<int>(blockIdx.x) - m * a.heads;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = lane % G * 8, r0 = m * BM + warp * (BM / 8) + lane / G;
     const __nv_bfloat16 *go = static_cast<const __nv_bfloat16 *>(a.go.p) + static_cast<int64_t>(h) * D + c,
                         *o = static_cast<const __nv_bfloat16 *>(a.o.p) + static_cast<int64_t>(h) * D + c;
     uint4 u[I], v[I];
@@ -114,7 +116,8 @@ __device__ __forceinline__ float2 columns(const float *y) {
     return make_float2(s[0], s[1]);
 }
 /* K such sums of each of the eight warps, added by the last of them to come here. Between two meetings in one place lies a barrier of all. */
-template <int K> __device__ __forceinline__ void meet(uint32_t at, uint32_t at_count, int warp, const float2 *v, float *const *to, const float *times) {
+template <int K>
+__device__ __forceinline__ void meet(uint32_t at, uint32_t at_count, int warp, const float2 *v, float *const *to, const float *times) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int k = 0; k < K; k++)
@@ -348,7 +351,8 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
                     meet<1>(at_sums, counts, w * 4 + t / 32, &sum, &to, &a.scale);
                 }
 #pragma unroll
-                for (int e = 0; e < 2; e++) lm_store_row<64>(a.dq, row + 8 * e, row + 8 * e < a.n, h * D + (BM == 128 ? 0 : w * 64), c + 2 * e, a.scale);
+                for (int e = 0; e < 2; e++)
+                    lm_store_row<64>(a.dq, row + 8 * e, row + 8 * e < a.n, h * D + (BM == 128 ? 0 : w * 64), c + 2 * e, a.scale);
             } else {
 #pragma unroll
                 for (int i = 0; i < 8; i++) lm_sts4(at_mine + i * 2048, dq + 4 * i);
@@ -437,7 +441,8 @@ template <bool SUMS> lm_err run_bwd(const lm_call *c, args a, char *at, cudaStre
 /* What that takes: inputs and the outputs with a bit set. */
 bool takes(const lm_call *c, uint32_t out) {
     const int d = static_cast<const lm_attn_p *>(c->p)->d_head;
-    return (d == 64 || d == 128) && lm_attn_hopper(c, 1 | 2 | 4 | 16 | 64, out) && lm_is_contig(&c->in[5]) && (!lm_has(c, 7) || lm_is_contig(&c->in[7]));
+    return (d == 64 || d == 128) && lm_attn_hopper(c, 1 | 2 | 4 | 16 | 64, out) && lm_is_contig(&c->in[5]) &&
+           (!lm_has(c, 7) || lm_is_contig(&c->in[7]));
 }
 }
 #endif

@@ -6,15 +6,20 @@
 extern "C" {
 #include "op/embed_grad/embed_grad.h"
 }
-enum { CLASSES = 512 /* four blocks a multiprocessor */, THREADS = 128, IDS = 16, STEP = THREADS * IDS /* tokens looked at before the list may be full */, LIST = 2 * STEP };
+/* four blocks a multiprocessor; tokens looked at before the list may be full */
+enum { CLASSES = 512, THREADS = 128, IDS = 16, STEP = THREADS * IDS, LIST = 2 * STEP };
 enum { ANY, F32, BF16 };                               /* dy: one number at a time; eight */
-struct args { const int32_t *ids; lm_cv dy; float *dw; int64_t n, d, rows; int bits, fresh; int32_t *fault; };      /* dy from the window's first row on */
+/* ids and dy from the window's first token on */
+struct args { const int32_t *ids; lm_cv dy; float *dw; int64_t n, d, rows; int bits, fresh; int32_t *fault; };
 /* eight numbers of a row, or those there are */
 template <int KIND> struct eight {
     uint4 u[KIND == BF16 ? 1 : 2];
     __device__ __forceinline__ void ask(const void *p, int bf16, int64_t at, int64_t left) {
         if constexpr (KIND == BF16) u[0] = *reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(p) + at);
-        else if constexpr (KIND == F32) { const uint4 *f = reinterpret_cast<const uint4 *>(static_cast<const float *>(p) + at); u[0] = f[0]; u[1] = f[1]; }
+        else if constexpr (KIND == F32) {
+            const uint4 *f = reinterpret_cast<const uint4 *>(static_cast<const float *>(p) + at);
+            u[0] = f[0]; u[1] = f[1];
+        }
         else {
             const lm_cv v = { const_cast<void *>(p), 0, bf16 };
             const auto one = [&](int e) { return __float_as_uint(e < left ? lm_ld1(v, at + e) : 0.0f); };
@@ -27,7 +32,8 @@ template <int KIND> struct eight {
         else {
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                f[4 * e] = __uint_as_float(u[e].x); f[4 * e + 1] = __uint_as_float(u[e].y); f[4 * e + 2] = __uint_as_float(u[e].z); f[4 * e + 3] = __uint_as_float(u[e].w);
+                f[4 * e] = __uint_as_float(u[e].x); f[4 * e + 1] = __uint_as_float(u[e].y);
+                f[4 * e + 2] = __uint_as_float(u[e].z); f[4 * e + 3] = __uint_as_float(u[e].w);
             }
         }
     }
@@ -40,7 +46,8 @@ template <int KIND> struct eight {
 };
 template <int KIND> __device__ __forceinline__ void write(float *to, int64_t left, const float *f) {
     if constexpr (KIND != ANY) {
-        reinterpret_cast<float4 *>(to)[0] = make_float4(f[0], f[1], f[2], f[3]); reinterpret_cast<float4 *>(to)[1] = make_float4(f[4], f[5], f[6], f[7]);
+        reinterpret_cast<float4 *>(to)[0] = make_float4(f[0], f[1], f[2], f[3]);
+        reinterpret_cast<float4 *>(to)[1] = make_float4(f[4], f[5], f[6], f[7]);
     } else {
 #pragma unroll
         for (int e = 0; e < 8; e++) if (e < left) to[e] = f[e];
@@ -51,7 +58,8 @@ template <int KIND> __device__ void add_up(const args &a, const uint32_t *key, i
     constexpr int W = KIND == ANY ? ANY : F32;
     const uint32_t mask = (1u << a.bits) - 1;
     const int64_t left = a.d - k;
-    const auto row = [&](uint32_t r) { return a.dw + (static_cast<int64_t>(r) * CLASSES + blockIdx.x) * a.d + k; };      /* of that number in the class */
+    /* of that number in the class */
+    const auto row = [&](uint32_t r) { return a.dw + (static_cast<int64_t>(r) * CLASSES + blockIdx.x) * a.d + k; };
     const auto from = [&](int j) { return static_cast<int64_t>(key[j] & mask) * a.dy.rs + k; };
     uint32_t cur = key[0] >> a.bits;
     float acc[8] = {};
@@ -137,7 +145,9 @@ template <int KIND> __global__ void __launch_bounds__(THREADS, 4) add(const args
         __syncthreads();
     }
 }
-static bool accepts(const lm_call *c) { return c->in[0].dtype == LM_I32 && lm_is_contig(&c->in[0]) && lm_cuda_float(&c->in[1]) && lm_is_f32_vec(&c->out[0]); }
+static bool accepts(const lm_call *c) {
+    return c->in[0].dtype == LM_I32 && lm_is_contig(&c->in[0]) && lm_cuda_float(&c->in[1]) && lm_is_f32_vec(&c->out[0]);
+}
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const int64_t n = c->in[0].dim[0], d = c->out[0].dim[1], rows = c->out[0].dim[0];
@@ -148,10 +158,12 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!n || !d || !rows) return LM_OK;
     int bits = 31;
     while (lm_ceil_div(rows, CLASSES) > INT64_C(1) << (32 - bits)) bits--;                   /* UINT32_MAX is no key: a window is one token short */
-    for (int64_t at = 0; at < n; at += (INT64_C(1) << bits) - 1) {
+    const int64_t window = (INT64_C(1) << bits) - 1;
+    for (int64_t at = 0; at < n; at += window) {
         lm_cv dy = lm_cv_of(&c->in[1]);
         dy.p = static_cast<char *>(dy.p) + at * dy.rs * (dy.bf16 ? 2 : 4);
-        const args a = { static_cast<const int32_t *>(c->in[0].data) + at, dy, dw, lm_min64(n - at, (INT64_C(1) << bits) - 1), d, rows, bits, fresh && !at, c->fault };
+        const int32_t *ids = static_cast<const int32_t *>(c->in[0].data) + at;
+        const args a = { ids, dy, dw, lm_min64(n - at, window), d, rows, bits, fresh && !at, c->fault };
         const dim3 grid(static_cast<unsigned>(lm_min64(CLASSES, rows)), LM_CUDA_GRID(d, THREADS * 8));
         const lm_cv both[2] = { dy, { dw, d, 0 } };
         if (!lm_cuda_vec8(both, 2, d)) add<ANY><<<grid, THREADS, 0, s>>>(a);
@@ -162,5 +174,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 }
 extern "C" {
 extern const lm_kernel lm_k_embed_grad_cuda[];
-const lm_kernel lm_k_embed_grad_cuda[] = { { "rows_add.cuda", LM_DEV_CUDA, LM_CUDA_SM80, "rows_add", accepts, NULL, NULL, 1, { { lm_cuda_one, run } }, NULL }, {} };
+const lm_kernel lm_k_embed_grad_cuda[] = {
+    { "rows_add.cuda", LM_DEV_CUDA, LM_CUDA_SM80, "rows_add", accepts, NULL, NULL, 1, { { lm_cuda_one, run } }, NULL }, {}
+};
 }
