@@ -14,14 +14,15 @@ const lm_kernel *__wrap_lm_kernel_choose(const lm_op *op, const lm_call *c, lm_d
 }
 static bool on_device;
 static int n_kv = 2;                             /* of 4 heads; 2: a key head's rows of k and v are half a tile each */
-static int united[4];                            /* steps of swiglu_fp8; of swiglu_grad_fp8 side by side; products in e4m3; rope_fp8 */
+static const char *family = "llama";
+static int united[5];                            /* steps of swiglu_fp8; of swiglu_grad_fp8 side by side; products in e4m3; rope_fp8; attn_back */
 
 enum { B = 2, T = 70, V = 97 };                  /* 140 tokens: tiles of rows are not full */
 enum { N_STEP = LM_T_WATCHED ? 3 : 12 };
 static lm_cfg config(int64_t d, int64_t d_ff) {
-    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = V, .d = d, .n_layer = 2, .n_head = 4, .n_kv = n_kv, .d_head = d / 4, .d_ff = d_ff,
+    lm_cfg c = { .model = lm_model_by_name(family), .vocab = V, .d = d, .n_layer = 2, .n_head = 4, .n_kv = n_kv, .d_head = d / 4, .d_ff = d_ff,
         .max_pos = 256,
-                 .eps = 1e-5, .init_std = 0.02, .tie = true, .bos = -1, .hf_type = "llama" };
+                 .eps = 1e-5, .init_std = 0.02, .tie = true, .bos = -1, .hf_type = family };
     c.rope.d_head = (int)(d / 4); c.rope.base = 10000; c.rope.max_pos = 256;
     return c;
 }
@@ -62,7 +63,7 @@ static void count_united(const lm_plan *p) {
     for (int i = 0; i < st.n_steps; i++) {
         const lm_call *c = lm_plan_call(p, i);
         united[0] += !strcmp(c->op->name, "swiglu_fp8"); united[2] += !strcmp(c->op->name, "matmul_fp8");
-        united[3] += !strcmp(c->op->name, "rope_fp8");
+        united[3] += !strcmp(c->op->name, "rope_fp8"); united[4] += !strcmp(c->op->name, "attn_back");
         united[1] += !strcmp(c->op->name, "swiglu_grad_fp8") && ((const lm_swiglu_grad_fp8_p *)c->p)->beside;
     }
 }
@@ -151,6 +152,28 @@ static void test_device(void) {
         }
     LM_CHECK(met > 15);
 }
+/* attn_back, which is looked for when it is known what is bf16, is what attn_grad, concat and sum_rows are: losses and every gradient. */
+static void test_attn_back(void) {
+    outcome a = { 0 }, b = { 0 };
+    char why[512] = "";
+    int met = 0;
+    family = "gpt2"; n_kv = 4;
+    LM_CHECK(!train(LM_BF16, 1, 2, 3, 128, &a, why, sizeof why) && !united[4]);
+    on_device = true;
+    LM_CHECK(!train(LM_BF16, 1, 2, 3, 128, &b, why, sizeof why) && united[4] == 2);
+    on_device = false; family = "llama"; n_kv = 2;
+    if (why[0]) printf("%s\n", why);
+    for (int s = 0; s < 3; s++) LM_CHECK_NEAR(a.loss[s], b.loss[s], s ? 5e-4 : 1e-4);
+    for (int x = 0; x < n_grads[0]; x++) for (int y = 0; y < n_grads[1]; y++) {
+        const gradient *g = &grads[0][x], *h = &grads[1][y];
+        if (strcmp(g->name, h->name)) continue;
+        double d = 0, n = 0;
+        for (int64_t k = 0; k < g->n; k++) { const double e = (double)g->g[k] - (double)h->g[k]; d += e * e; n += (double)g->g[k] * (double)g->g[k]; }
+        if (!(d <= 1e-4 * n)) { lm_t_fail++; printf("%s: %.3g of its norm away\n", g->name, sqrt(d / n)); }
+        met++;
+    }
+    LM_CHECK(met > 15);
+}
 /* k and v of 64 rows each are no products in e4m3 by themselves, but with q they are rows of one. */
 static void test_halves_of_tiles(void) {
     outcome a = { 0 }, b = { 0 };
@@ -174,5 +197,5 @@ static void test_refused(void) {
     char why[512] = "";
     LM_CHECK(train(LM_F8_E4M3, 1, 1, 1, 48, &o, why, sizeof why) == LM_E_UNSUPPORTED && strstr(why, "multiples of 128"));
 }
-LM_TEST_MAIN(LM_T1(test_beside_bf16), LM_T1(test_gradients), LM_T1(test_device), LM_T1(test_halves_of_tiles),
+LM_TEST_MAIN(LM_T1(test_beside_bf16), LM_T1(test_gradients), LM_T1(test_device), LM_T1(test_attn_back), LM_T1(test_halves_of_tiles),
              LM_T1(test_same_bits), LM_T1(test_refused))

@@ -210,11 +210,16 @@ lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n) {
         const lm_joined *j;
         LM_TRY(next(p, i, &j, &m));
         if (p->step[i].k->aside) LM_TRY(meet_both(p, i, i));                                /* one after the other here, so that each has its own time */
-        for (int k = i; k < i + m && k + 1 < LM_DEV_MARKS; k++) LM_TRY(d->mark(d, k + 1));
+        const int many = p->step[i].many > 1 ? p->step[i].many : 1;                         /* one mark for all: more would be most of the time */
+        if (many > m) m = many;
+        for (int k = many > 1 ? i + m - 1 : i; k < i + m && k + 1 < LM_DEV_MARKS; k++) LM_TRY(d->mark(d, k + 1));
     }
     LM_TRY(settle(p));
     for (int i = 0; i < n; i++) seconds[i] = 0;
-    for (int i = 0; i < p->n_step && i + 1 < LM_DEV_MARKS && i < n; i++) LM_TRY(d->between(d, i, i + 1, &seconds[i]));
+    for (int i = 0, m; i < p->n_step && i < n; i += m) {
+        m = p->step[i].many > 1 ? p->step[i].many : 1;
+        if (i + m < LM_DEV_MARKS) LM_TRY(d->between(d, i, i + m, &seconds[i]));
+    }
     return LM_OK;
 }
 static lm_err lasted(lm_plan *p, int i, int from, int to, double *seconds) {

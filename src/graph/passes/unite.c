@@ -7,6 +7,9 @@
  * added to a state where the row allows that. All nodes of a group belong to the forward, or all to the backward. Unlike fuse.c's patterns
  * these have several roots and own no gradient, so the pass runs last but for storage.
  *
+ * `!` before the first statement: the row's kernels may want bf16, so it is looked for when storage.c has run, and what it makes must be stored as
+ * what it replaces was.
+ *
  * A group must not read what is made from its own results by others: looked for by a walk over what its inputs come from. */
 #include <ctype.h>
 #include <string.h>
@@ -14,7 +17,7 @@
 
 enum { MAX_GROUP = 8 };
 typedef struct { lm_value *v['z' + 1]; bool bound['z' + 1]; lm_node *node[MAX_GROUP]; int n; } match;
-typedef struct { lm_graph *g; lm_dev *dev; const lm_op *op; const bool *live; int *uses; int *seen, stamp; lm_node **stack; } state;
+typedef struct { lm_graph *g; lm_dev *dev; bool stored; const lm_op *op; const bool *live; int *uses; int *seen, stamp; lm_node **stack; } state;
 
 static bool member(const match *m, const lm_node *n) { for (int i = 0; i < m->n; i++) if (m->node[i] == n) return true; return false; }
 /* Is node n the statement s ("X,Y=name(a,b)")? Binds its letters. */
@@ -98,7 +101,7 @@ static bool group(const state *s, const char *pattern, lm_node *first, match *m,
     return true;
 }
 /* Does the device have a kernel for the row with these inputs? */
-static bool has_kernel(const state *s, const void *params, int n_in, lm_value *const *in, uint32_t acc) {
+static bool has_kernel(const state *s, const void *params, int n_in, lm_value *const *in, int n_out, lm_value *const *old, uint32_t acc) {
     lm_node n = { .op = s->op, .params = (void *)(uintptr_t)params, .n_in = n_in };
     lm_type ot[LM_MAX_OUT];
     lm_call c;
@@ -107,6 +110,7 @@ static bool has_kernel(const state *s, const void *params, int n_in, lm_value *c
     lm_call_of(&n, &c);
     c.n_out = s->op->n_out; c.ctx = s->g->ctx; c.acc = acc;
     if (s->op->shape(s->g->ctx, &c, ot)) return false;
+    for (int i = 0; i < n_out && s->stored; i++) if (old[i] && old[i]->type.dtype != ot[i].dtype) return false;
     for (int i = 0; i < s->op->n_out; i++) c.out[i] = lm_tensor_of(NULL, ot[i].dtype, ot[i].rank, ot[i].dim);
     return lm_kernel_choose(s->op, &c, LM_DEV_CUDA, s->dev->features);
 }
@@ -138,7 +142,7 @@ static lm_err replace(state *s, const match *m, const void *const *params, bool 
     *done = false;
     if (s->op->params_bytes > sizeof p) return lm_graph_fail(g, LM_E_INTERNAL, "%s: params over 256 bytes", s->op->name);
     if (s->op->unite && !s->op->unite(params, type, outs, p)) return LM_OK;
-    if (!has_kernel(s, p, n_in, in, acc)) return LM_OK;
+    if (!has_kernel(s, p, n_in, in, n_out, old, acc)) return LM_OK;
     const bool back = g->backward; const int block = g->block;
     g->backward = m->node[0]->backward; g->block = m->node[0]->block;
     lm_value *v = lm_emit(g, s->op, p, n_in, in);
@@ -166,16 +170,18 @@ static lm_err fresh(state *s) {
     s->stamp = 0;
     return s->seen && s->stack ? LM_OK : (s->g->err = LM_E_NOMEM);
 }
-lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, int *n_united) {
+lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, bool stored, int *n_united) {
     LM_TRY(g->err);
-    state s = { .g = g, .dev = dev };
+    state s = { .g = g, .dev = dev, .stored = stored };
     int count = 0;
     for (int o = 0; lm_ops[o]; o++) for (int a = 0; lm_ops[o]->unites && lm_ops[o]->unites[a]; a++) {
+        const char *pattern = lm_ops[o]->unites[a];
+        if ((*pattern == '!') != stored) continue;
         s.op = lm_ops[o];
         LM_TRY(fresh(&s));
         for (int i = 0, n = g->n_node; i < n; i++) {
             match m; const void *params[MAX_GROUP]; bool done;
-            if (!group(&s, s.op->unites[a], g->node[i], &m, params) || !closed(&s, &m) || cyclic(&s, &m)) continue;
+            if (!group(&s, pattern + stored, g->node[i], &m, params) || !closed(&s, &m) || cyclic(&s, &m)) continue;
             LM_TRY(replace(&s, &m, params, &done));
             if (!done) continue;
             bury(&m);

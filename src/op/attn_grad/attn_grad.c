@@ -88,6 +88,7 @@ static const lm_sample samples[] = {
     { "q, k, v rounded to bf16", P(2, 1, 48, 0, 0.14f, LM_BF16), IN(90, 2, 1, 48, 50), 5e-2, 8e-3, -1 },
     { "bf16, d_head 32, documents", P(4, 2, 32, 0, 0.17f, LM_BF16), IN(150, 4, 2, 32, 40), 1e-1, 1e-2, -1 },
     { "bf16, d_head 64, tiles", P(4, 2, 64, 0, 0.125f, LM_BF16), IN(300, 4, 2, 64, 290), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 64, eight heads of one", P(8, 1, 64, 0, 0.125f, LM_BF16), IN(270, 8, 1, 64, 200), 1e-1, 1e-2, -1 },
     { "bf16, d_head 64, window, dlse", P(2, 2, 64, 70, 0.125f, LM_BF16), INL(261, 2, 2, 64, 130), 1e-1, 1e-2, -1 },
     { "bf16, d_head 96", P(3, 1, 96, 0, 0.1f, LM_BF16), IN(140, 3, 1, 96, 100), 1e-1, 1e-2, -1 },
     { "bf16, d_head 128", P(4, 1, 128, 100, 0.0884f, LM_BF16), IN(200, 4, 1, 128, 180), 1e-1, 1e-2, -1 },

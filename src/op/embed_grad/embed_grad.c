@@ -36,6 +36,12 @@ static const lm_sample samples[] = {
       .in = { IDS(70, 300), { .rank = 2, .dim = { 70, 150 } } },
       .tol = 1e-6 },
     { .name = "whole tiles", .params = &(lm_embed_grad_p){ 9 }, .in = { IDS(20, 9), { .rank = 2, .dim = { 20, 128 } } }, .tol = 1e-6 },
+    { .name = "rows of thousands",
+      .params = &(lm_embed_grad_p){ 2 },
+      .in = { IDS(5000, 2), { .rank = 2, .dim = { 5000, 24 } } }, .tol = 2e-5, .tol_norm = 2e-6 },
+    { .name = "more rows than classes",
+      .params = &(lm_embed_grad_p){ 1300 },
+      .in = { IDS(900, 1300), { .rank = 2, .dim = { 900, 1032 } } }, .tol = 1e-6 },
     { 0 }
 };
 const lm_op lm_op_embed_grad = { .name = "embed_grad",
