@@ -209,10 +209,10 @@ alone() {   # deterministic mode: its bits, and what it costs beside the usual d
 }
 faults() {   # a card that is lost while a program uses it, one that has too little memory, none
     local log=$out/fault.log run=$out/fault-run base="examples/tiny.yaml data.path=${LM_TEXT:-README.md} train.steps=1000000 train.checkpoint_every=20 train.val_every=0 train.sample_every=0 device=cuda" t k
-    for k in 0 1; do
+    for k in cuda:0 cuda:0,stepwise; do
         rm -rf "$run"; t=$SECONDS
-        LOAM_STEPWISE=$k SICK_WHEN=$run/checkpoints/latest LD_PRELOAD=$bin/tests/libmock_sick_card.so timeout 90 "$bin/loam" train $base out="$run" >"$log" 2>&1
-        say "faults: a kernel's wrong access while training (LOAM_STEPWISE=$k): rc $?, $((SECONDS - t)) s: $(tail -n 1 "$log" | cut -c1-420)"
+        SICK_WHEN=$run/checkpoints/latest LD_PRELOAD=$bin/tests/libmock_sick_card.so timeout 90 "$bin/loam" train $base device=$k out="$run" >"$log" 2>&1
+        say "faults: a kernel's wrong access while training on $k: rc $?, $((SECONDS - t)) s: $(tail -n 1 "$log" | cut -c1-420)"
     done
     timeout 60 "$bin/loam" train $base train.steps=1 out="$run" --resume >"$log" 2>&1; say "faults: resumed: rc $?: $(tail -n 1 "$log" | cut -c1-200)"
     rm -f "$out/now"; { sleep 4; touch "$out/now"; } &

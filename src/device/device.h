@@ -19,6 +19,7 @@ typedef struct { unsigned char handle[64]; uint64_t offset; } lm_dev_share;   /*
 typedef struct lm_dev lm_dev;
 struct lm_dev {
     const char *kind;                        /* "cuda" */
+    bool stepwise;                           /* plans wait after every step and record nothing, so that whatever fails has a name: "cuda:0,stepwise" */
     uint64_t recordings;                     /* how often record() and recorded() were called: a point set before the last is none within it */
     char name[128], libs[256];               /* the card; libraries found at run time, or why not */
     lm_ctx *ctx; void *impl, *stream;
@@ -62,7 +63,7 @@ struct lm_dev {
     void (*close)(lm_dev *d);
 };
 enum { LM_DEV_MARKS = 4096, LM_DEV_LANES = 3, LM_DEV_POINTS = LM_DEV_MARKS - 16 /* of fence(): plans; behind them: communicators */ };
-/* name: "cuda" or "cuda:N". */
+/* name: "cuda" or "cuda:N"; with ",stepwise" behind it plans wait after every step (lm_dev.stepwise). */
 lm_err lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name);
 void lm_dev_close(lm_dev *d);                                      /* NULL is fine */
 int lm_dev_count(void); /* CUDA devices that are visible; 0 where there is none, or no CUDA in the program */

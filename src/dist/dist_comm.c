@@ -48,12 +48,12 @@ lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, double timeout, lm_com
     return env->size == 1 ? LM_OK : lm_comm_mpi(ctx, env, timeout, out);
 }
 lm_err lm_dist_device(lm_dev **out, lm_ctx *ctx, const lm_comm *world, const char *name) {
-    char own[32];
-    if (world && world->size > 1 && !strcmp(name, "cuda") && lm_dev_count() != 1) {
+    char own[80];
+    if (world && world->size > 1 && strcspn(name, ",") == 4 && !strncmp(name, "cuda", 4) && lm_dev_count() != 1) {
         if (world->local_rank >= lm_dev_count() && lm_dev_count())
             return lm_fail(ctx, LM_E_CONFIG, "rank %d is number %d on this host, but %d CUDA devices are visible: one rank a device",
                            world->rank, world->local_rank, lm_dev_count());
-        snprintf(own, sizeof own, "cuda:%d", world->local_rank);
+        snprintf(own, sizeof own, "cuda:%d%.40s", world->local_rank, name + 4);
         name = own;
     }
     return lm_dev_open(out, ctx, name);
