@@ -116,7 +116,8 @@ static void run_tile(lm_plan *p, lm_step *s, int ph, const lm_call *call, int64_
         int none = 0;
         if (e) atomic_compare_exchange_strong(&p->err, &none, (int)e);
     }
-    atomic_fetch_add_explicit(&c->done[ph], 1, memory_order_release);
+    if (s->n_tile[ph] == 1) atomic_store_explicit(&c->done[ph], 1, memory_order_release);      /* need not wait for the line that others look at */
+    else atomic_fetch_add_explicit(&c->done[ph], 1, memory_order_release);
 }
 /* Repetitions: tiles of repetition r are those from `base` on; nobody takes one before the last phase of the repetition before is done. */
 static void step_repeated(lm_plan *p, lm_step *s, lm_counter *c, void *scratch) {
@@ -145,8 +146,9 @@ static void step_walk(lm_plan *p, lm_step *s, lm_counter *c, int ith, int nth, v
         const int m = (ith + k) % nth;
         const int64_t first = n * m / nth, size = n * (m + 1) / nth - first;
         _Atomic uint64_t *taken = &p->lot[s->lot * nth + m].taken;
-        for (;; did++) {
-            const uint64_t was = atomic_fetch_add_explicit(taken, k ? (uint64_t)1 << 32 : 1, memory_order_relaxed);
+        uint64_t was = k ? atomic_load_explicit(taken, memory_order_relaxed) : 0;
+        for (; (int64_t)((was & 0xffffffff) + (was >> 32)) < size; did++) {
+            was = atomic_fetch_add_explicit(taken, k ? (uint64_t)1 << 32 : 1, memory_order_relaxed);
             const int64_t front = (int64_t)(was & 0xffffffff), back = (int64_t)(was >> 32);
             if (front + back >= size) break;
             if (atomic_load_explicit(&p->err, memory_order_relaxed)) continue;
@@ -179,7 +181,9 @@ static void member(void *ud, int ith, int nth) {
             const int32_t n = s->n_tile[ph]; int32_t t;
             if (ph) wait_until(p, &c->done[ph - 1], s->n_tile[ph - 1], w);
             if (ph == s->walk) { step_walk(p, s, c, ith, nth, scratch); if (w) walked(p, w, s); continue; }
-            while ((t = atomic_fetch_add_explicit(&c->next[ph], 1, memory_order_relaxed)) < n) run_tile(p, s, ph, &s->call, t, c, scratch);
+            /* who is late only looks, so that the line stays with whoever writes it */
+            while (atomic_load_explicit(&c->next[ph], memory_order_relaxed) < n && (t = atomic_fetch_add_explicit(&c->next[ph], 1, memory_order_relaxed)) < n)
+                run_tile(p, s, ph, &s->call, t, c, scratch);
         }
     }
     for (; seen < p->n_step; seen++) step_done(p, &p->step[seen], &p->counter[seen], w);
