@@ -25,7 +25,9 @@ static lm_err step_serial(lm_plan *p, lm_step *s) {
     for (s->call.iter = 0; s->call.iter < times && !err; s->call.iter++)
         for (int ph = 0; ph < s->k->n_phase && !err; ph++) {
             const int64_t n = s->k->repeat ? s->k->phase[ph].tiles(&s->call) : s->n_tile[ph];
-            for (int64_t t = 0; t < n && !err; t++) err = s->k->phase[ph].run(&s->call, t, p->threads);
+            const lm_phase *f = &s->k->phase[ph];
+            if (f->begin && n) err = f->begin(&s->call, p->threads);
+            for (int64_t t = 0; t < n && !err; t++) err = (f->begin ? f->walk : f->run)(&s->call, t, p->threads);
         }
     s->call.iter = 0;
     if (s->gate) used(p, s);
@@ -139,8 +141,9 @@ static void step_repeated(lm_plan *p, lm_step *s, lm_counter *c, void *scratch) 
 }
 /* The member's own run of tiles from its front, then those of others from their backs. */
 static void step_walk(lm_plan *p, lm_step *s, lm_counter *c, int ith, int nth, void *scratch) {
-    const int ph = s->walk;
-    const int64_t n = s->n_tile[ph];
+    const lm_phase *f = &s->k->phase[s->walk];
+    const int64_t n = s->n_tile[s->walk];
+    bool begun = false;
     int32_t did = 0;
     for (int k = 0; k < nth; k++) {
         const int m = (ith + k) % nth;
@@ -152,12 +155,14 @@ static void step_walk(lm_plan *p, lm_step *s, lm_counter *c, int ith, int nth, v
             const int64_t front = (int64_t)(was & 0xffffffff), back = (int64_t)(was >> 32);
             if (front + back >= size) break;
             if (atomic_load_explicit(&p->err, memory_order_relaxed)) continue;
-            const lm_err e = s->k->phase[ph].run(&s->call, k ? first + size - 1 - back : first + front, scratch);
+            lm_err e = LM_OK;
+            if (f->begin && !begun) { e = f->begin(&s->call, scratch); begun = true; }
+            if (!e) e = (f->begin ? f->walk : f->run)(&s->call, k ? first + size - 1 - back : first + front, scratch);
             int none = 0;
             if (e) atomic_compare_exchange_strong(&p->err, &none, (int)e);
         }
     }
-    if (did) atomic_fetch_add_explicit(&c->done[ph], did, memory_order_release);
+    if (did) atomic_fetch_add_explicit(&c->done[s->walk], did, memory_order_release);
 }
 static void member(void *ud, int ith, int nth) {
     lm_plan *p = ud;

@@ -53,6 +53,10 @@ typedef struct {
      * its next run reads, so that no walk begins cold. Up to LM_SPANS stretches of memory that tiles [t0, t1) read, in order; returns how many: 0 where
      * that is not known. */
     int (*reads)(const lm_call *c, int64_t t0, int64_t t1, lm_span *out);
+    /* The same in two: what a member makes in its scratch before its first tile, for itself, so that nobody waits for it; and a tile after that. Executors
+     * call both or neither; NULL: run is all there is. */
+    lm_err (*begin)(const lm_call *c, void *scratch);
+    lm_err (*walk)(const lm_call *c, int64_t tile, void *scratch);
 } lm_phase;
 
 typedef enum { LM_DEV_CPU, LM_DEV_CUDA } lm_dev_kind;

@@ -26,10 +26,11 @@ static bool accepts_one(const lm_call *c, int unit) {
     return p->mm == LM_I8 && w->dtype == LM_QUANT && w->quant && w->quant->block == unit && w->quant->panels && kind_of(w->quant, &k) && !p->ta &&
            lm_gemm_accepts(c);
 }
-int lm_q8_weights(const lm_call *c) { return c->n_out == 1 ? 1 : lm_has(c, 3) ? 3 : 2; }
+/* One of matmul, two or three of matmul_each: same A, same codes, starts of their own. */
+static int weights_of(const lm_call *c) { return c->n_out == 1 ? 1 : lm_has(c, 3) ? 3 : 2; }
 static bool accepts(const lm_call *c, int unit) {
     if (c->n_out == 1) return accepts_one(c, unit);
-    for (int i = 0; i < lm_q8_weights(c); i++) {                            /* as a product by itself */
+    for (int i = 0; i < weights_of(c); i++) {                            /* as a product by itself */
         lm_call one = { .op = c->op, .p = c->p, .n_in = 3, .n_out = 1 };
         one.in[0] = c->in[0]; one.in[1] = c->in[1 + i]; one.out[0] = c->out[i];
         if (lm_has(c, 1 + LM_MATMUL_EACH + i)) one.in[2] = c->in[1 + LM_MATMUL_EACH + i];
@@ -47,7 +48,7 @@ static int64_t few_cols(const lm_q8 *t) {
     const int64_t np = (t->N + (1 << shift) - 1) >> shift, wanted = lm_max64((np << shift) * t->block * t->nb >> 16, 16);
     return lm_max64((uint32_t)np / (uint32_t)wanted, 1) << shift;
 }
-lm_q8 lm_q8_of(const lm_call *c, int i) {
+static lm_q8 problem(const lm_call *c, int i, void *codes) {
     const bool one = c->n_out == 1;
     const lm_tensor *a = &c->in[0], *weights = &c->in[1 + i], *o = &c->out[i];
     const lm_quant *w = weights->quant;
@@ -60,24 +61,37 @@ lm_q8 lm_q8_of(const lm_call *c, int i) {
     t.w = weights->data; t.block = w->comp[0].block_bytes; t.head = w->head; t.halves = w->head + w->tail;
     t.strip = t.M > LM_Q8_FEW ? LM_Q8_ROWS : lm_max64(t.M, 1);
     const int64_t blocks = strips(&t) * t.nb;
-    t.q = (int8_t *)c->shared + lm_round_up(sizeof(lm_q8_work), 64); t.d = (float *)(t.q + blocks * t.unit);
+    t.q = (int8_t *)codes + lm_round_up(sizeof(lm_q8_work), 64); t.d = (float *)(t.q + blocks * t.unit);
     t.start = (int32_t *)(t.d + blocks) + i * blocks * lm_q8_starts(&t);
     t.c = o->data; t.c_rs = lm_row_stride(o); t.acc = one && c->acc & 1;
+    t.own = t.M > LM_Q8_FEW ? 0 : lm_round_up((int64_t)sizeof(lm_q8_work), 64) + lm_round_up(blocks * (t.unit + 4 + 4 * lm_q8_starts(&t) * weights_of(c)), 64);
     t.per = t.M <= LM_Q8_MID ? few_cols(&t) : 16 * LM_Q8_P;
     t.items = t.M ? (int64_t)((uint32_t)(t.N + t.per - 1) / (uint32_t)t.per) * (t.M <= LM_Q8_MID ? 1 : lm_ceil_div(t.M, LM_Q8_MB)) : 0;
     return t;
 }
-size_t lm_q8_shared(const lm_call *c) {
-    const lm_q8 t = lm_q8_of(c, 0);
-    return (size_t)(lm_round_up(sizeof(lm_q8_work), 64) + strips(&t) * t.nb * (t.unit + 4 + 4 * lm_q8_starts(&t) * lm_q8_weights(c)));
+static size_t codes_bytes(const lm_call *c, int64_t rows) {
+    lm_q8 t = problem(c, 0, NULL);
+    t.M = rows;
+    return (size_t)(lm_round_up(sizeof(lm_q8_work), 64) + strips(&t) * t.nb * (t.unit + 4 + 4 * lm_q8_starts(&t) * weights_of(c)));
 }
-const lm_q8_work *lm_q8_prepare(const lm_call *c, int64_t i, lm_q8_work *own) {
-    lm_q8_work *w = i ? own : c->shared;
-    w->n = lm_q8_weights(c);
-    for (int k = 0; k < w->n; k++) { w->t[k] = lm_q8_of(c, k); w->last[k] = (k ? w->last[k - 1] : 0) + w->t[k].items; }
-    return w;
+size_t lm_q8_shared(const lm_call *c) { const int64_t M = lm_rows(&c->in[0]); return M > LM_Q8_FEW ? codes_bytes(c, M) : 0; }
+size_t lm_q8_own(const lm_call *c) { return (size_t)lm_round_up((int64_t)codes_bytes(c, lm_min64(lm_rows(&c->in[0]), LM_Q8_FEW)), 64); }
+static void prepare(const lm_call *c, lm_q8_work *w, void *codes) {
+    w->n = weights_of(c);
+    for (int i = 0; i < w->n; i++) { w->t[i] = problem(c, i, codes); w->last[i] = (i ? w->last[i - 1] : 0) + w->t[i].items; }
 }
-int64_t lm_q8_row_tiles(const lm_call *c) { return lm_ceil_div(lm_rows(&c->in[0]), 2 * LM_Q8_ROWS); }
+int64_t lm_q8_row_tiles(const lm_call *c) { const int64_t M = lm_rows(&c->in[0]); return M > LM_Q8_FEW ? lm_ceil_div(M, 2 * LM_Q8_ROWS) : 0; }
+void lm_q8_row_tile(const lm_call *c, int64_t i, lm_q8_rows *rows) {
+    lm_q8_work own, *w = i ? &own : c->shared;                             /* the first one leaves it for phase 1 */
+    prepare(c, w, c->shared);
+    (w->t[0].a_dtype == LM_F32 ? rows : lm_q8_rows_plain)(w, 2 * i * LM_Q8_ROWS, lm_min64(2 * (i + 1) * LM_Q8_ROWS, w->t[0].M));
+}
+void lm_q8_begin(const lm_call *c, void *scratch, lm_q8_rows *rows) {
+    lm_q8_work *w = scratch;
+    if (lm_rows(&c->in[0]) > LM_Q8_FEW) return;
+    prepare(c, w, scratch);
+    (w->t[0].a_dtype == LM_F32 ? rows : lm_q8_rows_plain)(w, 0, w->t[0].M);
+}
 void lm_q8_start(lm_q8_kind k, const int32_t *sum, int32_t *start) {
     static const int16_t times[] = { [LM_W_Q8_0] = -128, [LM_W_Q4_0] = -8, [LM_W_Q4_1] = 1, [LM_W_Q5_0] = -16, [LM_W_Q5_1] = 1, [LM_W_IQ4_NL] = -128 };
     if (k < LM_W_Q4_K) { *start = times[k] * (sum[0] + sum[1]); return; }
@@ -87,12 +101,9 @@ void lm_q8_start(lm_q8_kind k, const int32_t *sum, int32_t *start) {
         start[i] = (int32_t)(((uint32_t)(sum[2 * g] + sum[2 * g + 1]) & 0xffffu) | (uint32_t)(sum[2 * g + 4] + sum[2 * g + 5]) << 16);
     }
 }
-lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
-    lm_q8_work own;
-    const lm_q8_work *w = lm_q8_prepare(c, i, &own);
+void lm_q8_rows_plain(const lm_q8_work *w, int64_t m0, int64_t m1) {
     const lm_q8 t = w->t[0];
-    (void)scratch;
-    for (int64_t m = 2 * i * LM_Q8_ROWS; m < lm_min64(2 * (i + 1) * LM_Q8_ROWS, t.M); m++)
+    for (int64_t m = m0; m < m1; m++)
         for (int64_t b = 0; b < t.nb; b++) {
             float x[256], top = 0;
             const int64_t at = m * t.a_rs + b * t.unit, to = lm_q8_at(&t, m, b);
@@ -111,15 +122,14 @@ lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch) {
             }
             lm_q8_start_all(w->t, w->n, sum, to);
         }
-    return LM_OK;
 }
 int64_t lm_q8_tiles(const lm_call *c) {
     int64_t n = 0;
-    for (int i = 0; i < lm_q8_weights(c); i++) n += lm_q8_of(c, i).items;
+    for (int i = 0; i < weights_of(c); i++) n += problem(c, i, NULL).items;
     return n;
 }
-const lm_q8 *lm_q8_tile(const lm_call *c, int64_t i, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1) {
-    const lm_q8_work *w = c->shared;
+const lm_q8 *lm_q8_tile(const lm_call *c, int64_t i, const void *scratch, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1) {
+    const lm_q8_work *w = lm_rows(&c->in[0]) > LM_Q8_FEW ? c->shared : scratch;
     int k = 0;
     while (i >= w->last[k]) k++;
     if (k) i -= w->last[k - 1];
@@ -135,8 +145,8 @@ const lm_q8 *lm_q8_tile(const lm_call *c, int64_t i, int64_t *m0, int64_t *m1, i
 }
 int lm_q8_reads(const lm_call *c, int64_t t0, int64_t t1, lm_span *out) {
     int n = 0;
-    for (int i = 0; i < lm_q8_weights(c) && t1 > 0; i++) {
-        const lm_q8 t = lm_q8_of(c, i);
+    for (int i = 0; i < weights_of(c) && t1 > 0; i++) {
+        const lm_q8 t = problem(c, i, NULL);
         if (t.M > LM_Q8_FEW || !t.panels || !t.w) return 0;
         const int64_t a = lm_max64(t0, 0), b = lm_min64(t1, t.items);
         if (a < b) out[n++] = (lm_span){ lm_q8_panel(&t, a * t.per, 0), lm_q8_panel(&t, lm_round_up(lm_min64(b * t.per, t.N), 16), 0) };

@@ -34,24 +34,28 @@ typedef struct {
     int32_t *start;
     const void *a; int64_t a_rs; lm_dtype a_dtype; const void *bias; lm_dtype bias_dtype;
     float *c; int64_t c_rs; bool acc;
+    int64_t own;                                           /* bytes of the member's scratch that A's codes take, at its front */
     int64_t per, items;                                    /* rows up to LM_Q8_MID: columns of a work item; work items */
 } lm_q8;
-/* What all tiles of a call share, worked out once, by the first tile of phase 0: at the front of the call's scratch. last: items up to each weight's last. */
+/* What all tiles of a call share, at the front of the memory that A's codes are in. last: items up to each weight's last. */
 typedef struct { int n; int64_t last[LM_MATMUL_EACH]; lm_q8 t[LM_MATMUL_EACH]; } lm_q8_work;
 static inline bool lm_q8_mins(lm_q8_kind k) { return k == LM_W_Q4_1 || k == LM_W_Q5_1; }      /* of those with unit 32 */
 bool lm_q8_accepts(const lm_call *c);                     /* unit 32 */
 bool lm_qk_accepts(const lm_call *c);                     /* unit 256 */
-int lm_q8_weights(const lm_call *c);                      /* one of matmul, two or three of matmul_each: same A, same codes, starts of their own */
-lm_q8 lm_q8_of(const lm_call *c, int weight);
+/* A's codes: up to LM_Q8_FEW rows are quantized by each member of the team for itself, into the front of its scratch (lm_phase.begin), which takes less
+ * time than to wait for another; more rows by the tiles of phase 0, into the call's. rows: quantizes rows [m0, m1). */
+typedef void lm_q8_rows(const lm_q8_work *w, int64_t m0, int64_t m1);
+lm_q8_rows lm_q8_rows_plain;
 size_t lm_q8_shared(const lm_call *c);
-int64_t lm_q8_row_tiles(const lm_call *c);                /* phase 0: quantize strips */
-const lm_q8_work *lm_q8_prepare(const lm_call *c, int64_t i, lm_q8_work *own);       /* for tile i of it: the call's, or, but for tile 0, in `own` */
-lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch);
+size_t lm_q8_own(const lm_call *c);                       /* bytes at the front of a member's scratch */
+int64_t lm_q8_row_tiles(const lm_call *c);                /* phase 0 */
+void lm_q8_row_tile(const lm_call *c, int64_t i, lm_q8_rows *rows);
+void lm_q8_begin(const lm_call *c, void *scratch, lm_q8_rows *rows);
 void lm_q8_start(lm_q8_kind k, const int32_t *sum, int32_t *start);     /* sum: of A's codes, by 16 */
 int64_t lm_q8_tiles(const lm_call *c);
 int lm_q8_reads(const lm_call *c, int64_t t0, int64_t t1, lm_span *out);
 /* Tile i: which product, its rows m0 … m1-1, columns n0 … n1-1. */
-const lm_q8 *lm_q8_tile(const lm_call *c, int64_t i, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1);
+const lm_q8 *lm_q8_tile(const lm_call *c, int64_t i, const void *scratch, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1);
 float lm_q8_bias(const lm_q8 *t, int64_t n);
 /* Blocks of n rows of weights from row n0 on, as a panel; the rest of the sixteen is zero. For a piece of k, LM_Q8_TURNED bytes at most. */
 enum { LM_Q8_TURNED = 8704 };

@@ -280,18 +280,14 @@ AV_INLINE void quantize(const lm_q8 *t, int weights, const int n, const float *x
     }
     lm_q8_start_all(t, weights, sum, to);
 }
-static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
-    if (c->in[0].dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
-    lm_q8_work own;
-    const lm_q8_work *w = lm_q8_prepare(c, i, &own);
+static void quantize_rows(const lm_q8_work *w, int64_t m0, int64_t m1) {
     const lm_q8 t = w->t[0];
-    for (int64_t m = 2 * i * LM_Q8_ROWS; m < lm_min64(2 * (i + 1) * LM_Q8_ROWS, t.M); m++) {
+    for (int64_t m = m0; m < m1; m++) {
         const float *x = (const float *)t.a + m * t.a_rs;
         int64_t to = lm_q8_at(&t, m, 0);
         if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(w->t, w->n, 32, x, to);
         else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(w->t, w->n, 256, x, to);
     }
-    return LM_OK;
 }
 /* ---- a tile --------------------------------------------------------------------------------------------------------------------------------- */
 #define KIND(k) static void many_##k(const lm_q8 *t, int64_t m0, int64_t m1, int64_t b0, int64_t blocks, const char *p, void *w, float *acc) { \
@@ -307,11 +303,12 @@ static step_fn *const steps[] = { KINDS(STEP) };
 
 enum { PACKED = 11264 };
 _Static_assert(PACKED >= 2 * sizeof(super_t) && PACKED >= 16 * sizeof(block_t), "a packed piece");
-static size_t scratch_bytes(const lm_call *c) { (void)c; return PACKED + LM_Q8_MB * 64 + LM_Q8_TURNED; }
-static lm_err run(const lm_call *c, int64_t i, void *scratch) {
+static size_t scratch_bytes(const lm_call *c) { return lm_q8_own(c) + PACKED + LM_Q8_MB * 64 + LM_Q8_TURNED; }
+static lm_err walk(const lm_call *c, int64_t i, void *scratch) {
     int64_t m0, m1, n0, n1;
-    const lm_q8 *t = lm_q8_tile(c, i, &m0, &m1, &n0, &n1);
-    float *acc = (float *)((char *)scratch + PACKED);
+    const lm_q8 *t = lm_q8_tile(c, i, scratch, &m0, &m1, &n0, &n1);
+    char *packed = (char *)scratch + t->own;
+    float *acc = (float *)(packed + PACKED);
     char *turned = (char *)(acc + LM_Q8_MB * 16);
     for (int64_t n = n0; n < n1; n += 16) {
         const size_t cols = (size_t)lm_min64(16, n1 - n);
@@ -322,7 +319,7 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
             blocks = lm_min64(piece, t->nb - b);
             const char *panel = turned;
             if (t->panels) panel = lm_q8_panel(t, n, b); else lm_q8_turn(t, n, (int64_t)cols, b, blocks, turned);
-            steps[t->kind](t, m0, m1, b, blocks, panel, scratch, acc);
+            steps[t->kind](t, m0, m1, b, blocks, panel, packed, acc);
         }
         for (int64_t m = m0; m < m1; m++)
             for (int64_t j = 0; j < (int64_t)cols; j++) {
@@ -332,8 +329,11 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
     }
     return LM_OK;
 }
+static lm_err row_tile(const lm_call *c, int64_t i, void *scratch) { (void)scratch; lm_q8_row_tile(c, i, quantize_rows); return LM_OK; }
+static lm_err begin(const lm_call *c, void *scratch) { lm_q8_begin(c, scratch, quantize_rows); return LM_OK; }
+static lm_err run(const lm_call *c, int64_t i, void *scratch) { begin(c, scratch); return walk(c, i, scratch); }
 #define KERNEL(id, ord, takes) { .name = id, .needs = LM_CPU_AVX2, .order = ord, .accepts = takes, .shared_bytes = lm_q8_shared, \
-    .thread_bytes = scratch_bytes, .n_phase = 2, .phase = { { lm_q8_row_tiles, row_run }, { lm_q8_tiles, run, lm_q8_reads } } }
+    .thread_bytes = scratch_bytes, .n_phase = 2, .phase = { { lm_q8_row_tiles, row_tile }, { lm_q8_tiles, run, lm_q8_reads, begin, walk } } }
 const lm_kernel lm_k_matmul_q8_avx2[] = { KERNEL("matmul.q8.avx2", "q8.k32", lm_q8_accepts), KERNEL("matmul.qk.avx2", "q8.k256", lm_qk_accepts), { 0 } };
 const lm_kernel lm_k_matmul_each_q8_avx2[] = { KERNEL("matmul_each.q8.avx2", "q8.k32", lm_q8_accepts),
                                                KERNEL("matmul_each.qk.avx2", "q8.k256", lm_qk_accepts),

@@ -67,11 +67,11 @@ static void add(const lm_q8 *t, int64_t at, const piece_t *w, const float *dmin,
         acc[r] += t->d[at] * sum;
     }
 }
-static size_t scratch_bytes(const lm_call *c) { (void)c; return sizeof(piece_t) + LM_Q8_MB * 64 + LM_Q8_TURNED; }
-static lm_err run(const lm_call *c, int64_t i, void *scratch) {
+static size_t scratch_bytes(const lm_call *c) { return lm_q8_own(c) + sizeof(piece_t) + LM_Q8_MB * 64 + LM_Q8_TURNED; }
+static lm_err walk(const lm_call *c, int64_t i, void *scratch) {
     int64_t m0, m1, n0, n1;
-    const lm_q8 *t = lm_q8_tile(c, i, &m0, &m1, &n0, &n1);
-    piece_t *w = scratch;
+    const lm_q8 *t = lm_q8_tile(c, i, scratch, &m0, &m1, &n0, &n1);
+    piece_t *w = (piece_t *)((char *)scratch + t->own);
     float *acc = (float *)(w + 1);
     char *turned = (char *)(acc + LM_Q8_MB * 16);
     for (int64_t n = n0; n < n1; n += 16) {
@@ -95,8 +95,11 @@ static lm_err run(const lm_call *c, int64_t i, void *scratch) {
     }
     return LM_OK;
 }
+static lm_err row_tile(const lm_call *c, int64_t i, void *scratch) { (void)scratch; lm_q8_row_tile(c, i, lm_q8_rows_plain); return LM_OK; }
+static lm_err begin(const lm_call *c, void *scratch) { lm_q8_begin(c, scratch, lm_q8_rows_plain); return LM_OK; }
+static lm_err run(const lm_call *c, int64_t i, void *scratch) { begin(c, scratch); return walk(c, i, scratch); }
 #define KERNEL(id, ord, takes) { .name = id, .order = ord, .accepts = takes, .shared_bytes = lm_q8_shared, .thread_bytes = scratch_bytes, .n_phase = 2, \
-    .phase = { { lm_q8_row_tiles, lm_q8_row_run }, { lm_q8_tiles, run, lm_q8_reads } } }
+    .phase = { { lm_q8_row_tiles, row_tile }, { lm_q8_tiles, run, lm_q8_reads, begin, walk } } }
 const lm_kernel lm_k_matmul_q8_plain[] = { KERNEL("matmul.q8.plain", "q8.k32.mad", lm_q8_accepts), KERNEL("matmul.qk.plain", "q8.k256.mad", lm_qk_accepts),
                                            { 0 } };
 const lm_kernel lm_k_matmul_each_q8_plain[] = { KERNEL("matmul_each.q8.plain", "q8.k32.mad", lm_q8_accepts),

@@ -160,23 +160,19 @@ VN_INLINE void quantize(const lm_q8 *t, int weights, const int n, const float *x
     }
     lm_q8_start_all(t, weights, sum, to);
 }
-static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
-    if (c->in[0].dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
-    lm_q8_work own;
-    const lm_q8_work *w = lm_q8_prepare(c, i, &own);
+static void quantize_rows(const lm_q8_work *w, int64_t m0, int64_t m1) {
     const lm_q8 t = w->t[0];
-    for (int64_t m = 2 * i * ROWS; m < lm_min64(2 * (i + 1) * ROWS, t.M); m++) {
+    for (int64_t m = m0; m < m1; m++) {
         const float *x = (const float *)t.a + m * t.a_rs;
         int64_t to = lm_q8_at(&t, m, 0);
         if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(w->t, w->n, 2, x, to);
         else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(w->t, w->n, 16, x, to);
     }
-    return LM_OK;
 }
 
 /* ---- a tile -------------------------------------------------------------------------------------------------------------------------- */
-/* scratch: two packed panels of a piece, C of the tile's rows and 32 columns, a piece of a turned panel */
-static size_t scratch_bytes(const lm_call *c) { (void)c; return LM_Q8_PACKED + LM_Q8_MB * 128 + LM_Q8_TURNED; }
+/* scratch: A's codes if there are few rows, two packed panels of a piece, C of the tile's rows and 32 columns, a piece of a turned panel */
+static size_t scratch_bytes(const lm_call *c) { return lm_q8_own(c) + LM_Q8_PACKED + LM_Q8_MB * 128 + LM_Q8_TURNED; }
 /* The piece after this one: further on in the same panels, or where the next two begin, which with few rows may be another item's. */
 static vn_next next_piece(const lm_q8 *t, const lm_q8_vnni *f, int64_t rows, int64_t n, int64_t n1, int64_t b) {
     vn_next x = { .lines = 0 };
@@ -189,10 +185,10 @@ static vn_next next_piece(const lm_q8 *t, const lm_q8_vnni *f, int64_t rows, int
     x.per = lm_ceil_div(x.lines, lm_ceil_div(rows, ROWS) * piece * f->asks);
     return x;
 }
-static lm_err run(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnni *f) {
+static lm_err tile(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnni *f) {
     int64_t m0, m1, n0, n1;
-    const lm_q8 *t = lm_q8_tile(call, i, &m0, &m1, &n0, &n1);
-    char *w = scratch, *turned = w + LM_Q8_PACKED + LM_Q8_MB * 128;
+    const lm_q8 *t = lm_q8_tile(call, i, scratch, &m0, &m1, &n0, &n1);
+    char *w = (char *)scratch + t->own, *turned = w + LM_Q8_PACKED + LM_Q8_MB * 128;
     float *acc = (float *)(w + LM_Q8_PACKED);
     const int64_t piece = LM_Q8_K / t->unit, second = piece * f->packed;
     for (int64_t n = n0; n < n1; n += 32) {
@@ -227,13 +223,18 @@ static lm_err run(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnn
     }
     return LM_OK;
 }
-static lm_err run_32(const lm_call *c, int64_t i, void *scratch) { return run(c, i, scratch, &lm_q8_vnni_32); }
-static lm_err run_256(const lm_call *c, int64_t i, void *scratch) { return run(c, i, scratch, &lm_qk_vnni); }
+static lm_err row_tile(const lm_call *c, int64_t i, void *scratch) { (void)scratch; lm_q8_row_tile(c, i, quantize_rows); return LM_OK; }
+static lm_err begin(const lm_call *c, void *scratch) { lm_q8_begin(c, scratch, quantize_rows); return LM_OK; }
+static lm_err walk_32(const lm_call *c, int64_t i, void *scratch) { return tile(c, i, scratch, &lm_q8_vnni_32); }
+static lm_err walk_256(const lm_call *c, int64_t i, void *scratch) { return tile(c, i, scratch, &lm_qk_vnni); }
+static lm_err run_32(const lm_call *c, int64_t i, void *scratch) { begin(c, scratch); return walk_32(c, i, scratch); }
+static lm_err run_256(const lm_call *c, int64_t i, void *scratch) { begin(c, scratch); return walk_256(c, i, scratch); }
 #define KERNEL(id, ord, takes, f) { .name = id, .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_VNNI, .order = ord, .accepts = takes, \
-    .shared_bytes = lm_q8_shared, .thread_bytes = scratch_bytes, .n_phase = 2, .phase = { { lm_q8_row_tiles, row_run }, { lm_q8_tiles, f, lm_q8_reads } } }
-const lm_kernel lm_k_matmul_q8_vnni[] = { KERNEL("matmul.q8.vnni", "q8.k32", lm_q8_accepts, run_32),
-                                          KERNEL("matmul.qk.vnni", "q8.k256", lm_qk_accepts, run_256),
+    .shared_bytes = lm_q8_shared, .thread_bytes = scratch_bytes, .n_phase = 2, \
+    .phase = { { lm_q8_row_tiles, row_tile }, { lm_q8_tiles, run_##f, lm_q8_reads, begin, walk_##f } } }
+const lm_kernel lm_k_matmul_q8_vnni[] = { KERNEL("matmul.q8.vnni", "q8.k32", lm_q8_accepts, 32),
+                                          KERNEL("matmul.qk.vnni", "q8.k256", lm_qk_accepts, 256),
                                           { 0 } };
-const lm_kernel lm_k_matmul_each_q8_vnni[] = { KERNEL("matmul_each.q8.vnni", "q8.k32", lm_q8_accepts, run_32),
-                                               KERNEL("matmul_each.qk.vnni", "q8.k256", lm_qk_accepts, run_256),
+const lm_kernel lm_k_matmul_each_q8_vnni[] = { KERNEL("matmul_each.q8.vnni", "q8.k32", lm_q8_accepts, 32),
+                                               KERNEL("matmul_each.qk.vnni", "q8.k256", lm_qk_accepts, 256),
                                                { 0 } };
