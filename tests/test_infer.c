@@ -388,4 +388,76 @@ static void test_rows_alone(void) {
     if (dev) LM_CHECK_ERR(ctx, lm_engine_new(&e, ctx, &c, f, &(lm_engine_opts){ .mm = LM_F32, .kv = LM_F32, .dev = dev, .deterministic = true }), LM_E_UNSUPPORTED, "dynamic rope");
     lm_store_free(f); lm_dev_close(dev); lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_save_blocks), LM_T1(test_blocks), LM_T1(test_wide_on_device), LM_T1(test_rows_alone))
+/* Weights in panels, multiplied as integers, of formats that differ within a layer: runs of tiles, what members ask for ahead, codes of their own. Any number
+ * of threads, one row and several, a long prompt in between: the bits of one thread. */
+enum { BD = 64, BV = 97, STEPS = 12 };
+static lm_err panels_of(lm_ctx *ctx, const lm_cfg *c, lm_store *to) {
+    static const char *const formats[] = { "Q4_0", "Q8_0", "Q5_1", "Q4_1" };
+    lm_store *from = NULL;
+    int made = 0;
+    lm_err err;
+    LM_GOTO(lm_store_new(&from, ctx), done);
+    LM_GOTO(lm_model_init(ctx, c, from, 5), done);
+    for (int i = 0; i < lm_store_count(from); i++) {
+        lm_tensor t, q;
+        const char *name = lm_store_name(from, i, &t);
+        const bool matrix = t.rank == 2 && !strstr(name, "embed");
+        lm_type type = lm_type_make(matrix ? LM_QUANT : LM_F32, t.rank, t.dim);
+        if (matrix) type.quant = lm_quant_by_name(formats[made++ % LM_COUNT(formats)]);
+        LM_GOTO(lm_store_add(to, name, &type, matrix ? LM_PANEL16 : LM_PLAIN, LM_MEM_WEIGHTS, &q), done);
+        for (int64_t r = 0; r < lm_rows(&t); r++) {
+            const float *x = (const float *)t.data + r * lm_cols(&t);
+            if (matrix) lm_quant_row_put(&q, r, x); else memcpy((float *)q.data + r * lm_cols(&t), x, (size_t)lm_cols(&t) * 4);
+        }
+    }
+    err = made ? LM_OK : LM_E_NOTFOUND;
+done:
+    lm_store_free(from);
+    return err;
+}
+typedef struct { float v[3][BV]; } rows3;
+static lm_err take3(void *ud, int r, int64_t i, const float *logits) { (void)i; memcpy(((rows3 *)ud)->v[r], logits, sizeof ((rows3 *)ud)->v[r]); return LM_OK; }
+static void by_threads(int threads, rows3 *out) {
+    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = BV, .d = BD, .n_layer = 3, .n_head = 4, .n_kv = 2, .d_head = 16, .d_ff = 352, .max_pos = 256,
+                 .eps = 1e-5, .init_std = 0.2, .tie = true, .bos = -1, .hf_type = "llama" };
+    c.rope.d_head = 16; c.rope.base = 10000; c.rope.max_pos = 256;
+    lm_ctx *ctx; lm_store *store; lm_engine *e; lm_session *s[3];
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = threads }));
+    LM_NEED_OK(ctx, lm_store_new(&store, ctx));
+    LM_NEED_OK(ctx, panels_of(ctx, &c, store));
+    LM_NEED_OK(ctx, lm_engine_new(&e, ctx, &c, store, &(lm_engine_opts){ .max_seqs = 3, .mm = LM_I8, .kv = LM_F16, .chunk = 64 }));
+    int each = 0;
+    for (int i = 0, n = 1; i < n; i++) {
+        lm_plan_stats st;
+        const char *op, *kernel; double flops, bytes;
+        lm_plan_stats_of(lm_engine_plan(e), &st);
+        n = st.n_steps;
+        lm_plan_step(lm_engine_plan(e), i, &op, &kernel, &flops, &bytes);
+        each += !strcmp(op, "matmul_each");
+    }
+    LM_CHECK(each == 6);
+    for (int i = 0; i < 3; i++) LM_NEED_OK(ctx, lm_session_new(&s[i], e));
+    int32_t ids[64];
+    for (int i = 0; i < 64; i++) ids[i] = i * 29 % BV;
+    for (int k = 0; k < STEPS; k++) {
+        lm_request q[3];
+        const int rows = k % 4 == 3 ? 1 : 3, n = k == 5 ? 40 : 1;              /* in between a prompt, so that the sizes change there and back */
+        for (int i = 0; i < rows; i++) q[i] = (lm_request){ s[i], ids + k + i, i ? 1 : n, LM_WANT_LAST };
+        memset(&out[k], 0, sizeof out[k]);
+        LM_CHECK_OK(ctx, lm_engine_run(e, q, rows, take3, &out[k]));
+    }
+    for (int i = 0; i < 3; i++) lm_session_free(s[i]);
+    lm_engine_free(e); lm_store_free(store); lm_ctx_free(ctx);
+}
+static void test_threads_read_ahead(void) {
+    static rows3 one[STEPS], more[STEPS];
+    static const int threads[] = { 2, 3, 7 };
+    by_threads(1, one);
+    for (int k = 0; k < STEPS; k++) LM_CHECK(one[k].v[0][3] != 0);
+    for (int i = 0; i < LM_COUNT(threads); i++) {
+        by_threads(threads[i], more);
+        LM_CHECK(!memcmp(one, more, sizeof one));
+    }
+}
+
+LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_save_blocks), LM_T1(test_blocks), LM_T1(test_wide_on_device), LM_T1(test_rows_alone), LM_T1(test_threads_read_ahead))

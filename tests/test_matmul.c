@@ -3,6 +3,7 @@
 #include "device/cpu.h"
 #include "op/matmul/matmul.h"
 #include "op/matmul/gemm.h"
+#include "op/matmul_each/matmul_each.h"
 
 typedef struct { lm_call c; lm_matmul_p p; float *a, *b, *o; uint16_t *h; void *panel; } prob_t;
 static lm_ctx *ctx;
@@ -268,6 +269,88 @@ static void test_q8_chain(void) {
     lm_ctx_free(ctx);
 }
 
+/* One input times each of several weights: the bits of products by themselves, and where tiles say that they read is where the weights lie. */
+enum { EM = 75, EK = 768, EN = 150 };
+static void spans(const lm_kernel *k, const lm_call *c, int weights) {
+    const lm_phase *ph = &k->phase[k->n_phase - 1];
+    const int64_t n = ph->tiles(c);
+    lm_span all[LM_SPANS], part[LM_SPANS];
+    const int have = ph->reads(c, 0, n, all);
+    if (!have) { LM_CHECK(c->in[0].dim[0] > 8 || c->in[1].layout == LM_PLAIN); return; }
+    LM_CHECK(have == weights);
+    for (int w = 0; w < have; w++) {
+        size_t bytes;
+        const lm_tensor *t = &c->in[1 + w];
+        lm_storage_bytes(LM_QUANT, t->quant, LM_PANEL16, 2, t->dim, &bytes);
+        LM_CHECK(all[w].p == (const char *)t->data && all[w].end == all[w].p + bytes);
+    }
+    const char *at = all[0].p;
+    int w = 0;
+    for (int64_t i = 0; i < n; i++) {                                       /* tile after tile, nothing left out */
+        const int got = ph->reads(c, i, i + 1, part);
+        LM_CHECK(got == 1);
+        if (at == all[w].end) at = all[++w].p;
+        LM_CHECK(part[0].p == at && part[0].end > at && part[0].end <= all[w].end);
+        at = part[0].end;
+    }
+    LM_CHECK(w == have - 1 && at == all[w].end);
+}
+static void test_each(void) {
+    static const char *const formats[][3] = { { "Q8_0", "Q4_0", "Q5_1" }, { "Q4_1", "Q4_1", NULL }, { "Q4_K", "Q4_K", "Q6_K" }, { "Q5_K", "Q6_K", NULL },
+                                              { "IQ4_NL", "Q5_0", NULL } };
+    static const int64_t cols[3] = { EN, 33, 16 }, rows[] = { 1, 3, 8, 9, 40, EM };
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, NULL));
+    const uint64_t have = lm_cpu_features();
+    float *x = get(EM * EK * 4), *w = get(EN * EK * 4), *want = get(EM * EN * 4), *got[3], bias[EN];
+    fill(x, EM * EK, "x"); fill(w, EN * EK, "w"); fill(bias, EN, "bias");
+    for (int i = 0; i < 3; i++) got[i] = get(EM * EN * 4);
+    int kernels = 0;
+    for (int f = 0; f < LM_COUNT(formats); f++)
+        for (int panels = 0; panels < 2; panels++) {
+            const lm_matmul_p p = { .tb = true, .mm = LM_I8 };
+            const int n = formats[f][2] ? 3 : 2;
+            lm_call c = { .op = &lm_op_matmul_each, .p = &p, .n_in = 1 + n, .n_out = 3, .ctx = ctx };
+            void *data[3] = { NULL, NULL, NULL };
+            c.in[0] = mat(x, LM_F32, EM, EK);
+            for (int i = 0; i < n; i++) {
+                size_t bytes;
+                lm_tensor *t = &c.in[1 + i];
+                *t = mat(NULL, LM_QUANT, cols[i], EK);
+                t->quant = lm_quant_by_name(formats[f][i]); t->layout = panels ? LM_PANEL16 : LM_PLAIN;
+                lm_storage_bytes(LM_QUANT, t->quant, (lm_layout)t->layout, 2, t->dim, &bytes);
+                t->data = data[i] = get(bytes); memset(data[i], 0, bytes);
+                for (int64_t r = 0; r < cols[i]; r++) lm_quant_row_put(t, r, w + (r * 7 + i) % EN * EK);
+                c.out[i] = mat(got[i], LM_F32, EM, cols[i]);
+            }
+            if (f % 2) { c.n_in = 5; c.in[4] = lm_tensor_of(bias, LM_F32, 1, &cols[0]); }       /* of the first product */
+            for (int a = 0; lm_op_matmul_each.kernels[a]; a++)
+                for (const lm_kernel *k = lm_op_matmul_each.kernels[a]; k->name; k++) {
+                    if (k->needs & ~have || !k->accepts(&c)) continue;
+                    kernels++;
+                    for (int r = 0; r < LM_COUNT(rows); r++) {
+                        c.in[0].dim[0] = rows[r];
+                        for (int i = 0; i < n; i++) { c.out[i].dim[0] = rows[r]; memset(got[i], 0xff, EM * EN * 4); }
+                        spans(k, &c, n);
+                        run(k, &c);
+                        for (int i = 0; i < n; i++) {
+                            lm_call one = call_of(&p, c.in[0], c.in[1 + i], want, rows[r], cols[i]);
+                            if (!i && c.n_in == 5) { one.n_in = 3; one.in[2] = c.in[4]; }
+                            bool found = false;
+                            for (int b = 0; lm_op_matmul.kernels[b] && !found; b++)
+                                for (const lm_kernel *q = lm_op_matmul.kernels[b]; q->name && !found; q++)
+                                    if (q->device == LM_DEV_CPU && q->needs == k->needs && !strcmp(q->order, k->order) && q->accepts(&one)) { run(q, &one); found = true; }
+                            LM_CHECK(found);
+                            same(k, "each", want, got[i], rows[r] * cols[i]);
+                        }
+                    }
+                }
+            for (int i = 0; i < 3; i++) free(data[i]);
+        }
+    LM_CHECK(kernels >= LM_COUNT(formats) * 2);
+    free(x); free(w); free(want); for (int i = 0; i < 3; i++) free(got[i]);
+    lm_ctx_free(ctx);
+}
+
 static void test_shapes_refuse(void) {
     LM_NEED_OK(NULL, lm_ctx_new(&ctx, NULL));
     lm_type out[LM_MAX_OUT]; float x;
@@ -281,4 +364,4 @@ static void test_shapes_refuse(void) {
     LM_CHECK_ERR(ctx, lm_op_matmul.shape(ctx, &c, out), LM_E_SHAPE, "quantized");
     lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_one_chain), LM_T1(test_crossed), LM_T1(test_acc_and_bias), LM_T1(test_tiles), LM_T1(test_q8_chain), LM_T1(test_shapes_refuse))
+LM_TEST_MAIN(LM_T1(test_one_chain), LM_T1(test_crossed), LM_T1(test_acc_and_bias), LM_T1(test_tiles), LM_T1(test_q8_chain), LM_T1(test_each), LM_T1(test_shapes_refuse))

@@ -42,12 +42,18 @@ static uint16_t *bf16_of(const float *x, int64_t n) {
 }
 
 /* ---- ours ---------------------------------------------------------------------------------------------------------------------- */
-typedef struct { const lm_kernel *k; lm_call c; void *scratch[64]; const lm_phase *f; } ours_t;
-static void tile(void *ud, int64_t i, int ith) { ours_t *o = ud; o->f->run(&o->c, i, o->scratch[ith]); }
+typedef struct { const lm_kernel *k; lm_call c; void *scratch[64]; bool begun[64]; const lm_phase *f; } ours_t;
+static void tile(void *ud, int64_t i, int ith) {
+    ours_t *o = ud;
+    if (!o->f->begin) { o->f->run(&o->c, i, o->scratch[ith]); return; }
+    if (!o->begun[ith]) o->f->begin(&o->c, o->scratch[ith]);
+    o->begun[ith] = true;
+    o->f->walk(&o->c, i, o->scratch[ith]);
+}
 static void run_ours(ours_t *o) {
     const int64_t reps = o->k->repeat ? o->k->repeat(&o->c) : 1;
     for (o->c.iter = 0; o->c.iter < reps; o->c.iter++)
-        for (int f = 0; f < o->k->n_phase; f++) { o->f = &o->k->phase[f]; lm_pool_tiles(lm_ctx_pool(ctx), o->f->tiles(&o->c), tile, o); }
+        for (int f = 0; f < o->k->n_phase; f++) { o->f = &o->k->phase[f]; memset(o->begun, 0, sizeof o->begun); lm_pool_tiles(lm_ctx_pool(ctx), o->f->tiles(&o->c), tile, o); }
 }
 static bool bind(ours_t *o) {
     if (!(o->k = lm_kernel_choose(o->c.op, &o->c, LM_DEV_CPU, features))) return false;

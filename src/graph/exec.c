@@ -3,7 +3,11 @@
  * One thread: a loop. Several: every member walks the steps in order. It waits until the steps its step conflicts with are complete (each
  * member remembers the prefix it has seen done, so the check is amortized), takes tiles until the counter runs out, and goes on without
  * waiting for the others. A kernel that repeats its phases (chunks) runs through the same counters: they go on counting over the
- * repetitions, and each member sees the call with its own `iter`. */
+ * repetitions, and each member sees the call with its own `iter`.
+ *
+ * Phases whose tiles walk through weights (lm_phase.reads) have a counter for each member: it takes neighbours, from the front of its run of tiles, and
+ * where it has none left, the last ones of others. So it is known what a member will read, step after step, and while it waits for others it asks for
+ * that, up to FAR bytes into its second-level cache. */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,17 +25,88 @@ static lm_err step_serial(lm_plan *p, lm_step *s) {
     for (s->call.iter = 0; s->call.iter < times && !err; s->call.iter++)
         for (int ph = 0; ph < s->k->n_phase && !err; ph++) {
             const int64_t n = s->k->repeat ? s->k->phase[ph].tiles(&s->call) : s->n_tile[ph];
-            for (int64_t t = 0; t < n && !err; t++) err = s->k->phase[ph].run(&s->call, t, p->threads);
+            const lm_phase *f = &s->k->phase[ph];
+            if (f->begin && n) err = f->begin(&s->call, p->threads);
+            for (int64_t t = 0; t < n && !err; t++) err = (f->begin ? f->walk : f->run)(&s->call, t, p->threads);
         }
     s->call.iter = 0;
     if (s->gate) used(p, s);
     return err;
 }
-static inline void wait_until(_Atomic int32_t *c, int32_t n) {
-    for (int spin = 0; atomic_load_explicit(c, memory_order_acquire) < n; spin++) { lm_pause(); if ((spin & 4095) == 4095) sched_yield(); }
+/* ---- walks ------------------------------------------------------------------------------------------------------------------------------ */
+enum { FAR = 192 << 10, BURST = 4 /* lines between two looks at what is awaited */ };
+lm_err lm_plan_walks(lm_plan *p) {
+    const int nth = lm_ctx_threads(p->ctx);
+    for (int i = 0; i < p->n_step; i++) {
+        lm_step *s = &p->step[i];
+        s->walk = s->lot = -1;
+        for (int ph = 0; ph < s->k->n_phase && !s->k->repeat; ph++) if (s->k->phase[ph].reads) s->walk = ph;
+        if (s->walk >= 0) s->lot = p->n_lot++;
+    }
+    if (!p->n_lot) return LM_OK;
+    p->lot = lm_calloc(p->ctx, LM_MEM_GRAPH, (size_t)(p->n_lot * nth), sizeof *p->lot);
+    p->walker = lm_calloc(p->ctx, LM_MEM_GRAPH, (size_t)nth, sizeof *p->walker);
+    if (!p->lot || !p->walker) return LM_E_NOMEM;
+    for (int m = 0; m < nth; m++) {
+        lm_walker *w = &p->walker[m];
+        w->span = lm_arena_alloc(p->a, (size_t)(LM_SPANS * p->n_lot) * sizeof *w->span);
+        w->before = lm_arena_alloc(p->a, (size_t)(LM_SPANS * p->n_lot + 1) * sizeof *w->before);
+        if (!w->span || !w->before) return LM_E_NOMEM;
+    }
+    return LM_OK;
 }
-static void step_done(const lm_step *s, lm_counter *c) {
-    for (int ph = 0; ph < s->k->n_phase; ph++) wait_until(&c->done[ph], s->n_tile[ph]);
+void lm_plan_spans(lm_plan *p) {
+    const int nth = lm_ctx_threads(p->ctx);
+    for (int m = 0; m < nth && p->n_lot; m++) {
+        lm_walker *w = &p->walker[m];
+        memset(w->span, 0, (size_t)(LM_SPANS * p->n_lot) * sizeof *w->span);
+        for (int i = 0; i < p->n_step; i++) {
+            const lm_step *s = &p->step[i];
+            if (s->lot < 0 || s->gate) continue;
+            const int64_t n = s->n_tile[s->walk];
+            if (n) s->k->phase[s->walk].reads(&s->call, n * m / nth, n * (m + 1) / nth, w->span + LM_SPANS * s->lot);
+        }
+        for (int i = 0; i < LM_SPANS * p->n_lot; i++) w->before[i + 1] = w->before[i] + (uint64_t)(w->span[i].end - w->span[i].p);
+        w->off = !w->before[LM_SPANS * p->n_lot];
+        w->at = w->done = 0; w->lap = false; w->p = w->span[0].p;
+    }
+}
+/* The next stretch that is not empty. */
+static void next_span(lm_walker *w, int n) {
+    do if (++w->at == n) { w->at = 0; w->lap = true; } while (w->span[w->at].p == w->span[w->at].end);
+    w->p = w->span[w->at].p;
+}
+/* Asks for the next lines; false: it is far enough. */
+static inline bool ask(const lm_plan *p, lm_walker *w) {
+    const int n = LM_SPANS * p->n_lot;
+    if (w->off || (w->lap ? w->before[n] : 0) + w->before[w->at] + (uint64_t)(w->p - w->span[w->at].p) >= w->before[w->done] + FAR) return false;
+    for (int i = 0; i < BURST; i++, w->p += 64) {
+        if (w->p >= w->span[w->at].end) next_span(w, n);
+        __builtin_prefetch(w->p, 0, 2);
+    }
+    return true;
+}
+/* A run of the plan begins; what the last one asked for ahead is there. */
+static void walk_begin(lm_walker *w) {
+    if (!w->lap) { w->at = 0; w->p = w->span[0].p; }
+    w->lap = false; w->done = 0;
+}
+/* The member has read what a step has for it. */
+static void walked(const lm_plan *p, lm_walker *w, const lm_step *s) {
+    w->done = LM_SPANS * (s->lot + 1);
+    if (w->off || w->lap || w->at >= w->done) return;
+    w->at = w->done - 1;
+    next_span(w, LM_SPANS * p->n_lot);
+}
+/* w: who waits, and asks for what comes; NULL: there is nothing to ask for. */
+static inline void wait_until(const lm_plan *p, _Atomic int32_t *c, int32_t n, lm_walker *w) {
+    for (int spin = 0; atomic_load_explicit(c, memory_order_acquire) < n; spin++) {
+        if (!w || !ask(p, w)) lm_pause();
+        if ((spin & 4095) == 4095) sched_yield();
+    }
+}
+static void step_done(const lm_plan *p, const lm_step *s, lm_counter *c, lm_walker *w) {
+    for (int ph = 0; ph < s->k->n_phase; ph++) wait_until(p, &c->done[ph], s->n_tile[ph], w);
 }
 static bool complete(const lm_step *s, lm_counter *c) {
     for (int ph = 0; ph < s->k->n_phase; ph++) if (atomic_load_explicit(&c->done[ph], memory_order_acquire) < s->n_tile[ph]) return false;
@@ -43,7 +118,8 @@ static void run_tile(lm_plan *p, lm_step *s, int ph, const lm_call *call, int64_
         int none = 0;
         if (e) atomic_compare_exchange_strong(&p->err, &none, (int)e);
     }
-    atomic_fetch_add_explicit(&c->done[ph], 1, memory_order_release);
+    if (s->n_tile[ph] == 1) atomic_store_explicit(&c->done[ph], 1, memory_order_release);      /* need not wait for the line that others look at */
+    else atomic_fetch_add_explicit(&c->done[ph], 1, memory_order_release);
 }
 /* Repetitions: tiles of repetition r are those from `base` on; nobody takes one before the last phase of the repetition before is done. */
 static void step_repeated(lm_plan *p, lm_step *s, lm_counter *c, void *scratch) {
@@ -53,8 +129,8 @@ static void step_repeated(lm_plan *p, lm_step *s, lm_counter *c, void *scratch) 
     for (call.iter = 0; call.iter < times; call.iter++)
         for (int ph = 0; ph < s->k->n_phase; ph++) {
             const int32_t end = base[ph] + (int32_t)s->k->phase[ph].tiles(&call);
-            if (ph) wait_until(&c->done[ph - 1], base[ph - 1]);                       /* already moved to the end of this repetition */
-            else if (call.iter) wait_until(&c->done[s->k->n_phase - 1], base[s->k->n_phase - 1]);
+            if (ph) wait_until(p, &c->done[ph - 1], base[ph - 1], NULL);                       /* already moved to the end of this repetition */
+            else if (call.iter) wait_until(p, &c->done[s->k->n_phase - 1], base[s->k->n_phase - 1], NULL);
             for (int32_t t = atomic_load_explicit(&c->next[ph], memory_order_relaxed); t < end;)
                 if (atomic_compare_exchange_weak_explicit(&c->next[ph], &t, t + 1, memory_order_relaxed, memory_order_relaxed)) {
                     run_tile(p, s, ph, &call, t - base[ph], c, scratch);
@@ -63,15 +139,41 @@ static void step_repeated(lm_plan *p, lm_step *s, lm_counter *c, void *scratch) 
             base[ph] = end;
         }
 }
+/* The member's own run of tiles from its front, then those of others from their backs. */
+static void step_walk(lm_plan *p, lm_step *s, lm_counter *c, int ith, int nth, void *scratch) {
+    const lm_phase *f = &s->k->phase[s->walk];
+    const int64_t n = s->n_tile[s->walk];
+    bool begun = false;
+    int32_t did = 0;
+    for (int k = 0; k < nth; k++) {
+        const int m = (ith + k) % nth;
+        const int64_t first = n * m / nth, size = n * (m + 1) / nth - first;
+        _Atomic uint64_t *taken = &p->lot[s->lot * nth + m].taken;
+        uint64_t was = k ? atomic_load_explicit(taken, memory_order_relaxed) : 0;
+        for (; (int64_t)((was & 0xffffffff) + (was >> 32)) < size; did++) {
+            was = atomic_fetch_add_explicit(taken, k ? (uint64_t)1 << 32 : 1, memory_order_relaxed);
+            const int64_t front = (int64_t)(was & 0xffffffff), back = (int64_t)(was >> 32);
+            if (front + back >= size) break;
+            if (atomic_load_explicit(&p->err, memory_order_relaxed)) continue;
+            lm_err e = LM_OK;
+            if (f->begin && !begun) { e = f->begin(&s->call, scratch); begun = true; }
+            if (!e) e = (f->begin ? f->walk : f->run)(&s->call, k ? first + size - 1 - back : first + front, scratch);
+            int none = 0;
+            if (e) atomic_compare_exchange_strong(&p->err, &none, (int)e);
+        }
+    }
+    if (did) atomic_fetch_add_explicit(&c->done[s->walk], did, memory_order_release);
+}
 static void member(void *ud, int ith, int nth) {
     lm_plan *p = ud;
+    lm_walker *w = p->walker && !p->alone ? &p->walker[ith] : NULL;
     void *scratch = p->threads ? p->threads + (size_t)ith * p->thread_stride : NULL;
     int seen = 0;                                       /* steps [0, seen) are complete */
-    (void)nth;
+    if (w) walk_begin(w);
     for (int i = 0; i < p->n_step; i++) {
         lm_step *s = &p->step[i];
         lm_counter *c = &p->counter[i];
-        for (; seen <= s->wait_for; seen++) step_done(&p->step[seen], &p->counter[seen]);
+        for (; seen <= s->wait_for; seen++) step_done(p, &p->step[seen], &p->counter[seen], w);
         if (s->gate) {
             while (seen < i && complete(&p->step[seen], &p->counter[seen])) seen++;
             if (seen) used(p, &p->step[seen - 1]);
@@ -82,11 +184,14 @@ static void member(void *ud, int ith, int nth) {
         if (s->k->repeat) { step_repeated(p, s, c, scratch); continue; }
         for (int ph = 0; ph < s->k->n_phase; ph++) {
             const int32_t n = s->n_tile[ph]; int32_t t;
-            if (ph) wait_until(&c->done[ph - 1], s->n_tile[ph - 1]);
-            while ((t = atomic_fetch_add_explicit(&c->next[ph], 1, memory_order_relaxed)) < n) run_tile(p, s, ph, &s->call, t, c, scratch);
+            if (ph) wait_until(p, &c->done[ph - 1], s->n_tile[ph - 1], w);
+            if (ph == s->walk) { step_walk(p, s, c, ith, nth, scratch); if (w) walked(p, w, s); continue; }
+            /* who is late only looks, so that the line stays with whoever writes it */
+            while (atomic_load_explicit(&c->next[ph], memory_order_relaxed) < n && (t = atomic_fetch_add_explicit(&c->next[ph], 1, memory_order_relaxed)) < n)
+                run_tile(p, s, ph, &s->call, t, c, scratch);
         }
     }
-    for (; seen < p->n_step; seen++) step_done(&p->step[seen], &p->counter[seen]);
+    for (; seen < p->n_step; seen++) step_done(p, &p->step[seen], &p->counter[seen], w);
 }
 lm_err lm_plan_run(lm_plan *p) {
     if (p->dry) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan cannot run");
@@ -99,6 +204,7 @@ lm_err lm_plan_run(lm_plan *p) {
         return err;
     }
     memset((void *)p->counter, 0, (size_t)p->n_step * sizeof *p->counter);
+    if (p->lot) memset((void *)p->lot, 0, (size_t)(p->n_lot * lm_ctx_threads(p->ctx)) * sizeof *p->lot);
     atomic_store(&p->err, 0);
     lm_pool_run(lm_ctx_pool(p->ctx), member, p);
     lap_over(p);
@@ -110,7 +216,9 @@ lm_err lm_plan_profile(lm_plan *p, double *seconds, int n) {
     lm_plan_apply_extents(p);
     int all = p->n_step;
     memset((void *)p->counter, 0, (size_t)all * sizeof *p->counter);
+    if (p->lot) memset((void *)p->lot, 0, (size_t)(p->n_lot * lm_ctx_threads(p->ctx)) * sizeof *p->lot);
     atomic_store(&p->err, 0);
+    p->alone = true;
     lm_step *first = p->step; lm_counter *counter = p->counter;
     for (int i = 0; i < all && !atomic_load(&p->err); i++) {          /* one step at a time through the same team code */
         int wait = first[i].wait_for;
@@ -121,7 +229,7 @@ lm_err lm_plan_profile(lm_plan *p, double *seconds, int n) {
         if (first[i].gate) used(p, &first[i]);
         first[i].wait_for = wait;
     }
-    p->step = first; p->counter = counter; p->n_step = all;
+    p->step = first; p->counter = counter; p->n_step = all; p->alone = false;
     lap_over(p);
     return (lm_err)atomic_load(&p->err);
 }

@@ -118,10 +118,10 @@ lm_err lm_pass_precision(lm_graph *g, lm_dtype mm);
  * how many, may be NULL. Counts of what was quantized are added to the state of this name. */
 #define LM_FP8_STATE "fp8.counts"
 lm_err lm_pass_fp8(lm_graph *g, int *n_fp8);
-/* Replace groups of nodes by rows that do the same at once (op->unites), where the device has kernels for them; after autodiff and
- * recomputation, since it may take from both; and again when lm_pass_storage has run (stored) for those that want to know what is bf16. *n_united
- * may be NULL. */
-lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, bool stored, int *n_united);
+/* Replace groups of nodes by rows that do the same at once (op->unites), where there are kernels for them: on the device, or, where dev is NULL, on a
+ * processor with these features (0: this one), rows that are for it (op->here); after autodiff and recomputation, since it may take from both; and again
+ * on a device when lm_pass_storage has run (stored) for those that want to know what is bf16. *n_united may be NULL. */
+lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, uint64_t features, bool stored, int *n_united);
 /* Products read weights as the bf16 copies that an optimizer keeps of them (states), and products of one input become one, whose weights lie one
  * behind the other; before autodiff, for a device. name: of the state that holds the copies of n weights in this order, NULL: not so (n > 1: then one
  * by one). */

@@ -669,6 +669,7 @@ static lm_err make(planner *s) {
     LM_TRY(firsts(s));
     LM_TRY(ports(s));
     LM_TRY(extents(s));
+    if (!s->o->dry && !p->dev) LM_TRY(lm_plan_walks(p));
     if (!s->o->dry) LM_TRY(fill_consts(s));
     if (p->dev && !s->o->dry) LM_TRY(lm_plan_ports_dev(p));
     for (int i = 0; i < p->n_step; i++) p->step[i].node = NULL;
@@ -699,7 +700,7 @@ void lm_plan_free(lm_plan *p) {
     lm_stream_free(p->stream);
     if (!p->borrowed_arena) mem_free(p, p->arena);
     if (!p->borrowed_threads) lm_free(p->ctx, p->threads);
-    lm_free(p->ctx, p->counter); mem_free(p, p->consts);
+    lm_free(p->ctx, p->counter); lm_free(p->ctx, p->lot); lm_free(p->ctx, p->walker); mem_free(p, p->consts);
     lm_arena_free(p->a);
 }
 bool lm_plan_streamed(const lm_plan *p, uint64_t *bytes, double *waited, bool *direct) {
@@ -747,6 +748,7 @@ void lm_plan_apply_extents(lm_plan *p) {
         }
         c->iter = 0;
     }
+    lm_plan_spans(p);
     p->ext_dirty = false;
 }
 void lm_plan_hold(lm_plan *p, bool on) {

@@ -19,11 +19,17 @@ typedef struct {
     uint32_t adds, first;                                        /* outputs added to; those that nothing added to before in a run: lm_plan_fresh */
     int32_t away;                                                /* pieces of the stream that it and the steps before it use; gate: does it use any? */
     bool gate;
+    int walk, lot;                                               /* the phase that reads (lm_phase.reads), and its number among such steps; -1: none */
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
 /* steps [first, first + n) that one kernel may do; calls in the order of its pattern */
 typedef struct { const lm_join *row; int first, n; const lm_call *call[LM_JOIN_STEPS]; } lm_joined;
 typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
+/* A member's run of tiles of a phase that reads: how many of them were taken by itself, from the front, and, times 2^32, by others, from the back. */
+typedef struct { _Alignas(64) _Atomic uint64_t taken; } lm_lot;
+/* A member on its way through what its runs of tiles read, LM_SPANS stretches a step: p, in stretch `at`, is what it asks for next, as far as is sensible
+ * beyond `done`, a number of stretches; before: bytes of the stretches before each. lap: it is in what the next run of the plan reads. */
+typedef struct { _Alignas(64) const char *p; lm_span *span; uint64_t *before; int at, done; bool lap, off; } lm_walker;
 /* on_dev: where it is on the device, t then its host mirror; stays: runs do not copy it back */
 typedef struct { const char *name; lm_tensor t; int ext; bool input, stays; void *on_dev; } lm_port;
 typedef struct { int64_t *dim; int slot; } lm_patch;
@@ -33,6 +39,7 @@ struct lm_plan {
     lm_ctx *ctx; lm_arena *a; lm_comm *comm; lm_dev *dev; bool dry;
     lm_joined *joined; int n_joined;
     lm_step *step; int n_step; lm_counter *counter;
+    lm_lot *lot; lm_walker *walker; int n_lot; bool alone;       /* lots: [step that reads][member]; alone: steps one by one, nobody asks ahead */
     char *arena, *threads, *consts; size_t thread_stride, arena_cap; bool borrowed_arena, borrowed_threads;
     lm_port *port; int n_port;
     lm_patch *patch; int n_patch; int64_t *ext, *cap; const char **ext_name; int n_ext; bool ext_dirty, hold, fresh;
@@ -62,6 +69,9 @@ bool lm_step_conflict(const lm_step *a, const lm_step *b);
 /* join.c: set p->joined from the steps, whose nodes are still there; live: the schedule, views included. */
 lm_err lm_plan_join(lm_graph *g, lm_plan *p, lm_node *const *live, int n_live, lm_dev_kind kind, uint64_t features);
 void lm_plan_apply_extents(lm_plan *p);
+/* exec.c: room for lots and walkers; what members read, at the extents in force. */
+lm_err lm_plan_walks(lm_plan *p);
+void lm_plan_spans(lm_plan *p);
 /* exec_dev.c: the same on a device. */
 lm_err lm_plan_run_dev(lm_plan *p);
 lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n);

@@ -8,6 +8,14 @@
 #include "op/xent/xent.h"
 #include "quant/quant.h"
 
+/* Do weights stay in their file? Then steps read one at a time. */
+static bool stays(const lm_store *weights) {
+    for (int i = 0; i < lm_store_count(weights); i++) {
+        lm_file *f; int64_t o;
+        if (lm_store_where(weights, lm_store_name(weights, i, NULL), &f, &o)) return true;
+    }
+    return false;
+}
 static lm_err build(lm_engine *e, lm_graph *g) {
     lm_type n = LM_TYPE(LM_I32, e->o.chunk), l = LM_TYPE(LM_I32, e->max_rows), tab = LM_TYPE(LM_I32, e->o.max_seqs, e->pages_per_seq);
     n.ext[0] = (int8_t)lm_extent(g, "N"); l.ext[0] = (int8_t)lm_extent(g, "L");
@@ -33,6 +41,7 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     LM_TRY(lm_pass_session(g, &pg, &e->n_kv_layer));
     LM_TRY(lm_pass_precision(g, e->o.mm));
     LM_TRY(lm_pass_fuse(g, NULL));
+    if (!e->o.dev && !stays(e->weights)) LM_TRY(lm_pass_unite(g, NULL, e->o.features, false, NULL));
     if (e->o.dev && e->o.mm == LM_BF16) LM_TRY(lm_pass_storage(g, e->o.dev));
     return lm_graph_err(g);
 }

@@ -44,9 +44,19 @@ typedef struct lm_call {                       /* one node, bound to memory: wha
     int64_t iter;                              /* running number of the repetition of the phase list (lm_kernel.repeat); 0 where there is none */
 } lm_call;
 
+typedef struct { const char *p, *end; } lm_span;
+enum { LM_SPANS = 3 };
 typedef struct {
     int64_t (*tiles)(const lm_call *c);
     lm_err (*run)(const lm_call *c, int64_t tile, void *scratch);
+    /* Phases whose tiles walk through weights, neighbours in the order in which these lie: a member takes a run of them, and while it waits it asks for what
+     * its next run reads, so that no walk begins cold. Up to LM_SPANS stretches of memory that tiles [t0, t1) read, in order; returns how many: 0 where
+     * that is not known. */
+    int (*reads)(const lm_call *c, int64_t t0, int64_t t1, lm_span *out);
+    /* The same in two: what a member makes in its scratch before its first tile, for itself, so that nobody waits for it; and a tile after that. Executors
+     * call both or neither; NULL: run is all there is. */
+    lm_err (*begin)(const lm_call *c, void *scratch);
+    lm_err (*walk)(const lm_call *c, int64_t tile, void *scratch);
 } lm_phase;
 
 typedef enum { LM_DEV_CPU, LM_DEV_CUDA } lm_dev_kind;
@@ -151,6 +161,7 @@ struct lm_op {
      * what they replace, best first. unite: params of the matched nodes by statement (NULL: an optional one that is not there), types by input
      * (NULL: absent), a bit per output there is; false: not these */
     const char *unite_in, *unite_out, *const *unites;
+    bool here;                                 /* also in plans of this processor when nothing is trained; else of a device alone */
     bool (*unite)(const void *const *params, const lm_type *const *in, uint32_t outs, void *out);
     uint32_t sums;                             /* bit i: output i is a sum that goes on growing (the residual stream): stored as f32 in the forward */
     lm_value *(*session)(lm_graph *g, const lm_paged *pg, const void *p, lm_value *const *in);   /* rows that keep tokens: their paged form */

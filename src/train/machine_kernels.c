@@ -150,6 +150,7 @@ static lm_err serving_plan(watch *w, const lm_cfg *c, lm_store *store, lm_store 
     }
     if (!err) err = lm_pass_precision(g, mm);
     if (!err) err = lm_pass_fuse(g, NULL);
+    if (!err) err = lm_pass_unite(g, NULL, 0, false, NULL);
     if (!err) err = lm_plan_new(out, w->ctx, g, &(lm_plan_opts){ .store = store, .local = kv, .create_states = true, .state_tag = LM_MEM_KV });
     lm_graph_free(g);
     return err;

@@ -71,10 +71,10 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
     if (t->o.mm == LM_F8_E4M3) LM_GOTO(lm_pass_fp8(g, NULL), fail);
     LM_GOTO(lm_pass_recompute(g, recompute), fail);
     LM_GOTO(lm_mesh_gather(t, g), fail);
-    if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, false, NULL), fail);
+    if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, 0, false, NULL), fail);
     LM_GOTO(lm_mesh_reduce(t, g), fail);
     if (t->o.dev && mm_of(t) == LM_BF16) { LM_GOTO(lm_pass_round_once(g, t->o.dev), fail); LM_GOTO(lm_pass_storage(g, t->o.dev), fail); }
-    if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, true, NULL), fail);
+    if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, 0, true, NULL), fail);
     *out = g; return LM_OK;
 fail:
     lm_graph_free(g); return err;
@@ -268,7 +268,7 @@ static lm_err plans(lm_trainer *t) {
     LM_GOTO(lm_pass_precision(g, mm_of(t)), done);
     LM_GOTO(lm_pass_fuse(g, NULL), done);
     LM_GOTO(lm_mesh_gather(t, g), done);
-    if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, false, NULL), done);
+    if (t->o.dev) LM_GOTO(lm_pass_unite(g, t->o.dev, 0, false, NULL), done);
     if (t->o.dev && mm_of(t) == LM_BF16) LM_GOTO(lm_pass_storage(g, t->o.dev), done);
     err = plan_of(t, g, LM_MEM_WEIGHTS, t->o.dry, t->acc, &t->eval);
 done:

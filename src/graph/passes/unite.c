@@ -1,4 +1,5 @@
-/* unite.c — rows that do at once what several nodes do, on a device: where those read the same memory, or one reads what the other just wrote.
+/* unite.c — rows that do at once what several nodes do: where those read the same memory, or one reads what the other just wrote. On a device all of
+ * them; on this processor those that say so (lm_op.here), in plans that only serve: a barrier less, one pass over what both read.
  *
  * A row says what it replaces by statements over letters, for example
  *   "S=add(a,b) Y,M,R=layernorm(S,w,c)"          unite_in "abwc", unite_out "SYMR"
@@ -17,7 +18,7 @@
 
 enum { MAX_GROUP = 8 };
 typedef struct { lm_value *v['z' + 1]; bool bound['z' + 1]; lm_node *node[MAX_GROUP]; int n; } match;
-typedef struct { lm_graph *g; lm_dev *dev; bool stored; const lm_op *op; const bool *live; int *uses; int *seen, stamp; lm_node **stack; } state;
+typedef struct { lm_graph *g; lm_dev *dev; uint64_t features; bool stored; const lm_op *op; const bool *live; int *uses; int *seen, stamp; lm_node **stack; } state;
 
 static bool member(const match *m, const lm_node *n) { for (int i = 0; i < m->n; i++) if (m->node[i] == n) return true; return false; }
 /* Is node n the statement s ("X,Y=name(a,b)")? Binds its letters. */
@@ -100,7 +101,7 @@ static bool group(const state *s, const char *pattern, lm_node *first, match *m,
     }
     return true;
 }
-/* Does the device have a kernel for the row with these inputs? */
+/* Is there a kernel for the row with these inputs? */
 static bool has_kernel(const state *s, const void *params, int n_in, lm_value *const *in, int n_out, lm_value *const *old, uint32_t acc) {
     lm_node n = { .op = s->op, .params = (void *)(uintptr_t)params, .n_in = n_in };
     lm_type ot[LM_MAX_OUT];
@@ -112,7 +113,7 @@ static bool has_kernel(const state *s, const void *params, int n_in, lm_value *c
     if (s->op->shape(s->g->ctx, &c, ot)) return false;
     for (int i = 0; i < n_out && s->stored; i++) if (old[i] && old[i]->type.dtype != ot[i].dtype) return false;
     for (int i = 0; i < s->op->n_out; i++) c.out[i] = lm_tensor_of(NULL, ot[i].dtype, ot[i].rank, ot[i].dim);
-    return lm_kernel_choose(s->op, &c, LM_DEV_CUDA, s->dev->features);
+    return lm_kernel_choose(s->op, &c, s->dev ? LM_DEV_CUDA : LM_DEV_CPU, s->features);
 }
 /* Versions of a state are written in order of emission: a row that writes one stands where the first stood whose write it took over. */
 static void take_place(lm_graph *g, lm_node *now, const match *m) {
@@ -170,11 +171,11 @@ static lm_err fresh(state *s) {
     s->stamp = 0;
     return s->seen && s->stack ? LM_OK : (s->g->err = LM_E_NOMEM);
 }
-lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, bool stored, int *n_united) {
+lm_err lm_pass_unite(lm_graph *g, lm_dev *dev, uint64_t features, bool stored, int *n_united) {
     LM_TRY(g->err);
-    state s = { .g = g, .dev = dev, .stored = stored };
+    state s = { .g = g, .dev = dev, .features = dev ? dev->features : features ? features : lm_cpu_features_of(g->ctx), .stored = stored };
     int count = 0;
-    for (int o = 0; lm_ops[o]; o++) for (int a = 0; lm_ops[o]->unites && lm_ops[o]->unites[a]; a++) {
+    for (int o = 0; lm_ops[o]; o++) for (int a = 0; lm_ops[o]->unites && lm_ops[o]->unites[a] && (dev || lm_ops[o]->here); a++) {
         const char *pattern = lm_ops[o]->unites[a];
         if ((*pattern == '!') != stored) continue;
         s.op = lm_ops[o];

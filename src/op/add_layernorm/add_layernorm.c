@@ -70,4 +70,5 @@ const lm_op lm_op_add_layernorm = { .name = "add_layernorm",
                                     .unite_in = "abwc",
                                     .unite_out = "SYMR",
                                     .unites = unites,
+                                    .here = true,
                                     .unite = unite };

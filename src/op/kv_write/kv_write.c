@@ -108,8 +108,13 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             memcpy((float *)c->out[1].data + va, v, (size_t)D * 4);
         } else {
             uint16_t *kp = (uint16_t *)c->out[0].data + ka, *vp = (uint16_t *)c->out[1].data + va;
-            if (c->out[0].dtype == LM_BF16) for (int64_t d = 0; d < D; d++) { kp[d * 16] = lm_f32_to_bf16(k[d]); vp[d] = lm_f32_to_bf16(v[d]); }
-            else for (int64_t d = 0; d < D; d++) { kp[d * 16] = lm_f32_to_f16(k[d]); vp[d] = lm_f32_to_f16(v[d]); }
+            uint16_t x[64];
+            lm_convert(vp, (lm_dtype)c->out[1].dtype, v, LM_F32, D);
+            for (int64_t d = 0, w; d < D; d += w) {
+                w = lm_min64(64, D - d);
+                lm_convert(x, (lm_dtype)c->out[0].dtype, k + d, LM_F32, w);
+                for (int64_t i = 0; i < w; i++) kp[(d + i) * 16] = x[i];
+            }
         }
     }
     return LM_OK;

@@ -12,6 +12,7 @@
 #include "op/op.h"
 extern const lm_op lm_op_matmul;
 typedef struct { bool ta, tb, fold; lm_dtype mm; } lm_matmul_p;
+enum { LM_MATMUL_EACH = 3 };                       /* weights of op/matmul_each, at most */
 lm_value *lm_matmul(lm_graph *g, lm_value *a, lm_value *b, bool ta, bool tb);                       /* mm = F32 */
 lm_value *lm_linear(lm_graph *g, lm_value *x, lm_value *w, lm_value *bias);                        /* x Wᵀ + b, W (N,K); bias may be NULL */
 lm_value *lm_matmul_mm(lm_graph *g, lm_value *a, lm_value *b, lm_value *bias, bool ta, bool tb, lm_dtype mm);

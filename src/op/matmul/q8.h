@@ -20,6 +20,7 @@
 #ifndef LM_Q8_H
 #define LM_Q8_H
 #include "op/matmul/gemm.h"
+#include "op/matmul/matmul.h"
 /* unit 32 first */
 typedef enum { LM_W_Q8_0, LM_W_Q4_0, LM_W_Q4_1, LM_W_Q5_0, LM_W_Q5_1, LM_W_IQ4_NL, LM_W_Q4_K, LM_W_Q5_K, LM_W_Q6_K } lm_q8_kind;
 enum { LM_Q8_P = 4 /* panels in a work item of many rows */, LM_Q8_ROWS = 6, LM_Q8_FEW = 8, LM_Q8_MID = 64 /* rows: up to so many, items by bytes */,
@@ -31,20 +32,30 @@ typedef struct {
     /* unit 32: what a sum starts at; with minima, which start at 0, the sum of A's codes. 256, sixteen to a block: Q6_K the same, by 16 of k; else the
      * sums of A's codes by 32 of k, as pairs of 16 bits in four numbers: (0, 2), (1, 3), (4, 6), (5, 7) */
     int32_t *start;
-    const void *a; int64_t a_rs; lm_dtype a_dtype; const lm_tensor *bias;
+    const void *a; int64_t a_rs; lm_dtype a_dtype; const void *bias; lm_dtype bias_dtype;
     float *c; int64_t c_rs; bool acc;
+    int64_t own;                                           /* bytes of the member's scratch that A's codes take, at its front */
+    int64_t per, items;                                    /* rows up to LM_Q8_MID: columns of a work item; work items */
 } lm_q8;
+/* What all tiles of a call share, at the front of the memory that A's codes are in. last: items up to each weight's last. */
+typedef struct { int n; int64_t last[LM_MATMUL_EACH]; lm_q8 t[LM_MATMUL_EACH]; } lm_q8_work;
 static inline bool lm_q8_mins(lm_q8_kind k) { return k == LM_W_Q4_1 || k == LM_W_Q5_1; }      /* of those with unit 32 */
 bool lm_q8_accepts(const lm_call *c);                     /* unit 32 */
 bool lm_qk_accepts(const lm_call *c);                     /* unit 256 */
-lm_q8 lm_q8_of(const lm_call *c);
+/* A's codes: up to LM_Q8_FEW rows are quantized by each member of the team for itself, into the front of its scratch (lm_phase.begin), which takes less
+ * time than to wait for another; more rows by the tiles of phase 0, into the call's. rows: quantizes rows [m0, m1). */
+typedef void lm_q8_rows(const lm_q8_work *w, int64_t m0, int64_t m1);
+lm_q8_rows lm_q8_rows_plain;
 size_t lm_q8_shared(const lm_call *c);
-int64_t lm_q8_row_tiles(const lm_call *c);                /* phase 0: quantize strips */
-lm_err lm_q8_row_run(const lm_call *c, int64_t i, void *scratch);
+size_t lm_q8_own(const lm_call *c);                       /* bytes at the front of a member's scratch */
+int64_t lm_q8_row_tiles(const lm_call *c);                /* phase 0 */
+void lm_q8_row_tile(const lm_call *c, int64_t i, lm_q8_rows *rows);
+void lm_q8_begin(const lm_call *c, void *scratch, lm_q8_rows *rows);
 void lm_q8_start(lm_q8_kind k, const int32_t *sum, int32_t *start);     /* sum: of A's codes, by 16 */
 int64_t lm_q8_tiles(const lm_call *c);
-/* Tile i: rows m0 … m1-1, columns n0 … n1-1. */
-void lm_q8_tile(const lm_q8 *t, int64_t i, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1);
+int lm_q8_reads(const lm_call *c, int64_t t0, int64_t t1, lm_span *out);
+/* Tile i: which product, its rows m0 … m1-1, columns n0 … n1-1. */
+const lm_q8 *lm_q8_tile(const lm_call *c, int64_t i, const void *scratch, int64_t *m0, int64_t *m1, int64_t *n0, int64_t *n1);
 float lm_q8_bias(const lm_q8 *t, int64_t n);
 /* Blocks of n rows of weights from row n0 on, as a panel; the rest of the sixteen is zero. For a piece of k, LM_Q8_TURNED bytes at most. */
 enum { LM_Q8_TURNED = 8704 };
@@ -52,6 +63,9 @@ void lm_q8_turn(const lm_q8 *t, int64_t n0, int64_t n, int64_t b0, int64_t block
 /* Row m, block b of A: where its scale is, and, times `unit`, its codes; times 1 or LM_Q8_STARTS, its start. */
 static inline int64_t lm_q8_at(const lm_q8 *t, int64_t m, int64_t b) { return (m / t->strip * t->nb + b) * t->strip + m % t->strip; }
 static inline int64_t lm_q8_starts(const lm_q8 *t) { return t->unit == 32 ? 1 : LM_Q8_STARTS; }
+static inline void lm_q8_start_all(const lm_q8 *t, int n, const int32_t *sum, int64_t to) {
+    for (int i = 0; i < n; i++) lm_q8_start(t[i].kind, sum, t[i].start + to * lm_q8_starts(t));
+}
 /* Panels: block b of the sixteen rows from n0 on; rows: block b of row n. */
 static inline const char *lm_q8_panel(const lm_q8 *t, int64_t n0, int64_t b) { return t->w + (n0 / 16 * t->nb + b) * 16 * t->block; }
 static inline const char *lm_q8_row(const lm_q8 *t, int64_t n, int64_t b) { return t->w + (n * t->nb + b) * t->block; }

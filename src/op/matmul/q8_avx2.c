@@ -248,10 +248,10 @@ AV_INLINE void few_kind(const lm_q8 *t, const lm_q8_kind kind, const char *p, in
 }
 /* ---- A: lm_q8_row_run, eight numbers at a time; the same codes ------------------------------------------------------------------------------ */
 AV_INLINE __m256i eight(const float *x, __m256 scale) { return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), scale)); }
-AV_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to) {           /* n: the unit */
+AV_INLINE void quantize(const lm_q8 *t, int weights, const int n, const float *x, int64_t to) {           /* n: the unit */
     const __m256 sign = _mm256_set1_ps(-0.0f), inf = _mm256_set1_ps(__builtin_inff());
     int8_t *q = t->q + to * n;
-    int32_t *start = t->start + to * (n > 32 ? LM_Q8_STARTS : 1), sum[16];
+    int32_t sum[16];
     __m256 most = _mm256_setzero_ps(), finite = _mm256_cmp_ps(most, inf, _CMP_LT_OQ);
     for (int i = 0; i < n; i += 8) {
         const __m256 a = _mm256_andnot_ps(sign, _mm256_loadu_ps(x + i));
@@ -260,7 +260,8 @@ AV_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to)
     }
     if (_mm256_movemask_ps(finite) != 255) {
         t->d[to] = __builtin_nanf("");
-        memset(start, 0, n > 32 ? LM_Q8_STARTS * 4 : 4); memset(q, 0, (size_t)n);
+        for (int i = 0; i < weights; i++) memset(t[i].start + to * lm_q8_starts(t), 0, n > 32 ? LM_Q8_STARTS * 4 : 4);
+        memset(q, 0, (size_t)n);
         return;
     }
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
@@ -277,18 +278,16 @@ AV_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to)
         const __m256i both = _mm256_add_epi64(s, _mm256_unpackhi_epi64(s, s));
         sum[i / 16] = _mm256_extract_epi32(both, 0) - 2048; sum[i / 16 + 1] = _mm256_extract_epi32(both, 4) - 2048;
     }
-    lm_q8_start(t->kind, sum, start);
+    lm_q8_start_all(t, weights, sum, to);
 }
-static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
-    const lm_q8 t = lm_q8_of(c);
-    if (t.a_dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
-    for (int64_t m = 2 * i * LM_Q8_ROWS; m < lm_min64(2 * (i + 1) * LM_Q8_ROWS, t.M); m++) {
+static void quantize_rows(const lm_q8_work *w, int64_t m0, int64_t m1) {
+    const lm_q8 t = w->t[0];
+    for (int64_t m = m0; m < m1; m++) {
         const float *x = (const float *)t.a + m * t.a_rs;
         int64_t to = lm_q8_at(&t, m, 0);
-        if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(&t, 32, x, to);
-        else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(&t, 256, x, to);
+        if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(w->t, w->n, 32, x, to);
+        else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(w->t, w->n, 256, x, to);
     }
-    return LM_OK;
 }
 /* ---- a tile --------------------------------------------------------------------------------------------------------------------------------- */
 #define KIND(k) static void many_##k(const lm_q8 *t, int64_t m0, int64_t m1, int64_t b0, int64_t blocks, const char *p, void *w, float *acc) { \
@@ -304,32 +303,38 @@ static step_fn *const steps[] = { KINDS(STEP) };
 
 enum { PACKED = 11264 };
 _Static_assert(PACKED >= 2 * sizeof(super_t) && PACKED >= 16 * sizeof(block_t), "a packed piece");
-static size_t scratch_bytes(const lm_call *c) { (void)c; return PACKED + LM_Q8_MB * 64 + LM_Q8_TURNED; }
-static lm_err run(const lm_call *c, int64_t i, void *scratch) {
-    const lm_q8 t = lm_q8_of(c);
-    float *acc = (float *)((char *)scratch + PACKED);
-    char *turned = (char *)(acc + LM_Q8_MB * 16);
+static size_t scratch_bytes(const lm_call *c) { return lm_q8_own(c) + PACKED + LM_Q8_MB * 64 + LM_Q8_TURNED; }
+static lm_err walk(const lm_call *c, int64_t i, void *scratch) {
     int64_t m0, m1, n0, n1;
-    lm_q8_tile(&t, i, &m0, &m1, &n0, &n1);
+    const lm_q8 *t = lm_q8_tile(c, i, scratch, &m0, &m1, &n0, &n1);
+    char *packed = (char *)scratch + t->own;
+    float *acc = (float *)(packed + PACKED);
+    char *turned = (char *)(acc + LM_Q8_MB * 16);
     for (int64_t n = n0; n < n1; n += 16) {
         const size_t cols = (size_t)lm_min64(16, n1 - n);
         memset(acc, 0, (size_t)(m1 - m0) * 64);
-        for (int64_t m = m0; m < m1 && t.acc; m++) memcpy(acc + (m - m0) * 16, t.c + m * t.c_rs + n, cols * 4);
-        const int64_t piece = t.panels && t.M <= FEW ? t.nb : LM_Q8_K / t.unit;
-        for (int64_t b = 0, blocks; b < t.nb; b += blocks) {
-            blocks = lm_min64(piece, t.nb - b);
+        for (int64_t m = m0; m < m1 && t->acc; m++) memcpy(acc + (m - m0) * 16, t->c + m * t->c_rs + n, cols * 4);
+        const int64_t piece = t->panels && t->M <= FEW ? t->nb : LM_Q8_K / t->unit;
+        for (int64_t b = 0, blocks; b < t->nb; b += blocks) {
+            blocks = lm_min64(piece, t->nb - b);
             const char *panel = turned;
-            if (t.panels) panel = lm_q8_panel(&t, n, b); else lm_q8_turn(&t, n, (int64_t)cols, b, blocks, turned);
-            steps[t.kind](&t, m0, m1, b, blocks, panel, scratch, acc);
+            if (t->panels) panel = lm_q8_panel(t, n, b); else lm_q8_turn(t, n, (int64_t)cols, b, blocks, turned);
+            steps[t->kind](t, m0, m1, b, blocks, panel, packed, acc);
         }
         for (int64_t m = m0; m < m1; m++)
             for (int64_t j = 0; j < (int64_t)cols; j++) {
                 const float v = acc[(m - m0) * 16 + j];
-                t.c[m * t.c_rs + n + j] = t.bias ? v + lm_q8_bias(&t, n + j) : v;
+                t->c[m * t->c_rs + n + j] = t->bias ? v + lm_q8_bias(t, n + j) : v;
             }
     }
     return LM_OK;
 }
+static lm_err row_tile(const lm_call *c, int64_t i, void *scratch) { (void)scratch; lm_q8_row_tile(c, i, quantize_rows); return LM_OK; }
+static lm_err begin(const lm_call *c, void *scratch) { lm_q8_begin(c, scratch, quantize_rows); return LM_OK; }
+static lm_err run(const lm_call *c, int64_t i, void *scratch) { begin(c, scratch); return walk(c, i, scratch); }
 #define KERNEL(id, ord, takes) { .name = id, .needs = LM_CPU_AVX2, .order = ord, .accepts = takes, .shared_bytes = lm_q8_shared, \
-    .thread_bytes = scratch_bytes, .n_phase = 2, .phase = { { lm_q8_row_tiles, row_run }, { lm_q8_tiles, run } } }
+    .thread_bytes = scratch_bytes, .n_phase = 2, .phase = { { lm_q8_row_tiles, row_tile }, { lm_q8_tiles, run, lm_q8_reads, begin, walk } } }
 const lm_kernel lm_k_matmul_q8_avx2[] = { KERNEL("matmul.q8.avx2", "q8.k32", lm_q8_accepts), KERNEL("matmul.qk.avx2", "q8.k256", lm_qk_accepts), { 0 } };
+const lm_kernel lm_k_matmul_each_q8_avx2[] = { KERNEL("matmul_each.q8.avx2", "q8.k32", lm_q8_accepts),
+                                               KERNEL("matmul_each.qk.avx2", "q8.k256", lm_qk_accepts),
+                                               { 0 } };

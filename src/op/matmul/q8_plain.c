@@ -67,36 +67,41 @@ static void add(const lm_q8 *t, int64_t at, const piece_t *w, const float *dmin,
         acc[r] += t->d[at] * sum;
     }
 }
-static size_t scratch_bytes(const lm_call *c) { (void)c; return sizeof(piece_t) + LM_Q8_MB * 64 + LM_Q8_TURNED; }
-static lm_err run(const lm_call *c, int64_t i, void *scratch) {
-    const lm_q8 t = lm_q8_of(c);
-    piece_t *w = scratch;
+static size_t scratch_bytes(const lm_call *c) { return lm_q8_own(c) + sizeof(piece_t) + LM_Q8_MB * 64 + LM_Q8_TURNED; }
+static lm_err walk(const lm_call *c, int64_t i, void *scratch) {
+    int64_t m0, m1, n0, n1;
+    const lm_q8 *t = lm_q8_tile(c, i, scratch, &m0, &m1, &n0, &n1);
+    piece_t *w = (piece_t *)((char *)scratch + t->own);
     float *acc = (float *)(w + 1);
     char *turned = (char *)(acc + LM_Q8_MB * 16);
-    int64_t m0, m1, n0, n1;
-    lm_q8_tile(&t, i, &m0, &m1, &n0, &n1);
     for (int64_t n = n0; n < n1; n += 16) {
         const size_t cols = (size_t)lm_min64(16, n1 - n);
         memset(acc, 0, (size_t)(m1 - m0) * 64);
-        for (int64_t m = m0; m < m1 && t.acc; m++) memcpy(acc + (m - m0) * 16, t.c + m * t.c_rs + n, cols * 4);
-        for (int64_t b = 0; b < t.nb; b++) {
+        for (int64_t m = m0; m < m1 && t->acc; m++) memcpy(acc + (m - m0) * 16, t->c + m * t->c_rs + n, cols * 4);
+        for (int64_t b = 0; b < t->nb; b++) {
             const char *panel = turned;
-            if (t.panels) panel = lm_q8_panel(&t, n, b); else lm_q8_turn(&t, n, (int64_t)cols, b, 1, turned);
+            if (t->panels) panel = lm_q8_panel(t, n, b); else lm_q8_turn(t, n, (int64_t)cols, b, 1, turned);
             float dmin[16];
-            const bool mins = lm_q8_mins(t.kind) || t.kind == LM_W_Q4_K || t.kind == LM_W_Q5_K;
+            const bool mins = lm_q8_mins(t->kind) || t->kind == LM_W_Q4_K || t->kind == LM_W_Q5_K;
             for (int r = 0; r < 16 && mins; r++) dmin[r] = half_at(panel + 32 + 2 * r);
-            unpack(&t, panel, w);
-            for (int64_t m = m0; m < m1; m++) add(&t, lm_q8_at(&t, m, b), w, mins ? dmin : NULL, acc + (m - m0) * 16);
+            unpack(t, panel, w);
+            for (int64_t m = m0; m < m1; m++) add(t, lm_q8_at(t, m, b), w, mins ? dmin : NULL, acc + (m - m0) * 16);
         }
         for (int64_t m = m0; m < m1; m++)
             for (int64_t j = 0; j < (int64_t)cols; j++) {
                 const float v = acc[(m - m0) * 16 + j];
-                t.c[m * t.c_rs + n + j] = t.bias ? v + lm_q8_bias(&t, n + j) : v;
+                t->c[m * t->c_rs + n + j] = t->bias ? v + lm_q8_bias(t, n + j) : v;
             }
     }
     return LM_OK;
 }
+static lm_err row_tile(const lm_call *c, int64_t i, void *scratch) { (void)scratch; lm_q8_row_tile(c, i, lm_q8_rows_plain); return LM_OK; }
+static lm_err begin(const lm_call *c, void *scratch) { lm_q8_begin(c, scratch, lm_q8_rows_plain); return LM_OK; }
+static lm_err run(const lm_call *c, int64_t i, void *scratch) { begin(c, scratch); return walk(c, i, scratch); }
 #define KERNEL(id, ord, takes) { .name = id, .order = ord, .accepts = takes, .shared_bytes = lm_q8_shared, .thread_bytes = scratch_bytes, .n_phase = 2, \
-    .phase = { { lm_q8_row_tiles, lm_q8_row_run }, { lm_q8_tiles, run } } }
+    .phase = { { lm_q8_row_tiles, row_tile }, { lm_q8_tiles, run, lm_q8_reads, begin, walk } } }
 const lm_kernel lm_k_matmul_q8_plain[] = { KERNEL("matmul.q8.plain", "q8.k32.mad", lm_q8_accepts), KERNEL("matmul.qk.plain", "q8.k256.mad", lm_qk_accepts),
                                            { 0 } };
+const lm_kernel lm_k_matmul_each_q8_plain[] = { KERNEL("matmul_each.q8.plain", "q8.k32.mad", lm_q8_accepts),
+                                               KERNEL("matmul_each.qk.plain", "q8.k256.mad", lm_qk_accepts),
+                                               { 0 } };

@@ -122,10 +122,9 @@ static const lm_q8_vnni lm_q8_vnni_32 = { .packed = sizeof(block_t), .asks = 1, 
 
 /* ---- A --------------------------------------------------------------------------------------------------------------------------------- */
 /* lm_q8_row_run, sixteen numbers at a time; the same codes. */
-VN_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to) {       /* n: unit / 16 */
+VN_INLINE void quantize(const lm_q8 *t, int weights, const int n, const float *x, int64_t to) {       /* n: unit / 16 */
     const __m512 inf = _mm512_set1_ps(__builtin_inff());
     int8_t *q = t->q + to * n * 16;
-    int32_t *start = t->start + to * (n > 2 ? LM_Q8_STARTS : 1);
     __m512 most = _mm512_abs_ps(_mm512_loadu_ps(x));
     __mmask16 finite = _mm512_cmp_ps_mask(most, inf, _CMP_LT_OQ);
 #pragma GCC unroll 16
@@ -136,7 +135,8 @@ VN_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to)
     }
     if (finite != 0xffff) {
         t->d[to] = __builtin_nanf("");
-        memset(start, 0, n > 2 ? LM_Q8_STARTS * 4 : 4); memset(q, 0, (size_t)n * 16);
+        for (int i = 0; i < weights; i++) memset(t[i].start + to * lm_q8_starts(t), 0, n > 2 ? LM_Q8_STARTS * 4 : 4);
+        memset(q, 0, (size_t)n * 16);
         return;
     }
     const float top = _mm512_reduce_max_ps(most);
@@ -145,7 +145,7 @@ VN_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to)
     if (n == 2) {
         const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), scale)), b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), scale));
         _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(a)); _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(b));
-        lm_q8_start(t->kind, (const int32_t[]){ _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)), 0 }, start);
+        lm_q8_start_all(t, weights, (const int32_t[]){ _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)), 0 }, to);
         return;
     }
     int32_t sum[16];
@@ -158,23 +158,21 @@ VN_INLINE void quantize(const lm_q8 *t, const int n, const float *x, int64_t to)
         v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_BADC));
         _mm_storeu_si128((__m128i *)(sum + i), _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, v)));
     }
-    lm_q8_start(t->kind, sum, start);
+    lm_q8_start_all(t, weights, sum, to);
 }
-static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
-    const lm_q8 t = lm_q8_of(c);
-    if (t.a_dtype != LM_F32) return lm_q8_row_run(c, i, scratch);
-    for (int64_t m = 2 * i * ROWS; m < lm_min64(2 * (i + 1) * ROWS, t.M); m++) {
+static void quantize_rows(const lm_q8_work *w, int64_t m0, int64_t m1) {
+    const lm_q8 t = w->t[0];
+    for (int64_t m = m0; m < m1; m++) {
         const float *x = (const float *)t.a + m * t.a_rs;
         int64_t to = lm_q8_at(&t, m, 0);
-        if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(&t, 2, x, to);
-        else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(&t, 16, x, to);
+        if (t.unit == 32) for (int64_t b = 0; b < t.nb; b++, x += 32, to += t.strip) quantize(w->t, w->n, 2, x, to);
+        else for (int64_t b = 0; b < t.nb; b++, x += 256, to += t.strip) quantize(w->t, w->n, 16, x, to);
     }
-    return LM_OK;
 }
 
 /* ---- a tile -------------------------------------------------------------------------------------------------------------------------- */
-/* scratch: two packed panels of a piece, C of the tile's rows and 32 columns, a piece of a turned panel */
-static size_t scratch_bytes(const lm_call *c) { (void)c; return LM_Q8_PACKED + LM_Q8_MB * 128 + LM_Q8_TURNED; }
+/* scratch: A's codes if there are few rows, two packed panels of a piece, C of the tile's rows and 32 columns, a piece of a turned panel */
+static size_t scratch_bytes(const lm_call *c) { return lm_q8_own(c) + LM_Q8_PACKED + LM_Q8_MB * 128 + LM_Q8_TURNED; }
 /* The piece after this one: further on in the same panels, or where the next two begin, which with few rows may be another item's. */
 static vn_next next_piece(const lm_q8 *t, const lm_q8_vnni *f, int64_t rows, int64_t n, int64_t n1, int64_t b) {
     vn_next x = { .lines = 0 };
@@ -187,49 +185,56 @@ static vn_next next_piece(const lm_q8 *t, const lm_q8_vnni *f, int64_t rows, int
     x.per = lm_ceil_div(x.lines, lm_ceil_div(rows, ROWS) * piece * f->asks);
     return x;
 }
-static lm_err run(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnni *f) {
-    const lm_q8 t = lm_q8_of(call);
-    char *w = scratch, *turned = w + LM_Q8_PACKED + LM_Q8_MB * 128;
-    float *acc = (float *)(w + LM_Q8_PACKED);
-    const int64_t piece = LM_Q8_K / t.unit, second = piece * f->packed;
+static lm_err tile(const lm_call *call, int64_t i, void *scratch, const lm_q8_vnni *f) {
     int64_t m0, m1, n0, n1;
-    lm_q8_tile(&t, i, &m0, &m1, &n0, &n1);
+    const lm_q8 *t = lm_q8_tile(call, i, scratch, &m0, &m1, &n0, &n1);
+    char *w = (char *)scratch + t->own, *turned = w + LM_Q8_PACKED + LM_Q8_MB * 128;
+    float *acc = (float *)(w + LM_Q8_PACKED);
+    const int64_t piece = LM_Q8_K / t->unit, second = piece * f->packed;
     for (int64_t n = n0; n < n1; n += 32) {
         const int64_t cols = lm_min64(32, n1 - n);
         const int P = cols > 16 ? 2 : 1;
         const uint32_t mask = cols == 32 ? 0xffffffffu : (1u << cols) - 1;
         const __mmask16 in[2] = { (__mmask16)mask, (__mmask16)(mask >> 16) };
         float bias[32] = { 0 };
-        for (int64_t j = 0; j < cols && t.bias; j++) bias[j] = lm_q8_bias(&t, n + j);
+        for (int64_t j = 0; j < cols && t->bias; j++) bias[j] = lm_q8_bias(t, n + j);
         for (int64_t m = m0; m < m1; m++)
             for (int p = 0; p < P; p++)
-                _mm512_store_ps(acc + (m - m0) * 32 + p * 16, t.acc ? _mm512_maskz_loadu_ps(in[p], t.c + m * t.c_rs + n + p * 16) : _mm512_setzero_ps());
-        if (t.M <= FEW && t.panels) for (int p = 0; p < P; p++) f->few(&t, lm_q8_panel(&t, n + p * 16, 0), 0, t.nb, acc + p * 16);
+                _mm512_store_ps(acc + (m - m0) * 32 + p * 16, t->acc ? _mm512_maskz_loadu_ps(in[p], t->c + m * t->c_rs + n + p * 16) : _mm512_setzero_ps());
+        if (t->M <= FEW && t->panels) for (int p = 0; p < P; p++) f->few(t, lm_q8_panel(t, n + p * 16, 0), 0, t->nb, acc + p * 16);
         else
-            for (int64_t b = 0, blocks; b < t.nb; b += blocks) {
-                blocks = lm_min64(piece, t.nb - b);
+            for (int64_t b = 0, blocks; b < t->nb; b += blocks) {
+                blocks = lm_min64(piece, t->nb - b);
                 for (int p = 0; p < P; p++) {
                     const char *panel = turned;
-                    if (t.panels) panel = lm_q8_panel(&t, n + p * 16, b); else lm_q8_turn(&t, n + p * 16, lm_min64(16, cols - p * 16), b, blocks, turned);
-                    if (t.M <= FEW) f->few(&t, panel, b, blocks, acc + p * 16); else f->pack(&t, panel, blocks, w + p * second);
+                    if (t->panels) panel = lm_q8_panel(t, n + p * 16, b); else lm_q8_turn(t, n + p * 16, lm_min64(16, cols - p * 16), b, blocks, turned);
+                    if (t->M <= FEW) f->few(t, panel, b, blocks, acc + p * 16); else f->pack(t, panel, blocks, w + p * second);
                 }
-                if (t.M > FEW) {
-                    vn_next next = next_piece(&t, f, m1 - m0, n, n1, b + blocks);
-                    f->rows(&t, P, m0, m1, b, blocks, w, second, acc, &next);
+                if (t->M > FEW) {
+                    vn_next next = next_piece(t, f, m1 - m0, n, n1, b + blocks);
+                    f->rows(t, P, m0, m1, b, blocks, w, second, acc, &next);
                 }
             }
         for (int64_t m = m0; m < m1; m++)
             for (int p = 0; p < P; p++) {
                 const __m512 v = _mm512_load_ps(acc + (m - m0) * 32 + p * 16);
-                _mm512_mask_storeu_ps(t.c + m * t.c_rs + n + p * 16, in[p], t.bias ? _mm512_add_ps(v, _mm512_loadu_ps(bias + p * 16)) : v);
+                _mm512_mask_storeu_ps(t->c + m * t->c_rs + n + p * 16, in[p], t->bias ? _mm512_add_ps(v, _mm512_loadu_ps(bias + p * 16)) : v);
             }
     }
     return LM_OK;
 }
-static lm_err run_32(const lm_call *c, int64_t i, void *scratch) { return run(c, i, scratch, &lm_q8_vnni_32); }
-static lm_err run_256(const lm_call *c, int64_t i, void *scratch) { return run(c, i, scratch, &lm_qk_vnni); }
+static lm_err row_tile(const lm_call *c, int64_t i, void *scratch) { (void)scratch; lm_q8_row_tile(c, i, quantize_rows); return LM_OK; }
+static lm_err begin(const lm_call *c, void *scratch) { lm_q8_begin(c, scratch, quantize_rows); return LM_OK; }
+static lm_err walk_32(const lm_call *c, int64_t i, void *scratch) { return tile(c, i, scratch, &lm_q8_vnni_32); }
+static lm_err walk_256(const lm_call *c, int64_t i, void *scratch) { return tile(c, i, scratch, &lm_qk_vnni); }
+static lm_err run_32(const lm_call *c, int64_t i, void *scratch) { begin(c, scratch); return walk_32(c, i, scratch); }
+static lm_err run_256(const lm_call *c, int64_t i, void *scratch) { begin(c, scratch); return walk_256(c, i, scratch); }
 #define KERNEL(id, ord, takes, f) { .name = id, .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_VNNI, .order = ord, .accepts = takes, \
-    .shared_bytes = lm_q8_shared, .thread_bytes = scratch_bytes, .n_phase = 2, .phase = { { lm_q8_row_tiles, row_run }, { lm_q8_tiles, f } } }
-const lm_kernel lm_k_matmul_q8_vnni[] = { KERNEL("matmul.q8.vnni", "q8.k32", lm_q8_accepts, run_32),
-                                          KERNEL("matmul.qk.vnni", "q8.k256", lm_qk_accepts, run_256),
+    .shared_bytes = lm_q8_shared, .thread_bytes = scratch_bytes, .n_phase = 2, \
+    .phase = { { lm_q8_row_tiles, row_tile }, { lm_q8_tiles, run_##f, lm_q8_reads, begin, walk_##f } } }
+const lm_kernel lm_k_matmul_q8_vnni[] = { KERNEL("matmul.q8.vnni", "q8.k32", lm_q8_accepts, 32),
+                                          KERNEL("matmul.qk.vnni", "q8.k256", lm_qk_accepts, 256),
                                           { 0 } };
+const lm_kernel lm_k_matmul_each_q8_vnni[] = { KERNEL("matmul_each.q8.vnni", "q8.k32", lm_q8_accepts, 32),
+                                               KERNEL("matmul_each.qk.vnni", "q8.k256", lm_qk_accepts, 256),
+                                               { 0 } };
