@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
-# reference, runs one under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses attn rows tiles train fp8 infer alone peer peer_decode (default: all of these); with two GPUs also: multi peer_multi
+# reference, runs all of them under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
+#   PARTS: driver sanitizer parity losses attn rows tiles train fp8 infer alone faults peer peer_decode (default: all of these); with two GPUs also: multi multi_faults peer_multi
 #   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
-[ $# = 0 ] && set -- driver sanitizer parity losses attn rows tiles train fp8 infer alone peer peer_decode
+[ $# = 0 ] && set -- driver sanitizer parity losses attn rows tiles train fp8 infer alone faults peer peer_decode
 fix=${LM_FIX:-tests/fixtures/models}
 table=$out/table.txt; : >"$table"
 say() { printf '%s\n' "$*" | tee -a "$table"; }
@@ -20,12 +20,58 @@ driver() {
     grep ' (seed ' "$out/driver.log" | sed -E 's/ \(seed.*//' | awk -F, '{print $1}' | sort | uniq -c | sort -rn | head -40
     grep ' (seed ' "$out/driver.log" | cut -c1-230 | head -${SHOW:-25}
 }
+# TOOLS over every row (SAN_OPS), a process for each op, several at once; memcheck and synccheck also over a few steps of training and of generation. What the copy engine brings or takes away
+# behind an mbarrier looks like a race to racecheck and like nothing to initcheck (in cuBLASLt's kernels too), so racecheck leaves such kernels out; whether a row writes all of its output, and
+# reads nothing that nobody wrote, the driver sees by poison.
 sanitizer() {
-    LM_DEVICE=cuda LM_OPS=${SAN_OPS:-add,layernorm,layernorm_grad,layernorm_grad_w,attn,attn_grad,attn_paged,embed_grad,xent_step,kv_write,sumsq,concat,rope} timeout 200 compute-sanitizer --tool memcheck --error-exitcode 9 \
-        "$bin/tests/test_ops" test_kernels >"$out/memcheck.log" 2>&1; local rc=$?
-    say "memcheck: rc $rc; $(grep -E 'ERROR SUMMARY' "$out/memcheck.log" | tail -1)"
-    grep -E '^========= (Invalid|Error|Program)' "$out/memcheck.log" | sort | uniq -c | head -5
-    grep -A3 -E '^========= (Invalid|Error|Program)' "$out/memcheck.log" | head -12
+    command -v compute-sanitizer >/dev/null || { say "sanitizer: there is no compute-sanitizer here"; return; }
+    local more k
+    for k in nvjet hopper_ lm_tiles_kernel fp8_kernel '::rows<' 4rowsI '::decode<' 6decodeI '::prompt<' 6promptI; do more="${more:-} --kernel-name-exclude kernel_substring=$k"; done
+    local tool all=${SAN_OPS:-$(ls src/op/*/*_cuda.cu | awk -F/ '{print $3}' | uniq)}
+    export LM_DEVICE=cuda bin out more
+    for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
+        one() {
+            local few= but=
+            case $1 in racecheck) but=$more ;; initcheck) few=1 ;; synccheck) few=3 ;; esac
+            LM_OPS=$2 LM_SAMPLES=${few:-999} timeout -s KILL "${SAN_LIMIT:-150}" compute-sanitizer --tool "$1" $but --error-exitcode 9 "$bin/tests/test_ops" test_kernels >"$out/san.$1.$2.log" 2>&1; echo "$?" >"$out/san.$1.$2.rc"
+        }
+        whole() {
+            local cmd
+            case $2 in
+                train) cmd="bench train --device cuda --shape llama-30m --dtype bf16 --batch 4 --seq 512 --repeat 2" ;;
+                train-gpt2) cmd="bench train --device cuda --shape gpt2-124m --dtype bf16 --batch 1 --seq 256 --repeat 1" ;;
+                decode) cmd="bench infer --device cuda --shape smollm-135m --dtype bf16 --kv bf16 --prompt 160 --depth 100 --gen 6 --seqs 5 --chunk 800 --repeat 1" ;;
+            esac
+            timeout -s KILL "${SAN_LIMIT:-150}" compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/loam" $cmd >"$out/san.$1.$2.log" 2>&1; echo "$?" >"$out/san.$1.$2.rc"
+        }
+        export -f one whole
+        local runs=${SAN_WHOLE-train train-gpt2 decode}
+        case $tool in racecheck|initcheck) runs= ;; esac
+        rm -f "$out"/san."$tool".*
+        { for k in $runs; do echo "whole $tool $k"; done
+          for k in attn_grad attn xent_step attn_paged matmul; do grep -qwF "$k" <<<"$all" && echo "one $tool $k"; done
+          for k in $all; do case $k in attn_grad|attn|xent_step|attn_paged|matmul) ;; *) echo "one $tool $k" ;; esac; done; } | timeout -s KILL "${SAN_TOTAL:-900}" xargs -P "${SAN_JOBS:-14}" -I{} bash -c '{}'
+        for k in $(pgrep -f "compute-sanitizer --tool $tool"); do pkill -KILL -P "$k"; kill -KILL "$k"; done 2>/dev/null      # nothing stays to disturb what is timed next
+        python3 - "$out" "$tool" $all $runs <<'PY' | tee -a "$table"
+import os, re, sys
+out, tool = sys.argv[1:3]
+clean, late, bad = [], [], []
+for name in sys.argv[3:]:
+    f = f"{out}/san.{tool}.{name}."
+    rc = open(f + "rc").read().strip() if os.path.exists(f + "rc") else "124"
+    log = open(f + "log", errors="replace").read() if os.path.exists(f + "log") else ""
+    found = re.findall(r"^========= ((?:Invalid|Uninitialized|Error|Race|Warning: Race|Barrier|Program hit|Potential|Misaligned|Divergent|Missing|Fatal).*)", log, re.M)
+    if rc == "0" and not found: clean.append(name)
+    elif rc in ("124", "137") and not found: late.append(name)
+    else: bad.append((name, rc, found, log))
+print(f"{tool}: {len(clean)} clean, {len(late)} not ended in time ({' '.join(late)}), {len(bad)} with findings")
+for name, rc, found, log in bad[:12]:
+    print(f"  {name}: rc {rc}, {len(found)}; {log.strip().splitlines()[-1][:120]}")
+    for l in sorted(set(found))[:4]: print("     " + l[:200])
+    at = re.findall(r"^=========     at (.*)", log, re.M)
+    for l in sorted(set(at))[:3]: print("     at " + l[:200])
+PY
+    done
 }
 parity() {
     LM_DEVICE=cuda LOAM_PARITY=1 timeout 160 "$bin/tests/test_model_parity" test_transformers >"$out/parity.log" 2>&1; local rc=$?
@@ -160,6 +206,21 @@ alone() {   # deterministic mode: its bits, and what it costs beside the usual d
         say "deterministic, $n sequences: usual, then in the mode: $v"
     done
 }
+faults() {   # a card that is lost while a program uses it, one that has too little memory, none
+    local log=$out/fault.log run=$out/fault-run base="examples/tiny.yaml data.path=${LM_TEXT:-README.md} train.steps=1000000 train.checkpoint_every=20 train.val_every=0 train.sample_every=0 device=cuda" t k
+    for k in 0 1; do
+        rm -rf "$run"; t=$SECONDS
+        LOAM_STEPWISE=$k SICK_WHEN=$run/checkpoints/latest LD_PRELOAD=$bin/tests/libmock_sick_card.so timeout 90 "$bin/loam" train $base out="$run" >"$log" 2>&1
+        say "faults: a kernel's wrong access while training (LOAM_STEPWISE=$k): rc $?, $((SECONDS - t)) s: $(tail -n 1 "$log" | cut -c1-420)"
+    done
+    timeout 60 "$bin/loam" train $base train.steps=1 out="$run" --resume >"$log" 2>&1; say "faults: resumed: rc $?: $(tail -n 1 "$log" | cut -c1-200)"
+    rm -f "$out/now"; { sleep 4; touch "$out/now"; } &
+    SICK_WHEN=$out/now LD_PRELOAD=$bin/tests/libmock_sick_card.so timeout 60 "$bin/loam" bench infer --device cuda --shape llama-30m --dtype bf16 --prompt 64 --gen 400 --repeat 1000 >"$log" 2>&1
+    say "faults: while generating: rc $?: $(tail -n 1 "$log" | cut -c1-420)"; wait
+    timeout 60 "$bin/loam" train $base model.d=8192 model.n_head=64 model.d_ff=24576 model.n_layer=48 data.seq=1024 train.batch=64 out="$out/too-large" >"$log" 2>&1; say "faults: too little memory: rc $?: $(tail -n 14 "$log" | cut -c1-300)"
+    CUDA_VISIBLE_DEVICES= timeout 60 "$bin/loam" train $base out="$run" >"$log" 2>&1; say "faults: no card: rc $?: $(tail -n 1 "$log" | cut -c1-300)"
+    timeout 60 "$bin/loam" train $base device=cuda:7 out="$run" >"$log" 2>&1; say "faults: cuda:7: rc $?: $(tail -n 1 "$log" | cut -c1-300)"
+}
 peer() { while read -r shape b t; do say "$(timeout 240 python3 bench/peers/torch_train_gpu.py --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer.err" | tail -n 1)"; done <<<"${PEER:-gpt2-124m 64 1024}"; }
 # ---- two GPUs of one host: ranks that know RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT alone, as torchrun sets them ----
 nccl() { python3 -c 'import glob, site, sys
@@ -235,6 +296,35 @@ gpt2-124m 64 1024 fsdp
 llama-1.1b 8 2048 one
 llama-1.1b 8 2048 dp
 llama-1.1b 8 2048 fsdp}"
+}
+multi_faults() {   # two ranks on two cards: one is killed, stopped, loses its card, or its disk is full; then what each says, its exit status, when it ended, and a resumed run
+    local base="examples/tiny.yaml data.path=${LM_TEXT:-README.md} train.val_every=0 train.sample_every=0 train.checkpoint_every=20 train.timeout=8 device=${MULTI_DEVICE:-cuda} threads=2"
+    local port=29700 link mesh what a b t run steps
+    LOAM_NCCL=${LOAM_NCCL:-$(nccl)}; export LOAM_NCCL
+    rank() { RANK=$1 LOCAL_RANK=$1 WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port LOAM_LINK=$link timeout -s KILL 70 "$bin/loam" train $base train.steps=$steps mesh=$mesh=2 out="$run" >"$out/mf.$1.log" 2>&1; echo "$? $(date +%s.%N)" >"$out/mf.$1.end"; }
+    of() { pgrep -P "$(pgrep -P "$1")"; }                                  # the program itself: timeout's child
+    while read -r link mesh what; do
+        port=$((port + 3)); run=$out/mf; steps=1000000; rm -rf "$run" "$out"/mf.*.*; mkdir -p "$run"
+        [ "$what" = full ] && { steps=60; mount -t tmpfs -o size=${FULL_MB:-20}m loam "$run"; }
+        if [ "$what" = sick ]; then SICK_DEVICE=1 SICK_WHEN=$run/checkpoints/latest LD_PRELOAD=$bin/tests/libmock_sick_card.so rank 1 & b=$!; else rank 1 & b=$!; fi
+        rank 0 & a=$!
+        t=$SECONDS; while [ ! -e "$run/checkpoints/latest" ] && [ $((SECONDS - t)) -lt 40 ] && kill -0 $a 2>/dev/null; do sleep 0.05; done
+        t=$(date +%s.%N)
+        case $what in kill1) kill -KILL "$(of $b)" ;; kill0) kill -KILL "$(of $a)" ;; stop1) kill -STOP "$(of $b)" ;; stop0) kill -STOP "$(of $a)" ;; esac
+        case $what in stop0) wait $b; kill -KILL "$(of $a)"; wait $a ;; stop1) wait $a; kill -KILL "$(of $b)"; wait $b ;; *) wait $a $b ;; esac 2>/dev/null
+        say "multi_faults: $link $mesh $what"
+        for b in 0 1; do say "    rank $b: $(awk -v t="$t" '{printf "rc %d after %.1f s", $1, $2 - t}' "$out/mf.$b.end"): $(grep -vE '^ *(step|$|\{)' "$out/mf.$b.log" | tail -n 1 | cut -c1-330)"; done
+        [ "$what" = full ] && mount -o remount,size=200m "$run"
+        say "    resumed on one: $(timeout 60 "$bin/loam" train $base train.steps=1 out="$run" --resume 2>&1 | tail -n 1 | cut -c1-160)"
+        [ "$what" = full ] && umount -l "$run"
+    done <<<"${MULTI_FAULTS:-auto dp kill1
+auto fsdp stop1
+auto dp stop0
+auto dp sick
+nccl fsdp kill0
+nccl dp stop1
+nccl dp sick
+auto fsdp full}"
 }
 multi() { LOAM_NCCL=${LOAM_NCCL:-$(nccl)}; export LOAM_NCCL; say "NCCL: ${LOAM_NCCL:-of the system}"; multi_losses; multi_train; }
 peer_multi() {

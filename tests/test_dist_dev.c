@@ -30,8 +30,9 @@ static void off_device(void) {
     if (rig_dev) lm_dev_close(rig_dev);
     rig_dev = NULL; rig_dev_comm = NULL;
 }
+static lm_err sick_idle(lm_dev *d, bool *yes) { (void)yes; return lm_fail(d->ctx, LM_E_DEVICE, "card: waiting: an illegal address"); }
 /* Steps until something stops it; what the error says goes to DIR/say-RANK with the seconds it took. */
-static lm_err run_until_fault(lm_ctx *ctx, lm_comm *c, int k, const char *what) {
+static lm_err run_until_fault(lm_ctx *ctx, lm_comm *c, int k, const char *what, const char *told) {
     rig r;
     result x;
     memset(&x, 0, sizeof x);
@@ -41,10 +42,12 @@ static lm_err run_until_fault(lm_ctx *ctx, lm_comm *c, int k, const char *what) 
         if (s == 3 && c->rank == 1) {
             if (!strcmp(what, "kill")) _exit(9);
             if (!strcmp(what, "stop")) raise(SIGSTOP);
+            if (!strcmp(what, "sick")) rig_dev->idle = sick_idle;
         }
         e = step(&r, s, &x.loss[s], &x.norm[s]);
     }
     if (rig_dev_comm && e && rig_dev_comm->stop) rig_dev_comm->stop(rig_dev_comm);
+    for (int i = 0; i < 4000 && e == LM_E_DEVICE && !lm_exists(told); i++) usleep(10000);      /* a driver that takes its time: the others know before */
     rig_free(&r);
     return e;
 }
@@ -110,7 +113,8 @@ static int child(int argc, char **argv) {
         } else if (sscanf(argv[i], "fault:%d:%60s", &k, sub) == 2) {
             if (k >= 0) e = on_device(ctx, c, 3);
             t0 = lm_now();
-            if (!e) e = run_until_fault(ctx, c, k < 0 ? -k : k, sub);
+            snprintf(dir, sizeof dir, "%s/say-0", argv[2]);
+            if (!e) e = run_until_fault(ctx, c, k < 0 ? -k : k, sub, dir);
             if (!e) bad++;
         } else if (!strcmp(argv[i], "version")) {                   /* two builds */
             lm_store *s; lm_trainer *t; lm_cfg cfg = config("llama");
@@ -362,6 +366,9 @@ static void test_ranks_that_do_not_come(void) {
     SAYS(0, 30, "E_COMM", "rank 1 has gone", "step");
     launch(2, 2, "60", "fault:0:kill");
     SAYS(0, 30, "E_COMM", "rank 1 has gone");
+    launch(2, 2, "60", "fault:1:sick");                              /* a card that fails */
+    SAYS(0, 30, "E_COMM", "rank 1 has gone", "step");
+    SAYS(1, 60, "E_DEVICE", "a recorded run of", "an illegal address");
     setenv("MOCK_NCCL_SLOW_ABORT", "1", 1);                          /* giving up does not wait for the library */
     launch(2, 2, "2", "fault:1:stop");
     unsetenv("MOCK_NCCL_SLOW_ABORT");

@@ -369,6 +369,36 @@ __attribute__((unused)) static void test_a_device_of_little_memory(void) {
     LM_CHECK(p.recompute == 1 && q.recompute > 1 && q.total <= p.total - p.total / 32);
     lm_ctx_free(ctx);
 }
+/* A card that is lost while steps run: the error says how to find the row, and a run of steps one by one names it. Nothing hangs, nothing leaks. */
+static int left;
+static lm_err (*waits)(lm_dev *);
+static lm_err dies(lm_dev *d) { return left-- > 0 ? waits(d) : lm_fail(d->ctx, LM_E_DEVICE, "card: waiting: an illegal address"); }
+__attribute__((unused)) static void test_a_device_that_fails(void) {
+    lm_cfg c = config("llama");
+    lm_trainer_opts o = options();
+    for (int stepwise = 0; stepwise < 2; stepwise++) {
+        rig r = { 0 };
+        double loss;
+        if (stepwise) setenv("LOAM_STEPWISE", "1", 1);
+        LM_NEED_OK(NULL, lm_ctx_new(&r.ctx, &(lm_ctx_opts){ .n_threads = 1 }));
+        lm_dev *d = o.dev = fake_open(r.ctx, 3);
+        LM_NEED_OK(r.ctx, lm_store_new(&r.store, r.ctx));
+        LM_NEED_OK(r.ctx, lm_model_init(r.ctx, &c, r.store, 5));
+        LM_NEED_OK(r.ctx, lm_trainer_new(&r.t, r.ctx, &c, r.store, &o));
+        LM_NEED_OK(r.ctx, lm_batch_alloc(r.ctx, &r.b, o.batch, o.seq));
+        fill(&r.b, 0);
+        const uint64_t before = d->recordings;
+        for (int k = 0; k < 3; k++) LM_CHECK_OK(r.ctx, lm_trainer_accumulate(r.t, &r.b, 0, 0, &loss));
+        LM_CHECK((d->recordings > before) == !stepwise);
+        waits = d->sync; d->sync = dies; left = stepwise ? 3 : 0;         /* stepwise: the fourth step */
+        LM_CHECK_ERR(r.ctx, lm_trainer_accumulate(r.t, &r.b, 0, 0, &loss), LM_E_DEVICE, stepwise ? "): card: waiting: an illegal address" : "LOAM_STEPWISE=1");
+        d->sync = waits;
+        if (stepwise) unsetenv("LOAM_STEPWISE");
+        lm_batch_free(r.ctx, &r.b); lm_trainer_free(r.t); lm_store_free(r.store);
+        lm_dev_close(d);
+        lm_ctx_free(r.ctx);
+    }
+}
 __attribute__((unused)) static void test_copies_on_a_device(void) {
     char dir[] = "/tmp/loam-copies-XXXXXX", cmd[80];
     LM_CHECK(mkdtemp(dir) != NULL);
@@ -383,6 +413,6 @@ __attribute__((unused)) static void test_copies_on_a_device(void) {
 #ifdef __SANITIZE_THREAD__                                               /* the fake device has one thread: nothing to be found there in minutes */
 #define FAKE
 #else
-#define FAKE LM_T1(test_fake_device), LM_T1(test_copies_on_a_device), LM_T1(test_a_device_of_little_memory),
+#define FAKE LM_T1(test_fake_device), LM_T1(test_copies_on_a_device), LM_T1(test_a_device_of_little_memory), LM_T1(test_a_device_that_fails),
 #endif
 LM_TEST_MAIN(LM_T1(test_learns), LM_T1(test_threads_and_recompute_keep_bits), FAKE LM_T1(test_accumulation), LM_T1(test_trainer_equals_engine))

@@ -8,8 +8,19 @@
 #include "device/cuda_int.cuh"
 
 static lm_cuda *cu(lm_dev *d) { return static_cast<lm_cuda *>(d->impl); }
+/* Errors after which a context does nothing more: the memory in it is lost to this process. */
+static bool lost(cudaError_t e) {
+    switch (e) {
+    case cudaErrorIllegalAddress: case cudaErrorMisalignedAddress: case cudaErrorInvalidAddressSpace: case cudaErrorInvalidPc: case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError: case cudaErrorLaunchFailure: case cudaErrorLaunchTimeout: case cudaErrorAssert: case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable: case cudaErrorContained: case cudaErrorExternalDevice: case cudaErrorUnknown: return true;
+    default: return false;
+    }
+}
 static lm_err failed(lm_dev *d, cudaError_t e, const char *what) {
-    return e == cudaSuccess ? LM_OK : lm_fail(d->ctx, LM_E_DEVICE, "%s: %s: %s", d->name, what, cudaGetErrorString(e));
+    if (e == cudaSuccess) return LM_OK;
+    return lm_fail(d->ctx, LM_E_DEVICE, "%s: %s: %s%s", d->name, what, cudaGetErrorString(e),
+                   lost(e) ? "; the card does nothing more for this process: start it again, and where that fails too look for Xid in the system's log" : "");
 }
 static cudaStream_t stream(lm_dev *d) { return static_cast<cudaStream_t>(d->stream); }
 

@@ -4,6 +4,7 @@
  * and all ranks meet once; afterwards every operation is put on the device's current lane and returns. Making the communicator can only wait
  * inside NCCL, so it is done by a thread that the caller waits for at most `timeout` seconds; all ranks have agreed just before that they are
  * ready for it. */
+#define _GNU_SOURCE                                        /* pthread_timedjoin_np */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -22,7 +23,8 @@ typedef struct {
         (*Broadcast)(const void *, void *, size_t, int, int, comm_t, stream_t), (*GroupStart)(void), (*GroupEnd)(void);
     const char *(*GetErrorString)(int);
 } calls;
-typedef struct { calls nccl; comm_t comm; lm_dev *dev; lm_comm *world; bool stopped; } link_;
+typedef struct { calls nccl; comm_t comm; lm_dev *dev; lm_comm *world; bool stopped, ending; pthread_t end; } link_;
+enum { END_S = 5 };                                     /* how long an abort is waited for */
 
 static lm_err failed(lm_comm *c, const char *op, int code) {
     link_ *l = c->impl;
@@ -60,7 +62,7 @@ static lm_err check(lm_comm *c) {
     return l->world->check ? l->world->check(l->world) : LM_OK;
 }
 /* NCCL's abort first tells its kernels to quit, then waits until every recorded graph that holds them is gone: those are ours to free, so
- * a thread waits. */
+ * a thread waits, and release waits for it, for a process that ends meanwhile dies in it; but not for ever, since an abort can hang on a card that failed. */
 typedef struct { int (*abort)(comm_t); comm_t comm; } ending;
 static void *end(void *arg) {
     const ending e = *(ending *)arg;
@@ -70,16 +72,21 @@ static void *end(void *arg) {
 }
 static void stop(lm_comm *c) {
     link_ *l = c->impl;
-    pthread_t th;
     ending *e = l->stopped || !l->comm ? NULL : malloc(sizeof *e);
     if (e) {
         *e = (ending){ l->nccl.CommAbort, l->comm };
-        if (!pthread_create(&th, NULL, end, e)) pthread_detach(th); else free(e);
+        l->ending = !pthread_create(&l->end, NULL, end, e);
+        if (!l->ending) free(e);
     }
     l->stopped = true; l->comm = NULL;
+    if (l->world->stop) l->world->stop(l->world);
 }
 static void release(lm_comm *c) {
     link_ *l = c->impl;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += END_S;
+    if (l->ending && pthread_timedjoin_np(l->end, NULL, &until)) pthread_detach(l->end);
     if (l->comm && !l->stopped) l->nccl.CommDestroy(l->comm);
     lm_free(c->ctx, l); lm_free(c->ctx, c);               /* the library stays: it leaves threads behind */
 }

@@ -277,6 +277,7 @@ static void stop(lm_comm *c) {
         if (!pthread_create(&th, NULL, let_go, r)) pthread_detach(th); else free(r);
     }
     p->stopped = true;
+    if (p->world->stop) p->world->stop(p->world);
 }
 static void release(lm_comm *c) {
     peer *p = c->impl;

@@ -160,6 +160,12 @@ static lm_err check(lm_comm *c) {
     }
     return LM_OK;
 }
+/* The others see it now, not when this process is gone: its driver may take seconds to let go of a card that failed. */
+static void stop(lm_comm *c) {
+    star *s = c->impl;
+    for (int r = 0; r < c->size; r++) if (s->peer[r] >= 0) shutdown(s->peer[r], SHUT_RDWR);
+    s->over = true;
+}
 static void release(lm_comm *c) {
     star *s = c->impl;
     for (int r = 0; s && s->peer && r < c->size; r++) if (s->peer[r] >= 0) close(s->peer[r]);
@@ -275,6 +281,7 @@ lm_err lm_comm_tcp(lm_ctx *ctx, const lm_dist_env *env, double timeout, lm_comm 
                     .broadcast = broadcast,
                     .barrier = barrier,
                     .check = check,
+                    .stop = stop,
                     .free = release };
     s->peer = lm_alloc(ctx, LM_MEM_MISC, (size_t)c->size * sizeof *s->peer);
     s->piece = lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)(c->rank ? 1 : c->size) * PIECE * sizeof *s->piece);

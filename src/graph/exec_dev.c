@@ -5,8 +5,10 @@
  * of a record, so there is one per set of them, up to LM_MAX_RECORDED; other sets run step by step. Collectives are part of a record; they
  * go to the device's second lane and so run beside what follows (`aside`, `meet`), and whoever waits for a run looks whether the other
  * ranks are still there (`settle`). Small inputs that lie together go in one copy: what lies between
- * them is written by later steps. A step that finds an index outside writes to its word of `fault`, which is the host's memory. */
+ * them is written by later steps. A step that finds an index outside writes to its word of `fault`, which is the host's memory. What fails within
+ * a record has no name; LOAM_STEPWISE=1 waits after every step of every run and records nothing. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "graph/plan_int.h"
 enum { ONE_COPY = 64 << 10 };       /* bytes of inputs, and of what lies between them */
@@ -188,13 +190,16 @@ static lm_err finish(lm_plan *p, lm_err err) {
 lm_err lm_plan_run_dev(lm_plan *p) {
     lm_dev *d = p->dev;
     lm_plan_apply_extents(p);
+    if (p->stepwise) { p->checked = false; return finish(p, whole(p)); }
     lm_recorded *r = find(p);
     if (r && !r->work && r->runs++) {
         LM_TRY(d->record(d));
         lm_err e = whole(p), e2 = d->recorded(d, &r->work);
         if (e || e2) return e ? e : e2;
     }
-    return finish(p, r && r->work ? d->launch(d, r->work) : whole(p));
+    if (!r || !r->work) return finish(p, whole(p));
+    const lm_err err = finish(p, d->launch(d, r->work));
+    return err == LM_E_DEVICE ? lm_fail_in(p->ctx, err, "a recorded run of %d steps (with LOAM_STEPWISE=1 the one that fails is named)", p->n_step) : err;
 }
 lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n) {
     lm_dev *d = p->dev;
@@ -274,6 +279,8 @@ lm_err lm_plan_ports_dev(lm_plan *p) {
     }
     p->fault = (int32_t *)(p->mirror + total);
     for (int i = 0; i < p->n_step; i++) p->step[i].call.fault = p->fault + i;
+    const char *stepwise = getenv("LOAM_STEPWISE");
+    p->stepwise = stepwise && *stepwise && strcmp(stepwise, "0") != 0;
     return (p->recorded = lm_arena_alloc(p->a, LM_MAX_RECORDED * sizeof *p->recorded)) ? d->sync(d) : LM_E_NOMEM;
 }
 void lm_plan_free_dev(lm_plan *p) {

@@ -46,7 +46,7 @@ struct lm_plan {
     lm_recorded *recorded;
     int n_recorded, aside_seen[2];
     unsigned char *timed;                                             /* a run that is timed: which of its times each step has (exec_dev.c) */
-    bool checked; /* device plans: exec_dev.c */
+    bool checked, stepwise; /* device plans: exec_dev.c */
     lm_plan_stats stats;
 };
 /* A stretch of the arena and the steps, first to last, that it is held for. */

@@ -58,46 +58,48 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
     const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
     const int rank = KS > 1 ? static_cast<int>(lm_cluster_rank()) : 0, tile = static_cast<int>(blockIdx.x) / KS, per = (a.steps + KS - 1) / KS;
     const int first = rank * per, steps = max(0, min(per, a.steps - first)), ready = min(steps, a.stages);
-    if (warp == CONSUMERS / 32) {                                          /* ---- what asks for W and x ---- */
-        const CUtensorMap *map[2] = { &a.w[0], &a.w[KIND == LM_SKINNY_GATED ? 1 : 0] };
-        int row[2] = { tile * TILE, tile * TILE + 64 }, apart = 0;
-        if (KIND == LM_SKINNY_GATED) row[0] = row[1] = tile * 64;
+    /* ---- what asks for W and x ---- */
+    const bool asks = warp == CONSUMERS / 32;
+    const CUtensorMap *map[2] = { &a.w[0], &a.w[KIND == LM_SKINNY_GATED ? 1 : 0] };
+    int row[2] = { tile * TILE, tile * TILE + 64 }, apart = 0;
+    if (KIND == LM_SKINNY_GATED) row[0] = row[1] = tile * 64;
+    if (KIND == LM_SKINNY_QKV && asks) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const unit u = unit_of(p, min(2 * tile + i, units_of(p) - 1));
+            map[i] = &a.w[u.part]; row[i] = u.head * p.d + u.a;
+        }
+        apart = p.d / 2;
+    }
+    const uint64_t once = lm_once();
+    auto weights = [&](int i, int s) {
+        const uint32_t to = base + s * STAGE, bar = full + 8 * s;
+        const int col = (first + i) * STEP;
+        lm_mbar_expect(bar, STAGE);
         if (KIND == LM_SKINNY_QKV) {
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                const unit u = unit_of(p, min(2 * tile + i, units_of(p) - 1));
-                map[i] = &a.w[u.part]; row[i] = u.head * p.d + u.a;
-            }
-            apart = p.d / 2;
-        }
-        const uint64_t once = lm_once();
-        auto weights = [&](int i, int s) {
-            const uint32_t to = base + s * STAGE, bar = full + 8 * s;
-            const int col = (first + i) * STEP;
-            lm_mbar_expect(bar, STAGE);
-            if (KIND == LM_SKINNY_QKV) {
+            for (int q = 0; q < 4; q++)
+                lm_tma_get(to + q / 2 * HALF_BYTES + q % 2 * (HALF_BYTES / 2), map[q % 2], col, row[q % 2] + q / 2 * apart, bar, once);
+        } else {
 #pragma unroll
-                for (int q = 0; q < 4; q++)
-                    lm_tma_get(to + q / 2 * HALF_BYTES + q % 2 * (HALF_BYTES / 2), map[q % 2], col, row[q % 2] + q / 2 * apart, bar, once);
-            } else {
-#pragma unroll
-                for (int q = 0; q < 2; q++) lm_tma_get(to + q * HALF_BYTES, map[q], col, row[q], bar, once);
-            }
-        };
-        auto rows_of_x = [&](int i, int s) {
-            lm_tma_get(base + s * STAGE + W_BYTES, &a.x, (first + i) * STEP, 0, full + 8 * s);
-        };
-        if (lane == 0) {
-            for (int i = 0; i < a.stages; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, 8); }
-            if (KS > 1) { lm_mbar_init(got, 1); lm_mbar_expect(got, NX * 4096); }
-            lm_mbar_inited();
-            if (!p.fixed) lm_wait_before();
-            for (int i = 0; i < ready; i++) weights(i, i);
-            if (a.lead == AT_ONCE) lm_let_next_begin();
+            for (int q = 0; q < 2; q++) lm_tma_get(to + q * HALF_BYTES, map[q], col, row[q], bar, once);
         }
-        __syncwarp();
-        __syncthreads();
-        if (KS > 1) { lm_cluster_arrive(); lm_cluster_wait(); }
+    };
+    auto rows_of_x = [&](int i, int s) {
+        lm_tma_get(base + s * STAGE + W_BYTES, &a.x, (first + i) * STEP, 0, full + 8 * s);
+    };
+    if (asks && lane == 0) {
+        for (int i = 0; i < a.stages; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, 8); }
+        if (KS > 1) { lm_mbar_init(got, 1); lm_mbar_expect(got, NX * 4096); }
+        lm_mbar_inited();
+        if (!p.fixed) lm_wait_before();
+        for (int i = 0; i < ready; i++) weights(i, i);
+        if (a.lead == AT_ONCE) lm_let_next_begin();
+    }
+    __syncwarp();
+    __syncthreads();
+    if (KS > 1) { lm_cluster_arrive(); lm_cluster_wait(); }
+    if (asks) {
         if (lane == 0) {
             lm_wait_before();
             for (int i = 0; i < ready; i++) rows_of_x(i, i);
@@ -112,8 +114,6 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
         }
         return;
     }
-    __syncthreads();
-    if (KS > 1) { lm_cluster_arrive(); lm_cluster_wait(); }
     const int half = warp / 4;
     /* ---- rows whose norm is half done: what their sums are multiplied by, while x is on its way ---- */
     if (KIND != LM_SKINNY_ADD && p.parts) {
