@@ -9,7 +9,7 @@
 #include <string.h>
 #include "grammar/grammar_set.h"
 
-enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, CHUNK = 64, WORK = 1 << 20 };
+enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, CHUNK = 64, WORK = 1 << 20, ENOUGH = 1 << 15 };
 #define ROOM(arr, more, most) lm_g_room(s->ctx, (void **)&s->arr, &s->cap_##arr, s->n_##arr, more, sizeof *s->arr, most)
 lm_err lm_sets_new(lm_sets *s, lm_ctx *ctx, const lm_grammar *g) {
     *s = (lm_sets){ .ctx = ctx, .g = g };
@@ -283,16 +283,16 @@ lm_err lm_sets_fill(lm_sets *s, int32_t set, uint8_t byte, int32_t *to) {
     for (int k = lo; k <= hi; k++) s->set[set].row[k] = y;
     return LM_OK;
 }
-/* Bytes lo..hi from a set, and `more` continuations after each: do all of them end at `to`? Known ground is not walked twice; *budget steps, then the answer is no. */
-static lm_err tails_lead(lm_sets *s, int32_t set, int lo, int hi, int more, int32_t to, int *budget, bool *yes) {
+/* Bytes lo..hi from a set, and `more` continuations after each: do all of them end at `to`? Known ground is not walked twice. */
+static lm_err tails_lead(lm_sets *s, int32_t set, int lo, int hi, int more, int32_t to, bool *yes) {
     int32_t before = -1;
     *yes = true;
     for (int b = lo; b <= hi && *yes; b++) {
         int32_t x;
         LM_TRY(lm_sets_step(s, set, (uint8_t)b, &x));
-        if (!x || --*budget < 0) *yes = false;
+        if (!x || s->work > ENOUGH) *yes = false;
         else if (!more) *yes = x == to;
-        else if (x != before) { before = x; LM_TRY(tails_lead(s, x, 0x80, 0xBF, more - 1, to, budget, yes)); }
+        else if (x != before) { before = x; LM_TRY(tails_lead(s, x, 0x80, 0xBF, more - 1, to, yes)); }
     }
     return LM_OK;
 }
@@ -300,7 +300,6 @@ static lm_err beyond_leads(lm_sets *s, int32_t from, int32_t to, bool *yes) {
     static const struct { uint8_t lo, hi, next_lo, next_hi, more; } lead[] = {            /* Unicode, table 3-7 */
         { 0xC2, 0xDF, 0x80, 0xBF, 0 }, { 0xE0, 0xE0, 0xA0, 0xBF, 1 }, { 0xE1, 0xEC, 0x80, 0xBF, 1 }, { 0xED, 0xED, 0x80, 0x9F, 1 },
         { 0xEE, 0xEF, 0x80, 0xBF, 1 }, { 0xF0, 0xF0, 0x90, 0xBF, 2 }, { 0xF1, 0xF3, 0x80, 0xBF, 2 }, { 0xF4, 0xF4, 0x80, 0x8F, 2 } };
-    int budget = 4096;
     *yes = true;
     for (size_t i = 0; i < LM_COUNT(lead) && *yes; i++) {
         int32_t before = -1;
@@ -308,12 +307,12 @@ static lm_err beyond_leads(lm_sets *s, int32_t from, int32_t to, bool *yes) {
             int32_t x;
             LM_TRY(lm_sets_step(s, from, (uint8_t)b, &x));
             if (!x) *yes = false;
-            else if (x != before) { before = x; LM_TRY(tails_lead(s, x, lead[i].next_lo, lead[i].next_hi, lead[i].more, to, &budget, yes)); }
+            else if (x != before) { before = x; LM_TRY(tails_lead(s, x, lead[i].next_lo, lead[i].next_hi, lead[i].more, to, yes)); }
         }
     }
     return LM_OK;
 }
-lm_err lm_sets_leads(lm_sets *s, int32_t from, int32_t to, uint8_t *groups) {
+static lm_err leads(lm_sets *s, int32_t from, int32_t to, uint8_t *groups) {
     static const uint8_t one[] = "eE5 \"-";                            /* of each group: most sets fail here */
     uint8_t g = 0;
     bool yes;
@@ -328,10 +327,19 @@ lm_err lm_sets_leads(lm_sets *s, int32_t from, int32_t to, uint8_t *groups) {
         if (!(g & bit)) continue;
         LM_TRY(lm_sets_step(s, from, (uint8_t)b, &x));
         if (x != to) g &= (uint8_t)~bit;
+        if (s->work > ENOUGH) g = 0;
     }
     LM_TRY(beyond_leads(s, from, to, &yes));
     *groups = yes ? g | LM_GG_BEYOND : g;
     return LM_OK;
+}
+/* A short cut must not cost a grammar its token: it has work of its own, and where that is not enough there is none. */
+lm_err lm_sets_leads(lm_sets *s, int32_t from, int32_t to, uint8_t *groups) {
+    const int64_t work = s->work;
+    s->work = 0;
+    const lm_err err = leads(s, from, to, groups);
+    s->work = work;
+    return err;
 }
 lm_err lm_sets_loops(lm_sets *s, int32_t set) {
     uint8_t g;
