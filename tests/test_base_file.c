@@ -334,6 +334,10 @@ static lm_err mixed(bool *right) {
     LM_GOTO(lm_file_pread(f, stale, 1000, 500), out);
     *right &= !memcmp(stale, fresh + 500, 1000);
     const void *m;
+    LM_GOTO(lm_file_ahead_part(f, 1, 100), out);
+    lm_file_ahead(f);
+    lm_file_ahead(f);
+    LM_GOTO(lm_file_ahead_part(f, 2, 1000), out);                     /* too late, and past the end: not looked at */
     LM_GOTO(lm_file_map(f, &m, &n), out);
     *right &= n == sizeof fresh && !memcmp(m, fresh, n);
     LM_GOTO(lm_dir_make(ctx, at("d/e")), out);

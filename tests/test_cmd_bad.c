@@ -107,6 +107,16 @@ static void test_models(void) {
     /* a length that lies */
     p[3] ^= 0x40; put_file(cut, p, n); REFUSE(run("eval %s --data %s", at("bad"), F "/tok/train.txt"), 3, "model.safetensors|header"); p[3] ^= 0x40;
     free(p);
+    /* Pickles are never read: not in a folder without safetensors, not by themselves, whatever they are called. */
+    static char pickle[5000] = "PK\x03\x04\0\0\x08\x08\0\0archive/data.pkl\x80\x02cposix\nsystem\n";
+    shell("rm '%s'", cut);
+    snprintf(cut, sizeof cut, "%s/pytorch_model.bin", at("bad"));
+    put_file(cut, pickle, sizeof pickle);
+    REFUSE(run("run %s --prompt a", at("bad")), 2, "safetensors");
+    REFUSE(run("run %s --prompt a", cut), 3, "pytorch_model.bin");
+    put_file(at("model.pt"), pickle, sizeof pickle);
+    REFUSE(run("run %s --prompt a", at("model.pt")), 3, "neither a Hugging Face folder nor a GGUF file");
+    shell("rm '%s'", at("model.pt"));
     static const struct { const char *sed; int rc; const char *say; } cfg[] = {
         { "s/\"hidden_size\": 48/\"hidden_size\": 47/", 3, "config.json|hidden_size" },                    /* the shapes tell */
         { "s/\"num_hidden_layers\": 2/\"num_hidden_layers\": 3/", 2, "model.layers.2" },

@@ -242,6 +242,81 @@ static void test_masks(void) {
     LM_CHECK(used > 80 && steps > 400 && allowed > 10000);
 }
 
+/* A vocabulary large enough for whole groups of tokens and whole subtrees to be taken at once: each token's bit against its bytes, one by one. */
+enum { WIDE = 9000, WIDE_STEPS = 12 };
+static int wide_vocabulary(lm_piece *p, char (*text)[32]) {
+    static const char *const part[] = { "a", "e", "th", "ing", "on", "B", "E", "St", "0", "5", "19", " ", " ", "  ", "_", "-", ".", ",", ": ", "(", ")", "+", " = ", "\"", "\\", "{", "}", "[", "]",
+        "\n", "\t", "\x01", "\x7F", "\xC3\xA9", "\xC3\xBC", "\xCE\xB1", "\xE6\xBC\xA2", "\xE5\xAD\x97", "\xEA\xB0\x80", "\xF0\x9F\x98\x80", "\xF4\x8F\xBF\xBF",
+        "\xC3", "\xA9", "\xE6", "\xE6\xBC", "\xF0\x9F", "\x98\x80", "\xED\xA0\x80", "\xC0\x80", "\xF5", "\xE0\x80\x80", "\xFF" };
+    int n = 0;
+    p[n++] = (lm_piece){ NULL, 0 };
+    for (int b = 0; b < 256; b++, n++) { text[n][0] = (char)b; p[n] = (lm_piece){ text[n], 1 }; }
+    while (n < WIDE - 1) {
+        const int many = 1 + below(6), plain = below(3);               /* a third of letters and digits, a third of text with all characters, a third of anything */
+        char *to = text[n];
+        size_t m = 0;
+        for (int k = 0; k < many; k++) {
+            const char *x = part[below(!plain ? 13 : plain == 1 ? 41 : (int)LM_COUNT(part))];
+            memcpy(to + m, x, strlen(x)); m += strlen(x);
+        }
+        p[n++] = (lm_piece){ to, m };
+    }
+    p[n++] = (lm_piece){ "</s>", 4 };
+    return n;
+}
+static void test_wide_masks(void) {
+    setup();
+    static const struct { const char *kind, *text, *begin; } g[] = {
+        { "schema", "true", "" }, { "schema", "true", "{\"a\": \"" }, { "schema", "{\"type\":\"string\",\"maxLength\":200}", "\"" }, { "schema", "{\"type\":\"string\",\"minLength\":3,\"maxLength\":9}", "\"th" },
+        { "schema", "{\"type\":\"string\",\"minLength\":5,\"maxLength\":14}", "\"" }, { "schema", "{\"type\":\"string\",\"minLength\":2,\"maxLength\":40}", "\"e" },
+        { "schema", "{\"type\":\"array\",\"minItems\":2,\"maxItems\":4,\"items\":{\"type\":\"string\",\"maxLength\":6}}", "[\"on" },
+        { "gbnf", "root ::= ([a-zA-Z ]{1,7} [,.] \" \"?){2,5} | ([a-z] [a-z]? [a-z]?){3,8} | [0-9]{2,11}\n", "" }, { "gbnf", "root ::= ((([a-z0-9]{1,3} \"_\"?){1,3} \"-\"?){1,4} \".\"){0,3}\n", "" },
+        { "schema", "{\"type\":\"string\",\"pattern\":\"^[a-z \\u00e9]*$\"}", "\"" },
+        { "schema", "{\"type\":\"object\",\"properties\":{\"on\":{\"type\":\"string\"},\"the\":{\"type\":\"integer\"}},\"required\":[\"on\"],\"additionalProperties\":{\"type\":\"boolean\"}}", "{\"" },
+        { "gbnf", "root ::= line+\nline ::= sum \" = \" number \"\\n\"\nsum ::= product | product ws [-+] ws sum\nproduct ::= factor | factor ws [*/] ws product\n"
+                  "factor ::= number | name | \"(\" sum \")\"\nnumber ::= [0-9]+ (\".\" [0-9]+)?\nname ::= [a-z] [a-z0-9_]*\nws ::= \" \"*\n", "" },
+        { "gbnf", "root ::= [^\"\\x00-\\x1f]* \"\\\"\" [a-zA-Z]+ ([ ,] [a-zA-Z]+)*\n", "" }, { "gbnf", "root ::= \"\\\"\" [^\"]* \"\\\"\" | [\\u0080-\\U0010FFFF]+ [a-z]*\n", "" },
+        { "gbnf", "root ::= (word \" \")* word\nword ::= [a-z]+ | [A-Z] [a-z]* | [0-9]{1,4} | [\\u4e00-\\u9fff]+\n", "" }, { "regex", "[\\x20-\\u07FF]*(\\n[a-z]+)*", "" } };
+    static char text[WIDE][32];
+    static lm_piece p[WIDE];
+    int64_t allowed = 0, checked = 0;
+    for (int i = 0; i < LM_COUNT(g); i++) {
+        lm_trie *t; lm_grammar *gr; lm_masker *m;
+        const int32_t eos = WIDE - 1;
+        rng = lm_rng_of((uint64_t)i, "wide"); draws = 0;
+        LM_NEED_OK(ctx, lm_trie_new(&t, ctx, p, wide_vocabulary(p, text), &eos, 1));
+        LM_NEED_OK(ctx, lm_grammar_new(&gr, ctx, g[i].kind, "wide", g[i].text, strlen(g[i].text)));
+        LM_NEED_OK(ctx, lm_masker_new(&m, ctx, gr, t));
+        for (int go = 0; go < 3; go++) {
+            lm_matcher *x, *y;
+            bool ok = true;
+            LM_NEED_OK(ctx, lm_matcher_new(&x, m));
+            LM_NEED_OK(ctx, lm_matcher_new(&y, m));
+            LM_CHECK_OK(ctx, lm_matcher_bytes(x, g[i].begin, strlen(g[i].begin), &ok));
+            LM_CHECK(ok);
+            for (int step = 0; step < WIDE_STEPS && !lm_matcher_ended(x); step++) {
+                const uint32_t *mask;
+                int ids[WIDE], n = 0, wrong = 0;
+                LM_NEED_OK(ctx, lm_matcher_mask(x, &mask));
+                for (int k = 0; k < WIDE - 1; k++) {
+                    bool want = false;
+                    lm_matcher_copy(y, x);
+                    if (p[k].n) LM_CHECK_OK(ctx, lm_matcher_bytes(y, p[k].p, p[k].n, &want));
+                    if (want != bit(mask, k) && !wrong++) { lm_t_fail++; printf("%s, %s: step %d, token %d \"%.*s\": the mask says %d\n", g[i].text, g[i].begin, step, k, (int)p[k].n, p[k].p, bit(mask, k)); }
+                    if (want) ids[n++] = k;
+                }
+                LM_CHECK(bit(mask, eos) == lm_matcher_complete(x));
+                checked += WIDE; allowed += n;
+                if (!n || wrong) break;
+                LM_CHECK_OK(ctx, lm_matcher_accept(x, ids[below(n)]));
+            }
+            lm_matcher_free(x); lm_matcher_free(y);
+        }
+        lm_masker_free(m); lm_grammar_free(gr); lm_trie_free(t);
+    }
+    if (getenv("LM_GRAMMAR_COUNTS")) printf("wide: %lld tokens, %lld allowed\n", (long long)checked, (long long)allowed);
+    LM_CHECK(allowed > 100000);
+}
 /* ---- notations ---- */
 /* 2: a sentence, 1: the beginning of one, 0: neither, -1: an error */
 static int says(const lm_grammar *g, const char *text, size_t n) {
@@ -409,4 +484,4 @@ static void test_memory(void) {
     lm_mem_ledger(ctx, &after);
     LM_CHECK(after.total_now == before.total_now);
 }
-LM_TEST_MAIN(LM_T1(test_masks), LM_T1(test_gbnf), LM_T1(test_regex), LM_T1(test_schemas), LM_T1(test_limits), LM_T1(test_memory))
+LM_TEST_MAIN(LM_T1(test_masks), LM_T1(test_wide_masks), LM_T1(test_gbnf), LM_T1(test_regex), LM_T1(test_schemas), LM_T1(test_limits), LM_T1(test_memory))

@@ -1,4 +1,7 @@
 /* test_tok_hostile.c — tokenizer files that lie, and memory that runs out: a named error each time, nothing leaked, nothing half made. */
+#include <math.h>
+#include <unistd.h>
+#include "format/gguf.h"
 #include "tok_test.h"
 
 static const char byte_level[] = "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"decoder\":{\"type\":\"ByteLevel\"}";
@@ -101,6 +104,69 @@ static void test_other_lies(void) {
     lm_ctx_free(c);
 }
 
+/* GGUF's tokenizer keys, one of them lying: the type of an array's items above all, since a reader that trusts it reads past its end. */
+typedef struct { const char *text[5]; int32_t type[5]; float score[5]; int n_type, n_score; lm_gguf_type tokens, types, scores; const char *model, *pre, *merge[2]; int32_t bos; } vocab;
+static lm_err gguf_vocab(lm_ctx *c, const char *path, const vocab *v) {
+    lm_gguf_writer *w;
+    lm_err err;
+    LM_TRY(lm_gguf_writer_new(&w, c, path, 32));
+    LM_GOTO(lm_gguf_put_str(w, "general.architecture", "llama", 5), fail);
+    LM_GOTO(lm_gguf_put_str(w, "tokenizer.ggml.model", v->model, strlen(v->model)), fail);
+    if (v->pre) LM_GOTO(lm_gguf_put_str(w, "tokenizer.ggml.pre", v->pre, strlen(v->pre)), fail);
+    if (v->tokens == LM_GGUF_STR) err = lm_gguf_put_arr_str(w, "tokenizer.ggml.tokens", v->text, NULL, 5);
+    else err = lm_gguf_put_arr(w, "tokenizer.ggml.tokens", v->tokens, v->type, 5);
+    if (err) goto fail;
+    if (v->types == LM_GGUF_STR) err = lm_gguf_put_arr_str(w, "tokenizer.ggml.token_type", v->text, NULL, v->n_type);
+    else err = lm_gguf_put_arr(w, "tokenizer.ggml.token_type", v->types, v->types == LM_GGUF_F32 ? (const void *)v->score : v->type, v->n_type);
+    if (err) goto fail;
+    if (v->scores == LM_GGUF_STR) err = lm_gguf_put_arr_str(w, "tokenizer.ggml.scores", v->text, NULL, v->n_score);
+    else err = lm_gguf_put_arr(w, "tokenizer.ggml.scores", v->scores, v->score, v->n_score);
+    if (err) goto fail;
+    if (v->merge[0]) LM_GOTO(lm_gguf_put_arr_str(w, "tokenizer.ggml.merges", v->merge, NULL, 1), fail);
+    LM_GOTO(lm_gguf_put_i32(w, "tokenizer.ggml.bos_token_id", v->bos), fail);
+    return lm_gguf_writer_commit(w);
+fail:
+    lm_gguf_writer_abort(w);
+    return err;
+}
+static void test_gguf_lies(void) {
+    static const vocab good = { { "<unk>", "<s>", "<0x41>", "a", "\xe2\x96\x81" "b" }, { 2, 3, 6, 1, 1 }, { 0, 0, 0, -1, -2 }, 5, 5, LM_GGUF_STR, LM_GGUF_I32, LM_GGUF_F32, "llama", NULL, { NULL, NULL }, 1 };
+    lm_ctx *c = tok_ctx(1);
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/loam-lies-%d.gguf", (int)getpid());
+    for (int i = 0; i < 19; i++) {
+        vocab v = good;
+        lm_err want = LM_E_FORMAT;
+        const char *why = "";
+        lm_tok *t = NULL;
+        switch (i) {
+        case 0: want = LM_OK; break;
+        case 1: v.text[2] = "<0x-1>"; why = "token 2 is of type byte but is spelled \"<0x-1>\""; break;
+        case 2: v.text[2] = "<0x100>"; why = "wanted <0x00> to <0xFF>"; break;
+        case 3: v.text[2] = "<0x4"; why = "of type byte"; break;
+        case 4: v.text[2] = ""; want = LM_OK; break;                   /* one that can never occur */
+        case 5: v.tokens = LM_GGUF_I32; want = LM_E_CONFIG; why = "tokenizer.ggml.tokens"; break;
+        case 6: v.types = LM_GGUF_STR; want = LM_E_CONFIG; why = "tokenizer.ggml.token_type"; break;
+        case 7: v.types = LM_GGUF_F32; want = LM_E_CONFIG; why = "tokenizer.ggml.token_type"; break;
+        case 8: v.scores = LM_GGUF_STR; want = LM_E_CONFIG; why = "tokenizer.ggml.scores"; break;
+        case 9: v.n_type = 4; why = "5 tokens, 4 types and 5 scores"; break;
+        case 10: v.n_score = 1; why = "5 tokens, 5 types and 1 scores"; break;
+        case 11: v.type[3] = 7; why = "token 3 has type 7; wanted 1 to 6"; break;
+        case 12: v.type[3] = INT32_MIN; why = "token 3 has type -2147483648"; break;
+        case 13: v.score[3] = NAN; why = "token 3 has the score"; break;
+        case 14: v.bos = 5; why = "tokenizer.ggml.bos_token_id is 5, the vocabulary has 5"; break;
+        case 15: v.bos = INT32_MIN; want = LM_E_RANGE; why = "tokenizer.ggml.bos_token_id"; break;
+        case 16: v.model = "gpt9"; want = LM_E_UNSUPPORTED; why = "gpt9"; break;
+        case 17: v.model = "gpt2"; want = LM_E_UNSUPPORTED; why = "tokenizer.ggml.pre is missing"; break;
+        default: v.model = "gpt2"; v.pre = "gpt-2"; v.merge[0] = "ab"; why = "merge 0 has no space"; break;
+        }
+        LM_NEED_OK(c, gguf_vocab(c, path, &v));
+        if (want) { LM_CHECK_ERR(c, lm_tok_open(c, path, NULL, &t), want, why); LM_CHECK(t == NULL); }
+        else { LM_CHECK_OK(c, lm_tok_open(c, path, NULL, &t)); LM_CHECK(lm_tok_vocab(t) == 5); lm_tok_free(t); }
+    }
+    unlink(path);
+    lm_ctx_free(c);
+}
 /* A vocabulary that lacks bytes: the text that needs them is refused, naming them. */
 static void test_missing_byte(void) {
     lm_ctx *c = tok_ctx(1);
@@ -211,4 +277,4 @@ static void test_damaged_files(void) {
     lm_ctx_free(c);
 }
 
-LM_TEST_MAIN(LM_T1(test_json_lies), LM_T1(test_other_lies), LM_T1(test_missing_byte), LM_T1(test_memory_runs_out), LM_T1(test_damaged_files))
+LM_TEST_MAIN(LM_T1(test_json_lies), LM_T1(test_other_lies), LM_T1(test_gguf_lies), LM_T1(test_missing_byte), LM_T1(test_memory_runs_out), LM_T1(test_damaged_files))

@@ -96,6 +96,8 @@ lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm
     LM_TRY(dtypes(ctx, o, &lo, &eo));
     LM_GOTO(lm_weights_open(&w, ctx, path), fail);
     const lm_cfg *cfg = lm_weights_cfg(w);
+    LM_GOTO(make_room(ctx, w, o, &eo, &lo), fail);
+    if (!lo.room) LM_GOTO(lm_weights_ahead(w, &lo), fail);             /* the disk reads while the tokenizer is made; what stays in its file has readers of its own */
     if (!o->no_tok) {
         LM_GOTO(lm_tok_open_beside(ctx, path, &t), fail);
         if (lm_tok_vocab(t) > cfg->vocab) {
@@ -104,7 +106,6 @@ lm_err lm_api_open(lm_ctx *ctx, const char *path, const lm_api_model_opts *o, lm
             goto fail;
         }
     }
-    LM_GOTO(make_room(ctx, w, o, &eo, &lo), fail);
     LM_GOTO(lm_store_new(&s, ctx), fail);
     LM_GOTO(lm_weights_load(w, s, &lo), fail);
     if (lo.quant || !o->dtype || !strcmp(o->dtype, "auto")) eo.mm = lm_engine_mm_for(s);

@@ -3,10 +3,16 @@
 #include "base/file_sys.h"
 #include <dirent.h>
 #include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
-struct lm_file { lm_ctx *ctx; char *path; int fd; int64_t size; void *map; };
+typedef struct { int64_t from, to; } part;
+struct lm_file {
+    lm_ctx *ctx; char *path; int fd; int64_t size; void *map;
+    part *part; int n_part, cap_part; pthread_t ahead; bool has_ahead; atomic_bool stop;
+};
 
 /* The sentence for a failed call, and the code its errno deserves. */
 lm_err lm_sys_fail(lm_ctx *ctx, int err, const char *what, const char *path) {
@@ -35,7 +41,7 @@ lm_err lm_file_open(lm_file **out, lm_ctx *ctx, const char *path) {
         err = LM_E_NOMEM;
         goto bad;
     }
-    *f = (lm_file){ .ctx = ctx, .path = copy, .fd = fd, .size = st.st_size };
+    f->ctx = ctx; f->path = copy; f->fd = fd; f->size = st.st_size;
     *out = f;
     return LM_OK;
 bad:
@@ -73,10 +79,39 @@ lm_err lm_file_map(lm_file *f, const void **p, size_t *n) {
     return LM_OK;
 }
 
+/* A call takes long once the disk's queue is full, hence a thread. The kernel reads no more for one call than its read-ahead or the device's largest
+ * transfer, whichever is more, hence pieces. Not through the gate: which call of a run is the nth must not depend on a thread. */
+static void ask(lm_file *f, part p) {
+    enum { PIECE = 1 << 20 };
+    for (; p.from < p.to && !atomic_load_explicit(&f->stop, memory_order_relaxed); p.from += PIECE)
+        if (posix_fadvise(f->fd, p.from, p.to - p.from < PIECE ? p.to - p.from : PIECE, POSIX_FADV_WILLNEED)) return;
+}
+static void *ahead(void *ud) {
+    lm_file *f = ud;
+    for (int i = 0; i < f->n_part; i++) ask(f, f->part[i]);
+    ask(f, (part){ 0, f->size });
+    return NULL;
+}
+lm_err lm_file_ahead_part(lm_file *f, int64_t offset, int64_t bytes) {
+    if (f->has_ahead) return LM_OK;
+    if (f->n_part == f->cap_part) {
+        const int cap = f->cap_part ? 2 * f->cap_part : 64;
+        part *p = lm_realloc(f->ctx, LM_MEM_IO, f->part, (size_t)cap * sizeof *p);
+        if (!p) return LM_E_NOMEM;
+        f->part = p; f->cap_part = cap;
+    }
+    f->part[f->n_part++] = (part){ offset, offset + bytes };
+    return LM_OK;
+}
+void lm_file_ahead(lm_file *f) {
+    if (!f->has_ahead && f->size) f->has_ahead = !pthread_create(&f->ahead, NULL, ahead, f);
+}
 void lm_file_close(lm_file *f) {
     if (!f) return;
+    if (f->has_ahead) { atomic_store_explicit(&f->stop, true, memory_order_relaxed); pthread_join(f->ahead, NULL); }
     if (f->map) munmap(f->map, (size_t)f->size);
     lm_sys_close(f->fd);
+    lm_free(f->ctx, f->part);
     lm_free(f->ctx, f->path);
     lm_free(f->ctx, f);
 }

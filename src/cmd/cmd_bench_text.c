@@ -102,16 +102,19 @@ static const char record[] =
 static const char sums[] = "root ::= line+\nline ::= sum \" = \" number \"\\n\"\nsum ::= product | product ws [-+] ws sum\nproduct ::= factor | factor ws [*/] ws product\n"
                            "factor ::= number | name | \"(\" sum \")\"\nnumber ::= [0-9]+ (\".\" [0-9]+)?\nname ::= [a-z] [a-z0-9_]*\nws ::= \" \"?\n";
 static const char sum[] = "(12 + alpha) * (3.5 - beta_2) / ((gamma + 1) * 4) = 19.25\nx * (y + (z - (w / 2))) + 17 = 0.5\n";
-static lm_err follow(lm_bench *b, lm_masker *m, const lm_tok_buf *ids, const char *name, double *us) {
+/* us[i]: of token i; those for which a mask had to be worked out stand in first[*n_first] too. */
+static lm_err follow(lm_bench *b, lm_masker *m, const lm_tok_buf *ids, const char *name, double *us, double *first, size_t *n_first) {
     lm_ctx *ctx = b->cli->ctx;
     lm_matcher *x;
     lm_err err = lm_matcher_new(&x, m);
     if (err) return err;
     for (size_t i = 0; i < ids->n && !err; i++) {
         const uint32_t *mask;
+        const int64_t made = lm_masker_made(m);
         const double t = lm_now();
         err = lm_matcher_mask(x, &mask);
         us[i] = 1e6 * (lm_now() - t);
+        if (lm_masker_made(m) > made) first[(*n_first)++] = us[i];
         if (!err && !(mask[ids->id[i] >> 5] >> (ids->id[i] & 31) & 1)) err = lm_fail(ctx, LM_E_INTERNAL, "%s: token %zu of its text is not allowed", name, i);
         if (!err) err = lm_matcher_accept(x, ids->id[i]);
     }
@@ -119,14 +122,20 @@ static lm_err follow(lm_bench *b, lm_masker *m, const lm_tok_buf *ids, const cha
     lm_matcher_free(x);
     return err;
 }
+static void put_times(lm_bench *b, const char *name, double *us, size_t n, const char *what) {
+    double all = 0;
+    for (size_t i = 0; i < n; i++) all += us[i];
+    (void)lm_bench_median(us, (int)n);                                 /* sorts */
+    lm_bench_put(b, name, all / (double)n, "us", 0, 0, lm_arena_printf(b->cli->a, "%zu tokens, %s: p50 %.3g, p99 %.3g, max %.4g", n, what, us[n / 2], us[n * 99 / 100], us[n - 1]));
+}
 static lm_err grammar_of(lm_bench *b, const lm_tok *tok, const lm_trie *trie, const char *kind, const char *name, const char *text, const char *doc) {
     lm_ctx *ctx = b->cli->ctx;
     lm_grammar *g = NULL; lm_masker *m = NULL;
     lm_tok_buf ids = { .ctx = ctx };
-    double *us = NULL, t = lm_now(), sum_us = 0;
-    char *a = lm_arena_printf(b->cli->a, "%s_compile", name), *c = lm_arena_printf(b->cli->a, "%s_mask", name), *d = lm_arena_printf(b->cli->a, "%s_mask_p99", name),
-         *e = lm_arena_printf(b->cli->a, "%s_mask_new", name), *f = lm_arena_printf(b->cli->a, "%s_mask_new_max", name);
-    lm_err err = a && c && d && e && f ? LM_OK : LM_E_NOMEM;
+    double *us = NULL, *first, t = lm_now();
+    char *a = lm_arena_printf(b->cli->a, "%s_compile", name), *c = lm_arena_printf(b->cli->a, "%s_mask", name), *d = lm_arena_printf(b->cli->a, "%s_mask_new", name),
+         *e = lm_arena_printf(b->cli->a, "%s_mask_first", name);
+    lm_err err = a && c && d && e ? LM_OK : LM_E_NOMEM;
     if (!err) err = lm_grammar_new(&g, ctx, kind, name, text, strlen(text));
     if (!err) err = lm_masker_new(&m, ctx, g, trie);
     if (!err) {
@@ -135,20 +144,14 @@ static lm_err grammar_of(lm_bench *b, const lm_tok *tok, const lm_trie *trie, co
             (long long)z.states, (long long)z.edges));
     }
     if (!err) err = lm_tok_encode(tok, doc, strlen(doc), 0, &ids);
-    if (!err && !(us = lm_alloc(ctx, LM_MEM_MISC, (ids.n + 1) * sizeof *us))) err = LM_E_NOMEM;
-    for (int pass = 0; pass < 2 && !err; pass++) {
-        if (pass && (err = follow(b, m, &ids, name, us))) break;       /* a text with other numbers and names would share less: warm is the best case, new the worst */
-        lm_masker *again = NULL;
-        if (!pass) err = lm_masker_new(&again, ctx, g, trie);
-        if (!err) err = follow(b, pass ? m : again, &ids, name, us);
-        lm_masker_free(again);
-        sum_us = 0;
-        for (size_t i = 0; i < ids.n; i++) sum_us += us[i];
-        if (err || !ids.n) break;
-        (void)lm_bench_median(us, (int)ids.n);                         /* sorts */
-        lm_bench_put(b, pass ? c : e, sum_us / (double)ids.n, "us", 0, 0, pass ? "a token, sets seen before" : "a token, nothing known yet");
-        if (pass) lm_bench_put(b, d, us[(ids.n * 99) / 100], "us", 0, 0, NULL);
-        else lm_bench_put(b, f, us[ids.n - 1], "us", 0, 0, "the slowest one");
+    if (!err && !(us = lm_alloc(ctx, LM_MEM_MISC, 2 * (ids.n + 1) * sizeof *us))) err = LM_E_NOMEM;
+    first = us ? us + ids.n + 1 : NULL;
+    for (int pass = 0; pass < 2 && !err && ids.n; pass++) {            /* a text with other numbers and names would share less: the second pass is the best case */
+        size_t n_first = 0;
+        err = follow(b, m, &ids, name, us, first, &n_first);
+        if (err) break;
+        put_times(b, pass ? c : d, us, ids.n, pass ? "known" : "nothing known before");
+        if (!pass && n_first) put_times(b, e, first, n_first, "of these, worked out");
     }
     lm_tok_buf_free(&ids); lm_masker_free(m); lm_grammar_free(g); lm_free(ctx, us);
     return err;

@@ -53,6 +53,7 @@ typedef struct lm_masker lm_masker;
 lm_err lm_masker_new(lm_masker **out, lm_ctx *ctx, const lm_grammar *g, const lm_trie *t);
 void lm_masker_free(lm_masker *m);
 int64_t lm_masker_vocab(const lm_masker *m);                           /* of its trie; 0 without one */
+int64_t lm_masker_made(const lm_masker *m);                            /* masks that had to be worked out, so far */
 /* A text so far. */
 typedef struct lm_matcher lm_matcher;
 lm_err lm_matcher_new(lm_matcher **out, lm_masker *m);                 /* the empty text */

@@ -85,12 +85,17 @@ typedef struct { uint8_t lo[4], hi[4]; int n; } lm_gutf8;
 int lm_g_utf8_ranges(uint32_t lo, uint32_t hi, lm_gutf8 out[16]);
 
 /* ---- the vocabulary ------------------------------------------------------------------------------------------------- */
-/* In preorder. end: past its subtree; token: into order, and those of its subtree follow; groups: of the bytes below it (lm_g_group). */
-typedef struct { int32_t end, token; uint32_t depth : 24, byte : 8; uint32_t n_token : 24, groups : 8; } lm_tnode;
+/* Level by level, so that the children of a node lie side by side, from kid to the next node's. token: into order; its own, then those of its subtree to
+ * token_end. longest: bytes of the longest of these, at most LM_TRIE_LONG. In groups (lm_g_group): next: its children's bytes; below: all bytes below it, with
+ * LM_GG_BROKEN where they do not begin with a character; groups: what the tokens of its subtree are made of. */
+enum { LM_TRIE_LONG = 127 };
+typedef struct { int32_t kid, token, token_end; uint16_t n_token; uint8_t longest, byte, next, groups, below; } lm_tnode;
 struct lm_trie {
-    lm_ctx *ctx; lm_tnode *node; int32_t n_node, max_depth;
+    lm_ctx *ctx; lm_tnode *node; int32_t n_node, max_depth;            /* and one node more, whose kid is n_node */
     int32_t *order, n_order;                                           /* tokens sorted by bytes */
     char *bytes; uint32_t *at;                                         /* (vocab + 1) bytes of token i; at[i] == at[i+1]: none */
+    uint32_t *has[8];                                                  /* per group, a bit for each token: has it bytes of it? What has no bytes: as if broken */
+    uint8_t *length;                                                   /* (vocab, rounded up to 32) bytes of a token, at most LM_TRIE_LONG */
     int64_t vocab; int32_t *eos; int n_eos;
 };
 /* Makes room in an array of a struct on `ctx`; false after an error sentence. */

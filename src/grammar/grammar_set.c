@@ -9,7 +9,7 @@
 #include <string.h>
 #include "grammar/grammar_set.h"
 
-enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, CHUNK = 64, WORK = 1 << 20 };
+enum { FRAMES = 1 << 22, NODES = 1 << 20, SETS = 1 << 20, ROWS = 1 << 16, CHUNK = 64, WORK = 1 << 20, ENOUGH = 1 << 15 };
 #define ROOM(arr, more, most) lm_g_room(s->ctx, (void **)&s->arr, &s->cap_##arr, s->n_##arr, more, sizeof *s->arr, most)
 lm_err lm_sets_new(lm_sets *s, lm_ctx *ctx, const lm_grammar *g) {
     *s = (lm_sets){ .ctx = ctx, .g = g };
@@ -83,6 +83,9 @@ static lm_err intern_set(lm_sets *s, lm_gthread *t, int32_t n, uint8_t flags, in
         if (s->set[i].n == n && s->set[i].flags == flags && (!n || !memcmp(s->thread + s->set[i].at, t, (size_t)n * sizeof *t))) { *out = i; return LM_OK; }
     lm_gset *x = &s->set[s->n_set];
     for (int32_t i = 0; i < n; i++) for (int k = 0; k < 4; k++) x->first[k] |= s->g->state[t[i].state].first[k];
+    for (int k = 0; k < 2; k++)
+        for (uint64_t w = x->first[k]; w; w &= w - 1) x->opens |= lm_g_group((uint8_t)(64 * k + __builtin_ctzll(w)));
+    if (x->first[2] | x->first[3]) x->opens |= LM_GG_BEYOND;
     s->n_thread += n;
     s->set_table[h & mask] = s->n_set;
     *out = s->n_set++;
@@ -280,22 +283,68 @@ lm_err lm_sets_fill(lm_sets *s, int32_t set, uint8_t byte, int32_t *to) {
     for (int k = lo; k <= hi; k++) s->set[set].row[k] = y;
     return LM_OK;
 }
+/* Bytes lo..hi from a set, and `more` continuations after each: do all of them end at `to`? Known ground is not walked twice. */
+static lm_err tails_lead(lm_sets *s, int32_t set, int lo, int hi, int more, int32_t to, bool *yes) {
+    int32_t before = -1;
+    *yes = true;
+    for (int b = lo; b <= hi && *yes; b++) {
+        int32_t x;
+        LM_TRY(lm_sets_step(s, set, (uint8_t)b, &x));
+        if (!x || s->work > ENOUGH) *yes = false;
+        else if (!more) *yes = x == to;
+        else if (x != before) { before = x; LM_TRY(tails_lead(s, x, 0x80, 0xBF, more - 1, to, yes)); }
+    }
+    return LM_OK;
+}
+static lm_err beyond_leads(lm_sets *s, int32_t from, int32_t to, bool *yes) {
+    static const struct { uint8_t lo, hi, next_lo, next_hi, more; } lead[] = {            /* Unicode, table 3-7 */
+        { 0xC2, 0xDF, 0x80, 0xBF, 0 }, { 0xE0, 0xE0, 0xA0, 0xBF, 1 }, { 0xE1, 0xEC, 0x80, 0xBF, 1 }, { 0xED, 0xED, 0x80, 0x9F, 1 },
+        { 0xEE, 0xEF, 0x80, 0xBF, 1 }, { 0xF0, 0xF0, 0x90, 0xBF, 2 }, { 0xF1, 0xF3, 0x80, 0xBF, 2 }, { 0xF4, 0xF4, 0x80, 0x8F, 2 } };
+    *yes = true;
+    for (size_t i = 0; i < LM_COUNT(lead) && *yes; i++) {
+        int32_t before = -1;
+        for (int b = lead[i].lo; b <= lead[i].hi && *yes; b++) {
+            int32_t x;
+            LM_TRY(lm_sets_step(s, from, (uint8_t)b, &x));
+            if (!x) *yes = false;
+            else if (x != before) { before = x; LM_TRY(tails_lead(s, x, lead[i].next_lo, lead[i].next_hi, lead[i].more, to, yes)); }
+        }
+    }
+    return LM_OK;
+}
+static lm_err leads(lm_sets *s, int32_t from, int32_t to, uint8_t *groups) {
+    static const uint8_t one[] = "eE5 \"-";                            /* of each group: most sets fail here */
+    uint8_t g = 0;
+    bool yes;
+    for (int k = 0; k < 6; k++) {
+        int32_t x;
+        LM_TRY(lm_sets_step(s, from, one[k], &x));
+        if (x == to) g |= (uint8_t)(1 << k);
+    }
+    for (int b = 0; b < 0x80 && g; b++) {
+        const uint8_t bit = lm_g_group((uint8_t)b);
+        int32_t x;
+        if (!(g & bit)) continue;
+        LM_TRY(lm_sets_step(s, from, (uint8_t)b, &x));
+        if (x != to) g &= (uint8_t)~bit;
+        if (s->work > ENOUGH) g = 0;
+    }
+    LM_TRY(beyond_leads(s, from, to, &yes));
+    *groups = yes ? g | LM_GG_BEYOND : g;
+    return LM_OK;
+}
+/* A short cut must not cost a grammar its token: it has work of its own, and where that is not enough there is none. */
+lm_err lm_sets_leads(lm_sets *s, int32_t from, int32_t to, uint8_t *groups) {
+    const int64_t work = s->work;
+    s->work = 0;
+    const lm_err err = leads(s, from, to, groups);
+    s->work = work;
+    return err;
+}
 lm_err lm_sets_loops(lm_sets *s, int32_t set) {
-    static const uint8_t one[] = "eE5 \"-\n\xC3";                    /* of each group: most sets fail here */
-    uint8_t loops = 0;
-    for (int k = 0; k < 8; k++) {
-        int32_t to;
-        LM_TRY(lm_sets_step(s, set, one[k], &to));
-        if (to == set) loops |= (uint8_t)(1 << k);
-    }
-    for (int b = 0; b < 256 && loops; b++) {
-        const uint8_t bit = (uint8_t)(1 << lm_g_group((uint8_t)b));
-        int32_t to;
-        if (!(loops & bit)) continue;
-        LM_TRY(lm_sets_step(s, set, (uint8_t)b, &to));
-        if (to != set) loops &= (uint8_t)~bit;
-    }
-    s->set[set].loops = loops; s->set[set].loops_known = true;
+    uint8_t g;
+    LM_TRY(lm_sets_leads(s, set, set, &g));
+    s->set[set].loops = g; s->set[set].loops_known = true;
     return LM_OK;
 }
 /* ---- forgetting ---- */

@@ -15,7 +15,8 @@ typedef struct { int32_t at, n; } lm_gstack;
 typedef struct { int32_t state, node; } lm_gthread;
 typedef struct {
     int32_t *row, at, n, mask, local; uint8_t flags;                   /* row: successors (-1 not known yet), NULL none yet; mask, local: see grammar_mask.c */
-    uint8_t loops; bool loops_known;                                   /* groups of bytes (lm_g_group) all of which lead back to this very set */
+    uint8_t loops; bool loops_known;                                   /* groups (lm_g_group) all of whose characters lead back to this very set */
+    uint8_t opens;                                                     /* groups some of whose bytes lead on; LM_GG_BEYOND: of all bytes beyond ASCII */
     uint64_t first[4];                                                 /* bytes that lead on */
 } lm_gset;
 typedef struct lm_sets {
@@ -46,10 +47,14 @@ static inline lm_err lm_sets_step(lm_sets *s, int32_t set, uint8_t byte, int32_t
     if (row && row[byte] >= 0) { *to = row[byte]; return LM_OK; }
     return lm_sets_fill(s, set, byte, to);
 }
-/* Bytes in eight groups: a-z, A-Z, 0-9, blank, " and \\, other ASCII, control characters, beyond ASCII. */
-static inline int lm_g_group(uint8_t b) {
-    return b >= 'a' && b <= 'z' ? 0 : b >= 'A' && b <= 'Z' ? 1 : b >= '0' && b <= '9' ? 2 : b == ' ' ? 3 : b == '"' || b == '\\' ? 4 : b >= 0x80 ? 7 : b < 0x20 ? 6 : 5;
+/* What text is made of, in eight groups: a-z, A-Z, 0-9, blank, what a JSON string must escape, other ASCII, what is no valid UTF-8, characters beyond ASCII
+ * (whole ones, and the beginning of one where a token ends). A group is all of its characters or nothing: what leads back to a set for each of them one by one
+ * does so for any text of them. */
+enum { LM_GG_BROKEN = 1 << 6, LM_GG_BEYOND = 1 << 7 };
+static inline uint8_t lm_g_group(uint8_t b) {                          /* of an ASCII byte */
+    return (uint8_t)(1 << (b >= 'a' && b <= 'z' ? 0 : b >= 'A' && b <= 'Z' ? 1 : b >= '0' && b <= '9' ? 2 : b == ' ' ? 3 : b < 0x20 || b == '"' || b == '\\' ? 4 : 5));
 }
+lm_err lm_sets_leads(lm_sets *s, int32_t from, int32_t to, uint8_t *groups);           /* groups all of whose characters lead from one set to another */
 lm_err lm_sets_loops(lm_sets *s, int32_t set);                         /* makes loops known */
 /* Forget all sets but those in live[n], whose numbers become the new ones. */
 lm_err lm_sets_collect(lm_sets *s, int32_t **live, int32_t n);

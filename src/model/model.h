@@ -102,6 +102,8 @@ typedef struct {
     const volatile int *stop;    /* becomes non-zero: LM_E_CANCELLED after the blocks in hand; may be NULL */
 } lm_load_opts;
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o);
+/* Its files into the page cache while other things are done (lm_file_ahead), what loading copies out of a mapping first: for what has room in memory. */
+lm_err lm_weights_ahead(lm_weights *w, const lm_load_opts *o);
 /* The types and layouts that loading would make, without storage: enough for dry plans. need (may be NULL): bytes in all; of them mapped; of them read from
  * the file as they are used, through a ring of so many. */
 typedef struct { size_t all, mapped, away, ring; } lm_load_need;

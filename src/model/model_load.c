@@ -225,6 +225,22 @@ lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
     LM_TRY(check(w, o));
     return load(w, store, o, 0, w->n);
 }
+lm_err lm_weights_ahead(lm_weights *w, const lm_load_opts *o) {
+    int n_quant = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < w->n && w->source->where; i++) {
+            const lm_weight *e = &w->e[i];
+            lm_type type;
+            lm_layout layout;
+            lm_file *f;
+            int64_t at;
+            if (!w->source->where(w, e, &f, &at)) continue;
+            if (pass) { lm_file_ahead(f); continue; }
+            LM_TRY(decide(w, e, o, &n_quant, &type, &layout));
+            if (o->map && !as_it_is(e, &type, layout)) LM_TRY(lm_file_ahead_part(f, at, e->rows * (int64_t)e->row_bytes));
+        }
+    return LM_OK;
+}
 lm_err lm_weights_declare(lm_weights *w, lm_store *store, const lm_load_opts *o, lm_load_need *need) {
     LM_TRY(check(w, o));
     int n_quant = 0;

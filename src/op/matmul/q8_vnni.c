@@ -207,7 +207,7 @@ static lm_err tile(const lm_call *call, int64_t i, void *scratch, const lm_q8_vn
                 blocks = lm_min64(piece, t->nb - b);
                 for (int p = 0; p < P; p++) {
                     const char *panel = turned;
-                    if (t->panels) panel = lm_q8_panel(t, n + p * 16, b); else lm_q8_turn(t, n + p * 16, lm_min64(16, cols - p * 16), b, blocks, turned);
+                    if (t->panels) panel = lm_q8_panel(t, n + p * 16, b); else vn_turn(t, n + p * 16, lm_min64(16, cols - p * 16), b, blocks, turned);
                     if (t->M <= FEW) f->few(t, panel, b, blocks, acc + p * 16); else f->pack(t, panel, blocks, w + p * second);
                 }
                 if (t->M > FEW) {

@@ -49,6 +49,35 @@ extern const lm_q8_vnni lm_qk_vnni;
         else if (P == 2) all_rows(t, false, 2, m, m1, b0, blocks, w, second, acc, next);                                                            \
         else all_rows(t, false, 1, m, m1, b0, blocks, w, second, acc, next);                                                                        \
     }
+/* lm_q8_turn, four groups of four bytes of all sixteen rows at a time; the last four may overlap those before. Gathers take twice as long. The sixteen rows
+ * behind these lie behind them in one piece: as much of it is asked for as is read of these. */
+VN_INLINE void vn_turn(const lm_q8 *t, int64_t n0, int64_t n, int64_t b0, int64_t blocks, char *out) {
+    if (n < 16) { lm_q8_turn(t, n0, n, b0, blocks, out); return; }
+    const int64_t groups = (t->block - 2 * t->halves) / 4, lines = lm_ceil_div(16 * t->block, 64), row = t->nb * t->block;
+    const char *x = lm_q8_row(t, n0, b0), *next = lm_q8_row(t, n0 + 16, 0) + 16 * t->block * b0;
+    for (; blocks; blocks--, x += t->block) {
+        for (int64_t i = 0; i < lines; i++, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+        for (int h = 0; h < t->halves; h++, out += 32)
+            for (int j = 0; j < 16; j++) memcpy(out + 2 * j, x + j * row + (h < t->head ? 2 * h : t->block - 2 * (t->halves - h)), 2);
+        for (int64_t g = 0; g < groups; g += 4) {
+            const int64_t at = 4 * lm_min64(g, groups - 4);
+            const char *y = x + 2 * t->head + at;
+            __m512i r[4], d[4];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {                              /* lanes: rows j, j + 4, j + 8, j + 12 */
+                r[j] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(y + j * row)));
+                r[j] = _mm512_inserti32x4(r[j], _mm_loadu_si128((const __m128i *)(y + (j + 4) * row)), 1);
+                r[j] = _mm512_inserti32x4(r[j], _mm_loadu_si128((const __m128i *)(y + (j + 8) * row)), 2);
+                r[j] = _mm512_inserti32x4(r[j], _mm_loadu_si128((const __m128i *)(y + (j + 12) * row)), 3);
+            }
+            for (int j = 0; j < 4; j += 2) { d[j] = _mm512_unpacklo_epi32(r[j], r[j + 1]); d[j + 1] = _mm512_unpackhi_epi32(r[j], r[j + 1]); }
+            char *o = out + 16 * at;
+            _mm512_storeu_si512(o, _mm512_unpacklo_epi64(d[0], d[2])); _mm512_storeu_si512(o + 64, _mm512_unpackhi_epi64(d[0], d[2]));
+            _mm512_storeu_si512(o + 128, _mm512_unpacklo_epi64(d[1], d[3])); _mm512_storeu_si512(o + 192, _mm512_unpackhi_epi64(d[1], d[3]));
+        }
+        out += 64 * groups;
+    }
+}
 VN_INLINE __m512i vn_quad(const int8_t *q) { int32_t x; memcpy(&x, q, 4); return _mm512_set1_epi32(x); }
 VN_INLINE __m512 vn_halves(const char *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 #endif
