@@ -9,7 +9,7 @@ enum { BLOCK = 64, SOFTMAX = 24 };      /* keys that attention takes at a time; 
 static const double COMPUTE = 8;       /* operations per byte from which a matrix row is priced by its operations */
 
 /* Attention over whole sequences: planned as one document. */
-bool lm_cost_attends(const lm_call *c) { return c->op->session || !strcmp(c->op->name, "attn_paged") || !strcmp(c->op->name, "attn_grad"); }
+bool lm_cost_attends(const lm_call *c) { return c->op->session || !strcmp(c->op->name, "attn_paged") || !strcmp(c->op->name, "attn_grad") || !strcmp(c->op->name, "attn_back"); }
 static int64_t seen_of(const lm_attn_p *p, int64_t keys) { return p->window > 0 && p->window < keys ? p->window : keys; }
 static double pairs(int64_t rows, const lm_attn_p *p) {
     const lm_tensor start = lm_tensor_of(NULL, LM_I32, 1, &rows);
@@ -18,7 +18,7 @@ static double pairs(int64_t rows, const lm_attn_p *p) {
 double lm_cost_flops(const lm_call *c, double flops, int64_t seqs, int64_t seq) {
     const int64_t rows = c->n_in ? c->in[0].dim[0] : 0;
     if (seqs <= 0 || rows <= 0 || flops <= 0) return flops;
-    const lm_attn_p *p = c->p;                                      /* attn, attn_grad and attn_paged share their parameters */
+    const lm_attn_p *p = c->p;                                      /* attn, attn_grad, attn_back and attn_paged share their parameters */
     if (!strcmp(c->op->name, "attn_paged")) {                               /* the last rows of each sequence, as many of each */
         const int64_t before = seq - (rows + seqs - 1) / seqs;
         return 4.0 * (double)seqs * (pairs(seq, p) - pairs(before > 0 ? before : 0, p)) * p->n_head * p->d_head;
