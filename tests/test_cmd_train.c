@@ -137,6 +137,10 @@ static void test_refusals(void) {
     LM_REFUSED(run("train data.path=%s out=%s --quiet", at("short"), at("x")), 3, "short");
     put_file(at("latin1"), "caf\xe9 caf\xe9", 9);
     LM_REFUSED(run("train data.path=%s out=%s --quiet", at("latin1"), at("x")), 3, "UTF-8");
+    /* half a terabyte of parameters: told before any is made, with what would fit */
+    ran r = run("train data.path=%s data.seq=32 tokenizer.vocab=300 train.batch=4 model.d=65536 model.n_head=512 model.d_ff=262144 model.n_layer=2 out=%s", at("text"), at("x"));
+    LM_CHECK(r.rc == 4 && strstr(r.err, "training does not fit this machine") && strstr(r.out, "it does not fit") && strstr(r.out, "gives up"));
+    done(&r);
     LM_CHECK(!there(at("x")));
 }
 /* A disk that is full (a limit on the size of files): the sentence, the exit status, and the checkpoints that were there stay whole. */

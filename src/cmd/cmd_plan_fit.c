@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cmd/cmd_plan_fit.h"
+#include "device/probe.h"
 #include "cmd/cmd_text.h"
 #include "device/device.h"
 #include "quant/quant.h"
@@ -218,16 +219,17 @@ static void put_back(kept k) {
     if (k.text) lm_fail(k.ctx, LM_E_NOMEM, "%s", k.text);
     free(k.text);
 }
-void lm_no_fit_train(lm_cli *cli, lm_ctx *ctx, const lm_run_event *e) {
+void lm_no_fit_train(lm_cli *cli, lm_ctx *ctx, const lm_machine *here, const lm_run_event *e) {
     const kept k = keep(ctx);
-    lm_machine m;
+    lm_machine m = *here;
     lm_changes s;
     lm_trainer_opts o = *e->opts;
-    const bool timed = ceilings(o.dev, &m);
+    const bool timed = !o.dev || ceilings(o.dev, &m);
+    const size_t have = o.dev ? room(o.dev) : lm_memory_available();
     lm_comm alone = planned_ranks(ctx, o.comm ? o.comm->rank : 0, o.comm ? o.comm->size : 1);
     if (alone.size > 1) o.comm = o.dev_comm = &alone;                            /* the other ranks do not plan with us */
-    if (!lm_fit_train(ctx, cli->a, &m, e->model, &o, e->accum, 0, room(o.dev), &s))
-        lm_changes_say(cli, &s, timed ? "a step at the card's ceilings" : NULL, 0, 6);
+    if (!lm_fit_train(ctx, cli->a, &m, e->model, &o, e->accum, 0, have, &s))
+        lm_changes_say(cli, &s, !o.dev ? "a step" : timed ? "a step at the card's ceilings" : NULL, 0, 6);
     put_back(k);
 }
 void lm_no_fit_serve(lm_cli *cli, lm_ctx *ctx, const lm_cfg *c, const lm_serve_opts *o) {

@@ -15,10 +15,10 @@ lm_err lm_fit_train(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg 
                     size_t have, lm_changes *out);
 lm_err lm_fit_serve(lm_ctx *ctx, lm_arena *a, const lm_machine *m, const lm_cfg *c, const lm_serve_opts *o, size_t base, size_t have,
                     lm_changes *out);
-/* They in lines on standard error, the cheapest first, `most` of them; what was tried in vain is told only where nothing fits. per: what
+/* They in lines, the cheapest first, `most` of them; what was tried in vain is told only where nothing fits. per: what
  * `seconds` is of, NULL: no times are said; now: seconds of what does not fit, 0: not known. */
 void lm_changes_say(lm_cli *cli, const lm_changes *s, const char *per, double now, int most);
-/* After LM_E_NOMEM of a device: what would make it fit there, said; the error's sentence stays the context's. */
-void lm_no_fit_train(lm_cli *cli, lm_ctx *ctx, const lm_run_event *e);
+/* After LM_E_NOMEM: what would make it fit the device, or this machine, of these prices, said; the error's sentence stays the context's. */
+void lm_no_fit_train(lm_cli *cli, lm_ctx *ctx, const lm_machine *here, const lm_run_event *e);
 void lm_no_fit_serve(lm_cli *cli, lm_ctx *ctx, const lm_cfg *c, const lm_serve_opts *o);
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "device/cpu.h"
+#include "device/probe.h"
 #include "dist/dist.h"
 #include "format/safetensors.h"
 #include "train/report.h"
@@ -183,6 +184,46 @@ static lm_err prepare_data(run *r) {
     }
     return LM_OK;
 }
+/* What a micro-batch is, and the trainer's options for it. */
+static lm_err trainer_opts(run *r, lm_trainer_opts *o) {
+    const lm_run_cfg *c = r->c;
+    const int64_t ranks = r->comm->size, mine = c->train.batch / ranks;
+    if (c->train.batch % ranks)
+        return lm_fail(r->ctx, LM_E_CONFIG, "train.batch is %lld: it does not divide among %lld ranks", (long long)c->train.batch,
+                       (long long)ranks);
+    r->micro = c->train.micro_batch ? c->train.micro_batch : mine;
+    if (mine % r->micro)
+        return lm_fail(r->ctx, LM_E_CONFIG, "a rank has %lld sequences a step: train.micro_batch = %lld does not divide them",
+                       (long long)mine, (long long)r->micro);
+    r->accum = mine / r->micro;
+    *o = lm_run_trainer_opts(c, r->micro);
+    o->comm = r->comm; o->mesh = r->mesh; o->dev = r->dev; o->dry = r->o->dry; o->accum = r->accum;
+    return LM_OK;
+}
+/* Before weights are made, which takes minutes and memory until there is none: is there room for the run? Several ranks hear it from their trainers. */
+static lm_err room_for(run *r) {
+    lm_ctx *ctx = r->ctx;
+    lm_trainer_opts o;
+    lm_trainer_plan p = { 0 };
+    lm_trainer *t = NULL;
+    lm_store *s;
+    LM_TRY(trainer_opts(r, &o));
+    if (r->o->dry || r->comm->size > 1) return LM_OK;
+    LM_TRY(lm_store_new(&s, ctx));
+    o.dry = true;
+    lm_err e = lm_trainer_new(&t, ctx, &r->model, s, &o);
+    if (!e) lm_trainer_plan_of(t, &p);
+    lm_trainer_free(t); lm_store_free(s);
+    const size_t have = lm_memory_available(), want = r->dev ? p.n_params * sizeof(float) : p.total;
+    if (!e && have && want > have)
+        e = r->dev ? lm_fail(ctx, LM_E_NOMEM, "the parameters, which begin in the host's memory, take %.2f GB, %.2f GB are available", (double)want / 1e9, (double)have / 1e9)
+                   : lm_fail(ctx, LM_E_NOMEM,
+                             "training does not fit this machine: %.2f GB are needed (parameters %.2f, gradients %.2f, optimizer %.2f, activations %.2f), %.2f GB are available",
+                             (double)want / 1e9, (double)p.params / 1e9, (double)p.grads / 1e9, (double)p.optim / 1e9,
+                             (double)(p.accumulate.arena_bytes + p.accumulate.thread_bytes) / 1e9, (double)have / 1e9);
+    if (e == LM_E_NOMEM) emit(r, &(lm_run_event){ .kind = LM_RUN_NO_FIT, .opts = &o, .model = &r->model, .accum = r->accum });
+    return e;
+}
 static lm_err load_model(run *r) {
     lm_ctx *ctx = r->ctx;
     LM_TRY(lm_store_new(&r->store, ctx));
@@ -192,6 +233,7 @@ static lm_err load_model(run *r) {
         int n; const int32_t *eos = lm_tok_eos(r->tok, &n);
         r->model.n_eos = n < 8 ? n : 8;
         for (int i = 0; i < r->model.n_eos; i++) r->model.eos[i] = eos[i];
+        LM_TRY(room_for(r));
         return r->o->dry ? LM_OK : lm_trainer_init(ctx, &r->model, r->store, (uint64_t)r->c->train.seed, r->mesh, r->comm);
     }
     lm_weights *w;
@@ -201,24 +243,15 @@ static lm_err load_model(run *r) {
     if (lm_tok_vocab(r->tok) > r->model.vocab)
         e = lm_fail(ctx, LM_E_MISMATCH, "the tokenizer has %d ids, the model of %s only %lld", lm_tok_vocab(r->tok), r->c->model.from,
                     (long long)r->model.vocab);
+    if (!e) e = room_for(r);
     if (!e && !r->o->dry) e = lm_weights_load(w, r->store, &(lm_load_opts){ .dtype = LM_F32 });
     lm_weights_close(w);
     return e;
 }
 static lm_err make_trainer(run *r) {
     const lm_run_cfg *c = r->c;
-    int64_t ranks = r->comm->size;
-    if (c->train.batch % ranks)
-        return lm_fail(r->ctx, LM_E_CONFIG, "train.batch is %lld: it does not divide among %lld ranks", (long long)c->train.batch,
-                       (long long)ranks);
-    int64_t mine = c->train.batch / ranks;
-    r->micro = c->train.micro_batch ? c->train.micro_batch : mine;
-    if (mine % r->micro)
-        return lm_fail(r->ctx, LM_E_CONFIG, "a rank has %lld sequences a step: train.micro_batch = %lld does not divide them",
-                       (long long)mine, (long long)r->micro);
-    r->accum = mine / r->micro;
-    lm_trainer_opts o = lm_run_trainer_opts(c, r->micro);
-    o.comm = r->comm; o.mesh = r->mesh; o.dev = r->dev; o.dry = r->o->dry; o.accum = r->accum;
+    lm_trainer_opts o;
+    LM_TRY(trainer_opts(r, &o));
     if (r->dev && r->mesh != LM_MESH_SINGLE) {                      /* data and model are ready: now nobody waits for a slow disk inside NCCL */
         LM_TRY(lm_comm_devices(&r->dev_comm, r->comm, r->dev, r->o->link, r->o->nccl));
         o.dev_comm = r->dev_comm;

@@ -45,7 +45,7 @@ typedef struct {
     size_t rss; const lm_trainer_plan *plan; const char *text;      /* DATA, SAMPLE: a line to show; CKPT: the path */
     lm_hash128_t hash;                                              /* END: of the weights */
     int64_t data_tokens, data_bytes, val_tokens, vocab;
-    const lm_trainer_opts *opts; const lm_cfg *model;               /* NO_FIT: what a device has no room for, before the error is returned */
+    const lm_trainer_opts *opts; const lm_cfg *model;               /* NO_FIT: what there is no room for, before the error is returned */
 } lm_run_event;
 typedef struct {
     bool resume, dry;                                        /* dry: stop after LM_RUN_PLAN, nothing is written */
