@@ -5,7 +5,6 @@
 #include <string.h>
 #include "base/file.h"
 #include "device/cpu.h"
-#include "device/probe.h"
 #include "dist/dist.h"
 #include "format/safetensors.h"
 #include "train/report.h"
@@ -202,25 +201,10 @@ static lm_err trainer_opts(run *r, lm_trainer_opts *o) {
 }
 /* Before weights are made, which takes minutes and memory until there is none: is there room for the run? Several ranks hear it from their trainers. */
 static lm_err room_for(run *r) {
-    lm_ctx *ctx = r->ctx;
     lm_trainer_opts o;
-    lm_trainer_plan p = { 0 };
-    lm_trainer *t = NULL;
-    lm_store *s;
     LM_TRY(trainer_opts(r, &o));
     if (r->o->dry || r->comm->size > 1) return LM_OK;
-    LM_TRY(lm_store_new(&s, ctx));
-    o.dry = true;
-    lm_err e = lm_trainer_new(&t, ctx, &r->model, s, &o);
-    if (!e) lm_trainer_plan_of(t, &p);
-    lm_trainer_free(t); lm_store_free(s);
-    const size_t have = lm_memory_available(), want = r->dev ? p.n_params * sizeof(float) : p.total;
-    if (!e && have && want > have)
-        e = r->dev ? lm_fail(ctx, LM_E_NOMEM, "the parameters, which begin in the host's memory, take %.2f GB, %.2f GB are available", (double)want / 1e9, (double)have / 1e9)
-                   : lm_fail(ctx, LM_E_NOMEM,
-                             "training does not fit this machine: %.2f GB are needed (parameters %.2f, gradients %.2f, optimizer %.2f, activations %.2f), %.2f GB are available",
-                             (double)want / 1e9, (double)p.params / 1e9, (double)p.grads / 1e9, (double)p.optim / 1e9,
-                             (double)(p.accumulate.arena_bytes + p.accumulate.thread_bytes) / 1e9, (double)have / 1e9);
+    const lm_err e = lm_trainer_room(r->ctx, &r->model, &o);
     if (e == LM_E_NOMEM) emit(r, &(lm_run_event){ .kind = LM_RUN_NO_FIT, .opts = &o, .model = &r->model, .accum = r->accum });
     return e;
 }
