@@ -1,6 +1,7 @@
 /* What cpuid says against what the kernel says, and that what is claimed can be executed. */
 #include "test.h"
 #include "device/cpu.h"
+#include "device/device.h"
 #include "device/probe_int.h"
 #include "base/pool.h"
 #include <pthread.h>
@@ -143,4 +144,15 @@ static void test_probes(void) {
     const size_t all = lm_memory_total(), now = lm_memory_available();
     LM_CHECK(all > 0 && now > 0 && now <= all);
 }
-LM_TEST_MAIN(LM_T1(test_probes), LM_T1(test_against_kernel), LM_T1(test_levels), LM_T1(test_threads), LM_T1(test_execute))
+/* Names of devices that are none, whatever this program was built with. */
+static void test_names(void) {
+    static const struct { const char *name, *says; } bad[] = { { "gpu", "are known" }, { "cuda0", "are known" }, { "cuda:", "wanted a number" }, { "cuda:x", "wanted a number" },
+                                                               { "cuda:1x,stepwise", "wanted a number" }, { "cuda:-1", "wanted a number" }, { "cuda,fast", "only ,stepwise" }, { "cuda:0,", "only ,stepwise" } };
+    lm_ctx *ctx;
+    lm_dev *d;
+    LM_CHECK(!lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 }));
+    for (int i = 0; i < LM_COUNT(bad); i++) LM_CHECK_ERR(ctx, lm_dev_open(&d, ctx, bad[i].name), LM_E_CONFIG, bad[i].says);
+    if (!lm_dev_built()) LM_CHECK_ERR(ctx, lm_dev_open(&d, ctx, "cuda:3,stepwise"), LM_E_UNSUPPORTED, "without CUDA");
+    lm_ctx_free(ctx);
+}
+LM_TEST_MAIN(LM_T1(test_names), LM_T1(test_probes), LM_T1(test_against_kernel), LM_T1(test_levels), LM_T1(test_threads), LM_T1(test_execute))

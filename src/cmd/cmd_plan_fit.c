@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cmd/cmd_plan_fit.h"
-#include "device/probe.h"
 #include "cmd/cmd_text.h"
 #include "device/device.h"
+#include "device/probe.h"
 #include "quant/quant.h"
 
 /* ---- ranks that are not there: enough of a communicator to plan with ---- */

@@ -47,7 +47,8 @@ lm_err lm_shape_cfg(lm_ctx *ctx, const char *name, lm_cfg *c) {
                    "no shape is called \"%s\"%s%s; known: tiny-1m, llama-30m, gpt2-124m, gpt2-774m, smollm-135m, llama-1b, llama-1.1b, llama-7b",
                    name, near ? "; did you mean " : "", near ? near : "");
 }
-typedef struct { lm_ctx *ctx; const lm_cfg *c; const lm_load_opts *o; lm_store *store; bool fill; float *noise; bool count; size_t bytes; } maker;
+typedef enum { COUNT, DECLARE, FILL } doing;
+typedef struct { lm_ctx *ctx; const lm_cfg *c; const lm_load_opts *o; lm_store *store; doing doing; float *noise; size_t bytes; } maker;
 enum { NOISE = 65521 };                     /* odd: no two rows of a matrix are alike, or thousands of logits would be the largest */
 typedef struct { char *to; size_t n; const char *from; size_t period; } spread;
 static void spread_tile(void *ud, int64_t t, int ith) {
@@ -87,13 +88,13 @@ static lm_err make(void *ud, const char *name, const lm_type *t, lm_role role, b
         if (k->o->dtype != LM_QUANT) type.dtype = k->o->dtype;
         if (k->o->panels && multiplied) layout = type.dtype == LM_BF16 ? LM_PANEL16X2 : LM_PANEL16;
     }
-    if (k->count) {
+    if (k->doing == COUNT) {
         size_t bytes;
         if (!lm_storage_bytes(type.dtype, type.quant, layout, type.rank, type.dim, &bytes)) return LM_E_RANGE;
         k->bytes += bytes;
         return LM_OK;
     }
-    if (!k->fill) return lm_store_declare(k->store, name, &type, layout);
+    if (k->doing == DECLARE) return lm_store_declare(k->store, name, &type, layout);
     LM_TRY(lm_store_add(k->store, name, &type, layout, LM_MEM_WEIGHTS, &w));
     if (role == LM_ROLE_NORM || role == LM_ROLE_BIAS) {
         for (int64_t i = 0; i < lm_numel(&w); i++) ((float *)w.data)[i] = role == LM_ROLE_NORM ? 1.0f : 0.0f;
@@ -102,15 +103,14 @@ static lm_err make(void *ud, const char *name, const lm_type *t, lm_role role, b
     return fill(k, &w);
 }
 lm_err lm_shape_weights(lm_ctx *ctx, const lm_cfg *c, const lm_load_opts *o, bool do_fill, lm_store *store) {
-    maker k = { ctx, c, o, store, do_fill, lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)NOISE * sizeof(float)) };
+    maker k = { ctx, c, o, store, do_fill ? COUNT : DECLARE, lm_alloc(ctx, LM_MEM_SCRATCH, (size_t)NOISE * sizeof(float)), 0 };
     if (!k.noise) return LM_E_NOMEM;
     lm_rng r = lm_rng_of(1, "shape");
     for (int i = 0; i < NOISE; i++) k.noise[i] = (float)c->init_std * lm_rng_normal(r, (uint64_t)i);
     lm_err err = LM_OK;
     if (do_fill) {                                                        /* memory that is not there is only missed when it is written to */
-        k.count = true;
         err = lm_model_walk(ctx, c, make, &k);
-        k.count = false;
+        k.doing = FILL;
         const size_t have = lm_memory_available();
         if (!err && have && k.bytes > have)
             err = lm_fail(ctx, LM_E_NOMEM, "weights of this shape take %.2f GB of memory, %.2f GB are available", (double)k.bytes / 1e9, (double)have / 1e9);

@@ -47,7 +47,8 @@ lm_err lm_mesh_of(lm_ctx *ctx, const char *text, int ranks, lm_mesh_kind *out);
 /* Parameters must be in the store (lm_model_init or loaded, f32 PLAIN); gradients and optimizer states are added to it. */
 lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, const lm_trainer_opts *o);
 /* Before weights are made, which takes minutes, and memory until there is none: LM_E_NOMEM and the ledger where one rank's training of this model fits neither
- * the budget, the device nor this machine (room.c). Nothing is allocated beyond plans. */
+ * the budget, the device nor this machine (room.c). Nothing is allocated beyond plans. A device with a level of recomputation given is asked by
+ * lm_trainer_new alone. */
 lm_err lm_trainer_room(lm_ctx *ctx, const lm_cfg *cfg, const lm_trainer_opts *o);
 void lm_trainer_free(lm_trainer *t);
 void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p);
