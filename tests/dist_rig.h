@@ -257,7 +257,7 @@ static lm_err run_from_checkpoint(lm_ctx *ctx, lm_comm *c, int k, const char *di
     rig r;
     char *path;
     LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
-    lm_err e = lm_ckpt_find(ctx, dir, &path);
+    lm_err e = lm_ckpt_find(ctx, c, dir, &path);
     lm_ckpt_state st;
     if (!e) { e = lm_ckpt_load(r.t, path, &st); lm_free(ctx, path); }
     if (!e && (st.step != CUT || st.seqs != CUT * BATCH)) e = lm_fail(ctx, LM_E_INTERNAL, "the checkpoint's state came back otherwise");

@@ -326,7 +326,7 @@ static void test_checkpoints(void) {
     if (!m) return;
     for (int i = 0; i < 4; i++) {
         if (i == 0) put_file(p, m, n / 2);
-        if (i == 1) { char *h = strstr(m, "loam-checkpoint-1"); h[16] = '9'; put_file(p, m, n); h[16] = '1'; }
+        if (i == 1) { char *h = strstr(m, "loam-checkpoint-2"); h[16] = '9'; put_file(p, m, n); h[16] = '2'; }
         if (i == 2) { put_file(p, m, n); shell("truncate -s -1 '%s/optimizer.safetensors'", at(steps[0])); }
         if (i == 3) shell("rm '%s/model.safetensors'", at(steps[0]));
         REFUSE(run("verify %s", at(steps[0])), i == 3 ? 2 : 3, i < 2 ? "manifest.json" : i == 2 ? "optimizer.safetensors" : "model.safetensors");

@@ -234,7 +234,7 @@ static void test_checkpoints_change_meshes(void) {
     char *path; lm_ckpt_state st; double h[2];
     LM_NEED_OK(ctx0, rig_new(&r, ctx0, NULL, &jobs[L]));
     snprintf(dir, sizeof dir, "%s/from1", scratch);
-    LM_NEED_OK(ctx0, lm_ckpt_find(ctx0, dir, &path));
+    LM_NEED_OK(ctx0, lm_ckpt_find(ctx0, NULL, dir, &path));
     LM_CHECK_OK(ctx0, lm_ckpt_load(r.t, path, &st));
     hash_into(lm_trainer_hash(r.t), h);
     LM_CHECK(h[0] == at_cut[0] && h[1] == at_cut[1]);

@@ -286,7 +286,7 @@ static void on_step(void *ud, const lm_run_event *e) {
     if (e->kind == LM_RUN_STEP && e->step == 2) lm_file_fail_at(disk.n, ENOSPC, false);
     if (e->kind == LM_RUN_STEP && e->step == 3) {
         lm_file_fail_at(0, 0, false);
-        disk.whole = !lm_ckpt_find(ctx, at("out/checkpoints"), &path);
+        disk.whole = !lm_ckpt_find(ctx, NULL, at("out/checkpoints"), &path);
         if (disk.whole) lm_free(ctx, path);
     }
 }

@@ -328,7 +328,7 @@ static void resumed(const char *dir) {
         LM_NEED_OK(r.ctx, lm_batch_alloc(r.ctx, &r.b, o.batch, o.seq));
         if (k) {
             LM_CHECK_OK(r.ctx, two_micro(&r, 0, &loss, &norm));            /* and it had been at work with other weights */
-            LM_NEED_OK(r.ctx, lm_ckpt_find(r.ctx, dir, &path));
+            LM_NEED_OK(r.ctx, lm_ckpt_find(r.ctx, NULL, dir, &path));
             LM_NEED_OK(r.ctx, lm_ckpt_load(r.t, path, &got));
             lm_free(r.ctx, path);
         }

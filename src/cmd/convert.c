@@ -1,7 +1,7 @@
 /* convert.c — `loam convert`: a model from one format to another, its tokenizer with it.
  *
- * Weights are read in their final type by all threads and written row by row, so memory is the model's size in the type it is written in
- * (Q8_0: 1.06 bytes a number, f32 never whole unless asked for). The tokenizer is written and opened again first and must give the ids of
+ * Parameters are read by all threads and written one after the other, so memory is the largest of them in f32, whatever the model's size. The
+ * shards of a training run's checkpoint are such a model too. The tokenizer is written and opened again first and must give the ids of
  * the old one on real text, else nothing is converted. A signal is heeded between two parameters and leaves nothing behind. */
 #include <string.h>
 #include "base/file.h"
@@ -46,16 +46,19 @@ static lm_err stored(lm_cli *cli, lm_weights *w, lm_dtype *dtype, const lm_quant
     *dtype = n && (seen[best].d == LM_BF16 || seen[best].d == LM_F16) ? seen[best].d : LM_F32;
     return LM_OK;
 }
-typedef struct { lm_cli *cli; const lm_store *store; } source;
+typedef struct { lm_cli *cli; lm_weights *w; lm_store *store; } source;
 static lm_err fetch(void *ud, const char *name, lm_tensor *t) {
     source *s = ud;
     if (lm_cli_stopped(s->cli)) return lm_cli_stop_err(s->cli);
-    return lm_store_get(s->store, name, t) ? LM_OK : lm_fail(s->cli->ctx, LM_E_NOTFOUND, "%s is not in memory: the model cannot be written", name);
+    if (lm_store_count(s->store)) LM_TRY(lm_store_remove(s->store, lm_store_name(s->store, 0, NULL)));
+    LM_TRY(lm_weights_load_one(s->w, s->store, name));
+    return lm_store_get(s->store, name, t) ? LM_OK : lm_fail(s->cli->ctx, LM_E_INTERNAL, "%s was read and is not in memory", name);
 }
-static lm_err write_out(lm_cli *cli, const opts *o, int to, const char *out, const lm_cfg *cfg, const lm_store *store, const lm_tok *tok,
+static lm_err write_out(lm_cli *cli, const opts *o, int to, const char *out, lm_weights *w, lm_store *store, const lm_tok *tok,
                         lm_dtype dtype, const lm_quant *quant, const lm_quant *embed) {
-    source s = { cli, store };
+    source s = { cli, w, store };
     const lm_param_source from = { fetch, &s };
+    const lm_cfg *cfg = lm_weights_cfg(w);
     if (to == HF) {
         LM_TRY(lm_model_save_hf_from(cli->ctx, cfg, &from, out, dtype, (uint64_t)o->shard));
         return tok ? lm_tok_save(cli->ctx, tok, out) : LM_OK;
@@ -137,12 +140,9 @@ static lm_err run(lm_cli *cli) {
     }
     if (tok) LM_GOTO(lm_cmd_tok_survives(cli, tok, to == GGUF, out, lm_weights_cfg(w)->vocab), done);
     LM_GOTO(lm_store_new(&store, ctx), done);
-    lm_cli_progress(cli, "reading %s …", in);
-    LM_GOTO(lm_weights_load(w, store, &(lm_load_opts){ .dtype = dtype == LM_BF16 && !quant ? LM_BF16 : LM_QUANT, .stop = cli->stop }), done);
-    const lm_cfg *cfg = lm_weights_cfg(w);
     lm_cli_progress(cli, "writing %s …", out);
     const bool ours = to == HF && !lm_exists(out);
-    err = write_out(cli, o, to, out, cfg, store, tok, dtype, quant, embed);
+    err = write_out(cli, o, to, out, w, store, tok, dtype, quant, embed);
     /* half a model is none */
     if (err && ours) { char *why = lm_arena_strdup(cli->a, lm_error(ctx)); (void)lm_dir_remove(ctx, out); if (why) lm_fail(ctx, err, "%s", why); }
     if (err) goto done;

@@ -73,7 +73,7 @@ static void config(desc *d, const lm_cfg *c) {
 }
 
 /* ---- kinds --------------------------------------------------------------------------------------------------------------------------- */
-typedef struct { const char *path; const unsigned char *head; size_t n; bool dir; } probe;
+typedef struct { lm_ctx *ctx; const char *path; const unsigned char *head; size_t n; bool dir; } probe;
 static bool ends(const char *s, const char *tail) { size_t a = strlen(s), b = strlen(tail); return a >= b && !strcmp(s + a - b, tail); }
 static bool holds(const char *dir, const char *name) {
     char p[4096];
@@ -220,7 +220,9 @@ static lm_err show_run(desc *d) {
     if (!holds(d->path, "model.safetensors")) return LM_OK;
     return show_hf(d);
 }
-static bool is_ckpt(const probe *p) { return p->dir && holds(p->path, "manifest.json") && holds(p->path, "model.safetensors"); }
+static bool is_ckpt(const probe *p) {
+    return p->dir && holds(p->path, "manifest.json") && (holds(p->path, "model.safetensors") || lm_st_is_sliced(p->ctx, p->path));
+}
 static bool is_run(const probe *p) { return p->dir && holds(p->path, "config.yaml") && holds(p->path, "metrics.jsonl"); }
 static bool is_hf(const probe *p) { return p->dir && (holds(p->path, "model.safetensors") || holds(p->path, "model.safetensors.index.json")); }
 static bool is_shards(const probe *p) { return p->dir && holds(p->path, "index.json"); }
@@ -252,7 +254,7 @@ static const struct { const char *kind; bool (*is)(const probe *); lm_err (*show
 
 static lm_err look(lm_cli *cli, const char *path, desc *d) {
     unsigned char head[64] = {0};
-    probe p = { .path = path, .head = head, .dir = lm_is_dir(path) };
+    probe p = { .ctx = cli->ctx, .path = path, .head = head, .dir = lm_is_dir(path) };
     if (!p.dir) {
         lm_file *f;
         LM_TRY(lm_file_open(&f, cli->ctx, path));

@@ -6,14 +6,6 @@
 #include "format/safetensors_int.h"
 #include <stdlib.h>
 
-typedef struct { char *path; lm_file *f; const uint8_t *map; size_t map_n; lm_st_header h; } shard;
-struct lm_st {
-    lm_ctx *ctx; char *path;
-    shard *sh; int n_sh;
-    lm_st_tensor *t; int n;                 /* sorted by name */
-    uint32_t *slot; size_t n_slot;          /* index + 1; 0 = empty */
-};
-
 static lm_err check_length(lm_ctx *ctx, const char *name, uint64_t len, int64_t file) {
     if (len > LM_ST_MAX_HEADER)
         return lm_fail(ctx, LM_E_FORMAT, "%s: the header claims %llu bytes, the limit is %d", name, (unsigned long long)len,
@@ -23,7 +15,7 @@ static lm_err check_length(lm_ctx *ctx, const char *name, uint64_t len, int64_t 
                        (long long)file);
     return LM_OK;
 }
-static lm_err shard_open(lm_st *st, shard *s) {
+lm_err lm_st_shard_open(lm_st *st, lm_st_shard *s) {
     lm_ctx *ctx = st->ctx; uint64_t len;
     LM_TRY(lm_file_open(&s->f, ctx, s->path));
     int64_t size = lm_file_size(s->f);
@@ -40,18 +32,13 @@ static lm_err shard_open(lm_st *st, shard *s) {
 
 /* ---- the joint list ------------------------------------------------------------------------------------------ */
 static int by_name(const void *a, const void *b) { return strcmp(((const lm_st_tensor *)a)->name, ((const lm_st_tensor *)b)->name); }
-static lm_err join(lm_st *st) {
-    lm_ctx *ctx = st->ctx; int64_t n = 0;
-    for (int i = 0; i < st->n_sh; i++) n += st->sh[i].h.n;
-    if (n > LM_ST_MAX_TENSORS)
-        return lm_fail(ctx, LM_E_RANGE, "%s: %lld tensors in all shards, the limit is %d", st->path, (long long)n, (int)LM_ST_MAX_TENSORS);
+lm_err lm_st_index(lm_st *st) {
+    lm_ctx *ctx = st->ctx;
     st->n_slot = 16;
-    while (st->n_slot < 2 * (size_t)n) st->n_slot *= 2;
-    if (!(st->t = lm_calloc(ctx, LM_MEM_IO, (size_t)n + 1, sizeof *st->t)) || !(st->slot = lm_calloc(ctx, LM_MEM_IO, st->n_slot, sizeof *st->slot)))
-        return lm_fail(ctx, LM_E_NOMEM, "%s: out of memory for %lld tensors", st->path, (long long)n);
-    for (int i = 0; i < st->n_sh; i++)
-        for (int k = 0; k < st->sh[i].h.n; k++) { st->t[st->n] = st->sh[i].h.t[k]; st->t[st->n++].shard = i; }
-    if (n) qsort(st->t, (size_t)n, sizeof *st->t, by_name);
+    while (st->n_slot < 2 * (size_t)st->n) st->n_slot *= 2;
+    if (!(st->slot = lm_calloc(ctx, LM_MEM_IO, st->n_slot, sizeof *st->slot)))
+        return lm_fail(ctx, LM_E_NOMEM, "%s: out of memory for %d tensors", st->path, st->n);
+    if (st->n) qsort(st->t, (size_t)st->n, sizeof *st->t, by_name);
     for (int i = 0; i < st->n; i++) {
         if (i && !strcmp(st->t[i].name, st->t[i - 1].name))
             return lm_fail(ctx, LM_E_FORMAT, "%s: tensor \"%s\" is given twice", st->sh[st->t[i].shard].path, st->t[i].name);
@@ -61,7 +48,18 @@ static lm_err join(lm_st *st) {
     }
     return LM_OK;
 }
-static lm_err start(lm_st **out, lm_ctx *ctx, const char *path, int n_shards) {
+static lm_err join(lm_st *st) {
+    int64_t n = 0;
+    for (int i = 0; i < st->n_sh; i++) n += st->sh[i].h.n;
+    if (n > LM_ST_MAX_TENSORS)
+        return lm_fail(st->ctx, LM_E_RANGE, "%s: %lld tensors in all shards, the limit is %d", st->path, (long long)n, (int)LM_ST_MAX_TENSORS);
+    if (!(st->t = lm_calloc(st->ctx, LM_MEM_IO, (size_t)n + 1, sizeof *st->t)))
+        return lm_fail(st->ctx, LM_E_NOMEM, "%s: out of memory for %lld tensors", st->path, (long long)n);
+    for (int i = 0; i < st->n_sh; i++)
+        for (int k = 0; k < st->sh[i].h.n; k++) { st->t[st->n] = st->sh[i].h.t[k]; st->t[st->n++].shard = i; }
+    return lm_st_index(st);
+}
+lm_err lm_st_start(lm_st **out, lm_ctx *ctx, const char *path, int n_shards) {
     lm_st *st = lm_calloc(ctx, LM_MEM_IO, 1, sizeof *st);
     if (st) st->ctx = ctx;
     if (!st || !(st->path = lm_strdup(ctx, LM_MEM_IO, path)) || !(st->sh = lm_calloc(ctx, LM_MEM_IO, (size_t)n_shards, sizeof *st->sh))) {
@@ -73,9 +71,9 @@ static lm_err start(lm_st **out, lm_ctx *ctx, const char *path, int n_shards) {
     return LM_OK;
 }
 static lm_err open_one(lm_st **out, lm_ctx *ctx, const char *path) {
-    lm_st *st; LM_TRY(start(&st, ctx, path, 1));
+    lm_st *st; LM_TRY(lm_st_start(&st, ctx, path, 1));
     lm_err err = (st->sh[0].path = lm_strdup(ctx, LM_MEM_IO, path)) ? LM_OK : lm_fail(ctx, LM_E_NOMEM, "%s: out of memory", path);
-    if (!err) err = shard_open(st, &st->sh[0]);
+    if (!err) err = lm_st_shard_open(st, &st->sh[0]);
     if (!err) err = join(st);
     if (err) { lm_st_close(st); return err; }
     *out = st;
@@ -86,8 +84,8 @@ lm_err lm_st_open_mem(lm_st **out, lm_ctx *ctx, const char *name, const void *p,
     if (!lm_take_u64(&c, &len)) return lm_fail(ctx, LM_E_FORMAT, "%s: %zu bytes are too few for a safetensors file", name, n);
     LM_TRY(check_length(ctx, name, len, (int64_t)n));
     if (!lm_take(&c, len, &text)) return lm_fail(ctx, LM_E_FORMAT, "%s: the header is cut short", name);
-    lm_st *st; LM_TRY(start(&st, ctx, name, 1));
-    shard *s = &st->sh[0];
+    lm_st *st; LM_TRY(lm_st_start(&st, ctx, name, 1));
+    lm_st_shard *s = &st->sh[0];
     s->map = p; s->map_n = n;
     lm_err err = (s->path = lm_strdup(ctx, LM_MEM_IO, name)) ? LM_OK : lm_fail(ctx, LM_E_NOMEM, "%s: out of memory", name);
     if (!err) err = lm_st_header_parse(ctx, name, (const char *)text, (size_t)len, 8 + (int64_t)len, (int64_t)lm_cursor_left(&c), &s->h);
@@ -103,7 +101,7 @@ void lm_st_close(lm_st *st) {
         if (st->sh[i].f) lm_file_close(st->sh[i].f);
         lm_free(st->ctx, st->sh[i].path);
     }
-    lm_free(st->ctx, st->sh); lm_free(st->ctx, st->t); lm_free(st->ctx, st->slot); lm_free(st->ctx, st->path); lm_free(st->ctx, st);
+    lm_free(st->ctx, st->slice); lm_free(st->ctx, st->dim); lm_free(st->ctx, st->sh); lm_free(st->ctx, st->t); lm_free(st->ctx, st->slot); lm_free(st->ctx, st->path); lm_free(st->ctx, st);
 }
 
 /* ---- shards ---------------------------------------------------------------------------------------------------- */
@@ -133,11 +131,11 @@ static lm_err open_index_of(lm_st **out, lm_ctx *ctx, const char *path, json_t *
     for (int i = 1; i < n; i++)
         if (strcmp(files[i], files[u - 1])) files[u++] = files[i];
     if (u > LM_ST_MAX_SHARDS) return lm_json_fail(&map, LM_E_RANGE, "%d shards, the limit is %d", u, (int)LM_ST_MAX_SHARDS);
-    lm_st *st; LM_TRY(start(&st, ctx, path, u));
+    lm_st *st; LM_TRY(lm_st_start(&st, ctx, path, u));
     lm_err err = LM_OK;
     for (int i = 0; i < u && !err; i++) {
         err = lm_path_join(ctx, &st->sh[i].path, dir, files[i]);
-        if (!err) err = shard_open(st, &st->sh[i]);
+        if (!err) err = lm_st_shard_open(st, &st->sh[i]);
     }
     if (!err) err = join(st);
     for (int i = 0; i < st->n && !err; i++) {
@@ -182,7 +180,8 @@ lm_err lm_st_open(lm_st **out, lm_ctx *ctx, const char *path) {
     if (!err) {
         if (lm_exists(one)) err = open_one(out, ctx, one);
         else if (lm_exists(index)) err = open_index(out, ctx, index);
-        else err = lm_fail(ctx, LM_E_NOTFOUND, "%s: neither model.safetensors nor model.safetensors.index.json is in this folder", path);
+        else if (!(err = lm_st_open_sliced(out, ctx, path, true)) && !*out)
+            err = lm_fail(ctx, LM_E_NOTFOUND, "%s: neither model.safetensors nor model.safetensors.index.json is in this folder", path);
     }
     lm_free(ctx, one); lm_free(ctx, index);
     return err;
@@ -217,18 +216,20 @@ lm_err lm_st_read(lm_st *st, const lm_st_tensor *t, void *dst, int64_t from, int
     if (from < 0 || bytes < 0 || from > t->bytes || bytes > t->bytes - from)
         return lm_fail(st->ctx, LM_E_RANGE, "%s: bytes %lld+%lld of tensor \"%s\", which has %lld", st->path, (long long)from,
                        (long long)bytes, t->name, (long long)t->bytes);
-    shard *s = &st->sh[t->shard];
+    lm_st_shard *s = &st->sh[t->shard];
     if (!bytes) return LM_OK;
+    if (t->n_slice) return lm_st_read_slices(st, t, dst, from, bytes);
     if (s->f) return lm_file_pread(s->f, dst, (size_t)bytes, t->offset + from);
     memcpy(dst, s->map + t->offset + from, (size_t)bytes);
     return LM_OK;
 }
 bool lm_st_where(const lm_st *st, const lm_st_tensor *t, lm_file **file, int64_t *offset) {
     *file = st->sh[t->shard].f; *offset = t->offset;
-    return *file != NULL;
+    return *file && !t->n_slice;
 }
 lm_err lm_st_map(lm_st *st, const lm_st_tensor *t, const void **p) {
-    shard *s = &st->sh[t->shard];
+    lm_st_shard *s = &st->sh[t->shard];
+    if (t->n_slice) { *p = NULL; return LM_OK; }
     if (!s->map) {
         const void *m; size_t n;
         LM_TRY(lm_file_map(s->f, &m, &n));

@@ -8,6 +8,12 @@
  * milliseconds. A folder is model.safetensors, or model.safetensors.index.json with its shards: every tensor must be in the shard the index names,
  * every shard tensor in the index, and no name leaves the folder. As with transformers, model.safetensors wins when both are there.
  *
+ * A third kind of folder is written by several processes at once, none of which holds the whole: shard-00001-of-0000N.safetensors … Each is a
+ * safetensors file whose tensors are slices, rows [FIRST, FIRST + its own) of a tensor of TOTAL rows, as its __metadata__ says:
+ *     "format": "loam-slices-1", "slice:NAME": "FIRST TOTAL XXH3-128 of the slice's bytes"
+ * Opened, such a folder shows whole tensors, and lm_st_read finds the rows that are asked for. Slices of one name must agree about type and shape and give each row
+ * once. A name with '/' belongs to something other than the model ("optimizer/…"): lm_st_open leaves it out.
+ *
  * Lifetime: tensors, names and mapped data live until lm_st_close.
  * Threads:  lookups and lm_st_read from many threads; open, map and close from one.
  * Errors:  LM_E_FORMAT naming file and tensor; LM_E_UNSUPPORTED for an unknown dtype or rank > 8; LM_E_NOTFOUND; LM_E_MISMATCH for index
@@ -24,6 +30,7 @@ typedef struct {
     const int64_t *dim;             /* rank of them, outermost first */
     int64_t offset, bytes;          /* in its shard's file, absolute */
     int shard;
+    int slice, n_slice;             /* n_slice > 0: in pieces; offset and shard mean nothing */
 } lm_st_tensor;
 typedef struct lm_st lm_st;
 lm_err lm_st_open(lm_st **out, lm_ctx *ctx, const char *path);      /* a .safetensors file, an index.json, or a folder */
@@ -35,14 +42,22 @@ const lm_st_tensor *lm_st_at(const lm_st *st, int i);               /* sorted by
 const lm_st_tensor *lm_st_find(const lm_st *st, const char *name);  /* hashed; NULL if absent */
 lm_err lm_st_need(lm_st *st, const char *name, const lm_st_tensor **out);   /* LM_E_NOTFOUND with the nearest name */
 lm_err lm_st_read(lm_st *st, const lm_st_tensor *t, void *dst, int64_t from, int64_t bytes);  /* bytes [from, from+bytes) of the tensor */
-bool lm_st_where(const lm_st *st, const lm_st_tensor *t, lm_file **file, int64_t *offset);      /* false: not in a file */
-lm_err lm_st_map(lm_st *st, const lm_st_tensor *t, const void **p); /* into the memory map; aligned only as the file is */
+bool lm_st_where(const lm_st *st, const lm_st_tensor *t, lm_file **file, int64_t *offset);      /* false: not in one piece of a file */
+lm_err lm_st_map(lm_st *st, const lm_st_tensor *t, const void **p); /* into the memory map; aligned only as the file is; NULL: in pieces */
 int lm_st_shards(const lm_st *st);
 const char *lm_st_shard_path(const lm_st *st, int shard);
 /* __metadata__ of a single file, or of the first shard (index order). */
 int lm_st_meta_count(const lm_st *st);
 void lm_st_meta_at(const lm_st *st, int i, const char **key, const char **value);
 const char *lm_st_meta(const lm_st *st, const char *key);           /* NULL if absent */
+
+/* ---- folders of slices ---- */
+enum { LM_ST_SHARD_NAME = 64 };
+void lm_st_shard_name(char out[LM_ST_SHARD_NAME], int i, int n);    /* i of n, from 0 */
+bool lm_st_is_sliced(lm_ctx *ctx, const char *folder);              /* is there a file of such a name, and no model.safetensors? */
+lm_err lm_st_open_slices(lm_st **out, lm_ctx *ctx, const char *folder);     /* every tensor, also those with '/' in their names */
+/* Do the slices in this file have the hashes that it states? LM_E_FORMAT naming tensor and rows. */
+lm_err lm_st_check(lm_st *st, int shard);
 
 /* Writer: declare every tensor, then give the data in the order declared, in pieces of any size. Declare wide dtypes first where readers want
  * aligned maps: tensors follow each other without padding, the data section starts at a multiple of 64.
@@ -52,6 +67,10 @@ typedef struct lm_st_writer lm_st_writer;
 lm_err lm_st_writer_new(lm_st_writer **out, lm_ctx *ctx, const char *path, int64_t max_shard_bytes);
 lm_err lm_st_writer_meta(lm_st_writer *w, const char *key, const char *value);
 lm_err lm_st_writer_add(lm_st_writer *w, const char *name, lm_dtype dtype, int rank, const int64_t *dim);
+/* A slice of `rows` rows (dim[0] is the tensor's own, of all rows; rank 0 is one row), whose bytes have this hash. */
+lm_err lm_st_writer_slice(lm_st_writer *w, const char *name, lm_dtype dtype, int rank, const int64_t *dim, int64_t first, int64_t rows, lm_hash128_t hash);
+/* Hash and size of the file, taken while it is written and there after commit; path is a file. */
+lm_err lm_st_writer_sum(lm_st_writer *w, lm_hash128_t *hash, int64_t *bytes);
 lm_err lm_st_writer_write(lm_st_writer *w, const void *p, size_t n);        /* the next n bytes of data */
 lm_err lm_st_writer_commit(lm_st_writer *w);                                /* frees w either way */
 void lm_st_writer_abort(lm_st_writer *w);                                   /* NULL is fine */

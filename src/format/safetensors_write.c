@@ -12,10 +12,11 @@ struct lm_st_writer {
     int64_t max_shard;
     decl *t; int n, cap;
     const char **meta; int n_meta, cap_meta;
-    bool begun; lm_err failed;
+    bool begun, sliced; lm_err failed;
     int n_shards, i_tensor;             /* the tensor that the next byte belongs to */
     int64_t left;                       /* of it */
     lm_out *out; int i_shard;
+    lm_hasher *hasher; lm_hash128_t *hash; int64_t *bytes;      /* lm_st_writer_sum */
 };
 
 lm_err lm_st_writer_new(lm_st_writer **out, lm_ctx *ctx, const char *path, int64_t max_shard_bytes) {
@@ -29,7 +30,7 @@ lm_err lm_st_writer_new(lm_st_writer **out, lm_ctx *ctx, const char *path, int64
 }
 void lm_st_writer_abort(lm_st_writer *w) {
     if (!w) return;
-    lm_out_abort(w->out);
+    lm_out_abort(w->out); lm_hasher_free(w->hasher);
     lm_free(w->ctx, w->t); lm_free(w->ctx, w->meta);
     lm_arena_free(w->a);
 }
@@ -37,8 +38,6 @@ lm_err lm_st_writer_meta(lm_st_writer *w, const char *key, const char *value) {
     if (w->begun) return lm_fail(w->ctx, LM_E_INTERNAL, "%s: metadata \"%s\" comes after the first data", w->path, key);
     if (!lm_utf8_ok(key, strlen(key)) || !lm_utf8_ok(value, strlen(value)))
         return lm_fail(w->ctx, LM_E_FORMAT, "%s: metadata \"%s\" is not UTF-8", w->path, key);
-    for (int i = 0; i < w->n_meta; i++)
-        if (!strcmp(w->meta[2 * i], key)) return lm_fail(w->ctx, LM_E_CONFIG, "%s: metadata \"%s\" is given twice", w->path, key);
     if (w->n_meta == w->cap_meta) {
         int cap = w->cap_meta ? w->cap_meta * 2 : 8;
         const char **m = lm_realloc(w->ctx, LM_MEM_IO, w->meta, (size_t)cap * 2 * sizeof *m);
@@ -80,18 +79,49 @@ lm_err lm_st_writer_add(lm_st_writer *w, const char *name, lm_dtype dtype, int r
     return LM_OK;
 }
 
+lm_err lm_st_writer_slice(lm_st_writer *w, const char *name, lm_dtype dtype, int rank, const int64_t *dim, int64_t first, int64_t rows,
+                          lm_hash128_t hash) {
+    int64_t own[LM_ST_MAX_RANK] = { 0 };
+    char value[100], h[33];
+    lm_hash_hex(hash, h);
+    if (rank > 0 && rank <= LM_ST_MAX_RANK) { memcpy(own, dim, (size_t)rank * sizeof *own); own[0] = rows; }
+    if (!w->sliced) LM_TRY(lm_st_writer_meta(w, "format", LM_ST_SLICES));
+    w->sliced = true;
+    LM_TRY(lm_st_writer_add(w, name, dtype, rank, own));
+    const char *key = lm_arena_printf(w->a, "%s%s", LM_ST_SLICE_KEY, name);
+    if (!key) return lm_fail(w->ctx, LM_E_NOMEM, "%s: out of memory", w->path);
+    snprintf(value, sizeof value, "%lld %lld %s", (long long)first, (long long)(rank ? dim[0] : 1), h);
+    return lm_st_writer_meta(w, key, value);
+}
+lm_err lm_st_writer_sum(lm_st_writer *w, lm_hash128_t *hash, int64_t *bytes) {
+    if (w->begun || w->max_shard) return lm_fail(w->ctx, LM_E_INTERNAL, "%s: the sum of a file is asked for too late, or of a folder", w->path);
+    if (!w->hasher && !(w->hasher = lm_hasher_new())) return lm_fail(w->ctx, LM_E_NOMEM, "%s: out of memory", w->path);
+    w->hash = hash; w->bytes = bytes;
+    return LM_OK;
+}
+
 static int ptr_cmp(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+/* names[n] is sorted here. */
+static lm_err unique(lm_st_writer *w, const char **names, int n, const char *what) {
+    qsort(names, (size_t)n, sizeof *names, ptr_cmp);
+    for (int i = 1; i < n; i++)
+        if (!strcmp(names[i], names[i - 1])) return lm_fail(w->ctx, LM_E_CONFIG, "%s: %s \"%s\" is declared twice", w->path, what, names[i]);
+    return LM_OK;
+}
 static lm_err check_unique(lm_st_writer *w) {
-    if (!w->n) return LM_OK;
-    const char **names = lm_calloc(w->ctx, LM_MEM_IO, (size_t)w->n, sizeof *names);
+    const char **names = lm_calloc(w->ctx, LM_MEM_IO, (size_t)(w->n > w->n_meta ? w->n : w->n_meta) + 1, sizeof *names);
     if (!names) return lm_fail(w->ctx, LM_E_NOMEM, "%s: out of memory", w->path);
     for (int i = 0; i < w->n; i++) names[i] = w->t[i].name;
-    qsort(names, (size_t)w->n, sizeof *names, ptr_cmp);
-    lm_err err = LM_OK;
-    for (int i = 1; i < w->n && !err; i++)
-        if (!strcmp(names[i], names[i - 1])) err = lm_fail(w->ctx, LM_E_CONFIG, "%s: tensor \"%s\" is declared twice", w->path, names[i]);
+    lm_err err = unique(w, names, w->n, "tensor");
+    for (int i = 0; i < w->n_meta; i++) names[i] = w->meta[2 * i];
+    if (!err) err = unique(w, names, w->n_meta, "metadata");
     lm_free(w->ctx, names);
     return err;
+}
+static lm_err put(lm_st_writer *w, const void *p, size_t n) {
+    LM_TRY(lm_out_write(w->out, p, n));
+    if (w->hasher) { lm_hasher_add(w->hasher, p, n); *w->bytes = lm_out_tell(w->out); }
+    return LM_OK;
 }
 static void shard_name(const lm_st_writer *w, int i, char out[64]) {
     if (w->n_shards == 1) snprintf(out, 64, "model.safetensors");
@@ -165,8 +195,8 @@ static lm_err open_shard(lm_st_writer *w, int i) {
         err = lm_fail(w->ctx, LM_E_RANGE, "%s: the header takes %zu bytes, the limit is %d", use, s.n, (int)LM_ST_MAX_HEADER);
     uint64_t n = s.n;
     if (!err) err = lm_out_open(&w->out, w->ctx, use);
-    if (!err) err = lm_out_write(w->out, &n, 8);
-    if (!err) err = lm_out_write(w->out, s.p, s.n);
+    if (!err) err = put(w, &n, 8);
+    if (!err) err = put(w, s.p, s.n);
     lm_str_free(&s);
     lm_free(w->ctx, path);
     w->i_shard = i;
@@ -191,7 +221,7 @@ static lm_err write_some(lm_st_writer *w, const uint8_t *p, size_t n) {
     while (n) {
         if (w->i_tensor >= w->n) return lm_fail(w->ctx, LM_E_INTERNAL, "%s: %zu bytes more than the declared tensors take", w->path, n);
         size_t k = (uint64_t)w->left < n ? (size_t)w->left : n;
-        LM_TRY(lm_out_write(w->out, p, k));
+        LM_TRY(put(w, p, k));
         p += k; n -= k; w->left -= (int64_t)k;
         if (!w->left) { w->i_tensor++; LM_TRY(advance(w)); }
     }
@@ -227,6 +257,7 @@ lm_err lm_st_writer_commit(lm_st_writer *w) {
     if (!err && w->i_shard < 0) err = open_shard(w, 0);        /* no tensors at all */
     if (!err && w->out) { lm_out *o = w->out; w->out = NULL; err = lm_out_commit(o); }
     if (!err && w->n_shards > 1) err = write_index(w);
+    if (!err && w->hasher) *w->hash = lm_hasher_get(w->hasher);
     lm_st_writer_abort(w);
     return err;
 }

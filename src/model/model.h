@@ -102,6 +102,7 @@ typedef struct {
     const volatile int *stop;    /* becomes non-zero: LM_E_CANCELLED after the blocks in hand; may be NULL */
 } lm_load_opts;
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o);
+lm_err lm_weights_load_one(lm_weights *w, lm_store *store, const char *name);      /* one parameter as F32 (PLAIN) */
 /* Its files into the page cache while other things are done (lm_file_ahead), what loading copies out of a mapping first: for what has room in memory. */
 lm_err lm_weights_ahead(lm_weights *w, const lm_load_opts *o);
 /* The types and layouts that loading would make, without storage: enough for dry plans. need (may be NULL): bytes in all; of them mapped; of them read from
@@ -115,6 +116,7 @@ lm_err lm_model_save_hf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, con
  * the saving, which leaves nothing. */
 typedef struct { lm_err (*fetch)(void *ud, const char *name, lm_tensor *t); void *ud; } lm_param_source;
 lm_err lm_model_save_hf_from(lm_ctx *ctx, const lm_cfg *c, const lm_param_source *from, const char *dir, lm_dtype dtype, uint64_t max_shard);
+lm_err lm_model_save_config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dtype);     /* of such a folder, what is not weights */
 /* One GGUF file; quant NULL keeps dtype. Tokenizer metadata are added by the caller through the callback (may be NULL). */
 lm_err lm_model_save_gguf(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const char *path, lm_dtype dtype, const lm_quant *quant,
                           lm_err (*extra)(void *ud, lm_gguf_writer *w), void *ud);

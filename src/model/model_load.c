@@ -18,8 +18,8 @@ static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block ==
 static bool as_it_is(const lm_weight *e, const lm_type *t, lm_layout layout) {
     return t->dtype == e->dtype && t->quant == e->quant && layout == LM_PLAIN && !e->transpose && !e->perm_heads && !e->plus_one && (!e->quant || e->quant->n_comp == 1);
 }
-/* May it be used at this place in a mapping? GGUF aligns to 32 bytes; safetensors promise nothing. */
-static bool stays(const lm_weight *e, const void *p) { return (uintptr_t)p % (e->quant ? 32 : lm_dtype_size(e->dtype)) == 0; }
+/* May it be used at this place in a mapping? GGUF aligns to 32 bytes; safetensors promise nothing. NULL: it is in several places. */
+static bool stays(const lm_weight *e, const void *p) { return p && (uintptr_t)p % (e->quant ? 32 : lm_dtype_size(e->dtype)) == 0; }
 /* Panels for what is only multiplied, but where the file's own rows are to be used as they lie. */
 static lm_layout layout_of(const lm_weight *e, const lm_load_opts *o, const lm_type *t, bool multiplied) {
     if (!o->panels || !multiplied || (o->map && t->dtype != LM_BF16 && as_it_is(e, t, LM_PLAIN))) return LM_PLAIN;

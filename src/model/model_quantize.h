@@ -35,6 +35,4 @@ typedef struct {
     void *ud;
 } lm_quantize_opts;
 lm_err lm_model_quantize(lm_ctx *ctx, lm_weights *w, const char *path, const lm_quantize_opts *o, lm_quantized **table, int *n);
-/* One parameter as F32 (PLAIN, the model's shape and row order) into the store. */
-lm_err lm_weights_load_one(lm_weights *w, lm_store *store, const char *name);
 #endif

@@ -100,6 +100,10 @@ static lm_err pooling(lm_ctx *ctx, const lm_cfg *c, const char *dir) {
     snprintf(text + n, sizeof text - (size_t)n, "]\n");
     return put_text(ctx, dir, "modules.json", text);
 }
+lm_err lm_model_save_config(lm_ctx *ctx, const lm_cfg *c, const char *dir, lm_dtype dtype) {
+    LM_TRY(config(ctx, c, dir, dtype));
+    return pooling(ctx, c, dir);
+}
 static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm_param_source *from, const char *dir, lm_dtype dtype,
                    uint64_t max_shard) {
     LM_TRY(lm_saver_dtype(ctx, dtype));
@@ -109,8 +113,7 @@ static lm_err save(lm_ctx *ctx, const lm_cfg *c, const lm_store *store, const lm
     const bool ours = !lm_exists(dir);
     lm_err err = lm_dir_make(ctx, dir);
     if (!err) err = weights(&s, dir, dtype, max_shard);
-    if (!err) err = config(ctx, c, dir, dtype);
-    if (!err) err = pooling(ctx, c, dir);
+    if (!err) err = lm_model_save_config(ctx, c, dir, dtype);
     lm_saver_close(&s);
     if (err && ours) {                                               /* half a model is none */
         char why[1500];

@@ -23,7 +23,7 @@ typedef struct {
     lm_err (*find)(lm_weights *w, lm_weight *e);                      /* fill src, dtype, quant, at, offset and check the shape */
     lm_err (*done)(lm_weights *w);                                    /* all parameters are found: anything else in the file? */
     lm_err (*read)(lm_weights *w, const lm_weight *e, void *dst, int64_t from, int64_t bytes);
-    lm_err (*map)(lm_weights *w, const lm_weight *e, const void **p);   /* all bytes of it, read only, until close */
+    lm_err (*map)(lm_weights *w, const lm_weight *e, const void **p);   /* all bytes of it, read only, until close; NULL: they do not lie together */
     bool (*where)(lm_weights *w, const lm_weight *e, lm_file **file, int64_t *offset);      /* false: not as it is in a file; NULL: never is */
     void (*close)(lm_weights *w);
 } lm_weights_source;

@@ -316,6 +316,13 @@ void lm_mesh_logical(const lm_trainer *t, const char *name, const lm_tensor *s, 
     out->own = out->part ? own_rows(out->rows, s->dim[0], t->o.comm->rank, &from) : out->rows;
     out->from = from;
 }
+void lm_mesh_share(const lm_trainer *t, const lm_logical *l, const lm_tensor *s, int k, int64_t *from, int64_t *n) {
+    const int ranks = lm_trainer_ranks(t);
+    *from = l->from; *n = l->own;
+    if (l->part || ranks == 1) return;
+    if (s->rank > 1) *n = own_rows(l->rows, lm_ceil_div(l->rows, ranks), t->o.comm->rank, from);
+    else if (k % ranks != t->o.comm->rank) *n = 0;
+}
 lm_err lm_whole_open(lm_whole *w, const lm_trainer *t) {
     *w = (lm_whole){ .t = t };
     if (t->held == t->param) return LM_OK;

@@ -282,12 +282,12 @@ static lm_err save_weights(run *r, const char *dir) {
 /* A full disk is no reason to throw a run away while its last checkpoint is whole: said aloud, and tried again at the next occasion. Where
  * there is none (must), it is an error. */
 static lm_err unless_full(run *r, lm_err e, int64_t step, bool must) {
-    double full[1] = { leader(r) && e == LM_E_NOSPACE };
+    double v[2] = { e == LM_E_NOSPACE, e != LM_E_NOSPACE && e != LM_E_COMM };       /* any rank's disk, and nothing else is wrong */
     char why[1200];
     if (must || !e) return e;
     snprintf(why, sizeof why, "%s", lm_error(r->ctx));
-    LM_TRY(lm_comm_sum(r->comm, full, 1));
-    if (full[0] == 0) return lm_fail(r->ctx, e, "%s", why);
+    LM_TRY(lm_comm_sum(r->comm, v, 2));
+    if (v[0] == 0 || v[1] > 0) return lm_fail(r->ctx, e, "%s", why);
     if (leader(r)) lm_log(r->ctx, LM_LOG_WARN, "train", "step %lld: %s; training goes on and tries again next time", (long long)step, why);
     return LM_OK;
 }
@@ -298,7 +298,6 @@ static lm_err checkpoint(run *r, int64_t step, bool must) {
     r->st.data_hash = r->data_hash;
     r->st.isa = r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
     LM_TRY(agree(r, r->metrics ? lm_out_flush(r->metrics) : LM_OK, "writing metrics.jsonl"));
-    LM_TRY(lm_trainer_pull(r->t));
     const lm_err err = lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep);
     if (err) return unless_full(r, err, step, must);
     lm_run_event e = { .kind = LM_RUN_CKPT, .step = step, .text = r->ckpt_dir };
@@ -457,19 +456,16 @@ static lm_err no_step_yet(run *r, bool *none) {
 }
 /* The checkpoint that rank 0 chose, on every rank (lm_arena); NULL: there is none yet, begin at the beginning. */
 static lm_err newest(run *r, char **path) {
-    char *found = NULL;
-    int64_t n = 0;
+    char *found;
     bool none = false;
-    lm_err err = leader(r) ? no_step_yet(r, &none) : LM_OK;
-    if (!err && leader(r) && !none) err = lm_ckpt_find(r->ctx, r->ckpt_dir, &found);
-    if (!err && found) n = (int64_t)strlen(found) + 1;
-    err = agree(r, err, "looking for a checkpoint");
-    if (!err) err = r->comm->broadcast(r->comm, &n, sizeof n, 0);
-    if (!err && !n) { *path = NULL; return LM_OK; }
-    if (!err) err = agree(r, (*path = lm_arena_alloc(r->a, (size_t)n)) ? LM_OK : LM_E_NOMEM, "naming the checkpoint");
-    if (!err) { if (found) memcpy(*path, found, (size_t)n); err = r->comm->broadcast(r->comm, *path, (size_t)n, 0); }
+    *path = NULL;
+    LM_TRY(agree(r, leader(r) ? no_step_yet(r, &none) : LM_OK, "looking for a checkpoint"));
+    LM_TRY(r->comm->broadcast(r->comm, &none, sizeof none, 0));
+    if (none) return LM_OK;
+    LM_TRY(lm_ckpt_find(r->ctx, r->comm, r->ckpt_dir, &found));
+    *path = lm_arena_strdup(r->a, found);
     lm_free(r->ctx, found);
-    return err;
+    return agree(r, *path ? LM_OK : LM_E_NOMEM, "naming the checkpoint");
 }
 static bool same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
 /* What a checkpoint was made with, against what is here now. */
@@ -543,7 +539,11 @@ static lm_err open_outputs(run *r) {
     } else if (leader(r)) err = fresh_folder(r, metrics);
     if (leader(r) && !err) err = lm_file_write_atomic(ctx, config, yaml.p, yaml.n);
     if (leader(r) && !err) err = lm_out_append(&r->metrics, ctx, metrics);
-    err = agree(r, err, "opening the outputs");
+    LM_GOTO(agree(r, err, "opening the outputs"), done);
+    if (!leader(r) && !lm_exists(config))
+        err = lm_fail(ctx, LM_E_CONFIG, "rank %d does not see %s, which rank 0 wrote: several ranks write checkpoints together, and want one folder on a file system that they share",
+                      r->comm->rank, config);
+    err = agree(r, err, "looking for the run's folder");
 done:
     lm_str_free(&yaml);
     return err;

@@ -7,8 +7,8 @@
  * protocol of docs/rooms/train.md, resume to the bit.
  *
  * On several ranks (docs/rooms/dist.md) each has its own micro-batches; LM_MESH_ZERO1 keeps only parts of moments ("NAME#shard"), ZERO2 of
- * gradients too, FSDP of matrices too. Parameters that are whole in the store when the trainer is made are cut then. Checkpoints always hold whole
- * tensors and are read on any number of ranks.
+ * gradients too, FSDP of matrices too. Parameters that are whole in the store when the trainer is made are cut then. Each rank writes its rows of a
+ * checkpoint (ckpt_write.c) and reads its rows of any: the mesh and the number of ranks may be others.
  *
  * Lifetime: the trainer owns plans and graphs, borrows store and comm.  Threads: one driver.
  * Errors:   a non-finite loss stops with the step's number; a checkpoint that is not whole is never read. */
@@ -64,7 +64,7 @@ lm_err lm_trainer_update(lm_trainer *t, int64_t step /* 1-based */, double lr_sc
 lm_err lm_trainer_fp8_counts(lm_trainer *t, int64_t counts[LM_FP8_ALL_COUNTS]);
 lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum);                                            /* forward only; adds */
 /* ---- on several ranks these are asked of every rank together; alone they are plain ----------------------------------------------------------- */
-/* of all parameters, whole, by name order: equal on all ranks and on any mesh; zero after an error */
+/* of all parameters: equal on all ranks, and for equal weights on any mesh (weights_hash.c); nothing is gathered. Zero after an error */
 lm_hash128_t lm_trainer_hash(const lm_trainer *t);
 lm_err lm_trainer_save_hf(lm_trainer *t, const char *dir);       /* lm_model_save_hf of whole parameters, by rank 0, one parameter at a time */
 lm_err lm_trainer_whole(lm_trainer *t, lm_store *out);           /* whole parameters into a store; out NULL: on this rank only take part */
@@ -73,17 +73,19 @@ lm_err lm_trainer_init(lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, uint64_t
 int lm_trainer_n_params(const lm_trainer *t);
 const lm_optim_param *lm_trainer_param(const lm_trainer *t, int i);
 
-/* ---- checkpoints: DIR/step-N/{config.json, model.safetensors, optimizer.safetensors, manifest.json}, DIR/latest ------------------------------ */
+/* ---- checkpoints: DIR/step-N/{config.json, manifest.json}, DIR/latest, and one rank's model.safetensors and optimizer.safetensors (config.json and
+ * model.safetensors are a Hugging Face folder), or several ranks' shard-00001-of-0000N.safetensors: rows of the same tensors (format/safetensors.h) -- */
 typedef struct {
     int64_t step, seqs;
     double best_val;
     lm_hash128_t tok_hash, config_hash, data_hash;
     const char *isa; /* of lm_cpu_isa_names(); "" if it was read and is none of them */
 } lm_ckpt_state;
-/* atomic; keeps the last k and `best`; written by rank 0 */
+/* atomic; keeps the last k. Several ranks want a folder that all of them see: each writes its shard, rank 0 the manifest, and renames */
 lm_err lm_ckpt_save(lm_trainer *t, const char *dir, const lm_ckpt_state *st, int keep_last);
-lm_err lm_ckpt_find(lm_ctx *ctx, const char *dir, char **path);                                /* newest whole one; LM_E_NOTFOUND if none; lm_free */
-lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st);                       /* checks every hash; the store is filled */
+/* newest whole one; LM_E_NOTFOUND if none; lm_free. All ranks of comm (NULL: alone) ask together and share the work */
+lm_err lm_ckpt_find(lm_ctx *ctx, lm_comm *comm, const char *dir, char **path);
+lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st);                       /* any rank's, of any mesh; checks every hash; the store is filled */
 lm_err lm_ckpt_peek(lm_ctx *ctx, const char *path, lm_ckpt_state *st);                         /* what its manifest says; no file is hashed */
 lm_err lm_ckpt_verify(lm_ctx *ctx, const char *path);
 #endif

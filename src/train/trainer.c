@@ -399,34 +399,5 @@ lm_err lm_trainer_fp8_counts(lm_trainer *t, int64_t counts[LM_FP8_ALL_COUNTS]) {
     }
     return LM_OK;
 }
-static int by_name(const void *a, const void *b) {
-    return strcmp((*(const lm_optim_param *const *)a)->name, (*(const lm_optim_param *const *)b)->name);
-}
-lm_hash128_t lm_trainer_hash(const lm_trainer *t) {
-    lm_hash128_t h = {0};
-    lm_hasher *s = lm_hasher_new();
-    const lm_optim_param **order = lm_alloc(t->ctx, LM_MEM_MISC, (size_t)(t->n_param + 1) * sizeof *order);
-    lm_whole w = { .t = t };
-    lm_err err = s && order ? LM_OK : LM_E_NOMEM;
-    if (lm_trainer_ranks(t) > 1) err = lm_comm_agree(t->o.comm, t->ctx, err, "hashing the weights");
-    if (!err && t->o.dev) err = lm_store_pull(t->store);
-    if (!err) err = lm_whole_open(&w, t);
-    if (!err) {
-        for (int i = 0; i < t->n_param; i++) order[i] = &t->param[i];
-        qsort(order, (size_t)t->n_param, sizeof *order, by_name);
-        for (int i = 0; i < t->n_param && !err; i++) {
-            lm_tensor held, x;
-            const char *name = t->kept[order[i] - t->param].name;
-            if (!lm_store_get(t->store, name, &held)) continue;
-            if ((err = lm_whole_get(&w, name, &held, &x))) break;
-            lm_hasher_add(s, order[i]->name, strlen(order[i]->name) + 1);
-            lm_hasher_add(s, x.data, (size_t)lm_numel(&x) * lm_dtype_size((lm_dtype)x.dtype));
-        }
-        if (!err) h = lm_hasher_get(s);
-        lm_whole_close(&w);
-    }
-    lm_hasher_free(s); lm_free(t->ctx, order);
-    return h;
-}
 int lm_trainer_n_params(const lm_trainer *t) { return t->n_param; }
 const lm_optim_param *lm_trainer_param(const lm_trainer *t, int i) { return &t->param[i]; }
