@@ -102,8 +102,18 @@ static size_t state_bytes(const rig *r) {
     }
     return n;
 }
-typedef struct { double loss[STEPS], norm[STEPS], eval, states, hash[2], first[2], arena; } result;
+typedef struct { double loss[STEPS], norm[STEPS], eval, states, hash[2], first[2], held[2], arena; } result;
 static void hash_into(lm_hash128_t h, double out[2]) { out[0] = (double)(h.lo >> 12); out[1] = (double)(h.hi >> 12); }
+/* Of what this rank holds whole of the parameters: all ranks must have the same, which a hash that they add up together does not tell. */
+static lm_hash128_t held_whole(const rig *r) {
+    lm_hasher *h = lm_hasher_new();
+    lm_tensor x;
+    for (int i = 0; i < lm_trainer_n_params(r->t); i++)
+        if (lm_store_get(r->store, lm_trainer_param(r->t, i)->name, &x)) lm_hasher_add(h, x.data, (size_t)lm_numel(&x) * lm_dtype_size((lm_dtype)x.dtype));
+    const lm_hash128_t out = lm_hasher_get(h);
+    lm_hasher_free(h);
+    return out;
+}
 static lm_err run(rig *r, int from, int to, result *x) {
     for (int s = from; s < to; s++) LM_TRY(step(r, s, &x->loss[s], &x->norm[s]));
     double e = 0;
@@ -112,6 +122,7 @@ static lm_err run(rig *r, int from, int to, result *x) {
     LM_TRY(lm_trainer_eval(r->t, &r->b, &e));
     x->eval = e / (double)r->b.n_seq;
     hash_into(lm_trainer_hash(r->t), x->hash);
+    hash_into(held_whole(r), x->held);
     x->states = (double)state_bytes(r);
     lm_trainer_plan p; lm_trainer_plan_of(r->t, &p);
     x->arena = (double)p.accumulate.arena_bytes;

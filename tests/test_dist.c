@@ -3,10 +3,13 @@
  * The parent starts itself under mpirun (`test_dist job DIR KEY…`) and compares what rank 0 leaves in DIR/out-KEY (doubles by name) with
  * what one process computes. Collectives are compared with sums made in rank order here. Without mpirun the tests that need it are
  * skipped. */
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "dist_rig.h"
+#include "train/train_int.h"
 
 static const char *self_path;
 /* A whole run, as the program makes it: text → tokenizer → steps, validation, checkpoints, folder. The state of a resumed one is on disk. */
@@ -38,8 +41,141 @@ static lm_err run_training(lm_ctx *ctx, lm_comm *c, const char *mesh, const char
     lm_arena_free(a);
     return e;
 }
+/* ---- checkpoints: kept, moved, and written where something fails --------------------------------------------------------------------------- */
+static lm_err keep(lm_ctx *ctx, lm_comm *c, int k, const char *dir) {
+    rig r;
+    result x;
+    const lm_ckpt_state st = { .step = CUT, .seqs = CUT * BATCH, .best_val = 1, .isa = "any" };
+    LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
+    lm_err e = run(&r, 0, CUT, &x);
+    if (!e) e = lm_ckpt_save(r.t, dir, &st, 2);
+    rig_free(&r);
+    return e;
+}
+/* Read on this mesh and written by it, nothing done between. */
+static lm_err move(lm_ctx *ctx, lm_comm *c, int k, const char *from, const char *to) {
+    rig r;
+    char *path;
+    lm_ckpt_state st;
+    LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
+    lm_err e = lm_ckpt_find(ctx, c, from, &path);
+    if (!e) { e = lm_ckpt_load(r.t, path, &st); lm_free(ctx, path); }
+    if (!e) e = lm_ckpt_save(r.t, to, &st, 2);
+    rig_free(&r);
+    return e;
+}
+static bool has_litter(lm_ctx *ctx, const char *dir) {
+    char **names; int n;
+    bool any = false;
+    if (lm_dir_list(ctx, dir, &names, &n)) return true;
+    for (int i = 0; i < n; i++) any |= strstr(names[i], ".tmp") != NULL;
+    lm_free(ctx, names);
+    return any;
+}
+typedef struct { lm_ctx *ctx; lm_comm *c; rig r; const char *dir; char first[800], second[800]; } spot;
+static lm_err saves(spot *s) {
+    const lm_ckpt_state st = { .step = CUT + 1, .isa = "any" };
+    return lm_ckpt_save(s->r.t, s->dir, &st, 2);
+}
+static lm_err loads(spot *s) {
+    char *path;
+    lm_ckpt_state st;
+    LM_TRY(lm_ckpt_find(s->ctx, s->c, s->dir, &path));
+    const lm_err e = lm_ckpt_load(s->r.t, path, &st);
+    lm_free(s->ctx, path);
+    return e;
+}
+/* Each call of one rank's fails once, or it and all after: all ranks hear of it and none waits, what was written before stays whole, nothing half-made stays. */
+static lm_err faults(spot *s, int victim, int kind, bool loading, int *failed) {
+    lm_comm *c = s->c;
+    const bool me = c->rank == victim, lead = !c->rank;
+    lm_ledger l0, l1;
+    lm_mem_ledger(s->ctx, &l0);
+    uint64_t all = lm_file_calls();
+    LM_TRY(loading ? loads(s) : saves(s));
+    lm_mem_ledger(s->ctx, &l1);
+    all = kind == 2 ? l1.n_alloc - l0.n_alloc : lm_file_calls() - all;
+    LM_TRY(c->broadcast(c, &all, sizeof all, victim));
+    for (uint64_t n = 1; n <= all; n += 1 + n / (LM_T_WATCHED ? 6 : 20)) {
+        if (lead && !loading) LM_TRY(lm_dir_remove(s->ctx, s->second));
+        LM_TRY(c->barrier(c));
+        if (me && kind < 2) lm_file_fail_at(n, kind ? EACCES : ENOSPC, !kind);
+        if (me && kind == 2) lm_mem_fail_at(s->ctx, n, false);
+        const lm_err got = loading ? loads(s) : saves(s);
+        if (me) { lm_file_fail_at(0, 0, false); lm_mem_fail_at(s->ctx, 0, false); }
+        char why[1000];
+        snprintf(why, sizeof why, "rank %d of %d, %s, kind %d, call %d of rank %d: %s: %s", c->rank, c->size, loading ? "loading" : "saving", kind, (int)n, victim, lm_err_name(got), got ? lm_error(s->ctx) : "");
+        double v[1] = { got != LM_OK };
+        LM_TRY(lm_comm_sum(c, v, 1));
+        if (v[0] != 0 && v[0] != c->size) return lm_fail(s->ctx, LM_E_INTERNAL, "%g of the ranks fail: %s", v[0], why);
+        const lm_err want = kind == 2 ? LM_E_NOMEM : kind ? LM_E_IO : LM_E_NOSPACE;
+        const bool vague = loading && (got == LM_E_NOTFOUND || got == LM_E_FORMAT || got == LM_E_MISMATCH);      /* what cannot be looked at counts as not there */
+        if (got && !vague && got != (me ? want : LM_E_COMM)) return lm_fail(s->ctx, LM_E_INTERNAL, "another code: %s", why);
+        if (got && !loading && !strstr(why, "was not written, earlier ones are untouched") && !strstr(why, "naming the newest") && !me) return lm_fail(s->ctx, LM_E_INTERNAL, "another sentence: %s", why);
+        *failed += got != LM_OK;
+        lm_err e = lead ? lm_ckpt_verify(s->ctx, s->first) : LM_OK;
+        if (!e && lead && lm_is_dir(s->second)) e = lm_ckpt_verify(s->ctx, s->second);
+        if (!e && lead && got && (kind || victim) && has_litter(s->ctx, s->dir)) e = lm_fail(s->ctx, LM_E_INTERNAL, "something stays: %s", why);
+        LM_TRY(lm_comm_agree(c, s->ctx, e, "looking at what is left"));
+    }
+    return LM_OK;
+}
+static lm_err all_faults(lm_ctx *ctx, lm_comm *c, int k, const char *dir) {
+    spot s = { .ctx = ctx, .c = c, .dir = dir };
+    int failed = 0;
+    snprintf(s.first, sizeof s.first, "%s/step-%08d", dir, (int)CUT); snprintf(s.second, sizeof s.second, "%s/step-%08d", dir, (int)CUT + 1);
+    LM_TRY(keep(ctx, c, k, dir));
+    LM_TRY(rig_new(&s.r, ctx, c, &jobs[k]));
+    lm_err e = LM_OK;
+    for (int loading = 0; loading < 2 && !e; loading++) {
+        for (int kind = 0; kind < 3 && !e; kind++)
+            for (int i = 0; i < 2 && !e; i++) e = faults(&s, i ? c->size - 1 : 0, kind, loading, &failed);
+        if (!e && !loading) e = saves(&s);
+    }
+    if (!e && failed < 50) e = lm_fail(ctx, LM_E_INTERNAL, "%d faults were met", failed);
+    if (!e) e = loads(&s);
+    rig_free(&s.r);
+    return e;
+}
+/* The last rank dies in the middle of a write. */
+static lm_err killed(lm_ctx *ctx, lm_comm *c, int k, const char *dir) {
+    rig r;
+    const lm_ckpt_state st = { .step = CUT + 1, .isa = "any" };
+    LM_TRY(keep(ctx, c, k, dir));
+    LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
+    LM_TRY(c->barrier(c));
+    if (c->rank == c->size - 1) {
+        signal(SIGXFSZ, SIG_DFL);
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 2000, 2000 });
+    }
+    return lm_ckpt_save(r.t, dir, &st, 2);
+}
+/* Ranks that share no file system: each has a folder of its own under the same name. */
+static int apart(lm_ctx *ctx, lm_comm *c, const char *dir) {
+    char own[700], text[700];
+    int bad = 0;
+    result x;
+    snprintf(own, sizeof own, "%s/host-%d", dir, c->rank); snprintf(text, sizeof text, "%s/text.txt", dir);
+    if (mkdir(own, 0700) || chdir(own) || symlink(text, "text.txt")) return 1;
+    for (int made = 0; made < 2; made++) {
+        rig r;
+        const lm_ckpt_state st = { .step = 1, .isa = "any" };
+        if (rig_new(&r, ctx, c, &jobs[1])) return 1;
+        if (made && c->rank) bad += lm_dir_make(ctx, "run/step-00000001.tmp") != LM_OK;
+        const lm_err got = lm_ckpt_save(r.t, "run", &st, 2);
+        const char *says = c->rank == 1 - made ? "does not see" : "failed on rank";
+        if (got != (c->rank == 1 - made ? LM_E_IO : LM_E_COMM) || !strstr(lm_error(ctx), says)) { bad++; printf("rank %d, %d: %s: %s\n", c->rank, made, lm_err_name(got), lm_error(ctx)); }
+        if (lm_exists("run/step-00000001") || lm_exists("run/latest") || lm_exists("run/step-00000001.tmp/shard-00002-of-00002.safetensors")) { bad++; printf("rank %d: something stays\n", c->rank); }
+        rig_free(&r);
+    }
+    memset(&x, 0, sizeof x);
+    const lm_err got = run_training(ctx, c, "fsdp=2", ".", "training", CUT, false, &x);
+    if (got != (c->rank ? LM_E_CONFIG : LM_E_COMM) || (c->rank && !strstr(lm_error(ctx), "does not see"))) { bad++; printf("rank %d trains: %s: %s\n", c->rank, lm_err_name(got), lm_error(ctx)); }
+    return bad;
+}
 static const char *environment(void *ud, const char *name) { (void)ud; return getenv(name); }
-/* argv: job DIR KEY…; KEY: collectives | all | again | one:K | save:K:SUB | load:K:SUB | threads:K | train:MESH | resume:MESH | taken:SUB | die */
+/* argv: job DIR KEY…; KEY: collectives | all | again | one:K | save:K:SUB | load:K:SUB | keep:K:SUB | move:K:FROM:TO | faults:K:SUB | killed:K:SUB | apart |
+ * threads:K | train:MESH | resume:MESH | taken:SUB | die */
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
     if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
@@ -48,7 +184,7 @@ static int child(int argc, char **argv) {
     int bad = 0;
     if (e || !c) { printf("no world: %s\n", lm_error(ctx)); return 1; }
     for (int i = 3; i < argc && !e; i++) {
-        int k = 0; char sub[64] = "", name[100], dir[700];
+        int k = 0; char sub[64] = "", to[64], name[100], dir[700], dir2[700];
         const char *key = argv[i];
         result x;
         memset(&x, 0, sizeof x);
@@ -64,9 +200,21 @@ static int child(int argc, char **argv) {
                 snprintf(name, sizeof name, "%s-%d-%d", key, c->size, k);
                 result x0 = x;
                 lm_err eb = c->broadcast(c, x0.hash, sizeof x0.hash, 0);
-                if (eb || memcmp(x0.hash, x.hash, sizeof x.hash)) { bad++; printf("rank %d: job %d: another hash than rank 0's\n", c->rank, k); }
+                if (!eb) eb = c->broadcast(c, x0.held, sizeof x0.held, 0);
+                if (eb || memcmp(x0.hash, x.hash, sizeof x.hash) || memcmp(x0.held, x.held, sizeof x.held)) { bad++; printf("rank %d: job %d: another hash than rank 0's\n", c->rank, k); }
                 if (!e && c->rank == 0 && !write_file(argv[2], name, &x, sizeof x)) bad++;
             }
+            continue;
+        }
+        if (!strcmp(key, "apart")) { bad += apart(ctx, c, argv[2]); continue; }
+        if (sscanf(key, "keep:%d:%60s", &k, sub) == 2 || sscanf(key, "faults:%d:%60s", &k, sub) == 2 || sscanf(key, "killed:%d:%60s", &k, sub) == 2) {
+            snprintf(dir, sizeof dir, "%s/%s", argv[2], sub);
+            e = key[1] == 'e' ? keep(ctx, c, k, dir) : key[0] == 'f' ? all_faults(ctx, c, k, dir) : killed(ctx, c, k, dir);
+            continue;
+        }
+        if (sscanf(key, "move:%d:%60[^:]:%60s", &k, sub, to) == 3) {
+            snprintf(dir, sizeof dir, "%s/%s", argv[2], sub); snprintf(dir2, sizeof dir2, "%s/%s", argv[2], to);
+            e = move(ctx, c, k, dir, dir2);
             continue;
         }
         if (!strcmp(key, "die")) { if (c->rank == c->size - 1) _exit(3); e = c->barrier(c); continue; }
@@ -105,7 +253,7 @@ static int child(int argc, char **argv) {
 static char scratch[300];
 static bool have_mpirun(void) { return !system("command -v mpirun >/dev/null 2>&1"); }
 static int launch(int n, const char *keys) {
-    char cmd[3000];
+    char cmd[12000];
     const char *asan = getenv("ASAN_OPTIONS");
     snprintf(cmd, sizeof cmd,
              "ASAN_OPTIONS=%s%sdetect_leaks=0 OMPI_MCA_btl_base_warn_component_unused=0 OMPI_MCA_mpi_yield_when_idle=1 "
@@ -241,6 +389,115 @@ static void test_checkpoints_change_meshes(void) {
     lm_free(ctx0, path); rig_free(&r);
     end();
 }
+/* Every tensor of one is in the other, to the byte. */
+typedef struct { lm_st *st[2]; bool sliced; lm_hash128_t weights; } opened;
+static bool open_all(const char *dir, opened *o) {
+    char path[700];
+    lm_manifest m;
+    memset(o, 0, sizeof *o);
+    snprintf(path, sizeof path, "%s/%s/step-%08d", scratch, dir, (int)CUT);
+    lm_err e = lm_manifest_read(ctx0, path, &m);
+    o->weights = m.weights; o->sliced = m.sliced;
+    lm_manifest_free(ctx0, &m);
+    if (!e && o->sliced) e = lm_st_open_slices(&o->st[0], ctx0, path);
+    for (int i = 0; i < 2 && !e && !o->sliced; i++) {
+        snprintf(path, sizeof path, "%s/%s/step-%08d/%s.safetensors", scratch, dir, (int)CUT, i ? "optimizer" : "model");
+        e = lm_st_open(&o->st[i], ctx0, path);
+    }
+    if (e) { lm_t_fail++; printf("%s: %s\n", dir, lm_error(ctx0)); }
+    return !e;
+}
+static const lm_st_tensor *tensor_of(const opened *o, const char *name, int *st) {
+    const size_t g = sizeof LM_CKPT_GROUP - 1;
+    const bool state = !strncmp(name, LM_CKPT_GROUP, g);
+    *st = !o->sliced && state;
+    return lm_st_find(o->st[*st], state && !o->sliced ? name + g : name);
+}
+static void same_checkpoint(const char *a, const char *b) {
+    opened x, y;
+    int n = 0, bad = 0;
+    if (open_all(a, &x) && open_all(b, &y)) {
+        for (int i = 0; i < 2 && x.st[i]; i++)
+            for (int k = 0; k < lm_st_count(x.st[i]); k++, n++) {
+                const lm_st_tensor *t = lm_st_at(x.st[i], k), *u;
+                char name[400];
+                int at;
+                snprintf(name, sizeof name, "%s%s", i ? LM_CKPT_GROUP : "", t->name);
+                u = tensor_of(&y, name, &at);
+                bool same = u && u->bytes == t->bytes && u->dtype == t->dtype && u->rank == t->rank && !memcmp(u->dim, t->dim, (size_t)t->rank * sizeof *t->dim);
+                char *p = malloc((size_t)t->bytes + 1), *q = malloc((size_t)t->bytes + 1);
+                same = same && !lm_st_read(x.st[i], t, p, 0, t->bytes) && !lm_st_read(y.st[at], u, q, 0, t->bytes) && !memcmp(p, q, (size_t)t->bytes);
+                free(p); free(q);
+                bad += !same;
+            }
+        int m = 0;
+        for (int i = 0; i < 2 && y.st[i]; i++) m += lm_st_count(y.st[i]);
+        if (bad || m != n || n < 20 || memcmp(&x.weights, &y.weights, sizeof x.weights)) { lm_t_fail++; printf("%s and %s: %d of %d tensors differ, %d there\n", a, b, bad, n, m); }
+    }
+    for (int i = 0; i < 2; i++) { lm_st_close(x.st[i]); lm_st_close(y.st[i]); }
+}
+/* Written on every mesh by 1, 2, 3 and 4 ranks; read on every mesh by 1, 2, 3 and 4, and written again: all bytes of weights and optimizer are what they were. */
+static void test_checkpoints_of_any_mesh_on_any(void) {
+    if (!begin()) LM_SKIP("mpirun is not installed");
+    static const struct { const char *name; int job; } mesh[] = { { "dp", 0 }, { "fsdp", 1 }, { "zero1", 10 }, { "zero2", 11 } };
+    enum { FROM = LM_T_WATCHED ? 3 : 2, MOST = LM_T_WATCHED ? 3 : 4 };
+    char from[16][64], keys[9000], a[1400], b[1400];
+    int n_from = 0;
+    for (int n = FROM; n <= MOST; n++) {
+        int at = 0;
+        for (int i = 0; i < LM_COUNT(mesh); i++) {
+            snprintf(from[n_from], sizeof *from, "%s-%d", mesh[i].name, n);
+            at += snprintf(keys + at, sizeof keys - (size_t)at, "keep:%d:%s ", mesh[i].job, from[n_from++]);
+        }
+        LAUNCH(n, keys);
+    }
+    snprintf(a, sizeof a, "%s/alone", scratch);
+    LM_CHECK_OK(ctx0, keep(ctx0, NULL, 1, a));
+    snprintf(from[n_from++], sizeof *from, "alone");
+    for (int n = LM_T_WATCHED ? 2 : 1; n <= MOST; n++) {
+        int at = 0;
+        for (int i = 0; i < LM_COUNT(mesh) && n > 1; i++)
+            for (int f = 0; f < n_from; f++) at += snprintf(keys + at, sizeof keys - (size_t)at, "move:%d:%s:%s-%d.%s ", mesh[i].job, from[f], mesh[i].name, n, from[f]);
+        if (n > 1) LAUNCH(n, keys);
+        for (int f = 0; f < n_from && n == 1; f++) {
+            snprintf(a, sizeof a, "%s/%s", scratch, from[f]); snprintf(b, sizeof b, "%s/1.%s", scratch, from[f]);
+            LM_CHECK_OK(ctx0, move(ctx0, NULL, 1, a, b));
+            snprintf(b, sizeof b, "1.%s", from[f]);
+            same_checkpoint(from[f], b);
+        }
+        for (int i = 0; i < LM_COUNT(mesh) && n > 1; i++)
+            for (int f = 0; f < n_from; f++) { snprintf(b, sizeof b, "%s-%d.%s", mesh[i].name, n, from[f]); same_checkpoint(from[f], b); }
+    }
+    /* and the steps that follow are those of one process, to rounding */
+    result one, x;
+    snprintf(a, sizeof a, "%s/zero2-3", scratch);
+    LM_CHECK_OK(ctx0, run_from_checkpoint(ctx0, NULL, 1, a, &one));
+    LAUNCH(2, "load:0:zero2-3 load:1:zero2-3 load:10:zero2-3 load:11:zero2-3");
+    static const char *const then[] = { "load-0-zero2-3-2", "load-1-zero2-3-2", "load-10-zero2-3-2", "load-11-zero2-3-2" };
+    for (int i = 0; i < LM_COUNT(then); i++) {
+        if (read_file(scratch, then[i], &x, sizeof x)) close_to(then[i], &x, &one, CUT, STEPS); else LM_CHECK(!"results are missing");
+    }
+    end();
+}
+static void test_checkpoints_where_a_rank_fails(void) {
+    if (!begin()) LM_SKIP("mpirun is not installed");
+    lm_str t = { .ctx = ctx0 };
+    for (int i = 0; i < 400; i++) lm_str_printf(&t, "The %d. sentence of %d says that %d is not %d.\n", i, i * 7 % 31, i * i % 97, i % 13);
+    LM_CHECK(!lm_str_err(&t) && write_file(scratch, "text.txt", t.p, t.n));
+    lm_str_free(&t);
+    LAUNCH(3, "faults:1:f3");
+    if (!LM_T_WATCHED) LAUNCH(2, "faults:10:z2");
+    LAUNCH(2, "apart");
+    LM_CHECK(launch(3, "killed:11:k3") != 0);
+    char dir[400], *path;
+    snprintf(dir, sizeof dir, "%s/k3", scratch);
+    LM_NEED_OK(ctx0, lm_ckpt_find(ctx0, NULL, dir, &path));             /* the one before it is whole, and one process goes on from there */
+    LM_CHECK(strstr(path, "step-00000003") && !strstr(path, ".tmp"));
+    lm_free(ctx0, path);
+    LM_CHECK_OK(ctx0, move(ctx0, NULL, 1, dir, dir));
+    LM_CHECK(!has_litter(ctx0, dir));
+    end();
+}
 static void test_a_run_on_two_ranks(void) {
     if (!begin()) LM_SKIP("mpirun is not installed");
     lm_str t = { .ctx = ctx0 };
@@ -331,6 +588,7 @@ int main(int argc, char **argv) {
     self_path = n > 0 ? path : argv[0];
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
     static const lm_t_case cases[] = { LM_T1(test_launchers), LM_T1(test_meshes_equal_one_process), LM_T1(test_checkpoints_change_meshes),
+                                       LM_T1(test_checkpoints_of_any_mesh_on_any), LM_T1(test_checkpoints_where_a_rank_fails),
                                        LM_T1(test_a_run_on_two_ranks), LM_T1(test_a_rank_that_dies_ends_the_job) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     lm_ctx_free(ctx0);
