@@ -498,6 +498,33 @@ static void test_checkpoints_where_a_rank_fails(void) {
     LM_CHECK(!has_litter(ctx0, dir));
     end();
 }
+/* What the program's commands make of the last checkpoint of a run on two ranks, which lies in shards. */
+static bool says(const char *line, const char *mesh, int rc, const char *what) {
+    char cmd[3000], path[500], text[60000] = "";
+    snprintf(cmd, sizeof cmd, "cd '%s/%s' && S=checkpoints/step-%08d && { %s; } > '%s/said' 2>&1", scratch, mesh, (int)STEPS, line, scratch);
+    const int got = system(cmd);
+    snprintf(path, sizeof path, "%s/said", scratch);
+    FILE *f = fopen(path, "r");
+    if (f) { text[fread(text, 1, sizeof text - 1, f)] = 0; fclose(f); }
+    const bool ok = WIFEXITED(got) && WEXITSTATUS(got) == rc && strstr(text, what);
+    if (!ok) { lm_t_fail++; printf("%s: %s: status %d, says %.600s\n", mesh, line, WEXITSTATUS(got), text); }
+    return ok;
+}
+static void commands_on(const char *mesh) {
+    if (access(LM_PROGRAM, X_OK)) return;
+    setenv("LOAM", LM_PROGRAM, 1);
+    says("test -f $S/shard-00002-of-00002.safetensors && test ! -e $S/model.safetensors && echo shards", mesh, 0, "shards");
+    says("\"$LOAM\" verify $S", mesh, 0, "whole");
+    says("\"$LOAM\" inspect $S", mesh, 0, "checkpoint of a training run");
+    says("\"$LOAM\" inspect $S --json", mesh, 0, "\"mesh\": \"");
+    says("\"$LOAM\" run $S --prompt 'The 1' --max-tokens 3 --temperature 0 --json --quiet | sed 's/\"seconds.*//' > a && \"$LOAM\" run . --prompt 'The 1' --max-tokens 3 "
+         "--temperature 0 --json --quiet | sed 's/\"seconds.*//' > b && grep -o '\"text\": \"[^\"]*\"' a > c && grep -o '\"text\": \"[^\"]*\"' b | cmp - c && echo same", mesh, 0, "same");
+    says("\"$LOAM\" eval $S --data ../text.txt --quiet", mesh, 0, "");
+    says("\"$LOAM\" convert $S whole --quiet && cmp whole/model.safetensors model.safetensors && cmp whole/config.json config.json && cmp whole/tokenizer.json tokenizer.json && echo same",
+         mesh, 0, "same");
+    says("cp -r $S bad && printf x | dd of=bad/shard-00002-of-00002.safetensors bs=1 seek=40000 conv=notrunc 2>/dev/null && \"$LOAM\" verify bad", mesh, 3, "do not have the hash that is stated for them");
+    says("rm bad/shard-00001-of-00002.safetensors && \"$LOAM\" run bad --prompt x", mesh, 2, "shard-00001-of-00002.safetensors");
+}
 static void test_a_run_on_two_ranks(void) {
     if (!begin()) LM_SKIP("mpirun is not installed");
     lm_str t = { .ctx = ctx0 };
@@ -520,6 +547,7 @@ static void test_a_run_on_two_ranks(void) {
         close_to(na, &a, &one, 0, CUT);
         close_to(nb, &b, &one, CUT, STEPS);
         LM_CHECK_NEAR(b.eval, one.eval, 1e-6 * fabs(one.eval));
+        if (!LM_T_WATCHED) commands_on(mesh[i]);
         static const char *const left[] = { "model.safetensors",
                                             "config.json",
                                             "tokenizer.json",

@@ -6,9 +6,31 @@
 #include "format/yaml.h"
 #include "quant/quant.h"
 
+/* A checkpoint of a training run has no tokenizer of its own: RUN/checkpoints/step-N has the run's. */
+static lm_err run_of(const char *path, lm_str *run, bool *is) {
+    static const char *const names[] = { "manifest.json", "../../tokenizer.json", "../../config.yaml" };
+    *is = true;
+    for (int i = 0; i < LM_COUNT(names) && *is; i++) {
+        lm_str_clear(run);
+        lm_str_printf(run, "%s/%s", path, names[i]);
+        LM_TRY(lm_str_err(run));
+        *is = lm_exists(run->p);
+    }
+    lm_str_clear(run);
+    lm_str_printf(run, "%s/../..", path);
+    return lm_str_err(run);
+}
 lm_err lm_tok_open_beside(lm_ctx *ctx, const char *path, lm_tok **out) {
     size_t n = strlen(path);
-    if (lm_is_dir(path) || n < 4 || strcmp(path + n - 4, ".bin")) return lm_tok_open(ctx, path, NULL, out);
+    if (lm_is_dir(path)) {
+        lm_str run = { .ctx = ctx };
+        bool is;
+        lm_err e = run_of(path, &run, &is);
+        if (!e) e = lm_tok_open(ctx, is ? run.p : path, NULL, out);
+        lm_str_free(&run);
+        return e;
+    }
+    if (n < 4 || strcmp(path + n - 4, ".bin")) return lm_tok_open(ctx, path, NULL, out);
     if (!lm_tok_open(ctx, path, NULL, out)) return LM_OK;                    /* a tokenizer.bin itself */
     /* A llama2.c checkpoint: the tokenizer lies beside it. */
     const char *slash = strrchr(path, '/');
