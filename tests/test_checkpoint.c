@@ -25,7 +25,8 @@ typedef struct { lm_store *s; lm_trainer *t; lm_batch b; } rig;
 static lm_err rig_new(rig *r, const char *family, const char *optim, bool pure, uint64_t seed) {
     const lm_cfg c = config(family);
     const lm_trainer_opts o = { .batch = 1, .seq = 8, .mm = pure ? LM_BF16 : LM_F32, .pure = pure, .seed = 1,
-                                .optim = { .name = optim, .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1, .muon_lr = 0.02, .muon_momentum = 0.95, .muon_steps = 5 } };
+                                .optim = { .name = optim, .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .clip = 1,
+                                           .muon_lr = 0.02, .muon_momentum = 0.95, .muon_steps = 5 } };
     *r = (rig){ 0 };
     LM_TRY(lm_store_new(&r->s, ctx));
     LM_TRY(lm_model_init(ctx, &c, r->s, seed));
@@ -184,7 +185,10 @@ static bool renamed(cut_slice *s, int k) { (void)k; if (!strcmp(s->name, UP)) sn
 static void refuses(rig *r, const char *what, lm_err want, const char *says, bool verifies) {
     lm_ckpt_state st;
     const lm_err v = lm_ckpt_verify(ctx, cut);
-    if (verifies ? v != LM_OK : v != want || !strstr(lm_error(ctx), says)) { lm_t_fail++; printf("%s: verifying: %s: %s\n", what, lm_err_name(v), v ? lm_error(ctx) : ""); }
+    if (verifies ? v != LM_OK : v != want || !strstr(lm_error(ctx), says)) {
+        lm_t_fail++;
+        printf("%s: verifying: %s: %s\n", what, lm_err_name(v), v ? lm_error(ctx) : "");
+    }
     const lm_err e = lm_ckpt_load(r->t, cut, &st);
     if (e != want || (e && !strstr(lm_error(ctx), says))) { lm_t_fail++; printf("%s: %s: %s; wanted \"%s\"\n", what, lm_err_name(e), e ? lm_error(ctx) : "", says); }
     LM_CHECK_OK(ctx, lm_dir_remove(ctx, cut));
@@ -285,12 +289,20 @@ static void test_manifests_that_lie(void) {
         lm_st_close(st);
         struct stat sb;
         LM_CHECK(!stat(path, &sb));
-        if (k == 0) { LM_CHECK_OK(ctx, lm_file_patch(ctx, path, sb.st_size - 1, "\x7f", 1)); refuses(&r, "a changed byte", LM_E_FORMAT, "do not have the hash that is stated for them", false); }
-        if (k == 1) { LM_CHECK_OK(ctx, lm_file_patch(ctx, path, 12, "\x7f", 1)); refuses(&r, "a changed header", LM_E_FORMAT, "shard-00002-of-00003.safetensors does not have the hash", false); }
-        if (k == 2) { LM_CHECK(!truncate(path, sb.st_size - 1)); refuses(&r, "a cut shard", LM_E_FORMAT, "its manifest says", false); }
-        if (k == 3) { LM_CHECK(!unlink(path)); refuses(&r, "no shard", LM_E_NOTFOUND, "shard-00002-of-00003.safetensors", false); }
-        if (k == 4) { LM_CHECK(!rename(path, other)); refuses(&r, "a shard in another's place", LM_E_NOTFOUND, "shard-00002-of-00003", false); }
-        if (k == 5) { snprintf(other, sizeof other, "%s/shard-00001-of-00002.safetensors", cut); LM_CHECK(!link(path, other)); refuses(&r, "a shard of another set", LM_E_FORMAT, "two checkpoints in one folder", false); }
+        static const struct { const char *what; lm_err err; const char *says; } done[] = {
+            { "a changed byte", LM_E_FORMAT, "do not have the hash that is stated for them" },
+            { "a changed header", LM_E_FORMAT, "shard-00002-of-00003.safetensors does not have the hash" },
+            { "a cut shard", LM_E_FORMAT, "its manifest says" },
+            { "no shard", LM_E_NOTFOUND, "shard-00002-of-00003.safetensors" },
+            { "a shard in another's place", LM_E_NOTFOUND, "shard-00002-of-00003" },
+            { "a shard of another set", LM_E_FORMAT, "two checkpoints in one folder" } };
+        if (k == 0) LM_CHECK_OK(ctx, lm_file_patch(ctx, path, sb.st_size - 1, "\x7f", 1));
+        if (k == 1) LM_CHECK_OK(ctx, lm_file_patch(ctx, path, 12, "\x7f", 1));
+        if (k == 2) LM_CHECK(!truncate(path, sb.st_size - 1));
+        if (k == 3) LM_CHECK(!unlink(path));
+        if (k == 4) LM_CHECK(!rename(path, other));
+        if (k == 5) { snprintf(other, sizeof other, "%s/shard-00001-of-00002.safetensors", cut); LM_CHECK(!link(path, other)); }
+        refuses(&r, done[k].what, done[k].err, done[k].says, false);
     }
     rig_free(&r);
     LM_CHECK_OK(ctx, lm_dir_remove(ctx, at("c")));
@@ -299,7 +311,8 @@ int main(int argc, char **argv) {
     snprintf(root, sizeof root, "%s/loam-ckpt-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
     if (!mkdtemp(root) || lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
     snprintf(whole, sizeof whole, "%s/c/step-00000002", root); snprintf(cut, sizeof cut, "%s/cut", root);
-    static const lm_t_case cases[] = { LM_T1(test_shards_are_the_whole), LM_T1(test_the_hash_of_weights), LM_T1(test_shards_that_lie), LM_T1(test_manifests_that_lie) };
+    static const lm_t_case cases[] = { LM_T1(test_shards_are_the_whole), LM_T1(test_the_hash_of_weights), LM_T1(test_shards_that_lie),
+                                       LM_T1(test_manifests_that_lie) };
     const int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     (void)lm_dir_remove(ctx, root);
     lm_ctx_free(ctx);

@@ -136,7 +136,10 @@ static void test_reads(void) {
         for (int64_t b = a; b <= (int64_t)sizeof w; b++) {
             memset(got, 0xee, sizeof got);
             const lm_err e = lm_st_read(st, t, got, a, b - a);
-            if (e || memcmp(got, (char *)w + a, (size_t)(b - a)) || (b - a < (int64_t)sizeof got && ((uint8_t *)got)[b - a] != 0xee)) { lm_t_fail++; printf("bytes %d to %d\n", (int)a, (int)b); }
+            if (e || memcmp(got, (char *)w + a, (size_t)(b - a)) || (b - a < (int64_t)sizeof got && ((uint8_t *)got)[b - a] != 0xee)) {
+                lm_t_fail++;
+                printf("bytes %d to %d\n", (int)a, (int)b);
+            }
         }
     LM_CHECK_ERR(ctx, lm_st_read(st, t, got, 1, sizeof w), LM_E_RANGE, "w");
     LM_CHECK(!lm_st_where(st, t, &f, &off) && !lm_st_map(st, t, &map) && !map);

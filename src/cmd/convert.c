@@ -165,7 +165,8 @@ const lm_cmd lm_cmd_convert = {
     .name = "convert",
     .summary = "a model from one format to another, its tokenizer with it",
     .usage = "MODEL OUT [--to hf|gguf] [--dtype T]",
-    .details = "MODEL is a Hugging Face folder, a GGUF file or a llama2.c checkpoint. OUT is a folder, or a file named *.gguf.",
+    .details = "MODEL is a Hugging Face folder, a GGUF file, a llama2.c checkpoint or a training run's (RUN/checkpoints/step-N). "
+               "OUT is a folder, or a file named *.gguf.",
     .opts = rows,
     .opts_bytes = sizeof(opts),
     .run = run

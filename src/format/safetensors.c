@@ -101,7 +101,8 @@ void lm_st_close(lm_st *st) {
         if (st->sh[i].f) lm_file_close(st->sh[i].f);
         lm_free(st->ctx, st->sh[i].path);
     }
-    lm_free(st->ctx, st->slice); lm_free(st->ctx, st->dim); lm_free(st->ctx, st->sh); lm_free(st->ctx, st->t); lm_free(st->ctx, st->slot); lm_free(st->ctx, st->path); lm_free(st->ctx, st);
+    lm_free(st->ctx, st->slice); lm_free(st->ctx, st->dim);
+    lm_free(st->ctx, st->sh); lm_free(st->ctx, st->t); lm_free(st->ctx, st->slot); lm_free(st->ctx, st->path); lm_free(st->ctx, st);
 }
 
 /* ---- shards ---------------------------------------------------------------------------------------------------- */

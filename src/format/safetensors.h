@@ -11,8 +11,8 @@
  * A third kind of folder is written by several processes at once, none of which holds the whole: shard-00001-of-0000N.safetensors … Each is a
  * safetensors file whose tensors are slices, rows [FIRST, FIRST + its own) of a tensor of TOTAL rows, as its __metadata__ says:
  *     "format": "loam-slices-1", "slice:NAME": "FIRST TOTAL XXH3-128 of the slice's bytes"
- * Opened, such a folder shows whole tensors, and lm_st_read finds the rows that are asked for. Slices of one name must agree about type and shape and give each row
- * once. A name with '/' belongs to something other than the model ("optimizer/…"): lm_st_open leaves it out.
+ * Opened, such a folder shows whole tensors, and lm_st_read finds the rows that are asked for. Slices of one name must agree about type and shape
+ * and give each row once. A name with '/' belongs to something other than the model ("optimizer/…"): lm_st_open leaves it out.
  *
  * Lifetime: tensors, names and mapped data live until lm_st_close.
  * Threads:  lookups and lm_st_read from many threads; open, map and close from one.

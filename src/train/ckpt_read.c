@@ -39,7 +39,9 @@ lm_err lm_ckpt_find(lm_ctx *ctx, lm_comm *comm, const char *dir, char **out) {
     int n = 0;
     bool end = false;
     lm_err err = LM_OK;
-    if (!c->rank) err = lm_is_dir(dir) ? lm_dir_list(ctx, dir, &names, &n) : lm_fail(ctx, LM_E_NOTFOUND, "%s is not a folder: there is no checkpoint to resume from", dir);
+    if (!c->rank)
+        err = lm_is_dir(dir) ? lm_dir_list(ctx, dir, &names, &n)
+                             : lm_fail(ctx, LM_E_NOTFOUND, "%s is not a folder: there is no checkpoint to resume from", dir);
     LM_GOTO(lm_comm_agree(c, ctx, err, "looking for a checkpoint"), done);
     if (n) qsort(names, (size_t)n, sizeof *names, lm_ckpt_by_text);
     for (int i = n - 1; !end; i--) {                                 /* rank 0 goes through the names, all look at each */

@@ -103,8 +103,9 @@ static lm_err write_slices(shard *s) {
     return LM_OK;
 }
 static lm_err apart(lm_trainer *t, int rank, const char *path, const char *did, int other) {
-    return lm_fail(t->ctx, LM_E_IO, "rank %d does not see %s, which rank %d %s: ranks that write a checkpoint together want one folder on a file system that they share", rank,
-                   path, other, did);
+    return lm_fail(t->ctx, LM_E_IO,
+                   "rank %d does not see %s, which rank %d %s: ranks that write a checkpoint together want one folder on a file system that they share",
+                   rank, path, other, did);
 }
 static lm_err write_shard(lm_trainer *t, const char *dir, lm_ckpt_file *f) {
     shard s = { .t = t };
@@ -128,7 +129,8 @@ static lm_err seen(lm_trainer *t, const char *dir, const lm_manifest *m) {
         if (err == LM_E_NOTFOUND) err = apart(t, 0, path, "wrote", i - 1);
         if (!err) {
             if (lm_file_size(f) != m->file[i].bytes)                 /* another one of that name? */
-                err = lm_fail(t->ctx, LM_E_IO, "%s has %lld bytes for rank 0; rank %d wrote %lld", path, (long long)lm_file_size(f), i - 1, (long long)m->file[i].bytes);
+                err = lm_fail(t->ctx, LM_E_IO, "%s has %lld bytes for rank 0; rank %d wrote %lld", path, (long long)lm_file_size(f), i - 1,
+                              (long long)m->file[i].bytes);
             lm_file_close(f);
         }
         lm_free(t->ctx, path);

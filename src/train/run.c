@@ -541,7 +541,9 @@ static lm_err open_outputs(run *r) {
     if (leader(r) && !err) err = lm_out_append(&r->metrics, ctx, metrics);
     LM_GOTO(agree(r, err, "opening the outputs"), done);
     if (!leader(r) && !lm_exists(config))
-        err = lm_fail(ctx, LM_E_CONFIG, "rank %d does not see %s, which rank 0 wrote: several ranks write checkpoints together, and want one folder on a file system that they share",
+        err = lm_fail(ctx, LM_E_CONFIG,
+                      "rank %d does not see %s, which rank 0 wrote: several ranks write checkpoints together, and want one folder on a file system that "
+                      "they share",
                       r->comm->rank, config);
     err = agree(r, err, "looking for the run's folder");
 done:

@@ -85,7 +85,7 @@ typedef struct {
 lm_err lm_ckpt_save(lm_trainer *t, const char *dir, const lm_ckpt_state *st, int keep_last);
 /* newest whole one; LM_E_NOTFOUND if none; lm_free. All ranks of comm (NULL: alone) ask together and share the work */
 lm_err lm_ckpt_find(lm_ctx *ctx, lm_comm *comm, const char *dir, char **path);
-lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st);                       /* any rank's, of any mesh; checks every hash; the store is filled */
+lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st);                       /* of any mesh; checks every hash; the store is filled */
 lm_err lm_ckpt_peek(lm_ctx *ctx, const char *path, lm_ckpt_state *st);                         /* what its manifest says; no file is hashed */
 lm_err lm_ckpt_verify(lm_ctx *ctx, const char *path);
 #endif
