@@ -3,6 +3,8 @@
 #ifndef LM_DIST_RIG_H
 #define LM_DIST_RIG_H
 #include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include "base/file.h"
 #include "dist/dist.h"
 #include "test.h"
@@ -12,6 +14,7 @@
 static lm_dev *rig_dev;
 static lm_comm *rig_dev_comm;
 static lm_dtype rig_mm = LM_F32;                /* what products are computed in */
+static bool rig_pure;                           /* matrices are kept in bf16 alone */
 enum { BATCH = 8, T = 33, V = 97, STEPS = LM_T_WATCHED ? 4 : 6 };
 /* ---- the model, its data, and a run of some steps ------------------------------------------------------------------------------------------- */
 static lm_cfg config(const char *family) {
@@ -57,6 +60,7 @@ static lm_err rig_new(rig *r, lm_ctx *ctx, lm_comm *comm, const job *j) {
     lm_trainer_opts o = { .batch = r->micro,
                           .seq = T,
                           .mm = rig_mm,
+                          .pure = rig_pure,
                           .recompute = j->recompute,
                           .seed = 7,
                           .comm = comm,
@@ -275,6 +279,37 @@ static lm_err run_from_checkpoint(lm_ctx *ctx, lm_comm *c, int k, const char *di
     if (!e) e = run(&r, CUT, STEPS, x);
     rig_free(&r);
     return e;
+}
+static lm_err keep(lm_ctx *ctx, lm_comm *c, int k, const char *dir) {
+    rig r;
+    result x;
+    const lm_ckpt_state st = { .step = CUT, .seqs = CUT * BATCH, .best_val = 1, .isa = "any" };
+    LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
+    lm_err e = run(&r, 0, CUT, &x);
+    if (!e) e = lm_ckpt_save(r.t, dir, &st, 2);
+    rig_free(&r);
+    return e;
+}
+static bool has_litter(lm_ctx *ctx, const char *dir) {
+    char **names; int n;
+    bool any = false;
+    if (lm_dir_list(ctx, dir, &names, &n)) return true;
+    for (int i = 0; i < n; i++) any |= strstr(names[i], ".tmp") != NULL;
+    lm_free(ctx, names);
+    return any;
+}
+/* The last rank dies in the middle of a write. */
+static lm_err killed(lm_ctx *ctx, lm_comm *c, int k, const char *dir) {
+    rig r;
+    const lm_ckpt_state st = { .step = CUT + 1, .isa = "any" };
+    LM_TRY(keep(ctx, c, k, dir));
+    LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
+    LM_TRY(c->barrier(c));
+    if (c->rank == c->size - 1) {
+        signal(SIGXFSZ, SIG_DFL);
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 2000, 2000 });
+    }
+    return lm_ckpt_save(r.t, dir, &st, 2);
 }
 static void close_to(const char *what, const result *a, const result *b, int from, int to) {
     double worst = 0;

@@ -3,8 +3,6 @@
  * The parent starts itself under mpirun (`test_dist job DIR KEY…`) and compares what rank 0 leaves in DIR/out-KEY (doubles by name) with
  * what one process computes. Collectives are compared with sums made in rank order here. Without mpirun the tests that need it are
  * skipped. */
-#include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -42,16 +40,6 @@ static lm_err run_training(lm_ctx *ctx, lm_comm *c, const char *mesh, const char
     return e;
 }
 /* ---- checkpoints: kept, moved, and written where something fails --------------------------------------------------------------------------- */
-static lm_err keep(lm_ctx *ctx, lm_comm *c, int k, const char *dir) {
-    rig r;
-    result x;
-    const lm_ckpt_state st = { .step = CUT, .seqs = CUT * BATCH, .best_val = 1, .isa = "any" };
-    LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
-    lm_err e = run(&r, 0, CUT, &x);
-    if (!e) e = lm_ckpt_save(r.t, dir, &st, 2);
-    rig_free(&r);
-    return e;
-}
 /* Read on this mesh and written by it, nothing done between. */
 static lm_err move(lm_ctx *ctx, lm_comm *c, int k, const char *from, const char *to) {
     rig r;
@@ -63,14 +51,6 @@ static lm_err move(lm_ctx *ctx, lm_comm *c, int k, const char *from, const char 
     if (!e) e = lm_ckpt_save(r.t, to, &st, 2);
     rig_free(&r);
     return e;
-}
-static bool has_litter(lm_ctx *ctx, const char *dir) {
-    char **names; int n;
-    bool any = false;
-    if (lm_dir_list(ctx, dir, &names, &n)) return true;
-    for (int i = 0; i < n; i++) any |= strstr(names[i], ".tmp") != NULL;
-    lm_free(ctx, names);
-    return any;
 }
 typedef struct { lm_ctx *ctx; lm_comm *c; rig r; const char *dir; char first[800], second[800]; } spot;
 static lm_err saves(spot *s) {
@@ -140,19 +120,6 @@ static lm_err all_faults(lm_ctx *ctx, lm_comm *c, int k, const char *dir) {
     rig_free(&s.r);
     return e;
 }
-/* The last rank dies in the middle of a write. */
-static lm_err killed(lm_ctx *ctx, lm_comm *c, int k, const char *dir) {
-    rig r;
-    const lm_ckpt_state st = { .step = CUT + 1, .isa = "any" };
-    LM_TRY(keep(ctx, c, k, dir));
-    LM_TRY(rig_new(&r, ctx, c, &jobs[k]));
-    LM_TRY(c->barrier(c));
-    if (c->rank == c->size - 1) {
-        signal(SIGXFSZ, SIG_DFL);
-        setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 2000, 2000 });
-    }
-    return lm_ckpt_save(r.t, dir, &st, 2);
-}
 /* Ranks that share no file system: each has a folder of its own under the same name. */
 static int apart(lm_ctx *ctx, lm_comm *c, const char *dir) {
     char own[700], text[700];
@@ -184,7 +151,7 @@ static int apart(lm_ctx *ctx, lm_comm *c, const char *dir) {
     return bad;
 }
 static const char *environment(void *ud, const char *name) { (void)ud; return getenv(name); }
-/* argv: job DIR KEY…; KEY: collectives | all | again | one:K | save:K:SUB | load:K:SUB | keep:K:SUB | move:K:FROM:TO | faults:K:SUB | killed:K:SUB | apart |
+/* argv: job DIR KEY…; KEY: collectives | all | again | one:K | save:K:SUB | load:K:SUB | keep:K:SUB | move:K:FROM:TO | faults:K:SUB | killed:K:SUB | apart | pure |
  * threads:K | train:MESH | resume:MESH | taken:SUB | die */
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
@@ -216,6 +183,7 @@ static int child(int argc, char **argv) {
             }
             continue;
         }
+        if (!strcmp(key, "pure")) { rig_mm = LM_BF16; rig_pure = true; continue; }
         if (!strcmp(key, "apart")) { bad += apart(ctx, c, argv[2]); continue; }
         if (sscanf(key, "keep:%d:%60s", &k, sub) == 2 || sscanf(key, "faults:%d:%60s", &k, sub) == 2 || sscanf(key, "killed:%d:%60s", &k, sub) == 2) {
             snprintf(dir, sizeof dir, "%s/%s", argv[2], sub);
@@ -482,6 +450,13 @@ static void test_checkpoints_of_any_mesh_on_any(void) {
         for (int i = 0; i < LM_COUNT(mesh) && n > 1; i++)
             for (int f = 0; f < n_from; f++) { snprintf(b, sizeof b, "%s-%d.%s", mesh[i].name, n, from[f]); same_checkpoint(from[f], b); }
     }
+    /* what is kept in bf16 is written as f32 */
+    LAUNCH(2, "pure keep:0:pure-2"); LAUNCH(3, "pure move:0:pure-2:pure-3");
+    rig_mm = LM_BF16; rig_pure = true;
+    snprintf(a, sizeof a, "%s/pure-3", scratch); snprintf(b, sizeof b, "%s/pure-1", scratch);
+    LM_CHECK_OK(ctx0, move(ctx0, NULL, 0, a, b));
+    rig_mm = LM_F32; rig_pure = false;
+    same_checkpoint("pure-2", "pure-3"); same_checkpoint("pure-2", "pure-1");
     /* and the steps that follow are those of one process, to rounding */
     result one, x;
     snprintf(a, sizeof a, "%s/zero2-3", scratch);

@@ -116,6 +116,10 @@ static int child(int argc, char **argv) {
             snprintf(dir, sizeof dir, "%s/say-0", argv[2]);
             if (!e) e = run_until_fault(ctx, c, k < 0 ? -k : k, sub, dir);
             if (!e) bad++;
+        } else if (sscanf(argv[i], "killed:%d:%60s", &k, sub) == 2) {
+            snprintf(dir, sizeof dir, "%s/%s", argv[2], sub);
+            e = killed(ctx, c, k, dir);
+            if (!e) bad++;
         } else if (!strcmp(argv[i], "version")) {                   /* two builds */
             lm_store *s; lm_trainer *t; lm_cfg cfg = config("llama");
             const lm_trainer_opts o = { .batch = 2,
@@ -377,6 +381,14 @@ static void test_ranks_that_do_not_come(void) {
     SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds in all_reduce_in, meeting 1 of", "of step 4");
     launch(2, 2, "2", "fault:-2:stop");                              /* processors over TCP */
     SAYS(0, 20, "E_COMM", "rank 0 of 2: all_reduce, step 4: rank 1 did not answer for 2 seconds");
+    launch(3, 3, "60", "killed:1:k3");                               /* while a checkpoint is written, by TCP: the first is whole, nothing stays */
+    SAYS(0, 30, "E_COMM", "rank 2 has gone", "was not written, earlier ones are untouched");
+    char dir[400], *path;
+    snprintf(dir, sizeof dir, "%s/k3", scratch);
+    LM_CHECK(!has_litter(ctx0, dir));
+    LM_NEED_OK(ctx0, lm_ckpt_find(ctx0, NULL, dir, &path));
+    LM_CHECK(strstr(path, "step-00000003") != NULL);
+    lm_free(ctx0, path);
     launch(1, 2, "2", "collectives");
     SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds", "missing: rank 1");
     end();
