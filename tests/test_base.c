@@ -309,6 +309,10 @@ static void test_hash(void) {
     char hex[33];
     lm_hash_hex(h, hex);
     LM_CHECK_STR(hex, "99aa06d3014798d86001c324468d497f");
+    lm_hash128_t back = { 0 };
+    LM_CHECK(lm_hash_parse(hex, &back) && back.hi == h.hi && back.lo == h.lo);
+    LM_CHECK(!lm_hash_parse("", &back) && !lm_hash_parse("99aa06d3014798d86001c324468d497", &back) && !lm_hash_parse("99aa06d3014798d86001c324468d497f0", &back) &&
+             !lm_hash_parse("99AA06D3014798D86001C324468D497F", &back) && !lm_hash_parse("0x11223344556677889900aabbccddee", &back));
     unsigned char data[3000];
     for (size_t i = 0; i < sizeof data; i++) data[i] = (unsigned char)(i * i + i / 3);
     for (size_t step = 1; step < 700; step = step * 3 + 1) {

@@ -2,6 +2,7 @@
 #include "base/base.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xxhash.h>
 
 struct lm_hasher { XXH3_state_t *state; };
@@ -35,6 +36,13 @@ void lm_hasher_free(lm_hasher *h) {
     lm_free(NULL, h);
 }
 
+bool lm_hash_parse(const char *hex, lm_hash128_t *h) {
+    char half[17] = { 0 };
+    if (strlen(hex) != 32 || strspn(hex, "0123456789abcdef") != 32) return false;
+    memcpy(half, hex, 16); h->hi = strtoull(half, NULL, 16);
+    memcpy(half, hex + 16, 16); h->lo = strtoull(half, NULL, 16);
+    return true;
+}
 void lm_hash_hex(lm_hash128_t h, char out[33]) {
     snprintf(out, 33, "%016llx%016llx", (unsigned long long)h.hi, (unsigned long long)h.lo);
 }

@@ -43,13 +43,6 @@ bool lm_st_is_sliced(lm_ctx *ctx, const char *folder) {
 
 /* ---- reading ------------------------------------------------------------------------------------------------------------------------------ */
 typedef struct { const lm_st_tensor *t; int64_t first, total; lm_hash128_t hash; int shard; } found;
-static bool hex(const char *p, lm_hash128_t *h) {
-    char half[17] = {0};
-    if (strlen(p) != 32 || strspn(p, "0123456789abcdef") != 32) return false;
-    memcpy(half, p, 16); h->hi = strtoull(half, NULL, 16);
-    memcpy(half, p + 16, 16); h->lo = strtoull(half, NULL, 16);
-    return true;
-}
 static int64_t rows_of(const lm_st_tensor *t) { return t->rank ? t->dim[0] : 1; }
 static int by_key(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 static const char *meta_of(const lm_st_header *h, const char *key) {
@@ -66,7 +59,7 @@ static lm_err describe(lm_ctx *ctx, const lm_st_shard *s, int k, lm_str *key, fo
     if (!p) return lm_fail(ctx, LM_E_FORMAT, "%s: no metadata \"%s\": which rows of it are these?", s->path, key->p);
     out->t = t;
     const char *v = p;
-    if (!digits(&p, &out->first) || *p++ != ' ' || !digits(&p, &out->total) || *p++ != ' ' || !hex(p, &out->hash))
+    if (!digits(&p, &out->first) || *p++ != ' ' || !digits(&p, &out->total) || *p++ != ' ' || !lm_hash_parse(p, &out->hash))
         return lm_fail(ctx, LM_E_FORMAT, "%s: metadata \"%s\" is \"%.80s\", wanted its first row, the rows of all and a hash", s->path, key->p, v);
     const int64_t rows = rows_of(t);
     if (!rows || !t->bytes) return lm_fail(ctx, LM_E_FORMAT, "%s: the slice of \"%s\" is empty", s->path, t->name);

@@ -1,7 +1,6 @@
 /* ckpt_manifest.c — manifest.json: where a run stood, and the files of its checkpoint with sizes and hashes.
  *
  * The names of the files are not taken from it: it must list the three of a whole checkpoint, or config.json and shard 1 to N of N, in this order. */
-#include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
 #include "device/cpu.h"
@@ -77,17 +76,10 @@ lm_err lm_manifest_write(lm_ctx *ctx, const char *path, const lm_manifest *m, co
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------------------------------ */
-static bool parse_hex(const char *s, lm_hash128_t *h) {
-    if (strlen(s) != 32 || strspn(s, "0123456789abcdef") != 32) return false;
-    char half[17] = {0};
-    memcpy(half, s, 16); h->hi = strtoull(half, NULL, 16);
-    memcpy(half, s + 16, 16); h->lo = strtoull(half, NULL, 16);
-    return true;
-}
 static lm_err hex_field(const lm_jv *o, const char *key, lm_hash128_t *h) {
     const char *s;
     LM_TRY(lm_json_str(o, key, LM_JSON_NEED, NULL, &s, NULL));
-    return parse_hex(s, h) ? LM_OK : lm_json_fail(o, LM_E_FORMAT, "%s is not 32 hexadecimal digits", key);
+    return lm_hash_parse(s, h) ? LM_OK : lm_json_fail(o, LM_E_FORMAT, "%s is not 32 hexadecimal digits", key);
 }
 static lm_err kernels_field(const lm_jv *o, const char **isa) {
     const char *s;

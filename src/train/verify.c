@@ -7,10 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
-#include "format/json.h"
 #include "format/yaml.h"
 #include "train/report.h"
 #include "train/run.h"
+#include "train/train_int.h"
 
 typedef struct { int64_t until; volatile int stop; void (*event)(void *, const lm_run_event *); void *ud; } watch;
 static void on_event(void *ud, const lm_run_event *e) {
@@ -20,16 +20,10 @@ static void on_event(void *ud, const lm_run_event *e) {
     if (w->event) w->event(w->ud, e);
 }
 static lm_err weights_hash(lm_ctx *ctx, const char *ckpt, lm_hash128_t *h) {
-    char *path; json_t *j = NULL; const char *hex;
-    LM_TRY(lm_path_join(ctx, &path, ckpt, "manifest.json"));
-    lm_err err = lm_json_load(ctx, path, 0, &j);
-    lm_jv root = lm_json_root(ctx, path, j);
-    if (!err) err = lm_json_str(&root, "weights_hash", LM_JSON_NEED, NULL, &hex, NULL);
-    unsigned long long hi, lo;
-    if (!err && (strlen(hex) != 32 || strspn(hex, "0123456789abcdef") != 32 || sscanf(hex, "%16llx%16llx", &hi, &lo) != 2))
-        err = lm_json_fail(&root, LM_E_FORMAT, "weights_hash is not 32 hexadecimal digits");
-    if (!err) { h->hi = hi; h->lo = lo; }
-    lm_json_free(j); lm_free(ctx, path);
+    lm_manifest m;
+    const lm_err err = lm_manifest_read(ctx, ckpt, &m);
+    if (!err) *h = m.weights;
+    lm_manifest_free(ctx, &m);
     return err;
 }
 static lm_err same_file(lm_ctx *ctx, const char *from, const char *to) {
