@@ -477,14 +477,21 @@ static void test_checkpoints_where_a_rank_fails(void) {
     LAUNCH(3, "faults:1:f3");
     if (!LM_T_WATCHED) LAUNCH(2, "faults:10:z2");
     LAUNCH(2, "apart");
-    LM_CHECK(launch(3, "killed:11:k3") != 0);
-    char dir[400], *path;
-    snprintf(dir, sizeof dir, "%s/k3", scratch);
-    LM_NEED_OK(ctx0, lm_ckpt_find(ctx0, NULL, dir, &path));             /* the one before it is whole, and one process goes on from there */
-    LM_CHECK(strstr(path, "step-00000003") && !strstr(path, ".tmp"));
-    lm_free(ctx0, path);
-    LM_CHECK_OK(ctx0, move(ctx0, NULL, 1, dir, dir));
-    LM_CHECK(!has_litter(ctx0, dir));
+    static const struct { const char *rank, *at; } deaths[] = { { "2", "2000" }, { "0", "0" }, { "0", "2000" }, { "1", "20000" } };
+    for (int i = 0; i < (LM_T_WATCHED ? 1 : LM_COUNT(deaths)); i++) {
+        char key[40], dir[400], *path;
+        setenv("KILL_RANK", deaths[i].rank, 1); setenv("KILL_AT", deaths[i].at, 1);
+        snprintf(key, sizeof key, "killed:11:k3-%d", i); snprintf(dir, sizeof dir, "%s/k3-%d", scratch, i);
+        LM_CHECK(launch(3, key) != 0);
+        const lm_err found = lm_ckpt_find(ctx0, NULL, dir, &path);
+        LM_CHECK_OK(ctx0, found);                                       /* the one before it is whole, and one process goes on from there */
+        if (found) continue;
+        LM_CHECK(strstr(path, "step-00000003") && !strstr(path, ".tmp"));
+        lm_free(ctx0, path);
+        LM_CHECK_OK(ctx0, move(ctx0, NULL, 1, dir, dir));
+        LM_CHECK(!has_litter(ctx0, dir));
+    }
+    unsetenv("KILL_RANK"); unsetenv("KILL_AT");
     end();
 }
 /* What the program's commands make of the last checkpoint of a run on two ranks, which lies in shards. */
