@@ -150,9 +150,17 @@ static int apart(lm_ctx *ctx, lm_comm *c, const char *dir) {
     }
     return bad;
 }
+/* This rank's disk is full from the third call on after the step of the first checkpoint has begun, until the next step begins. */
+static lm_err (*gathers)(lm_comm *, const void *, size_t, void *);
+static lm_err gather_and_fill_disk(lm_comm *c, const void *mine, size_t bytes, void *all) {
+    static int64_t seen;
+    if (c->step != seen && (c->step == CUT || c->step == CUT + 1)) lm_file_fail_at(c->step == CUT ? 3 : 0, ENOSPC, true);
+    seen = c->step;
+    return gathers(c, mine, bytes, all);
+}
 static const char *environment(void *ud, const char *name) { (void)ud; return getenv(name); }
 /* argv: job DIR KEY…; KEY: collectives | all | again | one:K | save:K:SUB | load:K:SUB | keep:K:SUB | move:K:FROM:TO | faults:K:SUB | killed:K:SUB | apart | pure |
- * threads:K | train:MESH | resume:MESH | taken:SUB | die */
+ * threads:K | train:MESH | resume:MESH | taken:SUB | full:MESH | die */
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
     if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
@@ -203,7 +211,19 @@ static int child(int argc, char **argv) {
             snprintf(dir, sizeof dir, "%s/%s", argv[2], sub);
             e = run_from_checkpoint(ctx, c, k, dir, &x);
         } else if (sscanf(key, "one:%d", &k) == 1) e = run_job(ctx, c, k, &x, NULL, NULL);
-        else if (sscanf(key, "train:%60s", sub) == 1 || sscanf(key, "resume:%60s", sub) == 1) {
+        else if (sscanf(key, "full:%60s", sub) == 1) {                 /* of the last rank: said aloud, and the run goes on */
+            char mesh[80], at[800]; snprintf(mesh, sizeof mesh, "%s=%d", sub, c->size);
+            gathers = c->all_gather;
+            if (c->rank == c->size - 1) c->all_gather = gather_and_fill_disk;
+            e = run_training(ctx, c, mesh, argv[2], "full", STEPS, false, &x);
+            c->all_gather = gathers;
+            for (int step = CUT; step <= STEPS && !e; step++) {
+                snprintf(at, sizeof at, "%s/full/checkpoints/step-%08d", argv[2], step);
+                bad += lm_exists(at) != (step == STEPS);
+            }
+            snprintf(at, sizeof at, "%s/full/checkpoints", argv[2]);
+            bad += has_litter(ctx, at);
+        } else if (sscanf(key, "train:%60s", sub) == 1 || sscanf(key, "resume:%60s", sub) == 1) {
             char mesh[80]; snprintf(mesh, sizeof mesh, "%s=%d", sub, c->size);
             bool more = key[0] == 'r';
             e = run_training(ctx, c, mesh, argv[2], sub, more ? STEPS : CUT, more, &x);
@@ -477,14 +497,21 @@ static void test_checkpoints_where_a_rank_fails(void) {
     LAUNCH(3, "faults:1:f3");
     if (!LM_T_WATCHED) LAUNCH(2, "faults:10:z2");
     LAUNCH(2, "apart");
-    LM_CHECK(launch(3, "killed:11:k3") != 0);
-    char dir[400], *path;
-    snprintf(dir, sizeof dir, "%s/k3", scratch);
-    LM_NEED_OK(ctx0, lm_ckpt_find(ctx0, NULL, dir, &path));             /* the one before it is whole, and one process goes on from there */
-    LM_CHECK(strstr(path, "step-00000003") && !strstr(path, ".tmp"));
-    lm_free(ctx0, path);
-    LM_CHECK_OK(ctx0, move(ctx0, NULL, 1, dir, dir));
-    LM_CHECK(!has_litter(ctx0, dir));
+    static const struct { const char *rank, *at; } deaths[] = { { "2", "2000" }, { "0", "0" }, { "0", "2000" }, { "1", "20000" } };
+    for (int i = 0; i < (LM_T_WATCHED ? 1 : LM_COUNT(deaths)); i++) {
+        char key[40], dir[400], *path;
+        setenv("KILL_RANK", deaths[i].rank, 1); setenv("KILL_AT", deaths[i].at, 1);
+        snprintf(key, sizeof key, "killed:11:k3-%d", i); snprintf(dir, sizeof dir, "%s/k3-%d", scratch, i);
+        LM_CHECK(launch(3, key) != 0);
+        const lm_err found = lm_ckpt_find(ctx0, NULL, dir, &path);
+        LM_CHECK_OK(ctx0, found);                                       /* the one before it is whole, and one process goes on from there */
+        if (found) continue;
+        LM_CHECK(strstr(path, "step-00000003") && !strstr(path, ".tmp"));
+        lm_free(ctx0, path);
+        LM_CHECK_OK(ctx0, move(ctx0, NULL, 1, dir, dir));
+        LM_CHECK(!has_litter(ctx0, dir));
+    }
+    unsetenv("KILL_RANK"); unsetenv("KILL_AT");
     end();
 }
 /* What the program's commands make of the last checkpoint of a run on two ranks, which lies in shards. */
@@ -525,6 +552,7 @@ static void test_a_run_on_two_ranks(void) {
     memset(&one, 0, sizeof one);
     LM_CHECK_OK(ctx0, run_training(ctx0, NULL, "", scratch, "alone", CUT, false, &one));
     LM_CHECK_OK(ctx0, run_training(ctx0, NULL, "", scratch, "alone", STEPS, true, &one));
+    if (!LM_T_WATCHED) LAUNCH(2, "full:fsdp");
     LAUNCH(2, "train:dp resume:dp train:zero1 resume:zero1 train:zero2 resume:zero2 train:fsdp resume:fsdp taken:fsdp");
     static const char *const mesh[] = { "dp", "zero1", "zero2", "fsdp" };
     for (int i = 0; i < LM_COUNT(mesh); i++) {

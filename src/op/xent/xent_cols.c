@@ -11,14 +11,16 @@ int64_t lm_xent_cols_rows(const lm_call *c) {
     return p->chunk > 0 ? lm_min64(p->chunk, LM_XENT_COLS_N) : lm_max64(48, lm_min64(fit, LM_XENT_COLS_N));
 }
 
-static void *take(char **at, int64_t n, size_t size) {
-    char *p = *at;
-    *at += lm_round_up(n * (int64_t)size, 64);
+/* Without memory (base NULL) only sizes are added up. */
+typedef struct { char *base; int64_t used; } room;
+static void *take(room *r, int64_t n, size_t size) {
+    char *p = r->base ? r->base + r->used : NULL;
+    r->used += lm_round_up(n * (int64_t)size, 64);
     return p;
 }
 lm_xent_cols lm_xent_cols_of(const lm_call *c, int64_t row0, int64_t rows, bool step, size_t *bytes) {
     lm_xent_cols t = { .c = c, .p = c->p, .row0 = row0, .N = rows, .Np = lm_round_up(rows, 16), .V = c->in[1].dim[0], .d = c->in[0].dim[1] };
-    char *at = c->shared;
+    room at = { .base = c->shared };
     t.n_b = lm_ceil_div(t.V, LM_XENT_BLOCK); t.nr = t.V >= 16 * LM_XENT_BLOCK ? LM_XENT_COLS_N : LM_XENT_COLS_FEW;
     t.n_g = lm_ceil_div(t.Np, t.nr);
     t.zs = t.Np + 16;                                        /* not a power of two */
@@ -27,7 +29,7 @@ lm_xent_cols lm_xent_cols_of(const lm_call *c, int64_t row0, int64_t rows, bool 
     t.zt = take(&at, t.Np, 4);
     t.lse = take(&at, t.Np, 4); t.slope = take(&at, t.Np, 4); t.less = take(&at, t.Np, 4); t.live = take(&at, t.Np, 4);
     if (step) { t.xt = take(&at, lm_round_up(t.d, 16) * t.N, 4); t.z = take(&at, t.V * t.zs + 16 * LM_XENT_COLS_N, 4); }
-    if (bytes) *bytes = (size_t)(at - (char *)c->shared);
+    if (bytes) *bytes = (size_t)at.used;
     return t;
 }
 
@@ -56,7 +58,7 @@ lm_gemm lm_xent_cols_gemm(const lm_xent_cols *t, int64_t v0, int64_t cols, int64
                   .N = rows,
                   .K = t->d,
                   .a = lm_mat_of(&t->c->in[1], true),
-                  .b = { .p = t->x + r0 * t->d, .dtype = LM_F32, .layout = LM_PANEL16, .row = true, .cols = t->d },
+                  .b = { .p = t->x ? t->x + r0 * t->d : NULL, .dtype = LM_F32, .layout = LM_PANEL16, .row = true, .cols = t->d },
                   .c = z,
                   .c_rs = zs,
                   .round = t->p->mm == LM_BF16,
