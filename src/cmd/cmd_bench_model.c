@@ -100,6 +100,7 @@ fail:
 static lm_err drop(void *ud, int r, int64_t i, const float *l) { (void)ud; (void)r; (void)i; (void)l; return LM_OK; }
 /* what a greedy run asks for: on a device the row's largest alone comes back */
 static lm_err chosen(void *ud, int r, const lm_peak_row *p, const float *l) { (void)ud; (void)r; (void)p; (void)l; return LM_OK; }
+static bool go_on(void *ud) { return !lm_cli_stopped(ud); }
 typedef struct { double weights, flops; } cost;                          /* bytes of weights that a token reads, operations of a token */
 static cost per_token(const lm_cfg *c, const lm_store *store) {
     cost k = { 0, 0 };
@@ -154,14 +155,18 @@ static lm_err infer(lm_bench *b) {
         if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op_infer(b, &m, "prefill", o->seqs, o->prompt), done);
         for (int64_t i = 0; i < o->seqs; i++) { LM_GOTO(lm_session_truncate(s[i], 0), done); q[i] = (lm_request){ s[i], ids, o->depth, LM_WANT_NONE }; }
         if (o->depth) LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
+        const bool ahead = lm_engine_ahead(m.e, (int)o->seqs);                  /* the device goes on with what it chose */
         for (int64_t k = 0; k < 3 && !r; k++) {                              /* what is prepared at the first runs of a size: not timed */
             for (int64_t i = 0; i < o->seqs; i++) q[i] = (lm_request){ s[i], ids + o->depth, 1, LM_WANT_LAST };
-            LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
+            LM_GOTO(ahead ? lm_engine_greedy(m.e, q, (int)o->seqs, lm_min64(2, o->gen), chosen, go_on, cli) : lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
             for (int64_t i = 0; i < o->seqs; i++) LM_GOTO(lm_session_truncate(s[i], o->depth), done);
         }
         if (streams) lm_plan_streamed(lm_engine_plan(m.e), &was, &waited, &direct);
         t = lm_now();
-        for (int64_t k = 0; k < o->gen && !lm_cli_stopped(cli); k++) {
+        if (ahead) {
+            for (int64_t i = 0; i < o->seqs; i++) q[i] = (lm_request){ s[i], ids + o->depth, 1, LM_WANT_LAST };
+            LM_GOTO(lm_engine_greedy(m.e, q, (int)o->seqs, o->gen, chosen, go_on, cli), done);
+        } else for (int64_t k = 0; k < o->gen && !lm_cli_stopped(cli); k++) {
             for (int64_t i = 0; i < o->seqs; i++) q[i] = (lm_request){ s[i], ids + o->depth + k, 1, LM_WANT_LAST };
             LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
         }
