@@ -7,8 +7,9 @@
 /* the fake device's rows are the processor's, and the portable ones: so both sides choose alike */
 const lm_kernel *__real_lm_kernel_choose(const lm_op *op, const lm_call *c, lm_dev_kind dev, uint64_t features);
 const lm_kernel *__wrap_lm_kernel_choose(const lm_op *op, const lm_call *c, lm_dev_kind dev, uint64_t features);
+static bool on_card;
 const lm_kernel *__wrap_lm_kernel_choose(const lm_op *op, const lm_call *c, lm_dev_kind dev, uint64_t features) {
-    (void)dev;
+    if (on_card) return __real_lm_kernel_choose(op, c, dev, features);
     return __real_lm_kernel_choose(op, c, LM_DEV_CPU, dev == LM_DEV_CUDA ? LM_CPU_PORTABLE : features);
 }
 enum { V = 12, S = 4, MOST = 200 };
@@ -209,4 +210,79 @@ static void test_texts(void) {
     lm_engine_free(cpu);
     rig_free(&r);
 }
-LM_TEST_MAIN(LM_T1(test_tokens), LM_T1(test_ends), LM_T1(test_texts))
+/* On a card: sessions of several lengths side by side, where every logit has three twins, in its tile and far away: the choices of steps in flight are those of one
+ * step after another, and these the least of the largest logits. */
+enum { CARD_V = 13000, CARD_S = 64, CARD_STEPS = 24 };
+typedef struct { int32_t id[CARD_S][CARD_STEPS]; int n[CARD_S]; bool least; } card_sink;
+static lm_err card_row(void *ud, int r, const lm_peak_row *p, const float *logits) {
+    card_sink *k = ud; (void)logits;
+    LM_CHECK(!p->bad);
+    if (p->n > 0) k->id[r][k->n[r]++] = (int32_t)p->id[0];
+    return LM_OK;
+}
+static lm_err card_logits(void *ud, int r, int64_t i, const float *x) {
+    card_sink *k = ud; (void)i;
+    int32_t best = 0;
+    for (int32_t v = 1; v < CARD_V; v++) if (x[v] > x[best]) best = v;
+    k->id[r][k->n[r]++] = best;
+    return LM_OK;
+}
+static bool card_go_on(void *ud) { const card_sink *k = ud; return k->n[0] < CARD_STEPS; }
+/* how: 0 steps in flight, 1 one after another, 2 by all logits */
+static void card_run(lm_ctx *ctx, lm_engine *e, int n, int how, card_sink *k) {
+    static const lm_near near[CARD_S];
+    lm_session *s[CARD_S];
+    lm_request q[CARD_S];
+    int32_t ids[200], id[CARD_S];
+    memset(k, 0, sizeof *k);
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < 200; j++) ids[j] = (j * j * 7 + i * j + i) % CARD_V;
+        LM_NEED_OK(ctx, lm_session_new(&s[i], e));
+        LM_NEED_OK(ctx, lm_engine_run(e, &(lm_request){ s[i], ids, 1 + (i * 37 + 60) % 190, LM_WANT_NONE }, 1, none, NULL));
+        id[i] = i;
+    }
+    for (int step = 0; step < (how ? CARD_STEPS : 1); step++) {
+        ask(s, q, n, id);
+        if (!how) LM_CHECK_OK(ctx, lm_engine_greedy(e, q, n, MOST, card_row, card_go_on, k));
+        else if (how == 1) LM_CHECK_OK(ctx, lm_engine_choose(e, q, n, near, card_row, k));
+        else LM_CHECK_OK(ctx, lm_engine_run(e, q, n, card_logits, k));
+        for (int i = 0; i < n; i++) id[i] = k->id[i][step];
+    }
+    end(s, n);
+}
+static void test_on_card(void) {
+    if (!getenv("LM_DEVICE")) LM_SKIP("LM_DEVICE names no device");
+    on_card = true;
+    lm_ctx *ctx; lm_dev *dev; lm_store *f, *w;
+    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = CARD_V, .d = 512, .n_layer = 2, .n_head = 8, .n_kv = 2, .d_head = 64, .d_ff = 1096,
+                 .max_pos = 256, .eps = 1e-5, .init_std = 0.05, .tie = true, .bos = -1, .hf_type = "llama" };
+    c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = 256;
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    LM_NEED_OK(ctx, lm_dev_open(&dev, ctx, getenv("LM_DEVICE")));
+    LM_NEED_OK(ctx, lm_store_new(&f, ctx)); LM_NEED_OK(ctx, lm_store_new(&w, ctx));
+    LM_NEED_OK(ctx, lm_model_init(ctx, &c, f, 5));
+    for (int i = 0; i < lm_store_count(f); i++) {
+        lm_tensor t, u;
+        const char *name = lm_store_name(f, i, &t);
+        if (strstr(name, "embed_tokens")) for (int64_t k = 0; k < CARD_V; k++) memcpy((float *)t.data + k * 512, (float *)t.data + k % (CARD_V / 2) / 2 * 2 * 512, 512 * 4);
+        const lm_type type = lm_type_make(t.rank == 2 ? LM_BF16 : LM_F32, t.rank, t.dim);
+        LM_NEED_OK(ctx, lm_store_add(w, name, &type, LM_PLAIN, LM_MEM_WEIGHTS, &u));
+        lm_convert(u.data, (lm_dtype)u.dtype, t.data, LM_F32, lm_numel(&t));
+    }
+    static card_sink in_flight, after, all;
+    static const int n[] = { 1, 3, 16, 40, CARD_S };
+    for (int mode = 0; mode < 2; mode++) {
+        lm_engine *e;
+        LM_NEED_OK(ctx, lm_engine_new(&e, ctx, &c, w, &(lm_engine_opts){ .dev = dev, .mm = LM_BF16, .kv = LM_BF16, .max_seqs = CARD_S, .chunk = 64, .rows = CARD_S, .deterministic = mode }));
+        for (int i = 0; i < LM_COUNT(n); i++) {
+            card_run(ctx, e, n[i], 0, &in_flight); card_run(ctx, e, n[i], 1, &after); card_run(ctx, e, n[i], 2, &all);
+            for (int k = 0; k < n[i]; k++) {
+                LM_CHECK(in_flight.n[k] == CARD_STEPS && after.n[k] == CARD_STEPS);
+                LM_CHECK(!memcmp(in_flight.id[k], after.id[k], sizeof after.id[k]) && !memcmp(after.id[k], all.id[k], sizeof all.id[k]));
+            }
+        }
+        lm_engine_free(e);
+    }
+    lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
+}
+LM_TEST_MAIN(LM_T1(test_on_card), LM_T1(test_tokens), LM_T1(test_ends), LM_T1(test_texts))

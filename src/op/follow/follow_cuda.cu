@@ -13,7 +13,10 @@ static __global__ void __launch_bounds__(256) follow(const __grid_constant__ arg
     if (from >= a.rows && a.fault) *a.fault = LM_E_RANGE;
     a.y[i] = from < 0 || from >= a.rows ? a.token[i] : static_cast<int32_t>(a.best[static_cast<int64_t>(from) * LM_PEAK_BEST + 1]);
 }
-static bool accepts(const lm_call *c) { return lm_cuda_accepts_f32(c) && lm_is_contig(&c->in[2]) && lm_is_contig(&c->out[0]); }
+static bool accepts(const lm_call *c) {
+    for (int i = 0; i < 3; i++) if (!lm_is_contig(&c->in[i])) return false;
+    return lm_is_contig(&c->out[0]);
+}
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const args a = { static_cast<const int32_t *>(c->in[0].data), static_cast<const int32_t *>(c->in[1].data), static_cast<const float *>(c->in[2].data), static_cast<int32_t *>(c->out[0].data),

@@ -140,6 +140,14 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
         for (int q = 0; q < 8; q++) s += lm_ldsf(at_squares + (q * N + m) * 4);
         return 1.0f / sqrtf(s / static_cast<float>(p.K) + p.eps);
     };
+    unsigned unread[(N + 31) / 32] = {};                                /* rows of x of which only the largest is wanted */
+    if (KIND == LM_SKINNY_PLAIN && KS == 1 && p.tops)
+#pragma unroll
+        for (int i = 0; i < (N + 31) / 32; i++) {
+            const int m = i * 32 + lane;
+            const float2 how = m < p.M ? *reinterpret_cast<const float2 *>(p.how + m * p.how_rs) : make_float2(1, 0);
+            unread[i] = __ballot_sync(0xffffffffu, how.x == 0 && how.y < 0);
+        }
     float c[N / 2] = {};
     for (int i = 0, s = 0, parity = 0; i < steps; i++) {
         const uint32_t w = base + s * STAGE + half * HALF_BYTES, x = base + s * STAGE + W_BYTES;
@@ -168,8 +176,9 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
                 for (int e = 0; e < 2; e++) {
                     const int m = x * 8 + lane % 4 * 2 + e;
                     const float v = lm_with_bias(p.part[0], r, c[x * 4 + h * 2 + e]);
-                    if (m < p.M) lm_st1(p.out, m * p.out.rs + r, v);
+                    if (m < p.M && !(unread[x / 4] >> (m & 31) & 1)) lm_st1(p.out, m * p.out.rs + r, v);
                     top[x * 2 + e] = larger(top[x * 2 + e], v);
+                    c[x * 4 + h * 2 + e] = v;
                 }
         }
         if (KIND != LM_SKINNY_PLAIN || !p.tops) return;
@@ -178,14 +187,26 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
         for (int x = 0; x < NX * 2; x++) {
 #pragma unroll
             for (int b = 4; b < 32; b *= 2) top[x] = larger(top[x], __shfl_xor_sync(0xffffffffu, top[x], b));
-            if (lane < 4) asm volatile("st.shared.f32 [%0], %1;" ::"r"(at_squares + (warp * N + x / 2 * 8 + lane * 2 + x % 2) * 4), "f"(top[x]) : "memory");
+            int at = TILE;
+#pragma unroll
+            for (int h = 1; h >= 0; h--)
+                if (c[x / 2 * 4 + h * 2 + x % 2] == top[x] && static_cast<int64_t>(tile) * TILE + warp * 16 + h * 8 + lane / 4 < p.part[0].rows) at = warp * 16 + h * 8 + lane / 4;
+#pragma unroll
+            for (int b = 4; b < 32; b *= 2) at = min(at, __shfl_xor_sync(0xffffffffu, at, b));
+            if (lane < 4)
+                asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at_squares + (warp * N + x / 2 * 8 + lane * 2 + x % 2) * 8), "f"(top[x]), "f"(__int_as_float(at)) : "memory");
         }
         lm_bar_sync(1, CONSUMERS);
         if (const int m = static_cast<int>(threadIdx.x); m < p.M) {
             float most = -INFINITY;
+            int at = TILE;
 #pragma unroll
-            for (int q = 0; q < 8; q++) most = larger(most, lm_ldsf(at_squares + (q * N + m) * 4));
-            p.tops[static_cast<int64_t>(m) * a.tiles + tile] = most < INFINITY ? most : NAN;
+            for (int q = 0; q < 8; q++) {                                   /* the first warp that has it: the least row */
+                const float2 z = lm_lds2(at_squares + (q * N + m) * 8);
+                if (at == TILE || z.x > most) { most = larger(most, z.x); at = __float_as_int(z.y); }
+                else most = larger(most, z.x);
+            }
+            p.tops[static_cast<int64_t>(m) * a.tiles + tile] = make_float2(most < INFINITY ? most : NAN, __int_as_float(tile * TILE + min(at, TILE - 1)));
         }
         return;
     } else {
@@ -291,7 +312,7 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
 template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
     const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV;
     constexpr int class_of = N == 8 ? 0 : N == 16 ? 1 : N == 32 ? 2 : 3;
-    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4, per = (a.steps + ks - 1) / ks;
+    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * (a.p.tops ? 8 : 4), per = (a.steps + ks - 1) / ks;
     a.stages = RING[class_of][a.p.kind]; a.lead = LEAD[class_of][a.p.kind];
     if (per <= a.stages) {
         a.stages = per;

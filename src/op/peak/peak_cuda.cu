@@ -1,14 +1,14 @@
 /* peak_cuda.cu — a row is read by a cluster of eight blocks (one block on older cards), each of which has a stretch of it and keeps the first 16384
  * numbers in registers; more are read a second time. What the blocks find meets through the cluster's memory. Sums have a fixed tree; the near
  * ones of a stretch are noted as they come and then put in order. Bound by reading the row from the second-level cache; of a row whose tiles' largest
- * are known (peak.cuh) and whose t is 0, the cluster's first block alone reads those and the few tiles that matter. */
+ * are known (peak.cuh) and whose t is 0, the cluster's first block alone reads those and the few tiles that matter, if any. */
 #include "op/overlap.cuh"
 #include "op/peak/peak.cuh"
 extern "C" {
 #include "op/peak/peak.h"
 }
 enum { THREADS = 512, PARTS = 8, KEPT = 32 /* numbers of a thread */ };
-struct args { lm_cv x, how; float *y; int64_t ys; float4 *best; const float *tops; int V, parts; };
+struct args { lm_cv x, how; float *y; int64_t ys; float4 *best; const float2 *tops; int V, parts; };
 __device__ __forceinline__ void cluster_meet(int parts) {
     __syncthreads();
 #if __CUDA_ARCH__ >= 900
@@ -38,7 +38,7 @@ template <int W> static __global__ void __launch_bounds__(THREADS, 2) peak(const
     const float *x = static_cast<const float *>(a.x.p) + r * a.x.rs;
     const float t = lm_ld1(a.how, r * a.how.rs), gap = lm_ld1(a.how, r * a.how.rs + 1);
     const int tiles = (a.V + LM_PEAK_TILE - 1) / LM_PEAK_TILE;
-    const float *top = a.tops && !(t > 0) ? a.tops + r * tiles : NULL;
+    const float2 *top = a.tops && !(t > 0) ? a.tops + r * tiles : NULL;
     if (top && rank) return;
     const int parts = top ? 1 : a.parts;
     float *y = a.y + r * a.ys, most = -INFINITY, v[TURNS][W];
@@ -55,7 +55,7 @@ template <int W> static __global__ void __launch_bounds__(THREADS, 2) peak(const
     };
     const int first = lo + tid * W, rest = first + KEPT * THREADS;
     if (top) {
-        for (int i = tid; i < tiles; i += THREADS) { const float f = top[i]; wrong |= !(f < INFINITY); most = fmaxf(most, f); }
+        for (int i = tid; i < tiles; i += THREADS) { const float f = top[i].x; wrong |= !(f < INFINITY); most = fmaxf(most, f); }
     } else {
 #pragma unroll
         for (int k = 0; k < TURNS; k++) {
@@ -87,8 +87,9 @@ template <int W> static __global__ void __launch_bounds__(THREADS, 2) peak(const
     };
     if (top) {                                                          /* a warp looks at 32 tiles, and reads those that have something */
         for (int i = tid - lane; i < tiles; i += THREADS) {
-            const float f = i + lane < tiles ? top[i + lane] : -INFINITY;
-            for (unsigned on = __ballot_sync(0xffffffffu, i + lane < tiles && (f >= cut || f == most)); on; on &= on - 1) {
+            const float2 f = i + lane < tiles ? top[i + lane] : make_float2(-INFINITY, 0);
+            if (i + lane < tiles && f.x == most) atomicMin(&least, __float_as_int(f.y));
+            for (unsigned on = __ballot_sync(0xffffffffu, gap >= 0 && i + lane < tiles && f.x >= cut); on; on &= on - 1) {
                 const int from = (i + __ffs(static_cast<int>(on)) - 1) * LM_PEAK_TILE, to = min(a.V, from + LM_PEAK_TILE);
                 for (int j = from + lane * W; j < to; j += 32 * W) { float g[W]; get(g, j); near(g, j); }
             }
@@ -124,7 +125,7 @@ template <int W> static __global__ void __launch_bounds__(THREADS, 2) peak(const
 bool lm_peak_accepts(const lm_call *c) {
     return lm_cuda_accepts_f32(c) && c->in[0].dim[1] <= 1 << 24 && lm_is_contig(&c->out[1]) && reinterpret_cast<uintptr_t>(c->out[1].data) % 16 == 0;
 }
-lm_err lm_peak_run(const lm_call *c, const float *tops, cudaStream_t s) {
+lm_err lm_peak_run(const lm_call *c, const float2 *tops, cudaStream_t s) {
     const args a = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), static_cast<float *>(c->out[0].data), lm_row_stride(&c->out[0]), static_cast<float4 *>(c->out[1].data), tops,
                      static_cast<int>(c->in[0].dim[1]), c->dev && c->dev->features & LM_CUDA_SM90 ? PARTS : 1 };
     if (!c->in[0].dim[0]) return LM_OK;
@@ -133,5 +134,5 @@ lm_err lm_peak_run(const lm_call *c, const float *tops, cudaStream_t s) {
     return lm_launch_early(wide ? peak<4> : peak<1>, a, grid, THREADS, 0, static_cast<unsigned>(a.parts), hopper, s);
 }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) { (void)tile; return lm_peak_run(c, NULL, LM_CUDA_STREAM(scratch)); }
-static size_t shared(const lm_call *c) { return static_cast<size_t>(c->in[0].dim[0] * lm_ceil_div(c->in[0].dim[1], static_cast<int64_t>(LM_PEAK_TILE))) * sizeof(float); }
+static size_t shared(const lm_call *c) { return static_cast<size_t>(c->in[0].dim[0] * lm_ceil_div(c->in[0].dim[1], static_cast<int64_t>(LM_PEAK_TILE))) * sizeof(float2); }
 LM_CUDA_ONE_SHARED(peak, "peak/cuda", lm_peak_accepts, run, shared)
