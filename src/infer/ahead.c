@@ -1,9 +1,9 @@
 /* ahead.c — greedy steps in flight: while the device computes one, the next is already behind it.
  *
- * Where a token goes is known before the token is: position, page, row of the table. Its id is what the step before chose, and that is on the device (op/peak
- * leaves it, op/follow takes it). So the host's part of a step, its launch, and the way of its results are beside the device's work and not between two
- * pieces of it. Two sides of the plan's inputs and outputs take turns. A step that nobody wants any more, because a text has ended, is waited for and its
- * tokens are dropped; what it wrote to pages lies behind every session's end. */
+ * Where a token goes is known before the token is: position, page, row of the table. Its id is what the step before chose, and that is on the
+ * device (op/peak leaves it, op/follow takes it). So the host's part of a step, its launch, and the way of its results are beside the device's
+ * work and not between two pieces of it. Two sides of the plan's inputs and outputs take turns. A step that nobody wants any more, because a
+ * text has ended, is waited for and its tokens are dropped; what it wrote to pages lies behind every session's end. */
 #include <string.h>
 #include "infer/infer_int.h"
 
@@ -21,8 +21,9 @@ static bool room(const lm_engine *e, const lm_request *req, int n) {
 static lm_err begin(lm_engine *e, const lm_request *req, int n, int side, bool follows) {
     lm_plan *p = e->plan;
     LM_TRY(lm_plan_side(p, side));
-    int32_t *tokens = lm_plan_input(p, "tokens", NULL), *from = lm_plan_input(p, "from", NULL), *pos = lm_plan_input(p, "pos", NULL), *seq = lm_plan_input(p, "seq", NULL),
-            *slot = lm_plan_input(p, "slot", NULL), *rows = lm_plan_input(p, "rows", NULL), *table = lm_plan_input(p, "table", NULL);
+    int32_t *tokens = lm_plan_input(p, "tokens", NULL), *from = lm_plan_input(p, "from", NULL), *pos = lm_plan_input(p, "pos", NULL),
+            *seq = lm_plan_input(p, "seq", NULL), *slot = lm_plan_input(p, "slot", NULL), *rows = lm_plan_input(p, "rows", NULL),
+            *table = lm_plan_input(p, "table", NULL);
     float *near = lm_plan_input(p, "near", NULL);
     for (int r = 0; r < n; r++) {
         lm_session *s = req[r].s;
@@ -44,7 +45,8 @@ static lm_err begin(lm_engine *e, const lm_request *req, int n, int side, bool f
     lm_engine_alone(e, false);
     return err;
 }
-static lm_err steps(lm_engine *e, const lm_request *req, int n, int64_t most, lm_err (*row)(void *, int, const lm_peak_row *, const float *), bool (*go_on)(void *), void *ud) {
+static lm_err steps(lm_engine *e, const lm_request *req, int n, int64_t most, lm_err (*row)(void *, int, const lm_peak_row *, const float *),
+                    bool (*go_on)(void *), void *ud) {
     LM_TRY(begin(e, req, n, 0, false));
     for (int64_t k = 0;; k++) {
         const int side = (int)(k & 1);
@@ -65,10 +67,13 @@ static lm_err steps(lm_engine *e, const lm_request *req, int n, int64_t most, lm
         return LM_OK;
     }
 }
-lm_err lm_engine_greedy(lm_engine *e, const lm_request *req, int n, int64_t most, lm_err (*row)(void *ud, int r, const lm_peak_row *peak, const float *logits),
-                        bool (*go_on)(void *ud), void *ud) {
-    if (!lm_engine_ahead(e, n)) return lm_fail(e->ctx, LM_E_UNSUPPORTED, "steps ahead are for a device, and for as many sessions as one run takes");
-    for (int r = 0; r < n; r++) if (req[r].n != 1) return lm_fail(e->ctx, LM_E_RANGE, "request %d has %lld tokens; steps ahead begin with one", r, (long long)req[r].n);
+lm_err lm_engine_greedy(lm_engine *e, const lm_request *req, int n, int64_t most,
+                        lm_err (*row)(void *ud, int r, const lm_peak_row *peak, const float *logits), bool (*go_on)(void *ud), void *ud) {
+    if (!lm_engine_ahead(e, n))
+        return lm_fail(e->ctx, LM_E_UNSUPPORTED, "steps ahead are for a device, and for as many sessions as one run takes");
+    for (int r = 0; r < n; r++)
+        if (req[r].n != 1)
+            return lm_fail(e->ctx, LM_E_RANGE, "request %d has %lld tokens; steps ahead begin with one", r, (long long)req[r].n);
     int marked;
     lm_err err = lm_engine_check(e, req, n, &marked);
     if (!err && n && most > 0) err = steps(e, req, n, most, row, go_on, ud);

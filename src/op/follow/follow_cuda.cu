@@ -19,9 +19,11 @@ static bool accepts(const lm_call *c) {
 }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
-    const args a = { static_cast<const int32_t *>(c->in[0].data), static_cast<const int32_t *>(c->in[1].data), static_cast<const float *>(c->in[2].data), static_cast<int32_t *>(c->out[0].data),
+    const args a = { static_cast<const int32_t *>(c->in[0].data), static_cast<const int32_t *>(c->in[1].data),
+                     static_cast<const float *>(c->in[2].data),   static_cast<int32_t *>(c->out[0].data),
                      c->in[0].dim[0], c->in[2].dim[0], c->fault };
     if (!a.n) return LM_OK;
-    return lm_launch_early(follow, a, dim3(LM_CUDA_GRID(a.n, 256)), 256, 0, 1, c->dev && c->dev->features & LM_CUDA_SM90, LM_CUDA_STREAM(scratch));
+    const bool early = c->dev && c->dev->features & LM_CUDA_SM90;
+    return lm_launch_early(follow, a, dim3(LM_CUDA_GRID(a.n, 256)), 256, 0, 1, early, LM_CUDA_STREAM(scratch));
 }
 LM_CUDA_ONE(follow, "follow/cuda", accepts, run)
