@@ -33,6 +33,7 @@ static bool begin_ok(const lm_call *const *c) {
     if (static_cast<const lm_rope_table_p *>(c[1]->p)->scaling == LM_ROPE_DYNAMIC || !lm_cuda_accepts_f32(c[1])) return false;
     if (!lm_is_contig(&c[1]->out[0])) return false;
     if (!lm_cuda_float(w) || !lm_cuda_float(x) || c[0]->in[0].dim[0] < 1 || c[0]->in[0].dim[0] > MANY) return false;
+    if (c[0]->in[2].dtype != LM_F32) return false;
     for (int i = 0; i < 3; i++) if (!lm_is_contig(&c[0]->in[i])) return false;
     const lm_cv v[2] = { lm_cv_of(w), lm_cv_of(x) };
     return lm_cuda_vec8(v, 2, w->dim[1]);

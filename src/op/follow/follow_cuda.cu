@@ -15,7 +15,7 @@ static __global__ void __launch_bounds__(256) follow(const __grid_constant__ arg
 }
 static bool accepts(const lm_call *c) {
     for (int i = 0; i < 3; i++) if (!lm_is_contig(&c->in[i])) return false;
-    return lm_is_contig(&c->out[0]);
+    return c->in[2].dtype == LM_F32 && lm_is_contig(&c->out[0]);
 }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
