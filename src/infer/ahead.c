@@ -24,19 +24,18 @@ static lm_err begin(lm_engine *e, const lm_request *req, int n, int side, bool f
     int32_t *tokens = lm_plan_input(p, "tokens", NULL), *from = lm_plan_input(p, "from", NULL), *pos = lm_plan_input(p, "pos", NULL),
             *seq = lm_plan_input(p, "seq", NULL), *slot = lm_plan_input(p, "slot", NULL), *rows = lm_plan_input(p, "rows", NULL),
             *table = lm_plan_input(p, "table", NULL);
-    float *near = lm_plan_input(p, "near", NULL);
     for (int r = 0; r < n; r++) {
         lm_session *s = req[r].s;
         lm_session_grow(s);
         memcpy(table + r * e->pages_per_seq, s->page, (size_t)s->n_page * sizeof *s->page);
         tokens[r] = follows ? 0 : req[r].ids[0]; from[r] = follows ? r : -1;
-        near[2 * r] = 0; near[2 * r + 1] = -1;                          /* the best alone: logits are not even stored */
         pos[r] = (int32_t)s->n; seq[r] = rows[r] = r;
         slot[r] = s->page[s->n / LM_KV_PAGE] * LM_KV_PAGE + (int32_t)(s->n % LM_KV_PAGE);
         s->id[s->n++] = tokens[r];
     }
     LM_TRY(lm_plan_extent(p, "N", n));
     LM_TRY(lm_plan_extent(p, "L", n));
+    LM_TRY(lm_plan_extent(p, "P", 0));                                  /* the best alone: logits are not even stored */
     lm_plan_want(p, "logits", false);
     lm_plan_want(p, "peaks", false);
     lm_plan_want(p, "best", true);

@@ -31,7 +31,7 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     lm_graph_output(g, "logits", logits);
     if (e->o.dev) {
         lm_type how = LM_TYPE(LM_F32, e->max_rows, 2);
-        how.ext[0] = l.ext[0];
+        how.ext[0] = (int8_t)lm_extent(g, "P");                         /* rows with lists: all of a run's, or none */
         lm_value *peaks = lm_peak(g, logits, lm_input(g, "near", &how), chosen);
         lm_graph_output(g, "peaks", peaks);
         lm_graph_output(g, "best", lm_output(peaks, 1));
@@ -222,6 +222,7 @@ static lm_err flush(lm_engine *e, feed *f, const listener *to) {
     if (!f->n) return LM_OK;
     LM_TRY(lm_plan_extent(e->plan, "N", f->n));
     LM_TRY(lm_plan_extent(e->plan, "L", f->l));
+    if (e->peaks) LM_TRY(lm_plan_extent(e->plan, "P", f->l));
     const bool peaks = e->peaks && to->where;
     lm_plan_want(e->plan, "logits", !peaks);
     lm_plan_want(e->plan, "peaks", peaks);

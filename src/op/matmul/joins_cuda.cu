@@ -134,24 +134,23 @@ static bool residual_qkv_ok(const lm_call *const *c) { return both(c, qkv_ok, qk
 static lm_err residual_qkv(const lm_call *const *c, void *scratch) { return run_both(c, qkv_of, scratch); }
 static bool residual_gated_ok(const lm_call *const *c) { return both(c, gated_ok, gated_of); }
 static lm_err residual_gated(const lm_call *const *c, void *scratch) { return run_both(c, gated_of, scratch); }
-/* ---- 0 z=matmul(x,w) 1 peak(z,h,b): the head's tiles tell their largest, so that a greedy choice reads few of them, or none. Logits of rows that want
- * only the best (gap below 0) are not stored; whoever runs such a plan does not ask for them ---- */
+/* ---- 0 z=matmul(x,w) 1 peak(z,h,b) where only the best is wanted (h has no rows): the head's tiles tell their largest, and logits are not stored; whoever
+ * runs a plan so does not ask for them ---- */
 static lm_skinny head_of(const lm_call *const *c) {
     lm_skinny s = {};
     s.M = static_cast<int>(c[0]->in[0].dim[0]); s.K = c[0]->in[0].dim[1]; s.x = lm_cv_of(&c[0]->in[0]);
     s.kind = LM_SKINNY_PLAIN; s.n_part = 1; s.part[0] = part(c[0]); s.out = lm_cv_of(&c[0]->out[0]); s.fixed = fixed(c[0]); s.tops = static_cast<float2 *>(c[1]->shared);
-    s.how = static_cast<const float *>(c[1]->in[1].data); s.how_rs = lm_row_stride(&c[1]->in[1]);
     return s;
 }
 static bool head_peak_ok(const lm_call *const *c) {
-    if (!product(c[0]) || !lm_peak_accepts(c[1]) || c[0]->out[0].dtype != LM_F32) return false;
+    if (c[1]->in[1].dim[0] || !product(c[0]) || !lm_peak_accepts(c[1]) || c[0]->out[0].dtype != LM_F32) return false;
     const lm_skinny s = head_of(c);
-    return s.tops && s.how_rs % 2 == 0 && reinterpret_cast<uintptr_t>(s.how) % 8 == 0 && lm_rows_takes(c[0]->dev, &s);
+    return s.tops && lm_rows_takes(c[0]->dev, &s);
 }
 static lm_err head_peak(const lm_call *const *c, void *scratch) {
     const lm_skinny s = head_of(c);
     LM_TRY(lm_rows_run(&s, LM_CUDA_STREAM(scratch)));
-    return lm_peak_run(c[1], s.tops, LM_CUDA_STREAM(scratch));
+    return lm_peak_best(c[1], s.tops, LM_CUDA_STREAM(scratch));
 }
 extern "C" {
 extern const lm_join lm_join_head_peak_cuda;

@@ -140,14 +140,6 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
         for (int q = 0; q < 8; q++) s += lm_ldsf(at_squares + (q * N + m) * 4);
         return 1.0f / sqrtf(s / static_cast<float>(p.K) + p.eps);
     };
-    unsigned unread[(N + 31) / 32] = {};                                /* rows of x of which only the largest is wanted */
-    if (KIND == LM_SKINNY_PLAIN && KS == 1 && p.tops)
-#pragma unroll
-        for (int i = 0; i < (N + 31) / 32; i++) {
-            const int m = i * 32 + lane;
-            const float2 how = m < p.M ? *reinterpret_cast<const float2 *>(p.how + m * p.how_rs) : make_float2(1, 0);
-            unread[i] = __ballot_sync(0xffffffffu, how.x == 0 && how.y < 0);
-        }
     float c[N / 2] = {};
     for (int i = 0, s = 0, parity = 0; i < steps; i++) {
         const uint32_t w = base + s * STAGE + half * HALF_BYTES, x = base + s * STAGE + W_BYTES;
@@ -176,7 +168,7 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
                 for (int e = 0; e < 2; e++) {
                     const int m = x * 8 + lane % 4 * 2 + e;
                     const float v = lm_with_bias(p.part[0], r, c[x * 4 + h * 2 + e]);
-                    if (m < p.M && !(unread[x / 4] >> (m & 31) & 1)) lm_st1(p.out, m * p.out.rs + r, v);
+                    if (m < p.M && !p.tops) lm_st1(p.out, m * p.out.rs + r, v);
                     top[x * 2 + e] = larger(top[x * 2 + e], v);
                     c[x * 4 + h * 2 + e] = v;
                 }

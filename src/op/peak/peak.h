@@ -1,13 +1,14 @@
 /* peak.h — what choosing a token wants to know of a row of logits when the row itself stays where it is: its largest, the sum of the
  * exponentials, and all that come near the largest, if they are few.
  *
- * how (L,2) says for each row t and gap: the sum is over exp((x - max) / t) (0 where t is 0), near is x >= max - gap: nothing, where gap
- * is negative, and then a device need not store the logits (matmul/joins_cuda.cu). Rows of the result have
+ * how (P,2), P <= L, says for each of the first P rows t and gap: the sum is over exp((x - max) / t) (0 where t is 0), near is
+ * x >= max - gap. Rows of the result, (P, LM_PEAK_COLS), have
  * LM_PEAK_COLS numbers: max, sum, how many are near, 1 if a logit is NaN or +inf (all else is 0 then), then LM_PEAK_MOST ids in order and
  * LM_PEAK_MOST logits, 0 where there are no more; both lists are 0 if more are near than they hold. Ids are exact up to 2^24.
  *
  * best (R >= L,4), a state, gets in its first L rows what a greedy choice is: the largest, the least id that has it, 1 if a logit is NaN or +inf (the first
- * two are 0 then), and 0. op/follow makes the next run's tokens of it.
+ * two are 0 then), and 0. op/follow makes the next run's tokens of it. In a run with P = 0 that is all there is, and on a device the logits need not be
+ * stored for it (matmul/joins_cuda.cu).
  *
  * Lifetime: values of a graph.  Threads: one builds a graph.  Errors: LM_E_SHAPE from the shape rule. */
 #ifndef LM_PEAK_H
