@@ -184,7 +184,7 @@ infer() {
         local f=$out/infer.$shape.$dt.$seqs.json
         timeout 120 "$bin/loam" bench infer --device cuda --shape "$shape" --dtype "$dt" --kv bf16 --prompt "$prompt" --depth 448 --gen 64 --seqs "$seqs" --chunk $((prompt < 2048 && seqs * prompt > 2048 ? 2048 : seqs * prompt)) --repeat 3 --ops --json >"$f" 2>"$out/infer.err" \
             || { say "infer $shape $dt: $(tail -n 1 "$out/infer.err" | cut -c1-300)"; continue; }
-        say "loam $shape $dt, $seqs sequences: prefill $seqs x $prompt $(field "$f" prefill) tok/s, decode $(field "$f" decode) tok/s, weights $(field "$f" weights) MB"
+        say "loam $shape $dt, $seqs sequences: prefill $seqs x $prompt $(field "$f" prefill) tok/s, decode $(field "$f" decode) tok/s, again $(field "$f" decode_again), weights $(field "$f" weights) MB"
         python3 -c 'import json,sys
 for r in json.load(open(sys.argv[1])):
     if r["name"].startswith(("decode.", "prefill.")) and r["value"] > 0.01: print("  %-34s %8.3f ms  %s" % (r["name"], r["value"], r["note"]))' "$f" | tee -a "$table"

@@ -41,8 +41,10 @@ endforeach()
 if(TARGET test_python)
     add_dependencies(test_python loam_shared loam)
 endif()
-# test_fp8 has the processor's rows chosen where a device's are asked for.
-target_link_options(test_fp8 PRIVATE -Wl,--wrap=lm_kernel_choose)
+# These have the processor's rows chosen where a device's are asked for.
+foreach(t test_fp8 test_ahead)
+    target_link_options(${t} PRIVATE -Wl,--wrap=lm_kernel_choose)
+endforeach()
 # The driver over the kernels that need AMX or AVX-512 BF16, with those instructions in software. Not under sanitizers, where that takes minutes.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT LM_SANITIZE)
     set(soft_c ${kernel_c})

@@ -183,6 +183,11 @@ static void fake_forget(lm_dev *d, void *work) {
 static lm_err fake_on(lm_dev *d, int lane) { fake *f = fake_of(d); f->on = lane; d->stream = &f->stream[lane]; return LM_OK; }
 static lm_err fake_fence(lm_dev *d, int i) { return fake_put_item(fake_of(d), (fake_item){ .kind = F_FENCE, .point = i }); }
 static lm_err fake_after(lm_dev *d, int i) { return fake_put_item(fake_of(d), (fake_item){ .kind = F_AFTER, .point = i }); }
+static lm_err fake_reached(lm_dev *d, int i) {
+    fake *f = fake_of(d);
+    while (!f->err && !((size_t)f->at[i] < f->cap_reached && f->reached[f->at[i]])) fake_turn(f);
+    return fake_answer(f);
+}
 typedef struct { int32_t *p, v; } fake_noted;
 static lm_err fake_do_note(void *a) { const fake_noted *n = a; *n->p = n->v; return LM_OK; }
 static lm_err fake_run(lm_dev *d, lm_err (*f)(void *), const void *arg, size_t bytes) {
@@ -281,6 +286,7 @@ static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
                        .on = fake_on,
                        .fence = fake_fence,
                        .after = fake_after,
+                       .reached = fake_reached,
                        .note = fake_note,
                        .add = fake_add,
                        .idle = fake_idle,

@@ -46,6 +46,7 @@ struct lm_dev {
     lm_err (*on)(lm_dev *d, int lane);                             /* `stream` is that lane's from now on */
     lm_err (*fence)(lm_dev *d, int i);                             /* point i: what is on the current lane by now; i in 0 … LM_DEV_MARKS-1 */
     lm_err (*after)(lm_dev *d, int i);                             /* the current lane goes on when point i, as last set, is reached */
+    lm_err (*reached)(lm_dev *d, int i);                           /* waits here until it is */
     lm_err (*note)(lm_dev *d, int32_t *pinned, int32_t v);         /* *pinned = v when the lane gets there */
     lm_err (*add)(lm_dev *d, float *y, const float *a, const float *x, size_t n);  /* y = a + x; y may be a */
     lm_err (*idle)(lm_dev *d, bool *yes);                          /* has the current lane nothing left to do? Does not wait */
@@ -62,7 +63,8 @@ struct lm_dev {
     lm_err (*run)(lm_dev *d, lm_err (*f)(void *arg), const void *arg, size_t bytes);
     void (*close)(lm_dev *d);
 };
-enum { LM_DEV_MARKS = 4096, LM_DEV_LANES = 3, LM_DEV_POINTS = LM_DEV_MARKS - 16 /* of fence(): plans; behind them: communicators */ };
+enum { LM_DEV_MARKS = 4096, LM_DEV_LANES = 3, LM_DEV_POINTS = LM_DEV_MARKS - 18 /* of fence(): plans; behind them: communicators */,
+       LM_DEV_SIDES = LM_DEV_MARKS - 2 /* the ends of two runs in flight (lm_plan_side) */ };
 /* name: "cuda" or "cuda:N"; with ",stepwise" behind it plans wait after every step (lm_dev.stepwise). */
 lm_err lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name);
 void lm_dev_close(lm_dev *d);                                      /* NULL is fine */

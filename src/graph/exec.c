@@ -210,6 +210,13 @@ lm_err lm_plan_run(lm_plan *p) {
     lap_over(p);
     return (lm_err)atomic_load(&p->err);
 }
+static lm_err on_device(const lm_plan *p) {
+    if (p->dev && !p->dry && !p->n_aside) return LM_OK;
+    return lm_fail(p->ctx, LM_E_INTERNAL, "runs in flight are for plans on a device where no ranks meet");
+}
+lm_err lm_plan_side(lm_plan *p, int side) { LM_TRY(on_device(p)); return lm_plan_side_dev(p, side); }
+lm_err lm_plan_start(lm_plan *p) { LM_TRY(on_device(p)); return lm_plan_start_dev(p); }
+lm_err lm_plan_await(lm_plan *p, int side) { LM_TRY(on_device(p)); return lm_plan_await_dev(p, side); }
 lm_err lm_plan_profile(lm_plan *p, double *seconds, int n) {
     if (p->dry) return lm_fail(p->ctx, LM_E_INTERNAL, "a dry plan cannot run");
     if (p->dev) return lm_plan_profile_dev(p, seconds, n);

@@ -170,14 +170,13 @@ static lm_recorded *find(lm_plan *p) {
     for (int i = 0; i < p->n_port; i++) if (p->port[i].stays) key = lm_hash64(&i, sizeof i, key);
     if (p->hold) key = lm_hash64("hold", 4, key);
     if (p->fresh) key = lm_hash64("fresh", 5, key);
+    if (p->side) key = lm_hash64("side", 4, key);
     for (int i = 0; i < p->n_recorded; i++) if (p->recorded[i].key == key) return &p->recorded[i];
     if (p->n_recorded == LM_MAX_RECORDED) return NULL;
     p->recorded[p->n_recorded] = (lm_recorded){ .key = key };
     return &p->recorded[p->n_recorded++];
 }
-static lm_err finish(lm_plan *p, lm_err err) {
-    if (!err) err = settle(p);
-    if (err) return err;
+static lm_err faults(lm_plan *p) {
     for (int i = 0; i < p->n_step; i++)
         if (p->fault[i]) {
             memset(p->fault, 0, (size_t)p->n_step * sizeof *p->fault);
@@ -186,19 +185,50 @@ static lm_err finish(lm_plan *p, lm_err err) {
     p->checked = true;
     return LM_OK;
 }
-lm_err lm_plan_run_dev(lm_plan *p) {
+/* Puts a run on the device; *flew: as a record. */
+static lm_err put_run(lm_plan *p, bool *flew) {
     lm_dev *d = p->dev;
+    *flew = false;
     lm_plan_apply_extents(p);
-    if (d->stepwise) { p->checked = false; return finish(p, whole(p)); }
+    if (d->stepwise) { p->checked = false; return whole(p); }
     lm_recorded *r = find(p);
     if (r && !r->work && r->runs++) {
         LM_TRY(d->record(d));
         lm_err e = whole(p), e2 = d->recorded(d, &r->work);
         if (e || e2) return e ? e : e2;
     }
-    if (!r || !r->work) return finish(p, whole(p));
-    const lm_err err = finish(p, d->launch(d, r->work));
-    return err == LM_E_DEVICE ? lm_fail_in(p->ctx, err, "a recorded run of %d steps (as device=cuda:N,stepwise the one that fails is named)", p->n_step) : err;
+    if (!r || !r->work) return whole(p);
+    *flew = true;
+    return d->launch(d, r->work);
+}
+static lm_err named(lm_plan *p, bool flew, lm_err e) {
+    return e == LM_E_DEVICE && flew ? lm_fail_in(p->ctx, e, "a recorded run of %d steps (as device=cuda:N,stepwise the one that fails is named)", p->n_step) : e;
+}
+lm_err lm_plan_run_dev(lm_plan *p) {
+    bool flew;
+    lm_err e = put_run(p, &flew);
+    if (!e) e = settle(p);
+    if (!e) e = faults(p);
+    return named(p, flew, e);
+}
+/* ---- two runs in flight ---------------------------------------------------------------------------------------------------------------------- */
+lm_err lm_plan_side_dev(lm_plan *p, int side) {
+    if (!p->side_mirror[side]) {
+        void *m;
+        LM_TRY(p->dev->pin(p->dev, p->side_bytes, &m));
+        p->side_mirror[side] = m;
+    }
+    for (int i = 0; i < p->n_port; i++) p->port[i].t.data = p->side_mirror[side] + ((char *)p->port[i].t.data - p->mirror);
+    p->mirror = p->side_mirror[side]; p->side = side;
+    return LM_OK;
+}
+lm_err lm_plan_start_dev(lm_plan *p) {
+    const lm_err e = put_run(p, &p->flew[p->side]);
+    return e ? named(p, p->flew[p->side], e) : p->dev->fence(p->dev, LM_DEV_SIDES + p->side);
+}
+lm_err lm_plan_await_dev(lm_plan *p, int side) {
+    const lm_err e = p->dev->reached(p->dev, LM_DEV_SIDES + side);
+    return named(p, p->flew[side], e ? e : faults(p));
 }
 lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n) {
     lm_dev *d = p->dev;
@@ -268,8 +298,9 @@ lm_err lm_plan_ports_dev(lm_plan *p) {
         if ((uintptr_t)p->port[i].t.data + n > hi) hi = (uintptr_t)p->port[i].t.data + n;
     }
     if (lo < hi && hi - lo <= ONE_COPY) { p->in_at = (void *)lo; p->in_bytes = hi - lo; }
-    LM_TRY(d->pin(d, total + p->in_bytes + 256 + words, &m));
-    p->mirror = m;
+    p->side_bytes = total + p->in_bytes + 256;
+    LM_TRY(d->pin(d, p->side_bytes + words, &m));
+    p->mirror = p->side_mirror[0] = m;
     size_t at = (p->in_bytes + 255) & ~(size_t)255;
     total += at;
     for (int i = 0; i < p->n_port; i++) {
@@ -288,5 +319,5 @@ lm_err lm_plan_ports_dev(lm_plan *p) {
 void lm_plan_free_dev(lm_plan *p) {
     if (!p->dev) return;
     for (int i = 0; i < p->n_recorded; i++) p->dev->forget(p->dev, p->recorded[i].work);
-    p->dev->unpin(p->dev, p->mirror);
+    for (int i = 0; i < 2; i++) p->dev->unpin(p->dev, p->side_mirror[i]);
 }

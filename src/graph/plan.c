@@ -455,6 +455,12 @@ static lm_err place_buffers(planner *s, int *scratch_of) {
         p->thread_stride = th > p->thread_stride ? th : p->thread_stride;
     }
     p->thread_stride = (p->thread_stride + 4095) & ~(size_t)4095;
+    for (int k = 0; k < p->n_joined; k++)                                /* a join's scratch, as its tensors (lay) */
+        for (int i = p->joined[k].first, end = i + p->joined[k].n; i < end; i++)
+            if (scratch_of[i] >= 0) {
+                lm_buf *b = &s->b[scratch_of[i]];
+                b->first = lm_min64(b->first, p->joined[k].first); b->last = lm_max64(b->last, end - 1);
+            }
     if (p->dev) linger(s, scratch_of);
     together(s);
     lm_buf **scratch = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * 2 * sizeof *scratch);

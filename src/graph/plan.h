@@ -51,6 +51,12 @@ void lm_plan_hold(lm_plan *p, bool on);
 /* Whether the next runs begin accumulations: the first step that would add to a state writes it, so that nobody need clear it. Off at first. */
 void lm_plan_fresh(lm_plan *p, bool on);
 lm_err lm_plan_run(lm_plan *p);
+/* Two runs in flight, of a plan on a device where no ranks meet. Host memory of inputs and outputs is there twice: lm_plan_side says which one (0 at
+ * first) lm_plan_input and _output name and the next runs use. lm_plan_start puts a run behind what is on the device and does not wait;
+ * lm_plan_await waits for the last one that was started on that side: then its outputs are here. Before a side is used again it is waited for. */
+lm_err lm_plan_side(lm_plan *p, int side);
+lm_err lm_plan_start(lm_plan *p);
+lm_err lm_plan_await(lm_plan *p, int side);
 lm_err lm_plan_run_shuffled(lm_plan *p, uint64_t seed, int n_threads);
 lm_err lm_plan_profile(lm_plan *p, double *seconds, int n);          /* one run, seconds per step (n = n_steps) */
 /* One more run as it always goes, on a device with a second lane: for how many seconds the others waited for each step there, and how long it

@@ -33,7 +33,7 @@ typedef struct { _Alignas(64) const char *p; lm_span *span; uint64_t *before; in
 /* on_dev: where it is on the device, t then its host mirror; stays: runs do not copy it back */
 typedef struct { const char *name; lm_tensor t; int ext; bool input, stays; void *on_dev; } lm_port;
 typedef struct { int64_t *dim; int slot; } lm_patch;
-enum { LM_MAX_RECORDED = 64 };
+enum { LM_MAX_RECORDED = 128 };
 typedef struct { void *work; uint64_t key; int runs; } lm_recorded;              /* a run of one set of extents */
 struct lm_plan {
     lm_ctx *ctx; lm_arena *a; lm_comm *comm; lm_dev *dev; bool dry;
@@ -46,7 +46,10 @@ struct lm_plan {
     lm_stream *stream; int n_away; uint64_t lap;                 /* weights that stay in a file; pieces of a run; of the runs before this one */
     int n_aside;                                                 /* steps of the device's second lane */
     _Atomic int err;
-    char *mirror;
+    char *mirror, *side_mirror[2];                               /* mirror: the one in use */
+    size_t side_bytes;
+    int side;
+    bool flew[2];                                                /* was that side's last run a record? */
     void *in_at;
     size_t in_bytes;
     int32_t *fault;
@@ -78,4 +81,7 @@ lm_err lm_plan_profile_dev(lm_plan *p, double *seconds, int n);
 lm_err lm_plan_ports_dev(lm_plan *p);
 lm_err lm_plan_fetch_dev(lm_plan *p, const lm_port *o);
 void lm_plan_free_dev(lm_plan *p);
+lm_err lm_plan_side_dev(lm_plan *p, int side);
+lm_err lm_plan_start_dev(lm_plan *p);
+lm_err lm_plan_await_dev(lm_plan *p, int side);
 #endif

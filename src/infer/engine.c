@@ -3,6 +3,7 @@
 #include <string.h>
 #include <strings.h>
 #include "infer/infer_int.h"
+#include "op/follow/follow.h"
 #include "op/gather/gather.h"
 #include "op/matmul/matmul.h"
 #include "op/xent/xent.h"
@@ -20,6 +21,9 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     lm_type n = LM_TYPE(LM_I32, e->o.chunk), l = LM_TYPE(LM_I32, e->max_rows), tab = LM_TYPE(LM_I32, e->o.max_seqs, e->pages_per_seq);
     n.ext[0] = (int8_t)lm_extent(g, "N"); l.ext[0] = (int8_t)lm_extent(g, "L");
     lm_model_in in = { .tokens = lm_input(g, "tokens", &n), .pos = lm_input(g, "pos", &n), .start = lm_input(g, "start", &n), .context = e->o.context };
+    lm_type best = LM_TYPE(LM_F32, e->max_rows, LM_PEAK_BEST);
+    lm_value *chosen = e->o.dev ? lm_state(g, "chosen", &best) : NULL;
+    if (e->o.dev) in.tokens = lm_follow(g, in.tokens, lm_input(g, "from", &n), chosen);
     lm_model_out out;
     LM_TRY(e->cfg.model->build(g, &e->cfg, &in, &out));
     lm_value *last = lm_gather(g, out.hidden, lm_input(g, "rows", &l));              /* (L, d) */
@@ -27,8 +31,10 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     lm_graph_output(g, "logits", logits);
     if (e->o.dev) {
         lm_type how = LM_TYPE(LM_F32, e->max_rows, 2);
-        how.ext[0] = l.ext[0];
-        lm_graph_output(g, "peaks", lm_peak(g, logits, lm_input(g, "near", &how)));
+        how.ext[0] = (int8_t)lm_extent(g, "P");                         /* rows with lists: all of a run's, or none */
+        lm_value *peaks = lm_peak(g, logits, lm_input(g, "near", &how), chosen);
+        lm_graph_output(g, "peaks", peaks);
+        lm_graph_output(g, "best", lm_output(peaks, 1));
         e->peaks = true;
     }
     lm_paged pg = { .kv_dtype = e->o.kv,
@@ -48,7 +54,7 @@ static lm_err build(lm_engine *e, lm_graph *g) {
 /* Rows of a run in deterministic mode: what the device's kernel of few rows takes at once. */
 enum { ALONE = 64 };
 /* The device is shared: its mode is the engine's only while that plans and runs. */
-static void alone(const lm_engine *e, bool on) {
+void lm_engine_alone(const lm_engine *e, bool on) {
     if (!e->o.deterministic || !e->o.dev) return;
     if (on) e->o.dev->features |= LM_CUDA_ROW_ALONE; else e->o.dev->features &= ~(uint64_t)LM_CUDA_ROW_ALONE;
 }
@@ -106,7 +112,7 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
     LM_GOTO(lm_store_new(&e->kv, ctx), fail);
     LM_GOTO(lm_graph_new(&g, ctx, weights), fail);
     LM_GOTO(build(e, g), fail);
-    alone(e, true);
+    lm_engine_alone(e, true);
     const lm_plan_opts po = { .store = weights,
                               .local = e->kv,
                               .create_states = true,
@@ -115,7 +121,7 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
                               .dev = o->dev,
                               .dry = o->dry };
     err = lm_plan_new(&e->plan, ctx, g, &po);
-    alone(e, false);
+    lm_engine_alone(e, false);
     if (err) goto fail;
     lm_graph_free(g); g = NULL;
     err = LM_E_NOMEM;
@@ -141,10 +147,12 @@ const lm_plan *lm_engine_plan(const lm_engine *e) { return e->plan; }
 const lm_engine_opts *lm_engine_opts_of(const lm_engine *e) { return &e->o; }
 int64_t lm_engine_context(const lm_engine *e) { return e->o.context; }
 int64_t lm_engine_free_pages(const lm_engine *e) { return e->n_free; }
+bool lm_engine_pool(const lm_engine *e, int state) { lm_tensor t; return strcmp(lm_store_name(e->kv, state, &t), "chosen"); }
 size_t lm_engine_kv_bytes(const lm_engine *e) {
     size_t n = 0;
     for (int i = 0; i < lm_store_count(e->kv); i++) {
         lm_tensor t; size_t b = 0;
+        if (!lm_engine_pool(e, i)) continue;
         lm_store_name(e->kv, i, &t);
         lm_storage_bytes((lm_dtype)t.dtype, t.quant, LM_PLAIN, t.rank, t.dim, &b);
         n += b;
@@ -175,8 +183,8 @@ lm_err lm_engine_model(lm_engine *e, uint64_t *id) {
 }
 
 /* ---- runs ------------------------------------------------------------------------------------------------------------------------ */
-typedef struct { int32_t *tokens, *pos, *seq, *slot, *rows, *table; int64_t n, l; int32_t *row_req; int64_t *row_at; } feed;
-static void grow(lm_session *s) {                                      /* room for one more token; check() saw that there are pages */
+typedef struct { int32_t *tokens, *from, *pos, *seq, *slot, *rows, *table; int64_t n, l; int32_t *row_req; int64_t *row_at; } feed;
+void lm_session_grow(lm_session *s) {
     lm_engine *e = s->e;
     if (s->n % LM_KV_PAGE) return;
     const int32_t p = e->free_page[--e->n_free];
@@ -193,8 +201,7 @@ static lm_err check_one(lm_engine *e, const lm_request *q, int r) {
             return lm_fail(e->ctx, LM_E_RANGE, "token id %d is outside the vocabulary of %lld", q->ids[i], (long long)e->cfg.vocab);
     return LM_OK;
 }
-/* Everything that can be known beforehand; the sessions of requests [0, *marked) are marked. */
-static lm_err check(lm_engine *e, const lm_request *req, int n, int *marked) {
+lm_err lm_engine_check(lm_engine *e, const lm_request *req, int n, int *marked) {
     int64_t pages = 0;
     for (*marked = 0; *marked < n; ++*marked) {
         const lm_request *q = &req[*marked];
@@ -215,12 +222,14 @@ static lm_err flush(lm_engine *e, feed *f, const listener *to) {
     if (!f->n) return LM_OK;
     LM_TRY(lm_plan_extent(e->plan, "N", f->n));
     LM_TRY(lm_plan_extent(e->plan, "L", f->l));
+    if (e->peaks) LM_TRY(lm_plan_extent(e->plan, "P", f->l));
     const bool peaks = e->peaks && to->where;
     lm_plan_want(e->plan, "logits", !peaks);
     lm_plan_want(e->plan, "peaks", peaks);
-    alone(e, true);
+    lm_plan_want(e->plan, "best", false);
+    lm_engine_alone(e, true);
     const lm_err ran = lm_plan_run(e->plan);
-    alone(e, false);
+    lm_engine_alone(e, false);
     LM_TRY(ran);
     const float *logits = lm_plan_output(e->plan, "logits", NULL), *peak = peaks ? lm_plan_output(e->plan, "peaks", NULL) : NULL;
     bool here = !peaks;                                                /* are the logits on this side? */
@@ -238,7 +247,7 @@ static lm_err run_all(lm_engine *e, const lm_request *req, int n, const listener
     float *near = e->peaks ? lm_plan_input(e->plan, "near", NULL) : NULL;
     const bool listens = to->row || to->choose;
     feed f = {
-        .tokens = lm_plan_input(e->plan, "tokens", NULL), .pos = lm_plan_input(e->plan, "pos", NULL), .seq = lm_plan_input(e->plan, "seq", NULL),
+        .tokens = lm_plan_input(e->plan, "tokens", NULL), .from = lm_plan_input(e->plan, "from", NULL), .pos = lm_plan_input(e->plan, "pos", NULL), .seq = lm_plan_input(e->plan, "seq", NULL),
         .slot = lm_plan_input(e->plan, "slot", NULL), .rows = lm_plan_input(e->plan, "rows", NULL), .table = lm_plan_input(e->plan, "table", NULL),
         .row_req = e->row_req, .row_at = e->row_at,
     };
@@ -250,11 +259,12 @@ static lm_err run_all(lm_engine *e, const lm_request *req, int n, const listener
         for (int64_t i = 0; i < req[r].n; i++) {
             const bool want = listens && (req[r].want == LM_WANT_ALL || (req[r].want == LM_WANT_LAST && i + 1 == req[r].n));
             if (f.n == e->o.chunk || (want && f.l == e->max_rows)) { LM_TRY(flush(e, &f, to)); seq_row = 0; placed = false; }
-            grow(s);
+            lm_session_grow(s);
             if (!placed || s->n % LM_KV_PAGE == 0) {                   /* the table row, again when a page was added */
                 if (!placed) { placed = true; s->row = seq_row++; }
                 memcpy(f.table + s->row * e->pages_per_seq, s->page, (size_t)s->n_page * sizeof *s->page);
             }
+            if (f.from) f.from[f.n] = -1;
             f.tokens[f.n] = req[r].ids[i]; f.pos[f.n] = (int32_t)s->n; f.seq[f.n] = (int32_t)s->row;
             f.slot[f.n] = s->page[s->n / LM_KV_PAGE] * LM_KV_PAGE + (int32_t)(s->n % LM_KV_PAGE);
             if (want && near) { near[2 * f.l] = to->where ? to->where[r].t : 0; near[2 * f.l + 1] = to->where ? to->where[r].gap : 0; }
@@ -264,15 +274,18 @@ static lm_err run_all(lm_engine *e, const lm_request *req, int n, const listener
     }
     return flush(e, &f, to);
 }
-static lm_err run_marked(lm_engine *e, const lm_request *req, int n, const listener *to) {
-    int marked;
-    lm_err err = check(e, req, n, &marked);
-    if (!err) err = run_all(e, req, n, to);
+void lm_engine_unmark(const lm_request *req, int marked, lm_err err) {
     for (int r = 0; r < marked; r++) {
         lm_session *s = req[r].s;
-        if (err) lm_session_drop(s, s->mark - 1);                      /* all sessions are where they were */
+        if (err) lm_session_drop(s, s->mark - 1);
         s->mark = 0;
     }
+}
+static lm_err run_marked(lm_engine *e, const lm_request *req, int n, const listener *to) {
+    int marked;
+    lm_err err = lm_engine_check(e, req, n, &marked);
+    if (!err) err = run_all(e, req, n, to);
+    lm_engine_unmark(req, marked, err);
     return err;
 }
 lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(void *, int, int64_t, const float *), void *ud) {

@@ -15,6 +15,7 @@ typedef struct {
     lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; lm_ctx *ctx;
     line *l; int *of;
     lm_near *near;                                                     /* NULL where logits are wanted */
+    bool greedy, *was_done;                                            /* the largest logit is all that is asked for; who had ended before a call */
     int64_t n_prompt, base;                                            /* base: tokens before the text, the session's too */
 } job;
 
@@ -128,7 +129,8 @@ static lm_err prepare(job *j, const int32_t *prompt) {
     if (o->want_logprobs || o->masker || o->proposer || !lm_sampler_near(j->l[0].sampler, &near.t, &near.gap)) return LM_OK;
     if (!(j->near = lm_arena_alloc(a, (size_t)o->n * sizeof *j->near))) return LM_E_NOMEM;
     for (int i = 0; i < o->n; i++) j->near[i] = near;
-    return LM_OK;
+    j->greedy = near.t == 0 && near.gap == 0;
+    return (j->was_done = lm_arena_alloc(a, (size_t)o->n * sizeof *j->was_done)) ? LM_OK : LM_E_NOMEM;
 }
 /* ---- with guesses: a request is the last token and what may follow it; rows come in order ---- */
 static lm_err guess(job *j, int i) {
@@ -180,6 +182,13 @@ static lm_err decode_guessed(job *j, lm_request *req) {
         }
     }
 }
+/* May the device go on with its own choices? */
+static bool going(void *ud) {
+    const job *j = ud;
+    bool on = !(j->o->cancel && *j->o->cancel);
+    for (int i = 0; i < j->o->n; i++) on &= !j->l[i].done || j->was_done[i];
+    return on;
+}
 static lm_err decode(job *j, lm_request *req) {
     if (j->o->proposer) return decode_guessed(j, req);
     for (;;) {
@@ -192,7 +201,10 @@ static lm_err decode(job *j, lm_request *req) {
             req[n++] = (lm_request){ j->l[i].s, &j->l[i].next, 1, LM_WANT_LAST };
         }
         if (!n) return LM_OK;
-        LM_TRY(lm_engine_choose(j->e, req, n, j->near, row, j));
+        if (j->greedy && lm_engine_ahead(j->e, n)) {
+            for (int i = 0; i < j->o->n; i++) j->was_done[i] = j->l[i].done;
+            LM_TRY(lm_engine_greedy(j->e, req, n, j->o->max_tokens - j->g->out[j->of[0]].n, row, going, j));
+        } else LM_TRY(lm_engine_choose(j->e, req, n, j->near, row, j));
     }
 }
 

@@ -69,6 +69,13 @@ lm_err lm_engine_run(lm_engine *e, const lm_request *req, int n, lm_err (*row)(v
 typedef struct { float t, gap; } lm_near;
 lm_err lm_engine_choose(lm_engine *e, const lm_request *req, int n, const lm_near *where,
                         lm_err (*row)(void *ud, int r, const lm_peak_row *peak, const float *logits), void *ud);
+/* Greedy steps one after another on a device, each begun before this side has seen the one before: every request is one token, which step 0 appends; step
+ * k + 1 appends what step k chose for each (the least id among the largest logits). row() gets that choice of every request as the only candidate (peak, no
+ * logits). Ends after `most` steps, after a step behind which go_on() says no, whose successor is then dropped, or where pages or the context end; the last
+ * choices are not in the sessions. The same tokens as by lm_engine_choose. Needs lm_engine_ahead. After an error all sessions are as before the call. */
+bool lm_engine_ahead(const lm_engine *e, int n);                   /* is it on a device, and are n rows one run? */
+lm_err lm_engine_greedy(lm_engine *e, const lm_request *req, int n, int64_t most, lm_err (*row)(void *ud, int r, const lm_peak_row *peak, const float *logits),
+                        bool (*go_on)(void *ud), void *ud);
 /* log p of each ids[i] given what is before it (lp[0] is 0 for an empty session), by the same kernels that decode: equal to the trainer's
  * to the bit. */
 lm_err lm_engine_score(lm_engine *e, lm_session *s, const int32_t *ids, int64_t n, float *lp);

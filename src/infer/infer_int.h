@@ -14,4 +14,14 @@ struct lm_session {
 };
 /* To n <= length tokens, where the last page that remains is the session's own (or full). */
 void lm_session_drop(lm_session *s, int64_t n);
+/* ---- engine.c, for ahead.c ---- */
+/* Room for one more token; lm_engine_check saw that there are pages. */
+void lm_session_grow(lm_session *s);
+/* Everything that can be known beforehand; the sessions of requests [0, *marked) are marked, until lm_engine_unmark: after an error they are as they were. */
+lm_err lm_engine_check(lm_engine *e, const lm_request *req, int n, int *marked);
+void lm_engine_unmark(const lm_request *req, int marked, lm_err err);
+/* Around planning and running: the device is in the engine's mode (deterministic). */
+void lm_engine_alone(const lm_engine *e, bool on);
+/* Is this state of the engine's one of pages? */
+bool lm_engine_pool(const lm_engine *e, int state);
 #endif

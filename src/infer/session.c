@@ -37,6 +37,7 @@ static lm_err own_page(lm_session *s, int64_t i) {
     int32_t now = e->free_page[--e->n_free];
     e->refs[now] = 1; e->refs[old]--; s->page[i] = now;
     for (int k = 0; k < lm_store_count(e->kv); k++) {
+        if (!lm_engine_pool(e, k)) continue;
         const size_t n = page_bytes(e, k);
         LM_TRY(lm_store_move(e->kv, k, (size_t)now * n, (size_t)old * n, n));
     }
@@ -73,9 +74,8 @@ static header describe(const lm_session *s) {
                  .n_kv = e->cfg.n_kv,
                  .d_head = e->cfg.d_head,
                  .kv_dtype = e->o.kv == LM_QUANT ? 256 + e->o.kv_quant->gguf_id : (int64_t)e->o.kv,
-                 .n = s->n,
-                 .states = lm_store_count(e->kv) };
-    for (int k = 0; k < lm_store_count(e->kv); k++) h.page_bytes += (int64_t)page_bytes(e, k);
+                 .n = s->n };
+    for (int k = 0; k < lm_store_count(e->kv); k++) if (lm_engine_pool(e, k)) { h.states++; h.page_bytes += (int64_t)page_bytes(e, k); }
     return h;
 }
 /* One state's part of each page, hashed or written. */
@@ -83,6 +83,7 @@ static lm_err each_page(const lm_session *s, char *buf, uint64_t *hash, lm_out *
     const lm_engine *e = s->e;
     for (int64_t i = 0; i < s->n_page; i++)
         for (int k = 0; k < lm_store_count(e->kv); k++) {
+            if (!lm_engine_pool(e, k)) continue;
             const size_t n = page_bytes(e, k);
             LM_TRY(lm_store_read(e->kv, k, (size_t)s->page[i] * n, buf, n));
             if (o) LM_TRY(lm_out_write(o, buf, n)); else *hash = lm_hash64(buf, n, *hash);
@@ -91,7 +92,7 @@ static lm_err each_page(const lm_session *s, char *buf, uint64_t *hash, lm_out *
 }
 static char *page_buf(const lm_engine *e) {
     size_t most = 1;
-    for (int k = 0; k < lm_store_count(e->kv); k++) if (page_bytes(e, k) > most) most = page_bytes(e, k);
+    for (int k = 0; k < lm_store_count(e->kv); k++) if (lm_engine_pool(e, k) && page_bytes(e, k) > most) most = page_bytes(e, k);
     return lm_alloc(e->ctx, LM_MEM_IO, most);
 }
 lm_err lm_session_save(const lm_session *s, const char *path) {
@@ -163,6 +164,7 @@ lm_err lm_session_load(lm_session **out, lm_engine *e, const char *path) {
         int32_t p = e->free_page[--e->n_free];
         e->refs[p] = 1; s->page[s->n_page++] = p;
         for (int k = 0; k < lm_store_count(e->kv); k++) {
+            if (!lm_engine_pool(e, k)) continue;
             const size_t n = page_bytes(e, k);
             LM_GOTO(lm_file_pread(f, buf, n, at), fail);
             LM_GOTO(lm_store_write(e->kv, k, (size_t)p * n, buf, n), fail);

@@ -1,7 +1,7 @@
 /* decode_hopper_cuda.cu — see decode.cuh. Bound by reading the pages, and where those are few by the way from one kernel to the next.
  *
  *   A cluster of up to eight blocks has one row and one kv head, with all query heads that read it (up to 16); each block has a part of the
- *   pages, each of its four warps every fourth unit of 16·NT tokens. A warp asks the copy engine for its first units at once, all that fit:
+ *   pages, each of its three or four warps every third or fourth unit of 16·NT tokens. A warp asks the copy engine for its first units at once, all that fit:
  *   those no row of this step writes before the kernel before this one is over, the others behind it; nothing is shared before the end.
  *   Tokens are the rows of both products, heads the columns (Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ): eight columns hold the heads of a group, where sixteen
  *   rows would be half empty. Weights are split into two bf16 numbers, so only the inputs are rounded.
@@ -12,7 +12,6 @@
 #include "op/attn_paged/decode.cuh"
 #include "op/overlap.cuh"
 namespace {
-enum { WARPS = 4 };
 /* slots: units of a warp in shared memory; ahead: units behind them that are asked for towards the second-level cache */
 struct how { int slots, ahead; };
 struct args { CUtensorMap k, v; paged p; how h; };
@@ -33,8 +32,8 @@ __device__ __forceinline__ uint32_t two(const lm_cv &v, int64_t at) {
 }
 #endif
 __host__ __device__ constexpr int pairs_of(int G) { return (G + 1) / 2; }
-template <int D, int NH, int NT>
-__global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 6 : D * NH <= 128 ? 4 : 2) decode(const __grid_constant__ args a) {
+template <int D, int NH, int NT, int WARPS>
+__global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 24 / WARPS : D * NH <= 128 ? 4 : 2) decode(const __grid_constant__ args a) {
 #ifdef LM_HOPPER_CODE
     constexpr int KS = D / 16, TU = 16 * NT, HALF = TU * D * 2, UNIT = 2 * HALF;
     extern __shared__ __align__(1024) char mem[];
@@ -240,7 +239,7 @@ __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 6 : D * NH <= 128 ?
     }
 #endif
 }
-template <int D, int NH, int NT> lm_err launch(const paged &p, const how &h, cudaStream_t s) {
+template <int D, int NH, int NT, int WARPS> lm_err launch(const paged &p, const how &h, cudaStream_t s) {
     constexpr int TU = 16 * NT, UNIT = TU * D * 4;
     args a = {};
     a.p = p; a.h = h;
@@ -253,13 +252,13 @@ template <int D, int NH, int NT> lm_err launch(const paged &p, const how &h, cud
     const int width = 2 * pairs_of(p.heads / p.kv);
     const size_t shared = static_cast<size_t>(WARPS * a.h.slots * (UNIT + 8) + WARPS * D * width * 4 + WARPS * p.split * width * 8 + 8);
     const dim3 grid(static_cast<unsigned>(p.n * p.split), static_cast<unsigned>(p.kv));
-    return lm_launch_early(decode<D, NH, NT>, a, grid, WARPS * 32, shared, static_cast<unsigned>(p.split), true, s);
+    return lm_launch_early(decode<D, NH, NT, WARPS>, a, grid, WARPS * 32, shared, static_cast<unsigned>(p.split), true, s);
 }
-/* What was best in the chain of a decode step on an H200, heads of 64 and 480 tokens: where rows are many enough without parts, few blocks with
- * much in flight each; else small ones, that the products' blocks leave room for. */
+/* What was best in the chain of a decode step on an H200, heads of 64 and 480 tokens: where rows are many enough without parts, large units, and
+ * blocks of which four fit a multiprocessor: those of 64 rows and 8 kv heads then run all at once; else small ones, that the products' blocks leave room for. */
 template <int D, int NH> lm_err choose(const paged &p, cudaStream_t s) {
-    if (p.split == 1) return launch<D, NH, 2>(p, { 2, 0 }, s);
-    return launch<D, NH, 1>(p, { lm_ceil_div(p.per, static_cast<int64_t>(p.split)) <= 2 ? 1 : 2, 1 }, s);
+    if (p.split == 1) return launch<D, NH, 2, 3>(p, { 2, 0 }, s);
+    return launch<D, NH, 1, 4>(p, { lm_ceil_div(p.per, static_cast<int64_t>(p.split)) <= 2 ? 1 : 2, 1 }, s);
 }
 }
 bool lm_paged_decode_takes(const lm_dev *dev, int d) { return dev->features & LM_CUDA_WGMMA && (d == 64 || d == 128); }

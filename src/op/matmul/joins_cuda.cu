@@ -1,8 +1,9 @@
 /* joins_cuda.cu — what a decoder does around its products, in one kernel each where there are few rows (skinny.cuh):
- *   norm → q, k, v → rotation → pages;   norm → gate, up → silu(gate)·up;   product → sum with the residual;
+ *   norm → q, k, v → rotation → pages;   norm → gate, up → silu(gate)·up;   product → sum with the residual;   head → its largest;
  * and in two kernels, where rows.cuh has both products: product → residual → norm → one of the first two. */
 #include "op/matmul/matmul.cuh"
 #include "op/matmul/rows.cuh"
+#include "op/peak/peak.cuh"
 extern "C" {
 #include "op/join.h"
 #include "op/kv_write/kv_write.h"
@@ -133,7 +134,27 @@ static bool residual_qkv_ok(const lm_call *const *c) { return both(c, qkv_ok, qk
 static lm_err residual_qkv(const lm_call *const *c, void *scratch) { return run_both(c, qkv_of, scratch); }
 static bool residual_gated_ok(const lm_call *const *c) { return both(c, gated_ok, gated_of); }
 static lm_err residual_gated(const lm_call *const *c, void *scratch) { return run_both(c, gated_of, scratch); }
+/* ---- 0 z=matmul(x,w) 1 peak(z,h,b) where only the best is wanted (h has no rows): the head's tiles tell their largest, and logits are not stored; whoever
+ * runs a plan so does not ask for them ---- */
+static lm_skinny head_of(const lm_call *const *c) {
+    lm_skinny s = {};
+    s.M = static_cast<int>(c[0]->in[0].dim[0]); s.K = c[0]->in[0].dim[1]; s.x = lm_cv_of(&c[0]->in[0]);
+    s.kind = LM_SKINNY_PLAIN; s.n_part = 1; s.part[0] = part(c[0]); s.out = lm_cv_of(&c[0]->out[0]); s.fixed = fixed(c[0]); s.tops = static_cast<float2 *>(c[1]->shared);
+    return s;
+}
+static bool head_peak_ok(const lm_call *const *c) {
+    if (c[1]->in[1].dim[0] || !product(c[0]) || !lm_peak_accepts(c[1]) || c[0]->out[0].dtype != LM_F32) return false;
+    const lm_skinny s = head_of(c);
+    return s.tops && lm_rows_takes(c[0]->dev, &s);
+}
+static lm_err head_peak(const lm_call *const *c, void *scratch) {
+    const lm_skinny s = head_of(c);
+    LM_TRY(lm_rows_run(&s, LM_CUDA_STREAM(scratch)));
+    return lm_peak_best(c[1], s.tops, LM_CUDA_STREAM(scratch));
+}
 extern "C" {
+extern const lm_join lm_join_head_peak_cuda;
+const lm_join lm_join_head_peak_cuda = { "product, its largest", "z=matmul(x,w); y=peak(z,h,b)", LM_DEV_CUDA, LM_CUDA_WGMMA, 3, head_peak_ok, head_peak };
 extern const lm_join lm_join_residual_qkv_cuda, lm_join_residual_gated_cuda, lm_join_qkv_cuda, lm_join_gated_cuda, lm_join_residual_cuda;
 #define TO_QKV "q=matmul(y,a); k=matmul(y,b); v=matmul(y,c); s=rope(k,t); r=rope(q,t); o=kv_write(m,n,s,v,i)"
 #define TO_GATED "g=matmul(y,a); u=matmul(y,b); o=swiglu(g,u)"

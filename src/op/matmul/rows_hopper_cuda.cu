@@ -46,6 +46,12 @@ __device__ __forceinline__ unit unit_of(const lm_skinny &p, int u) {
     return x;
 }
 __device__ __forceinline__ int units_of(const lm_skinny &p) { return static_cast<int>((p.part[0].rows + p.part[1].rows + p.part[2].rows) / 64); }
+/* NaN where one is */
+__device__ __forceinline__ float larger(float a, float b) {
+    float y;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+}
 #endif
 template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) rows(const __grid_constant__ args a) {
 #ifdef LM_HOPPER_CODE
@@ -149,6 +155,9 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
     }
     lm_wait_before();
     if constexpr (!PAIRS && KS == 1) {
+        float top[NX * 2];
+#pragma unroll
+        for (int x = 0; x < NX * 2; x++) top[x] = -INFINITY;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const int64_t r = static_cast<int64_t>(tile) * TILE + warp * 16 + h * 8 + lane / 4;
@@ -158,8 +167,38 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     const int m = x * 8 + lane % 4 * 2 + e;
-                    if (m < p.M) lm_st1(p.out, m * p.out.rs + r, lm_with_bias(p.part[0], r, c[x * 4 + h * 2 + e]));
+                    const float v = lm_with_bias(p.part[0], r, c[x * 4 + h * 2 + e]);
+                    if (m < p.M && !p.tops) lm_st1(p.out, m * p.out.rs + r, v);
+                    top[x * 2 + e] = larger(top[x * 2 + e], v);
+                    c[x * 4 + h * 2 + e] = v;
                 }
+        }
+        if (KIND != LM_SKINNY_PLAIN || !p.tops) return;
+        /* the tile's largest: a warp's eight lines meet in registers, the warps in shared memory */
+#pragma unroll
+        for (int x = 0; x < NX * 2; x++) {
+#pragma unroll
+            for (int b = 4; b < 32; b *= 2) top[x] = larger(top[x], __shfl_xor_sync(0xffffffffu, top[x], b));
+            int at = TILE;
+#pragma unroll
+            for (int h = 1; h >= 0; h--)
+                if (c[x / 2 * 4 + h * 2 + x % 2] == top[x] && static_cast<int64_t>(tile) * TILE + warp * 16 + h * 8 + lane / 4 < p.part[0].rows) at = warp * 16 + h * 8 + lane / 4;
+#pragma unroll
+            for (int b = 4; b < 32; b *= 2) at = min(at, __shfl_xor_sync(0xffffffffu, at, b));
+            if (lane < 4)
+                asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at_squares + (warp * N + x / 2 * 8 + lane * 2 + x % 2) * 8), "f"(top[x]), "f"(__int_as_float(at)) : "memory");
+        }
+        lm_bar_sync(1, CONSUMERS);
+        if (const int m = static_cast<int>(threadIdx.x); m < p.M) {
+            float most = -INFINITY;
+            int at = TILE;
+#pragma unroll
+            for (int q = 0; q < 8; q++) {                                   /* the first warp that has it: the least row */
+                const float2 z = lm_lds2(at_squares + (q * N + m) * 8);
+                if (at == TILE || z.x > most) { most = larger(most, z.x); at = __float_as_int(z.y); }
+                else most = larger(most, z.x);
+            }
+            p.tops[static_cast<int64_t>(m) * a.tiles + tile] = make_float2(most < INFINITY ? most : NAN, __int_as_float(tile * TILE + min(at, TILE - 1)));
         }
         return;
     } else {
@@ -265,7 +304,7 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
 template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
     const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV;
     constexpr int class_of = N == 8 ? 0 : N == 16 ? 1 : N == 32 ? 2 : 3;
-    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * 4, per = (a.steps + ks - 1) / ks;
+    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * (a.p.tops ? 8 : 4), per = (a.steps + ks - 1) / ks;
     a.stages = RING[class_of][a.p.kind]; a.lead = LEAD[class_of][a.p.kind];
     if (per <= a.stages) {
         a.stages = per;
@@ -291,7 +330,7 @@ bool lm_rows_takes(const lm_dev *d, const lm_skinny *p) {
         p->K > INT32_MAX / 2)
         return false;
     if ((p->kind == LM_SKINNY_QKV && p->d % 64) || (p->parts && (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_ADD)) ||
-        (p->next && p->kind != LM_SKINNY_ADD))
+        (p->next && p->kind != LM_SKINNY_ADD) || (p->tops && (p->kind != LM_SKINNY_PLAIN || p->part[0].rows <= (WHOLE - 1) * TILE || p->out.bf16)))
         return false;
     if (!lm_cuda_vec8(&p->x, 1, p->K)) return false;
     int64_t n = 0;

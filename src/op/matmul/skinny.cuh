@@ -23,6 +23,9 @@ typedef struct {
     /* a norm between two products that only lm_rows_run does, halves of it in each: an ADD gives `next` its sums times `norm_next`, rounded to bf16, and `squares`
      * (8 to each 128 columns, M) sums of their squares; a product of these rows has `parts` and divides its sums by the root of mean square */
     lm_cv norm_next; float offset_next; void *next; float *squares; const float *parts;
+    /* PLAIN that lm_rows_run does, W of many rows: nothing is stored but (M, each 128 rows of W) the largest, NaN where one is NaN or +inf, and the
+     * bits of the least row that has it */
+    float2 *tops;
     bool fixed;                                                         /* no step of the plan writes the weights */
 } lm_skinny;
 /* Can these weights and rows be taken (bf16, aligned, at most LM_SKINNY_ROWS rows, a card that has what the kernel needs)? */

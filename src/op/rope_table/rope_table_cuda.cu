@@ -1,11 +1,7 @@
 /* rope_table_cuda.cu — frequencies are made on the host (they are constants of the row) and passed by value; the angle is rounded to f32
  * as the contract says, its cosine and sine taken in double and rounded once. DYNAMIC's depend on the longest position: one block finds it
  * and makes them, by the f32 steps of lm_rope_inv_freq. */
-#include "op/overlap.cuh"
-extern "C" {
-#include "op/rope_table/rope_table.h"
-}
-struct freqs { float f[LM_ROPE_MAX_D / 2]; };
+#include "op/rope_table/rope_table.cuh"
 static __global__ void __launch_bounds__(256) dynamic(const int32_t *pos, int64_t rows, int n, float base, float factor, float max_pos, float factor_1, float *f) {
     __shared__ int longest[256];
     int most = 0;
@@ -21,29 +17,16 @@ static __global__ void __launch_bounds__(256) dynamic(const int32_t *pos, int64_
     const int i = threadIdx.x;
     if (i < n) f[i] = __fdiv_rn(1.0f, static_cast<float>(pow(static_cast<double>(base), static_cast<double>(__fdiv_rn(static_cast<float>(2 * i), static_cast<float>(2 * n))))));
 }
-struct args { const int32_t *pos; float *y; int64_t rows; int n, wait; float factor; const float *made; freqs q; };
-/* wait: a step of the plan makes what is read; else cosines are taken while the kernel before still runs */
-static __global__ void __launch_bounds__(256) table(const __grid_constant__ args a) {
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
+static __global__ void __launch_bounds__(256) table(const __grid_constant__ lm_rope_args a) {
     lm_let_next_begin();
-    if (a.wait) lm_wait_before();
-    const bool on = i < a.rows * a.n;
-    const int64_t r = on ? i / a.n : 0; const int k = on ? static_cast<int>(i - r * a.n) : 0;
-    const float angle = __fmul_rn(static_cast<float>(a.pos[r]), a.made ? a.made[k] : a.q.f[k]);
-    double s, c;
-    sincos(static_cast<double>(angle), &s, &c);
-    if (!a.wait) lm_wait_before();
-    if (on) { a.y[r * 2 * a.n + k] = __fmul_rn(static_cast<float>(c), a.factor); a.y[r * 2 * a.n + a.n + k] = __fmul_rn(static_cast<float>(s), a.factor); }
+    lm_rope_entry(a, static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x);
 }
 static bool accepts(const lm_call *c) { return lm_cuda_accepts_f32(c) && lm_is_contig(&c->out[0]); }
 static size_t shared(const lm_call *c) { (void)c; return LM_ROPE_MAX_D / 2 * sizeof(float); }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const lm_rope_table_p *p = static_cast<const lm_rope_table_p *>(c->p);
-    args a = {};
-    a.factor = 1;
-    lm_rope_inv_freq(p, 0, a.q.f, &a.factor);
-    a.pos = static_cast<const int32_t *>(c->in[0].data); a.y = static_cast<float *>(c->out[0].data); a.rows = c->in[0].dim[0]; a.n = p->d_head / 2; a.wait = !(c->fixed & 1);
+    lm_rope_args a = lm_rope_args_of(c);
     if (!a.rows) return LM_OK;
     if (p->scaling == LM_ROPE_DYNAMIC) {
         float *made = static_cast<float *>(c->shared);
