@@ -1,16 +1,17 @@
 /* rows_gpu.cu — the kernels of a decode step of the Llama-1B shape by themselves: `bench/gpu.sh rows`.
  *
  * 16 layers with weights of their own (2.47 GB, so nothing stays in a cache) and pages of 480 tokens, as one CUDA graph: all of it, without
- * attention, and each kind alone; beside a kernel that only reads. Numbers are random; what is right is the driver's and test_infer's matter.
+ * attention, and each kind alone; one row also by the kernel that has the whole step; beside a kernel that only reads. Numbers are random; what is right is the driver's and test_infer's matter.
  * Arguments: rows (1 8 16 32 64). */
 #include <algorithm>
 #include <vector>
 #include "gpu.cuh"
 #include "op/attn_paged/paged_cuda.cuh"
 #include "op/matmul/rows.cuh"
+#include "op/matmul/step.cuh"
 typedef __nv_bfloat16 bf;
 enum { L = 16, D = 2048, F = 8192, KV = 512, V = 128256, B = 64, PER = 8, POS = 479 };
-enum { QKV = 1, ATTN = 2, O = 4, GATED = 8, DOWN = 16, HEAD = 32, ALL = 63 };
+enum { QKV = 1, ATTN = 2, O = 4, GATED = 8, DOWN = 16, HEAD = 32, ALL = 63, ONE = 64 };
 static __global__ void read_all(const uint4 *p, size_t n, unsigned *o) {
     uint32_t a = 0;
     for (size_t i = blockIdx.x * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256 * 4) {
@@ -58,7 +59,22 @@ static void halves(lm_skinny *a, lm_skinny *b) {
     a->norm_next = b->norm; a->next = room; a->squares = squares;
     b->norm.p = NULL; to(&b->x, room, D, 1); b->parts = squares;
 }
+static int32_t *row;
+static void *records;
+static lm_step_args all_of(void) {
+    lm_step_args a = {};
+    a.layers = L; a.d = D; a.f = F; a.heads = D / 64; a.kv = KV / 64; a.d_head = 64; a.vocab = V;
+    a.x = x0; to(&a.turn, turn, 64, 0); a.norm = ly[0].n1; a.head = head; a.logits = logits; a.row = row; a.records = records;
+    a.pos = pos; a.seq = seq; a.table = table; a.slot = slot; a.per = PER; a.seqs = B; a.pages = B * PER; a.eps = 1e-5f; a.scale = 0.125f;
+    for (int l = 0; l < L; l++) { const layer &y = ly[l]; a.layer[l] = { y.q, y.k, y.v, y.o, y.gate, y.up, y.down, y.n1, y.n2, y.kp, y.vp }; }
+    return a;
+}
 static void step(int M, int what, cudaStream_t s) {
+    if (what == ONE) {
+        const lm_step_args a = all_of();
+        OK(lm_step_run(&a, s));
+        return;
+    }
     lm_skinny first = qkv_of(M, ly[0]);
     if (what & QKV) OK(lm_skinny_run(&dev, &first, s));
     for (int l = 0; l < L; l++) {
@@ -140,6 +156,9 @@ int main(int argc, char **argv) {
         CK(cudaMalloc(where[i], at[i].size() * 4));
         CK(cudaMemcpy(*where[i], at[i].data(), at[i].size() * 4, cudaMemcpyHostToDevice));
     }
+    const lm_step_args one = all_of();
+    CK(cudaMalloc(&records, lm_step_bytes(&one)));
+    CK(cudaMalloc(&row, 4)); CK(cudaMemset(row, 0, 4));
     CK(cudaDeviceSynchronize());
     const double t = timed(0, 0, 9), bytes = static_cast<double>(V) * D * 2, weights = bytes + L * 2.0 * D * (2.0 * D + 2.0 * KV + 3.0 * F);
     std::printf("%s: read %.3f TB/s, all weights %.0f us\n%-8s %8s %8s %8s %8s %8s %8s %8s %8s\n", p.name, bytes / t / 1e6,
@@ -151,6 +170,7 @@ int main(int argc, char **argv) {
         std::printf("%-8d %8.1f %8.1f", M, timed(M, ALL, 15), timed(M, ALL & ~ATTN, 15));
         for (int w : { QKV, ATTN, O, GATED, DOWN, HEAD }) std::printf(" %8.1f", timed(M, w, 9) / (w == HEAD ? 1 : L));
         std::printf("\n");
+        if (M == 1 && dev.features & LM_CUDA_WGMMA && dev.units >= LM_STEP_BLOCKS) std::printf("%-8d %8.1f in one kernel, with the last norm\n", M, timed(M, ONE, 15));
     }
     return 0;
 }

@@ -229,7 +229,7 @@ static void test_blocks(void) {
     }
 }
 /* ---- a model wide enough for a device's own kernels, in bf16: prompts and many sessions side by side, against the processor ------------------ */
-enum { WIDE_V = 777, WIDE_PROMPT = 100, WIDE_STEPS = 6, WIDE_MOST = 64 };
+enum { WIDE_V = 777, WIDE_PROMPT = 100, WIDE_STEPS = 6, WIDE_MOST = 64, WIDE_LONG = 2300 };
 static lm_err to_bf16(lm_ctx *c, const lm_store *from, lm_store *to) {
     for (int i = 0; i < lm_store_count(from); i++) {
         lm_tensor x, y;
@@ -248,24 +248,37 @@ static lm_err wide_row(void *ud, int r, int64_t i, const float *l) {
     return LM_OK;
 }
 /* The logits of n sessions that have a prompt in common and then go their own ways, WIDE_STEPS tokens each: the last step's. */
-static lm_err wide_run(lm_ctx *ctx, const lm_cfg *c, lm_store *store, lm_dev *dev, lm_dtype mm, int n, float *prompt, float *logits) {
+static int wide_steps_joined;                       /* of the last run: the plan's steps that one kernel had */
+static lm_err wide_long(lm_ctx *ctx, const lm_cfg *c, lm_store *store, lm_dev *dev, lm_dtype mm, int n, int tokens, float *prompt, float *logits) {
     lm_engine *e; lm_session *s[WIDE_MOST] = {0}; lm_request q[WIDE_MOST];
-    int32_t id[WIDE_PROMPT], next[WIDE_MOST];
+    static int32_t id[WIDE_LONG];
+    int32_t next[WIDE_MOST];
     LM_TRY(lm_engine_new(&e, ctx, c, store,
-                         &(lm_engine_opts){ .context = 128, .chunk = 128, .max_seqs = n, .mm = mm, .kv = mm, .dev = dev }));
-    for (int i = 0; i < WIDE_PROMPT; i++) id[i] = (i * i * 7 + i * 3) % WIDE_V;
+                         &(lm_engine_opts){ .context = tokens + 28, .chunk = 128, .max_seqs = n, .mm = mm, .kv = mm, .dev = dev }));
+    for (int i = 0; i < tokens; i++) id[i] = (i * i * 7 + i * 3) % WIDE_V;
     lm_err err = lm_session_new(&s[0], e);
     wide_sink k = { prompt };
-    if (!err) err = lm_engine_run(e, &(lm_request){ s[0], id, WIDE_PROMPT, LM_WANT_LAST }, 1, wide_row, &k);
+    if (!err) err = lm_engine_run(e, &(lm_request){ s[0], id, tokens, LM_WANT_LAST }, 1, wide_row, &k);
     for (int i = 1; i < n && !err; i++) err = lm_session_fork(s[0], &s[i]);
     k.to = logits;
     for (int t = 0; t < WIDE_STEPS && !err; t++) {
         for (int i = 0; i < n; i++) { next[i] = (i * 31 + t * 17 + 5) % WIDE_V; q[i] = (lm_request){ s[i], &next[i], 1, LM_WANT_LAST }; }
         err = lm_engine_run(e, q, n, wide_row, &k);
     }
+    lm_plan_stats st;
+    lm_plan_stats_of(lm_engine_plan(e), &st);
+    wide_steps_joined = 0;
+    for (int i = 0; i < st.n_steps; i++) {
+        const char *op, *kernel; double flops, bytes;
+        lm_plan_step(lm_engine_plan(e), i, &op, &kernel, &flops, &bytes);
+        wide_steps_joined += !strcmp(op, "layers, norm, logits of one row");
+    }
     for (int i = 0; i < n; i++) lm_session_free(s[i]);
     lm_engine_free(e);
     return err;
+}
+static lm_err wide_run(lm_ctx *ctx, const lm_cfg *c, lm_store *store, lm_dev *dev, lm_dtype mm, int n, float *prompt, float *logits) {
+    return wide_long(ctx, c, store, dev, mm, n, WIDE_PROMPT, prompt, logits);
 }
 static double wide_off(const float *a, const float *b, int64_t n) {
     double d = 0, s = 0;
@@ -305,6 +318,33 @@ static void test_wide_on_device(void) {
         }
     }
     lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
+}
+/* The sizes whose decode steps of one row are one kernel: 8 and 16 kv heads, with and without a whole tile of logits, few pages and many. */
+static void test_step_on_device(void) {
+    if (!getenv("LM_DEVICE")) LM_SKIP("LM_DEVICE names no device");
+    static const struct { int kv, ff, layers, tokens; } of[] = { { 8, 8192, 2, WIDE_PROMPT }, { 8, 1024, 3, 1 }, { 16, 3072, 2, 63 }, { 8, 1024, 1, WIDE_LONG - 7 } };
+    static float exact[WIDE_V], a[WIDE_V], b[WIDE_V], again[WIDE_V], p[WIDE_V];
+    for (int i = 0; i < LM_COUNT(of); i++) {
+        lm_ctx *ctx; lm_dev *dev; lm_store *f, *w;
+        lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = WIDE_V, .d = 2048, .n_layer = of[i].layers, .n_head = 32, .n_kv = of[i].kv, .d_head = 64, .d_ff = of[i].ff,
+                     .max_pos = WIDE_LONG + 64, .eps = 1e-5, .init_std = 0.03, .tie = true, .bos = -1, .hf_type = "llama" };
+        c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = WIDE_LONG + 64;
+        LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+        LM_NEED_OK(ctx, lm_dev_open(&dev, ctx, getenv("LM_DEVICE")));
+        LM_NEED_OK(ctx, lm_store_new(&f, ctx)); LM_NEED_OK(ctx, lm_store_new(&w, ctx));
+        LM_NEED_OK(ctx, lm_model_init(ctx, &c, f, 5));
+        LM_NEED_OK(ctx, to_bf16(ctx, f, w));
+        LM_CHECK_OK(ctx, wide_long(ctx, &c, w, NULL, LM_F32, 1, of[i].tokens, p, exact));
+        LM_CHECK_OK(ctx, wide_long(ctx, &c, w, NULL, LM_BF16, 1, of[i].tokens, p, a));
+        LM_CHECK_OK(ctx, wide_long(ctx, &c, w, dev, LM_BF16, 1, of[i].tokens, p, b));
+        LM_CHECK(wide_steps_joined > 0 || !(dev->features & LM_CUDA_WGMMA) || dev->units < 128);
+        LM_CHECK_OK(ctx, wide_long(ctx, &c, w, dev, LM_BF16, 1, of[i].tokens, p, again));
+        LM_CHECK(!memcmp(b, again, sizeof b));
+        const double e = wide_off(b, exact, WIDE_V), host = wide_off(a, exact, WIDE_V);
+        if (getenv("LOAM_PARITY")) printf("| a step of one row as one kernel, %d kv heads, %d tokens | logits within %.1e of f32's, the processor's bf16 within %.1e |\n", of[i].kv, of[i].tokens, e, host);
+        if (!(e <= 2.5 * host)) { lm_t_fail++; printf("%d kv heads, %d tokens: logits on the device are off by %.3g, the processor's by %.3g\n", of[i].kv, of[i].tokens, e, host); }
+        lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
+    }
 }
 /* A row's logits are the same bits alone, among 2, 15 and 63 others, at the end of a prompt computed at once and token by token, and its log
  * probability is what scoring says: on this processor always, on a device in deterministic mode. */
@@ -460,4 +500,4 @@ static void test_threads_read_ahead(void) {
     }
 }
 
-LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_save_blocks), LM_T1(test_blocks), LM_T1(test_wide_on_device), LM_T1(test_rows_alone), LM_T1(test_threads_read_ahead))
+LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_save_blocks), LM_T1(test_blocks), LM_T1(test_wide_on_device), LM_T1(test_step_on_device), LM_T1(test_rows_alone), LM_T1(test_threads_read_ahead))

@@ -32,10 +32,9 @@ extern "C" {
 #endif
 
 /* ---- host: a map of a bf16 matrix for the copy engine, beyond its edges zero ------------------------------------------------------------ */
-/* a matrix of such elements, pitch bytes between rows, in boxes; a box's row is 128, 64 or 32 bytes and swizzled so */
-static inline lm_err lm_tma_encode(CUtensorMap *m, CUtensorMapDataType type, int row_bytes, const void *base, int64_t rows, int64_t cols,
-    int64_t row_pitch,
-                                   int box_rows, int box_cols) {
+/* rank dimensions of such elements, pitch[i] bytes from one of dimension i + 1 to the next; a box's row is 128, 64 or 32 bytes and swizzled so */
+static inline lm_err lm_tma_encode_nd(CUtensorMap *m, CUtensorMapDataType type, int row_bytes, const void *base, int rank, const cuuint64_t *dim, const cuuint64_t *pitch,
+                                      const cuuint32_t *box) {
     typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
                                   const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
     static encode_fn encode;                   /* the driver is not linked: it is asked for by name; two threads find the same */
@@ -46,13 +45,20 @@ static inline lm_err lm_tma_encode(CUtensorMap *m, CUtensorMapDataType type, int
             return LM_E_UNSUPPORTED;
         encode = reinterpret_cast<encode_fn>(f);
     }
-    const cuuint64_t dim[2] = { static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows) }, pitch[1] = { static_cast<cuuint64_t>(row_pitch) };
-    const cuuint32_t box[2] = { static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows) }, step[2] = { 1, 1 };
-    return encode(m, type, 2, const_cast<void *>(base), dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+    const cuuint32_t step[3] = { 1, 1, 1 };
+    return encode(m, type, static_cast<cuuint32_t>(rank), const_cast<void *>(base), dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
                   row_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B : row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS
                ? LM_OK
                : LM_E_SHAPE;
+}
+/* a matrix of such elements, row_pitch bytes between rows */
+static inline lm_err lm_tma_encode(CUtensorMap *m, CUtensorMapDataType type, int row_bytes, const void *base, int64_t rows, int64_t cols,
+    int64_t row_pitch,
+                                   int box_rows, int box_cols) {
+    const cuuint64_t dim[2] = { static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows) }, pitch[1] = { static_cast<cuuint64_t>(row_pitch) };
+    const cuuint32_t box[2] = { static_cast<cuuint32_t>(box_cols), static_cast<cuuint32_t>(box_rows) };
+    return lm_tma_encode_nd(m, type, row_bytes, base, 2, dim, pitch, box);
 }
 /* boxes of box_rows × box_cols: 64 columns, swizzled as above, 32 (64 bytes; unit u of row r lies at unit u ^ (r >> 1 & 3)) or 16 (32 bytes; at unit
  * u ^ (r >> 2 & 1), lm_desc_cols16) */

@@ -120,15 +120,19 @@ static lm_err settle(lm_plan *p) {
                        c->rank, c->size, now - t0, at);
     }
 }
+static bool takes(const lm_joined *j) { return j->row->run_all ? j->row->accepts_all(j->call, j->times) : j->row->accepts(j->call); }
+static lm_err run_joined(lm_plan *p, const lm_joined *j) {
+    return j->row->run_all ? j->row->run_all(j->call, j->times, j->shared, p->dev->stream) : j->row->run(j->call, p->dev->stream);
+}
 /* Step i, or the join that begins with it and takes the sizes of now; n: how many steps that was. */
 static lm_err next(lm_plan *p, int i, const lm_joined **join, int *n) {
     int lo = 0, hi = p->n_joined;
     while (lo < hi) { const int mid = (lo + hi) / 2; if (p->joined[mid].first < i) lo = mid + 1; else hi = mid; }
     const lm_joined *j = NULL;
-    for (; !j && lo < p->n_joined && p->joined[lo].first == i; lo++) if (p->joined[lo].row->accepts(p->joined[lo].call)) j = &p->joined[lo];
+    for (; !j && lo < p->n_joined && p->joined[lo].first == i; lo++) if (takes(&p->joined[lo])) j = &p->joined[lo];
     *n = j ? j->n : 1; *join = j;
     for (int k = 0; k < *n; k++) p->step[i + k].joined = j ? j->row->name : NULL;
-    if (!p->n_aside) return j ? j->row->run(j->call, p->dev->stream) : step(p, &p->step[i]);
+    if (!p->n_aside) return j ? run_joined(p, j) : step(p, &p->step[i]);
     if (p->step[i].k->aside) return aside(p, i);
     int last = -1, sums = -1;
     for (int k = i, end = i + (p->step[i].many > *n ? p->step[i].many : *n); k < end; k++) {
@@ -136,7 +140,7 @@ static lm_err next(lm_plan *p, int i, const lm_joined **join, int *n) {
         if (p->step[k].sums > sums) sums = p->step[k].sums;
     }
     LM_TRY(meet_both(p, last, sums));
-    return j ? j->row->run(j->call, p->dev->stream) : step(p, &p->step[i]);
+    return j ? run_joined(p, j) : step(p, &p->step[i]);
 }
 static size_t port_bytes(const lm_plan *p, const lm_port *o) {
     size_t n = 0;

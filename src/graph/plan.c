@@ -428,8 +428,25 @@ static lm_err assign_buffers(planner *s) {
         for (int k = 0; k < n->n_in; k++) if (n->in[k]) touch(s, n->in[k], i);
     }
     for (int i = 0; i < s->g->n_output; i++) touch(s, s->g->output[i].v, end);
+    for (int i = 0; i < p->n_joined; i++) {                              /* what goes into and comes out of a join that repeats lives throughout; what is handed on within is not touched */
+        const lm_joined *x = &p->joined[i];
+        if (!x->row->run_all) continue;
+        for (int k = x->first; k < x->first + x->n; k++) {
+            const lm_node *n = p->step[k].node;
+            for (int q = 0; q < n->n_in + n->n_out; q++) {
+                lm_value *v = q < n->n_in ? n->in[q] : n->out[q - n->n_in];
+                place *r = v ? &s->pl[root_of(s, v->id)] : NULL;
+                if (!r || r->at != AT_BUF) continue;
+                lm_buf *b = &s->b[r->buf];
+                const int behind = x->first + x->n;
+                if (b->first < x->first && b->last < behind) b->last = behind - 1;
+                if (b->last >= behind && b->first > x->first) b->first = x->first;
+            }
+        }
+    }
     for (int i = 0; i < p->n_joined; i++) {                              /* one kernel: everything it touches lives throughout */
         const lm_joined *x = &p->joined[i];
+        if (x->row->run_all) continue;
         for (int k = x->first; k < x->first + x->n; k++) {
             const lm_node *n = p->step[k].node;
             for (int q = 0; q < n->n_in + n->n_out; q++) {
@@ -455,12 +472,16 @@ static lm_err place_buffers(planner *s, int *scratch_of) {
         p->thread_stride = th > p->thread_stride ? th : p->thread_stride;
     }
     p->thread_stride = (p->thread_stride + 4095) & ~(size_t)4095;
-    for (int k = 0; k < p->n_joined; k++)                                /* a join's scratch, as its tensors (lay) */
-        for (int i = p->joined[k].first, end = i + p->joined[k].n; i < end; i++)
+    for (int k = 0; k < p->n_joined; k++) {                              /* a join's scratch, as its tensors (lay); one that repeats has its own */
+        lm_joined *x = &p->joined[k];
+        const int end = x->first + x->n;
+        if (x->bytes && (x->buf = buf_new(s, x->bytes, x->first, end - 1, false)) < 0) return LM_E_NOMEM;
+        for (int i = x->first; i < end && !x->row->run_all; i++)
             if (scratch_of[i] >= 0) {
                 lm_buf *b = &s->b[scratch_of[i]];
-                b->first = lm_min64(b->first, p->joined[k].first); b->last = lm_max64(b->last, end - 1);
+                b->first = lm_min64(b->first, x->first); b->last = lm_max64(b->last, end - 1);
             }
+    }
     if (p->dev) linger(s, scratch_of);
     together(s);
     lm_buf **scratch = lm_arena_alloc(s->g->a, (size_t)(s->n_buf + 1) * 2 * sizeof *scratch);
@@ -497,6 +518,7 @@ static void bind(planner *s, const int *scratch_of) {
         uintptr_t base = r->at == AT_STATE ? r->base : r->at == AT_BUF ? arena + s->b[r->buf].offset : 0;
         if (base) s->pl[i].t.data = (void *)(base + (uintptr_t)s->pl[i].t.data);
     }
+    for (int i = 0; i < p->n_joined; i++) if (p->joined[i].buf >= 0) p->joined[i].shared = (void *)(arena + s->b[p->joined[i].buf].offset);
     for (int i = 0; i < p->n_step; i++) {
         lm_step *st = &p->step[i];
         const lm_node *n = st->node;

@@ -22,8 +22,8 @@ typedef struct {
     int walk, lot;                                               /* the phase that reads (lm_phase.reads), and its number among such steps; -1: none */
     int32_t n_tile[LM_MAX_PHASE];                                /* at the extents in force, over all repetitions */
 } lm_step;
-/* steps [first, first + n) that one kernel may do; calls in the order of its pattern */
-typedef struct { const lm_join *row; int first, n; const lm_call *call[LM_JOIN_STEPS]; } lm_joined;
+/* steps [first, first + n) that one kernel may do; calls in the order of its pattern, `times` times where that repeats; `bytes` of device memory at `shared` */
+typedef struct { const lm_join *row; int first, n, times, buf; const lm_call **call; size_t bytes; void *shared; } lm_joined;
 typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
 /* A member's run of tiles of a phase that reads: how many of them were taken by itself, from the front, and, times 2^32, by others, from the back. */
 typedef struct { _Alignas(64) _Atomic uint64_t taken; } lm_lot;
