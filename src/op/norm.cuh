@@ -2,42 +2,81 @@
  * and rmsnorm_back. MEAN: layernorm, else rmsnorm.
  *
  *   add_norm: s = a + b and y = norm(s), one row in a group's registers.
- *   norm_back: s = [h +] d norm(x)/dx · g, the sums over rows for w, b and of s itself, and y = norm(x) once more, where asked for. Groups of T
- *     threads take rows in turn, LM_NORM_PARTS blocks in all; a thread has the same columns of each, so its column sums stay in registers until
- *     the end; groups of a block, then blocks, are added in a fixed order.
- * Rows that are longer than 4096 or not aligned go to kernels of their own: a block to a row, columns summed by blocks of columns. */
+ *   norm_back: s = [h +] d norm(x)/dx · g, the sums over rows for w, b and of s itself, and y = norm(x) once more, where asked for. As
+ *     many groups as fit the multiprocessors take rows in turn; a thread has the same columns of each, so weights and column sums stay in registers
+ *     until the end; then warps of a block and blocks are added in a fixed order. The next row is asked for before this one is worked on.
+ * A group is a block, or a warp of four, with a thread for eight numbers of a row of 4096 at most (add_norm: four eights a thread beyond that). A row's sums
+ * are those of its threads, by a tree in each warp, warps one after another: the same in both, so a norm made again has the forward's bits.
+ * Rows that are longer or not aligned go to kernels of their own: a block to a row, columns summed by blocks of columns. */
 #ifndef LM_NORM_CUH
 #define LM_NORM_CUH
 #include "op/rows.cuh"
+enum { LM_NORM_COLS = 4096 };
 typedef struct { lm_cv a, b, w, bias, s, y; float *mean, *rstd; int64_t rows, d; float eps, offset; } lm_add_norm_args;
 /* what is normalised is what is stored, so that a norm made again later has the same bits */
 __device__ __forceinline__ float lm_as_stored(const lm_cv &v, float x) { return v.bf16 ? __bfloat162float(__float2bfloat16_rn(x)) : x; }
-template <bool MEAN, int T> __global__ void __launch_bounds__(T == 32 ? 128 : T) lm_add_norm(const lm_add_norm_args a) {
-    const int64_t row = lm_row_index<T>();
-    if (row >= a.rows) return;
-    float v[LM_ROW_V][8], s = 0, q = 0, m = 0;
-    {
-        lm_raw8 x[LM_ROW_V], z[LM_ROW_V];
-        LM_ROW_EACH(T, i, k, a.d) { x[i] = lm_ldraw(a.a, row * a.a.rs + k); z[i] = lm_ldraw(a.b, row * a.b.rs + k); }
-        LM_ROW_EACH(T, i, k, a.d) {
-            float f[8];
-            lm_unraw(a.a, x[i], v[i]); lm_unraw(a.b, z[i], f);
+/* Sums over a group of T threads, which is a warp or a block; a block's rooms are used in turn, so that whoever writes to one has met the block since it was
+ * read. */
+template <int T> __device__ __forceinline__ float2 lm_group_sum2(float2 v, float2 *room) {
 #pragma unroll
-            for (int e = 0; e < 8; e++) { v[i][e] = lm_as_stored(a.s, v[i][e] + f[e]); s += MEAN ? v[i][e] : v[i][e] * v[i][e]; }
-            lm_st8(a.s, row * a.s.rs + k, v[i]);
-        }
+    for (int h = 16; h; h /= 2) { v.x += __shfl_xor_sync(0xffffffffu, v.x, h); v.y += __shfl_xor_sync(0xffffffffu, v.y, h); }
+    if (T == 32) return v;
+    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = v;
+    __syncthreads();
+    v = room[0];
+#pragma unroll
+    for (int i = 1; i < T / 32; i++) { v.x += room[i].x; v.y += room[i].y; }
+    return v;
+}
+template <int T> __device__ __forceinline__ float lm_group_sum(float v, float2 *room) {
+    v = lm_cuda_warp_sum(v);
+    if (T == 32) return v;
+    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32].x = v;
+    __syncthreads();
+    v = room[0].x;
+#pragma unroll
+    for (int i = 1; i < T / 32; i++) v += room[i].x;
+    return v;
+}
+/* F<T>() for the smallest group that has a row of d */
+#define LM_NORM_GROUP(F, d) do {                                                                                                              \
+    const int64_t n_ = ((d) + 255) / 256;                                                                                                     \
+    if (n_ <= 1) F(32); else if (n_ <= 2) F(64); else if (n_ <= 3) F(96); else if (n_ <= 4) F(128); else if (n_ <= 5) F(160);                 \
+    else if (n_ <= 6) F(192); else if (n_ <= 8) F(256); else if (n_ <= 12) F(384); else F(512); } while (0)
+/* T == 32: four rows to a block; else a block has one. */
+template <bool MEAN, int T, int V> __global__ void __launch_bounds__(T == 32 ? 128 : T) lm_add_norm(const lm_add_norm_args a) {
+    const int64_t row = T == 32 ? static_cast<int64_t>(blockIdx.x) * 4 + threadIdx.x / 32 : static_cast<int64_t>(blockIdx.x);
+    if (row >= a.rows) return;
+    __shared__ float2 room[2][T / 32];
+    const int lane = threadIdx.x % T;
+    const float inv = 1.0f / static_cast<float>(a.d);
+    float v[V][8], s = 0, q = 0, m = 0;
+    lm_raw8 x[V], z[V];
+#pragma unroll
+    for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) {
+        x[i] = lm_ldraw(a.a, row * a.a.rs + k); z[i] = lm_ldraw(a.b, row * a.b.rs + k);
     }
-    s = lm_cuda_block_sum<T>(s) / static_cast<float>(a.d);
+#pragma unroll
+    for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) {
+        float f[8];
+        lm_unraw(a.a, x[i], v[i]); lm_unraw(a.b, z[i], f);
+#pragma unroll
+        for (int e = 0; e < 8; e++) { v[i][e] = lm_as_stored(a.s, v[i][e] + f[e]); s += MEAN ? v[i][e] : v[i][e] * v[i][e]; }
+        lm_st8(a.s, row * a.s.rs + k, v[i]);
+    }
+    s = lm_group_sum<T>(s, room[0]) * inv;
     if (MEAN) {
         m = s;
-        LM_ROW_EACH(T, i, k, a.d) {
+#pragma unroll
+        for (int i = 0; i < V; i++) if ((lane + i * T) * 8 < a.d) {
 #pragma unroll
             for (int e = 0; e < 8; e++) { v[i][e] -= m; q += v[i][e] * v[i][e]; }
         }
-        s = lm_cuda_block_sum<T>(q) / static_cast<float>(a.d);
+        s = lm_group_sum<T>(q, room[1]) * inv;
     }
-    const float r = 1.0f / sqrtf(s + a.eps);
-    LM_ROW_EACH(T, i, k, a.d) {
+    const float r = rsqrtf(s + a.eps);
+#pragma unroll
+    for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) {
         float w[8], b[8] = {};
         lm_ld8(a.w, k, w);
         if (MEAN && a.bias.p) lm_ld8(a.bias, k, b);
@@ -45,7 +84,7 @@ template <bool MEAN, int T> __global__ void __launch_bounds__(T == 32 ? 128 : T)
         for (int e = 0; e < 8; e++) v[i][e] = MEAN ? v[i][e] * r * w[e] + b[e] : v[i][e] * r * (w[e] + a.offset);
         lm_st8(a.y, row * a.y.rs + k, v[i]);
     }
-    if (threadIdx.x == 0) { if (MEAN) a.mean[row] = m; a.rstd[row] = r; }
+    if (lane == 0) { if (MEAN) a.mean[row] = m; a.rstd[row] = r; }
 }
 template <bool MEAN> __global__ void __launch_bounds__(256) lm_add_norm_plain(const lm_add_norm_args a) {
     const int64_t row = blockIdx.x;
@@ -72,22 +111,19 @@ template <bool MEAN> __global__ void __launch_bounds__(256) lm_add_norm_plain(co
 template <bool MEAN> static lm_err lm_add_norm_run(const lm_add_norm_args &a, void *scratch) {
     const lm_cv v[6] = { a.a, a.b, a.w, a.bias, a.s, a.y };
     const bool wide = lm_cuda_vec8(v, 6, a.d);
-#define LM_K(T) lm_add_norm<MEAN, T>
     if (!a.rows) return LM_OK;
     if (a.rows > INT32_MAX) return LM_E_RANGE;
     const unsigned n = static_cast<unsigned>(a.rows); const cudaStream_t st = LM_CUDA_STREAM(scratch);
-    if (wide && a.d <= 32 * 8 * LM_ROW_V) LM_K(32)<<<(n + 3) / 4, dim3(32, 4), 0, st>>>(a);
-    else if (wide && a.d <= 64 * 8 * 3) LM_K(64)<<<n, 64, 0, st>>>(a);
-    else if (wide && a.d <= 128 * 8 * LM_ROW_V) LM_K(128)<<<n, 128, 0, st>>>(a);
-    else if (wide && a.d <= 512 * 8 * LM_ROW_V) LM_K(512)<<<n, 512, 0, st>>>(a);
+#define LM_K(T) lm_add_norm<MEAN, T, 1><<<T == 32 ? (n + 3) / 4 : n, T == 32 ? 128 : T, 0, st>>>(a)
+    if (wide && a.d <= LM_NORM_COLS) LM_NORM_GROUP(LM_K, a.d);
+    else if (wide && a.d <= 4 * LM_NORM_COLS) lm_add_norm<MEAN, 512, 4><<<n, 512, 0, st>>>(a);
     else lm_add_norm_plain<MEAN><<<n, 256, 0, st>>>(a);
 #undef LM_K
     return lm_cuda_launched();
 }
 
 /* ---- backward ---- */
-/* Blocks: 384 threads on each of 132 multiprocessors, or 256 where a thread has 24 columns and more: registers allow no more. */
-enum { LM_NORM_PARTS = 396, LM_NORM_FEW = 264, LM_NORM_MOST = 528, LM_NORM_SUMS = 3 };
+enum { LM_NORM_UNITS = 144 /* multiprocessors that are used, at most */, LM_NORM_SUMS = 3 };
 /* mean, rstd NULL: made here. y.p, h.p NULL: absent. part: sums of w, b, s, each `parts` rows of d, used as `sums` has bits. */
 typedef struct {
     lm_cv g, x, w, bias, h, s, y;
@@ -97,113 +133,99 @@ typedef struct {
     float eps, offset;
     uint32_t sums;
 } lm_norm_back_args;
-/* USUAL: x is f32, g, h, s and y are bf16, known when this is compiled; else each is what it says. */
-template <bool MEAN, bool USUAL, int T, int V>
-__global__ void __launch_bounds__(T == 32 ? 128 : T, (V < 3 ? 384 : 256) / (T == 32 ? 128 : T)) lm_norm_back(const lm_norm_back_args a) {
-    constexpr int B = T == 32 ? 128 : T, G = B / T;        /* threads and groups of a block */
-    const int group = threadIdx.x / T, lane = threadIdx.x % T;
-    const bool again = !a.rstd, more = a.h.p;
+/* Threads of a block, and blocks of a multiprocessor: 640 threads leave each the registers that it takes; where types are looked up they take more. */
+template <int T> constexpr int LM_NORM_BLOCK = T == 32 ? 128 : T;
+template <int T, int KIND> constexpr int LM_NORM_BLOCKS = (KIND ? 640 : 512) / LM_NORM_BLOCK<T>;
+/* USUAL: x is f32, g, h, s and y are bf16, mean and rstd are given (GIVEN) or made here (AGAIN), all known when this is compiled; ANY: looked up. A register
+ * too many is memory read by every row. */
+enum lm_norm_kind { LM_NORM_ANY, LM_NORM_GIVEN, LM_NORM_AGAIN };
+template <bool MEAN, lm_norm_kind KIND, int T>
+__global__ void __launch_bounds__(LM_NORM_BLOCK<T>, LM_NORM_BLOCKS<T, KIND>) lm_norm_back(const lm_norm_back_args a) {
+    constexpr int B = LM_NORM_BLOCK<T>, G = B / T;
+    __shared__ float2 room[3][T / 32];
+    __shared__ __align__(16) float t[G][T * 8];
+    const int group = threadIdx.x / T, k = threadIdx.x % T * 8;
+    const bool again = KIND == LM_NORM_ANY ? !a.rstd : KIND == LM_NORM_AGAIN, more = a.h.p, in = k < a.d;
+    const float inv = 1.0f / static_cast<float>(a.d);
     lm_cv cg = a.g, cx = a.x, ch = a.h, cs = a.s, cy = a.y;
-    if (USUAL) { cx.bf16 = 0; cg.bf16 = ch.bf16 = cs.bf16 = cy.bf16 = 1; }
-    float sw[V][8] = {}, sb[MEAN ? V : 1][8] = {}, ss[V][8] = {}, m = 0, r = 0, m1 = 0, r1 = 0;
-    lm_raw8 rx[V], rg[V], rh[V], g1[V], h1[V];                             /* of this row; of the next, asked for before this one is worked on */
-    const int64_t stride = static_cast<int64_t>(gridDim.x) * G;
+    if (KIND) { cx.bf16 = 0; cg.bf16 = ch.bf16 = cs.bf16 = cy.bf16 = 1; }
+    float sw[8] = {}, sb[8] = {}, ss[8] = {}, w[8] = {}, b[8] = {}, m = 0, r = 0, m1 = 0, r1 = 0;
+    lm_raw8 rx = {}, rg = {}, rh = {}, g1 = {}, h1 = {};                   /* of this row; of the next, asked for before this one is worked on */
+    if (in) {
+        lm_ld8(a.w, k, w);
+        if (MEAN && a.bias.p) lm_ld8(a.bias, k, b);
+#pragma unroll
+        for (int e = 0; e < 8; e++) w[e] += MEAN ? 0.0f : a.offset;
+    }
     const auto ask = [&](int64_t row) {
-        const int64_t ax = row * cx.rs, ag = row * cg.rs, ah = row * ch.rs;
         if (!again) { r1 = a.rstd[row]; if (MEAN) m1 = a.mean[row]; }
-#pragma unroll
-        for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) { rx[i] = lm_ldraw(cx, ax + k); g1[i] = lm_ldraw(cg, ag + k); }
-        if (more) {
-#pragma unroll
-            for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) h1[i] = lm_ldraw(ch, ah + k);
-        }
+        if (!in) return;
+        rx = lm_ldraw(cx, row * cx.rs + k); g1 = lm_ldraw(cg, row * cg.rs + k);
+        if (more) h1 = lm_ldraw(ch, row * ch.rs + k);
     };
-    int64_t row = static_cast<int64_t>(blockIdx.x) * G + group;
-    if (row < a.rows) ask(row);
-    for (; row < a.rows; row += stride) {
-        float x[V][8];
-        m = m1; r = r1;
-#pragma unroll
-        for (int i = 0; i < V; i++) { rg[i] = g1[i]; rh[i] = h1[i]; }
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            if ((lane + i * T) * 8 < a.d) lm_unraw(cx, rx[i], x[i]);
-            else {
-#pragma unroll
-                for (int e = 0; e < 8; e++) x[i][e] = 0;
-            }
-        }
-        if (row + stride < a.rows) ask(row + stride);
+    const int stride = static_cast<int>(gridDim.x) * G, rows = static_cast<int>(a.rows);
+    int row = static_cast<int>(blockIdx.x) * G + group;
+    if (row < rows) ask(row);
+#pragma unroll 1
+    for (; row < rows; row += stride) {
+        float x[8];
+        lm_unraw(cx, rx, x);                               /* zeros beyond the row */
+        m = m1; r = r1; rg = g1; rh = h1;
+        if (row + stride < rows) ask(row + stride);
         if (again) {                                       /* as the forward has them */
-            float t = 0;
+            float q = 0;
 #pragma unroll
-            for (int i = 0; i < V; i++)
-#pragma unroll
-                for (int e = 0; e < 8; e++) t += MEAN ? x[i][e] : x[i][e] * x[i][e];
-            t = lm_cuda_block_sum<T>(t) / static_cast<float>(a.d);
+            for (int e = 0; e < 8; e++) q += MEAN ? x[e] : x[e] * x[e];
+            q = lm_group_sum<T>(q, room[0]) * inv;
             if (MEAN) {
-                m = t; t = 0;
+                m = q; q = 0;
 #pragma unroll
-                for (int i = 0; i < V; i++) if ((lane + i * T) * 8 < a.d) {
-#pragma unroll
-                    for (int e = 0; e < 8; e++) t += (x[i][e] - m) * (x[i][e] - m);
-                }
-                t = lm_cuda_block_sum<T>(t) / static_cast<float>(a.d);
+                for (int e = 0; e < 8; e++) if (in) { const float v = x[e] - m; q += v * v; }
+                q = lm_group_sum<T>(q, room[1]) * inv;
             }
-            r = 1.0f / sqrtf(t + a.eps);
+            r = rsqrtf(q + a.eps);
         }
         float2 p = make_float2(0, 0);
-#pragma unroll
-        for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) {
-            float w[8], g[8], y[8];
-            lm_ld8(a.w, k, w); lm_unraw(cg, rg[i], g);
+        if (in) {
+            float g[8], y[8];
+            lm_unraw(cg, rg, g);
 #pragma unroll
             for (int e = 0; e < 8; e++) {
-                const float hat = (x[i][e] - m) * r, ww = MEAN ? w[e] : w[e] + a.offset;
-                x[i][e] = hat;
-                sw[i][e] += g[e] * hat;
-                if (MEAN) sb[i][e] += g[e];
-                g[e] *= ww;
-                p.x += g[e]; p.y += g[e] * hat;
-                y[e] = hat * ww;
+                x[e] = (x[e] - m) * r;
+                sw[e] += g[e] * x[e];
+                if (MEAN) sb[e] += g[e];
+                g[e] *= w[e];
+                p.x += g[e]; p.y += g[e] * x[e];
+                y[e] = MEAN ? x[e] * w[e] + b[e] : x[e] * w[e];
             }
-            if (cy.p) {
-                if (MEAN && a.bias.p) {
-                    float b[8];
-                    lm_ld8(a.bias, k, b);
-#pragma unroll
-                    for (int e = 0; e < 8; e++) { const float ww = w[e]; y[e] = x[i][e] * ww + b[e]; }
-                }
-                lm_st8(cy, row * cy.rs + k, y);
-            }
+            if (cy.p) lm_st8(cy, row * cy.rs + k, y);
         }
-        p = lm_cuda_block_sum2<T>(p);
-        const float pg = MEAN ? p.x / static_cast<float>(a.d) : 0.0f, pq = p.y / static_cast<float>(a.d);
+        if (!again && T > 32) __syncthreads();             /* the last row's has been read */
+        p = lm_group_sum2<T>(p, room[2]);
+        const float pg = MEAN ? p.x * inv : 0.0f, pq = p.y * inv;
+        if (in) {
+            float h[8] = {}, gw[8];
+            if (more) lm_unraw(ch, rh, h);
+            lm_unraw(cg, rg, gw);
 #pragma unroll
-        for (int i = 0; i < V; i++) if (const int k = (lane + i * T) * 8; k < a.d) {
-            float h[8] = {}, g[8], w[8];
-            if (more) lm_unraw(ch, rh[i], h);
-            lm_ld8(a.w, k, w); lm_unraw(cg, rg[i], g);
+            for (int e = 0; e < 8; e++) gw[e] *= w[e];
 #pragma unroll
-            for (int e = 0; e < 8; e++) { h[e] += (g[e] * (MEAN ? w[e] : w[e] + a.offset) - pg - x[i][e] * pq) * r; ss[i][e] += h[e]; }
+            for (int e = 0; e < 8; e++) { h[e] += (gw[e] - pg - x[e] * pq) * r; ss[e] += h[e]; }
             lm_st8(cs, row * cs.rs + k, h);
         }
     }
-    __shared__ float t[G][V * T * 8];
 #pragma unroll
     for (int which = 0; which < LM_NORM_SUMS; which++) {
         if (!(a.sums >> which & 1) || (which == 1 && !MEAN)) continue;
         __syncthreads();
 #pragma unroll
-        for (int i = 0; i < V; i++)
-#pragma unroll
-            for (int e = 0; e < 8; e++) t[group][(lane + i * T) * 8 + e] = which == 0 ? sw[i][e] : which == 1 ? sb[MEAN ? i : 0][e] : ss[i][e];
+        for (int e = 0; e < 8; e++) t[group][k + e] = which == 0 ? sw[e] : which == 1 ? sb[e] : ss[e];
         __syncthreads();
-        for (int k = threadIdx.x; k < a.d; k += B) {
+        for (int j = threadIdx.x; j < a.d; j += B) {
             float y = 0;
 #pragma unroll
-            for (int j = 0; j < G; j++) y += t[j][k];
-            a.part[(static_cast<int64_t>(which) * gridDim.x + blockIdx.x) * a.d + k] = y;
+            for (int i = 0; i < G; i++) y += t[i][j];
+            a.part[(static_cast<int64_t>(which) * gridDim.x + blockIdx.x) * a.d + j] = y;
         }
     }
 }
@@ -270,18 +292,13 @@ static __global__ void __launch_bounds__(256) lm_norm_close(const float *part, i
     y[j] = acc >> which & 1 ? y[j] + s : s;
 }
 static inline size_t lm_norm_back_bytes(int64_t rows, int64_t d) {
-    const size_t parts = static_cast<size_t>(LM_NORM_SUMS) * LM_NORM_MOST * static_cast<size_t>(d) * 4,
+    int blocks = 0;
+#define LM_K(T) blocks = LM_NORM_BLOCKS<T, 1>
+    LM_NORM_GROUP(LM_K, d);
+#undef LM_K
+    const size_t parts = static_cast<size_t>(LM_NORM_SUMS) * static_cast<size_t>(LM_NORM_UNITS * blocks) * static_cast<size_t>(d) * 4,
                  slow = static_cast<size_t>(rows) * 8 + 256 + lm_colsum_bytes(d);
-    return parts > slow ? parts : slow;
-}
-template <bool MEAN, bool USUAL> static void lm_norm_back_of(const lm_norm_back_args &a, int parts, cudaStream_t st) {
-    if (a.d <= 256) lm_norm_back<MEAN, USUAL, 32, 1><<<parts, 128, 0, st>>>(a);
-    else if (a.d <= 512) lm_norm_back<MEAN, USUAL, 32, 2><<<parts, 128, 0, st>>>(a);
-    else if (a.d <= 768) lm_norm_back<MEAN, USUAL, 32, 3><<<parts, 128, 0, st>>>(a);
-    else if (a.d <= 1024) lm_norm_back<MEAN, USUAL, 32, 4><<<parts, 128, 0, st>>>(a);
-    else if (a.d <= 1536) lm_norm_back<MEAN, USUAL, 64, 3><<<parts, 64, 0, st>>>(a);
-    else if (a.d <= 2048) lm_norm_back<MEAN, USUAL, 128, 2><<<parts, 128, 0, st>>>(a);
-    else lm_norm_back<MEAN, USUAL, 128, 4><<<parts, 128, 0, st>>>(a);
+    return d <= LM_NORM_COLS && parts > slow ? parts : slow;
 }
 /* c: outputs s, sum of w, of b, of s, y; those that are absent have rank 0. */
 template <bool MEAN> static lm_err lm_norm_back_run(const lm_call *c, lm_norm_back_args a, void *scratch) {
@@ -292,12 +309,21 @@ template <bool MEAN> static lm_err lm_norm_back_run(const lm_call *c, lm_norm_ba
     }
     lm_cv v[7] = { a.g, a.x, a.w, a.s, a.y, a.h, a.bias };
     const bool wide = lm_cuda_vec8(v, 7, a.d);
-    if (a.rows > INT32_MAX) return LM_E_RANGE;
-    if (wide && a.d <= 4096) {
+    if (a.rows > INT32_MAX / 2) return LM_E_RANGE;
+    if (wide && a.d <= LM_NORM_COLS) {
         a.part = static_cast<float *>(c->shared);
+        const int all = c->dev && c->dev->units > 0 ? c->dev->units : 1, units = all < LM_NORM_UNITS ? all : LM_NORM_UNITS;
+        int parts = 0;
+#define LM_K(KIND, T) lm_norm_back<MEAN, KIND, T><<<parts = units * LM_NORM_BLOCKS<T, KIND>, LM_NORM_BLOCK<T>, 0, st>>>(a)
+#define LM_K0(T) LM_K(LM_NORM_ANY, T)
+#define LM_K1(T) LM_K(LM_NORM_GIVEN, T)
+#define LM_K2(T) LM_K(LM_NORM_AGAIN, T)
         const bool usual = !a.x.bf16 && a.g.bf16 && a.s.bf16 && (!a.h.p || a.h.bf16) && (!a.y.p || a.y.bf16);
-        const int parts = a.d > 1024 && a.d <= 1536 ? LM_NORM_MOST : (a.d > 512 && a.d <= 1024) || a.d > 2048 ? LM_NORM_FEW : LM_NORM_PARTS;
-        if (usual) lm_norm_back_of<MEAN, true>(a, parts, st); else lm_norm_back_of<MEAN, false>(a, parts, st);
+        if (!usual) LM_NORM_GROUP(LM_K0, a.d); else if (a.rstd) LM_NORM_GROUP(LM_K1, a.d); else LM_NORM_GROUP(LM_K2, a.d);
+#undef LM_K
+#undef LM_K0
+#undef LM_K1
+#undef LM_K2
         lm_norm_close<<<dim3(LM_CUDA_GRID(a.d, 32), LM_NORM_SUMS), 256, 0, st>>>(a.part, parts, a.d, out[0], out[1], out[2], c->acc >> 1);
         return lm_cuda_launched();
     }
@@ -314,6 +340,6 @@ static inline bool lm_norm_back_accepts(const lm_call *c, uint32_t h) {
     if (!lm_cuda_accepts(c, 3 | h, 1 | 16)) return false;
     for (int o = 1; o <= LM_NORM_SUMS; o++) if (c->out[o].rank && !lm_is_contig(&c->out[o])) return false;
     /* such rows' sums of s are of s as stored: rounded before they are added */
-    return c->out[0].dtype == LM_F32 || !c->out[LM_NORM_SUMS].rank || (lm_cols(&c->in[0]) % 8 == 0 && lm_cols(&c->in[0]) <= 4096);
+    return c->out[0].dtype == LM_F32 || !c->out[LM_NORM_SUMS].rank || (lm_cols(&c->in[0]) % 8 == 0 && lm_cols(&c->in[0]) <= LM_NORM_COLS);
 }
 #endif

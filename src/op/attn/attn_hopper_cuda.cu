@@ -2,40 +2,57 @@
  *
  *   one CTA per multiprocessor takes tiles (BM queries of one head) from a counter, long ones first, until there are none;
  *   producer: one thread brings Q, then K and V blocks of BN keys into ST stages, from the diagonal down to the first key that is seen;
- *   consumers: two warpgroups of 64 queries: S = Q Kᵀ for the next block is issued, then O += P V for the last one; P never leaves
- *     registers. The two take turns in issuing, so that one's softmax runs beside the other's products. (Within a warpgroup the compiler
- *     puts the softmax behind the wait for P V; forced before it, it was no faster: docs/benchmarks/cuda.md.) Only blocks on the diagonal, or
- *     with keys before some row's first, are masked.
+ *   consumers: two warpgroups of 64 queries (op/attn/block.cuh). Only blocks on the diagonal, or with keys before some row's first, are masked.
  * Which CTA takes a tile changes nothing in it: bits are the same each time. */
 #include "op/attn/block.cuh"
 
 namespace {
-enum { BM = 128, ST = 2 };
+enum { BM = LM_FWD_BM, ST = LM_FWD_ST };
 struct args { lm_cv o; const int32_t *start; float *lse; int *counter; int n, window, heads, group, tiles; float scale; };
-template <int D, int BN> struct shape {
-    enum {
-        CH = (D + 63) / 64, Q_BYTES = CH * BM * 128, KV_BYTES = CH * BN * 128,
-        AT_K = Q_BYTES, AT_V = AT_K + ST * KV_BYTES, AT_INFO = AT_V + ST * KV_BYTES, AT_BAR = AT_INFO + 16, BYTES = AT_BAR + 8 * (2 + 4 * ST)
-    };
+template <int D, int BN> struct shape : lm_fwd_shape<D, BN, 1> {};
+#ifdef LM_HOPPER_CODE
+/* The consumers' half of what a tile is: queries and the keys they see, block by block from the diagonal down. */
+template <int D, int BN> struct walk {
+    const args &a; const uint32_t at_info; const int wg_row, row_in;
+    int blocks, q0, h, j, hi, row, first[2];
+    __device__ __forceinline__ bool tile() {
+        const int4 info = lm_ldsi4(at_info);
+        if (info.x < 0) return false;
+        q0 = info.x / a.heads * BM; h = info.x % a.heads; j = info.z + 1; blocks = info.z - info.y + 1; hi = info.w; row = q0 + row_in;
+#pragma unroll
+        for (int e = 0; e < 2; e++) first[e] = row + 8 * e < a.n ? lm_first_key(a.start, a.window, row + 8 * e) : 0;
+        return true;
+    }
+    __device__ __forceinline__ void block(int) { j--; }
+    __device__ __forceinline__ void mask(float *s) const {
+        if (j * BN + BN > q0 + wg_row + 1 || j * BN < hi)
+#pragma unroll
+            for (int i = 0; i < BN / 2; i++) {
+                const int key = j * BN + i / 4 * 8 + static_cast<int>(threadIdx.x % 4) * 2 + i % 2, e = i / 2 % 2;
+                if (key > row + 8 * e || key < first[e]) s[i] = -INFINITY;
+            }
+    }
+    __device__ __forceinline__ void clear(int) const {}
+    __device__ __forceinline__ void store(const float *o, const float *top, const float *sum) const {
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            const int r = row + 8 * e; const float inv = 1.0f / sum[e];
+            lm_store_row<D>(a.o, r, r < a.n, static_cast<int64_t>(h) * D, o + 2 * e, inv);
+            if (r < a.n && threadIdx.x % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = fmaf(top[e], a.scale, logf(sum[e]));
+        }
+    }
 };
+#endif
 template <int D, int BN> __global__ void __launch_bounds__(384, 1)
 hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk, const __grid_constant__ CUtensorMap mv, const args a) {
 #ifdef LM_HOPPER_CODE
     using S = shape<D, BN>;
-    constexpr int CH = S::CH, KS = D / 16;
+    constexpr int CH = S::CH;
     extern __shared__ __align__(1024) char mem[];
-    const uint32_t base = lm_smem(mem), at_q = base, at_k = base + S::AT_K, at_v = base + S::AT_V, bar = base + S::AT_BAR,
-                   at_info = base + S::AT_INFO;
-    const uint32_t q_full = bar, q_empty = bar + 8, k_full = bar + 16, k_empty = k_full + 8 * ST, v_full = k_empty + 8 * ST,
-                   v_empty = v_full + 8 * ST;
+    const uint32_t base = lm_smem(mem), at_q = base, at_k = base + S::AT_K, at_v = base + S::AT_V, at_info = base + S::AT_INFO;
+    const lm_fwd_bars bar(base + S::AT_BAR);
     const int wg = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0), lane = threadIdx.x % 32;
-    if (threadIdx.x == 0) {
-        lm_mbar_init(q_full, 1); lm_mbar_init(q_empty, 8);
-        for (int i = 0; i < ST; i++) {
-            lm_mbar_init(k_full + 8 * i, 1); lm_mbar_init(k_empty + 8 * i, 8); lm_mbar_init(v_full + 8 * i, 1); lm_mbar_init(v_empty + 8 * i, 8);
-        }
-        lm_mbar_inited();
-    }
+    if (threadIdx.x == 0) bar.init();
     __syncthreads();
     if (wg == 0) {                                                         /* ---- producer ---- */
         lm_regs_less<24>();
@@ -56,12 +73,12 @@ hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
             lo = __reduce_min_sync(0xffffffffu, lo); hi = __reduce_max_sync(0xffffffffu, hi);
             const int j0 = lo / BN, j1 = (min(q0 + BM, a.n) - 1) / BN;
             if (lane == 0) {
-                lm_mbar_wait(q_empty, (it & 1) ^ 1);
-                if (tile >= a.tiles) { lm_stsi4(at_info, -1, 0, 0, 0); lm_mbar_arrive(q_full); }
+                lm_mbar_wait(bar.q_empty, (it & 1) ^ 1);
+                if (tile >= a.tiles) { lm_stsi4(at_info, -1, 0, 0, 0); lm_mbar_arrive(bar.q_full); }
                 else {
                     lm_stsi4(at_info, qb * a.heads + h, j0, j1, hi);
-                    lm_mbar_expect(q_full, S::Q_BYTES);
-                    for (int c = 0; c < CH; c++) lm_tma_get(at_q + c * BM * 128, &mq, h * D + 64 * c, q0, q_full);
+                    lm_mbar_expect(bar.q_full, S::Q_BYTES);
+                    for (int c = 0; c < CH; c++) lm_tma_get(at_q + c * BM * 128, &mq, h * D + 64 * c, q0, bar.q_full);
                 }
             }
             if (tile >= a.tiles) break;
@@ -69,109 +86,20 @@ hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
                 tile = atomicAdd(a.counter, 1);                            /* comes while blocks are brought */
                 for (int j = j1; j >= j0; j--, use++) {
                     const int st = use % ST, par = (use / ST & 1) ^ 1;
-                    lm_mbar_wait(k_empty + 8 * st, par);
-                    lm_mbar_expect(k_full + 8 * st, S::KV_BYTES);
-                    for (int c = 0; c < CH; c++) lm_tma_get(at_k + st * S::KV_BYTES + c * BN * 128, &mk, hk * D + 64 * c, j * BN, k_full + 8 * st);
-                    lm_mbar_wait(v_empty + 8 * st, par);
-                    lm_mbar_expect(v_full + 8 * st, S::KV_BYTES);
-                    for (int c = 0; c < CH; c++) lm_tma_get(at_v + st * S::KV_BYTES + c * BN * 128, &mv, hk * D + 64 * c, j * BN, v_full + 8 * st);
+                    lm_mbar_wait(bar.k_empty + 8 * st, par);
+                    lm_mbar_expect(bar.k_full + 8 * st, S::KV_BYTES);
+                    for (int c = 0; c < CH; c++) lm_tma_get(at_k + st * S::KV_BYTES + c * BN * 128, &mk, hk * D + 64 * c, j * BN, bar.k_full + 8 * st);
+                    lm_mbar_wait(bar.v_empty + 8 * st, par);
+                    lm_mbar_expect(bar.v_full + 8 * st, S::KV_BYTES);
+                    for (int c = 0; c < CH; c++) lm_tma_get(at_v + st * S::KV_BYTES + c * BN * 128, &mv, hk * D + 64 * c, j * BN, bar.v_full + 8 * st);
                 }
             }
         }
     } else {                                                               /* ---- consumers ---- */
         lm_regs_more<240>();
-        const int w = wg - 1, row_in = w * 64 + (threadIdx.x % 128 / 32) * 16 + lane / 4;
-        const float s2 = a.scale * LM_LOG2E;
-        const uint64_t dq = lm_desc_rows(at_q + w * 64 * 128), dk = lm_desc_rows(at_k), dv = lm_desc_cols(at_v, BN * 128);
-        float o[D / 2], s[BN / 2], top[2], sum[2], keep[2];
-        uint32_t p[BN / 16][4];
-        int use = 0;
-        if (w == 1) lm_bar_arrive(1, 256);                                 /* the first warpgroup may begin */
-        const auto turn = [&] { lm_bar_sync(1 + w, 256); };
-        const auto pass = [&] { lm_bar_arrive(2 - w, 256); };
-        const auto scores = [&](int st) {
-            lm_wgmma_fence();
-            lm_wgmma<BN>::template first<0, 0>(s, dq, dk + st * S::KV_BYTES / 16);
-#pragma unroll
-            for (int k = 1; k < KS; k++)
-                lm_wgmma<BN>::template ss<0, 0>(s, dq + (k / 4 * BM * 128 + k % 4 * 32) / 16,
-                                                dk + (st * S::KV_BYTES + k / 4 * BN * 128 + k % 4 * 32) / 16);
-            lm_wgmma_commit();
-        };
-        const auto values = [&](int st) {
-            lm_wgmma_fence();
-#pragma unroll
-            for (int k = 0; k < BN / 16; k++) lm_wgmma<D>::template rs<1>(o, p[k], dv + (st * S::KV_BYTES + k * 2048) / 16, 1);
-            lm_wgmma_commit();
-        };
-        const auto leave = [&](uint32_t b) { __syncwarp(); if (lane == 0) lm_mbar_arrive(b); };
-        for (int it = 0;; it++) {
-            lm_mbar_wait(q_full, it & 1);
-            const int4 info = lm_ldsi4(at_info);
-            if (info.x < 0) break;
-            const int q0 = info.x / a.heads * BM, h = info.x % a.heads, j0 = info.y, j1 = info.z, hi = info.w, row = q0 + row_in;
-            int first[2];
-#pragma unroll
-            for (int e = 0; e < 2; e++) first[e] = row + 8 * e < a.n ? lm_first_key(a.start, a.window, row + 8 * e) : 0;
-            const auto mask = [&](int j) {
-                if (j * BN + BN > q0 + w * 64 + 1 || j * BN < hi)
-#pragma unroll
-                    for (int i = 0; i < BN / 2; i++) {
-                        const int key = j * BN + i / 4 * 8 + lane % 4 * 2 + i % 2, e = i / 2 % 2;
-                        if (key > row + 8 * e || key < first[e]) s[i] = -INFINITY;
-                    }
-            };
-#pragma unroll
-            for (int i = 0; i < D / 2; i++) o[i] = 0;
-            top[0] = top[1] = -INFINITY; sum[0] = sum[1] = 0;
-            turn();
-            lm_mbar_wait(k_full + 8 * (use % ST), use / ST & 1);
-            scores(use % ST);
-            pass();
-            lm_wgmma_wait<0>();
-            lm_wgmma_pin<BN / 2>(s);
-            leave(k_empty + 8 * (use % ST));
-            if (j1 == j0) leave(q_empty);
-            mask(j1);
-            lm_block_softmax<BN>(s, top, sum, keep, s2);
-            lm_block_pack<BN>(p, s);
-            for (int j = j1 - 1; j >= j0; j--) {
-                const int st = use % ST, par = use / ST & 1, nx = (use + 1) % ST, nx_par = (use + 1) / ST & 1;
-                use++;
-                turn();
-                lm_mbar_wait(k_full + 8 * nx, nx_par);
-                scores(nx);
-                lm_mbar_wait(v_full + 8 * st, par);
-                values(st);
-                pass();
-                lm_wgmma_wait<1>();
-                lm_wgmma_pin<BN / 2>(s);
-                leave(k_empty + 8 * nx);
-                if (j == j0) leave(q_empty);
-                mask(j);
-                lm_block_softmax<BN>(s, top, sum, keep, s2);
-                lm_wgmma_wait<0>();
-                lm_wgmma_pin<D / 2>(o);
-                leave(v_empty + 8 * st);
-#pragma unroll
-                for (int i = 0; i < D / 2; i++) o[i] *= keep[i / 2 % 2];
-                lm_block_pack<BN>(p, s);
-            }
-            lm_mbar_wait(v_full + 8 * (use % ST), use / ST & 1);
-            values(use % ST);
-#pragma unroll
-            for (int e = 0; e < 2; e++) { sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], 1); sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], 2); }
-            lm_wgmma_wait<0>();
-            lm_wgmma_pin<D / 2>(o);
-            leave(v_empty + 8 * (use % ST));
-            use++;
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const int r = row + 8 * e; const float inv = 1.0f / sum[e];
-                lm_store_row<D>(a.o, r, r < a.n, static_cast<int64_t>(h) * D, o + 2 * e, inv);
-                if (r < a.n && lane % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = fmaf(top[e], a.scale, logf(sum[e]));
-            }
-        }
+        const int w = wg - 1;
+        walk<D, BN> x = { a, at_info, w * 64, w * 64 + static_cast<int>(threadIdx.x % 128 / 32) * 16 + lane / 4, 0, 0, 0, 0, 0, 0, {} };
+        lm_fwd_consume<D, BN, S, false>(base, bar, w, a.scale, x);
     }
 #endif
 }
@@ -182,7 +110,6 @@ template <int D, int BN> lm_err launch(const lm_call *c, const lm_attn_args &f, 
     LM_TRY(lm_tma_map(&k, f.k.p, f.n, static_cast<int64_t>(f.kv) * D, f.k.rs, BN));
     LM_TRY(lm_tma_map(&v, f.v.p, f.n, static_cast<int64_t>(f.kv) * D, f.v.rs, BN));
     a.tiles = static_cast<int>(lm_ceil_div(f.n, static_cast<int64_t>(BM))) * f.heads;
-    static_assert(S::BYTES <= 227 * 1024, "shared memory of a block");
     if (cudaFuncSetAttribute(hopper_fwd<D, BN>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
     const int units = c->dev->units;
     hopper_fwd<D, BN><<<static_cast<unsigned>(a.tiles < units ? a.tiles : units), 384, S::BYTES, s>>>(q, k, v, a);

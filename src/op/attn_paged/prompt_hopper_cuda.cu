@@ -12,13 +12,10 @@
 #include "op/attn_paged/prompt.cuh"
 
 namespace {
-enum { BM = 128, BN = 128, ST = 2, PAGES = BN / LM_KV_PAGE };
+enum { BM = LM_FWD_BM, BN = 128, ST = LM_FWD_ST, PAGES = BN / LM_KV_PAGE };
 struct args { paged p; int *counter; int tiles; };
-template <int D> struct shape {
-    enum {
-        CH = D / 64, Q_BYTES = CH * BM * 128, KV_BYTES = BN * D * 2, PAGE_BYTES = KV_BYTES / PAGES, K_BOX = 4 * D < 256 ? 4 * D : 256,
-        AT_K = Q_BYTES, AT_V = AT_K + ST * KV_BYTES, AT_INFO = AT_V + ST * KV_BYTES, AT_BAR = AT_INFO + 16 * (1 + ST), BYTES = AT_BAR + 8 * (2 + 4 * ST)
-    };
+template <int D> struct shape : lm_fwd_shape<D, BN, 1 + ST> {
+    enum { PAGE_BYTES = BN * D * 2 / PAGES, K_BOX = 4 * D < 256 ? 4 * D : 256 };
 };
 #ifdef LM_HOPPER_CODE
 /* Position of row n, -1 if it sees nothing or points outside. */
@@ -29,24 +26,65 @@ __device__ __forceinline__ int position(const paged &a, int64_t n, int *s) {
     if (x < 0) *s = -1;
     return x;
 }
+/* The consumers' half of what a tile is. */
+template <int D> struct walk {
+    const paged &a; const uint32_t at_info, at_v; const int w, row_in;
+    int4 now;                                                              /* the block at hand: first key, its rows, how many of its keys are live, seen by all */
+    int blocks, h, row, pos[2], first[2], live;
+    __device__ __forceinline__ bool tile() {
+        const int4 info = lm_ldsi4(at_info);
+        if (info.x < 0) return false;
+        h = info.x % a.heads; row = info.x / a.heads * BM + row_in; blocks = info.y;
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            pos[e] = row + 8 * e < a.n ? a.pos[row + 8 * e] : -1;
+            first[e] = pos[e] < 0 ? 0 : static_cast<int>(first_seen(a, pos[e]));
+        }
+        return true;
+    }
+    __device__ __forceinline__ void block(int st) { now = lm_ldsi4(at_info + 16 + 16 * st); }
+    __device__ __forceinline__ void mask(float *s) {
+        live = now.z;
+        if (now.w) return;
+        const int r0 = now.y & 0xffff, r1 = now.y >> 16;
+        int last[2];
+#pragma unroll
+        for (int e = 0; e < 2; e++) last[e] = row_in + 8 * e >= r0 && row_in + 8 * e < r1 ? pos[e] : -1;
+#pragma unroll
+        for (int i = 0; i < BN / 2; i++) {
+            const int key = now.x + i / 4 * 8 + static_cast<int>(threadIdx.x % 4) * 2 + i % 2, e = i / 2 % 2;
+            if (key > last[e] || key < first[e]) s[i] = -INFINITY;
+        }
+    }
+    /* Values of rows from `live` on become zero; both warpgroups write the same. */
+    __device__ __forceinline__ void clear(int st) const {
+        if (live == BN) return;
+        for (int i = live * 8 + static_cast<int>(threadIdx.x % 128); i < BN * 8; i += 128)
+#pragma unroll
+            for (int c = 0; c < shape<D>::CH; c++) lm_stsi4(at_v + st * shape<D>::KV_BYTES + c * BN * 128 + i * 16, 0, 0, 0, 0);
+        lm_fence_async();
+        lm_bar_sync(3 + w, 128);
+    }
+    __device__ __forceinline__ void store(const float *o, const float *, const float *sum) const {
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            const int r = row + 8 * e;
+            lm_store_row<D>(a.o, r, r < a.n, static_cast<int64_t>(h) * D, o + 2 * e, sum[e] > 0 ? 1.0f / sum[e] : 0.0f);
+        }
+    }
+};
 #endif
 template <int D> __global__ void __launch_bounds__(384, 1)
 prompt(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk, const __grid_constant__ CUtensorMap mv, const __grid_constant__ args x) {
 #ifdef LM_HOPPER_CODE
     using S = shape<D>;
-    constexpr int CH = S::CH, KS = D / 16;
+    constexpr int CH = S::CH;
     extern __shared__ __align__(1024) char mem[];
     const paged &a = x.p;
-    const uint32_t base = lm_smem(mem), at_q = base, at_k = base + S::AT_K, at_v = base + S::AT_V, bar = base + S::AT_BAR, at_info = base + S::AT_INFO, at_block = at_info + 16;
-    const uint32_t q_full = bar, q_empty = bar + 8, k_full = bar + 16, k_empty = k_full + 8 * ST, v_full = k_empty + 8 * ST, v_empty = v_full + 8 * ST;
+    const uint32_t base = lm_smem(mem), at_q = base, at_k = base + S::AT_K, at_v = base + S::AT_V, at_info = base + S::AT_INFO, at_block = at_info + 16;
+    const lm_fwd_bars bar(base + S::AT_BAR);
     const int wg = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0), lane = threadIdx.x % 32;
-    if (threadIdx.x == 0) {
-        lm_mbar_init(q_full, 1); lm_mbar_init(q_empty, 8);
-        for (int i = 0; i < ST; i++) {
-            lm_mbar_init(k_full + 8 * i, 1); lm_mbar_init(k_empty + 8 * i, 8); lm_mbar_init(v_full + 8 * i, 1); lm_mbar_init(v_empty + 8 * i, 8);
-        }
-        lm_mbar_inited();
-    }
+    if (threadIdx.x == 0) bar.init();
     __syncthreads();
     if (wg == 0) {                                                         /* ---- producer ---- */
         lm_regs_less<56>();
@@ -65,12 +103,12 @@ prompt(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorM
             /* twice over the segments: first to count their blocks */
             for (int pass = 0; pass < 2; pass++) {
                 if (pass && lane == 0) {
-                    lm_mbar_wait(q_empty, (told & 1) ^ 1);
-                    if (tile >= x.tiles) { lm_stsi4(at_info, -1, 0, 0, 0); lm_mbar_arrive(q_full); }
+                    lm_mbar_wait(bar.q_empty, (told & 1) ^ 1);
+                    if (tile >= x.tiles) { lm_stsi4(at_info, -1, 0, 0, 0); lm_mbar_arrive(bar.q_full); }
                     else {
                         lm_stsi4(at_info, qb * a.heads + h, blocks, 0, 0);
-                        lm_mbar_expect(q_full, S::Q_BYTES);
-                        for (int c = 0; c < CH; c++) lm_tma_get(at_q + c * BM * 128, &mq, h * D + 64 * c, q0, q_full);
+                        lm_mbar_expect(bar.q_full, S::Q_BYTES);
+                        for (int c = 0; c < CH; c++) lm_tma_get(at_q + c * BM * 128, &mq, h * D + 64 * c, q0, bar.q_full);
                     }
                 }
                 if (tile >= x.tiles) continue;
@@ -106,20 +144,20 @@ prompt(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorM
                                 if (page < 0 || page >= a.pages) { if (a.fault) *a.fault = LM_E_RANGE; page = 0; }
                                 row[i] = static_cast<int>(page) * a.kv + hk;
                             }
-                            lm_mbar_wait(k_empty + 8 * st, par);
+                            lm_mbar_wait(bar.k_empty + 8 * st, par);
                             lm_stsi4(at_block + 16 * st, j * BN, r0 | r1 << 16, min(BN, hi + 1 - j * BN), all);
-                            lm_mbar_expect(k_full + 8 * st, there * S::PAGE_BYTES);
+                            lm_mbar_expect(bar.k_full + 8 * st, there * S::PAGE_BYTES);
 #pragma unroll
                             for (int i = 0; i < PAGES; i++)
                                 if (i < there)
-                                    for (int b = 0; b < 4 * D; b += S::K_BOX) lm_tma_get(at_k + st * S::KV_BYTES + i * S::PAGE_BYTES + b * 32, &mk, 0, row[i] * 4 * D + b, k_full + 8 * st);
-                            lm_mbar_wait(v_empty + 8 * st, par);
-                            lm_mbar_expect(v_full + 8 * st, there * S::PAGE_BYTES);
+                                    for (int b = 0; b < 4 * D; b += S::K_BOX) lm_tma_get(at_k + st * S::KV_BYTES + i * S::PAGE_BYTES + b * 32, &mk, 0, row[i] * 4 * D + b, bar.k_full + 8 * st);
+                            lm_mbar_wait(bar.v_empty + 8 * st, par);
+                            lm_mbar_expect(bar.v_full + 8 * st, there * S::PAGE_BYTES);
 #pragma unroll
                             for (int i = 0; i < PAGES; i++)
                                 if (i < there)
                                     for (int c = 0; c < CH; c++)
-                                        lm_tma_get(at_v + st * S::KV_BYTES + c * BN * 128 + i * LM_KV_PAGE * 128, &mv, 64 * c, row[i] * LM_KV_PAGE, v_full + 8 * st);
+                                        lm_tma_get(at_v + st * S::KV_BYTES + c * BN * 128 + i * LM_KV_PAGE * 128, &mv, 64 * c, row[i] * LM_KV_PAGE, bar.v_full + 8 * st);
                         }
                 }
             }
@@ -128,120 +166,9 @@ prompt(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorM
         }
     } else {                                                               /* ---- consumers ---- */
         lm_regs_more<224>();
-        const int w = wg - 1, row_in = w * 64 + (threadIdx.x % 128 / 32) * 16 + lane / 4;
-        const float s2 = a.scale * LM_LOG2E;
-        const uint64_t dq = lm_desc_rows(at_q + w * 64 * 128), dk = lm_desc_cols16(at_k, D * 32), dv = lm_desc_cols(at_v, BN * 128);
-        float o[D / 2], s[BN / 2], top[2], sum[2], keep[2];
-        uint32_t p[BN / 16][4];
-        int use = 0;
-        if (w == 1) lm_bar_arrive(1, 256);                                 /* the first warpgroup may begin */
-        const auto turn = [&] { lm_bar_sync(1 + w, 256); };
-        const auto pass = [&] { lm_bar_arrive(2 - w, 256); };
-        const auto scores = [&](int st) {
-            lm_wgmma_fence();
-            lm_wgmma<BN>::template first<0, 1>(s, dq, dk + st * S::KV_BYTES / 16);
-#pragma unroll
-            for (int k = 1; k < KS; k++) lm_wgmma<BN>::template ss<0, 1>(s, dq + (k / 4 * BM * 128 + k % 4 * 32) / 16, dk + (st * S::KV_BYTES + k * 512) / 16);
-            lm_wgmma_commit();
-        };
-        const auto values = [&](int st) {
-            lm_wgmma_fence();
-#pragma unroll
-            for (int k = 0; k < BN / 16; k++) lm_wgmma<D>::template rs<1>(o, p[k], dv + (st * S::KV_BYTES + k * 2048) / 16, 1);
-            lm_wgmma_commit();
-        };
-        /* Values of rows from `live` on become zero; both warpgroups write the same. */
-        const auto clear = [&](int st, int live) {
-            if (live == BN) return;
-            for (int i = live * 8 + static_cast<int>(threadIdx.x % 128); i < BN * 8; i += 128)
-#pragma unroll
-                for (int c = 0; c < CH; c++) lm_stsi4(at_v + st * S::KV_BYTES + c * BN * 128 + i * 16, 0, 0, 0, 0);
-            lm_fence_async();
-            lm_bar_sync(3 + w, 128);
-        };
-        const auto leave = [&](uint32_t b) { __syncwarp(); if (lane == 0) lm_mbar_arrive(b); };
-        for (int it = 0;; it++) {
-            lm_mbar_wait(q_full, it & 1);
-            const int4 info = lm_ldsi4(at_info);
-            if (info.x < 0) break;
-            const int q0 = info.x / a.heads * BM, h = info.x % a.heads, row = q0 + row_in;
-            int pos[2], first[2], live = BN;
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                pos[e] = row + 8 * e < a.n ? a.pos[row + 8 * e] : -1;
-                first[e] = pos[e] < 0 ? 0 : static_cast<int>(first_seen(a, pos[e]));
-            }
-            const auto mask = [&](const int4 &b) {
-                if (b.w) return;
-                const int r0 = b.y & 0xffff, r1 = b.y >> 16;
-                int last[2];
-#pragma unroll
-                for (int e = 0; e < 2; e++) last[e] = row_in + 8 * e >= r0 && row_in + 8 * e < r1 ? pos[e] : -1;
-#pragma unroll
-                for (int i = 0; i < BN / 2; i++) {
-                    const int key = b.x + i / 4 * 8 + lane % 4 * 2 + i % 2, e = i / 2 % 2;
-                    if (key > last[e] || key < first[e]) s[i] = -INFINITY;
-                }
-            };
-#pragma unroll
-            for (int i = 0; i < D / 2; i++) o[i] = 0;
-            top[0] = top[1] = -INFINITY; sum[0] = sum[1] = 0;
-            if (info.y == 0) leave(q_empty);
-            else {
-                turn();
-                lm_mbar_wait(k_full + 8 * (use % ST), use / ST & 1);
-                int4 b = lm_ldsi4(at_block + 16 * (use % ST));
-                scores(use % ST);
-                pass();
-                lm_wgmma_wait<0>();
-                lm_wgmma_pin<BN / 2>(s);
-                leave(k_empty + 8 * (use % ST));
-                if (info.y == 1) leave(q_empty);
-                mask(b);
-                lm_block_softmax<BN>(s, top, sum, keep, s2);
-                lm_block_pack<BN>(p, s);
-                live = b.z;
-                for (int j = 1; j < info.y; j++) {
-                    const int st = use % ST, par = use / ST & 1, nx = (use + 1) % ST, nx_par = (use + 1) / ST & 1;
-                    use++;
-                    turn();
-                    lm_mbar_wait(k_full + 8 * nx, nx_par);
-                    b = lm_ldsi4(at_block + 16 * nx);
-                    scores(nx);
-                    lm_mbar_wait(v_full + 8 * st, par);
-                    clear(st, live);
-                    values(st);
-                    pass();
-                    lm_wgmma_wait<1>();
-                    lm_wgmma_pin<BN / 2>(s);
-                    leave(k_empty + 8 * nx);
-                    if (j + 1 == info.y) leave(q_empty);
-                    mask(b);
-                    lm_block_softmax<BN>(s, top, sum, keep, s2);
-                    lm_wgmma_wait<0>();
-                    lm_wgmma_pin<D / 2>(o);
-                    leave(v_empty + 8 * st);
-#pragma unroll
-                    for (int i = 0; i < D / 2; i++) o[i] *= keep[i / 2 % 2];
-                    lm_block_pack<BN>(p, s);
-                    live = b.z;
-                }
-                lm_mbar_wait(v_full + 8 * (use % ST), use / ST & 1);
-                clear(use % ST, live);
-                values(use % ST);
-#pragma unroll
-                for (int e = 0; e < 2; e++) { sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], 1); sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], 2); }
-                lm_wgmma_wait<0>();
-                lm_wgmma_pin<D / 2>(o);
-                leave(v_empty + 8 * (use % ST));
-                use++;
-            }
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const int r = row + 8 * e;
-                lm_store_row<D>(a.o, r, r < a.n, static_cast<int64_t>(h) * D, o + 2 * e, sum[e] > 0 ? 1.0f / sum[e] : 0.0f);
-            }
-        }
+        const int w = wg - 1;
+        walk<D> t = { a, at_info, at_v, w, w * 64 + static_cast<int>(threadIdx.x % 128 / 32) * 16 + lane / 4, {}, 0, 0, 0, {}, {}, BN };
+        lm_fwd_consume<D, BN, S, true>(base, bar, w, a.scale, t);
     }
 #endif
 }
@@ -254,7 +181,6 @@ template <int D> lm_err launch(const paged &p, int *counter, int units, cudaStre
     LM_TRY(lm_tma_map_of(&k, p.k, heads * 4 * D, 16, 16, S::K_BOX, 16));
     LM_TRY(lm_tma_map(&v, p.v, heads * LM_KV_PAGE, D, D, LM_KV_PAGE));
     const args a = { p, counter, static_cast<int>(lm_ceil_div(p.n, static_cast<int64_t>(BM))) * p.heads };
-    static_assert(S::BYTES <= 227 * 1024, "shared memory of a block");
     if (cudaMemsetAsync(counter, 0, sizeof *counter, s) != cudaSuccess) return LM_E_DEVICE;
     if (cudaFuncSetAttribute(prompt<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
     prompt<D><<<static_cast<unsigned>(a.tiles < units ? a.tiles : units), 384, S::BYTES, s>>>(q, k, v, a);
