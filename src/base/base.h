@@ -138,7 +138,7 @@ void lm_hasher_add(lm_hasher *h, const void *p, size_t n);
 lm_hash128_t lm_hasher_get(const lm_hasher *h);
 void lm_hasher_free(lm_hasher *h);
 void lm_hash_hex(lm_hash128_t h, char out[33]);
-bool lm_hash_parse(const char *hex, lm_hash128_t *h);         /* what lm_hash_hex writes, and nothing else */
+bool lm_hash_parse(const char *hex, lm_hash128_t *out);         /* what lm_hash_hex writes, and nothing else */
 
 /* ---- random numbers: Philox 4x32-10 (Salmon et al. 2011), counter-based, so nothing but (seed, stream, index)
  * decides a draw: not the thread, the rank, nor what was drawn before. A stream is named after the value it fills. */

@@ -36,11 +36,16 @@ void lm_hasher_free(lm_hasher *h) {
     lm_free(NULL, h);
 }
 
-bool lm_hash_parse(const char *hex, lm_hash128_t *h) {
-    char half[17] = { 0 };
-    if (strlen(hex) != 32 || strspn(hex, "0123456789abcdef") != 32) return false;
-    memcpy(half, hex, 16); h->hi = strtoull(half, NULL, 16);
-    memcpy(half, hex + 16, 16); h->lo = strtoull(half, NULL, 16);
+bool lm_hash_parse(const char *hex, lm_hash128_t *out) {
+    uint64_t w[2] = {0};
+    if (strlen(hex) != 32) return false;
+    for (int i = 0; i < 32; i++) {
+        char c = hex[i];
+        int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (v < 0) return false;
+        w[i / 16] = w[i / 16] << 4 | (uint64_t)v;
+    }
+    *out = (lm_hash128_t){ .lo = w[1], .hi = w[0] };
     return true;
 }
 void lm_hash_hex(lm_hash128_t h, char out[33]) {

@@ -101,16 +101,3 @@ int64_t lm_shard_doc_of(const lm_shard *s, int64_t t) {
     }
     return lo;
 }
-
-bool lm_hash_parse(const char *hex, lm_hash128_t *out) {
-    uint64_t w[2] = {0};
-    if (strlen(hex) != 32) return false;
-    for (int i = 0; i < 32; i++) {
-        char c = hex[i];
-        int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (v < 0) return false;
-        w[i / 16] = w[i / 16] << 4 | (uint64_t)v;
-    }
-    *out = (lm_hash128_t){ .lo = w[1], .hi = w[0] };
-    return true;
-}

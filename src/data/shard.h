@@ -39,5 +39,4 @@ lm_err lm_shard_finish(lm_shard_out *w, lm_shard_sum *sum);             /* to th
 void lm_shard_abort(lm_shard_out *w);                                   /* NULL is fine; leaves nothing */
 static inline bool lm_vocab_wide(int32_t vocab) { return vocab > 65536; }
 static inline bool lm_hash_same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
-bool lm_hash_parse(const char *hex, lm_hash128_t *out);                 /* what lm_hash_hex wrote */
 #endif
