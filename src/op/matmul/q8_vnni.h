@@ -28,7 +28,7 @@ typedef struct {
     /* Rows [m, m1) of A, whole strips from m on, times P packed panels; the second one lies `second` bytes further. */
     void (*rows)(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc,
                  vn_next *next);
-    void (*few)(const lm_q8 *t, const char *panel, int64_t b0, int64_t blocks, float *acc);      /* all M rows of A */
+    void (*few)(const lm_q8 *t, const char *panel, int64_t m, int R, int64_t b0, int64_t blocks, float *acc);      /* R rows of a strip that begins with m */
 } lm_q8_vnni;
 extern const lm_q8_vnni lm_qk_vnni;
 /* many() of a family from its rows(): rows [m, m1) of A in strips, the rest by fours, twos and one; two panels or one; `flag`: which of two kinds of weights
