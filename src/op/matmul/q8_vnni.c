@@ -9,7 +9,7 @@
 
 typedef struct { __m512i q[8]; __m512 d, m; } block_t;          /* unsigned codes [quad][row][4], scales, minima */
 _Static_assert(2 * LM_Q8_K / 32 * sizeof(block_t) <= LM_Q8_PACKED, "a packed piece");
-enum { ROWS = LM_Q8_ROWS, FEW = LM_Q8_FEW, LYING = 3 * ROWS /* rows, strip by strip against a piece of a panel that is in the first-level cache */ };
+enum { ROWS = LM_Q8_ROWS, FEW = LM_Q8_FEW, LYING = 16 /* rows, strip by strip against a piece of a panel that is in the first-level cache */ };
 
 VN_INLINE __m512i flip(__m512i x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)128)); }
 /* Quad i of a panel's block, without sign. Nibbles of quads i and i + 4 share bytes; fifth bits are 32 to a row, four bytes before the nibbles. */
