@@ -21,7 +21,7 @@ void lm_proposer_free(lm_proposer *p) { if (p) p->row->free(p); }
  * the k with the most tokens a second is taken. A chance is what guesses of its class of belief came to lately, with the belief itself as a few
  * observations before the first. A width's time is a running mean, as long as it is not old; else it lies between its neighbours. */
 enum { OLD = 64, ANY = LM_SURE };
-static const double BEFORE = 3, FADES = 0.97, A_ROW = 0.12 /* of a run over one row, before a wider one was seen */;
+static const double BEFORE = 3, FADES = 0.97, A_ROW = 0.12 /* of a run over one row, before a wider one was seen */, FREE = 0.01 /* of a run: a guess that takes less was looked up */;
 static int class_of(float sure) { const int c = (int)(sure * LM_SURE); return c < 0 ? 0 : c >= LM_SURE ? LM_SURE - 1 : c; }
 static double chance(const lm_pace *p, int c) {
     const double belief = c == ANY ? 0.6 : (c + 0.5) / LM_SURE;
@@ -84,5 +84,5 @@ void lm_pace_saw(lm_pace *p, int n, double run_s, int made, double guess_s) {
     p->at[n + 1] = p->runs;
     if (!made) return;
     p->asked = p->runs;
-    mean(&p->guess, guess_s / made, 0.2);
+    if (guess_s > FREE * run_s * made) mean(&p->guess, guess_s / made, 0.2);
 }

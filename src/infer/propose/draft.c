@@ -1,4 +1,4 @@
-/* draft.c — guesses by a small model. With the same vocabulary it draws as the large one will, with the same sampler, grammar and random numbers.
+/* draft.c — guesses by a small model, or, where the last words stood before in a long enough piece, by what followed them (lookup.c). With the same vocabulary it draws as the large one will, with the same sampler, grammar and random numbers.
  *
  * With another vocabulary the timeline is translated (translate.h). Where most of the draft's tokens are tokens of the model too, each of its rows of
  * logits, on those tokens, is a row over the model's vocabulary, and is drawn from as before (the intersection of Timor et al. 2025). Else the draft writes
@@ -20,6 +20,7 @@ typedef struct {
     lm_tok_buf ids; lm_str text;
 } draft;
 static const double MOST_SHARED = 0.5;
+static const float LONG_COPY = 0.7f;                       /* lookup's belief in it */
 static void close_draft(lm_proposer *p) {
     draft *d = (draft *)p;
     for (int i = 0; d->line && i < d->n; i++) {
@@ -28,7 +29,7 @@ static void close_draft(lm_proposer *p) {
     lm_translator_free(d->other); lm_tok_buf_free(&d->ids); lm_str_free(&d->text);
     lm_free(p->ctx, d->row); lm_free(p->ctx, d->line); lm_free(p->ctx, d);
 }
-extern const lm_proposer_row lm_proposer_draft;
+extern const lm_proposer_row lm_proposer_draft, lm_proposer_lookup;
 static lm_err open_draft(lm_proposer **out, lm_ctx *ctx, const lm_proposer_opts *o) {
     if (!o->draft || !o->draft_tok) return lm_fail(ctx, LM_E_CONFIG, "a draft model is wanted, with its tokenizer");
     draft *d = lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *d);
@@ -99,7 +100,8 @@ static lm_err draw_one(choice *c, const float *logits) {
 static lm_err choose(void *ud, int r, int64_t i, const float *logits) {
     choice *c = ud; (void)r; (void)i;
     LM_TRY(draw_one(c, logits));
-    c->sure = c->own >= 0 ? expf(logits[c->own] - lm_row_lse(logits, lm_engine_cfg(c->d->e)->vocab)) : 0.5f;
+    /* two models agree far more often than one's probability says: where it is 0.1, about every second time */
+    c->sure = c->own >= 0 ? 0.4f + 0.6f * expf(logits[c->own] - lm_row_lse(logits, lm_engine_cfg(c->d->e)->vocab)) : 0.5f;
     return LM_OK;
 }
 /* The sampler's and the matcher's view of the timeline, which is the model's. */
@@ -129,6 +131,10 @@ static lm_err guess(lm_proposer *p, const lm_guess_place *at, int32_t *out, floa
     line *l = &d->line[at->line];
     const int32_t *ids = at->ids;
     int64_t all = at->n, steps = at->most;
+    if (at->pace) {                                                    /* a copy costs nothing to follow: better than any model's guess while it lasts */
+        LM_TRY(lm_proposer_lookup.guess(p, at, out, sure, n));
+        if (*n && sure[0] >= LONG_COPY) return LM_OK;
+    }
     *n = 0;
     if (at->pace && !lm_pace_more(at->pace, sure, 0, at->most)) return LM_OK;
     d->ids.n = 0; d->text.n = 0;
