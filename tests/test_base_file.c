@@ -110,6 +110,48 @@ static void test_read(void) {
     end();
 }
 
+/* Resident bytes of the area that begins at p, -1 if none does. */
+static long area_resident(const void *p) {
+    char line[256];
+    unsigned long from, to;
+    long rss = -1;
+    bool here = false;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    while (f && rss < 0 && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%lx-%lx %*4s", &from, &to) == 2) here = from == (uintptr_t)p;
+        else if (here && sscanf(line, "Rss: %ld kB", &rss) == 1) rss *= 1024;
+    }
+    if (f) fclose(f);
+    return rss;
+}
+/* Neighbours of a part that nobody reads through the map are read page by page: none of the part comes with them; and it can be read all the same. */
+static void test_map_spare(void) {
+    begin();
+    enum { MB = 1 << 20, N = 6 * MB, FROM = 2 * MB + 100, TO = 4 * MB - 100 };
+    lm_file *f;
+    const void *m;
+    size_t n;
+    char *text = malloc(N);
+    if (!text) abort();
+    for (int i = 0; i < N; i++) text[i] = (char)(i * 31 >> 4);
+    LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, at("big"), text, N));
+    LM_NEED_OK(ctx, lm_file_open(&f, ctx, at("big")));
+    LM_NEED_OK(ctx, lm_file_map(f, &m, &n));
+    lm_file_map_spare(f, FROM, TO - FROM);
+    lm_file_map_spare(f, N - 10, 100);                                                   /* less than a page; past the end */
+    lm_file_map_spare(f, -1, 100);
+    int wrong = 0;
+    const char *p = m;
+    for (int i = 0; i < N; i += 512) if (i < FROM || i >= TO) wrong += p[i] != text[i];
+    const long page = sysconf(_SC_PAGESIZE), rss = area_resident(p + (FROM + page - 1) / page * page);
+    LM_CHECK(!wrong);
+    LM_CHECK(rss == 0);
+    LM_CHECK(!memcmp(m, text, N));
+    free(text);
+    lm_file_close(f);
+    end();
+}
+
 static void test_out(void) {
     begin();
     lm_out *o;
@@ -396,5 +438,5 @@ static void test_sweep_mixed(void) {
     end();
 }
 
-LM_TEST_MAIN(LM_T1(test_read), LM_T1(test_out), LM_T1(test_out_sticky), LM_T1(test_dirs), LM_T1(test_sweep_new), LM_T1(test_sweep_old),
+LM_TEST_MAIN(LM_T1(test_read), LM_T1(test_map_spare), LM_T1(test_out), LM_T1(test_out_sticky), LM_T1(test_dirs), LM_T1(test_sweep_new), LM_T1(test_sweep_old),
              LM_T1(test_sweep_memory), LM_T1(test_sweep_mixed))

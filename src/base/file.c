@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 typedef struct { int64_t from, to; } part;
 struct lm_file {
@@ -77,6 +78,12 @@ lm_err lm_file_map(lm_file *f, const void **p, size_t *n) {
     *p = f->size ? f->map : "";
     *n = (size_t)f->size;
     return LM_OK;
+}
+
+/* An area of its own, to which what the kernel maps around a touched page does not reach. */
+void lm_file_map_spare(lm_file *f, int64_t offset, int64_t bytes) {
+    const int64_t page = sysconf(_SC_PAGESIZE), from = lm_round_up(offset, page), to = lm_min64(offset + bytes, f->size) / page * page;
+    if (f->map && offset >= 0 && from < to) madvise((char *)f->map + from, (size_t)(to - from), MADV_RANDOM);      /* advice */
 }
 
 /* A call takes long once the disk's queue is full, hence a thread. The kernel reads no more for one call than its read-ahead or the device's largest

@@ -14,6 +14,8 @@ int64_t lm_file_size(const lm_file *f);
 const char *lm_file_path(const lm_file *f);
 lm_err lm_file_pread(lm_file *f, void *dst, size_t n, int64_t offset);        /* all n bytes or an error */
 lm_err lm_file_map(lm_file *f, const void **p, size_t *n);                    /* whole file, read only; unmapped at close */
+/* These bytes are not read through the map, their neighbours are: advice, so that they need not count as this process's memory. Reading them stays right. */
+void lm_file_map_spare(lm_file *f, int64_t offset, int64_t bytes);
 /* Asks for the whole file to be brought into the page cache while other things are done, the parts named before that first: advice, nothing waits for it but
  * lm_file_close, which stops it. Parts are not looked at once it has begun. */
 lm_err lm_file_ahead_part(lm_file *f, int64_t offset, int64_t bytes);

@@ -10,7 +10,7 @@
 #include "model/model_weights.h"
 
 enum { BLOCK = 1 << 18 };                                    /* numbers of a converted block; four times as many bytes at most */
-typedef struct { lm_tensor t; int64_t step, tile0; bool direct, added; } dest;
+typedef struct { lm_tensor t; int64_t step, tile0; bool direct, added, borrowed /* read in the map */; } dest;
 typedef struct { lm_weights *w; dest *d; char *buf; size_t raw, each; int first, end; const volatile int *stop; _Atomic int err; } job;
 
 static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block == 0; }
@@ -194,7 +194,7 @@ static lm_err load(lm_weights *w, lm_store *store, const lm_load_opts *o, int fi
         if (o->map && d->added && d->direct) {
             const void *p;
             LM_GOTO(w->source->map(w, e, &p), done);
-            if (stays(e, p)) { LM_GOTO(lm_store_borrow(store, e->name, &type, layout, p, &d->t), done); continue; }
+            if (stays(e, p)) { LM_GOTO(lm_store_borrow(store, e->name, &type, layout, p, &d->t), done); d->borrowed = true; continue; }
         }
         if ((err = lm_store_add(store, e->name, &type, layout, LM_MEM_WEIGHTS, &d->t))) { d->added = false; goto done; }
         const int64_t unit = e->perm_heads ? e->rows / e->perm_heads : 16;
@@ -214,6 +214,11 @@ static lm_err load(lm_weights *w, lm_store *store, const lm_load_opts *o, int fi
     if (!(j.buf = lm_alloc(w->ctx, LM_MEM_IO, j.each * (size_t)lm_ctx_threads(w->ctx)))) { err = LM_E_NOMEM; goto done; }
     lm_pool_tiles(lm_ctx_pool(w->ctx), tiles, tile, &j);
     err = (lm_err)atomic_load(&j.err);
+    for (int i = first; i < end && o->map && w->source->where; i++) {      /* copied: their pages in the file are not needed beside the copy */
+        const lm_weight *e = &w->e[i];
+        lm_file *f; int64_t at;
+        if (!j.d[i].borrowed && w->source->where(w, e, &f, &at)) lm_file_map_spare(f, at, e->rows * (int64_t)e->row_bytes);
+    }
 done:
     if (err) for (int i = first; i < end; i++) if (j.d[i].added) lm_store_remove(store, w->e[i].name);
     if (!err && away.on) lm_store_set_ring(store, away.ring);
