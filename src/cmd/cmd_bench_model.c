@@ -177,7 +177,7 @@ static lm_err infer(lm_bench *b) {
         LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
         first[r] = lm_now() - t;
         pre[r] = (double)(o->prompt * o->seqs) / first[r];
-        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op_infer(b, &m, "prefill", o->seqs, o->prompt), done);
+        if (o->ops && r + 1 == o->repeat) LM_GOTO(by_op_infer(b, &m, "prefill", o->seqs, o->prompt), done);
         for (int64_t i = 0; i < o->seqs; i++) { LM_GOTO(lm_session_truncate(s[i], 0), done); q[i] = (lm_request){ s[i], ids, o->depth, LM_WANT_NONE }; }
         if (o->depth) LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
         for (int64_t k = 0; k < 3 && !r; k++) {                              /* what is prepared at the first runs of a size: not timed */

@@ -1,4 +1,5 @@
-/* draft.c — guesses by a small model, or, where the last words stood before in a long enough piece, by what followed them (lookup.c). With the same vocabulary it draws as the large one will, with the same sampler, grammar and random numbers.
+/* draft.c — guesses by a small model, or, where the last words stood before in a long enough piece, by what followed them (lookup.c). With the same
+ * vocabulary it draws as the large one will, with the same sampler, grammar and random numbers.
  *
  * With another vocabulary the timeline is translated (translate.h). Where most of the draft's tokens are tokens of the model too, each of its rows of
  * logits, on those tokens, is a row over the model's vocabulary, and is drawn from as before (the intersection of Timor et al. 2025). Else the draft writes
