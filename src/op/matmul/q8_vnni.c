@@ -46,12 +46,13 @@ static void pack(const lm_q8 *t, const char *p, int64_t blocks, void *to) {
 VN_INLINE void rows(const lm_q8 *t, const bool mins, const int R, const int P, int64_t m, int64_t b0, int64_t blocks, const block_t *w, int64_t second,
                     float *c, vn_next *next) {
     __m512 acc[ROWS][2];
-    const int64_t at = lm_q8_at(t, m, b0);
+    const int64_t at = lm_q8_at(t, m, b0), strip = t->nb * ROWS * 32;
     const int8_t *q = t->q + at * 32; const float *d = t->d + at; const int32_t *start = t->start + at;
     for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) acc[r][p] = _mm512_load_ps(c + r * 32 + p * 16);
     for (int64_t b = 0; b < blocks; b++, w++, q += ROWS * 32, d += ROWS, start += ROWS) {
         const block_t *const p2[2] = { w, (const block_t *)((const char *)w + second) };
         vn_ask(next);
+        vn_ask_strip(q + strip);
         __m512i s[ROWS][2];
         for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) s[r][p] = mins ? _mm512_setzero_si512() : _mm512_set1_epi32(start[r]);
 #pragma GCC unroll 8

@@ -20,6 +20,9 @@ VN_INLINE void vn_ask(vn_next *x) {
         x->p[0] += 64; x->p[1] += 64;
     }
 }
+/* Three lines of the next strip's codes, into the second-level cache: a piece of a strip is a few kilobytes, which end before what the hardware asks for by
+ * itself has caught up. */
+VN_INLINE void vn_ask_strip(const int8_t *q) { for (int i = 0; i < 192; i += 64) _mm_prefetch((const char *)q + i, _MM_HINT_T1); }
 /* The micro-kernels of a family. `acc` is C as [row][32 columns]; a panel is sixteen rows of weights from some block on. */
 typedef struct {
     int64_t packed;                                        /* bytes of a packed block of a panel */

@@ -87,7 +87,7 @@ static void pack(const lm_q8 *t, const char *panel, int64_t blocks, void *out) {
 /* ---- many rows ------------------------------------------------------------------------------------------------------------------- */
 VN_INLINE void rows(const lm_q8 *t, const bool six, const int R, const int P, int64_t m, int64_t b0, int64_t blocks, const super_t *w, int64_t second,
                     float *acc, vn_next *next) {
-    const int64_t at = lm_q8_at(t, m, b0);
+    const int64_t at = lm_q8_at(t, m, b0), strip = t->nb * ROWS * 256;
     const int8_t *q = t->q + at * 256; const float *d = t->d + at; const int32_t *start = t->start + at * LM_Q8_STARTS;
     const int quads = six ? 4 : 8;
     for (int64_t b = 0; b < blocks; b++, w++, d += ROWS, start += ROWS * LM_Q8_STARTS, q += ROWS * 256) {
@@ -96,7 +96,7 @@ VN_INLINE void rows(const lm_q8 *t, const bool six, const int R, const int P, in
         for (int r = 0; r < R; r++) for (int k = 0; k < P; k++) sum[r][k] = _mm512_setzero_ps();
         for (int g = 0; g < 64 / quads; g++) {
             __m512i s[ROWS][2];
-            if (!six || g % 2) vn_ask(next);
+            if (!six || g % 2) { vn_ask(next); vn_ask_strip(q + strip + (six ? g / 2 : g) * 192); }
             for (int r = 0; r < R; r++)
                 for (int k = 0; k < P; k++) s[r][k] = six ? _mm512_set1_epi32(start[r * LM_Q8_STARTS + g]) : _mm512_setzero_si512();
 #pragma GCC unroll 8
