@@ -9,7 +9,7 @@
 
 typedef struct { __m512i q[8]; __m512 d, m; } block_t;          /* unsigned codes [quad][row][4], scales, minima */
 _Static_assert(2 * LM_Q8_K / 32 * sizeof(block_t) <= LM_Q8_PACKED, "a packed piece");
-enum { ROWS = LM_Q8_ROWS, FEW = LM_Q8_FEW, LYING = 16 /* rows, strip by strip against a piece of a panel that is in the first-level cache */ };
+enum { ROWS = LM_Q8_ROWS, FEW = LM_Q8_FEW, LYING = 11 /* rows of blocks of 32, two strips against a piece of a panel that is in the first-level cache */ };
 
 VN_INLINE __m512i flip(__m512i x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)128)); }
 /* Quad i of a panel's block, without sign. Nibbles of quads i and i + 4 share bytes; fifth bits are 32 to a row, four bytes before the nibbles. */
@@ -197,7 +197,7 @@ static lm_err tile(const lm_call *call, int64_t i, void *scratch, const lm_q8_vn
     char *w = (char *)scratch + t->own, *turned = w + LM_Q8_PACKED + LM_Q8_MB * 128;
     float *acc = (float *)(w + LM_Q8_PACKED);
     const int64_t piece = LM_Q8_K / t->unit, second = piece * f->packed;
-    const bool lying = t->M <= FEW || (t->panels && t->M <= LYING);
+    const bool lying = t->M <= FEW || (t->panels && t->unit == 32 && t->M <= LYING);
     for (int64_t n = n0; n < n1; n += 32) {
         const int64_t cols = lm_min64(32, n1 - n);
         const int P = cols > 16 ? 2 : 1;
