@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # speculate.sh MODEL DRAFT TOKENS ROUNDS — tokens a second without guesses, with a draft's, with lookup's, by turns: three openings of novels, greedy and
-# sampled (0.8, top-p 0.95, min-p 0.05), and a copying task (a paragraph twice and its beginning, greedy). The text is the same in all columns of a row.
+# sampled (0.8, top-p 0.95, min-p 0.05), and two copying tasks, greedy: a paragraph twice and its beginning, and sixty words
+# five times (models of random weights, bench/peers/random_gguf.py, follow the second to its end; small trained ones leave both). The text is the same in all columns of a row.
 #
 #   LOAM: the program (build/loam). ARGS: more options for all. Put what keeps others off the machine before the whole.
 set -eu
@@ -12,6 +13,9 @@ passage="The old house stood at the end of a narrow lane, with its back to the r
 uncle sat over his letters, and the cat lay stretched along the sill. Nobody called there before noon; the postman left his bag at the gate, and the baker's boy \
 whistled from the road. Of all the rooms I liked the library best, for it smelled of leather and apples, and one could hear the water under the floor."
 copy="$passage"$'\n\n'"$passage"$'\n\n'"The old house stood at the end of a narrow lane, with"
+words="letters apple library lane postman leather whistle water apple house leather the whistle cat library letters table old whistle library library \
+whistle gate water lane letters water lane road gate morning the floor sun house window sun apple of sill sun the cat whistle leather morning gate old baker gate morning apple boy lane postman river of lane whistle table "
+list="$words$words$words$words$words"
 run() {
     "$loam" run "$model" --prompt "$prompt" --max-tokens "$tokens" --ignore-eos --seed 1 --stats ${ARGS:-} "$@" 2>&1 >/dev/null |
         awk '/tok\/s/ { r = $(NF - 1) } /guessed/ { g = $(NF - 8); k = $(NF - 5) } END { printf "%s%s", r, g == "" ? "" : " (" k " of " g ")" }'
@@ -24,5 +28,7 @@ for _ in $(seq "$rounds"); do
         row "prose $((i + 1)), sampled" --temperature 0.8 --top-p 0.95 --min-p 0.05
     done
     prompt=$copy
-    row "copying, greedy" --temperature 0
+    row "a paragraph, greedy" --temperature 0
+    prompt=${list% }
+    row "a list, greedy" --temperature 0
 done

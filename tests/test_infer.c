@@ -499,5 +499,43 @@ static void test_threads_read_ahead(void) {
         LM_CHECK(!memcmp(one, more, sizeof one));
     }
 }
+/* Rows of one sequence computed together, as guesses are: each row's logits are those of a run over it alone, whatever the pages and the threads. */
+enum { TOGETHER = 17, BEHIND = 121 };                                  /* a page ends among them */
+typedef struct { float v[TOGETHER][BV]; } rows17;
+static lm_err take17(void *ud, int r, int64_t i, const float *logits) { (void)r; memcpy(((rows17 *)ud)->v[i], logits, sizeof ((rows17 *)ud)->v[i]); return LM_OK; }
+static void test_rows_of_one(void) {
+    static rows17 one, all;
+    static const char *const pages[] = { "f32", "f16", "bf16", "q8_0", "q4_0" };
+    static const int threads[] = { 1, 2, 7 };
+    int32_t ids[BEHIND + TOGETHER];
+    for (int i = 0; i < BEHIND + TOGETHER; i++) ids[i] = i * 29 % BV;
+    for (int k = 0; k < LM_COUNT(pages) * LM_COUNT(threads); k++) {
+        lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = BV, .d = BD, .n_layer = 2, .n_head = 6, .n_kv = 3, .d_head = 64, .d_ff = 352, .max_pos = 256,
+                     .eps = 1e-5, .init_std = 0.2, .tie = true, .bos = -1, .hf_type = "llama" };
+        c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = 256;
+        lm_ctx *ctx; lm_store *store; lm_engine *e; lm_session *s;
+        lm_engine_opts o = { .max_seqs = 2, .mm = LM_I8, .chunk = 64 };
+        LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = threads[k % LM_COUNT(threads)] }));
+        LM_NEED_OK(ctx, lm_store_new(&store, ctx));
+        LM_NEED_OK(ctx, panels_of(ctx, &c, store));
+        LM_NEED_OK(ctx, lm_engine_kv_of(ctx, pages[k / LM_COUNT(threads)], &o.kv, &o.kv_quant));
+        LM_NEED_OK(ctx, lm_engine_new(&e, ctx, &c, store, &o));
+        LM_NEED_OK(ctx, lm_session_new(&s, e));
+        LM_CHECK_OK(ctx, lm_engine_run(e, &(lm_request){ s, ids, BEHIND, LM_WANT_NONE }, 1, take17, &all));
+        for (int i = 0; i < TOGETHER && k % LM_COUNT(threads) == 0; i++) {
+            LM_CHECK_OK(ctx, lm_engine_run(e, &(lm_request){ s, ids + BEHIND + i, 1, LM_WANT_ALL }, 1, take17, &all));
+            memcpy(one.v[i], all.v[0], sizeof one.v[i]);
+        }
+        LM_CHECK(one.v[0][1] != one.v[1][1]);
+        for (int w = 2; w <= TOGETHER; w++) {
+            memset(&all, 0, sizeof all);
+            LM_CHECK_OK(ctx, lm_session_truncate(s, BEHIND));
+            LM_CHECK_OK(ctx, lm_engine_run(e, &(lm_request){ s, ids + BEHIND, w, LM_WANT_ALL }, 1, take17, &all));
+            LM_CHECK(!memcmp(&one, &all, (size_t)w * sizeof one.v[0]));
+        }
+        lm_session_free(s); lm_engine_free(e); lm_store_free(store); lm_ctx_free(ctx);
+    }
+}
 
-LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_save_blocks), LM_T1(test_blocks), LM_T1(test_wide_on_device), LM_T1(test_step_on_device), LM_T1(test_rows_alone), LM_T1(test_threads_read_ahead))
+LM_TEST_MAIN(LM_T1(test_fork_and_cut), LM_T1(test_many), LM_T1(test_errors_change_nothing), LM_T1(test_save), LM_T1(test_save_blocks), LM_T1(test_blocks),
+             LM_T1(test_wide_on_device), LM_T1(test_step_on_device), LM_T1(test_rows_alone), LM_T1(test_threads_read_ahead), LM_T1(test_rows_of_one))

@@ -1,5 +1,5 @@
 /* test_speculate.c — guesses change nothing: with any draft, good or bad, the tokens are those without, greedy and sampled, for several texts side by side and under a
- * grammar; and their distribution is the model's own (chi-square over 100 000 texts, seeds fixed). */
+ * grammar; how many are computed; and their distribution is the model's own (chi-square over 100 000 texts, seeds fixed). */
 #include <math.h>
 #include "infer/generate.h"
 #include "infer/translate.h"
@@ -263,4 +263,31 @@ static void test_refusals(void) {
     lm_tok_free(t);
     model_free(&big); model_free(&small);
 }
-LM_TEST_MAIN(LM_T1(test_same_tokens), LM_T1(test_distribution), LM_T1(test_translation), LM_T1(test_refusals))
+/* The pace: rows that cost little and guesses that come true are computed, those that do not are left, and trust comes back from guesses that were not computed. */
+static void saw(lm_pace *p, int fed, double a_row) { lm_pace_saw(p, fed, 1e-3 * (1 + a_row * fed), 8, 1e-6); }
+static void test_pace(void) {
+    float sure[8], doubt[8];
+    for (int i = 0; i < 8; i++) { sure[i] = 0.95f; doubt[i] = 0.1f; }
+    lm_pace p = {0};
+    LM_CHECK(lm_pace_feed(&p, sure, 8) == 0 && !lm_pace_more(&p, sure, 0, 8));      /* first a run alone */
+    saw(&p, 0, 0.3);
+    LM_CHECK(lm_pace_feed(&p, sure, 8) == 8 && lm_pace_feed(&p, doubt, 8) <= 1);
+    for (int i = 0; i < 20; i++) { lm_pace_judged(&p, sure[0], false); saw(&p, 1, 0.3); }
+    LM_CHECK(lm_pace_feed(&p, sure, 8) == 0);
+    for (int i = 0; i < 12; i++) { lm_pace_judged(&p, sure[0], true); saw(&p, 0, 0.3); }      /* judged only */
+    LM_CHECK(lm_pace_feed(&p, sure, 8) > 0);
+    for (int i = 0; i < 40; i++) { lm_pace_judged(&p, doubt[0], true); lm_pace_judged(&p, sure[0], true); saw(&p, 8, 0.3); }
+    LM_CHECK(lm_pace_feed(&p, doubt, 8) >= 3);                            /* what a belief is worth is seen, not believed */
+    for (int i = 0; i < 400; i++) saw(&p, i % 9, 1.2);                    /* rows that cost more than runs */
+    LM_CHECK(lm_pace_feed(&p, sure, 8) == 0);
+    lm_pace d = {0};                                                      /* guesses that cost as much as a run: asked for at times, to see */
+    for (int i = 0; i < 40; i++) { lm_pace_judged(&d, 0.5f, i % 2); lm_pace_saw(&d, 1, 1.1e-3, 1, 1e-3); }
+    LM_CHECK(!lm_pace_more(&d, sure, 0, 8));
+    for (int i = 0; i < 16; i++) lm_pace_saw(&d, 0, 1e-3, 0, 0);
+    LM_CHECK(lm_pace_more(&d, sure, 0, 8) && !lm_pace_more(&d, sure, 1, 8));
+    lm_pace f = {0};
+    lm_pace_saw(&f, 0, 1e-3, 0, 0);                                       /* cheap ones that come true: as many as may be; behind a doubtful one no more */
+    for (int i = 0; i < 40; i++) { lm_pace_judged(&f, 0.95f, true); lm_pace_judged(&f, 0.1f, i % 8 == 0); lm_pace_saw(&f, 4, 1.2e-3, 4, 4e-5); }
+    LM_CHECK(lm_pace_more(&f, sure, 3, 8) && !lm_pace_more(&f, sure, 8, 8) && !lm_pace_more(&f, doubt, 2, 8));
+}
+LM_TEST_MAIN(LM_T1(test_pace), LM_T1(test_same_tokens), LM_T1(test_distribution), LM_T1(test_translation), LM_T1(test_refusals))

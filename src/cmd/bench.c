@@ -19,6 +19,7 @@ static const lm_opt rows[] = {
     { LM_OPT_INT, "prompt", O(prompt), "512", 1, 1 << 24, NULL, "N", "infer: tokens of the prompt" },
     { LM_OPT_INT, "gen", O(gen), "128", 1, 1 << 24, NULL, "N", "infer: tokens generated, one at a time" },
     { LM_OPT_INT, "depth", O(depth), "0", 0, 1 << 24, NULL, "N", "infer: tokens already in the context when generation begins" },
+    { LM_OPT_INT, "ahead", O(ahead), "0", 0, 1024, NULL, "N", "infer: also, runs over 1, 2 … N tokens of one sequence, all of their logits, as guesses are checked" },
     { LM_OPT_INT, "chunk", O(chunk), "512", 1, 1 << 20, NULL, "N", "infer: prompt tokens computed at a time" },
     { LM_OPT_INT, "seqs", O(seqs), "1", 1, 4096, NULL, "N", "infer: sequences side by side, each with its prompt and its tokens" },
     { LM_OPT_INT, "batch", O(batch), "4", 1, 1 << 16, NULL, "N", "train: sequences in a step" },

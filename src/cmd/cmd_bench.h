@@ -7,7 +7,7 @@
 typedef struct {
     lm_cli_common common;
     const char *model, *shape, *dtype, *kv, *data, *device, *mesh, *load;
-    int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, recompute, memory;
+    int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, ahead, recompute, memory;
     bool again, ops, deterministic;
 } lm_bench_opts;
 typedef struct lm_bench {

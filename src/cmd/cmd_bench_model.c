@@ -72,7 +72,7 @@ static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model 
     LM_TRY(lm_cmd_device(b->cli, b->o->device, &m->dev));
     lm_load_opts lo = { .dtype = LM_BF16, .panels = !m->dev };
     lm_engine_opts eo = { .dev = m->dev,
-                          .context = lm_max64(b->o->prompt, b->o->depth + b->o->gen),
+                          .context = lm_max64(b->o->prompt, b->o->depth + lm_max64(b->o->gen, b->o->ahead)),
                           .max_seqs = b->o->seqs,
                           .chunk = b->o->chunk,
                           .deterministic = b->o->deterministic,
@@ -120,6 +120,32 @@ static cost per_token(const lm_cfg *c, const lm_store *store) {
     }
     return k;
 }
+/* What checking guesses costs: runs over 1 … N tokens behind --depth, by turns; each width's median. */
+static lm_err ahead(lm_bench *b, const lm_cmd_model *m, const int32_t *ids) {
+    const lm_bench_opts *o = b->o;
+    lm_session *s;
+    double *t = lm_arena_alloc(b->cli->a, (size_t)(o->ahead * o->gen) * sizeof *t), one = 0;
+    if (!t) return LM_E_NOMEM;
+    LM_TRY(lm_session_new(&s, m->e));
+    lm_request q = { s, ids, o->depth, LM_WANT_NONE };
+    lm_err err = o->depth ? lm_engine_run(m->e, &q, 1, drop, NULL) : LM_OK;
+    for (int64_t k = 0; k < o->gen && !err && !lm_cli_stopped(b->cli); k++)
+        for (int64_t w = 1; w <= o->ahead && !err; w++) {
+            q = (lm_request){ s, ids + o->depth, w, LM_WANT_ALL };
+            const double from = lm_now();
+            err = lm_engine_run(m->e, &q, 1, drop, NULL);
+            t[(w - 1) * o->gen + k] = lm_now() - from;
+            if (!err) err = lm_session_truncate(s, o->depth);
+        }
+    for (int64_t w = 1; w <= o->ahead && !err; w++) {
+        const double x = lm_bench_median(t + (w - 1) * o->gen, (int)o->gen);
+        if (w == 1) one = x;
+        lm_bench_put(b, lm_arena_printf(b->cli->a, "rows.%lld", (long long)w), 1e3 * x, "ms", 0, 0, lm_arena_printf(b->cli->a, "%.2f of one row", x / one));
+    }
+    lm_session_free(s);
+    if (!err && o->ops) err = by_op_infer(b, m, "rows", 1, o->depth + o->ahead);
+    return err;
+}
 static lm_err infer(lm_bench *b) {
     const lm_bench_opts *o = b->o;
     lm_cli *cli = b->cli;
@@ -131,7 +157,7 @@ static lm_err infer(lm_bench *b) {
         LM_TRY(lm_cmd_model_open(
             cli, o->model,
             &(lm_cmd_model_opts){
-                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + o->gen), .chunk = o->chunk, .max_seqs = o->seqs, .device = o->device, .load = o->load, .memory = o->memory,
+                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + lm_max64(o->gen, o->ahead)), .chunk = o->chunk, .max_seqs = o->seqs, .device = o->device, .load = o->load, .memory = o->memory,
                 .deterministic = o->deterministic },
             &m));
         c = *m.cfg;
@@ -139,12 +165,12 @@ static lm_err infer(lm_bench *b) {
     double pre[1000], dec[1000], again[1000], first[1000], from_disk[1000];
     bool ahead = false;
     uint64_t was = 0, is = 0; double waited; bool direct = false, streams = lm_plan_streamed(lm_engine_plan(m.e), &was, &waited, &direct);
-    int32_t *ids = lm_alloc(cli->ctx, LM_MEM_MISC, (size_t)lm_max64(o->prompt, o->depth + o->gen) * sizeof *ids);
+    int32_t *ids = lm_alloc(cli->ctx, LM_MEM_MISC, (size_t)lm_max64(o->prompt, o->depth + lm_max64(o->gen, o->ahead)) * sizeof *ids);
     lm_session **s = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *s);
     lm_request *q = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *q);
     lm_near *near = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *near);
     if (!ids || !s || !q || !near) { err = LM_E_NOMEM; goto done; }
-    for (int64_t i = 0; i < lm_max64(o->prompt, o->depth + o->gen); i++) ids[i] = (int32_t)(i * 7919 % c.vocab);
+    for (int64_t i = 0; i < lm_max64(o->prompt, o->depth + lm_max64(o->gen, o->ahead)); i++) ids[i] = (int32_t)(i * 7919 % c.vocab);
     for (int64_t r = 0; r < o->repeat; r++) {
         if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
         lm_cli_progress(cli, "infer: run %lld of %lld", (long long)r + 1, (long long)o->repeat);
@@ -158,7 +184,7 @@ static lm_err infer(lm_bench *b) {
         LM_GOTO(lm_engine_choose(m.e, q, (int)o->seqs, near, chosen, NULL), done);
         first[r] = lm_now() - t;
         pre[r] = (double)(o->prompt * o->seqs) / first[r];
-        if (o->ops && r + 1 == o->repeat && m.dev) LM_GOTO(by_op_infer(b, &m, "prefill", o->seqs, o->prompt), done);
+        if (o->ops && r + 1 == o->repeat) LM_GOTO(by_op_infer(b, &m, "prefill", o->seqs, o->prompt), done);
         for (int64_t i = 0; i < o->seqs; i++) { LM_GOTO(lm_session_truncate(s[i], 0), done); q[i] = (lm_request){ s[i], ids, o->depth, LM_WANT_NONE }; }
         if (o->depth) LM_GOTO(lm_engine_run(m.e, q, (int)o->seqs, drop, NULL), done);
         ahead = lm_engine_ahead(m.e, (int)o->seqs);                            /* the device goes on with what it chose */
@@ -187,6 +213,7 @@ static lm_err infer(lm_bench *b) {
     const cost k = per_token(&c, m.store);
     lm_plan_stats st; lm_plan_stats_of(lm_engine_plan(m.e), &st);
     if (o->ops) LM_GOTO(by_op_infer(b, &m, "decode", o->seqs, o->depth + o->gen), done);
+    if (o->ahead) LM_GOTO(ahead(b, &m, ids), done);
     double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32, read = b->m.read_n;
     if (m.dev) {
         lm_machine top;

@@ -9,7 +9,7 @@ typedef struct {
     lm_session *s; lm_sampler *sampler; lm_tok_stream stream; lm_str text; size_t sent;   /* text[0..sent) was streamed */
     bool done; int32_t next;
     lm_matcher *match; int32_t *ids;                                   /* with a grammar; with a proposer: prompt and text, then guesses */
-    lm_pace pace; int n_guess, came; double guess_s;
+    lm_pace pace; int made, n_guess, came; float sure[LM_GUESSES]; double guess_s;       /* guesses made, and the first of them that are computed */
 } line;
 typedef struct {
     lm_engine *e; const lm_tok *tok; const lm_generate_opts *o; lm_generation *g; lm_ctx *ctx;
@@ -139,11 +139,12 @@ static lm_err guess(job *j, int i) {
     const int64_t n = j->base + out->n, left = j->o->max_tokens - out->n - 1, room = lm_engine_context(j->e) - lm_session_len(l->s) - 1;
     const int most = (int)lm_min64(lm_min64(left, room), j->o->guesses ? j->o->guesses : 8);
     l->ids[n - 1] = l->next;
-    l->n_guess = l->came = 0;
-    const lm_guess_place at = { i, l->ids, n, out->n, l->match, j->o->guess_always ? most : lm_pace_most(&l->pace, most) };
+    l->made = l->came = 0;
+    const lm_guess_place at = { i, l->ids, n, out->n, l->match, most, j->o->guess_always ? NULL : &l->pace };
     const double t = lm_now();
-    if (at.most > 0) LM_TRY(j->o->proposer->row->guess(j->o->proposer, &at, l->ids + n, &l->n_guess));
+    if (most > 0) LM_TRY(j->o->proposer->row->guess(j->o->proposer, &at, l->ids + n, l->sure, &l->made));
     l->guess_s = lm_now() - t;
+    l->n_guess = j->o->guess_always ? l->made : lm_pace_feed(&l->pace, l->sure, l->made);
     return LM_OK;
 }
 static lm_err guessed_row(void *ud, int r, int64_t at, const float *logits) {
@@ -151,9 +152,10 @@ static lm_err guessed_row(void *ud, int r, int64_t at, const float *logits) {
     line *l = &j->l[j->of[r]];
     const int64_t n = j->base + j->g->out[j->of[r]].n;
     if (l->done || at != l->came) return LM_OK;                        /* behind a guess that did not come true */
-    const int32_t guess = at < l->n_guess ? l->ids[n] : -1;
+    const int32_t guess = at < l->made ? l->ids[n] : -1;               /* the one behind those computed is judged too */
     LM_TRY(take(j, j->of[r], NULL, logits));
-    l->came += l->next == guess;
+    if (at < l->made) lm_pace_judged(&l->pace, l->sure[at], l->next == guess);
+    l->came += at < l->n_guess && l->next == guess;
     return LM_OK;
 }
 static lm_err decode_guessed(job *j, lm_request *req) {
@@ -176,7 +178,7 @@ static lm_err decode_guessed(job *j, lm_request *req) {
             line *l = &j->l[j->of[r]];
             lm_generated *out = &j->g->out[j->of[r]];
             LM_TRY(lm_session_truncate(l->s, j->base + out->n - 1));       /* all but the last token, which is fed next */
-            lm_pace_saw(&l->pace, l->n_guess, l->came, s, l->guess_s);
+            lm_pace_saw(&l->pace, l->n_guess, s, l->made, l->guess_s);
             out->runs++; out->drafted += l->n_guess; out->kept += l->came;
             j->g->drafted += l->n_guess; j->g->kept += l->came;
         }

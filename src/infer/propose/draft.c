@@ -1,4 +1,5 @@
-/* draft.c — guesses by a small model. With the same vocabulary it draws as the large one will, with the same sampler, grammar and random numbers.
+/* draft.c — guesses by a small model, or, where the last words stood before in a long enough piece, by what followed them (lookup.c). With the same
+ * vocabulary it draws as the large one will, with the same sampler, grammar and random numbers.
  *
  * With another vocabulary the timeline is translated (translate.h). Where most of the draft's tokens are tokens of the model too, each of its rows of
  * logits, on those tokens, is a row over the model's vocabulary, and is drawn from as before (the intersection of Timor et al. 2025). Else the draft writes
@@ -10,6 +11,7 @@
 #include <string.h>
 #include "infer/speculate.h"
 #include "infer/translate.h"
+#include "op/xent/xent.h"
 
 typedef struct { lm_session *s; lm_sampler *sampler; lm_matcher *at; lm_tok_buf seen; } line;      /* seen: what the sampler was told, in the model's tokens */
 typedef struct {
@@ -19,6 +21,7 @@ typedef struct {
     lm_tok_buf ids; lm_str text;
 } draft;
 static const double MOST_SHARED = 0.5;
+static const float LONG_COPY = 0.7f;                       /* lookup's belief in it */
 static void close_draft(lm_proposer *p) {
     draft *d = (draft *)p;
     for (int i = 0; d->line && i < d->n; i++) {
@@ -27,7 +30,7 @@ static void close_draft(lm_proposer *p) {
     lm_translator_free(d->other); lm_tok_buf_free(&d->ids); lm_str_free(&d->text);
     lm_free(p->ctx, d->row); lm_free(p->ctx, d->line); lm_free(p->ctx, d);
 }
-extern const lm_proposer_row lm_proposer_draft;
+extern const lm_proposer_row lm_proposer_draft, lm_proposer_lookup;
 static lm_err open_draft(lm_proposer **out, lm_ctx *ctx, const lm_proposer_opts *o) {
     if (!o->draft || !o->draft_tok) return lm_fail(ctx, LM_E_CONFIG, "a draft model is wanted, with its tokenizer");
     draft *d = lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *d);
@@ -59,10 +62,9 @@ fail:
     return err;
 }
 
-/* What one run of the draft gives: a token of the model's vocabulary and the draft's own. id -1: nothing that may come is a token of both. */
-typedef struct { draft *d; line *l; int64_t position; int32_t id, own; } choice;
-static lm_err choose(void *ud, int r, int64_t i, const float *logits) {
-    choice *c = ud; (void)r; (void)i;
+/* What one run of the draft gives: a token of the model's vocabulary and the draft's own, and how likely it finds that. id -1: nothing that may come is a token of both. */
+typedef struct { draft *d; line *l; int64_t position; int32_t id, own; float sure; } choice;
+static lm_err draw_one(choice *c, const float *logits) {
     draft *d = c->d;
     const uint32_t *mask = NULL;
     if (d->other && !d->rows) {                                /* the most likely; the end is one, other control tokens are no text */
@@ -96,6 +98,13 @@ static lm_err choose(void *ud, int r, int64_t i, const float *logits) {
     c->own = their[c->id];
     return LM_OK;
 }
+static lm_err choose(void *ud, int r, int64_t i, const float *logits) {
+    choice *c = ud; (void)r; (void)i;
+    LM_TRY(draw_one(c, logits));
+    /* two models agree far more often than one's probability says: where it is 0.1, about every second time */
+    c->sure = c->own >= 0 ? 0.4f + 0.6f * expf(logits[c->own] - lm_row_lse(logits, lm_engine_cfg(c->d->e)->vocab)) : 0.5f;
+    return LM_OK;
+}
 /* The sampler's and the matcher's view of the timeline, which is the model's. */
 static lm_err look(line *l, const lm_guess_place *at) {
     int64_t same = 0;
@@ -118,12 +127,17 @@ static lm_err took(line *l, int32_t id) {
     l->seen.id[l->seen.n++] = id;
     return LM_OK;
 }
-static lm_err guess(lm_proposer *p, const lm_guess_place *at, int32_t *out, int *n) {
+static lm_err guess(lm_proposer *p, const lm_guess_place *at, int32_t *out, float *sure, int *n) {
     draft *d = (draft *)p;
     line *l = &d->line[at->line];
     const int32_t *ids = at->ids;
     int64_t all = at->n, steps = at->most;
+    if (at->pace) {                                                    /* a copy costs nothing to follow: better than any model's guess while it lasts */
+        LM_TRY(lm_proposer_lookup.guess(p, at, out, sure, n));
+        if (*n && sure[0] >= LONG_COPY) return LM_OK;
+    }
     *n = 0;
+    if (at->pace && !lm_pace_more(at->pace, sure, 0, at->most)) return LM_OK;
     d->ids.n = 0; d->text.n = 0;
     if (d->other) {
         const lm_err e = lm_translate(d->other, at->ids, at->n, &d->ids);
@@ -144,19 +158,24 @@ static lm_err guess(lm_proposer *p, const lm_guess_place *at, int32_t *out, int 
     ids += same;
     int64_t many = all - same;
     bool ended = false;
-    choice c = { d, l, 0, -1, -1 };
+    choice c = { d, l, 0, -1, -1, 0 };
+    float least = 1;
     for (int64_t k = 0; k < steps && !ended; k++) {
+        if (k && at->pace && !lm_pace_more(at->pace, sure, (int)k, at->most)) break;
         if (l->at && lm_matcher_ended(l->at)) return LM_OK;
         c.position = at->position + k;
         const lm_request q = { l->s, ids, many, LM_WANT_LAST };
         LM_TRY(lm_engine_run(d->e, &q, 1, choose, &c));
         if (!d->other || d->rows) {
             if (c.id < 0) return LM_OK;
+            sure[*n] = c.sure;
             out[(*n)++] = c.id;
             LM_TRY(took(l, c.id));
             if (c.own < 0) return LM_OK;                               /* an end: nothing of the draft's follows */
         } else {
             if (c.own < 0) break;
+            least = fminf(least, c.sure);
+            if (k < at->most) sure[k] = c.sure;
             ended = lm_tok_is_eos(d->tok, c.own);
             size_t bytes; const char *piece = lm_tok_piece(d->tok, c.own, &bytes);
             if (!ended && piece) lm_str_add(&d->text, piece, bytes);
@@ -172,6 +191,7 @@ static lm_err guess(lm_proposer *p, const lm_guess_place *at, int32_t *out, int 
     int k = 0; const int32_t *eos = lm_tok_eos(d->target_tok, &k);
     for (size_t i = 0; i < d->ids.n && *n < at->most; i++) out[(*n)++] = d->ids.id[i];
     if (ended && k && *n < at->most && eos[0] < d->vocab) out[(*n)++] = eos[0];
+    for (int i = 0; i < *n; i++) sure[i] = least;                       /* whose token is which is not known */
     return LM_OK;
 }
 const lm_proposer_row lm_proposer_draft = { .name = "draft", .what = "a small model, which may have another vocabulary", .open = open_draft, .guess = guess,

@@ -1,22 +1,28 @@
 /* attn_paged_simd.c — decode and prefill over pages. A tile is some consecutive rows × one kv head (or a part of its query heads).
  *
- * Inside a tile, runs of rows with the same sequence walk its pages together: a page is read once for all of them and for all query heads
- * of the tile. f32 pages are used where they lie (they have the packed form already); 16-bit ones, those to be rounded, and widths that are
- * no multiple of 16 pass through scratch. Tile bounds come from N and the head counts alone; small calls are cut finer, down to single
- * rows and four query heads, so that one token can use many threads. Bits do not depend on the cut. Decode reads each page once per tile:
- * its floor is the bandwidth of memory. */
+ * Runs of rows with the same sequence walk its pages together: a page is read once for all of them and for all query heads of the tile. f32 pages are
+ * used where they lie (they have the packed form already); 16-bit ones, those to be rounded, and widths that are no multiple of 16 pass through scratch.
+ * Tile bounds come from N and the head counts alone; small calls are cut finer, down to single rows and four query heads, so that one token can use many
+ * threads. Rows of one sequence (guesses that are checked, the last piece of a prompt) are then joined again: the tile of the first one of a group does
+ * the group, those of the others find nothing to do. How many rows make a group looks at the number of threads, as nothing else may; bits do not depend on
+ * the cut. Few rows read pages as they lie and ask for the next one meanwhile: a page is read once per tile, the floor is the bandwidth of memory. */
 #include "op/attn/attn_core.h"
 #include "op/attn_paged/attn_paged.h"
 #include "op/attn_paged/paged_few.h"
 
-typedef struct { int64_t tokens, heads, n_chunk, n_part; } cut;     /* per tile; parts of one kv head's query heads */
+typedef struct { int64_t tokens, group, heads, n_chunk, n_part; } cut;     /* rows of a tile, of a group; parts of one kv head's query heads */
+enum { GROUP_MOST = 16 /* rows */, LYING_MOST = 4 * AC_MR /* rows times query heads that read pages as they lie */ };
 static cut cut_of(const lm_call *c) {
     const lm_attn_p *p = c->p;
-    const int64_t N = c->in[0].dim[0], G = p->n_head / p->n_kv;
-    cut k = { .tokens = lm_max64(1, lm_min64(ac_tile_tokens(N, p->n_kv, G), lm_ceil_div(N * p->n_kv, 64))), .heads = G };
+    const int64_t N = c->in[0].dim[0], G = p->n_head / p->n_kv, most = ac_tile_tokens(N, p->n_kv, G);
+    cut k = { .tokens = lm_max64(1, lm_min64(most, lm_ceil_div(N * p->n_kv, 64))), .heads = G };
     k.n_chunk = lm_ceil_div(N, k.tokens);
     while (k.heads > 4 && k.n_chunk * p->n_kv * lm_ceil_div(G, k.heads) < 16) k.heads = lm_ceil_div(k.heads, 2);
     k.n_part = lm_ceil_div(G, k.heads);
+    /* two tiles with work for each thread, if there are so many, of equal groups */
+    const int64_t groups = lm_max64(1, lm_min64(2 * lm_ctx_threads(c->ctx), 16) / (p->n_kv * k.n_part));
+    const int64_t wanted = lm_min64(lm_max64(lm_ceil_div(N, groups), lm_ceil_div(AC_MR, k.heads)), lm_min64(GROUP_MOST, most));
+    k.group = lm_max64(1, lm_min64(lm_ceil_div(k.n_chunk, lm_max64(1, lm_ceil_div(N, wanted))), most / k.tokens)) * k.tokens;
     return k;
 }
 static int64_t tiles(const lm_call *c) { cut k = cut_of(c); return k.n_chunk * k.n_part * ((const lm_attn_p *)c->p)->n_kv; }
@@ -72,7 +78,7 @@ static inline void widen(float *dst, const void *page, int64_t at, int64_t n, lm
 /* A page as it lies. `v`: its values in f32, where they were widened. */
 typedef struct { ac_page pg; pi_values x; lm_pi_keys k; const float *v; } as_it_lies;
 static void int_scores(const ac_page *pg, const ac_rows *t, int r, int n, int g0, int g1) { pi_ints(&((const as_it_lies *)pg)->k, r, n, g0, g1, t->s); }
-static void half_scores(const ac_page *pg, const ac_rows *t, int r, int n, int g0, int g1) {
+static void float_scores(const ac_page *pg, const ac_rows *t, int r, int n, int g0, int g1) {
     const lm_pi_keys *k = &((const as_it_lies *)pg)->k;
     pi_nt(k->kind, n, g0, g1, t->q + r * t->Dp, t->Dp, k->keys, k->next, t->D, t->scale, t->s);
 }
@@ -86,7 +92,9 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const lm_attn_p *p = c->p;
     const cut k = cut_of(c);
     const int64_t N = c->in[0].dim[0], D = p->d_head, Dp = ac_pad(D), G = p->n_head / p->n_kv, per = c->in[3].dim[1];
-    const int64_t part = tile % k.n_part, kh = tile / k.n_part % p->n_kv, at = k.n_chunk - 1 - tile / k.n_part / p->n_kv;
+    const int64_t part = tile % k.n_part, rest = tile / k.n_part;
+    const bool joined = k.group > k.tokens;                                /* then those that read the same pages are neighbours */
+    const int64_t kh = joined ? rest / k.n_chunk : rest % p->n_kv, at = joined ? rest % k.n_chunk : k.n_chunk - 1 - rest / p->n_kv;
     const int64_t h0 = kh * G + part * k.heads, nh = lm_min64(k.heads, G - part * k.heads), end = lm_min64(N, (at + 1) * k.tokens);
     const int64_t qs = lm_row_stride(&c->in[0]), os = lm_row_stride(&c->out[0]);
     const float *q = (const float *)c->in[0].data + h0 * D;
@@ -95,20 +103,22 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const bool round = p->mm == LM_BF16;
     const lm_dtype kv = (lm_dtype)c->in[1].dtype;
     const bool direct = kv == LM_F32 && !round && D == Dp, blocks = kv == LM_QUANT;
-    const bool halves = (kv == LM_BF16 || (kv == LM_F16 && !round)) && D % 32 == 0;
-    const lm_pi_kind kind = !blocks ? kv == LM_F16 ? LM_PI_F16 : LM_PI_BF16 : c->in[1].quant->gguf_id == LM_KV_Q8_0 ? LM_PI_Q8_0 : LM_PI_Q4_0;
-    const int64_t bytes = blocks ? AC_BLK * D / 32 * c->in[1].quant->comp[0].block_bytes : AC_BLK * D * 2;     /* of a kv head's page */
+    const bool lying = (kv == LM_BF16 || !round) && D % 32 == 0;
+    const lm_pi_kind kind = !blocks ? kv == LM_F32 ? LM_PI_F32 : kv == LM_F16 ? LM_PI_F16 : LM_PI_BF16 : c->in[1].quant->gguf_id == LM_KV_Q8_0 ? LM_PI_Q8_0 : LM_PI_Q4_0;
+    const int64_t bytes = blocks ? AC_BLK * D / 32 * c->in[1].quant->comp[0].block_bytes : AC_BLK * D * (int64_t)lm_dtype_size(kv);     /* of a kv head's page */
     ac_rows t;
     float *kt = (float *)ac_rows_carve(&t, scratch, max_rows(c), D), *vr = kt + AC_BLK * D;
     t.scale = p->scale; t.cap = p->cap;
     lm_pi_codes codes = { D, D / 32, (int8_t *)(vr + AC_BLK * Dp), NULL, NULL };
     codes.d = (float *)(codes.q + lm_round_up(max_rows(c) * D, 64)); codes.start = (int32_t *)(codes.d + max_rows(c) * codes.nb);
     float *const dv = (float *)(codes.start + max_rows(c) * codes.nb);
-    as_it_lies page_at = { .pg = { blocks ? int_scores : half_scores, lying_values }, .x = { .kind = kind, .D = D, .d = dv },
+    as_it_lies page_at = { .pg = { blocks ? int_scores : float_scores, lying_values }, .x = { .kind = kind, .D = D, .d = dv },
                            .k = { .kind = kind, .a = &codes, .scale = p->scale } };
     if (D < Dp) memset(vr, 0, (size_t)(AC_BLK * Dp) * 4);
     for (int64_t a = at * k.tokens, b; a < end; a = b) {               /* rows [a, b) are of one sequence */
-        for (b = a + 1; b < end && seq[b] == seq[a]; b++) {}
+        b = a + 1;
+        if (a % k.group && seq[a] == seq[a - 1]) continue;             /* an earlier one's */
+        for (const int64_t to = lm_min64(N, (a / k.group + 1) * k.group); b < to && seq[b] == seq[a];) b++;
         int64_t first = INT64_MAX, last = -1;
         t.n = (int)((b - a) * nh);
         for (int64_t i = a; i < b; i++) {
@@ -126,7 +136,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             const int64_t page = table[seq[a] * per + kb / AC_BLK];
             if (page < 0 || page >= c->in[1].dim[0]) return LM_E_RANGE;
             const int64_t base = (page * p->n_kv + kh) * AC_BLK * D;
-            if (blocks || (halves && t.n <= AC_MR)) {
+            if (blocks || (lying && t.n <= LYING_MOST)) {
                 const int64_t then = kb + AC_BLK <= last ? table[seq[a] * per + kb / AC_BLK + 1] : page;         /* only asked for, so it may be anything */
                 const char *kp = c->in[1].data, *vp = c->in[2].data;
                 page_at.k.keys = kp + (page * p->n_kv + kh) * bytes; page_at.x.values = vp + (page * p->n_kv + kh) * bytes;
@@ -134,7 +144,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
                 page_at.x.next = (const char *)((uintptr_t)vp + (uintptr_t)((then * p->n_kv + kh) * bytes));
                 if (blocks) pi_scales(kind, page_at.x.values, AC_BLK * codes.nb, dv);
                 page_at.v = NULL;
-                if (t.n > AC_MR) { pi_widen(kind, page_at.x.values, dv, D, vr); page_at.v = vr; }
+                if (blocks && t.n > AC_MR) { pi_widen(kind, page_at.x.values, dv, D, vr); page_at.v = vr; }
                 ac_step_of(&t, kb, &page_at.pg);
                 continue;
             }

@@ -1,4 +1,4 @@
-/* paged_int.h — products of query rows with pages that are not f32, taken as they lie. Private to attn_paged's *_simd.c and *_vnni.c files.
+/* paged_int.h — products of query rows with pages taken as they lie. Private to attn_paged's *_simd.c and *_vnni.c files.
  *
  * Keys in blocks meet a query in integers: each 32 numbers of a query row are rounded to a scale times int8 (largest / 127, ties to even), and
  *
@@ -13,7 +13,7 @@
 #define LM_PAGED_INT_H
 #include "op/kv_write/kv_write.h"
 enum { LM_PI_ROWS = 6 /* rows in a call */ };
-typedef enum { LM_PI_BF16, LM_PI_F16, LM_PI_Q8_0, LM_PI_Q4_0 } lm_pi_kind;
+typedef enum { LM_PI_F32, LM_PI_BF16, LM_PI_F16, LM_PI_Q8_0, LM_PI_Q4_0 } lm_pi_kind;
 typedef struct { int64_t D, nb; int8_t *q; float *d; int32_t *start; } lm_pi_codes;      /* rows of D codes; of nb = D / 32 scales and starts */
 /* Scores of `rows` rows from row r on with the keys of groups [g0, g1) of a kv head's page: s[row][64]. next: the page to ask for. */
 typedef struct { lm_pi_kind kind; const lm_pi_codes *a; const char *keys, *next; float scale; } lm_pi_keys;

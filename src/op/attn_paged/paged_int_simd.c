@@ -1,4 +1,4 @@
-/* paged_int_simd.c — values of pages that are not f32, and keys in 16 bits, widened in registers for up to AC_MR rows; scores with keys in blocks where
+/* paged_int_simd.c — values of pages as they lie, and keys that are floats, widened in registers for up to AC_MR rows; scores with keys in blocks where
  * there is no vpdpbusd: vpmaddubsw on AVX2 (|key| times the query with the key's sign), plain C elsewhere. All give the bits of attn_core's products over
  * widened pages. */
 #include "op/attn/attn_core.h"
@@ -7,6 +7,7 @@
 /* Sixteen numbers of a row that begins at `row`, group g of it. Blocks: times d. */
 AC_INLINE void sixteen(const lm_pi_kind kind, const char *row, int64_t g, const float *d, vn *v) {
     const int64_t block = kind == LM_PI_Q8_0 ? 34 : 18;
+    if (kind == LM_PI_F32) { AC_EACH(w, AC_NW) v[w] = vn_load((const float *)row + g * AC_V + w * VN); return; }
     const char *p = kind == LM_PI_Q8_0 ? row + g / 2 * block + 2 + g % 2 * 16 : kind == LM_PI_Q4_0 ? row + g / 2 * block + 2 : row + g * 32;
 #if defined(LM_ISA_IS_avx512)
     if (kind == LM_PI_F16) { v[0] = (vn)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); return; }
@@ -58,7 +59,7 @@ void pi_widen(lm_pi_kind kind, const char *values, const float *d, int64_t D, fl
 /* ---- values: ac_pv over a page as it lies; G groups of 16 numbers from group g0 on -------------------------------------------------- */
 AC_INLINE void pv(const lm_pi_kind kind, const int R, const int G, const pi_values *x, int64_t g0, const float *p, const int *lo, const int *hi, int least,
                   int from, int to, int most, float *c, int64_t ldc) {
-    const int64_t row = kind == LM_PI_Q8_0 ? x->D / 32 * 34 : kind == LM_PI_Q4_0 ? x->D / 32 * 18 : x->D * 2, nb = x->D / 32, part = row * G / (x->D / AC_V);
+    const int64_t row = kind == LM_PI_Q8_0 ? x->D / 32 * 34 : kind == LM_PI_Q4_0 ? x->D / 32 * 18 : kind == LM_PI_F32 ? x->D * 4 : x->D * 2, nb = x->D / 32, part = row * G / (x->D / AC_V);
     vn acc[AC_MR][AC_MW];
     AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = vn_load(c + r * ldc + w * VN);
     for (int64_t j = least; j < most; j++) {
@@ -91,6 +92,7 @@ void pi_pv(const pi_values *x, int rows, const float *p, const int *lo, const in
         mg = nv - g >= WIDE ? WIDE : NARROW;
 #define PI_CALL(KIND, R, G) pv(KIND, R, G, x, g, p, lo, hi, least, from, to, most, c + g * AC_V, ldc)
         switch (x->kind) {
+        case LM_PI_F32: PI_ROWS(LM_PI_F32, PI_CALL)
         case LM_PI_BF16: PI_ROWS(LM_PI_BF16, PI_CALL)
         case LM_PI_F16: PI_ROWS(LM_PI_F16, PI_CALL)
         case LM_PI_Q8_0: PI_ROWS(LM_PI_Q8_0, PI_CALL)
@@ -100,28 +102,31 @@ void pi_pv(const pi_values *x, int rows, const float *p, const int *lo, const in
     }
 }
 
-/* ---- keys in 16 bits: ac_nt over a page as it lies ------------------------------------------------------------------------------------- */
+/* ---- keys that are floats: ac_nt over a page as it lies ------------------------------------------------------------------------------------- */
 enum { NT = AC_MG };
 AC_INLINE void nt(const lm_pi_kind kind, const int R, const int G, const float *a, int64_t lda, const char *keys, const char *next, int64_t D, float scale, float *s) {
+    const int64_t line = kind == LM_PI_F32 ? 64 : 32;                 /* bytes of sixteen keys' numbers d */
     vn acc[AC_MR][AC_MW];
     AC_EACH(r, R) AC_EACH(w, G * AC_NW) acc[r][w] = (vn){0};
     for (int64_t d = 0; d < D; d++) {
         vn k[AC_MW];
         AC_EACH(g, G) {
-            sixteen(kind, keys + g * D * 32, d, NULL, k + g * AC_NW);
-            if (d % 2 == g % 2) __builtin_prefetch(next + (g * D + d) * 32);
+            sixteen(kind, keys + g * D * line, d, NULL, k + g * AC_NW);
+            if (kind == LM_PI_F32 || d % 2 == g % 2) __builtin_prefetch(next + (g * D + d) * line);
         }
         AC_EACH(r, R) { const vn x = vn_set(a[r * lda + d]); AC_EACH(w, G * AC_NW) acc[r][w] = vn_fma(x, k[w], acc[r][w]); }
     }
     AC_EACH(r, R) AC_EACH(w, G * AC_NW) vn_store(s + r * AC_BLK + w * VN, acc[r][w] * scale);
 }
 void pi_nt(lm_pi_kind kind, int rows, int g0, int g1, const float *a, int64_t lda, const char *keys, const char *next, int64_t D, float scale, float *s) {
+    const int64_t line = kind == LM_PI_F32 ? 64 : 32;
     g0 = g0 / NT * NT;                                                /* whole fours of groups: what no row sees is replaced afterwards */
     for (int64_t g = g0; g < g1; g += NT) {
-#define PI_CALL(KIND, R, G) nt(KIND, R, NT, a, lda, keys + g * D * 32, next + g * D * 32, D, scale, s + g * AC_V)
+#define PI_CALL(KIND, R, G) nt(KIND, R, NT, a, lda, keys + g * D * line, next + g * D * line, D, scale, s + g * AC_V)
         const int mg = 4;
         (void)mg;
-        if (kind == LM_PI_F16) { switch (0) { default: PI_ROWS(LM_PI_F16, PI_CALL) } }
+        if (kind == LM_PI_F32) { switch (0) { default: PI_ROWS(LM_PI_F32, PI_CALL) } }
+        else if (kind == LM_PI_F16) { switch (0) { default: PI_ROWS(LM_PI_F16, PI_CALL) } }
         else switch (0) { default: PI_ROWS(LM_PI_BF16, PI_CALL) }
 #undef PI_CALL
     }

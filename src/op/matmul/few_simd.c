@@ -1,4 +1,4 @@
-/* few_simd.c — up to 8 rows against bf16 panels (decode): weights are widened in registers on their way from memory, never written out as f32.
+/* few_simd.c — up to 16 rows against bf16 panels (decode): weights are widened in registers on their way from memory, never written out as f32.
  *
  * A line of a PANEL16X2 weight holds 16 outputs of two k: the even one in the low halves. A micro-kernel keeps R rows x P panels of C; per
  * pair of k and panel one load, a shift, a mask and 2 R FMAs, so with one row 512 bytes of weights take 48 vector operations in AVX-512:
@@ -81,26 +81,25 @@ static few_fn *const kernels[ROWS + 1][9] = {
 };
 
 void LM_ISA_NAME(lm_few_tile)(const lm_gemm *g, int64_t batch, int64_t n0, int64_t n1, const float *bias, float *scratch) {
-    const int64_t np = lm_ceil_div(n1 - n0, 16), panel = lm_round_up(g->b.cols, 32) / 2 * 16;
+    const int64_t np = lm_ceil_div(n1 - n0, 16), panel = lm_round_up(g->b.cols, 32) / 2 * 16, each = lm_max64(1, lm_ceil_div(g->M, lm_max64(1, lm_ceil_div(g->M, ROWS))));
     for (int64_t k0 = 0; k0 < g->K || k0 == 0; k0 += KB) {
-        const int64_t kc = lm_min64(KB, g->K - k0);
-        for (int64_t m0 = 0; m0 < g->M; m0 += ROWS) {
-            const int64_t rows = lm_min64(ROWS, g->M - m0);
-            for (int64_t m = 0; m < rows; m++) {
-                const int64_t at = batch * g->a.bs + (m0 + m) * g->a.os + k0;
-                float *d = scratch + m * KB;
-                if (g->a.dtype == LM_BF16) for (int64_t i = 0; i < kc; i++) d[i] = lm_bf16_to_f32(((const uint16_t *)g->a.p)[at + i]);
-                else if (g->round) for (int64_t i = 0; i < kc; i++) d[i] = lm_bf16_to_f32(lm_f32_to_bf16(((const float *)g->a.p)[at + i]));
-                else memcpy(d, (const float *)g->a.p + at, (size_t)kc * 4);
-            }
-            for (int64_t p = 0, w; p < np; p += w) {
-                for (w = widest[rows]; w > np - p; w /= 2) {}
+        const int64_t kc = lm_min64(KB, g->K - k0), ms = lm_round_up(kc, 16);
+        for (int64_t m = 0; m < g->M; m++) {
+            const int64_t at = batch * g->a.bs + m * g->a.os + k0;
+            float *d = scratch + m * ms;
+            if (g->a.dtype == LM_BF16) for (int64_t i = 0; i < kc; i++) d[i] = lm_bf16_to_f32(((const uint16_t *)g->a.p)[at + i]);
+            else if (g->round) for (int64_t i = 0; i < kc; i++) d[i] = lm_bf16_to_f32(lm_f32_to_bf16(((const float *)g->a.p)[at + i]));
+            else memcpy(d, (const float *)g->a.p + at, (size_t)kc * 4);
+        }
+        for (int64_t p = 0, w; p < np; p += w) {
+            for (w = widest[each]; w > np - p; w /= 2) {}
+            for (int64_t m = 0; m < g->M; m += each) {                 /* from the second on, panels come from the second-level cache */
                 const few_args u = {
-                    .k = kc, .a = scratch, .a_ms = KB, .b = (const int32_t *)g->b.p + (n0 / 16 + p) * panel + k0 / 2 * 16, .b_ps = panel,
-                    .c = g->c + batch * g->c_bs + m0 * g->c_rs + n0 + p * 16, .c_ms = g->c_rs, .bias = bias && k0 + kc >= g->K ? bias + p * 16 : NULL,
+                    .k = kc, .a = scratch + m * ms, .a_ms = ms, .b = (const int32_t *)g->b.p + (n0 / 16 + p) * panel + k0 / 2 * 16, .b_ps = panel,
+                    .c = g->c + batch * g->c_bs + m * g->c_rs + n0 + p * 16, .c_ms = g->c_rs, .bias = bias && k0 + kc >= g->K ? bias + p * 16 : NULL,
                     .n_last = p + w == np ? (int)(n1 - n0 - (np - 1) * 16) : 16, .load = k0 > 0 || g->acc,
                 };
-                kernels[rows][w](&u);
+                kernels[lm_min64(each, g->M - m)][w](&u);
             }
         }
     }

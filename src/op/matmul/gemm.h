@@ -53,8 +53,9 @@ size_t lm_gemm_f32_scratch(const lm_gemm *g);                  /* per thread; en
 bool lm_gemm_b_here(const lm_gemm *g);                         /* f32: B is read where it lies */
 int64_t lm_gemm_kc(const lm_gemm *g);                          /* block of k */
 typedef void lm_gemm_tile_fn(const lm_gemm *g, int64_t tile, void *scratch);
-/* Up to LM_FEW_ROWS rows against bf16 panels, columns n0 … n1-1 (few_simd.c). bias: N - n0 of them rounded up to 16, or NULL; scratch: 8 KiB. */
-enum { LM_FEW_ROWS = 8 };
+/* Up to LM_FEW_ROWS rows against bf16 panels, columns n0 … n1-1 (few_simd.c). bias: N - n0 of them rounded up to 16, or NULL; scratch: as
+ * lm_gemm_f32_scratch, which is more than M rows of a block of k. */
+enum { LM_FEW_ROWS = 16 };
 typedef void lm_few_tile_fn(const lm_gemm *g, int64_t batch, int64_t n0, int64_t n1, const float *bias, float *scratch);
 lm_few_tile_fn lm_few_tile_avx512, lm_few_tile_avx2, lm_few_tile_portable;
 lm_gemm_tile_fn lm_gemm_f32_tile_avx512, lm_gemm_f32_tile_avx2, lm_gemm_f32_tile_portable;

@@ -80,11 +80,13 @@ static void prepare(const lm_call *c, lm_q8_work *w, void *codes) {
     w->n = weights_of(c);
     for (int i = 0; i < w->n; i++) { w->t[i] = problem(c, i, codes); w->last[i] = (i ? w->last[i - 1] : 0) + w->t[i].items; }
 }
-int64_t lm_q8_row_tiles(const lm_call *c) { const int64_t M = lm_rows(&c->in[0]); return M > LM_Q8_FEW ? lm_ceil_div(M, 2 * LM_Q8_ROWS) : 0; }
+static int64_t row_tile(int64_t M) { return M <= LM_Q8_MID ? LM_Q8_ROWS : 2 * LM_Q8_ROWS; }
+int64_t lm_q8_row_tiles(const lm_call *c) { const int64_t M = lm_rows(&c->in[0]); return M > LM_Q8_FEW ? lm_ceil_div(M, row_tile(M)) : 0; }
 void lm_q8_row_tile(const lm_call *c, int64_t i, lm_q8_rows *rows) {
     lm_q8_work own, *w = i ? &own : c->shared;                             /* the first one leaves it for phase 1 */
     prepare(c, w, c->shared);
-    (w->t[0].a_dtype == LM_F32 ? rows : lm_q8_rows_plain)(w, 2 * i * LM_Q8_ROWS, lm_min64(2 * (i + 1) * LM_Q8_ROWS, w->t[0].M));
+    const int64_t M = w->t[0].M, n = row_tile(M);
+    (w->t[0].a_dtype == LM_F32 ? rows : lm_q8_rows_plain)(w, i * n, lm_min64((i + 1) * n, M));
 }
 void lm_q8_begin(const lm_call *c, void *scratch, lm_q8_rows *rows) {
     lm_q8_work *w = scratch;

@@ -9,7 +9,7 @@
 
 typedef struct { __m512i q[8]; __m512 d, m; } block_t;          /* unsigned codes [quad][row][4], scales, minima */
 _Static_assert(2 * LM_Q8_K / 32 * sizeof(block_t) <= LM_Q8_PACKED, "a packed piece");
-enum { ROWS = LM_Q8_ROWS, FEW = LM_Q8_FEW };
+enum { ROWS = LM_Q8_ROWS, FEW = LM_Q8_FEW, LYING = 11 /* rows of blocks of 32, two strips against a piece of a panel that is in the first-level cache */ };
 
 VN_INLINE __m512i flip(__m512i x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)128)); }
 /* Quad i of a panel's block, without sign. Nibbles of quads i and i + 4 share bytes; fifth bits are 32 to a row, four bytes before the nibbles. */
@@ -46,12 +46,13 @@ static void pack(const lm_q8 *t, const char *p, int64_t blocks, void *to) {
 VN_INLINE void rows(const lm_q8 *t, const bool mins, const int R, const int P, int64_t m, int64_t b0, int64_t blocks, const block_t *w, int64_t second,
                     float *c, vn_next *next) {
     __m512 acc[ROWS][2];
-    const int64_t at = lm_q8_at(t, m, b0);
+    const int64_t at = lm_q8_at(t, m, b0), strip = t->nb * ROWS * 32;
     const int8_t *q = t->q + at * 32; const float *d = t->d + at; const int32_t *start = t->start + at;
     for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) acc[r][p] = _mm512_load_ps(c + r * 32 + p * 16);
     for (int64_t b = 0; b < blocks; b++, w++, q += ROWS * 32, d += ROWS, start += ROWS) {
         const block_t *const p2[2] = { w, (const block_t *)((const char *)w + second) };
         vn_ask(next);
+        vn_ask_strip(q + strip);
         __m512i s[ROWS][2];
         for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) s[r][p] = mins ? _mm512_setzero_si512() : _mm512_set1_epi32(start[r]);
 #pragma GCC unroll 8
@@ -69,50 +70,55 @@ VN_INLINE void rows(const lm_q8 *t, const bool mins, const int R, const int P, i
     for (int r = 0; r < R; r++) for (int p = 0; p < P; p++) _mm512_store_ps(c + r * 32 + p * 16, acc[r][p]);
 }
 VN_ALL_ROWS(block_t, lm_q8_mins(t->kind))
-/* All R rows of A, one strip, against one panel as it lies. */
-VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *c) {
+/* R rows of A, from the first of a strip on, against one panel as it lies. From seven rows on sums are chains enough by themselves. */
+VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t m, int64_t b0, int64_t blocks, float *c) {
     const bool mins = lm_q8_mins(kind);
     const int step = kind == LM_W_Q8_0 ? 544 : kind == LM_W_Q4_1 ? 320 : kind == LM_W_Q5_0 ? 352 : kind == LM_W_Q5_1 ? 384 : 288;
-    const int64_t at = b0 * R;
+    const bool two = R < 7;
+    const int64_t at = lm_q8_at(t, m, b0), S = t->strip;
     const int8_t *q = t->q + at * 32; const float *da = t->d + at; const int32_t *start = t->start + at;
     __m512 acc[FEW];
     for (int r = 0; r < R; r++) acc[r] = _mm512_load_ps(c + r * 32);
-    for (int64_t b = 0; b < blocks; b++, p += step, q += R * 32, da += R, start += R) {
+    for (int64_t b = 0; b < blocks; b++, p += step, q += S * 32, da += S, start += S) {
         const __m512 d = vn_halves(p);
-        __m512i s[FEW], e[FEW];                                            /* two chains */
+        __m512i s[FEW], e[FEW];                                            /* two chains of a row */
         for (int r = 0; r < R; r++) { s[r] = mins ? _mm512_setzero_si512() : _mm512_set1_epi32(start[r]); e[r] = _mm512_setzero_si512(); }
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
             const __m512i w0 = code(kind, p, i), w1 = code(kind, p, i + 4);
             for (int l = 2 * i; l < 2 * i + 2 && l * 64 < step; l++) vn_ahead(p, l);
-            for (int r = 0; r < R; r++) {
-                s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(q + r * 32 + 4 * i));
-                e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(q + r * 32 + 4 * i + 16));
-            }
+            if (!two) {
+                for (int r = 0; r < R; r++) s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(q + r * 32 + 4 * i));
+                for (int r = 0; r < R; r++) s[r] = _mm512_dpbusd_epi32(s[r], w1, vn_quad(q + r * 32 + 4 * i + 16));
+            } else
+                for (int r = 0; r < R; r++) {
+                    s[r] = _mm512_dpbusd_epi32(s[r], w0, vn_quad(q + r * 32 + 4 * i));
+                    e[r] = _mm512_dpbusd_epi32(e[r], w1, vn_quad(q + r * 32 + 4 * i + 16));
+                }
         }
         if (step > 512) vn_ahead(p, 8);
         for (int r = 0; r < R; r++) {
-            acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(da[r]), d), _mm512_cvtepi32_ps(_mm512_add_epi32(s[r], e[r])), acc[r]);
+            acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_set1_ps(da[r]), d), _mm512_cvtepi32_ps(two ? _mm512_add_epi32(s[r], e[r]) : s[r]), acc[r]);
             if (mins) acc[r] = _mm512_fmadd_ps(vn_halves(p + 32), _mm512_set1_ps(da[r] * (float)start[r]), acc[r]);
         }
     }
     for (int r = 0; r < R; r++) _mm512_store_ps(c + r * 32, acc[r]);
 }
-VN_INLINE void few_kind(const lm_q8 *t, const lm_q8_kind kind, const char *p, int64_t b0, int64_t blocks, float *c) {
-    switch (t->M) {
-    case 1: few(t, kind, 1, p, b0, blocks, c); break;
-    case 2: few(t, kind, 2, p, b0, blocks, c); break;
-    case 3: few(t, kind, 3, p, b0, blocks, c); break;
-    case 4: few(t, kind, 4, p, b0, blocks, c); break;
-    case 5: few(t, kind, 5, p, b0, blocks, c); break;
-    case 6: few(t, kind, 6, p, b0, blocks, c); break;
-    case 7: few(t, kind, 7, p, b0, blocks, c); break;
-    default: few(t, kind, 8, p, b0, blocks, c); break;
+VN_INLINE void few_kind(const lm_q8 *t, const lm_q8_kind kind, int R, const char *p, int64_t m, int64_t b0, int64_t blocks, float *c) {
+    switch (R) {
+    case 1: few(t, kind, 1, p, m, b0, blocks, c); break;
+    case 2: few(t, kind, 2, p, m, b0, blocks, c); break;
+    case 3: few(t, kind, 3, p, m, b0, blocks, c); break;
+    case 4: few(t, kind, 4, p, m, b0, blocks, c); break;
+    case 5: few(t, kind, 5, p, m, b0, blocks, c); break;
+    case 6: few(t, kind, 6, p, m, b0, blocks, c); break;
+    case 7: few(t, kind, 7, p, m, b0, blocks, c); break;
+    default: few(t, kind, 8, p, m, b0, blocks, c); break;
     }
 }
-static void few_rows(const lm_q8 *t, const char *p, int64_t b0, int64_t blocks, float *c) {
+static void few_rows(const lm_q8 *t, const char *p, int64_t m, int R, int64_t b0, int64_t blocks, float *c) {
     switch (t->kind) {
-#define CASE(k) case LM_W_##k: few_kind(t, LM_W_##k, p, b0, blocks, c); break;
+#define CASE(k) case LM_W_##k: few_kind(t, LM_W_##k, R, p, m, b0, blocks, c); break;
     KINDS(CASE)
 #undef CASE
     default: break;
@@ -191,6 +197,7 @@ static lm_err tile(const lm_call *call, int64_t i, void *scratch, const lm_q8_vn
     char *w = (char *)scratch + t->own, *turned = w + LM_Q8_PACKED + LM_Q8_MB * 128;
     float *acc = (float *)(w + LM_Q8_PACKED);
     const int64_t piece = LM_Q8_K / t->unit, second = piece * f->packed;
+    const bool lying = t->M <= FEW || (t->panels && t->unit == 32 && t->M <= LYING);
     for (int64_t n = n0; n < n1; n += 32) {
         const int64_t cols = lm_min64(32, n1 - n);
         const int P = cols > 16 ? 2 : 1;
@@ -201,20 +208,18 @@ static lm_err tile(const lm_call *call, int64_t i, void *scratch, const lm_q8_vn
         for (int64_t m = m0; m < m1; m++)
             for (int p = 0; p < P; p++)
                 _mm512_store_ps(acc + (m - m0) * 32 + p * 16, t->acc ? _mm512_maskz_loadu_ps(in[p], t->c + m * t->c_rs + n + p * 16) : _mm512_setzero_ps());
-        if (t->M <= FEW && t->panels) for (int p = 0; p < P; p++) f->few(t, lm_q8_panel(t, n + p * 16, 0), 0, t->nb, acc + p * 16);
-        else
-            for (int64_t b = 0, blocks; b < t->nb; b += blocks) {
-                blocks = lm_min64(piece, t->nb - b);
-                for (int p = 0; p < P; p++) {
-                    const char *panel = turned;
-                    if (t->panels) panel = lm_q8_panel(t, n + p * 16, b); else vn_turn(t, n + p * 16, lm_min64(16, cols - p * 16), b, blocks, turned);
-                    if (t->M <= FEW) f->few(t, panel, b, blocks, acc + p * 16); else f->pack(t, panel, blocks, w + p * second);
-                }
-                if (t->M > FEW) {
-                    vn_next next = next_piece(t, f, m1 - m0, n, n1, b + blocks);
-                    f->rows(t, P, m0, m1, b, blocks, w, second, acc, &next);
-                }
+        for (int64_t b = 0, blocks; b < t->nb; b += blocks) {
+            blocks = t->panels && t->M <= FEW ? t->nb : lm_min64(piece, t->nb - b);
+            for (int p = 0; p < P; p++) {
+                const char *panel = turned;
+                if (t->panels) panel = lm_q8_panel(t, n + p * 16, b); else vn_turn(t, n + p * 16, lm_min64(16, cols - p * 16), b, blocks, turned);
+                if (lying) for (int64_t m = 0; m < t->M; m += t->strip) f->few(t, panel, m, (int)lm_min64(t->strip, t->M - m), b, blocks, acc + m * 32 + p * 16);
+                else f->pack(t, panel, blocks, w + p * second);
             }
+            if (lying) continue;
+            vn_next next = next_piece(t, f, m1 - m0, n, n1, b + blocks);
+            f->rows(t, P, m0, m1, b, blocks, w, second, acc, &next);
+        }
         for (int64_t m = m0; m < m1; m++)
             for (int p = 0; p < P; p++) {
                 const __m512 v = _mm512_load_ps(acc + (m - m0) * 32 + p * 16);

@@ -20,6 +20,9 @@ VN_INLINE void vn_ask(vn_next *x) {
         x->p[0] += 64; x->p[1] += 64;
     }
 }
+/* Three lines of the next strip's codes, into the second-level cache: a piece of a strip is a few kilobytes, which end before what the hardware asks for by
+ * itself has caught up. */
+VN_INLINE void vn_ask_strip(const int8_t *q) { for (int i = 0; i < 192; i += 64) _mm_prefetch((const char *)q + i, _MM_HINT_T1); }
 /* The micro-kernels of a family. `acc` is C as [row][32 columns]; a panel is sixteen rows of weights from some block on. */
 typedef struct {
     int64_t packed;                                        /* bytes of a packed block of a panel */
@@ -28,7 +31,7 @@ typedef struct {
     /* Rows [m, m1) of A, whole strips from m on, times P packed panels; the second one lies `second` bytes further. */
     void (*rows)(const lm_q8 *t, int P, int64_t m, int64_t m1, int64_t b0, int64_t blocks, const void *w, int64_t second, float *acc,
                  vn_next *next);
-    void (*few)(const lm_q8 *t, const char *panel, int64_t b0, int64_t blocks, float *acc);      /* all M rows of A */
+    void (*few)(const lm_q8 *t, const char *panel, int64_t m, int R, int64_t b0, int64_t blocks, float *acc);      /* R rows of a strip that begins with m */
 } lm_q8_vnni;
 extern const lm_q8_vnni lm_qk_vnni;
 /* many() of a family from its rows(): rows [m, m1) of A in strips, the rest by fours, twos and one; two panels or one; `flag`: which of two kinds of weights

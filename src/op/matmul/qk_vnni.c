@@ -87,7 +87,7 @@ static void pack(const lm_q8 *t, const char *panel, int64_t blocks, void *out) {
 /* ---- many rows ------------------------------------------------------------------------------------------------------------------- */
 VN_INLINE void rows(const lm_q8 *t, const bool six, const int R, const int P, int64_t m, int64_t b0, int64_t blocks, const super_t *w, int64_t second,
                     float *acc, vn_next *next) {
-    const int64_t at = lm_q8_at(t, m, b0);
+    const int64_t at = lm_q8_at(t, m, b0), strip = t->nb * ROWS * 256;
     const int8_t *q = t->q + at * 256; const float *d = t->d + at; const int32_t *start = t->start + at * LM_Q8_STARTS;
     const int quads = six ? 4 : 8;
     for (int64_t b = 0; b < blocks; b++, w++, d += ROWS, start += ROWS * LM_Q8_STARTS, q += ROWS * 256) {
@@ -96,7 +96,7 @@ VN_INLINE void rows(const lm_q8 *t, const bool six, const int R, const int P, in
         for (int r = 0; r < R; r++) for (int k = 0; k < P; k++) sum[r][k] = _mm512_setzero_ps();
         for (int g = 0; g < 64 / quads; g++) {
             __m512i s[ROWS][2];
-            if (!six || g % 2) vn_ask(next);
+            if (!six || g % 2) { vn_ask(next); vn_ask_strip(q + strip + (six ? g / 2 : g) * 192); }
             for (int r = 0; r < R; r++)
                 for (int k = 0; k < P; k++) s[r][k] = six ? _mm512_set1_epi32(start[r * LM_Q8_STARTS + g]) : _mm512_setzero_si512();
 #pragma GCC unroll 8
@@ -121,11 +121,11 @@ VN_INLINE void rows(const lm_q8 *t, const bool six, const int R, const int P, in
 }
 VN_ALL_ROWS(super_t, t->kind == LM_W_Q6_K)
 /* ---- few rows ---------------------------------------------------------------------------------------------------------------------- */
-/* All R rows of A, one strip, against a panel as it lies. */
-VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t b0, int64_t blocks, float *acc) {
-    const int64_t step = 16 * t->block;
-    const int8_t *q = t->q + b0 * R * 256; const float *da = t->d + b0 * R; const int32_t *start = t->start + b0 * R * LM_Q8_STARTS;
-    for (int64_t b = 0; b < blocks; b++, p += step, q += R * 256, da += R, start += R * LM_Q8_STARTS) {
+/* R rows of A, from the first of a strip on, against a panel as it lies. */
+VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const char *p, int64_t m, int64_t b0, int64_t blocks, float *acc) {
+    const int64_t step = 16 * t->block, at = lm_q8_at(t, m, b0), S = t->strip;
+    const int8_t *q = t->q + at * 256; const float *da = t->d + at; const int32_t *start = t->start + at * LM_Q8_STARTS;
+    for (int64_t b = 0; b < blocks; b++, p += step, q += S * 256, da += S, start += S * LM_Q8_STARTS) {
         const __m512 d = vn_halves(p);
         __m512 sum[LM_Q8_FEW];
         for (int r = 0; r < R; r++) sum[r] = _mm512_setzero_ps();
@@ -195,21 +195,21 @@ VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
         }
     }
 }
-VN_INLINE void few_kind(const lm_q8 *t, const lm_q8_kind kind, const char *p, int64_t b0, int64_t blocks, float *acc) {
-    switch (t->M) {
-    case 1: few(t, kind, 1, p, b0, blocks, acc); break;
-    case 2: few(t, kind, 2, p, b0, blocks, acc); break;
-    case 3: few(t, kind, 3, p, b0, blocks, acc); break;
-    case 4: few(t, kind, 4, p, b0, blocks, acc); break;
-    case 5: few(t, kind, 5, p, b0, blocks, acc); break;
-    case 6: few(t, kind, 6, p, b0, blocks, acc); break;
-    case 7: few(t, kind, 7, p, b0, blocks, acc); break;
-    default: few(t, kind, 8, p, b0, blocks, acc); break;
+VN_INLINE void few_kind(const lm_q8 *t, const lm_q8_kind kind, int R, const char *p, int64_t m, int64_t b0, int64_t blocks, float *acc) {
+    switch (R) {
+    case 1: few(t, kind, 1, p, m, b0, blocks, acc); break;
+    case 2: few(t, kind, 2, p, m, b0, blocks, acc); break;
+    case 3: few(t, kind, 3, p, m, b0, blocks, acc); break;
+    case 4: few(t, kind, 4, p, m, b0, blocks, acc); break;
+    case 5: few(t, kind, 5, p, m, b0, blocks, acc); break;
+    case 6: few(t, kind, 6, p, m, b0, blocks, acc); break;
+    case 7: few(t, kind, 7, p, m, b0, blocks, acc); break;
+    default: few(t, kind, 8, p, m, b0, blocks, acc); break;
     }
 }
-static void few_rows(const lm_q8 *t, const char *p, int64_t b0, int64_t blocks, float *acc) {
-    if (t->kind == LM_W_Q4_K) few_kind(t, LM_W_Q4_K, p, b0, blocks, acc);
-    else if (t->kind == LM_W_Q5_K) few_kind(t, LM_W_Q5_K, p, b0, blocks, acc);
-    else few_kind(t, LM_W_Q6_K, p, b0, blocks, acc);
+static void few_rows(const lm_q8 *t, const char *p, int64_t m, int R, int64_t b0, int64_t blocks, float *acc) {
+    if (t->kind == LM_W_Q4_K) few_kind(t, LM_W_Q4_K, R, p, m, b0, blocks, acc);
+    else if (t->kind == LM_W_Q5_K) few_kind(t, LM_W_Q5_K, R, p, m, b0, blocks, acc);
+    else few_kind(t, LM_W_Q6_K, R, p, m, b0, blocks, acc);
 }
 const lm_q8_vnni lm_qk_vnni = { .packed = sizeof(super_t), .asks = 8, .pack = pack, .rows = many, .few = few_rows };
