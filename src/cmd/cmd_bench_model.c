@@ -121,7 +121,7 @@ static cost per_token(const lm_cfg *c, const lm_store *store) {
     return k;
 }
 /* What checking guesses costs: runs over 1 … N tokens behind --depth, by turns; each width's median. */
-static lm_err ahead(lm_bench *b, const lm_cmd_model *m, const int32_t *ids) {
+static lm_err rows_ahead(lm_bench *b, const lm_cmd_model *m, const int32_t *ids) {
     const lm_bench_opts *o = b->o;
     lm_session *s;
     double *t = lm_arena_alloc(b->cli->a, (size_t)(o->ahead * o->gen) * sizeof *t), one = 0;
@@ -213,7 +213,7 @@ static lm_err infer(lm_bench *b) {
     const cost k = per_token(&c, m.store);
     lm_plan_stats st; lm_plan_stats_of(lm_engine_plan(m.e), &st);
     if (o->ops) LM_GOTO(by_op_infer(b, &m, "decode", o->seqs, o->depth + o->gen), done);
-    if (o->ahead) LM_GOTO(ahead(b, &m, ids), done);
+    if (o->ahead) LM_GOTO(rows_ahead(b, &m, ids), done);
     double mm = st.mm_flops_bf16 > st.mm_flops_f32 ? b->m.mm_bf16 : b->m.mm_f32, read = b->m.read_n;
     if (m.dev) {
         lm_machine top;

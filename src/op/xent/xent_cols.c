@@ -19,7 +19,7 @@ static void *take(room *r, int64_t n, size_t size) {
     return p;
 }
 lm_xent_cols lm_xent_cols_of(const lm_call *c, int64_t row0, int64_t rows, bool step, size_t *bytes) {
-    lm_xent_cols t = { .c = c, .p = c->p, .row0 = row0, .N = rows, .Np = lm_round_up(rows, 16), .V = c->in[1].dim[0], .d = c->in[0].dim[1] };
+    lm_xent_cols t = { .c = c, .p = c->p, .row0 = row0, .N = rows, .Np = lm_round_up(rows, 16), .step = step, .V = c->in[1].dim[0], .d = c->in[0].dim[1] };
     room at = { .base = c->shared };
     t.n_b = lm_ceil_div(t.V, LM_XENT_BLOCK); t.nr = t.V >= 16 * LM_XENT_BLOCK ? LM_XENT_COLS_N : LM_XENT_COLS_FEW;
     t.n_g = lm_ceil_div(t.Np, t.nr);
@@ -69,7 +69,7 @@ lm_gemm lm_xent_cols_gemm(const lm_xent_cols *t, int64_t v0, int64_t cols, int64
 }
 size_t lm_xent_cols_scratch(const lm_xent_cols *t) {
     const lm_gemm g = lm_xent_cols_gemm(t, 0, LM_XENT_BLOCK, 0, LM_XENT_COLS_N, NULL, 0);
-    return lm_gemm_f32_scratch(&g) + (t->z ? 0 : LM_XENT_BLOCK * (LM_XENT_COLS_N + 16) * 4);
+    return lm_gemm_f32_scratch(&g) + (t->step ? 0 : LM_XENT_BLOCK * (LM_XENT_COLS_N + 16) * 4);
 }
 lm_err lm_xent_cols_end(const lm_xent_cols *t, int64_t i) {
     const lm_call *c = t->c;

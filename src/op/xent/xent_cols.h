@@ -20,6 +20,7 @@ typedef struct {
     float *zt;                                             /* [Np]: logit of the target */
     float *lse, *slope, *less; int32_t *live;              /* [Np], from the second phase: dz = live ? exp(z - lse) slope - less : 0 */
     float *z;                                              /* the chunk's logits, or NULL: each item has its own */
+    bool step;                                             /* xent_step's: there are xt and z, also where only sizes are known yet */
 } lm_xent_cols;
 /* Plain weights; f32 or rounded to bf16. */
 bool lm_xent_cols_f32(const lm_call *c);
