@@ -428,34 +428,23 @@ static lm_err assign_buffers(planner *s) {
         for (int k = 0; k < n->n_in; k++) if (n->in[k]) touch(s, n->in[k], i);
     }
     for (int i = 0; i < s->g->n_output; i++) touch(s, s->g->output[i].v, end);
-    for (int i = 0; i < p->n_joined; i++) {                              /* what goes into and comes out of a join that repeats lives throughout; what is handed on within is not touched */
-        const lm_joined *x = &p->joined[i];
-        if (!x->row->run_all) continue;
-        for (int k = x->first; k < x->first + x->n; k++) {
-            const lm_node *n = p->step[k].node;
+    /* Joins that repeat first: what goes into one and comes out of it lives throughout, what is handed on within is not touched. Of the others, which are
+     * one kernel, everything they touch lives throughout. */
+    for (int k = 0; k < 2 * p->n_joined; k++) {
+        const lm_joined *x = &p->joined[k % p->n_joined];
+        const bool repeats = x->row->run_all;
+        const int behind = x->first + x->n;
+        if (repeats != (k < p->n_joined)) continue;
+        for (int i = x->first; i < behind; i++) {
+            const lm_node *n = p->step[i].node;
             for (int q = 0; q < n->n_in + n->n_out; q++) {
                 lm_value *v = q < n->n_in ? n->in[q] : n->out[q - n->n_in];
                 place *r = v ? &s->pl[root_of(s, v->id)] : NULL;
                 if (!r || r->at != AT_BUF) continue;
                 lm_buf *b = &s->b[r->buf];
-                const int behind = x->first + x->n;
-                if (b->first < x->first && b->last < behind) b->last = behind - 1;
-                if (b->last >= behind && b->first > x->first) b->first = x->first;
-            }
-        }
-    }
-    for (int i = 0; i < p->n_joined; i++) {                              /* one kernel: everything it touches lives throughout */
-        const lm_joined *x = &p->joined[i];
-        if (x->row->run_all) continue;
-        for (int k = x->first; k < x->first + x->n; k++) {
-            const lm_node *n = p->step[k].node;
-            for (int q = 0; q < n->n_in + n->n_out; q++) {
-                lm_value *v = q < n->n_in ? n->in[q] : n->out[q - n->n_in];
-                place *r = v ? &s->pl[root_of(s, v->id)] : NULL;
-                if (!r || r->at != AT_BUF) continue;
-                lm_buf *b = &s->b[r->buf];
-                if (q >= n->n_in && b->first > x->first) b->first = x->first;
-                if (b->last < x->first + x->n - 1) b->last = x->first + x->n - 1;
+                const bool in = b->first < x->first, out = b->last >= behind;
+                if (!out && (!repeats || in)) b->last = behind - 1;
+                if (!in && (repeats ? out : q >= n->n_in)) b->first = x->first;
             }
         }
     }

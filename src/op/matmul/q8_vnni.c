@@ -105,16 +105,9 @@ VN_INLINE void few(const lm_q8 *t, const lm_q8_kind kind, const int R, const cha
     for (int r = 0; r < R; r++) _mm512_store_ps(c + r * 32, acc[r]);
 }
 VN_INLINE void few_kind(const lm_q8 *t, const lm_q8_kind kind, int R, const char *p, int64_t m, int64_t b0, int64_t blocks, float *c) {
-    switch (R) {
-    case 1: few(t, kind, 1, p, m, b0, blocks, c); break;
-    case 2: few(t, kind, 2, p, m, b0, blocks, c); break;
-    case 3: few(t, kind, 3, p, m, b0, blocks, c); break;
-    case 4: few(t, kind, 4, p, m, b0, blocks, c); break;
-    case 5: few(t, kind, 5, p, m, b0, blocks, c); break;
-    case 6: few(t, kind, 6, p, m, b0, blocks, c); break;
-    case 7: few(t, kind, 7, p, m, b0, blocks, c); break;
-    default: few(t, kind, 8, p, m, b0, blocks, c); break;
-    }
+#define EACH(r) few(t, kind, r, p, m, b0, blocks, c)
+    VN_BY_ROWS(R, EACH)
+#undef EACH
 }
 static void few_rows(const lm_q8 *t, const char *p, int64_t m, int R, int64_t b0, int64_t blocks, float *c) {
     switch (t->kind) {

@@ -34,6 +34,9 @@ typedef struct {
     void (*few)(const lm_q8 *t, const char *panel, int64_t m, int R, int64_t b0, int64_t blocks, float *acc);      /* R rows of a strip that begins with m */
 } lm_q8_vnni;
 extern const lm_q8_vnni lm_qk_vnni;
+/* F(r) with the number of rows known when this is compiled: they stay in registers */
+#define VN_BY_ROWS(R, F) switch (R) { case 1: F(1); break; case 2: F(2); break; case 3: F(3); break; case 4: F(4); break; case 5: F(5); break; \
+    case 6: F(6); break; case 7: F(7); break; default: F(8); break; }
 /* many() of a family from its rows(): rows [m, m1) of A in strips, the rest by fours, twos and one; two panels or one; `flag`: which of two kinds of weights
  * rows() is made for, of t. piece_t: a packed block. */
 #define VN_ALL_ROWS(piece_t, flag)                                                                                                                  \
