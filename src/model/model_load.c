@@ -11,7 +11,10 @@
 
 enum { BLOCK = 1 << 18 };                                    /* numbers of a converted block; four times as many bytes at most */
 typedef struct { lm_tensor t; int64_t step, tile0; bool direct, added, borrowed /* read in the map */; } dest;
-typedef struct { lm_weights *w; dest *d; char *buf; size_t raw, each; int first, end; const volatile int *stop; _Atomic int err; } job;
+typedef struct {
+    lm_weights *w; dest *d; char *buf; size_t raw, each; int first, end; const volatile int *stop; _Atomic int err;
+    int32_t *order; int64_t *bound;                          /* tiles of each member, its part of every matrix; where each member's begin */
+} job;
 
 static bool divides(const lm_quant *q, int64_t cols) { return cols % q->block == 0; }
 /* The file has just what the store would hold. */
@@ -85,8 +88,9 @@ static lm_err load_block(job *j, int i, int64_t r0, int64_t n, char *raw, float 
     else lm_layout_put_rows(&d->t, r0, n, f);
     return LM_OK;
 }
-static void tile(void *ud, int64_t k, int ith) {
+static void tile(void *ud, int64_t at, int ith) {
     job *j = ud;
+    const int64_t k = j->order[at];
     if (atomic_load_explicit(&j->err, memory_order_relaxed)) return;
     int lo = j->first, hi = j->end - 1;                                          /* the last tensor that begins at or before k */
     while (lo < hi) { int mid = (lo + hi + 1) / 2; if (j->d[mid].tile0 <= k) lo = mid; else hi = mid - 1; }
@@ -96,6 +100,25 @@ static void tile(void *ud, int64_t k, int ith) {
                                    : load_block(j, lo, r0, lm_min64(j->d[lo].step, j->w->e[lo].rows - r0), raw, (float *)(raw + j->raw));
     int none = 0;
     if (e) atomic_compare_exchange_strong(&j->err, &none, (int)e);
+}
+/* A member reads the part of each matrix that it will multiply (lm_phase.reads: the same shares), so that it lies near to it. */
+static lm_err hand_out(job *j, int64_t tiles) {
+    lm_ctx *ctx = j->w->ctx;
+    const int nth = lm_ctx_threads(ctx);
+    if (tiles > INT32_MAX) return lm_fail(ctx, LM_E_RANGE, "%s: %lld blocks to read", j->w->path, (long long)tiles);
+    j->order = lm_alloc(ctx, LM_MEM_IO, ((size_t)tiles + 1) * sizeof *j->order);
+    j->bound = lm_alloc(ctx, LM_MEM_IO, ((size_t)nth + 1) * sizeof *j->bound);
+    if (!j->order || !j->bound) return LM_E_NOMEM;
+    int64_t n = 0;
+    for (int m = 0; m < nth; m++) {
+        j->bound[m] = n;
+        for (int i = j->first; i < j->end; i++) {
+            const int64_t at = j->d[i].tile0, all = (i + 1 < j->end ? j->d[i + 1].tile0 : tiles) - at;
+            for (int64_t t = all * m / nth; t < all * (m + 1) / nth; t++) j->order[n++] = (int32_t)(at + t);
+        }
+    }
+    j->bound[nth] = n;
+    return LM_OK;
 }
 static lm_err check(lm_weights *w, const lm_load_opts *o) {
     if (o->dtype != LM_F32 && o->dtype != LM_BF16 && o->dtype != LM_QUANT)
@@ -212,7 +235,8 @@ static lm_err load(lm_weights *w, lm_store *store, const lm_load_opts *o, int fi
     j.raw = (raw + 63) & ~(size_t)63;
     j.each = (j.raw + floats * 4 + 127) & ~(size_t)63;
     if (!(j.buf = lm_alloc(w->ctx, LM_MEM_IO, j.each * (size_t)lm_ctx_threads(w->ctx)))) { err = LM_E_NOMEM; goto done; }
-    lm_pool_tiles(lm_ctx_pool(w->ctx), tiles, tile, &j);
+    LM_GOTO(hand_out(&j, tiles), done);
+    lm_pool_runs(lm_ctx_pool(w->ctx), j.bound, tile, &j);
     err = (lm_err)atomic_load(&j.err);
     for (int i = first; i < end && o->map && w->source->where; i++) {      /* copied: their pages in the file are not needed beside the copy */
         const lm_weight *e = &w->e[i];
@@ -223,7 +247,7 @@ done:
     if (err) for (int i = first; i < end; i++) if (j.d[i].added) lm_store_remove(store, w->e[i].name);
     if (!err && away.on) lm_store_set_ring(store, away.ring);
     spare_free(w, &away);
-    lm_free(w->ctx, j.buf); lm_free(w->ctx, j.d);
+    lm_free(w->ctx, j.buf); lm_free(w->ctx, j.d); lm_free(w->ctx, j.order); lm_free(w->ctx, j.bound);
     return err;
 }
 lm_err lm_weights_load(lm_weights *w, lm_store *store, const lm_load_opts *o) {
