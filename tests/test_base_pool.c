@@ -81,6 +81,11 @@ static void node(lm_ctx *ctx, int i, const char *text) {
     snprintf(path, sizeof path, "%s/node%d/cpulist", folder, i);
     LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, path, text, strlen(text)));
 }
+static void online(lm_ctx *ctx, const char *text) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/online", folder);
+    LM_CHECK_OK(ctx, lm_file_write_atomic(ctx, path, text, strlen(text)));
+}
 typedef struct { cpu_set_t of[MAX]; } seats;
 static void where(void *ud, int ith, int nth) { (void)nth; sched_getaffinity(0, sizeof(cpu_set_t), &((seats *)ud)->of[ith]); }
 /* Descriptions of other machines; helpers stay on the node that is theirs, the caller where it was. */
@@ -100,10 +105,14 @@ static void test_nodes(void) {
     snprintf(text, sizeof text, "%d\n", core[0]);
     node(ctx, 1, text);
     node(ctx, 3, "1000-1023\n");                                    /* not ours, or not there */
+    LM_CHECK(lm_numa_nodes(folder, set, 4) == 0);
+    online(ctx, "1,3\n");
     LM_CHECK(lm_numa_nodes(folder, set, 4) == 1 && CPU_COUNT(&set[0]) == 1 && CPU_ISSET(core[0], &set[0]));
     if (n == 2) {
         snprintf(text, sizeof text, "900-950,%d,960\n", core[1]);
         node(ctx, 4, text);
+        LM_CHECK(lm_numa_nodes(folder, set, 4) == 1);
+        online(ctx, "1,3-4\n");
         LM_CHECK(lm_numa_nodes(folder, set, 4) == 2 && CPU_COUNT(&set[1]) == 1 && CPU_ISSET(core[1], &set[1]));
         LM_CHECK(lm_numa_nodes(folder, set, 1) == 1);
         LM_NEED_OK(ctx, lm_pool_new_on(&p, ctx, 5, folder));
@@ -112,9 +121,17 @@ static void test_nodes(void) {
         for (int i = 1; i < 5; i++) LM_CHECK(CPU_EQUAL(&s.of[i], &set[i * 2 / 5]));
         lm_pool_free(p);
     }
+    online(ctx, "1,7\n");
+    LM_CHECK(lm_numa_nodes(folder, set, 4) == 0);                    /* online, and not described */
     static const char *const bad[] = { "x\n", "3-1\n", "0-\n", "0 1\n", "-1\n", "0-99999999\n", "0", "" };
     for (int i = 0; i < LM_COUNT(bad); i++) {
         node(ctx, 7, bad[i]);
+        LM_CHECK(lm_numa_nodes(folder, set, 4) == 0);
+    }
+    node(ctx, 7, "1000\n");
+    LM_CHECK(lm_numa_nodes(folder, set, 4) == 1);
+    for (int i = 0; i < LM_COUNT(bad); i++) {
+        online(ctx, bad[i]);
         LM_CHECK(lm_numa_nodes(folder, set, 4) == 0);
     }
     LM_CHECK_OK(ctx, lm_dir_remove(ctx, folder));

@@ -44,7 +44,6 @@ static lm_err steps(rig *r, int from, int to) {
     }
     return LM_OK;
 }
-static bool same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
 /* Weights and what is written beside them, all bytes. */
 static lm_hash128_t everything(rig *r) {
     lm_hasher *h = lm_hasher_new();
@@ -117,7 +116,7 @@ static void test_shards_are_the_whole(void) {
         LM_CHECK_OK(ctx, steps(&r, 2, 4));
         const lm_hash128_t later = everything(&r);
         LM_CHECK_OK(ctx, lm_ckpt_load(r.t, whole, &st));
-        LM_CHECK(same(everything(&r), all));
+        LM_CHECK(lm_hash_same(everything(&r), all));
         for (int n = 2; n <= 5; n++) {
             char what[80];
             snprintf(what, sizeof what, "%s %s, %d shards", kinds[k].family, kinds[k].optim, n);
@@ -125,13 +124,13 @@ static void test_shards_are_the_whole(void) {
             LM_CHECK_OK(ctx, lm_ckpt_verify(ctx, cut));
             LM_NEED_OK(ctx, rig_new(&x, kinds[k].family, kinds[k].optim, kinds[k].pure, 4));
             LM_NEED_OK(ctx, steps(&x, 0, 1));                       /* it was elsewhere */
-            LM_CHECK(!same(lm_trainer_hash(x.t), weights));
+            LM_CHECK(!lm_hash_same(lm_trainer_hash(x.t), weights));
             memset(&st, 0, sizeof st);
             LM_CHECK_OK(ctx, lm_ckpt_load(x.t, cut, &st));
-            if (!same(everything(&x), all) || !same(lm_trainer_hash(x.t), weights)) { lm_t_fail++; printf("%s: other bytes\n", what); }
+            if (!lm_hash_same(everything(&x), all) || !lm_hash_same(lm_trainer_hash(x.t), weights)) { lm_t_fail++; printf("%s: other bytes\n", what); }
             LM_CHECK(st.step == 2 && st.seqs == 5 && st.best_val == 1.5);
             LM_CHECK_OK(ctx, steps(&x, 2, 4));
-            LM_CHECK(same(everything(&x), later));                  /* and the steps that follow */
+            LM_CHECK(lm_hash_same(everything(&x), later));                  /* and the steps that follow */
             rig_free(&x);
             as_a_model(what, &r);
             LM_CHECK_OK(ctx, lm_dir_remove(ctx, cut));
@@ -147,25 +146,25 @@ static void test_the_hash_of_weights(void) {
     LM_NEED_OK(ctx, rig_new(&r, "llama", "adamw", false, 3));
     LM_NEED_OK(ctx, rig_new(&p, "llama", "adamw", true, 3));
     const lm_hash128_t h = lm_trainer_hash(r.t);
-    LM_CHECK(same(h, lm_trainer_hash(r.t)) && (h.lo || h.hi));
+    LM_CHECK(lm_hash_same(h, lm_trainer_hash(r.t)) && (h.lo || h.hi));
     LM_CHECK(lm_store_get(r.s, "model.layers.0.mlp.up_proj.weight", &w));
     float *f = w.data, row[12], was = f[5];
-    f[5] += 1e-3f; LM_CHECK(!same(h, lm_trainer_hash(r.t))); f[5] = was;
+    f[5] += 1e-3f; LM_CHECK(!lm_hash_same(h, lm_trainer_hash(r.t))); f[5] = was;
     memcpy(row, f, sizeof row); memcpy(f, f + 12, sizeof row); memcpy(f + 12, row, sizeof row);
-    LM_CHECK(!same(h, lm_trainer_hash(r.t)));                       /* two rows in each other's places */
+    LM_CHECK(!lm_hash_same(h, lm_trainer_hash(r.t)));                       /* two rows in each other's places */
     memcpy(row, f, sizeof row); memcpy(f, f + 12, sizeof row); memcpy(f + 12, row, sizeof row);
-    LM_CHECK(same(h, lm_trainer_hash(r.t)));
+    LM_CHECK(lm_hash_same(h, lm_trainer_hash(r.t)));
     lm_tensor a, b;
     LM_CHECK(lm_store_get(r.s, "model.layers.0.mlp.gate_proj.weight", &a) && lm_store_get(r.s, "model.layers.0.mlp.up_proj.weight", &b));
     for (int64_t i = 0; i < lm_numel(&a); i++) { const float x = ((float *)a.data)[i]; ((float *)a.data)[i] = ((float *)b.data)[i]; ((float *)b.data)[i] = x; }
-    LM_CHECK(!same(h, lm_trainer_hash(r.t)));                       /* two matrices of one shape in each other's places */
+    LM_CHECK(!lm_hash_same(h, lm_trainer_hash(r.t)));                       /* two matrices of one shape in each other's places */
     /* kept in bf16 or in f32: the same numbers have the same hash */
     for (int i = 0; i < lm_trainer_n_params(p.t); i++) {
         const char *name = lm_trainer_param(p.t, i)->name;
         LM_CHECK(lm_store_get(p.s, name, &a) && lm_store_get(r.s, name, &b));
         lm_convert(b.data, LM_F32, a.data, (lm_dtype)a.dtype, lm_numel(&a));
     }
-    LM_CHECK(same(lm_trainer_hash(p.t), lm_trainer_hash(r.t)));
+    LM_CHECK(lm_hash_same(lm_trainer_hash(p.t), lm_trainer_hash(r.t)));
     rig_free(&p); rig_free(&r);
 }
 
@@ -218,7 +217,7 @@ static void test_shards_that_lie(void) {
     }
     lm_ckpt_state st;
     LM_CHECK_OK(ctx, lm_ckpt_load(r.t, whole, &st));
-    LM_CHECK(same(everything(&r), all));
+    LM_CHECK(lm_hash_same(everything(&r), all));
     rig_free(&r);
     LM_CHECK_OK(ctx, lm_dir_remove(ctx, at("c")));
 }

@@ -112,7 +112,6 @@ static double steps(rig *r, int from, int n) {
     }
     return loss / (B * T);
 }
-static bool same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
 static void test_trainer(void) {
     rig a, b, c, full;
     rig_new(&a, 1, true, false); rig_new(&b, 3, true, false); rig_new(&c, 2, true, false); rig_new(&full, 2, false, false);
@@ -131,7 +130,7 @@ static void test_trainer(void) {
     const double first = steps(&a, 0, 1);
     steps(&a, 1, 11);
     steps(&b, 0, 12);
-    LM_CHECK(same(lm_trainer_hash(a.t), lm_trainer_hash(b.t)));
+    LM_CHECK(lm_hash_same(lm_trainer_hash(a.t), lm_trainer_hash(b.t)));
     /* a checkpoint in the middle, and another trainer that goes on from it */
     char dir[] = "/tmp/loam-stochastic-XXXXXX", path[100];
     LM_CHECK(mkdtemp(dir) != NULL);
@@ -140,10 +139,10 @@ static void test_trainer(void) {
     LM_CHECK((lm_ckpt_save(a.t, dir, &st, 1)) == LM_OK);
     snprintf(path, sizeof path, "%s/step-%08d", dir, 12);
     LM_CHECK((lm_ckpt_load(c.t, path, &got)) == LM_OK);
-    LM_CHECK(same(lm_trainer_hash(a.t), lm_trainer_hash(c.t)));
+    LM_CHECK(lm_hash_same(lm_trainer_hash(a.t), lm_trainer_hash(c.t)));
     const int more = LM_T_WATCHED ? 8 : 100;
     const double last = steps(&a, 12, more), again = steps(&c, 12, more), wide = LM_T_WATCHED ? last : steps(&full, 0, 12 + more);
-    LM_CHECK(last == again && same(lm_trainer_hash(a.t), lm_trainer_hash(c.t)));
+    LM_CHECK(last == again && lm_hash_same(lm_trainer_hash(a.t), lm_trainer_hash(c.t)));
     printf(" loss %.4f, after all steps %.4f; with f32 beside the weights %.4f; parameters %zu bytes for %zu\n", first, last, wide, pure.params, usual.params);
     LM_CHECK(last < (LM_T_WATCHED ? 1 : 0.5) * first && fabs(last - wide) < 0.15 * first);
     lm_dir_remove(c.ctx, dir);

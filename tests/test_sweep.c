@@ -126,7 +126,6 @@ static lm_err convert(void) {
 
 /* ---- what must hold after a fault ------------------------------------------------------------------------------------------------------------ */
 static lm_hash128_t want;                                  /* of the uninterrupted run's weights */
-static bool same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
 static void no_litter(const char *dir, const char *what, uint64_t n) {
     char **names; int k;
     if (strstr(what, "and all after")) return;             /* what cannot be removed stays */
@@ -161,7 +160,7 @@ static void whole_run(const char *what, uint64_t n) {
     }
     lm_err e = lm_is_dir(at("out")) ? train_into(at("out"), true) : LM_OK;
     if (!lm_is_dir(at("out")) || e == LM_E_NOTFOUND) e = train_into(at("out"), false);
-    if (e || !same(last_hash, want)) {
+    if (e || !lm_hash_same(last_hash, want)) {
         lm_t_fail++;
         printf("%s %d: afterwards the run does not come out right: %s %s\n", what, (int)n, lm_err_name(e),
                e ? lm_error(ctx) : "other weights");
@@ -306,7 +305,7 @@ static void test_full_for_a_while(void) {
         const lm_err e = train();
         lm_file_fail_at(0, 0, false);
         if (e == LM_E_NOSPACE && strstr(lm_error(ctx), "metrics.jsonl")) break;      /* past the checkpoint: the next step's line */
-        if (e || !same(last_hash, want) || !disk.whole) {
+        if (e || !lm_hash_same(last_hash, want) || !disk.whole) {
             lm_t_fail++;
             printf("no room at call %d after step 2: %s %s\n", (int)n, lm_err_name(e), lm_error(ctx));
         }

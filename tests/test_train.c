@@ -85,7 +85,6 @@ static lm_err steps(rig *r, int from, int n, double *last) {
     }
     return LM_OK;
 }
-static bool same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
 
 static void learns(const char *family, const char *optim) {
     lm_cfg c = config(family);
@@ -122,9 +121,9 @@ static void test_threads_and_recompute_keep_bits(void) {
             if (LM_T_WATCHED && f != mm) continue;
             const int n = LM_T_WATCHED ? 2 : 5;
             lm_hash128_t want = hash_after(family[f], o, 1, n);
-            LM_CHECK(same(want, hash_after(family[f], o, 2, n)));
-            LM_CHECK(same(want, hash_after(family[f], o, 7, n)));
-            for (int level = 1; level <= 3; level++) { o.recompute = level; LM_CHECK(same(want, hash_after(family[f], o, 2, n))); }
+            LM_CHECK(lm_hash_same(want, hash_after(family[f], o, 2, n)));
+            LM_CHECK(lm_hash_same(want, hash_after(family[f], o, 7, n)));
+            for (int level = 1; level <= 3; level++) { o.recompute = level; LM_CHECK(lm_hash_same(want, hash_after(family[f], o, 2, n))); }
         }
 }
 /* A plan run in random orders that respect only its explicit dependencies gives the same gradients. */
@@ -153,7 +152,7 @@ __attribute__((unused)) static void test_fake_device(void) {
             lm_tensor t; const char *name = lm_store_name(r.store, i, &t);
             if (strncmp(name, "grad.", 5)) continue;
             lm_hash128_t got = lm_hash128(t.data, (size_t)lm_numel(&t) * 4);
-            if (!same(got, want[i])) { lm_t_fail++; printf("seed %d: %s differs\n", (int)seed, name); }
+            if (!lm_hash_same(got, want[i])) { lm_t_fail++; printf("seed %d: %s differs\n", (int)seed, name); }
             memset(t.data, 0, (size_t)lm_numel(&t) * 4);
         }
     }
@@ -341,7 +340,7 @@ static void resumed(const char *dir) {
         lm_dev_close(d);
         lm_ctx_free(r.ctx);
     }
-    LM_CHECK(same(end[0], end[1]));
+    LM_CHECK(lm_hash_same(end[0], end[1]));
 }
 /* Levels rise until a device holds a step; one that holds none says so. */
 __attribute__((unused)) static void test_a_device_of_little_memory(void) {

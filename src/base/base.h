@@ -137,6 +137,7 @@ lm_hasher *lm_hasher_new(void);                               /* NULL when out o
 void lm_hasher_add(lm_hasher *h, const void *p, size_t n);
 lm_hash128_t lm_hasher_get(const lm_hasher *h);
 void lm_hasher_free(lm_hasher *h);
+static inline bool lm_hash_same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
 void lm_hash_hex(lm_hash128_t h, char out[33]);
 bool lm_hash_parse(const char *hex, lm_hash128_t *out);         /* what lm_hash_hex writes, and nothing else */
 

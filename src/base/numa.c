@@ -20,19 +20,26 @@ static bool cpu_list(const char *s, cpu_set_t *set) {
     }
     return true;
 }
+static bool list_in(const char *path, cpu_set_t *set) {
+    char text[4096] = "";
+    FILE *f = fopen(path, "r");
+    if (!f) return false;
+    const bool read = fgets(text, sizeof text, f) && strchr(text, '\n');
+    fclose(f);
+    return read && cpu_list(text, set);
+}
 int lm_numa_nodes(const char *folder, cpu_set_t *set, int most) {
-    enum { NUMBERS = 256 };                                          /* of nodes; there may be gaps */
-    cpu_set_t own;
+    cpu_set_t own, online;                                           /* nodes are numbered as cores are, in the same form */
+    char path[512];
     int n = 0;
     if (sched_getaffinity(0, sizeof own, &own)) return 0;            /* more cores than a set holds: as if there were one node */
-    for (int i = 0; i < NUMBERS && n < most; i++) {
-        char path[512], text[4096] = "";
+    snprintf(path, sizeof path, "%s/online", folder);
+    if (!list_in(path, &online)) return 0;
+    for (int i = 0, left = CPU_COUNT(&online); left && n < most; i++) {
+        if (!CPU_ISSET(i, &online)) continue;
+        left--;
         snprintf(path, sizeof path, "%s/node%d/cpulist", folder, i);
-        FILE *f = fopen(path, "r");
-        if (!f) continue;
-        const bool read = fgets(text, sizeof text, f) && strchr(text, '\n');
-        fclose(f);
-        if (!read || !cpu_list(text, &set[n])) return 0;
+        if (!list_in(path, &set[n])) return 0;
         CPU_AND(&set[n], &set[n], &own);
         n += CPU_COUNT(&set[n]) > 0;                                 /* memory without cores, or cores that are not ours */
     }

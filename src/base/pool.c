@@ -6,6 +6,7 @@
  * only keep the one awaited from running. */
 #define _GNU_SOURCE 1
 #include "base/internal.h"
+#include "base/lot.h"
 #include "base/numa.h"
 #include "base/pool.h"
 #include <errno.h>
@@ -23,7 +24,6 @@
 
 typedef struct { _Alignas(64) _Atomic uint32_t word; _Atomic uint32_t sleepers; } gate;
 typedef struct { pthread_t thread; struct lm_pool *pool; int ith; } helper;
-typedef struct { _Alignas(64) _Atomic uint64_t left; } run;          /* of a member's run, tiles from its start: first not taken << 32 | behind the last */
 
 struct lm_pool {
     gate call;                            /* number of calls published */
@@ -36,7 +36,7 @@ struct lm_pool {
     int n;
     bool spin;
     helper *helpers;                      /* n - 1 */
-    run *runs;                            /* n */
+    lm_lot *lots;                         /* n */
 };
 
 int lm_usable_cores(void) {
@@ -109,10 +109,10 @@ lm_err lm_pool_new_on(lm_pool **out, lm_ctx *ctx, int n_threads, const char *num
     const int nodes = n_threads > 1 ? lm_numa_nodes(numa_folder, node, LM_NUMA_MOST) : 0;
     lm_pool *p = lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *p);
     helper *h = p ? lm_calloc(ctx, LM_MEM_MISC, (size_t)n_threads, sizeof *h) : NULL;
-    run *runs = h ? lm_calloc(ctx, LM_MEM_MISC, (size_t)n_threads, sizeof *runs) : NULL;
-    if (!runs) { lm_free(ctx, h); lm_free(ctx, p); return LM_E_NOMEM; }
+    lm_lot *lots = h ? lm_calloc(ctx, LM_MEM_MISC, (size_t)n_threads, sizeof *lots) : NULL;
+    if (!lots) { lm_free(ctx, h); lm_free(ctx, p); return LM_E_NOMEM; }
     p->ctx = ctx;
-    p->helpers = h; p->runs = runs;
+    p->helpers = h; p->lots = lots;
     p->spin = n_threads <= lm_usable_cores();
     sigset_t all, old;                    /* signals are for the threads of the program, not for ours */
     sigfillset(&all);
@@ -142,7 +142,7 @@ void lm_pool_free(lm_pool *p) {
     if (!p) return;
     if (p->n > 1) publish(p, NULL, NULL);
     for (int i = 0; i < p->n - 1; i++) pthread_join(p->helpers[i].thread, NULL);
-    lm_free(p->ctx, p->helpers); lm_free(p->ctx, p->runs);
+    lm_free(p->ctx, p->helpers); lm_free(p->ctx, p->lots);
     lm_free(p->ctx, p);
 }
 
@@ -184,21 +184,12 @@ void lm_pool_tiles(lm_pool *p, int64_t n, lm_tile_fn *fn, void *ud) {
 }
 
 typedef struct { lm_pool *pool; const int64_t *bound; lm_tile_fn *fn; void *ud; } runs_job;
-/* A tile of that run, or -1. */
-static int64_t take(run *r, bool end) {
-    uint64_t v = atomic_load_explicit(&r->left, memory_order_relaxed);
-    for (;;) {
-        const uint32_t first = (uint32_t)(v >> 32), behind = (uint32_t)v;
-        if (first >= behind) return -1;
-        const uint64_t less = end ? v - 1 : v + (1ull << 32);
-        if (atomic_compare_exchange_weak_explicit(&r->left, &v, less, memory_order_relaxed, memory_order_relaxed)) return end ? behind - 1 : first;
-    }
-}
 static void runs_team(void *ud, int ith, int nth) {
     const runs_job *j = ud;
     for (int k = 0; k < nth; k++) {
         const int m = (ith + k) % nth;
-        for (int64_t t; (t = take(&j->pool->runs[m], k > 0)) >= 0;) j->fn(j->ud, j->bound[m] + t, ith);
+        const int64_t size = j->bound[m + 1] - j->bound[m];
+        for (int64_t t; (t = lm_lot_take(&j->pool->lots[m], size, !k)) >= 0;) j->fn(j->ud, j->bound[m] + t, ith);
     }
 }
 void lm_pool_runs(lm_pool *p, const int64_t *bound, lm_tile_fn *fn, void *ud) {
@@ -207,6 +198,6 @@ void lm_pool_runs(lm_pool *p, const int64_t *bound, lm_tile_fn *fn, void *ud) {
         for (int64_t i = bound[0]; i < bound[1]; i++) fn(ud, i, 0);
         return;
     }
-    for (int m = 0; m < n; m++) atomic_store_explicit(&p->runs[m].left, (uint64_t)(bound[m + 1] - bound[m]), memory_order_relaxed);
+    for (int m = 0; m < n; m++) atomic_store_explicit(&p->lots[m].taken, 0, memory_order_relaxed);
     lm_pool_run(p, runs_team, &(runs_job){ p, bound, fn, ud });
 }

@@ -25,7 +25,7 @@ void lm_team_barrier(lm_pool *p);                                 /* from inside
 typedef void lm_tile_fn(void *ud, int64_t tile, int ith);
 void lm_pool_tiles(lm_pool *p, int64_t n, lm_tile_fn *fn, void *ud);
 /* Tiles bound[m] … bound[m + 1] - 1 are member m's, which takes them in order; who has none left takes others', from their ends. For what should be done
- * by one member rather than another: memory lies near to who writes it first. bound: size + 1 numbers, ascending from 0, a run below 2^32. */
+ * by one member rather than another: memory lies near to who writes it first. bound: size + 1 numbers, ascending from 0, a run below 2^31. */
 void lm_pool_runs(lm_pool *p, const int64_t *bound, lm_tile_fn *fn, void *ud);
 static inline void lm_pause(void) {
 #if defined(__x86_64__)

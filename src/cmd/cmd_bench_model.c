@@ -66,13 +66,15 @@ static lm_err by_op_infer(lm_bench *b, const lm_cmd_model *m, const char *what, 
     return e;
 }
 /* ---- infer ---------------------------------------------------------------------------------------------------------------------------- */
+/* of a sequence, at most */
+static int64_t tokens_of(const lm_bench_opts *o) { return lm_max64(o->prompt, o->depth + lm_max64(o->gen, o->ahead)); }
 static lm_err open_shape(lm_bench *b, const char *name, lm_cfg *c, lm_cmd_model *m) {
     lm_ctx *ctx = b->cli->ctx;
     const char *dt = b->o->dtype && strcmp(b->o->dtype, "auto") ? b->o->dtype : "bf16";
     LM_TRY(lm_cmd_device(b->cli, b->o->device, &m->dev));
     lm_load_opts lo = { .dtype = LM_BF16, .panels = !m->dev };
     lm_engine_opts eo = { .dev = m->dev,
-                          .context = lm_max64(b->o->prompt, b->o->depth + lm_max64(b->o->gen, b->o->ahead)),
+                          .context = tokens_of(b->o),
                           .max_seqs = b->o->seqs,
                           .chunk = b->o->chunk,
                           .deterministic = b->o->deterministic,
@@ -157,7 +159,7 @@ static lm_err infer(lm_bench *b) {
         LM_TRY(lm_cmd_model_open(
             cli, o->model,
             &(lm_cmd_model_opts){
-                .dtype = o->dtype, .kv = o->kv, .context = lm_max64(o->prompt, o->depth + lm_max64(o->gen, o->ahead)), .chunk = o->chunk, .max_seqs = o->seqs, .device = o->device, .load = o->load, .memory = o->memory,
+                .dtype = o->dtype, .kv = o->kv, .context = tokens_of(o), .chunk = o->chunk, .max_seqs = o->seqs, .device = o->device, .load = o->load, .memory = o->memory,
                 .deterministic = o->deterministic },
             &m));
         c = *m.cfg;
@@ -165,12 +167,12 @@ static lm_err infer(lm_bench *b) {
     double pre[1000], dec[1000], again[1000], first[1000], from_disk[1000];
     bool ahead = false;
     uint64_t was = 0, is = 0; double waited; bool direct = false, streams = lm_plan_streamed(lm_engine_plan(m.e), &was, &waited, &direct);
-    int32_t *ids = lm_alloc(cli->ctx, LM_MEM_MISC, (size_t)lm_max64(o->prompt, o->depth + lm_max64(o->gen, o->ahead)) * sizeof *ids);
+    int32_t *ids = lm_alloc(cli->ctx, LM_MEM_MISC, (size_t)tokens_of(o) * sizeof *ids);
     lm_session **s = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *s);
     lm_request *q = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *q);
     lm_near *near = lm_arena_alloc(cli->a, (size_t)o->seqs * sizeof *near);
     if (!ids || !s || !q || !near) { err = LM_E_NOMEM; goto done; }
-    for (int64_t i = 0; i < lm_max64(o->prompt, o->depth + lm_max64(o->gen, o->ahead)); i++) ids[i] = (int32_t)(i * 7919 % c.vocab);
+    for (int64_t i = 0; i < tokens_of(o); i++) ids[i] = (int32_t)(i * 7919 % c.vocab);
     for (int64_t r = 0; r < o->repeat; r++) {
         if (lm_cli_stopped(cli)) { err = lm_cli_stop_err(cli); goto done; }
         lm_cli_progress(cli, "infer: run %lld of %lld", (long long)r + 1, (long long)o->repeat);

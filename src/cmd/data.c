@@ -114,7 +114,7 @@ static lm_err inspect(lm_cli *cli, const opts *o) {
     if (tp) {
         LM_GOTO(lm_cmd_tok_open(cli->ctx, tp, &tok), done);
         lm_hash128_t a = lm_tok_hash(tok), b = lm_shards_tok_hash(s);
-        if (a.lo != b.lo || a.hi != b.hi) {
+        if (!lm_hash_same(a, b)) {
             err = lm_fail(cli->ctx, LM_E_MISMATCH, "%s was made with another tokenizer than %s", dir, tp);
             goto done;
         }

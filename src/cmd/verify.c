@@ -25,7 +25,7 @@ static lm_err steps(lm_cli *cli, const char *dir, const char *range) {
     LM_TRY(lm_train_verify(cli->ctx, dir, a, b, &want, &got, on_event, cli));
     char w[33], g[33];
     lm_hash_hex(want, w); lm_hash_hex(got, g);
-    const bool same = want.lo == got.lo && want.hi == got.hi;
+    const bool same = lm_hash_same(want, got);
     lm_str s = { .ctx = cli->ctx };
     lm_str_puts(&s, "{\"run\": "); lm_str_json(&s, dir, strlen(dir));
     lm_str_printf(&s, ", \"from\": %lld, \"to\": %lld, \"recorded\": \"%s\", \"computed\": \"%s\", \"equal\": %s}", a, b, w, g,

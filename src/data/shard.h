@@ -38,5 +38,4 @@ lm_shard_sum lm_shard_so_far(const lm_shard_out *w);                    /* size 
 lm_err lm_shard_finish(lm_shard_out *w, lm_shard_sum *sum);             /* to the disk, under its name; frees w either way */
 void lm_shard_abort(lm_shard_out *w);                                   /* NULL is fine; leaves nothing */
 static inline bool lm_vocab_wide(int32_t vocab) { return vocab > 65536; }
-static inline bool lm_hash_same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
 #endif

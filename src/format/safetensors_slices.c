@@ -213,7 +213,7 @@ lm_err lm_st_check(lm_st *st, int shard) {
         const lm_hash128_t got = lm_hasher_get(h);
         lm_hasher_free(h);
         const int64_t row = t->bytes / rows_of(t);
-        if (!err && (got.lo != s->hash.lo || got.hi != s->hash.hi))
+        if (!err && !lm_hash_same(got, s->hash))
             err = lm_fail(st->ctx, LM_E_FORMAT, "%s: rows %lld to %lld of \"%s\" do not have the hash that is stated for them: the file was changed or is damaged",
                           st->sh[shard].path, (long long)(s->at / row), (long long)((s->at + s->bytes) / row - 1), t->name);
     }

@@ -148,16 +148,11 @@ static void step_walk(lm_plan *p, lm_step *s, lm_counter *c, int ith, int nth, v
     for (int k = 0; k < nth; k++) {
         const int m = (ith + k) % nth;
         const int64_t first = n * m / nth, size = n * (m + 1) / nth - first;
-        _Atomic uint64_t *taken = &p->lot[s->lot * nth + m].taken;
-        uint64_t was = k ? atomic_load_explicit(taken, memory_order_relaxed) : 0;
-        for (; (int64_t)((was & 0xffffffff) + (was >> 32)) < size; did++) {
-            was = atomic_fetch_add_explicit(taken, k ? (uint64_t)1 << 32 : 1, memory_order_relaxed);
-            const int64_t front = (int64_t)(was & 0xffffffff), back = (int64_t)(was >> 32);
-            if (front + back >= size) break;
+        for (int64_t t; (t = lm_lot_take(&p->lot[s->lot * nth + m], size, !k)) >= 0; did++) {
             if (atomic_load_explicit(&p->err, memory_order_relaxed)) continue;
             lm_err e = LM_OK;
             if (f->begin && !begun) { e = f->begin(&s->call, scratch); begun = true; }
-            if (!e) e = (f->begin ? f->walk : f->run)(&s->call, k ? first + size - 1 - back : first + front, scratch);
+            if (!e) e = (f->begin ? f->walk : f->run)(&s->call, first + t, scratch);
             int none = 0;
             if (e) atomic_compare_exchange_strong(&p->err, &none, (int)e);
         }

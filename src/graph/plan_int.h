@@ -2,6 +2,7 @@
 #ifndef LM_PLAN_INT_H
 #define LM_PLAN_INT_H
 #include <stdatomic.h>
+#include "base/lot.h"
 #include "base/pool.h"
 #include "base/stream.h"
 #include "graph/plan.h"
@@ -26,7 +27,6 @@ typedef struct {
 typedef struct { const lm_join *row; int first, n, times, buf; const lm_call **call; size_t bytes; void *shared; } lm_joined;
 typedef struct { _Atomic int32_t next[LM_MAX_PHASE], done[LM_MAX_PHASE]; } __attribute__((aligned(64))) lm_counter;
 /* A member's run of tiles of a phase that reads: how many of them were taken by itself, from the front, and, times 2^32, by others, from the back. */
-typedef struct { _Alignas(64) _Atomic uint64_t taken; } lm_lot;
 /* A member on its way through what its runs of tiles read, LM_SPANS stretches a step: p, in stretch `at`, is what it asks for next, as far as is sensible
  * beyond `done`, a number of stretches; before: bytes of the stretches before each. lap: it is in what the next run of the plan reads. */
 typedef struct { _Alignas(64) const char *p; lm_span *span; uint64_t *before; int at, done; bool lap, off; } lm_walker;

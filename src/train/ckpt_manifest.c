@@ -150,7 +150,7 @@ lm_err lm_manifest_check(lm_ctx *ctx, const char *path, const lm_manifest *m, in
         LM_TRY(lm_manifest_sum(ctx, path, &got));
         if (got.bytes != m->file[i].bytes)
             return lm_fail(ctx, LM_E_FORMAT, "%s/%s has %lld bytes, its manifest says %lld", path, got.name, (long long)got.bytes, (long long)m->file[i].bytes);
-        if (got.hash.lo != m->file[i].hash.lo || got.hash.hi != m->file[i].hash.hi) return damaged(ctx, path, m, i);
+        if (!lm_hash_same(got.hash, m->file[i].hash)) return damaged(ctx, path, m, i);
     }
     if (!m->sliced) return LM_OK;
     lm_st *st;

@@ -141,7 +141,7 @@ lm_err lm_ckpt_load(lm_trainer *t, const char *path, lm_ckpt_state *st) {
     if (ranks > 1) err = lm_comm_agree(t->o.comm, t->ctx, err, "reading the checkpoint");
     if (!err && t->o.dev) err = lm_store_push(t->store);
     if (!err) err = lm_weights_hash(t, &got);
-    if (!err && (got.lo != m.weights.lo || got.hi != m.weights.hi))
+    if (!err && !lm_hash_same(got, m.weights))
         err = lm_fail(t->ctx, LM_E_MISMATCH, "%s: the loaded weights do not have the hash the manifest states", path);
     if (!err) *st = m.st;
     lm_manifest_free(t->ctx, &m);

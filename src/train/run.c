@@ -119,7 +119,7 @@ static lm_err tokenizer(run *r) {
 static lm_err open_data(run *r, const char *path, lm_shards **out) {
     LM_TRY(open_text(r, path, out));
     const lm_hash128_t t = lm_tok_hash(r->tok), d = lm_shards_tok_hash(*out);
-    if (t.lo == d.lo && t.hi == d.hi) return LM_OK;
+    if (lm_hash_same(t, d)) return LM_OK;
     return lm_fail(
         r->ctx, LM_E_MISMATCH,
         "%s was tokenized with another tokenizer than this run's; tokenize it again or set tokenizer.path to the one it was made with",
@@ -467,24 +467,23 @@ static lm_err newest(run *r, char **path) {
     lm_free(r->ctx, found);
     return agree(r, *path ? LM_OK : LM_E_NOMEM, "naming the checkpoint");
 }
-static bool same(lm_hash128_t a, lm_hash128_t b) { return a.lo == b.lo && a.hi == b.hi; }
 /* What a checkpoint was made with, against what is here now. */
 static lm_err same_run(run *r, const char *found, const char *config) {
     lm_ctx *ctx = r->ctx;
     const char *what = "";
-    if (!found || !same(r->st.config_hash, r->cfg_hash)) LM_TRY(lm_run_cfg_differs(ctx, r->a, config, r->c, &what));
+    if (!found || !lm_hash_same(r->st.config_hash, r->cfg_hash)) LM_TRY(lm_run_cfg_differs(ctx, r->a, config, r->c, &what));
     if (!found) return *what ? lm_fail(ctx, LM_E_MISMATCH, "%s was begun with another configuration: %s", r->c->out, what) : LM_OK;
-    if (!same(r->st.config_hash, r->cfg_hash)) {
+    if (!lm_hash_same(r->st.config_hash, r->cfg_hash)) {
         return lm_fail(
             ctx, LM_E_MISMATCH,
             "%s was written under another configuration%s%s (%s holds it; model, data, optimizer and batch keys must be equal to resume)",
             found, *what ? ": " : "", what, config);
     }
-    if (!same(r->st.tok_hash, lm_tok_hash(r->tok)))
+    if (!lm_hash_same(r->st.tok_hash, lm_tok_hash(r->tok)))
         return lm_fail(ctx, LM_E_MISMATCH,
                        "%s was written with another tokenizer than %s/tokenizer.json: put the old one back, or start a new run", found,
                        r->c->out);
-    if (!same(r->st.data_hash, r->data_hash))
+    if (!lm_hash_same(r->st.data_hash, r->data_hash))
         return lm_fail(ctx, LM_E_MISMATCH,
                        "%s was written while training on other data than %s%s%s hold%s now: put the old data back, or start a new run from "
                        "these weights (model.from)",

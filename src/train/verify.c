@@ -84,7 +84,7 @@ static lm_err config(lm_ctx *ctx, lm_arena *a, const char *out, const char *from
     lm_ckpt_state st;
     LM_TRY(lm_ckpt_peek(ctx, from, &st));
     const lm_hash128_t h = lm_run_cfg_hash(c);
-    if (h.lo != st.config_hash.lo || h.hi != st.config_hash.hi)
+    if (!lm_hash_same(h, st.config_hash))
         return lm_fail(
             ctx, LM_E_MISMATCH,
             "%s is not the configuration that %s was written under: it was changed since (model, data, optimizer, seed or batch keys)",

@@ -41,7 +41,7 @@ static lm_err open_draft(lm_proposer **out, lm_ctx *ctx, const lm_proposer_opts 
     const int64_t rows = lm_engine_cfg(o->draft)->vocab;
     const lm_hash128_t a = lm_tok_hash(o->tok), b = lm_tok_hash(o->draft_tok);
     lm_err err;
-    if (a.lo != b.lo || a.hi != b.hi || d->vocab != rows) {
+    if (!lm_hash_same(a, b) || d->vocab != rows) {
         LM_GOTO(lm_translator_new(&d->other, ctx, o->tok, d->vocab, o->draft_tok, rows), fail);
         d->rows = lm_translator_shared(d->other) >= MOST_SHARED;
     }
