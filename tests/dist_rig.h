@@ -14,6 +14,7 @@
 static lm_dev *rig_dev;
 static lm_comm *rig_dev_comm;
 static lm_dtype rig_mm = LM_F32;                /* what products are computed in */
+static lm_gather_kind rig_gather;               /* fsdp: gathered again for the backward, or once */
 static bool rig_pure;                           /* matrices are kept in bf16 alone */
 enum { BATCH = 8, T = 33, V = 97, STEPS = LM_T_WATCHED ? 4 : 6 };
 /* ---- the model, its data, and a run of some steps ------------------------------------------------------------------------------------------- */
@@ -60,6 +61,7 @@ static lm_err rig_new(rig *r, lm_ctx *ctx, lm_comm *comm, const job *j) {
     lm_trainer_opts o = { .batch = r->micro,
                           .seq = T,
                           .mm = rig_mm,
+                          .gather = rig_gather,
                           .pure = rig_pure,
                           .recompute = j->recompute,
                           .seed = 7,
@@ -106,7 +108,7 @@ static size_t state_bytes(const rig *r) {
     }
     return n;
 }
-typedef struct { double loss[STEPS], norm[STEPS], eval, states, hash[2], first[2], held[2], arena; } result;
+typedef struct { double loss[STEPS], norm[STEPS], eval, states, hash[2], first[2], held[2], arena, gathers; } result;
 static void hash_into(lm_hash128_t h, double out[2]) { out[0] = (double)(h.lo >> 12); out[1] = (double)(h.hi >> 12); }
 /* Of what this rank holds whole of the parameters: all ranks must have the same, which a hash that they add up together does not tell. */
 static lm_hash128_t held_whole(const rig *r) {
@@ -130,6 +132,7 @@ static lm_err run(rig *r, int from, int to, result *x) {
     x->states = (double)state_bytes(r);
     lm_trainer_plan p; lm_trainer_plan_of(r->t, &p);
     x->arena = (double)p.accumulate.arena_bytes;
+    for (int i = 0; i < p.accumulate.n_steps; i++) x->gathers += !strcmp(lm_plan_call(lm_trainer_accumulate_plan(r->t), i)->op->name, "all_gather");
     return LM_OK;
 }
 /* ---- what the jobs do: by number, so that parent and child agree ------------------------------------------------------------------------------- */

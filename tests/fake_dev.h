@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "device/device.h"
+#include "tensor/tensor.h"
 
 typedef struct fake fake;
 typedef struct {
@@ -205,6 +206,16 @@ static lm_err fake_add(lm_dev *d, float *y, const float *a, const float *x, size
     const fake_added s = { y, a, x, n };
     return fake_run(d, fake_do_add, &s, sizeof s);
 }
+typedef struct { float *y; const float *a; const uint16_t *h, *x; size_t n; } fake_halves;
+static lm_err fake_do_add_half(void *a) {
+    const fake_halves *s = a;
+    for (size_t i = 0; i < s->n; i++) s->y[i] = s->h ? lm_bf16_to_f32(s->h[i]) + lm_bf16_to_f32(s->x[i]) : s->a ? s->a[i] + lm_bf16_to_f32(s->x[i]) : lm_bf16_to_f32(s->x[i]);
+    return LM_OK;
+}
+static lm_err fake_add_half(lm_dev *d, float *y, const float *a, const uint16_t *h, const uint16_t *x, size_t n) {
+    const fake_halves s = { y, a, h, x, n };
+    return fake_run(d, fake_do_add_half, &s, sizeof s);
+}
 /* ---- memory that other processes reach: one file without a name, which they open by this process's number ---- */
 static lm_err fake_share(lm_dev *d, const void *p, lm_dev_share *s) {
     fake *f = fake_of(d);
@@ -289,6 +300,7 @@ static lm_dev *fake_open(lm_ctx *ctx, uint64_t seed) {
                        .reached = fake_reached,
                        .note = fake_note,
                        .add = fake_add,
+                       .add_half = fake_add_half,
                        .idle = fake_idle,
                        .use = fake_use,
                        .run = fake_run,

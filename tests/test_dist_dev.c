@@ -78,6 +78,46 @@ static lm_err run_waited(lm_ctx *ctx, lm_comm *c, int *bad) {
     rig_free(&r);
     return e;
 }
+/* Sums of bf16 between devices: added in f32, rank 0 first, where pieces end and begin too. */
+static lm_err halves(lm_ctx *ctx, lm_comm *world, int *bad) {
+    static const int64_t sizes[] = { 1, 7, 1000, 65536, (4 << 20) + 24 };
+    lm_dev *d = rig_dev;
+    const int P = world->size;
+    for (int k = 0; k < LM_COUNT(sizes); k++) {
+        const int64_t n = sizes[k];
+        uint16_t *x = malloc((size_t)(n * P) * 2);
+        float *got = malloc((size_t)n * 4);
+        void *all = NULL, *mine = NULL;
+        lm_err e = x && got ? LM_OK : LM_E_NOMEM;
+        for (int64_t i = 0; !e && i < n * P; i++) x[i] = lm_f32_to_bf16(number(world->rank, i));
+        if (!e) e = d->alloc(d, (size_t)(n * P) * 2, &all);
+        if (!e) e = d->alloc(d, (size_t)n * 4, &mine);
+        if (!e) e = d->put(d, all, x, (size_t)(n * P) * 2);
+        if (!e) e = d->fence(d, 0);
+        if (!e) e = d->on(d, 1);
+        if (!e) e = d->after(d, 0);
+        if (!e) e = rig_dev_comm->reduce_scatter_half(rig_dev_comm, all, n, mine);      /* it ends on lane 2 */
+        if (!e) e = d->fence(d, 1);
+        if (!e) e = d->on(d, 0);
+        if (!e) e = d->after(d, 1);
+        if (!e) e = d->get(d, got, mine, (size_t)n * 4);
+        if (!e) e = d->sync(d);
+        for (int64_t i = 0; !e && i < n; i++) {
+            const int64_t at = world->rank * n + i;
+            float want = lm_bf16_to_f32(lm_f32_to_bf16(number(0, at)));
+            for (int r = 1; r < P; r++) want += lm_bf16_to_f32(lm_f32_to_bf16(number(r, at)));
+            if (got[i] == want) continue;
+            (*bad)++;
+            printf("rank %d: sum %d of %d: %g, wanted %g\n", world->rank, (int)i, (int)n, got[i], want);
+            break;
+        }
+        if (!e) e = world->barrier(world);
+        d->free(d, all); d->free(d, mine);
+        free(x); free(got);
+        if (e) return lm_fail(ctx, e, "sums of bf16: %s", lm_error(ctx));
+    }
+    return LM_OK;
+}
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
     const double patience = getenv("PATIENCE") ? atof(getenv("PATIENCE")) : 60;
@@ -95,10 +135,11 @@ static int child(int argc, char **argv) {
         if (sscanf(argv[i], "cpu:%d", &k) == 1) e = run_job(ctx, c, k, &x, NULL, NULL);
         else if (sscanf(argv[i], "dev:%d:%u", &k, &seed) == 2 || sscanf(argv[i], "peer:%d:%u", &k, &seed) == 2) {
             peers = argv[i][0] == 'p';
+            rig_gather = k % 2 ? LM_GATHER_AGAIN : LM_GATHER_AUTO;      /* jobs 1, 3, 5, 7 of fsdp; 6 and 8 once */
             e = on_device(ctx, c, seed + 17u * (unsigned)c->rank);
             if (!e) e = run_job(ctx, c, k, &x, NULL, NULL);
             off_device();
-            peers = false;
+            peers = false; rig_gather = LM_GATHER_AUTO;
         } else if (sscanf(argv[i], "half-cpu:%d", &k) == 1 || sscanf(argv[i], "half-dev:%d", &k) == 1) {      /* with bf16 products */
             rig_mm = LM_BF16;
             if (argv[i][5] == 'd') e = on_device(ctx, c, 23);
@@ -139,7 +180,13 @@ static int child(int argc, char **argv) {
             if (!e) e = lm_model_init(ctx, &cfg, s, 5);
             if (!e) e = lm_trainer_new(&t, ctx, &cfg, s, &o);
         } else if (!strcmp(argv[i], "nolib")) { strcpy(mock, "/nowhere/libnccl.so.2"); e = on_device(ctx, c, 1); }
-        else if (!strcmp(argv[i], "waited")) {
+        else if (!strcmp(argv[i], "halves")) {
+            peers = true;
+            e = on_device(ctx, c, 29u + (unsigned)c->rank);
+            if (!e) e = halves(ctx, c, &bad);
+            off_device();
+            peers = false;
+        } else if (!strcmp(argv[i], "waited")) {
             e = on_device(ctx, c, 41);
             if (!e) e = run_waited(ctx, c, &bad);
             off_device();
@@ -309,7 +356,7 @@ static void test_ranks_by_variables(void) {
 static void test_devices_that_meet_by_themselves(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
     for (int n = 2; n <= 4; n += 2) {                                        /* of four ranks every third job: it is the sums' other order that counts */
-        char keys[2000] = "", part[80];
+        char keys[2000] = " halves", part[80];
         for (int k = 0; k < N_JOB; k += n - 1) if (also(k)) snprintf(keys + strlen(keys), sizeof keys - strlen(keys), " cpu:%d peer:%d:%d", k, k, 1 + k % 3);
         LAUNCH(n, keys + 1);
         for (int k = 0; k < N_JOB; k += n - 1)

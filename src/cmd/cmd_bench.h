@@ -8,6 +8,7 @@ typedef struct {
     lm_cli_common common;
     const char *model, *shape, *dtype, *kv, *data, *device, *mesh, *load;
     int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, ahead, recompute, memory;
+    int gather;
     bool again, ops, deterministic;
 } lm_bench_opts;
 typedef struct lm_bench {

@@ -273,6 +273,7 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
         .dev_comm = dev_comm,
         .mesh = mesh,
         .recompute = (int)o->recompute,
+        .gather = (lm_gather_kind)o->gather,
         .batch = o->batch,
         .seq = o->seq,
         .pure = pure,

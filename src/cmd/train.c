@@ -63,9 +63,10 @@ static void plan_lines(view *v, const lm_run_event *e) {
         v->need.seconds = 0;
         lm_cli_say(v->cli,
                    "plan: %.2f M parameters · on the device of a rank: weights %s, gradients %s, optimizer %s, activations %s (recompute "
-                   "level %d) → %s · %.2f GFLOP a step",
+                   "level %d%s) → %s · %.2f GFLOP a step",
                    (double)p->n_params / 1e6, lm_cli_bytes(a, (double)p->params), lm_cli_bytes(a, (double)p->grads),
                    lm_cli_bytes(a, (double)p->optim), lm_cli_bytes(a, (double)p->accumulate.arena_bytes), p->recompute,
+                   p->gather_once ? ", weights gathered once" : "",
                    lm_cli_bytes(a, (double)p->total), v->need.flops / 1e9);
         return;
     }

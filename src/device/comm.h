@@ -17,6 +17,7 @@ struct lm_comm {
     lm_err (*all_reduce)(lm_comm *c, float *buf, int64_t n);                            /* sum, in place */
     lm_err (*all_gather)(lm_comm *c, const void *mine, size_t bytes, void *all);        /* all = size × bytes, by rank */
     lm_err (*reduce_scatter)(lm_comm *c, const float *all, int64_t n_each, float *mine);/* sum of everyone's slice `rank`; of a device's: may go on to lane 2 */
+    lm_err (*reduce_scatter_half)(lm_comm *c, const uint16_t *all, int64_t n_each, float *mine);      /* the same of bf16, added in f32. NULL: not of this one */
     lm_err (*broadcast)(lm_comm *c, void *buf, size_t bytes, int root);
     lm_err (*barrier)(lm_comm *c);
     lm_err (*group)(lm_comm *c, bool open);    /* operations between group(true) and group(false) may go as one; NULL: each goes by itself */

@@ -175,6 +175,30 @@ static lm_err dev_add(lm_dev *d, float *y, const float *a, const float *x, size_
     else add_kernel<<<grid, 256, 0, stream(d)>>>(y, a, x, items);
     return failed(d, cudaGetLastError(), "adding");
 }
+__device__ __forceinline__ float half_at(const uint16_t *p, size_t i) { return __uint_as_float(static_cast<uint32_t>(p[i]) << 16); }
+static __global__ void __launch_bounds__(256) add_half_kernel(float *y, const float *a, const uint16_t *h, const uint16_t *x, size_t n) {
+    for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256)
+        y[i] = h ? half_at(h, i) + half_at(x, i) : a ? a[i] + half_at(x, i) : half_at(x, i);
+}
+/* Eight at a time, of which two bf16: what arrived and what is here. */
+static __global__ void __launch_bounds__(256) add_half8_kernel(float4 *y, const uint4 *h, const uint4 *x, size_t n) {
+    for (size_t i = static_cast<size_t>(blockIdx.x) * 256 + threadIdx.x; i < n; i += static_cast<size_t>(gridDim.x) * 256) {
+        const uint4 a = h[i], b = x[i];
+        const auto low = [](uint32_t u, uint32_t v) { return __uint_as_float(u << 16) + __uint_as_float(v << 16); };
+        const auto high = [](uint32_t u, uint32_t v) { return __uint_as_float(u & 0xffff0000u) + __uint_as_float(v & 0xffff0000u); };
+        y[2 * i] = make_float4(low(a.x, b.x), high(a.x, b.x), low(a.y, b.y), high(a.y, b.y));
+        y[2 * i + 1] = make_float4(low(a.z, b.z), high(a.z, b.z), low(a.w, b.w), high(a.w, b.w));
+    }
+}
+static lm_err dev_add_half(lm_dev *d, float *y, const float *a, const uint16_t *h, const uint16_t *x, size_t n) {
+    if (!n) return LM_OK;
+    const bool wide = h && n % 8 == 0 && (reinterpret_cast<uintptr_t>(y) | reinterpret_cast<uintptr_t>(h) | reinterpret_cast<uintptr_t>(x)) % 16 == 0;
+    const size_t items = wide ? n / 8 : n, blocks = (items + 255) / 256;
+    const unsigned grid = static_cast<unsigned>(blocks < 4096 ? blocks : 4096);
+    if (wide) add_half8_kernel<<<grid, 256, 0, stream(d)>>>(reinterpret_cast<float4 *>(y), reinterpret_cast<const uint4 *>(h), reinterpret_cast<const uint4 *>(x), items);
+    else add_half_kernel<<<grid, 256, 0, stream(d)>>>(y, a, h, x, items);
+    return failed(d, cudaGetLastError(), "adding");
+}
 static lm_err dev_idle(lm_dev *d, bool *yes) {
     const cudaError_t e = cudaStreamQuery(stream(d));
     *yes = e == cudaSuccess;
@@ -224,7 +248,7 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
 #endif
     d->alloc = dev_alloc; d->free = dev_free; d->room = dev_room; d->pin = dev_pin; d->unpin = dev_unpin; d->zero = dev_zero; d->put = dev_put; d->get = dev_get; d->move = dev_move; d->sync = dev_sync;
     d->record = dev_record; d->recorded = dev_recorded; d->launch = dev_launch; d->forget = dev_forget; d->mark = dev_mark; d->between = dev_between; d->close = dev_close;
-    d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->reached = dev_reached; d->note = dev_note; d->add = dev_add; d->idle = dev_idle; d->use = dev_use;
+    d->on = dev_on; d->fence = dev_fence; d->after = dev_after; d->reached = dev_reached; d->note = dev_note; d->add = dev_add; d->add_half = dev_add_half; d->idle = dev_idle; d->use = dev_use;
     cudaStream_t s = NULL;
     lm_err err = failed(d, cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "making a stream");
     d->stream = c->lane[0] = s; c->ordinal = ordinal;

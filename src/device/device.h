@@ -49,6 +49,7 @@ struct lm_dev {
     lm_err (*reached)(lm_dev *d, int i);                           /* waits here until it is */
     lm_err (*note)(lm_dev *d, int32_t *pinned, int32_t v);         /* *pinned = v when the lane gets there */
     lm_err (*add)(lm_dev *d, float *y, const float *a, const float *x, size_t n);  /* y = a + x; y may be a */
+    lm_err (*add_half)(lm_dev *d, float *y, const float *a, const uint16_t *h, const uint16_t *x, size_t n);  /* the same where x is bf16; a is f32 (y may be it), or h bf16, or neither: y = x */
     lm_err (*idle)(lm_dev *d, bool *yes);                          /* has the current lane nothing left to do? Does not wait */
     lm_err (*use)(lm_dev *d);                                      /* the calling thread works with this device */
     /* Memory that other processes of this host reach, and meetings with them; NULL: not on this device. */

@@ -6,6 +6,7 @@
  *   all_gather       meet; copy each other's part from where it lies; meet.
  *   reduce_scatter   meet; copy each other's share of my rows; meet. The copies are added on lane 2, which is where it ends: an addition waits
  *                    until blocks of lane 0 leave multiprocessors, and what meets next on lane 1, a matrix that is about to be used, need not.
+ *                    Of bf16 half as much moves; it is added in f32.
  *   all_reduce       the same on my slice in place; meet; copy the others' sums; meet.
  * The first meeting says that a rank's memory is ready to be read, the last that nobody reads it any more. A meeting is a word for each pair and
  * kind, in memory that the processes share: set to 1 by one rank and back to 0 by the other, so the same recorded work can run again and again:
@@ -29,7 +30,8 @@ enum { MOST = 16, WORD = 64, SMALL = 1 << 20, STAGE = 8 << 20, PIECE = 4 << 20 /
 enum { HERE = LM_DEV_POINTS, ADDED /* … + SLOTS: points in time: lane 1 is where lane 2 takes over; slot k is free again */ };
 typedef enum { READY, REDUCED, DONE, MEETINGS } meeting;
 typedef enum { GATHER, SCATTER, REDUCE } kind;
-typedef struct { kind k; void *mine, *all; size_t n; void *from; } op;         /* n: bytes (GATHER) or numbers of a share, of the whole; from: what others read */
+typedef struct { kind k; void *mine, *all; size_t n; void *from; bool half; } op;      /* n: bytes (GATHER) or numbers of a share, of the whole; from: what others read; half: of bf16 */
+static size_t each(const op *o) { return o->half ? sizeof(uint16_t) : sizeof(float); }
 typedef struct { lm_dev_share key; int rank; void *base; } mapping;
 typedef struct {
     lm_dev *dev; lm_comm *world;
@@ -109,32 +111,39 @@ static lm_err add_all(lm_comm *c, float *own, size_t n, const char *const *from)
     }
     return LM_OK;
 }
-/* own[0, n) becomes the sum over ranks of part, with the additions on lane 2; lane 1 only copies, and waits for a slot whose piece is not added yet. A point set before a recording began
+/* y becomes a (f32, as is y; as o has it where `first`; NULL: nothing yet) and what arrived. */
+static lm_err add_to(lm_dev *d, const op *o, float *y, const void *a, bool first, const void *x, size_t n) {
+    if (o->half) return d->add_half(d, y, first ? NULL : a, first ? a : NULL, x, n);
+    return a ? d->add(d, y, a, x, n) : d->move(d, y, x, n * sizeof *y);
+}
+/* own[0, o->n) becomes the sum over ranks of part, with the additions on lane 2; lane 1 only copies, and waits for a slot whose piece is not added yet. A point set before a recording began
  * is none within it; nothing is on lane 2 then. */
-static lm_err add_beside(lm_comm *c, float *own, const float *part, size_t n, const char *const *from) {
+static lm_err add_beside(lm_comm *c, const op *o, const char *const *from) {
     peer *p = c->impl;
     lm_dev *d = p->dev;
-    for (size_t at = 0; at < n; at += PIECE) {
-        const size_t m = n - at < PIECE ? n - at : PIECE;
+    float *own = o->mine;
+    const char *part = (const char *)o->all + (size_t)c->rank * o->n * each(o);
+    for (size_t at = 0; at < o->n; at += PIECE) {
+        const size_t m = o->n - at < PIECE ? o->n - at : PIECE;
         const bool first = c->rank < 2;
         float *sum = first ? own + at : p->sum + PIECE;
-        const float *so_far = first ? part + at : NULL;                /* NULL: nothing yet */
+        const void *so_far = first ? part + at * each(o) : NULL;       /* NULL: nothing yet */
         for (int r = 0; r < c->size; r++) {
             if (r == c->rank && first) continue;
-            const float *x = part + at;
+            const void *x = part + at * each(o);
             int k = -1;
             if (r != c->rank) {
                 k = p->slot; p->slot = (p->slot + 1) % SLOTS;
                 float *to = p->scratch + (size_t)k * PIECE;
                 if (p->used_in[k] == d->recordings + 1) LM_TRY(d->after(d, ADDED + k));
                 p->used_in[k] = d->recordings + 1;
-                LM_TRY(d->move(d, to, from[r] + at * sizeof(float), m * sizeof(float)));
+                LM_TRY(d->move(d, to, from[r] + at * each(o), m * each(o)));
                 x = to;
             }
             LM_TRY(d->fence(d, HERE));
             LM_TRY(d->on(d, 2));
             LM_TRY(d->after(d, HERE));
-            LM_TRY(so_far ? d->add(d, sum, so_far, x, m) : d->move(d, sum, x, m * sizeof(float)));
+            LM_TRY(add_to(d, o, sum, so_far, so_far && so_far != sum, x, m));
             so_far = sum;
             if (k >= 0) LM_TRY(d->fence(d, ADDED + k));
             if (!first && r == c->size - 1) LM_TRY(d->move(d, own + at, sum, m * sizeof(float)));
@@ -164,8 +173,8 @@ static lm_err pull(lm_comm *c, const op *o, const char *const *from) {
         }
         return LM_OK;
     case SCATTER:
-        for (int r = 0; r < c->size; r++) share[r] = from[r] + (size_t)c->rank * o->n * sizeof(float);
-        return add_beside(c, o->mine, (const float *)o->all + (size_t)c->rank * o->n, o->n, share);
+        for (int r = 0; r < c->size; r++) share[r] = from[r] + (size_t)c->rank * o->n * each(o);
+        return add_beside(c, o, share);
     case REDUCE:
         n = slice(c, o->n, c->rank, &at);
         for (int r = 0; r < c->size; r++) share[r] = from[r] + at * sizeof(float);
@@ -219,7 +228,7 @@ static lm_err flush(lm_comm *c) {
         if (p->left) err = p->dev->on(p->dev, 1);
         for (i = first; i < p->n && !err; i++) {
             op *o = &p->queue[i];
-            const size_t bytes = o->k == GATHER ? o->n : o->k == SCATTER ? o->n * sizeof(float) * (size_t)c->size : o->n * sizeof(float);
+            const size_t bytes = o->k == GATHER ? o->n : o->k == SCATTER ? o->n * each(o) * (size_t)c->size : o->n * sizeof(float);
             o->from = o->k == SCATTER ? o->all : o->mine;
             if (bytes >= SMALL) continue;
             if (used + bytes > STAGE) break;
@@ -243,12 +252,15 @@ static lm_err put(lm_comm *c, op o) {
     p->queue[p->n++] = o;
     return p->grouped ? LM_OK : flush(c);
 }
-static lm_err all_reduce(lm_comm *c, float *buf, int64_t n) { return n ? put(c, (op){ REDUCE, buf, NULL, (size_t)n, NULL }) : LM_OK; }
+static lm_err all_reduce(lm_comm *c, float *buf, int64_t n) { return n ? put(c, (op){ .k = REDUCE, .mine = buf, .n = (size_t)n }) : LM_OK; }
 static lm_err all_gather(lm_comm *c, const void *mine, size_t bytes, void *all) {
-    return bytes ? put(c, (op){ GATHER, (void *)(uintptr_t)mine, all, bytes, NULL }) : LM_OK;
+    return bytes ? put(c, (op){ .k = GATHER, .mine = (void *)(uintptr_t)mine, .all = all, .n = bytes }) : LM_OK;
 }
 static lm_err reduce_scatter(lm_comm *c, const float *all, int64_t n, float *mine) {
-    return n ? put(c, (op){ SCATTER, mine, (void *)(uintptr_t)all, (size_t)n, NULL }) : LM_OK;
+    return n ? put(c, (op){ .k = SCATTER, .mine = mine, .all = (void *)(uintptr_t)all, .n = (size_t)n }) : LM_OK;
+}
+static lm_err reduce_scatter_half(lm_comm *c, const uint16_t *all, int64_t n, float *mine) {
+    return n ? put(c, (op){ .k = SCATTER, .mine = mine, .all = (void *)(uintptr_t)all, .n = (size_t)n, .half = true }) : LM_OK;
 }
 static lm_err broadcast(lm_comm *c, void *buf, size_t bytes, int root) {
     (void)buf; (void)bytes; (void)root;
@@ -320,7 +332,7 @@ static lm_err try_it(lm_comm *c) {
     lm_dev *d = p->dev;
     int32_t v[N];
     void *work = NULL;
-    op o = { GATHER, p->stage, p->scratch, sizeof v, p->stage };
+    op o = { .k = GATHER, .mine = p->stage, .all = p->scratch, .n = sizeof v, .from = p->stage };
     lm_err err = LM_OK;
     for (int pass = 0; pass < 3; pass++) {
         for (int i = 0; i < N; i++) v[i] = i * 31 + c->rank * 7919 + pass;
@@ -371,6 +383,7 @@ lm_err lm_comm_peer(lm_comm **out, lm_comm *world, lm_dev *dev) {
                     .all_reduce = all_reduce,
                     .all_gather = all_gather,
                     .reduce_scatter = reduce_scatter,
+                    .reduce_scatter_half = reduce_scatter_half,
                     .broadcast = broadcast,
                     .barrier = barrier,
                     .group = group,

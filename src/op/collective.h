@@ -37,6 +37,11 @@ static inline lm_err lm_coll_all_gather(const lm_call *c, const void *mine, size
 static inline lm_err lm_coll_reduce_scatter(const lm_call *c, const float *all, int64_t n, float *mine) {
     return c->comm->size == 1 ? lm_coll_move(c, mine, all, (size_t)n * sizeof *mine) : c->comm->reduce_scatter(c->comm, all, n, mine);
 }
+static inline lm_err lm_coll_reduce_scatter_half(const lm_call *c, const uint16_t *all, int64_t n, float *mine) {
+    if (c->comm->size == 1) return c->dev->add_half(c->dev, mine, NULL, NULL, all, (size_t)n);
+    if (!c->comm->reduce_scatter_half) return lm_fail(c->ctx, LM_E_UNSUPPORTED, "%s: %s has no sums of bf16", c->op->name, c->comm->name);
+    return c->comm->reduce_scatter_half(c->comm, all, n, mine);
+}
 static inline lm_err lm_coll_all_reduce(const lm_call *c, float *x, int64_t n) {
     return c->comm->size == 1 ? LM_OK : c->comm->all_reduce(c->comm, x, n);
 }
@@ -58,7 +63,7 @@ static inline lm_err lm_coll_many(const lm_call *const *c, int n, lm_coll_part b
     for (int i = 0; i < n && after; i++) LM_TRY(after(c[i]));
     return LM_OK;
 }
-#define LM_COLLECTIVE_ON(lane, op, accept, shared, tiles, before, meet, after)                                                                      \
+#define LM_COLLECTIVE_ON(lane, op, accept, on_device, shared, tiles, before, meet, after)                                                                      \
     static lm_err run(const lm_call *c, int64_t tile, void *scratch) { (void)tile; (void)scratch; return lm_coll_run(c, before, meet, after); } \
     static lm_err run_many(const lm_call *const *c, int n, void *scratch) {                                                                \
         (void)scratch;                                                                                                                     \
@@ -66,9 +71,9 @@ static inline lm_err lm_coll_many(const lm_call *const *c, int n, lm_coll_part b
     }                                                                                                                                      \
     static const lm_kernel comm_rows[] = {                                                                                                      \
         { .name = #op ".comm", .order = #op, .accepts = accept, .shared_bytes = shared, .n_phase = 1, .phase = { { tiles, run } } },       \
-        { .name = #op ".device", .device = LM_DEV_CUDA, .order = #op "/device", .accepts = accept, .shared_bytes = shared, .n_phase = 1,   \
+        { .name = #op ".device", .device = LM_DEV_CUDA, .order = #op "/device", .accepts = on_device, .shared_bytes = shared, .n_phase = 1,   \
           .phase = { { tiles, run } }, .run_many = run_many, .aside = lane },                                                              \
         { 0 } };                                                                                                                           \
     static const lm_kernel *const kernels[] = { comm_rows, NULL }
-#define LM_COLLECTIVE(...) LM_COLLECTIVE_ON(1, __VA_ARGS__)
+#define LM_COLLECTIVE(op, accept, ...) LM_COLLECTIVE_ON(1, op, accept, accept, __VA_ARGS__)
 #endif

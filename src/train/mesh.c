@@ -13,7 +13,8 @@
  *                      of megabytes at a time in neighbours, which a device sends as one while the backward goes on.
  *   accumulate, eval   under fsdp a use of a matrix reads an all_gather placed before it (on a device some uses earlier, so that it is there
  *                      in time); uses that lie close share one, later ones gather again, so that a matrix is whole only while its layer runs, forward and
- *                      backward, recomputed or not. The pass goes over the final order, after recomputation: it sees plain uses.
+ *                      backward, recomputed or not; or, where there is room (`gather_once`), all uses share one, and what is whole in the forward stays until
+ *                      the backward has read it. The pass goes over the final order, after recomputation: it sees plain uses.
  *   gradients          in parts go through a reduce_scatter placed right behind their producer, which adds into the part.
  * Nothing here knows a model, and no op knows the mesh. All ranks build the same graph, so all meet in the same calls in the same order. */
 #include <math.h>
@@ -195,9 +196,21 @@ static lm_value *grad_state(lm_trainer *t, lm_graph *g, int i) {
     snprintf(name, sizeof name, "grad.%s", with ? t->copy[i].whole : p->name);
     return lm_state(g, name, &type);
 }
+/* A product's gradient that only goes to the other ranks is rounded to bf16, as its operands are and as autocast has it, where they add it in f32: half as much is written and moved. */
+static void half_grad(const lm_trainer *t, lm_graph *g, lm_value *grad) {
+    const lm_node *n = grad->node;
+    lm_call c;
+    if (t->o.mm != LM_BF16 || !t->o.dev_comm || !t->o.dev_comm->reduce_scatter_half || !n || !n->op->mm_at || n->n_out != 1) return;
+    for (int k = 0; k < lm_graph_n_nodes(g); k++)
+        for (int q = 0; q < lm_graph_node(g, k)->n_in; q++) if (lm_graph_node(g, k)->in[q] == grad) return;
+    lm_call_of(n, &c);
+    c.out[0].dtype = LM_BF16;
+    if (lm_kernel_choose(n->op, &c, LM_DEV_CUDA, t->o.dev->features)) grad->type.dtype = LM_BF16;
+}
 lm_err lm_mesh_accumulate(lm_trainer *t, lm_graph *g, int i, lm_value *grad) {
     lm_value *state = grad_state(t, g, i);
     if (!state) return lm_graph_err(g);
+    if (!whole_grad(t, i)) half_grad(t, g, grad);
     if (t->param[i].squares) return lm_copies_squares(t, g, i, state, grad);
     return whole_grad(t, i) ? lm_accumulate(g, state, grad) : scatter(t, g, state, grad, true);
 }
@@ -275,7 +288,8 @@ lm_err lm_mesh_gather(lm_trainer *t, lm_graph *g) {
             if (!list[k]->in[q] || list[k]->in[q]->kind != LM_V_STATE) continue;
             while (i < t->n_param && full[i] != list[k]->in[q]) i++;
             if (i == t->n_param) continue;
-            if (!now[i] || ++tick - last[i] > NEAR) {
+            tick++;
+            if (!now[i] || (!t->gather_once && tick - last[i] > NEAR)) {
                 if (!(now[i] = gather(t, g, i, full[i]))) return lm_graph_err(g);
                 lm_node *x = now[i]->node;
                 size_t bytes = lm_dtype_size(now[i]->type.dtype);

@@ -116,7 +116,7 @@ static lm_run_cfg identity(const lm_run_cfg *c) {
     k.out = ""; k.threads = 0; k.mesh = ""; k.device = NULL;
     k.train.checkpoint_every = k.train.keep = k.train.val_every = k.train.val_batches = k.train.sample_every = k.train.sample_tokens =
         k.train.log_every = 1;
-    k.train.memory_budget = k.train.recompute = k.train.timeout = 0; k.train.sample_prompt = ""; k.train.steps = 0;
+    k.train.memory_budget = k.train.recompute = k.train.timeout = k.train.gather = 0; k.train.sample_prompt = ""; k.train.steps = 0;
     return k;
 }
 lm_hash128_t lm_run_cfg_hash(const lm_run_cfg *c) {

@@ -79,6 +79,7 @@ lm_trainer_opts lm_run_trainer_opts(const lm_run_cfg *c, int64_t micro) {
                               .mm = c->train.dtype == LM_RUN_FP8 ? LM_F8_E4M3 : c->train.dtype ? LM_BF16 : LM_F32,
                               .pure = c->train.dtype == LM_RUN_BF16_PURE,
                               .recompute = (int)c->train.recompute,
+                              .gather = (lm_gather_kind)c->train.gather,
                               .memory_budget = c->train.memory_budget,
                               .optim = { .name = c->optim.name,
                                          .lr = c->optim.lr,

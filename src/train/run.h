@@ -22,7 +22,7 @@ typedef struct {
     struct {
         int64_t steps, batch, micro_batch, seed, checkpoint_every, keep, val_every, val_batches, sample_every, sample_tokens, log_every,
             memory_budget, recompute, timeout;
-        int dtype;
+        int dtype, gather;
         double dropout, label_smoothing, z_loss;
         const char *sample_prompt;
     } train;

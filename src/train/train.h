@@ -20,6 +20,8 @@
 #include "optim/optim.h"
 #include "graph/plan.h"
 
+/* fsdp: are matrices gathered for the forward gathered again for the backward? AUTO: on a device with room they stay. The bits are the same. */
+typedef enum { LM_GATHER_AUTO, LM_GATHER_AGAIN, LM_GATHER_ONCE } lm_gather_kind;
 typedef enum { LM_MESH_SINGLE, LM_MESH_DP, LM_MESH_ZERO1, LM_MESH_ZERO2, LM_MESH_FSDP } lm_mesh_kind;      /* mesh.c */
 typedef struct {
     int64_t batch, seq;                      /* sequences per micro-batch on this rank, tokens per sequence */
@@ -32,7 +34,7 @@ typedef struct {
     double label_smoothing, z_loss, dropout;
     uint64_t seed;
     int64_t accum;                           /* micro-batches of a step; 0 = 1. Whole gradients are summed over ranks in the last */
-    lm_comm *comm; lm_mesh_kind mesh;        /* NULL: alone */
+    lm_comm *comm; lm_mesh_kind mesh; lm_gather_kind gather;        /* NULL: alone */
     lm_comm *dev_comm;                       /* with dev and several ranks: the device's, beside comm */
     lm_dev *dev;                             /* NULL: this processor. Then what is in the store is current on the device alone: lm_trainer_pull */
     const char *version;                     /* NULL: this program's; all ranks must have one */
@@ -40,7 +42,7 @@ typedef struct {
     uint64_t features;                       /* lm_plan_opts.features; 0 = the context's */
 } lm_trainer_opts;
 /* Sizes are this rank's; n_params the model's. */
-typedef struct { lm_plan_stats accumulate, update, eval; size_t params, n_params, grads, optim, total; int recompute; } lm_trainer_plan;
+typedef struct { lm_plan_stats accumulate, update, eval; size_t params, n_params, grads, optim, total; int recompute; bool gather_once; } lm_trainer_plan;
 typedef struct lm_trainer lm_trainer;
 /* "dp=2" and the like, for so many ranks; NULL or "": one rank. */
 lm_err lm_mesh_of(lm_ctx *ctx, const char *text, int ranks, lm_mesh_kind *out);

@@ -8,7 +8,7 @@
  * parameters share, the first of them number lead. n 0: no copy. */
 typedef struct { const char *whole, *name; int lead, n; int64_t row, rows; } lm_copy;
 struct lm_trainer {
-    lm_ctx *ctx; lm_arena *a; lm_cfg cfg; lm_store *store; lm_trainer_opts o; int recompute;
+    lm_ctx *ctx; lm_arena *a; lm_cfg cfg; lm_store *store; lm_trainer_opts o; int recompute; bool gather_once;
     lm_optim_param *param, *held, *kept;
     int n_param, cap_param; /* the model's; what this rank updates of each; what it stores of each (the same array where that is all) */
     const lm_optim_hooks *hooks;                               /* NULL alone */

@@ -137,6 +137,16 @@ static lm_err need_at(lm_trainer *t, int level, size_t *total) {
     *total = states_total(t, &p, &gr, &o) + st.arena_bytes + st.thread_bytes;    /* the graph decides about copies of weights */
     return LM_OK;
 }
+/* Under fsdp on a device: is there room for matrices that are gathered for the forward to stay until the backward? */
+static lm_err choose_gather(lm_trainer *t) {
+    size_t budget, total;
+    t->gather_once = t->o.mesh == LM_MESH_FSDP && t->o.gather != LM_GATHER_AGAIN && lm_trainer_ranks(t) > 1 && (t->o.dev || t->o.gather == LM_GATHER_ONCE);
+    if (!t->gather_once || t->o.gather == LM_GATHER_ONCE) return LM_OK;
+    LM_TRY(budget_of(t, &budget));
+    LM_TRY(need_at(t, t->recompute, &total));
+    t->gather_once = total <= budget;
+    return LM_OK;
+}
 /* The lowest level that fits the budget (memory falls with the level, time rises); on a device not below 1, where norms and activations are
  * made again, which costs less than keeping them. */
 static lm_err choose_recompute(lm_trainer *t, int *level) {
@@ -165,14 +175,18 @@ static lm_err choose_recompute(lm_trainer *t, int *level) {
                    (double)gr / 1e9, (double)o / 1e9, (double)(best - states) / 1e9, where);
 }
 static lm_err agree(lm_trainer *t, lm_err e, const char *what) { return lm_trainer_ranks(t) > 1 ? lm_comm_agree(t->o.comm, t->ctx, e, what) : e; }
-/* Ranks may have other kernels and so need other scratch; the graphs must be the same, so the highest level of any rank is everyone's. */
+/* Ranks may have other kernels and so need other scratch; the graphs must be the same, so the highest level of any rank is everyone's, and what
+ * one has no room to keep all gather again. */
 static lm_err same_level(lm_trainer *t) {
     enum { MOST = 4096 };
     if (lm_trainer_ranks(t) == 1) return LM_OK;
-    int32_t all[MOST], mine = t->recompute;
+    struct { int32_t level, again; } all[MOST], mine = { t->recompute, !t->gather_once };
     if (t->o.comm->size > MOST) return lm_fail(t->ctx, LM_E_UNSUPPORTED, "%d ranks; %d are the most", t->o.comm->size, MOST);
     LM_TRY(t->o.comm->all_gather(t->o.comm, &mine, sizeof mine, all));
-    for (int i = 0; i < t->o.comm->size; i++) if (all[i] > t->recompute) t->recompute = all[i];
+    for (int i = 0; i < t->o.comm->size; i++) {
+        if (all[i].level > t->recompute) t->recompute = all[i].level;
+        if (all[i].again) t->gather_once = false;
+    }
     return LM_OK;
 }
 /* What all ranks must have alike, or they would meet in different calls and wait for ever: the program's version, and the steps of the plans
@@ -289,6 +303,7 @@ lm_err lm_trainer_new(lm_trainer **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store
     }
     LM_GOTO(agree(t, shares(t), "sharing out the parameters"), fail);
     LM_GOTO(agree(t, choose_recompute(t, &t->recompute), "planning"), fail);
+    LM_GOTO(agree(t, choose_gather(t), "planning"), fail);
     LM_GOTO(same_level(t), fail);
     LM_GOTO(agree(t, plans(t), "planning"), fail);
     LM_GOTO(same_plans(t), fail);
@@ -310,7 +325,7 @@ void lm_trainer_plan_of(const lm_trainer *t, lm_trainer_plan *p) {
         for (int k = 0; k < t->param[i].type.rank; k++) n *= (size_t)t->param[i].type.dim[k];
         p->n_params += n;
     }
-    p->recompute = t->recompute;
+    p->recompute = t->recompute; p->gather_once = t->gather_once;
     size_t arena = p->accumulate.arena_bytes > p->update.arena_bytes ? p->accumulate.arena_bytes : p->update.arena_bytes;
     if (p->eval.arena_bytes > arena) arena = p->eval.arena_bytes;
     size_t th = p->accumulate.thread_bytes > p->update.thread_bytes ? p->accumulate.thread_bytes : p->update.thread_bytes;

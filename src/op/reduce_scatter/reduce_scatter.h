@@ -1,5 +1,5 @@
 /* reduce_scatter.h — y = this rank's rows of the sum of x over all ranks: (rows, …) → (s, …), s = ceil(rows/size), zeros below the last
- * row. Can be added to. One rank: y = x. */
+ * row. Can be added to. x is f32, or on a device bf16, which is added in f32; y is f32. One rank: y = x. */
 #ifndef LM_OP_REDUCE_SCATTER_H
 #define LM_OP_REDUCE_SCATTER_H
 #include "op/op.h"

@@ -26,7 +26,7 @@ static lm_err after(const lm_call *c) {
     LM_TRY(lm_coll_zero(c, x, (size_t)at * sizeof *x));
     return lm_coll_zero(c, x + at + n, (size_t)(all - at - n) * sizeof *x);
 }
-LM_COLLECTIVE_ON(2, reduce_scatter_in, lm_accepts_flat, NULL, lm_coll_last, before, meet, after);
+LM_COLLECTIVE_ON(2, reduce_scatter_in, lm_accepts_flat, lm_accepts_flat, NULL, lm_coll_last, before, meet, after);
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE(" on one rank", (&(const lm_reduce_scatter_in_p){ 1 }), LM_TIMES1, 0), { 0 } };
 const lm_op lm_op_reduce_scatter_in = { .name = "reduce_scatter_in",
                                         .math = "own rows of state := sum over ranks, others := 0",
