@@ -82,7 +82,11 @@ lm_err lm_mesh_of(lm_ctx *ctx, const char *text, int ranks, lm_mesh_kind *out) {
     for (int i = 0; eq && i < LM_COUNT(known); i++)
         if (strlen(known[i].name) == (size_t)(eq - text) && !strncmp(text, known[i].name, (size_t)(eq - text))) *out = known[i].kind;
     if (*out == LM_MESH_SINGLE) return lm_fail(ctx, LM_E_CONFIG, "mesh is \"%s\"; dp=N, zero1=N, zero2=N and fsdp=N are known", text);
-    const long n = strtol(eq + 1, NULL, 10);
+    char *end;
+    const long n = strtol(eq + 1, &end, 10);
+    if (*end || end == eq + 1 || n < 1) return lm_fail(ctx, LM_E_CONFIG, "mesh is \"%s\": wanted a number of ranks behind %.*s=", text, (int)(eq - text), text);
+    if (n != ranks && ranks == 1)
+        return lm_fail(ctx, LM_E_CONFIG, "mesh is %s, but this process is alone: start %ld of them (mpirun -n %ld loam train …, srun --mpi=pmix, torchrun), or leave mesh out", text, n, n);
     if (n != ranks) return lm_fail(ctx, LM_E_CONFIG, "mesh is %s, but %d ranks run", text, ranks);
     if (n == 1) *out = LM_MESH_SINGLE;
     return LM_OK;
