@@ -117,16 +117,27 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
 }
 
 /* ---- tensor cores: dk and dv. A warp has 16·MT keys. ---- */
-template <int D, int MT, int BQ> struct kv_tiles {
-    __nv_bfloat16 k[64 * MT * (D + 8)], v[64 * MT * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)];
-    __device__ __forceinline__ float4 *of(int b, int i) { return reinterpret_cast<float4 *>(q[b] + i * (D + 8) + D); } /* lse, D, first key: behind a row of q */
+/* lse, D and first key of the queries in q: three lists, or, for heads of 256, whose tiles are 99 KB (all there is on many cards), behind the rows of q */
+template <int D, int BQ> struct kv_rows {
+    float list[3][2][BQ];
+    __device__ __forceinline__ float &of(int what, int b, int i, __nv_bfloat16 *) { return list[what][b][i]; }
 };
+template <int BQ> struct kv_rows<256, BQ> {
+    __device__ __forceinline__ float &of(int what, int, int i, __nv_bfloat16 *q) { return reinterpret_cast<float *>(q + i * 264 + 256)[what]; }
+};
+template <int D, int MT, int BQ> struct kv_tiles : kv_rows<D, BQ> {
+    __nv_bfloat16 k[64 * MT * (D + 8)], v[64 * MT * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)];
+    __device__ __forceinline__ float &lse(int b, int i) { return this->of(0, b, i, q[b]); }
+    __device__ __forceinline__ float &delta(int b, int i) { return this->of(1, b, i, q[b]); }
+    __device__ __forceinline__ float &first(int b, int i) { return this->of(2, b, i, q[b]); }
+};
+static_assert(sizeof(kv_tiles<256, 1, 16>) <= 99 * 1024, "shared memory of a block");
 template <int D, int MT, int BQ> __device__ __forceinline__ void load_queries(kv_tiles<D, MT, BQ> &t, const args &a, int b, int q, int h) {
     lm_tiles_load<D, BQ, 128>(t.q[b], t.go[b], a.f.q, a.go, q, a.f.n, static_cast<int64_t>(h) * D);
     for (int i = threadIdx.x; i < BQ; i += 128) {
         const int64_t r = q + i; const bool in = r < a.f.n;
-        *t.of(b, i) = make_float4(in ? a.lse[r * a.f.heads + h] * LM_LOG2E : 0.0f, in ? a.delta[r * a.f.heads + h] : 0.0f,
-                                  __int_as_float(in ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX), 0);
+        t.lse(b, i) = in ? a.lse[r * a.f.heads + h] * LM_LOG2E : 0.0f; t.delta(b, i) = in ? a.delta[r * a.f.heads + h] : 0.0f;
+        t.first(b, i) = __int_as_float(in ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX);
     }
 }
 template <int D, int MT, int BQ, bool DK, bool DV> __global__ void __launch_bounds__(128) kv_kernel(const args a) {
@@ -162,15 +173,15 @@ template <int D, int MT, int BQ, bool DK, bool DV> __global__ void __launch_boun
             for (int x = 0; x < NT; x++)
 #pragma unroll
                 for (int o = 0; o < 2; o++) {
-                    const int at = x * 8 + lane % 4 * 2 + o; const float4 of = *t.of(b, at); const int from = __float_as_int(of.z);
+                    const int at = x * 8 + lane % 4 * 2 + o, from = __float_as_int(t.first(b, at)); const float lse = t.lse(b, at), delta = t.delta(b, at);
 #pragma unroll
                     for (int m = 0; m < MT; m++)
 #pragma unroll
                         for (int e = 0; e < 2; e++) {
                             const int c = e * 2 + o, key = key0 + m * 16 + e * 8;
-                            float p = lm_exp2(fmaf(s[m][x][c], s2, -of.x));
+                            float p = lm_exp2(fmaf(s[m][x][c], s2, -lse));
                             if (masked && (key < from || key > q + at)) p = 0;
-                            dp[m][x][c] = p * (dp[m][x][c] - of.y);
+                            dp[m][x][c] = p * (dp[m][x][c] - delta);
                             s[m][x][c] = p;
                         }
                 }

@@ -10,10 +10,10 @@
  * a turn is passed on when the addition is in memory; the first one stores, the last one takes the sum back, adds its part in registers and
  * writes dq. So there is one order, whoever computes what, and no waiting to speak of: the CTA of the block of keys before this one came to m a
  * step earlier. Items only wait for items taken before them, so nothing waits for ever.
- * Where several heads read a kv head (`up`) items are few and long: those of a text's first keys, the longest, are taken first, each walks from
- * the last queries down with its heads inside, and turns go from the first keys to the diagonal (H200, 16 heads over 8, D 128, B8 T2048: 0.893 ->
- * 0.801 ms). With a head for each, the last keys first, each from the diagonal on, one head after the other: what is read is then read together.
- * Heads are walked so many at a time as leave q, dO and the sums of what is under way in the second-level cache. */
+ * Where several heads read a kv head (`up`) items are few and long: the longest, those of a text's first keys, are taken first, of several texts and heads
+ * at once (find_order); each walks from the last queries down with its heads inside, and turns go from the first keys to the diagonal. With a head for
+ * each, the last keys first, each from the diagonal on, one head after the other: what is read is then read together. Heads are walked so many at a time
+ * as leave q, dO and the sums of what is under way in the second-level cache; with `up` the blocks of a text go side by side and need less of it. */
 #ifndef LM_ATTN_GRAD_BWD_CUH
 #define LM_ATTN_GRAD_BWD_CUH
 #include "device/hopper.cuh"
@@ -23,14 +23,17 @@ extern "C" {
 }
 
 namespace {
-enum { NEAR = 12 << 20 /* bytes of q, dO and sums that CTAs of one time should share: a part of the second-level cache */ };
+enum {
+    NEAR = 12 << 20, /* bytes of q, dO and sums that CTAs of one time should share: a part of the second-level cache */
+    SIDE = 16        /* kv heads of texts that are begun together where several heads read one */
+};
 /* Queries and keys of a block by head size; chains of turns a block of queries has. */
 __host__ __device__ constexpr int bm_of(int d) { return d == 64 ? 128 : 64; }
 __host__ __device__ constexpr int bn_of(int d) { return d == 256 ? 64 : 128; }
 __host__ __device__ constexpr int chains_of(int d) { return d == 256 ? 2 : 1; }
 struct args {
     lm_cv o, go, dq, dk, dv; const int32_t *start; const float *lse, *glse;
-    float *sums, *lse2, *delta; int *first, *least, *most, *reach, *turn, *counter, *span;
+    float *sums, *lse2, *delta; int *first, *least, *most, *reach, *order, *turn, *counter, *span;
     int64_t window; int n, pad, heads, kv, group, m_blocks, k_blocks; bool up; float scale;
     float *part;                                                        /* SUMS: a row of sums for each k_block */
 };
@@ -49,16 +52,16 @@ struct walk {
 /* Block of keys j's turn among those that block of queries m sees, and whether it is the last. */
 template <int D> __device__ __forceinline__ int turn_of(const args &a, int m, int j) { return a.up ? j - a.least[m] / bn_of(D) : m * bm_of(D) / bn_of(D) - j; }
 template <int D> __device__ __forceinline__ bool ends(const args &a, int m, int j) { return j == (a.up ? m * bm_of(D) : a.least[m]) / bn_of(D); }
-/* The n-th item: a block of keys and a kv head, and the blocks of queries it walks over; j < 0: there is none. `wide` heads are walked together. */
+/* The n-th item: a block of keys and a kv head, and the blocks of queries it walks over; j < 0: there is none. `wide` kv heads are walked together. */
 struct item { int j, hk, m0, m1; };
 template <int D> __device__ __forceinline__ int heads_near(const args &a) {
     const int64_t most = NEAR / (static_cast<int64_t>(*a.span) * a.group * D * 8);
-    return most < 1 ? 1 : most < a.kv ? static_cast<int>(most) : a.kv;
+    return static_cast<int>(min(max(most, static_cast<int64_t>(a.up ? SIDE : 1)), static_cast<int64_t>(a.kv)));
 }
 template <int D> __device__ __forceinline__ item item_of(const args &a, int n, int wide) {
     const int h0 = n / (wide * a.k_blocks) * wide, in = n - h0 * a.k_blocks, across = max(min(wide, a.kv - h0), 1), b = in / across;
     if (h0 >= a.kv || b >= a.k_blocks) return { -1, 0, 0, 0 };             /* the last heads may be fewer than wide */
-    const int j = a.up ? b : a.k_blocks - 1 - b;
+    const int j = a.up ? a.order[b] : a.k_blocks - 1 - b;
     return { j, h0 + in % across, j * (bn_of(D) / bm_of(D)), a.reach[j] };
 }
 
@@ -117,6 +120,29 @@ template <int D> __global__ void __launch_bounds__(128) find_reach(const args a)
     last = __reduce_max_sync(0xffffffffu, last);
     if (threadIdx.x % 32 == 0) { a.reach[j] = last; atomicMax(a.span, (last + 1) * BM - j * BN); }
 }
+/* Order of blocks of keys for `up`, by one block of threads: of as many texts as make SIDE kv heads those first that most blocks follow. A run of blocks that
+ * some query sees two of stays in its order, so that an item waits only for items before it. */
+template <int D> __global__ void __launch_bounds__(1024) find_order(const args a, int *left) {
+    constexpr int BN = bn_of(D), PER = BN / bm_of(D);
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, n = a.k_blocks;
+    for (int j = warp; j < n; j += 32) {
+        int end = j;
+        for (unsigned ends_here = 0;; end += 32) {
+            ends_here = __ballot_sync(0xffffffffu, end + lane >= n - 1 || a.reach[end + lane] < (end + lane + 1) * PER);
+            if (ends_here) { end += __ffs(static_cast<int>(ends_here)) - 1; break; }
+        }
+        if (lane == 0) left[j] = end - j;
+    }
+    __syncthreads();
+    const int64_t text = (*a.span + BN - 1) / BN, side = max(SIDE / heads_near<D>(a), 1), all = min(text * side, static_cast<int64_t>(n));
+    for (int j = warp; j < n; j += 32) {
+        const int from = j / static_cast<int>(all) * static_cast<int>(all), to = min(from + static_cast<int>(all), n), mine = left[j];
+        int before = 0;
+        for (int k = from + lane; k < to; k += 32) before += left[k] > mine || (left[k] == mine && k < j);
+        before = __reduce_add_sync(0xffffffffu, before);
+        if (lane == 0) a.order[from + before] = j;
+    }
+}
 
 /* ---- one block's weights and slopes; s and dp are accumulators of 64 keys × BM queries (device/hopper.cuh) ---- */
 #ifdef LM_HOPPER_CODE
@@ -174,6 +200,7 @@ size_t lay(args *a, int64_t n, int64_t heads, int64_t d, char *at) {
     a->least = static_cast<int *>(take(blocks));
     a->most = static_cast<int *>(take(blocks));
     a->reach = static_cast<int *>(take(blocks));
+    a->order = static_cast<int *>(take(2 * blocks));
     a->turn = static_cast<int *>(take(heads * blocks * chains_of(static_cast<int>(d)))); a->counter = static_cast<int *>(take(1)); a->span = static_cast<int *>(take(1));
     return to;
 }
@@ -190,6 +217,7 @@ template <int D, class kernel> lm_err launch(kernel *main, int bytes, const lm_c
     const unsigned items = static_cast<unsigned>(a.k_blocks * a.kv), units = static_cast<unsigned>(c->dev->units);
     prepare<D><<<static_cast<unsigned>(a.m_blocks) * static_cast<unsigned>(a.heads), 256, 0, s>>>(a);
     find_reach<D><<<LM_CUDA_GRID(a.k_blocks, 4), 128, 0, s>>>(a);
+    if (a.up) find_order<D><<<1, 1024, 0, s>>>(a, a.order + a.k_blocks);
     main<<<items < units ? items : units, 384, static_cast<size_t>(bytes), s>>>(q, k, v, g, a);
     return lm_cuda_launched();
 }
