@@ -4,20 +4,21 @@
 #include "device/device.h"
 #include "graph/plan.h"
 #include "op/attn_grad/attn_grad.h"
+#include "op/scale/scale.h"
 #include "test.h"
 
 enum { LOOK = 23 };                                          /* rows of a sequence that are compared */
 typedef struct { int heads, kv, d; int64_t t, window, doc; bool sinks; } shape;
-typedef struct { const uint16_t *q, *k, *v, *go; const int32_t *start; const float *gl; const uint16_t *dq, *dk, *dv; } numbers;
+typedef struct { const float *q, *k, *v, *go; const int32_t *start; const float *gl, *dq, *dk, *dv; } numbers;
 typedef struct { double off, all; } apart;
-static void add(apart *a, uint16_t got, double want) { const double e = (double)lm_bf16_to_f32(got) - want; a->off += e * e; a->all += want * want; }
-static void row(double *to, const uint16_t *x, int64_t n) { for (int64_t i = 0; i < n; i++) to[i] = (double)lm_bf16_to_f32(x[i]); }
+static void add(apart *a, float got, double want) { const double e = (double)got - want; a->off += e * e; a->all += want * want; }
+static void row(double *to, const float *x, int64_t n) { for (int64_t i = 0; i < n; i++) to[i] = (double)x[i]; }
 static double dot(const double *x, const double *y, int64_t n) { double s = 0; for (int64_t i = 0; i < n; i++) s += x[i] * y[i]; return s; }
 static void more(double *to, double times, const double *x, int64_t n) { for (int64_t i = 0; i < n; i++) to[i] += times * x[i]; }
-/* Uniform in ±half, the same everywhere. */
+/* Uniform in ±half, rounded to bf16, the same everywhere. */
 static uint32_t next(uint32_t *s) { *s = *s * 1664525 + 1013904223; return *s >> 8; }
-static void fill(uint16_t *x, int64_t n, float half, uint32_t seed) {
-    for (int64_t i = 0; i < n; i++) x[i] = lm_f32_to_bf16(((float)next(&seed) / 8388608.0f - 1) * half);
+static void fill(float *x, int64_t n, float half, uint32_t seed) {
+    for (int64_t i = 0; i < n; i++) x[i] = lm_bf16_to_f32(lm_f32_to_bf16(((float)next(&seed) / 8388608.0f - 1) * half));
 }
 
 /* The t rows from r0 on, kv head hk. */
@@ -59,40 +60,49 @@ static void judge(const shape *s, const numbers *x, int64_t r0, int hk) {
 }
 static void gradient(lm_ctx *ctx, lm_dev *dev, const shape *s, int64_t sequences) {
     const int64_t n = s->t * sequences, wq = (int64_t)s->heads * s->d, wk = (int64_t)s->kv * s->d;
-    const lm_type tq = LM_TYPE(LM_BF16, n, wq), tk = LM_TYPE(LM_BF16, n, wk), ts = LM_TYPE(LM_I32, n), tl = LM_TYPE(LM_F32, n, s->heads);
+    const lm_type tq = LM_TYPE(LM_F32, n, wq), tk = LM_TYPE(LM_F32, n, wk), ts = LM_TYPE(LM_I32, n), tl = LM_TYPE(LM_F32, n, s->heads);
     const lm_attn_p ap = { .n_head = s->heads, .n_kv = s->kv, .d_head = s->d, .window = s->window, .scale = 1 / sqrtf((float)s->d), .mm = LM_BF16 };
+    const char *const name[4] = { "q", "k", "v", "go" };
     lm_graph *g; lm_plan *p;
     LM_NEED_OK(ctx, lm_graph_new(&g, ctx, NULL));
-    lm_value *q = lm_input(g, "q", &tq), *k = lm_input(g, "k", &tk), *v = lm_input(g, "v", &tk), *start = lm_input(g, "start", &ts), *go = lm_input(g, "go", &tq);
-    lm_value *o = lm_attn(g, q, k, v, start, &ap);
-    lm_value *dq = lm_attn_grad(g, q, k, v, start, o, lm_output(o, 1), go, s->sinks ? lm_input(g, "gl", &tl) : NULL, &ap);
-    lm_graph_output(g, "dq", dq); lm_graph_output(g, "dk", lm_output(dq, 1)); lm_graph_output(g, "dv", lm_output(dq, 2));
+    lm_value *x[4], *start = lm_input(g, "start", &ts), *gl = s->sinks ? lm_input(g, "gl", &tl) : NULL;
+    for (int i = 0; i < 4; i++) x[i] = lm_scale(g, lm_input(g, name[i], i == 1 || i == 2 ? &tk : &tq), 1.0f);     /* which the device keeps as bf16 */
+    lm_value *o = lm_attn(g, x[0], x[1], x[2], start, &ap), *dq = lm_attn_grad(g, x[0], x[1], x[2], start, o, lm_output(o, 1), x[3], gl, &ap);
+    for (int i = 0; i < 3; i++) lm_graph_output(g, ((const char *[]){ "dq", "dk", "dv" })[i], lm_scale(g, i ? lm_output(dq, i) : dq, 1.0f));
     LM_NEED_OK(ctx, lm_pass_storage(g, dev));
     LM_NEED_OK(ctx, lm_plan_new(&p, ctx, g, &(lm_plan_opts){ .dev = dev }));
-    uint16_t *in[4]; const char *const name[4] = { "q", "k", "v", "go" };
+    float *in[4];
     for (uint32_t i = 0; i < 4; i++) { in[i] = lm_plan_input(p, name[i], NULL); fill(in[i], n * (i == 1 || i == 2 ? wk : wq), 1.7f, 77 + i); }
     int32_t *st = lm_plan_input(p, "start", NULL);
     for (int64_t i = 0; i < n; i++) st[i] = (int32_t)(i / s->t * s->t + i % s->t / s->doc * s->doc);
-    float *gl = s->sinks ? lm_plan_input(p, "gl", NULL) : NULL;
+    float *sinks = s->sinks ? lm_plan_input(p, "gl", NULL) : NULL;
     uint32_t seed = 5;
-    for (int64_t i = 0; gl && i < n * s->heads; i++) gl[i] = (float)next(&seed) / 8388608.0f - 1;
+    for (int64_t i = 0; sinks && i < n * s->heads; i++) sinks[i] = (float)next(&seed) / 8388608.0f - 1;
     LM_CHECK_OK(ctx, lm_plan_run(p));
-    const uint16_t *out[3] = { lm_plan_output(p, "dq", NULL), lm_plan_output(p, "dk", NULL), lm_plan_output(p, "dv", NULL) };
-    const numbers x = { in[0], in[1], in[2], in[3], st, gl, out[0], out[1], out[2] };
-    judge(s, &x, 0, 0);
-    judge(s, &x, n - s->t, s->kv - 1);
-    uint16_t *first[3];
+    lm_plan_stats stats; int own = 0;
+    lm_plan_stats_of(p, &stats);
+    for (int i = 0; i < stats.n_steps; i++) {
+        const char *op, *kernel; double flops, bytes;
+        lm_plan_step(p, i, &op, &kernel, &flops, &bytes);
+        own += !strcmp(kernel, "attn_grad.hopper");
+    }
+    LM_CHECK(own == 1 || !(dev->features & LM_CUDA_WGMMA));
+    const float *out[3] = { lm_plan_output(p, "dq", NULL), lm_plan_output(p, "dk", NULL), lm_plan_output(p, "dv", NULL) };
+    const numbers all = { in[0], in[1], in[2], in[3], st, sinks, out[0], out[1], out[2] };
+    judge(s, &all, 0, 0);
+    judge(s, &all, n - s->t, s->kv - 1);
+    float *first[3];
     for (int i = 0; i < 3; i++) {
         const int64_t m = n * (i ? wk : wq);
         int64_t bad = 0;
-        first[i] = malloc((size_t)m * 2);
-        memcpy(first[i], out[i], (size_t)m * 2);
-        for (int64_t j = 0; j < m; j++) bad += (out[i][j] & 0x7f80) == 0x7f80;
+        first[i] = malloc((size_t)m * 4);
+        memcpy(first[i], out[i], (size_t)m * 4);
+        for (int64_t j = 0; j < m; j++) bad += !isfinite(out[i][j]);
         LM_CHECK(!bad);
     }
     for (int r = 0; r < 3; r++) {
         LM_CHECK_OK(ctx, lm_plan_run(p));
-        for (int i = 0; i < 3; i++) LM_CHECK(!memcmp(first[i], out[i], (size_t)(n * (i ? wk : wq)) * 2));
+        for (int i = 0; i < 3; i++) LM_CHECK(!memcmp(first[i], out[i], (size_t)(n * (i ? wk : wq)) * 4));
     }
     for (int i = 0; i < 3; i++) free(first[i]);
     lm_plan_free(p); lm_graph_free(g);

@@ -10,10 +10,10 @@
  * a turn is passed on when the addition is in memory; the first one stores, the last one takes the sum back, adds its part in registers and
  * writes dq. So there is one order, whoever computes what, and no waiting to speak of: the CTA of the block of keys before this one came to m a
  * step earlier. Items only wait for items taken before them, so nothing waits for ever.
- * Where several heads read a kv head (`up`) items are few and long: the longest, those of a text's first keys, are taken first, of several texts and heads
- * at once (find_order); each walks from the last queries down with its heads inside, and turns go from the first keys to the diagonal. With a head for
- * each, the last keys first, each from the diagonal on, one head after the other: what is read is then read together. Heads are walked so many at a time
- * as leave q, dO and the sums of what is under way in the second-level cache; with `up` the blocks of a text go side by side and need less of it. */
+ * Upwards, where several heads read a kv head or texts are long: the longest items, those of a text's first keys, are taken first, of several texts and heads
+ * at once (find_order); each walks from the last queries down with its heads inside, and turns go from the first keys to the diagonal. A text's blocks then go
+ * side by side, and what is read is read together; at first each waits for the one before. Downwards, where there are many short items: the last keys first,
+ * each from the diagonal on, one head after the other, so many at a time as leave q, dO and the sums of what is under way in the second-level cache. */
 #ifndef LM_ATTN_GRAD_BWD_CUH
 #define LM_ATTN_GRAD_BWD_CUH
 #include "device/hopper.cuh"
@@ -25,7 +25,8 @@ extern "C" {
 namespace {
 enum {
     NEAR = 12 << 20, /* bytes of q, dO and sums that CTAs of one time should share: a part of the second-level cache */
-    SIDE = 16        /* kv heads of texts that are begun together where several heads read one */
+    SIDE = 16,       /* kv heads of texts that are begun together, upwards */
+    LONG = 4096      /* tokens of a text from which on heads of 96 and 128 with keys of their own go upwards too */
 };
 /* Queries and keys of a block by head size; chains of turns a block of queries has. */
 __host__ __device__ constexpr int bm_of(int d) { return d == 64 ? 128 : 64; }
@@ -34,34 +35,38 @@ __host__ __device__ constexpr int chains_of(int d) { return d == 256 ? 2 : 1; }
 struct args {
     lm_cv o, go, dq, dk, dv; const int32_t *start; const float *lse, *glse;
     float *sums, *lse2, *delta; int *first, *least, *most, *reach, *order, *turn, *counter, *span;
-    int64_t window; int n, pad, heads, kv, group, m_blocks, k_blocks; bool up; float scale;
+    int64_t window; int n, pad, heads, kv, group, m_blocks, k_blocks; float scale;
     float *part;                                                        /* SUMS: a row of sums for each k_block */
 };
+/* The order of items and turns: upwards, from a text's first keys on, or downwards. */
+template <int D> __device__ __forceinline__ bool upwards(const args &a) { return a.group > 1 || ((D == 96 || D == 128) && *a.span >= LONG); }
 /* The blocks of queries and heads of an item, in its order. */
 struct walk {
-    int m, g, m0, m1; bool first;
-    __device__ walk(const args &a, int from, int to) : m(a.up ? to : from), g(0), m0(from), m1(to), first(true) {}
-    __device__ bool last(const args &a) const { return g == a.group - 1 && m == (a.up ? m0 : m1); }
+    int m, g, m0, m1; bool up, first;
+    __device__ walk(bool upward, int from, int to) : m(upward ? to : from), g(0), m0(from), m1(to), up(upward), first(true) {}
+    __device__ bool last(const args &a) const { return g == a.group - 1 && m == (up ? m0 : m1); }
     __device__ void next(const args &a) {
         first = false;
-        if (!a.up) { if (++m > m1) { m = m0; g++; } }
+        if (!up) { if (++m > m1) { m = m0; g++; } }
         else if (++g == a.group) { g = 0; m--; }
     }
-    __device__ bool more(const args &a) const { return a.up ? m >= m0 : g < a.group; }
+    __device__ bool more(const args &a) const { return up ? m >= m0 : g < a.group; }
 };
 /* Block of keys j's turn among those that block of queries m sees, and whether it is the last. */
-template <int D> __device__ __forceinline__ int turn_of(const args &a, int m, int j) { return a.up ? j - a.least[m] / bn_of(D) : m * bm_of(D) / bn_of(D) - j; }
-template <int D> __device__ __forceinline__ bool ends(const args &a, int m, int j) { return j == (a.up ? m * bm_of(D) : a.least[m]) / bn_of(D); }
+template <int D> __device__ __forceinline__ int turn_of(const args &a, bool up, int m, int j) {
+    return up ? j - a.least[m] / bn_of(D) : m * bm_of(D) / bn_of(D) - j;
+}
+template <int D> __device__ __forceinline__ bool ends(const args &a, bool up, int m, int j) { return j == (up ? m * bm_of(D) : a.least[m]) / bn_of(D); }
 /* The n-th item: a block of keys and a kv head, and the blocks of queries it walks over; j < 0: there is none. `wide` kv heads are walked together. */
 struct item { int j, hk, m0, m1; };
-template <int D> __device__ __forceinline__ int heads_near(const args &a) {
+template <int D> __device__ __forceinline__ int heads_near(const args &a, bool up) {
     const int64_t most = NEAR / (static_cast<int64_t>(*a.span) * a.group * D * 8);
-    return static_cast<int>(min(max(most, static_cast<int64_t>(a.up ? SIDE : 1)), static_cast<int64_t>(a.kv)));
+    return static_cast<int>(min(max(most, static_cast<int64_t>(up ? SIDE : 1)), static_cast<int64_t>(a.kv)));
 }
-template <int D> __device__ __forceinline__ item item_of(const args &a, int n, int wide) {
+template <int D> __device__ __forceinline__ item item_of(const args &a, bool up, int n, int wide) {
     const int h0 = n / (wide * a.k_blocks) * wide, in = n - h0 * a.k_blocks, across = max(min(wide, a.kv - h0), 1), b = in / across;
     if (h0 >= a.kv || b >= a.k_blocks) return { -1, 0, 0, 0 };             /* the last heads may be fewer than wide */
-    const int j = a.up ? a.order[b] : a.k_blocks - 1 - b;
+    const int j = up ? a.order[b] : a.k_blocks - 1 - b;
     return { j, h0 + in % across, j * (bn_of(D) / bm_of(D)), a.reach[j] };
 }
 
@@ -120,7 +125,7 @@ template <int D> __global__ void __launch_bounds__(128) find_reach(const args a)
     last = __reduce_max_sync(0xffffffffu, last);
     if (threadIdx.x % 32 == 0) { a.reach[j] = last; atomicMax(a.span, (last + 1) * BM - j * BN); }
 }
-/* Order of blocks of keys for `up`, by one block of threads: of as many texts as make SIDE kv heads those first that most blocks follow. A run of blocks that
+/* Order of blocks of keys upwards, by one block of threads: of as many texts as make SIDE kv heads those first that most blocks follow. A run of blocks that
  * some query sees two of stays in its order, so that an item waits only for items before it. */
 template <int D> __global__ void __launch_bounds__(1024) find_order(const args a, int *left) {
     constexpr int BN = bn_of(D), PER = BN / bm_of(D);
@@ -134,7 +139,7 @@ template <int D> __global__ void __launch_bounds__(1024) find_order(const args a
         if (lane == 0) left[j] = end - j;
     }
     __syncthreads();
-    const int64_t text = (*a.span + BN - 1) / BN, side = max(SIDE / heads_near<D>(a), 1), all = min(text * side, static_cast<int64_t>(n));
+    const int64_t text = (*a.span + BN - 1) / BN, side = max(SIDE / heads_near<D>(a, true), 1), all = min(text * side, static_cast<int64_t>(n));
     for (int j = warp; j < n; j += 32) {
         const int from = j / static_cast<int>(all) * static_cast<int>(all), to = min(from + static_cast<int>(all), n), mine = left[j];
         int before = 0;
@@ -217,7 +222,7 @@ template <int D, class kernel> lm_err launch(kernel *main, int bytes, const lm_c
     const unsigned items = static_cast<unsigned>(a.k_blocks * a.kv), units = static_cast<unsigned>(c->dev->units);
     prepare<D><<<static_cast<unsigned>(a.m_blocks) * static_cast<unsigned>(a.heads), 256, 0, s>>>(a);
     find_reach<D><<<LM_CUDA_GRID(a.k_blocks, 4), 128, 0, s>>>(a);
-    if (a.up) find_order<D><<<1, 1024, 0, s>>>(a, a.order + a.k_blocks);
+    if (a.group > 1 || D == 96 || D == 128) find_order<D><<<1, 1024, 0, s>>>(a, a.order + a.k_blocks);
     main<<<items < units ? items : units, 384, static_cast<size_t>(bytes), s>>>(q, k, v, g, a);
     return lm_cuda_launched();
 }

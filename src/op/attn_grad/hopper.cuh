@@ -91,24 +91,25 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
         lm_regs_less<D == 128 ? 24 : 40>();
         if (warp == 0 && lane == 0) {                                      /* ---- brings tiles ---- */
             lm_tma_prefetch_map(&mq); lm_tma_prefetch_map(&mk); lm_tma_prefetch_map(&mv); lm_tma_prefetch_map(&mg);
-            const int wide = heads_near<D>(a);
+            const bool up = upwards<D>(a);
+            const int wide = heads_near<D>(a, up);
             int use = 0;
             for (int it = 0;; it++) {
                 const int slot = it & 1;
-                const item x = item_of<D>(a, atomicAdd(a.counter, 1), wide);
+                const item x = item_of<D>(a, up, atomicAdd(a.counter, 1), wide);
                 const int j = x.j, hk = x.hk;
                 lm_mbar_wait(k_empty + 8 * slot, (it >> 1 & 1) ^ 1);
                 lm_stsi4(at_kinfo + 16 * slot, j, hk, x.m0, x.m1);
                 if (j < 0) { lm_mbar_arrive(k_full + 8 * slot); break; }
                 lm_mbar_expect(k_full + 8 * slot, S::KV);
                 for (int c = 0; c < S::CH; c++) lm_tma_get(base + slot * S::KV + c * BN * 128, &mk, hk * D + 64 * c, j * BN, k_full + 8 * slot);
-                for (walk w(a, x.m0, x.m1); w.more(a); w.next(a)) {
+                for (walk w(up, x.m0, x.m1); w.more(a); w.next(a)) {
                     const int m = w.m, g = w.g;
                     if (a.least[m] >= (j + 1) * BN) continue;
                     const int st = use & 1, par = (use >> 1 & 1) ^ 1, h = hk * a.group + g;
                     const int64_t at = static_cast<int64_t>(h) * a.pad + static_cast<int64_t>(m) * BM;
                     lm_mbar_wait(q_empty + 8 * st, par);
-                    lm_stsi4(at_info + 16 * st, m, a.most[m] > j * BN, w.last(a), g * 4 + (turn_of<D>(a, m, j) != 0) * 2 + ends<D>(a, m, j));
+                    lm_stsi4(at_info + 16 * st, m, a.most[m] > j * BN, w.last(a), g * 4 + (turn_of<D>(a, up, m, j) != 0) * 2 + ends<D>(a, up, m, j));
                     lm_mbar_expect(q_full + 8 * st, S::Q + BM * 4);
                     for (int c = 0; c < S::CH; c++) lm_tma_get(at_q + st * S::Q + c * BM * 128, &mq, h * D + 64 * c, m * BM, q_full + 8 * st);
                     lm_bulk_get(base + S::AT_LSE + st * BM * 4, a.lse2 + at, BM * 4, q_full + 8 * st);
@@ -125,6 +126,7 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
                 }
             }
         } else if (warp == 1 && lane == 0) {                               /* ---- adds dQ in its turn ---- */
+            const bool up = upwards<D>(a);
             int use = 0;
             for (int it = 0;; it++) {
                 const int slot = it & 1;
@@ -133,12 +135,12 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
                 lm_mbar_arrive(k_empty + 8 * slot);
                 if (info.x < 0) break;
                 const int j = info.x;
-                for (walk w(a, info.z, info.w); w.more(a); w.next(a)) {
+                for (walk w(up, info.z, info.w); w.more(a); w.next(a)) {
                     const int m = w.m;
                     if (a.least[m] >= (j + 1) * BN) continue;
-                    const int at = (info.y * a.group + w.g) * a.m_blocks + m, mine = turn_of<D>(a, m, j);
+                    const int at = (info.y * a.group + w.g) * a.m_blocks + m, mine = turn_of<D>(a, up, m, j);
                     float *to = a.sums + static_cast<int64_t>(at) * (BM * D);
-                    const bool end = ends<D>(a, m, j);                 /* the consumers finish dq: they get what is there */
+                    const bool end = ends<D>(a, up, m, j);                 /* the consumers finish dq: they get what is there */
                     if (mine) { while (lm_turn_now(a.turn + at) != mine) {} asm volatile("fence.proxy.async.global;" ::: "memory"); }
                     if (mine && end) { lm_mbar_expect(dq_was, S::DQ); lm_bulk_get(at_dq, to, S::DQ, dq_was); }
                     lm_mbar_wait(dq_full, use++ & 1);
@@ -300,7 +302,7 @@ template <bool SUMS> lm_err run_bwd(const lm_call *c, args a, char *at, cudaStre
     a.lse = static_cast<const float *>(c->in[5].data);
     a.go = lm_cv_of(&c->in[6]);
     a.glse = lm_has(c, 7) ? static_cast<const float *>(c->in[7].data) : NULL;
-    a.start = f.start; a.window = f.window; a.n = static_cast<int>(f.n); a.heads = f.heads; a.kv = f.kv; a.group = f.heads / f.kv; a.up = a.group > 1; a.scale = f.scale;
+    a.start = f.start; a.window = f.window; a.n = static_cast<int>(f.n); a.heads = f.heads; a.kv = f.kv; a.group = f.heads / f.kv; a.scale = f.scale;
     if constexpr (SUMS) return launch<64>(hopper_bwd<64, true>, shape<64>::BYTES, c, f, a, s);
     else switch (f.d) {
         case 64: return launch<64>(hopper_bwd<64, false>, shape<64>::BYTES, c, f, a, s);

@@ -59,23 +59,24 @@ template <int R> __device__ __forceinline__ void bring_256(uint32_t to, const CU
 __device__ __forceinline__ void producer_256(const place_256 &at, const CUtensorMap *mq, const CUtensorMap *mk, const CUtensorMap *mv, const CUtensorMap *mg,
                                              const args &a) {
     using S = shape_256;
-    const int wide = heads_near<256>(a);
+    const bool up = upwards<256>(a);
+    const int wide = heads_near<256>(a, up);
     int use = 0;
     for (int it = 0;; it++) {
-        const item x = item_of<256>(a, atomicAdd(a.counter, 1), wide);
+        const item x = item_of<256>(a, up, atomicAdd(a.counter, 1), wide);
         if (x.j < 0) {
             lm_mbar_wait(at.k_empty, (it & 1) ^ 1);
             lm_stsi4(at.item, -1, 0, 0, 0);
             lm_mbar_arrive(at.k_full);
             return;
         }
-        for (walk w(a, x.m0, x.m1); w.more(a); w.next(a)) {
+        for (walk w(up, x.m0, x.m1); w.more(a); w.next(a)) {
             const int m = w.m;
             if (a.least[m] >= (x.j + 1) * S::BN) continue;
             const int st = use & 1, h = x.hk * a.group + w.g;
             const int64_t row = static_cast<int64_t>(h) * a.pad + static_cast<int64_t>(m) * S::BM;
             lm_mbar_wait(at.q_empty + 8 * st, (use >> 1 & 1) ^ 1);
-            lm_stsi4(at.info + 16 * st, m, a.most[m] > x.j * S::BN, w.last(a), w.g * 4 + (turn_of<256>(a, m, x.j) != 0) * 2 + ends<256>(a, m, x.j));
+            lm_stsi4(at.info + 16 * st, m, a.most[m] > x.j * S::BN, w.last(a), w.g * 4 + (turn_of<256>(a, up, m, x.j) != 0) * 2 + ends<256>(a, up, m, x.j));
             lm_mbar_expect(at.q_full + 8 * st, S::Q + S::BM * 4);
             bring_256<S::BM>(at.q + st * S::Q, mq, h, m * S::BM, at.q_full + 8 * st);
             lm_bulk_get(at.lse + st * S::BM * 4, a.lse2 + row, S::BM * 4, at.q_full + 8 * st);
@@ -102,16 +103,17 @@ __device__ __forceinline__ void producer_256(const place_256 &at, const CUtensor
 __device__ __forceinline__ void adder_256(const place_256 &at, int w, const args &a) {
     using S = shape_256;
     const uint32_t from = at.dq + w * S::PIECE, full = at.dq_full + 8 * w, empty = at.dq_empty + 8 * w, was = at.dq_was + 8 * w;
+    const bool up = upwards<256>(a);
     for (int it = 0;; it++) {
         lm_mbar_wait(at.k_full, it & 1);
         const int4 x = lm_ldsi4(at.item);
         lm_mbar_arrive(at.k_empty);
         if (x.x < 0) return;
-        for (walk wk(a, x.z, x.w); wk.more(a); wk.next(a)) {
+        for (walk wk(up, x.z, x.w); wk.more(a); wk.next(a)) {
             const int m = wk.m;
             if (a.least[m] >= (x.x + 1) * S::BN) continue;
-            const int block = ((x.y * a.group + wk.g) * a.m_blocks + m) * 2 + w, mine = turn_of<256>(a, m, x.x);
-            const bool end = ends<256>(a, m, x.x);                          /* the warpgroup finishes dq: it gets what is there */
+            const int block = ((x.y * a.group + wk.g) * a.m_blocks + m) * 2 + w, mine = turn_of<256>(a, up, m, x.x);
+            const bool end = ends<256>(a, up, m, x.x);                          /* the warpgroup finishes dq: it gets what is there */
             float *to = a.sums + static_cast<int64_t>(block) * (S::BM * 128);
             if (mine) { while (lm_turn_now(a.turn + block) != mine) {} asm volatile("fence.proxy.async.global;" ::: "memory"); }
             for (int piece = 0; piece < 2; piece++, to += S::PIECE / 4) {
