@@ -26,7 +26,7 @@ namespace {
 enum {
     NEAR = 12 << 20, /* bytes of q, dO and sums that CTAs of one time should share: a part of the second-level cache */
     SIDE = 16,       /* kv heads of texts that are begun together, upwards */
-    LONG = 4096      /* tokens of a text from which on heads of 96 and 128 with keys of their own go upwards too */
+    LONG = 2048      /* tokens of a text from which on heads of 96 and 128 with keys of their own go upwards too */
 };
 /* Queries and keys of a block by head size; chains of turns a block of queries has. */
 __host__ __device__ constexpr int bm_of(int d) { return d == 64 ? 128 : 64; }

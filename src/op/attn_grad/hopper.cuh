@@ -1,11 +1,14 @@
-/* hopper.cuh — the gradient of attention for compute capability 9.0 in one pass of five products (Dao 2023; Shah et al.
- * 2024), bf16.
+/* hopper.cuh — the gradient of attention for heads of 64, 96 and 128 on compute capability 9.0 in one pass of five products (Dao 2023; Shah et al.
+ * 2024), bf16. Scratch, order of items and of dq's sums: bwd.cuh.
  *
- *   main:    one CTA per multiprocessor takes items (128 keys of one kv head) from a counter. Two warpgroups have 64 keys each and walk over
- *            the blocks of BM queries that see them, of every head that reads these keys:
- *              Sᵀ = K Qᵀ, dPᵀ = V dOᵀ;  Pᵀ and dSᵀ stay in registers as left operands of dv += Pᵀ dO, dk += dSᵀ Q;
- *              dSᵀ also goes to shared memory, where both halves meet for dQ = dS K, which is added to f32 sums in memory by the copy engine.
- *            Sᵀ of the next block (of the next item at the end of one) is issued while dk is multiplied: nothing drains between items.
+ * An item is 128 keys. Two warpgroups have 64 keys each and walk over the blocks of BM queries:
+ *   Sᵀ = K Qᵀ, dPᵀ = V dOᵀ;  Pᵀ and dSᵀ stay in registers as left operands of dv += Pᵀ dO, dk += dSᵀ Q;
+ *   dSᵀ also goes to shared memory, where both halves meet for dQ = dS K.
+ * Sᵀ of the next block (of the next item at the end of one) is issued while dk is multiplied: nothing drains between items.
+ *
+ * Heads of 96 lie in two tiles of 64 columns; the second's other half are the next head's, which no product reads. Of dQ the first warpgroup makes 64 columns
+ * and the second 32 (a right operand begins where a tile does). A step of 64×128: products 1920 cycles, operands in shared memory 1600, dS, dQ, Q and dO
+ * 768 more; 216 KB; 48 + 48 registers of dk and dv, 32 + 32 of S and dP, 32 of dQ. (Heads of 128: 2560, 2048, 896; 224 KB; 64 + 64, 32 + 32, 32.)
  *
  * SUMS (attn_back, D 64): the sums of the columns of dq, dk and dv, where a block of them is finished, in f32 before it is rounded. Each warp adds
  * its 16 rows, the last of eight to come adds up the eight in their order, a row of `part` for 128 tokens; whoever launched this adds up those. */
@@ -158,133 +161,133 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
         lm_regs_more<D == 128 ? 240 : 232>();
         const int w = wg - 1;
         const auto multiply = [&](auto columns_of_dq) {
-        constexpr int W = decltype(columns_of_dq)::value;
-        const int t = threadIdx.x % 128, key_in = w * 64 + t / 32 * 16 + lane / 4;
-        const float s2 = a.scale * LM_LOG2E;
-        const uint64_t d_k = lm_desc_rows(base + w * 8192), d_v = lm_desc_rows(at_v + w * 8192),
-                       d_kc = lm_desc_cols(base + (BM == 64 ? w * BN * 128 : 0), BN * 128);
-        const uint64_t d_q = lm_desc_rows(at_q), d_g = lm_desc_rows(at_g), d_qc = lm_desc_cols(at_q, BM * 128), d_gc = lm_desc_cols(at_g, BM * 128);
-        const uint64_t d_ds = lm_desc_cols(at_ds + (BM == 128 ? w * BN * 128 : 0), BN * 128);
-        const uint32_t ds_row = static_cast<uint32_t>(w * 64 + t / 32 * 16 + (lane / 8 & 1) * 8 + lane % 8) * 128, ds_unit = lane / 16,
-                       ds_x = lane % 8;
-        float s[BM / 2], dp[BM / 2], dk[D / 2], dv[D / 2], dq[W / 2];
-        uint32_t pf[BM / 16][4], df[BM / 16][4];
-        const auto scores = [&](int slot, int st) {                        /* Sᵀ = K Qᵀ */
-            lm_wgmma_fence();
-            lm_wgmma<BM>::template first<0, 0>(s, d_k + slot * S::KV / 16, d_q + st * S::Q / 16);
+            constexpr int W = decltype(columns_of_dq)::value;
+            const int t = threadIdx.x % 128, key_in = w * 64 + t / 32 * 16 + lane / 4;
+            const float s2 = a.scale * LM_LOG2E;
+            const uint64_t d_k = lm_desc_rows(base + w * 8192), d_v = lm_desc_rows(at_v + w * 8192),
+                           d_kc = lm_desc_cols(base + (BM == 64 ? w * BN * 128 : 0), BN * 128);
+            const uint64_t d_q = lm_desc_rows(at_q), d_g = lm_desc_rows(at_g), d_qc = lm_desc_cols(at_q, BM * 128), d_gc = lm_desc_cols(at_g, BM * 128);
+            const uint64_t d_ds = lm_desc_cols(at_ds + (BM == 128 ? w * BN * 128 : 0), BN * 128);
+            const uint32_t ds_row = static_cast<uint32_t>(w * 64 + t / 32 * 16 + (lane / 8 & 1) * 8 + lane % 8) * 128, ds_unit = lane / 16,
+                           ds_x = lane % 8;
+            float s[BM / 2], dp[BM / 2], dk[D / 2], dv[D / 2], dq[W / 2];
+            uint32_t pf[BM / 16][4], df[BM / 16][4];
+            const auto scores = [&](int slot, int st) {                        /* Sᵀ = K Qᵀ */
+                lm_wgmma_fence();
+                lm_wgmma<BM>::template first<0, 0>(s, d_k + slot * S::KV / 16, d_q + st * S::Q / 16);
 #pragma unroll
-            for (int k = 1; k < D / 16; k++)
-                lm_wgmma<BM>::template ss<0, 0>(s, d_k + (slot * S::KV + k / 4 * BN * 128 + k % 4 * 32) / 16,
-                                                d_q + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
-            lm_wgmma_commit();
-        };
-        const auto weigh = [&](int block, int st) {                        /* Pᵀ of it as a left operand */
-            weights<BM>(a, s, pf, base + S::AT_LSE + st * BM * 4, block * BN + key_in, block * BN + w * 64 + 63, lm_ldsi(at_info + 16 * st) * BM,
-                        lm_ldsi(at_info + 16 * st + 4) && block >= 0, s2);
-        };
-        int it = 0, use = 0, was = 0, block;
-        lm_mbar_wait(k_full, 0);
-        block = lm_ldsi(at_kinfo);
-        if (block < 0) return;
-        lm_mbar_wait(q_full, 0);
-        scores(0, 0);
-        lm_wgmma_wait<0>();
-        lm_wgmma_pin<BM / 2>(s);
-        for (bool first = true; block >= 0; use++) {                       /* s has this block's scores */
-            const int st = use & 1, ds_at = st * S::DS, slot = it & 1;
-            const bool last = lm_ldsi(at_info + 16 * st + 8);
-            if (first) lm_mbar_wait(v_full, it & 1);
-            lm_mbar_wait(g_full + 8 * st, use >> 1 & 1);
-            lm_wgmma_fence();
-            lm_wgmma<BM>::template first<0, 0>(dp, d_v, d_g + st * S::Q / 16);
-#pragma unroll
-            for (int k = 1; k < D / 16; k++)
-                lm_wgmma<BM>::template ss<0, 0>(dp, d_v + (k / 4 * BN * 128 + k % 4 * 32) / 16,
-                                                d_g + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
-            lm_wgmma_commit();
-            weigh(block, st);
-            lm_wgmma_fence();
-#pragma unroll
-            for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dv, pf[k], d_gc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
-            lm_wgmma_commit();
-            lm_wgmma_wait<1>();
-            lm_wgmma_pin<BM / 2>(dp);
-            if (last) leave(v_empty);
-            slopes<BM>(dp, pf, df, base + S::AT_DELTA + st * BM * 4);
-#pragma unroll
-            for (int k = 0; k < BM / 16; k++) lm_stsm(at_ds + ds_at + k / 4 * BN * 128 + ds_row + ((k % 4 * 2 + ds_unit) ^ ds_x) * 16, df[k]);
-            lm_fence_async();
-            lm_bar_sync(1, 256);
-            lm_wgmma_fence();
-            lm_wgmma<W>::template first<1, 1>(dq, d_ds + ds_at / 16, d_kc + slot * S::KV / 16);
-#pragma unroll
-            for (int k = 1; k < BN / 16; k++) lm_wgmma<W>::template ss<1, 1>(dq, d_ds + (ds_at + k * 2048) / 16, d_kc + (slot * S::KV + k * 2048) / 16);
-            lm_wgmma_commit();
-            lm_wgmma_fence();
-#pragma unroll
-            for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dk, df[k], d_qc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
-            lm_wgmma_commit();
-            lm_wgmma_wait<1>();
-            lm_wgmma_pin<W / 2>(dq);
-            leave(g_empty + 8 * st);
-            lm_mbar_wait(dq_empty, (use & 1) ^ 1);
-            const uint32_t at_mine = at_dq + (w * 1024 + t) * 16;
-            const int turns = lm_ldsi(at_info + 16 * st + 12);
-            if (turns & 1) {                                               /* the last one of these queries */
-                float c[W / 2];
-#pragma unroll
-                for (int i = 0; i < W / 2; i++) c[i] = dq[i];
-                if (turns & 2) {
-                    lm_mbar_wait(dq_was, was++ & 1);
-#pragma unroll
-                    for (int i = 0; i < W / 8; i++) lm_lds4_add(c + 4 * i, at_mine + i * 2048);
-                }
-                leave(dq_full);
-                const int m = lm_ldsi(at_info + 16 * st), row = m * BM + (BM == 128 ? w * 64 : 0) + t / 32 * 16 + lane / 4;
-                const int64_t h = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * a.group + (turns >> 2);
-                if (SUMS) {
-                    const float2 sum = columns(c);
-                    float *to = a.part + (m * static_cast<int64_t>(a.heads + 2 * a.kv) + h) * D;
-                    meet<1>(at_sums, counts, w * 4 + t / 32, &sum, &to, &a.scale);
-                }
-#pragma unroll
-                for (int e = 0; e < 2; e++)
-                    lm_store_row<W>(a.dq, row + 8 * e, row + 8 * e < a.n, h * D + (BM == 128 ? 0 : w * 64), c + 2 * e, a.scale);
-            } else {
-#pragma unroll
-                for (int i = 0; i < W / 8; i++) lm_sts4(at_mine + i * 2048, dq + 4 * i);
-                lm_fence_async();
-                leave(dq_full);
-            }
-            if (last) {
-                it++;
-                lm_mbar_wait(k_full + 8 * (it & 1), it >> 1 & 1);
-                block = lm_ldsi(at_kinfo + 16 * (it & 1));
-            }
-            if (block >= 0) lm_mbar_wait(q_full + 8 * (st ^ 1), (use + 1) >> 1 & 1);
-            scores(it & 1, st ^ 1);                                        /* of the next block; of nothing where there is none */
+                for (int k = 1; k < D / 16; k++)
+                    lm_wgmma<BM>::template ss<0, 0>(s, d_k + (slot * S::KV + k / 4 * BN * 128 + k % 4 * 32) / 16,
+                                                    d_q + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
+                lm_wgmma_commit();
+            };
+            const auto weigh = [&](int block, int st) {                        /* Pᵀ of it as a left operand */
+                weights<BM>(a, s, pf, base + S::AT_LSE + st * BM * 4, block * BN + key_in, block * BN + w * 64 + 63, lm_ldsi(at_info + 16 * st) * BM,
+                            lm_ldsi(at_info + 16 * st + 4) && block >= 0, s2);
+            };
+            int it = 0, use = 0, was = 0, block;
+            lm_mbar_wait(k_full, 0);
+            block = lm_ldsi(at_kinfo);
+            if (block < 0) return;
+            lm_mbar_wait(q_full, 0);
+            scores(0, 0);
             lm_wgmma_wait<0>();
             lm_wgmma_pin<BM / 2>(s);
-            leave(q_empty + 8 * st);
-            if (last) {
-                const int r = lm_ldsi(at_kinfo + 16 * slot) * BN + key_in;
-                const int64_t col = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * D;
-                leave(k_empty + 8 * slot);
-                lm_wgmma_pin<D / 2>(dk); lm_wgmma_pin<D / 2>(dv);
-                if (SUMS) {
-                    const float2 sum[2] = { columns(dk), columns(dv) };
-                    float *first_to = a.part + static_cast<int64_t>(r / BN) * (a.heads + 2 * a.kv) * D + static_cast<int64_t>(a.heads) * D + col;
-                    float *const to[2] = { first_to, first_to + static_cast<int64_t>(a.kv) * D }; const float times[2] = { a.scale, 1.0f };
-                    meet<2>(at_sums + 8 * D * 4, counts + 4, w * 4 + t / 32, sum, to, times);
-                }
+            for (bool first = true; block >= 0; use++) {                       /* s has this block's scores */
+                const int st = use & 1, ds_at = st * S::DS, slot = it & 1;
+                const bool last = lm_ldsi(at_info + 16 * st + 8);
+                if (first) lm_mbar_wait(v_full, it & 1);
+                lm_mbar_wait(g_full + 8 * st, use >> 1 & 1);
+                lm_wgmma_fence();
+                lm_wgmma<BM>::template first<0, 0>(dp, d_v, d_g + st * S::Q / 16);
 #pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    lm_store_row<D>(a.dv, r + 8 * e, r + 8 * e < a.n, col, dv + 2 * e, 1.0f);
-                    lm_store_row<D>(a.dk, r + 8 * e, r + 8 * e < a.n, col, dk + 2 * e, a.scale);
+                for (int k = 1; k < D / 16; k++)
+                    lm_wgmma<BM>::template ss<0, 0>(dp, d_v + (k / 4 * BN * 128 + k % 4 * 32) / 16,
+                                                    d_g + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
+                lm_wgmma_commit();
+                weigh(block, st);
+                lm_wgmma_fence();
+#pragma unroll
+                for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dv, pf[k], d_gc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
+                lm_wgmma_commit();
+                lm_wgmma_wait<1>();
+                lm_wgmma_pin<BM / 2>(dp);
+                if (last) leave(v_empty);
+                slopes<BM>(dp, pf, df, base + S::AT_DELTA + st * BM * 4);
+#pragma unroll
+                for (int k = 0; k < BM / 16; k++) lm_stsm(at_ds + ds_at + k / 4 * BN * 128 + ds_row + ((k % 4 * 2 + ds_unit) ^ ds_x) * 16, df[k]);
+                lm_fence_async();
+                lm_bar_sync(1, 256);
+                lm_wgmma_fence();
+                lm_wgmma<W>::template first<1, 1>(dq, d_ds + ds_at / 16, d_kc + slot * S::KV / 16);
+#pragma unroll
+                for (int k = 1; k < BN / 16; k++) lm_wgmma<W>::template ss<1, 1>(dq, d_ds + (ds_at + k * 2048) / 16, d_kc + (slot * S::KV + k * 2048) / 16);
+                lm_wgmma_commit();
+                lm_wgmma_fence();
+#pragma unroll
+                for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dk, df[k], d_qc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
+                lm_wgmma_commit();
+                lm_wgmma_wait<1>();
+                lm_wgmma_pin<W / 2>(dq);
+                leave(g_empty + 8 * st);
+                lm_mbar_wait(dq_empty, (use & 1) ^ 1);
+                const uint32_t at_mine = at_dq + (w * 1024 + t) * 16;
+                const int turns = lm_ldsi(at_info + 16 * st + 12);
+                if (turns & 1) {                                               /* the last one of these queries */
+                    float c[W / 2];
+#pragma unroll
+                    for (int i = 0; i < W / 2; i++) c[i] = dq[i];
+                    if (turns & 2) {
+                        lm_mbar_wait(dq_was, was++ & 1);
+#pragma unroll
+                        for (int i = 0; i < W / 8; i++) lm_lds4_add(c + 4 * i, at_mine + i * 2048);
+                    }
+                    leave(dq_full);
+                    const int m = lm_ldsi(at_info + 16 * st), row = m * BM + (BM == 128 ? w * 64 : 0) + t / 32 * 16 + lane / 4;
+                    const int64_t h = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * a.group + (turns >> 2);
+                    if (SUMS) {
+                        const float2 sum = columns(c);
+                        float *to = a.part + (m * static_cast<int64_t>(a.heads + 2 * a.kv) + h) * D;
+                        meet<1>(at_sums, counts, w * 4 + t / 32, &sum, &to, &a.scale);
+                    }
+#pragma unroll
+                    for (int e = 0; e < 2; e++)
+                        lm_store_row<W>(a.dq, row + 8 * e, row + 8 * e < a.n, h * D + (BM == 128 ? 0 : w * 64), c + 2 * e, a.scale);
+                } else {
+#pragma unroll
+                    for (int i = 0; i < W / 8; i++) lm_sts4(at_mine + i * 2048, dq + 4 * i);
+                    lm_fence_async();
+                    leave(dq_full);
                 }
+                if (last) {
+                    it++;
+                    lm_mbar_wait(k_full + 8 * (it & 1), it >> 1 & 1);
+                    block = lm_ldsi(at_kinfo + 16 * (it & 1));
+                }
+                if (block >= 0) lm_mbar_wait(q_full + 8 * (st ^ 1), (use + 1) >> 1 & 1);
+                scores(it & 1, st ^ 1);                                        /* of the next block; of nothing where there is none */
+                lm_wgmma_wait<0>();
+                lm_wgmma_pin<BM / 2>(s);
+                leave(q_empty + 8 * st);
+                if (last) {
+                    const int r = lm_ldsi(at_kinfo + 16 * slot) * BN + key_in;
+                    const int64_t col = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * D;
+                    leave(k_empty + 8 * slot);
+                    lm_wgmma_pin<D / 2>(dk); lm_wgmma_pin<D / 2>(dv);
+                    if (SUMS) {
+                        const float2 sum[2] = { columns(dk), columns(dv) };
+                        float *first_to = a.part + static_cast<int64_t>(r / BN) * (a.heads + 2 * a.kv) * D + static_cast<int64_t>(a.heads) * D + col;
+                        float *const to[2] = { first_to, first_to + static_cast<int64_t>(a.kv) * D }; const float times[2] = { a.scale, 1.0f };
+                        meet<2>(at_sums + 8 * D * 4, counts + 4, w * 4 + t / 32, sum, to, times);
+                    }
+#pragma unroll
+                    for (int e = 0; e < 2; e++) {
+                        lm_store_row<D>(a.dv, r + 8 * e, r + 8 * e < a.n, col, dv + 2 * e, 1.0f);
+                        lm_store_row<D>(a.dk, r + 8 * e, r + 8 * e < a.n, col, dk + 2 * e, a.scale);
+                    }
+                }
+                first = last;
             }
-            first = last;
-        }
         };
         if constexpr (D == 96) { if (w) multiply(std::integral_constant<int, 32>()); else multiply(std::integral_constant<int, 64>()); } /* 96 columns of dq */
         else multiply(std::integral_constant<int, 64>());

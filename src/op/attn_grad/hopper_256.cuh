@@ -3,15 +3,15 @@
  *
  * So the two warpgroups have one of them each, and each makes what its own is made of; they hand each other 64×64 numbers twice a step:
  *
- *   weights (the first)                        slopes (the second)                     products   operands read
- *   [Sᵀ = K Qᵀ of this block is there]          dPᵀ = V dOᵀ                                 512     512 cycles
- *   Pᵀ = exp2(Sᵀ - lse), in registers    P →    (by thread: no layout of its own)                    128
- *   dv += Pᵀ dO                           ← dS  dSᵀ = Pᵀ (dPᵀ - D), in registers                      64
- *   dQ = dS K, columns   0 …  63                dQ, columns 128 … 191                   2 · 128   2 · 128
- *   Sᵀ of the next block                        dk += dSᵀ Q                    512 + 2 · 512   512 + 2 · 256
- *   dQ, columns  64 … 127                       dQ, columns 192 … 255                   2 · 128   2 · 128
+ *   weights (the first)                        slopes (the second)                      products    shared memory, cycles
+ *   Sᵀ = K Qᵀ of this block is there           dPᵀ = V dOᵀ                                   512     512
+ *   Pᵀ = exp2(Sᵀ - lse), in registers    P →   (by thread: it has no layout)                         128
+ *   dv += Pᵀ dO                         ← dS   dSᵀ = Pᵀ (dPᵀ - D), in registers              512     256 + 64
+ *   dQ = dS K, columns 0 … 63                  columns 128 … 191                         2 · 128 2 · 128
+ *   Sᵀ of the next block                       dk += dSᵀ Q                               2 · 512     512 + 256
+ *   dQ, columns 64 … 127                       columns 192 … 255                         2 · 128 2 · 128
  *
- * A step of 64×64 is 2560 cycles of products and 2176 of operands in shared memory, 1024 for dQ on its way to memory, 512 in which Q and dO arrive.
+ * A step of 64×64 is 2560 cycles of products; shared memory is busy for these 2240, 1024 with dQ on its way to memory and 512 with Q and dO.
  * S runs a block ahead, so that P is there when dP is. What P and dS are overwritten after needs no barrier of its own: the next P is written by who has
  * waited for dS, the next dS by who has waited for that P.
  *
