@@ -112,7 +112,7 @@ static void test_on_device(void) {
     static const shape all[] = {
         { 16, 8, 128, 2048, 0, 2048, false }, { 10, 5, 128, 2048, 0, 700, false }, { 6, 6, 128, 1500, 300, 1500, true }, { 12, 12, 64, 2048, 0, 900, false },
         { 16, 8, 96, 2048, 0, 2048, false },  { 10, 5, 96, 1300, 0, 500, true },   { 8, 4, 256, 2048, 0, 2048, false },  { 10, 5, 256, 1300, 200, 900, true },
-        { 5, 5, 256, 1500, 0, 1500, false },
+        { 5, 5, 256, 1500, 0, 1500, false }, { 5, 5, 128, 2300, 0, 2300, false }, { 5, 5, 96, 2300, 0, 2300, true },
     };
     lm_ctx *ctx; lm_dev *dev;
     LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));

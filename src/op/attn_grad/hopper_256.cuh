@@ -12,6 +12,7 @@
  *   dQ, columns 64 … 127                       columns 192 … 255                         2 · 128 2 · 128
  *
  * A step of 64×64 is 2560 cycles of products; shared memory is busy for these 2240, 1024 with dQ on its way to memory and 512 with Q and dO.
+ * (H200, B4 H16 T4096: a step takes 3.8 µs; without dQ's way to memory, 64 KB a step, 3.0.)
  * S runs a block ahead, so that P is there when dP is. What P and dS are overwritten after needs no barrier of its own: the next P is written by who has
  * waited for dS, the next dS by who has waited for that P.
  *
