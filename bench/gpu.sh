@@ -81,6 +81,7 @@ parity() {
     [ ! -x "$bin/tests/test_infer" ] || LM_DEVICE=cuda LOAM_PARITY=1 timeout 60 "$bin/tests/test_infer" test_wide_on_device >"$out/wide.log" 2>&1 || rc=$?
     [ ! -f "$out/wide.log" ] || cat "$out/wide.log"
     [ ! -x "$bin/tests/test_products_dev" ] || { LM_DEVICE=cuda timeout 60 "$bin/tests/test_products_dev" >"$out/products.log" 2>&1 || rc=$?; say "products of many rows: $(tail -n 1 "$out/products.log")"; }
+    [ ! -x "$bin/tests/test_attn_dev" ] || { LM_DEVICE=cuda timeout 60 "$bin/tests/test_attn_dev" >"$out/attn_dev.log" 2>&1 || rc=$?; say "attention of many blocks: $(tail -n 1 "$out/attn_dev.log")"; }
     grep '^|' "$out/parity.log"
     say "parity: rc $rc; $(grep -c '^|' "$out/parity.log") checkpoints against transformers: logits, losses, every gradient, 256 greedy tokens; $(tail -n 1 "$out/parity.log")"
     grep -vE '^\||^ok' "$out/parity.log" | head -12

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 a = argparse.ArgumentParser()
 a.add_argument("--lib", default="./attn_gpu.so"), a.add_argument("--row", default="hopper"), a.add_argument("--reps", type=int, default=15)
-a.add_argument("--shapes", default="64,12,12,1024,64:16,12,12,1024,64:4,16,16,4096,64:1,16,16,16384,64:8,16,16,1024,128:4,16,16,4096,128:1,16,16,16384,128:4,32,8,2048,64")
+a.add_argument("--shapes", default="64,12,12,1024,64:16,12,12,1024,64:4,16,16,4096,64:1,16,16,16384,64:8,16,16,1024,128:4,16,16,4096,128:1,16,16,16384,128:4,32,8,2048,64:16,16,16,1024,96:4,16,16,4096,96:16,16,16,1024,256:4,16,16,4096,256")
 a.add_argument("--no-grad", action="store_true"), a.add_argument("--no-check", action="store_true"), a.add_argument("--no-peer", action="store_true"), a.add_argument("--kernels", action="store_true")
 a = a.parse_args()
 lib = ctypes.CDLL(a.lib)

@@ -142,6 +142,8 @@ static const lm_sample samples[] = {
     { "bf16, d_head 96", P(3, 1, 96, 0, 0.1f, LM_BF16), IN(140, 3, 1, 96, 100), 4e-2, 8e-3, -1 },
     { "bf16, d_head 128", P(4, 1, 128, 100, 0.0884f, LM_BF16), IN(200, 4, 1, 128, 180), 4e-2, 8e-3, -1 },
     { "bf16, d_head 256", P(2, 1, 256, 0, 0.0625f, LM_BF16), IN(130, 2, 1, 256, 120), 4e-2, 8e-3, -1 },
+    { "bf16, d_head 96, grouped heads, window", P(4, 2, 96, 70, 0.1f, LM_BF16), IN(333, 4, 2, 96, 100), 4e-2, 8e-3, -1 },
+    { "bf16, d_head 256, grouped heads, window", P(4, 2, 256, 70, 0.0625f, LM_BF16), IN(333, 4, 2, 256, 100), 4e-2, 8e-3, -1 },
     { 0 } };
 
 extern const lm_kernel lm_k_attn_avx512[], lm_k_attn_avx2[], lm_k_attn_portable[];

@@ -6,9 +6,10 @@ extern "C" {
 }
 static const lm_attn_p *params(const lm_call *c) { return static_cast<const lm_attn_p *>(c->p); }
 static int64_t cols(const lm_call *c) { return static_cast<int64_t>(params(c)->n_head + 2 * params(c)->n_kv) * params(c)->d_head; }
+static int64_t parts(const lm_call *c) { return lm_ceil_div(c->in[0].dim[0], static_cast<int64_t>(bn_of(64))); }
 /* scratch: what lm_colsum wants, the rows of sums, attn_grad's */
 static size_t parts_at(const lm_call *c) { return up(lm_colsum_bytes(cols(c))); }
-static size_t bwd_at(const lm_call *c) { return parts_at(c) + up(static_cast<size_t>(lm_ceil_div(c->in[0].dim[0], BN) * cols(c)) * 4); }
+static size_t bwd_at(const lm_call *c) { return parts_at(c) + up(static_cast<size_t>(parts(c) * cols(c)) * 4); }
 static size_t shared(const lm_call *c) {
     args a;
     return bwd_at(c) + lay(&a, c->in[0].dim[0], params(c)->n_head, params(c)->d_head, NULL);
@@ -31,6 +32,6 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     a.dv.p = static_cast<__nv_bfloat16 *>(a.dk.p) + static_cast<int64_t>(p->n_kv) * p->d_head;
     a.part = reinterpret_cast<float *>(mem + parts_at(c));
     LM_TRY(run_bwd<true>(c, a, mem + bwd_at(c), LM_CUDA_STREAM(scratch)));
-    return lm_colsum(c, scratch, parts_row{ a.part }, lm_ceil_div(c->in[0].dim[0], BN), cols(c), 1);
+    return lm_colsum(c, scratch, parts_row{ a.part }, parts(c), cols(c), 1);
 }
 LM_HOPPER_ONE(attn_back, "attn_back/hopper", accepts, run, shared)

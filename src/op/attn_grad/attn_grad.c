@@ -92,6 +92,14 @@ static const lm_sample samples[] = {
     { "bf16, d_head 64, window, dlse", P(2, 2, 64, 70, 0.125f, LM_BF16), INL(261, 2, 2, 64, 130), 1e-1, 1e-2, -1 },
     { "bf16, d_head 96", P(3, 1, 96, 0, 0.1f, LM_BF16), IN(140, 3, 1, 96, 100), 1e-1, 1e-2, -1 },
     { "bf16, d_head 128", P(4, 1, 128, 100, 0.0884f, LM_BF16), IN(200, 4, 1, 128, 180), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 96, grouped heads, window, dlse", P(4, 2, 96, 70, 0.05f, LM_BF16), INL(261, 4, 2, 96, 130), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 96, three blocks, documents", P(2, 2, 96, 0, 0.1f, LM_BF16), IN(333, 2, 2, 96, 100), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 96, more blocks than multiprocessors", P(24, 12, 96, 12, 0.1f, LM_BF16), IN(1410, 24, 12, 96, 500), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 256, one row", P(2, 1, 256, 0, 0.0625f, LM_BF16), IN(1, 2, 1, 256, 1), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 256", P(2, 2, 256, 0, 0.0625f, LM_BF16), IN(300, 2, 2, 256, 290), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 256, four heads of one", P(4, 1, 256, 0, 0.0625f, LM_BF16), IN(270, 4, 1, 256, 200), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 256, grouped heads, window, dlse", P(4, 2, 256, 70, 0.03f, LM_BF16), INL(261, 4, 2, 256, 130), 1e-1, 1e-2, -1 },
+    { "bf16, d_head 256, more blocks than multiprocessors", P(8, 8, 256, 12, 0.0625f, LM_BF16), IN(1410, 8, 8, 256, 500), 1e-1, 1e-2, -1 },
     { 0 } };
 
 extern const lm_kernel lm_k_attn_grad_avx512[], lm_k_attn_grad_avx2[], lm_k_attn_grad_portable[];

@@ -1,5 +1,6 @@
 /* attn_grad_cuda.cu — the gradient of attention without float atomics: one kernel has the queries and makes dq, one has the keys and makes
- * dk and dv. Both recompute P from lse, so seven products are done where five with atomics would do; results have one order.
+ * dk and dv (one has each for heads of 256, whose two sums would be all registers of a thread). Each recomputes P from lse, so seven (eight) products
+ * are done where five with atomics would do; results have one order.
  *
  *   prepare: D_i = dO_i·o_i - dlse_i; the least first key of every 64 queries, so that a tile of keys knows which queries can see it
  *   dq:      S = Q Kᵀ, dP = dO Vᵀ, dS = P (dP - D), dq += dS K             (four warps, 64 queries; tiles of keys)
@@ -34,17 +35,13 @@ static __global__ void __launch_bounds__(LM_ATTN_ROWS) firsts(const args a) {
     }
     if (threadIdx.x == 0) { a.least[blockIdx.x] = t[0][0]; a.most[blockIdx.x] = t[1][0]; }
 }
-/* The last block of queries that sees a key up to `key`, by all threads of the block. */
-template <int threads> __device__ __forceinline__ int last_block(const args &a, int from, int key) {
-    __shared__ int t[threads / 32];
+/* The last block of queries that sees a key up to `key`; each warp finds it. */
+__device__ __forceinline__ int last_block(const args &a, int from, int key) {
     const int n = static_cast<int>((a.f.n + LM_ATTN_ROWS - 1) / LM_ATTN_ROWS);
     int last = from;
-    for (int b = from + threadIdx.x; b < n; b += threads) if (a.least[b] <= key) last = max(last, b);
+    for (int b = from + static_cast<int>(threadIdx.x) % 32; b < n; b += 32) if (a.least[b] <= key) last = max(last, b);
 #pragma unroll
     for (int s = 16; s; s /= 2) last = max(last, __shfl_xor_sync(0xffffffffu, last, s));
-    if (threadIdx.x % 32 == 0) t[threadIdx.x / 32] = last;
-    __syncthreads();
-    for (int w = 0; w < threads / 32; w++) last = max(last, t[w]);
     return last;
 }
 
@@ -120,20 +117,30 @@ template <int D, int MT, int BC> __global__ void __launch_bounds__(128) dq_kerne
 }
 
 /* ---- tensor cores: dk and dv. A warp has 16·MT keys. ---- */
-template <int D, int MT, int BQ> struct kv_tiles {
-    __nv_bfloat16 k[64 * MT * (D + 8)], v[64 * MT * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)];
-    float lse[2][BQ], delta[2][BQ];
-    int first[2][BQ];
+/* lse, D and first key of the queries in q: three lists, or, for heads of 256, whose tiles are 99 KB (all there is on many cards), behind the rows of q */
+template <int D, int BQ> struct kv_rows {
+    float list[3][2][BQ];
+    __device__ __forceinline__ float &of(int what, int b, int i, __nv_bfloat16 *) { return list[what][b][i]; }
 };
+template <int BQ> struct kv_rows<256, BQ> {
+    __device__ __forceinline__ float &of(int what, int, int i, __nv_bfloat16 *q) { return reinterpret_cast<float *>(q + i * 264 + 256)[what]; }
+};
+template <int D, int MT, int BQ> struct kv_tiles : kv_rows<D, BQ> {
+    __nv_bfloat16 k[64 * MT * (D + 8)], v[64 * MT * (D + 8)], q[2][BQ * (D + 8)], go[2][BQ * (D + 8)];
+    __device__ __forceinline__ float &lse(int b, int i) { return this->of(0, b, i, q[b]); }
+    __device__ __forceinline__ float &delta(int b, int i) { return this->of(1, b, i, q[b]); }
+    __device__ __forceinline__ float &first(int b, int i) { return this->of(2, b, i, q[b]); }
+};
+static_assert(sizeof(kv_tiles<256, 1, 16>) <= 99 * 1024, "shared memory of a block");
 template <int D, int MT, int BQ> __device__ __forceinline__ void load_queries(kv_tiles<D, MT, BQ> &t, const args &a, int b, int q, int h) {
     lm_tiles_load<D, BQ, 128>(t.q[b], t.go[b], a.f.q, a.go, q, a.f.n, static_cast<int64_t>(h) * D);
     for (int i = threadIdx.x; i < BQ; i += 128) {
         const int64_t r = q + i; const bool in = r < a.f.n;
-        t.lse[b][i] = in ? a.lse[r * a.f.heads + h] * LM_LOG2E : 0.0f; t.delta[b][i] = in ? a.delta[r * a.f.heads + h] : 0.0f;
-        t.first[b][i] = in ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX;
+        t.lse(b, i) = in ? a.lse[r * a.f.heads + h] * LM_LOG2E : 0.0f; t.delta(b, i) = in ? a.delta[r * a.f.heads + h] : 0.0f;
+        t.first(b, i) = __int_as_float(in ? lm_first_key(a.f.start, a.f.window, r) : INT32_MAX);
     }
 }
-template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kernel(const args a) {
+template <int D, int MT, int BQ, bool DK, bool DV> __global__ void __launch_bounds__(128) kv_kernel(const args a) {
     constexpr int P = D + 8, NT = BQ / 8, DT = D / 8, KS = D / 16, R = 64 * MT;
     extern __shared__ __align__(16) char mem[];
     kv_tiles<D, MT, BQ> &t = *reinterpret_cast<kv_tiles<D, MT, BQ> *>(mem);
@@ -144,7 +151,7 @@ template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kerne
     lm_tiles_commit();
     const float s2 = a.f.scale * LM_LOG2E;
     float dk[MT][DT][4] = {}, dv[MT][DT][4] = {};
-    const int last = last_block<128>(a, k0 / LM_ATTN_ROWS, min(k0 + R - 1, n - 1)), end = min(n, (last + 1) * LM_ATTN_ROWS),
+    const int last = last_block(a, k0 / LM_ATTN_ROWS, min(k0 + R - 1, n - 1)), end = min(n, (last + 1) * LM_ATTN_ROWS),
               steps = (end - k0 + BQ - 1) / BQ;
     load_queries<D, MT, BQ>(t, a, 0, k0, hk * group);
     lm_tiles_commit();
@@ -160,13 +167,13 @@ template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kerne
 #pragma unroll
             for (int k = 0; k < KS; k++) {
                 lm_scores<P, MT, NT, false>(s, NULL, t.k, warp * MT * 16, t.q[b], k);
-                lm_scores<P, MT, NT, false>(dp, NULL, t.v, warp * MT * 16, t.go[b], k);
+                if (DK) lm_scores<P, MT, NT, false>(dp, NULL, t.v, warp * MT * 16, t.go[b], k);
             }
 #pragma unroll
             for (int x = 0; x < NT; x++)
 #pragma unroll
                 for (int o = 0; o < 2; o++) {
-                    const int at = x * 8 + lane % 4 * 2 + o, from = t.first[b][at]; const float lse = t.lse[b][at], delta = t.delta[b][at];
+                    const int at = x * 8 + lane % 4 * 2 + o, from = __float_as_int(t.first(b, at)); const float lse = t.lse(b, at), delta = t.delta(b, at);
 #pragma unroll
                     for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -179,7 +186,10 @@ template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kerne
                         }
                 }
 #pragma unroll
-            for (int k = 0; k < BQ / 16; k++) { lm_weighted<P, MT, NT, DT>(dv, s, t.go[b], k); lm_weighted<P, MT, NT, DT>(dk, dp, t.q[b], k); }
+            for (int k = 0; k < BQ / 16; k++) {
+                if (DV) lm_weighted<P, MT, NT, DT>(dv, s, t.go[b], k);
+                if (DK) lm_weighted<P, MT, NT, DT>(dk, dp, t.q[b], k);
+            }
         }
         __syncthreads();
     }
@@ -189,17 +199,23 @@ template <int D, int MT, int BQ> __global__ void __launch_bounds__(128) kv_kerne
         for (int e = 0; e < 2; e++) {
             const int r = key0 + m * 16 + e * 8;
             if (r >= n) continue;
-            lm_put_row<DT>(a.dk, r * a.dk.rs + ck, dk[m], e, a.f.scale);
-            lm_put_row<DT>(a.dv, r * a.dv.rs + ck, dv[m], e, 1.0f);
+            if (DK) lm_put_row<DT>(a.dk, r * a.dk.rs + ck, dk[m], e, a.f.scale);
+            if (DV) lm_put_row<DT>(a.dv, r * a.dv.rs + ck, dv[m], e, 1.0f);
         }
 }
-template <int D, int MQ, int BC, int MK, int BQ> static lm_err launch(const args &a, cudaStream_t s) {
-    constexpr int bq = static_cast<int>(sizeof(dq_tiles<D, MQ, BC>)), bk = static_cast<int>(sizeof(kv_tiles<D, MK, BQ>));
-    if (cudaFuncSetAttribute(dq_kernel<D, MQ, BC>, cudaFuncAttributeMaxDynamicSharedMemorySize, bq) != cudaSuccess) return LM_E_DEVICE;
-    if (cudaFuncSetAttribute(kv_kernel<D, MK, BQ>, cudaFuncAttributeMaxDynamicSharedMemorySize, bk) != cudaSuccess) return LM_E_DEVICE;
-    dq_kernel<D, MQ, BC><<<dim3(LM_CUDA_GRID(a.f.n, 64 * MQ), static_cast<unsigned>(a.f.heads)), 128, bq, s>>>(a);
-    kv_kernel<D, MK, BQ><<<dim3(LM_CUDA_GRID(a.f.n, 64 * MK), static_cast<unsigned>(a.f.kv)), 128, bk, s>>>(a);
+template <int D, int MK, int BQ, bool DK, bool DV> static lm_err keys(const args &a, cudaStream_t s) {
+    constexpr int bytes = static_cast<int>(sizeof(kv_tiles<D, MK, BQ>));
+    if (cudaFuncSetAttribute(kv_kernel<D, MK, BQ, DK, DV>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess) return LM_E_DEVICE;
+    kv_kernel<D, MK, BQ, DK, DV><<<dim3(LM_CUDA_GRID(a.f.n, 64 * MK), static_cast<unsigned>(a.f.kv)), 128, bytes, s>>>(a);
     return lm_cuda_launched();
+}
+template <int D, int MQ, int BC, int MK, int BQ> static lm_err launch(const args &a, cudaStream_t s) {
+    constexpr int bytes = static_cast<int>(sizeof(dq_tiles<D, MQ, BC>));
+    if (cudaFuncSetAttribute(dq_kernel<D, MQ, BC>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) != cudaSuccess) return LM_E_DEVICE;
+    dq_kernel<D, MQ, BC><<<dim3(LM_CUDA_GRID(a.f.n, 64 * MQ), static_cast<unsigned>(a.f.heads)), 128, bytes, s>>>(a);
+    LM_TRY(lm_cuda_launched());
+    if constexpr (D < 256) return keys<D, MK, BQ, true, true>(a, s);
+    else { LM_TRY((keys<D, MK, BQ, false, true>(a, s))); return keys<D, MK, BQ, true, false>(a, s); }
 }
 
 /* ---- plain -------------------------------------------------------------------------------------------------------------------------- */
@@ -290,11 +306,15 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     prepare<<<LM_CUDA_GRID(n * a.f.heads, 4), 128, 0, s>>>(a);
     firsts<<<static_cast<unsigned>(blocks), LM_ATTN_ROWS, 0, s>>>(a);
     const lm_cv v[4] = { a.go, a.dq, a.dk, a.dv };
+    int device = 0, room = 0;                                              /* shared memory of a block: 99 KB on many cards */
+    if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&room, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return LM_E_DEVICE;
+    const bool wide = room >= static_cast<int>(sizeof(dq_tiles<128, 1, 64>));
     if (a.has_go && lm_attn_wide(&a.f) && lm_cuda_vec8(v, 4, a.f.d)) switch (a.f.d) {
         case 32: return launch<32, 1, 64, 1, 64>(a, s);
         case 64: return launch<64, 2, 32, 2, 32>(a, s);
         case 96: return launch<96, 1, 64, 1, 32>(a, s);
-        case 128: return launch<128, 1, 64, 1, 32>(a, s);
+        case 128: return wide ? launch<128, 1, 64, 1, 32>(a, s) : launch<128, 1, 32, 1, 32>(a, s);
+        case 256: return launch<256, 1, 16, 1, 16>(a, s);
         default: break;
     }
     plain_dq<<<LM_CUDA_GRID(n * a.f.heads, 4), 128, 0, s>>>(a);

@@ -1,119 +1,31 @@
-/* hopper.cuh — the gradient of attention for compute capability 9.0 in one pass of five products (Dao 2023; Shah et al.
- * 2024), bf16.
+/* hopper.cuh — the gradient of attention for heads of 64, 96 and 128 on compute capability 9.0 in one pass of five products (Dao 2023; Shah et al.
+ * 2024), bf16. Scratch, order of items and of dq's sums: bwd.cuh.
  *
- *   prepare: D_i = dO_i·o_i - dlse_i and lse_i in base 2, a row per head; the least and greatest first key of each BM queries
- *   reach:   the last block of queries that sees a block of keys
- *   main:    one CTA per multiprocessor takes items (128 keys of one kv head) from a counter. Two warpgroups have 64 keys each and walk over
- *            the blocks of BM queries that see them, of every head that reads these keys:
- *              Sᵀ = K Qᵀ, dPᵀ = V dOᵀ;  Pᵀ and dSᵀ stay in registers as left operands of dv += Pᵀ dO, dk += dSᵀ Q;
- *              dSᵀ also goes to shared memory, where both halves meet for dQ = dS K, which is added to f32 sums in memory by the copy engine.
- *            Sᵀ of the next block (of the next item at the end of one) is issued while dk is multiplied: nothing drains between items.
+ * An item is 128 keys. Two warpgroups have 64 keys each and walk over the blocks of BM queries:
+ *   Sᵀ = K Qᵀ, dPᵀ = V dOᵀ;  Pᵀ and dSᵀ stay in registers as left operands of dv += Pᵀ dO, dk += dSᵀ Q;
+ *   dSᵀ also goes to shared memory, where both halves meet for dQ = dS K.
+ * Sᵀ of the next block (of the next item at the end of one) is issued while dk is multiplied: nothing drains between items.
  *
- * Order of dq's sums: queries of block m get the parts of their blocks of keys one after the other; a word per (head, m) says whose turn it is,
- * a turn is passed on when the addition is in memory; the first one stores, the last one takes the sum back, adds its part in registers and
- * writes dq. So there is one order, whoever computes what, and no waiting to speak of: the CTA of the block of keys before this one came to m a
- * step earlier. Items only wait for items taken before them, so nothing waits for ever.
- * Where several heads read a kv head (`up`) items are few and long: those of a text's first keys, the longest, are taken first, each walks from
- * the last queries down with its heads inside, and turns go from the first keys to the diagonal (H200, 16 heads over 8, D 128, B8 T2048: 0.893 ->
- * 0.801 ms). With a head for each, the last keys first, each from the diagonal on, one head after the other: what is read is then read together.
- * Heads are walked so many at a time as leave q, dO and the sums of what is under way in the second-level cache.
+ * Heads of 96 lie in two tiles of 64 columns; the second's other half are the next head's, which no product reads. Of dQ the first warpgroup makes 64 columns
+ * and the second 32 (a right operand begins where a tile does). A step of 64×128: products 1920 cycles, operands in shared memory 1600, dS, dQ, Q and dO
+ * 768 more; 216 KB; 48 + 48 registers of dk and dv, 32 + 32 of S and dP, 32 of dQ. (Heads of 128: 2560, 2048, 896; 224 KB; 64 + 64, 32 + 32, 32.)
  *
  * SUMS (attn_back, D 64): the sums of the columns of dq, dk and dv, where a block of them is finished, in f32 before it is rounded. Each warp adds
  * its 16 rows, the last of eight to come adds up the eight in their order, a row of `part` for 128 tokens; whoever launched this adds up those. */
 #ifndef LM_ATTN_GRAD_HOPPER_CUH
 #define LM_ATTN_GRAD_HOPPER_CUH
-#include "device/hopper.cuh"
-#include "op/attn/attn.cuh"
-extern "C" {
-#include "op/attn_grad/attn_grad.h"
-}
+#include "op/attn_grad/hopper_256.cuh"
 
 namespace {
-enum { BN = 128, NEAR = 12 << 20 /* bytes of q, dO and sums that CTAs of one time should share: a part of the second-level cache */ };
-struct args {
-    lm_cv o, go, dq, dk, dv; const int32_t *start; const float *lse, *glse;
-    float *sums, *lse2, *delta; int *first, *least, *most, *reach, *turn, *counter, *span;
-    int64_t window; int n, pad, heads, kv, group, m_blocks, k_blocks; bool up; float scale;
-    float *part;                                                        /* SUMS: a row of sums for each k_block */
-};
-template <int D, int BM> struct shape {
+template <int D> struct shape {
     enum {
-        CH = (D + 63) / 64, KV = CH * BN * 128, Q = CH * BM * 128, DS = BM * BN * 2, DQ = BM * D * 4,
+        BM = bm_of(D), BN = bn_of(D), CH = (D + 63) / 64, KV = CH * BN * 128, Q = CH * BM * 128, DS = BM * BN * 2, DQ = BM * D * 4,
         AT_V = 2 * KV, AT_Q = AT_V + KV, AT_G = AT_Q + 2 * Q, AT_DS = AT_G + 2 * Q, AT_DQ = AT_DS + 2 * DS, AT_LSE = AT_DQ + DQ,
         AT_DELTA = AT_LSE + 2 * BM * 4, AT_INFO = AT_DELTA + 2 * BM * 4, AT_BAR = AT_INFO + 4 * 16, AT_SUMS = AT_BAR + 8 * 18,
         BYTES = AT_SUMS + (D == 64 ? 8 * 3 * D * 4 : 0)
     };
+    static_assert(BYTES <= 227 * 1024, "shared memory of a block");
 };
-
-/* The blocks of queries and heads of an item, in its order. */
-struct walk {
-    int m, g, m0, m1; bool first;
-    __device__ walk(const args &a, int from, int to) : m(a.up ? to : from), g(0), m0(from), m1(to), first(true) {}
-    __device__ bool last(const args &a) const { return g == a.group - 1 && m == (a.up ? m0 : m1); }
-    __device__ void next(const args &a) {
-        first = false;
-        if (!a.up) { if (++m > m1) { m = m0; g++; } }
-        else if (++g == a.group) { g = 0; m--; }
-    }
-    __device__ bool more(const args &a) const { return a.up ? m >= m0 : g < a.group; }
-};
-/* Block of keys j's turn among those that block of queries m sees, and whether it is the last. */
-__device__ __forceinline__ int turn_of(const args &a, int m, int j, int bm) { return a.up ? j - a.least[m] / BN : m * bm / BN - j; }
-__device__ __forceinline__ bool ends(const args &a, int m, int j, int bm) { return j == (a.up ? m * bm : a.least[m]) / BN; }
-
-/* ---- before: neighbouring blocks have the heads of the same rows ---- */
-template <int D, int BM> __global__ void __launch_bounds__(256) prepare(const args a) {
-    constexpr int G = D <= 64 ? 8 : D <= 128 ? 16 : 32, R = 32 / G, I = BM / 8 / R;      /* lanes of a row, rows of a warp at a time */
-    __shared__ int lo[BM / 32], hi[BM / 32];
-    const int m = static_cast<int>(blockIdx.x) / a.heads, h = static_cast<int>(blockIdx.x) - m * a.heads;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = lane % G * 8, r0 = m * BM + warp * (BM / 8) + lane / G;
-    const __nv_bfloat16 *go = static_cast<const __nv_bfloat16 *>(a.go.p) + static_cast<int64_t>(h) * D + c,
-                        *o = static_cast<const __nv_bfloat16 *>(a.o.p) + static_cast<int64_t>(h) * D + c;
-    uint4 u[I], v[I];
-#pragma unroll
-    for (int i = 0; i < I; i++) {
-        u[i] = v[i] = make_uint4(0, 0, 0, 0);
-        const int64_t r = r0 + i * R;
-        if (r < a.n && c < D) { u[i] = *reinterpret_cast<const uint4 *>(go + r * a.go.rs); v[i] = *reinterpret_cast<const uint4 *>(o + r * a.o.rs); }
-    }
-#pragma unroll
-    for (int i = 0; i < I; i++) {
-        const int r = r0 + i * R;
-        float x[8], y[8], s = 0;
-        lm_unpack8(u[i], x); lm_unpack8(v[i], y);
-#pragma unroll
-        for (int e = 0; e < 8; e++) s = fmaf(x[e], y[e], s);
-#pragma unroll
-        for (int k = G / 2; k; k /= 2) s += __shfl_xor_sync(0xffffffffu, s, k);
-        if (lane % G == 0) {
-            const int64_t to = static_cast<int64_t>(h) * a.pad + r, from = static_cast<int64_t>(r) * a.heads + h;
-            a.lse2[to] = r < a.n ? a.lse[from] * LM_LOG2E : INFINITY;                       /* P = 0 beyond the end */
-            a.delta[to] = r < a.n ? s - (a.glse ? a.glse[from] : 0.0f) : 0.0f;
-        }
-    }
-    if (threadIdx.x == 0) { a.turn[h * a.m_blocks + m] = 0; if (m == 0 && h == 0) *a.counter = *a.span = 0; }
-    if (h) return;
-    if (threadIdx.x < BM) {
-        const int r = m * BM + static_cast<int>(threadIdx.x), f = r < a.n ? lm_first_key(a.start, a.window, r) : 0;
-        a.first[r] = f;
-        const int least = __reduce_min_sync(0xffffffffu, r < a.n ? f : INT32_MAX), most = __reduce_max_sync(0xffffffffu, f);
-        if (lane == 0) { lo[warp] = least; hi[warp] = most; }
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        int least = lo[0], most = hi[0];
-        for (int i = 1; i < BM / 32; i++) { least = min(least, lo[i]); most = max(most, hi[i]); }
-        a.least[m] = least; a.most[m] = most;
-    }
-}
-template <int BM> __global__ void __launch_bounds__(128) find_reach(const args a) {
-    const int j = static_cast<int>(blockIdx.x) * 4 + static_cast<int>(threadIdx.x) / 32, from = j * (BN / BM);
-    if (j >= a.k_blocks) return;
-    int last = from;
-    for (int m = from + static_cast<int>(threadIdx.x) % 32; m < a.m_blocks; m += 32) if (a.least[m] < (j + 1) * BN) last = max(last, m);
-    last = __reduce_max_sync(0xffffffffu, last);
-    if (threadIdx.x % 32 == 0) { a.reach[j] = last; atomicMax(a.span, (last + 1) * BM - j * BN); }
-}
 
 /* ---- sums of the columns of a thread's part of an accumulator ---- */
 #ifdef LM_HOPPER_CODE
@@ -154,12 +66,13 @@ __device__ __forceinline__ void meet(uint32_t at, uint32_t at_count, int warp, c
     }
 }
 #endif
-template <int D, int BM, bool SUMS>
+template <int D, bool SUMS>
 __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk,
                                                      const __grid_constant__ CUtensorMap mv, const __grid_constant__ CUtensorMap mg, const args a) {
 #ifdef LM_HOPPER_CODE
     static_assert(!SUMS || D == 64, "a warp's sums are of 64 columns");
-    using S = shape<D, BM>;
+    using S = shape<D>;
+    constexpr int BM = S::BM, BN = S::BN;
     extern __shared__ __align__(1024) char mem[];
     const uint32_t base = lm_smem(mem), at_v = base + S::AT_V, at_q = base + S::AT_Q, at_g = base + S::AT_G, at_ds = base + S::AT_DS,
                    at_dq = base + S::AT_DQ, at_kinfo = base + S::AT_INFO, at_info = at_kinfo + 32;
@@ -178,29 +91,28 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
     }
     __syncthreads();
     if (wg == 0) {
-        lm_regs_less<D == 64 ? 40 : 24>();
+        lm_regs_less<D == 128 ? 24 : 40>();
         if (warp == 0 && lane == 0) {                                      /* ---- brings tiles ---- */
             lm_tma_prefetch_map(&mq); lm_tma_prefetch_map(&mk); lm_tma_prefetch_map(&mv); lm_tma_prefetch_map(&mg);
-            const int64_t most = NEAR / (static_cast<int64_t>(*a.span) * a.group * D * 8);
-            const int wide = most < 1 ? 1 : most < a.kv ? static_cast<int>(most) : a.kv; /* heads that are walked together */
+            const bool up = upwards<D>(a);
+            const int wide = heads_near<D>(a, up);
             int use = 0;
             for (int it = 0;; it++) {
-                const int item = atomicAdd(a.counter, 1), slot = it & 1, h0 = item / (wide * a.k_blocks) * wide, in = item - h0 * a.k_blocks;
-                const int across = max(min(wide, a.kv - h0), 1), b = in / across, hk = h0 + in % across;
-                const int j = h0 >= a.kv || b >= a.k_blocks ? -1 : a.up ? b : a.k_blocks - 1 - b;
+                const int slot = it & 1;
+                const item x = item_of<D>(a, up, atomicAdd(a.counter, 1), wide);
+                const int j = x.j, hk = x.hk;
                 lm_mbar_wait(k_empty + 8 * slot, (it >> 1 & 1) ^ 1);
-                if (j < 0) { lm_stsi4(at_kinfo + 16 * slot, -1, 0, 0, 0); lm_mbar_arrive(k_full + 8 * slot); break; }
-                const int m0 = j * (BN / BM), m1 = a.reach[j];
-                lm_stsi4(at_kinfo + 16 * slot, j, hk, m0, m1);
+                lm_stsi4(at_kinfo + 16 * slot, j, hk, x.m0, x.m1);
+                if (j < 0) { lm_mbar_arrive(k_full + 8 * slot); break; }
                 lm_mbar_expect(k_full + 8 * slot, S::KV);
                 for (int c = 0; c < S::CH; c++) lm_tma_get(base + slot * S::KV + c * BN * 128, &mk, hk * D + 64 * c, j * BN, k_full + 8 * slot);
-                for (walk w(a, m0, m1); w.more(a); w.next(a)) {
+                for (walk w(up, x.m0, x.m1); w.more(a); w.next(a)) {
                     const int m = w.m, g = w.g;
                     if (a.least[m] >= (j + 1) * BN) continue;
                     const int st = use & 1, par = (use >> 1 & 1) ^ 1, h = hk * a.group + g;
                     const int64_t at = static_cast<int64_t>(h) * a.pad + static_cast<int64_t>(m) * BM;
                     lm_mbar_wait(q_empty + 8 * st, par);
-                    lm_stsi4(at_info + 16 * st, m, a.most[m] > j * BN, w.last(a), g * 4 + (turn_of(a, m, j, BM) != 0) * 2 + ends(a, m, j, BM));
+                    lm_stsi4(at_info + 16 * st, m, a.most[m] > j * BN, w.last(a), g * 4 + (turn_of<D>(a, up, m, j) != 0) * 2 + ends<D>(a, up, m, j));
                     lm_mbar_expect(q_full + 8 * st, S::Q + BM * 4);
                     for (int c = 0; c < S::CH; c++) lm_tma_get(at_q + st * S::Q + c * BM * 128, &mq, h * D + 64 * c, m * BM, q_full + 8 * st);
                     lm_bulk_get(base + S::AT_LSE + st * BM * 4, a.lse2 + at, BM * 4, q_full + 8 * st);
@@ -217,6 +129,7 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
                 }
             }
         } else if (warp == 1 && lane == 0) {                               /* ---- adds dQ in its turn ---- */
+            const bool up = upwards<D>(a);
             int use = 0;
             for (int it = 0;; it++) {
                 const int slot = it & 1;
@@ -225,12 +138,12 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
                 lm_mbar_arrive(k_empty + 8 * slot);
                 if (info.x < 0) break;
                 const int j = info.x;
-                for (walk w(a, info.z, info.w); w.more(a); w.next(a)) {
+                for (walk w(up, info.z, info.w); w.more(a); w.next(a)) {
                     const int m = w.m;
                     if (a.least[m] >= (j + 1) * BN) continue;
-                    const int at = (info.y * a.group + w.g) * a.m_blocks + m, mine = turn_of(a, m, j, BM);
+                    const int at = (info.y * a.group + w.g) * a.m_blocks + m, mine = turn_of<D>(a, up, m, j);
                     float *to = a.sums + static_cast<int64_t>(at) * (BM * D);
-                    const bool end = ends(a, m, j, BM);                 /* the consumers finish dq: they get what is there */
+                    const bool end = ends<D>(a, up, m, j);                 /* the consumers finish dq: they get what is there */
                     if (mine) { while (lm_turn_now(a.turn + at) != mine) {} asm volatile("fence.proxy.async.global;" ::: "memory"); }
                     if (mine && end) { lm_mbar_expect(dq_was, S::DQ); lm_bulk_get(at_dq, to, S::DQ, dq_was); }
                     lm_mbar_wait(dq_full, use++ & 1);
@@ -245,206 +158,143 @@ __global__ void __launch_bounds__(384, 1) hopper_bwd(const __grid_constant__ CUt
             }
         }
     } else {                                                               /* ---- multiply ---- */
-        lm_regs_more<D == 64 ? 232 : 240>();
-        const int w = wg - 1, t = threadIdx.x % 128, key_in = w * 64 + t / 32 * 16 + lane / 4;
-        const float s2 = a.scale * LM_LOG2E;
-        const uint64_t d_k = lm_desc_rows(base + w * 8192), d_v = lm_desc_rows(at_v + w * 8192),
-                       d_kc = lm_desc_cols(base + (BM == 64 ? w * BN * 128 : 0), BN * 128);
-        const uint64_t d_q = lm_desc_rows(at_q), d_g = lm_desc_rows(at_g), d_qc = lm_desc_cols(at_q, BM * 128), d_gc = lm_desc_cols(at_g, BM * 128);
-        const uint64_t d_ds = lm_desc_cols(at_ds + (BM == 128 ? w * BN * 128 : 0), BN * 128);
-        const uint32_t ds_row = static_cast<uint32_t>(w * 64 + t / 32 * 16 + (lane / 8 & 1) * 8 + lane % 8) * 128, ds_unit = lane / 16,
-                       ds_x = lane % 8;
-        float s[BM / 2], dp[BM / 2], dk[D / 2], dv[D / 2], dq[32];
-        uint32_t pf[BM / 16][4], df[BM / 16][4];
-        const auto leave = [&](uint32_t b) { __syncwarp(); if (lane == 0) lm_mbar_arrive(b); };
-        const auto scores = [&](int slot, int st) {                        /* Sᵀ = K Qᵀ */
-            lm_wgmma_fence();
-            lm_wgmma<BM>::template first<0, 0>(s, d_k + slot * S::KV / 16, d_q + st * S::Q / 16);
+        lm_regs_more<D == 128 ? 240 : 232>();
+        const int w = wg - 1;
+        const auto multiply = [&](auto columns_of_dq) {
+            constexpr int W = decltype(columns_of_dq)::value;
+            const int t = threadIdx.x % 128, key_in = w * 64 + t / 32 * 16 + lane / 4;
+            const float s2 = a.scale * LM_LOG2E;
+            const uint64_t d_k = lm_desc_rows(base + w * 8192), d_v = lm_desc_rows(at_v + w * 8192),
+                           d_kc = lm_desc_cols(base + (BM == 64 ? w * BN * 128 : 0), BN * 128);
+            const uint64_t d_q = lm_desc_rows(at_q), d_g = lm_desc_rows(at_g), d_qc = lm_desc_cols(at_q, BM * 128), d_gc = lm_desc_cols(at_g, BM * 128);
+            const uint64_t d_ds = lm_desc_cols(at_ds + (BM == 128 ? w * BN * 128 : 0), BN * 128);
+            const uint32_t ds_row = static_cast<uint32_t>(w * 64 + t / 32 * 16 + (lane / 8 & 1) * 8 + lane % 8) * 128, ds_unit = lane / 16,
+                           ds_x = lane % 8;
+            float s[BM / 2], dp[BM / 2], dk[D / 2], dv[D / 2], dq[W / 2];
+            uint32_t pf[BM / 16][4], df[BM / 16][4];
+            const auto scores = [&](int slot, int st) {                        /* Sᵀ = K Qᵀ */
+                lm_wgmma_fence();
+                lm_wgmma<BM>::template first<0, 0>(s, d_k + slot * S::KV / 16, d_q + st * S::Q / 16);
 #pragma unroll
-            for (int k = 1; k < D / 16; k++)
-                lm_wgmma<BM>::template ss<0, 0>(s, d_k + (slot * S::KV + k / 4 * BN * 128 + k % 4 * 32) / 16,
-                                                d_q + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
-            lm_wgmma_commit();
-        };
-        const auto weigh = [&](int block, int st) {                        /* Pᵀ of it as a left operand */
-            const uint32_t at_lse = base + S::AT_LSE + (st * BM + lane % 4 * 2) * 4;
-            const int key0 = block * BN + key_in, q0 = lm_ldsi(at_info + 16 * st) * BM;
-            const bool odd = lm_ldsi(at_info + 16 * st + 4) && block >= 0;                              /* some first key lies in this block */
-#pragma unroll
-            for (int x = 0; x < BM / 8; x++) {
-                const float2 l = lm_lds2(at_lse + x * 32);
-#pragma unroll
-                for (int e = 0; e < 4; e++) s[4 * x + e] = lm_exp2(fmaf(s[4 * x + e], s2, -(e % 2 ? l.y : l.x)));
-            }
-            const int q = q0 + lane % 4 * 2;
-            if (q0 < block * BN + w * 64 + 63)
-#pragma unroll
-                for (int i = 0; i < BM / 2; i++) if (key0 + i / 2 % 2 * 8 > q + i / 4 * 8 + i % 2) s[i] = 0;
-            if (odd)
-#pragma unroll
-                for (int x = 0; x < BM / 8; x++) {
-                    int f0, f1;
-                    asm volatile("ld.global.v2.s32 {%0,%1}, [%2];"
-                                 : "=r"(f0), "=r"(f1)
-                                 : "l"(a.first + q + x * 8)
-                                 : "memory"); /* in order: few registers */
-#pragma unroll
-                    for (int e = 0; e < 4; e++) if (key0 + e / 2 * 8 < (e % 2 ? f1 : f0)) s[4 * x + e] = 0;
-                }
-#pragma unroll
-            for (int k = 0; k < BM / 16; k++) lm_frag_of(pf[k], s + 8 * k, s + 8 * k + 4);
-        };
-        int it = 0, use = 0, was = 0, block;
-        lm_mbar_wait(k_full, 0);
-        block = lm_ldsi(at_kinfo);
-        if (block < 0) return;
-        lm_mbar_wait(q_full, 0);
-        scores(0, 0);
-        lm_wgmma_wait<0>();
-        lm_wgmma_pin<BM / 2>(s);
-        for (bool first = true; block >= 0; use++) {                       /* s has this block's scores */
-            const int st = use & 1, ds_at = st * S::DS, slot = it & 1;
-            const bool last = lm_ldsi(at_info + 16 * st + 8);
-            if (first) lm_mbar_wait(v_full, it & 1);
-            lm_mbar_wait(g_full + 8 * st, use >> 1 & 1);
-            lm_wgmma_fence();
-            lm_wgmma<BM>::template first<0, 0>(dp, d_v, d_g + st * S::Q / 16);
-#pragma unroll
-            for (int k = 1; k < D / 16; k++)
-                lm_wgmma<BM>::template ss<0, 0>(dp, d_v + (k / 4 * BN * 128 + k % 4 * 32) / 16,
-                                                d_g + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
-            lm_wgmma_commit();
-            weigh(block, st);
-            lm_wgmma_fence();
-#pragma unroll
-            for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dv, pf[k], d_gc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
-            lm_wgmma_commit();
-            lm_wgmma_wait<1>();
-            lm_wgmma_pin<BM / 2>(dp);
-            if (last) leave(v_empty);
-            const uint32_t at_delta = base + S::AT_DELTA + (st * BM + lane % 4 * 2) * 4;
-#pragma unroll
-            for (int x = 0; x < BM / 8; x++) {
-                const float2 d = lm_lds2(at_delta + x * 32);
-#pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    const uint32_t two = pf[x / 2][x % 2 * 2 + e / 2];
-                    const float p = __uint_as_float(e % 2 ? two & 0xffff0000u : two << 16); /* as dv got it; the f32 one would need 64 registers */
-                    dp[4 * x + e] = p * (dp[4 * x + e] - (e % 2 ? d.y : d.x));
-                }
-            }
-#pragma unroll
-            for (int k = 0; k < BM / 16; k++) lm_frag_of(df[k], dp + 8 * k, dp + 8 * k + 4);
-#pragma unroll
-            for (int k = 0; k < BM / 16; k++) lm_stsm(at_ds + ds_at + k / 4 * BN * 128 + ds_row + ((k % 4 * 2 + ds_unit) ^ ds_x) * 16, df[k]);
-            lm_fence_async();
-            lm_bar_sync(1, 256);
-            lm_wgmma_fence();
-            lm_wgmma<64>::first<1, 1>(dq, d_ds + ds_at / 16, d_kc + slot * S::KV / 16);
-#pragma unroll
-            for (int k = 1; k < BN / 16; k++) lm_wgmma<64>::ss<1, 1>(dq, d_ds + (ds_at + k * 2048) / 16, d_kc + (slot * S::KV + k * 2048) / 16);
-            lm_wgmma_commit();
-            lm_wgmma_fence();
-#pragma unroll
-            for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dk, df[k], d_qc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
-            lm_wgmma_commit();
-            lm_wgmma_wait<1>();
-            lm_wgmma_pin<32>(dq);
-            leave(g_empty + 8 * st);
-            lm_mbar_wait(dq_empty, (use & 1) ^ 1);
-            const uint32_t at_mine = at_dq + (w * 1024 + t) * 16;
-            const int turns = lm_ldsi(at_info + 16 * st + 12);
-            if (turns & 1) {                                               /* the last one of these queries */
-                float c[32];
-#pragma unroll
-                for (int i = 0; i < 32; i++) c[i] = dq[i];
-                if (turns & 2) {
-                    lm_mbar_wait(dq_was, was++ & 1);
-#pragma unroll
-                    for (int i = 0; i < 8; i++) lm_lds4_add(c + 4 * i, at_mine + i * 2048);
-                }
-                leave(dq_full);
-                const int m = lm_ldsi(at_info + 16 * st), row = m * BM + (BM == 128 ? w * 64 : 0) + t / 32 * 16 + lane / 4;
-                const int64_t h = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * a.group + (turns >> 2);
-                if (SUMS) {
-                    const float2 sum = columns(c);
-                    float *to = a.part + (m * static_cast<int64_t>(a.heads + 2 * a.kv) + h) * D;
-                    meet<1>(at_sums, counts, w * 4 + t / 32, &sum, &to, &a.scale);
-                }
-#pragma unroll
-                for (int e = 0; e < 2; e++)
-                    lm_store_row<64>(a.dq, row + 8 * e, row + 8 * e < a.n, h * D + (BM == 128 ? 0 : w * 64), c + 2 * e, a.scale);
-            } else {
-#pragma unroll
-                for (int i = 0; i < 8; i++) lm_sts4(at_mine + i * 2048, dq + 4 * i);
-                lm_fence_async();
-                leave(dq_full);
-            }
-            if (last) {
-                it++;
-                lm_mbar_wait(k_full + 8 * (it & 1), it >> 1 & 1);
-                block = lm_ldsi(at_kinfo + 16 * (it & 1));
-            }
-            if (block >= 0) lm_mbar_wait(q_full + 8 * (st ^ 1), (use + 1) >> 1 & 1);
-            scores(it & 1, st ^ 1);                                        /* of the next block; of nothing where there is none */
+                for (int k = 1; k < D / 16; k++)
+                    lm_wgmma<BM>::template ss<0, 0>(s, d_k + (slot * S::KV + k / 4 * BN * 128 + k % 4 * 32) / 16,
+                                                    d_q + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
+                lm_wgmma_commit();
+            };
+            const auto weigh = [&](int block, int st) {                        /* Pᵀ of it as a left operand */
+                weights<BM>(a, s, pf, base + S::AT_LSE + st * BM * 4, block * BN + key_in, block * BN + w * 64 + 63, lm_ldsi(at_info + 16 * st) * BM,
+                            lm_ldsi(at_info + 16 * st + 4) && block >= 0, s2);
+            };
+            int it = 0, use = 0, was = 0, block;
+            lm_mbar_wait(k_full, 0);
+            block = lm_ldsi(at_kinfo);
+            if (block < 0) return;
+            lm_mbar_wait(q_full, 0);
+            scores(0, 0);
             lm_wgmma_wait<0>();
             lm_wgmma_pin<BM / 2>(s);
-            leave(q_empty + 8 * st);
-            if (last) {
-                const int r = lm_ldsi(at_kinfo + 16 * slot) * BN + key_in;
-                const int64_t col = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * D;
-                leave(k_empty + 8 * slot);
-                lm_wgmma_pin<D / 2>(dk); lm_wgmma_pin<D / 2>(dv);
-                if (SUMS) {
-                    const float2 sum[2] = { columns(dk), columns(dv) };
-                    float *first_to = a.part + static_cast<int64_t>(r / BN) * (a.heads + 2 * a.kv) * D + static_cast<int64_t>(a.heads) * D + col;
-                    float *const to[2] = { first_to, first_to + static_cast<int64_t>(a.kv) * D }; const float times[2] = { a.scale, 1.0f };
-                    meet<2>(at_sums + 8 * D * 4, counts + 4, w * 4 + t / 32, sum, to, times);
-                }
+            for (bool first = true; block >= 0; use++) {                       /* s has this block's scores */
+                const int st = use & 1, ds_at = st * S::DS, slot = it & 1;
+                const bool last = lm_ldsi(at_info + 16 * st + 8);
+                if (first) lm_mbar_wait(v_full, it & 1);
+                lm_mbar_wait(g_full + 8 * st, use >> 1 & 1);
+                lm_wgmma_fence();
+                lm_wgmma<BM>::template first<0, 0>(dp, d_v, d_g + st * S::Q / 16);
 #pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    lm_store_row<D>(a.dv, r + 8 * e, r + 8 * e < a.n, col, dv + 2 * e, 1.0f);
-                    lm_store_row<D>(a.dk, r + 8 * e, r + 8 * e < a.n, col, dk + 2 * e, a.scale);
+                for (int k = 1; k < D / 16; k++)
+                    lm_wgmma<BM>::template ss<0, 0>(dp, d_v + (k / 4 * BN * 128 + k % 4 * 32) / 16,
+                                                    d_g + (st * S::Q + k / 4 * BM * 128 + k % 4 * 32) / 16);
+                lm_wgmma_commit();
+                weigh(block, st);
+                lm_wgmma_fence();
+#pragma unroll
+                for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dv, pf[k], d_gc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
+                lm_wgmma_commit();
+                lm_wgmma_wait<1>();
+                lm_wgmma_pin<BM / 2>(dp);
+                if (last) leave(v_empty);
+                slopes<BM>(dp, pf, df, base + S::AT_DELTA + st * BM * 4);
+#pragma unroll
+                for (int k = 0; k < BM / 16; k++) lm_stsm(at_ds + ds_at + k / 4 * BN * 128 + ds_row + ((k % 4 * 2 + ds_unit) ^ ds_x) * 16, df[k]);
+                lm_fence_async();
+                lm_bar_sync(1, 256);
+                lm_wgmma_fence();
+                lm_wgmma<W>::template first<1, 1>(dq, d_ds + ds_at / 16, d_kc + slot * S::KV / 16);
+#pragma unroll
+                for (int k = 1; k < BN / 16; k++) lm_wgmma<W>::template ss<1, 1>(dq, d_ds + (ds_at + k * 2048) / 16, d_kc + (slot * S::KV + k * 2048) / 16);
+                lm_wgmma_commit();
+                lm_wgmma_fence();
+#pragma unroll
+                for (int k = 0; k < BM / 16; k++) lm_wgmma<D>::template rs<1>(dk, df[k], d_qc + (st * S::Q + k * 2048) / 16, k > 0 || !first);
+                lm_wgmma_commit();
+                lm_wgmma_wait<1>();
+                lm_wgmma_pin<W / 2>(dq);
+                leave(g_empty + 8 * st);
+                lm_mbar_wait(dq_empty, (use & 1) ^ 1);
+                const uint32_t at_mine = at_dq + (w * 1024 + t) * 16;
+                const int turns = lm_ldsi(at_info + 16 * st + 12);
+                if (turns & 1) {                                               /* the last one of these queries */
+                    float c[W / 2];
+#pragma unroll
+                    for (int i = 0; i < W / 2; i++) c[i] = dq[i];
+                    if (turns & 2) {
+                        lm_mbar_wait(dq_was, was++ & 1);
+#pragma unroll
+                        for (int i = 0; i < W / 8; i++) lm_lds4_add(c + 4 * i, at_mine + i * 2048);
+                    }
+                    leave(dq_full);
+                    const int m = lm_ldsi(at_info + 16 * st), row = m * BM + (BM == 128 ? w * 64 : 0) + t / 32 * 16 + lane / 4;
+                    const int64_t h = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * a.group + (turns >> 2);
+                    if (SUMS) {
+                        const float2 sum = columns(c);
+                        float *to = a.part + (m * static_cast<int64_t>(a.heads + 2 * a.kv) + h) * D;
+                        meet<1>(at_sums, counts, w * 4 + t / 32, &sum, &to, &a.scale);
+                    }
+#pragma unroll
+                    for (int e = 0; e < 2; e++)
+                        lm_store_row<W>(a.dq, row + 8 * e, row + 8 * e < a.n, h * D + (BM == 128 ? 0 : w * 64), c + 2 * e, a.scale);
+                } else {
+#pragma unroll
+                    for (int i = 0; i < W / 8; i++) lm_sts4(at_mine + i * 2048, dq + 4 * i);
+                    lm_fence_async();
+                    leave(dq_full);
                 }
+                if (last) {
+                    it++;
+                    lm_mbar_wait(k_full + 8 * (it & 1), it >> 1 & 1);
+                    block = lm_ldsi(at_kinfo + 16 * (it & 1));
+                }
+                if (block >= 0) lm_mbar_wait(q_full + 8 * (st ^ 1), (use + 1) >> 1 & 1);
+                scores(it & 1, st ^ 1);                                        /* of the next block; of nothing where there is none */
+                lm_wgmma_wait<0>();
+                lm_wgmma_pin<BM / 2>(s);
+                leave(q_empty + 8 * st);
+                if (last) {
+                    const int r = lm_ldsi(at_kinfo + 16 * slot) * BN + key_in;
+                    const int64_t col = static_cast<int64_t>(lm_ldsi(at_kinfo + 16 * slot + 4)) * D;
+                    leave(k_empty + 8 * slot);
+                    lm_wgmma_pin<D / 2>(dk); lm_wgmma_pin<D / 2>(dv);
+                    if (SUMS) {
+                        const float2 sum[2] = { columns(dk), columns(dv) };
+                        float *first_to = a.part + static_cast<int64_t>(r / BN) * (a.heads + 2 * a.kv) * D + static_cast<int64_t>(a.heads) * D + col;
+                        float *const to[2] = { first_to, first_to + static_cast<int64_t>(a.kv) * D }; const float times[2] = { a.scale, 1.0f };
+                        meet<2>(at_sums + 8 * D * 4, counts + 4, w * 4 + t / 32, sum, to, times);
+                    }
+#pragma unroll
+                    for (int e = 0; e < 2; e++) {
+                        lm_store_row<D>(a.dv, r + 8 * e, r + 8 * e < a.n, col, dv + 2 * e, 1.0f);
+                        lm_store_row<D>(a.dk, r + 8 * e, r + 8 * e < a.n, col, dk + 2 * e, a.scale);
+                    }
+                }
+                first = last;
             }
-            first = last;
-        }
+        };
+        if constexpr (D == 96) { if (w) multiply(std::integral_constant<int, 32>()); else multiply(std::integral_constant<int, 64>()); } /* 96 columns of dq */
+        else multiply(std::integral_constant<int, 64>());
     }
 #endif
 }
 
-size_t up(size_t n) { return (n + 255) & ~static_cast<size_t>(255); }
-/* Scratch, from `at` on (NULL: how much). Blocks of queries are counted as if of 64. */
-size_t lay(args *a, int64_t n, int64_t heads, int64_t d, char *at) {
-    const int64_t pad = lm_round_up(n, BN), blocks = pad / 64; size_t to = 0;
-    const auto take = [&](int64_t words) { char *p = at + to; to += up(static_cast<size_t>(words) * 4); return reinterpret_cast<void *>(p); };
-    a->pad = static_cast<int>(pad); a->k_blocks = static_cast<int>(pad / BN);
-    a->sums = static_cast<float *>(take(heads * pad * d));
-    a->lse2 = static_cast<float *>(take(heads * pad));
-    a->delta = static_cast<float *>(take(heads * pad));
-    a->first = static_cast<int *>(take(pad));
-    a->least = static_cast<int *>(take(blocks));
-    a->most = static_cast<int *>(take(blocks));
-    a->reach = static_cast<int *>(take(blocks));
-    a->turn = static_cast<int *>(take(heads * blocks)); a->counter = static_cast<int *>(take(1)); a->span = static_cast<int *>(take(1));
-    return to;
-}
-template <int D, int BM, bool SUMS> lm_err launch(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
-    using S = shape<D, BM>;
-    CUtensorMap q, k, v, g;
-    LM_TRY(lm_tma_map(&q, f.q.p, f.n, static_cast<int64_t>(f.heads) * D, f.q.rs, BM));
-    LM_TRY(lm_tma_map(&k, f.k.p, f.n, static_cast<int64_t>(f.kv) * D, f.k.rs, BN));
-    LM_TRY(lm_tma_map(&v, f.v.p, f.n, static_cast<int64_t>(f.kv) * D, f.v.rs, BN));
-    LM_TRY(lm_tma_map(&g, a.go.p, f.n, static_cast<int64_t>(f.heads) * D, a.go.rs, BM));
-    static_assert(S::BYTES <= 227 * 1024, "shared memory of a block");
-    if (cudaFuncSetAttribute(hopper_bwd<D, BM, SUMS>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
-    a.m_blocks = static_cast<int>(lm_ceil_div(f.n, static_cast<int64_t>(BM)));
-    const unsigned items = static_cast<unsigned>(a.k_blocks * a.kv), units = static_cast<unsigned>(c->dev->units);
-    prepare<D, BM><<<static_cast<unsigned>(a.m_blocks) * static_cast<unsigned>(a.heads), 256, 0, s>>>(a);
-    find_reach<BM><<<LM_CUDA_GRID(a.k_blocks, 4), 128, 0, s>>>(a);
-    hopper_bwd<D, BM, SUMS><<<items < units ? items : units, 384, S::BYTES, s>>>(q, k, v, g, a);
-    return lm_cuda_launched();
-}
 /* q, k, v, start, o, lse, dO, dlse are the call's first inputs; a: what becomes of the gradient. Scratch from `at` on. */
 template <bool SUMS> lm_err run_bwd(const lm_call *c, args a, char *at, cudaStream_t s) {
     const lm_attn_args f = lm_attn_args_of(c);
@@ -455,14 +305,18 @@ template <bool SUMS> lm_err run_bwd(const lm_call *c, args a, char *at, cudaStre
     a.lse = static_cast<const float *>(c->in[5].data);
     a.go = lm_cv_of(&c->in[6]);
     a.glse = lm_has(c, 7) ? static_cast<const float *>(c->in[7].data) : NULL;
-    a.start = f.start; a.window = f.window; a.n = static_cast<int>(f.n); a.heads = f.heads; a.kv = f.kv; a.group = f.heads / f.kv; a.up = a.group > 1; a.scale = f.scale;
-    if constexpr (SUMS) return launch<64, 128, true>(c, f, a, s);
-    else return f.d == 64 ? launch<64, 128, false>(c, f, a, s) : launch<128, 64, false>(c, f, a, s);
+    a.start = f.start; a.window = f.window; a.n = static_cast<int>(f.n); a.heads = f.heads; a.kv = f.kv; a.group = f.heads / f.kv; a.scale = f.scale;
+    if constexpr (SUMS) return launch<64>(hopper_bwd<64, true>, shape<64>::BYTES, c, f, a, s);
+    else switch (f.d) {
+        case 64: return launch<64>(hopper_bwd<64, false>, shape<64>::BYTES, c, f, a, s);
+        case 96: return launch<96>(hopper_bwd<96, false>, shape<96>::BYTES, c, f, a, s);
+        case 128: return launch<128>(hopper_bwd<128, false>, shape<128>::BYTES, c, f, a, s);
+        default: return launch<256>(hopper_bwd_256<256>, shape_256::BYTES, c, f, a, s);
+    }
 }
 /* What that takes: inputs and the outputs with a bit set. */
 bool takes(const lm_call *c, uint32_t out) {
-    const int d = static_cast<const lm_attn_p *>(c->p)->d_head;
-    return (d == 64 || d == 128) && lm_attn_hopper(c, 1 | 2 | 4 | 16 | 64, out) && lm_is_contig(&c->in[5]) &&
+    return lm_attn_hopper(c, 1 | 2 | 4 | 16 | 64, out) && lm_is_contig(&c->in[5]) &&
            (!lm_has(c, 7) || lm_is_contig(&c->in[7]));
 }
 }
