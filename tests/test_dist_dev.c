@@ -3,6 +3,7 @@
  * The parent starts itself N times (`test_dist_dev job DIR KEY…`) with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set and compares what the
  * ranks leave in DIR with what one process computes. The device is the fake one (fake_dev.h) under several seeds, NCCL the mock
  * (mock/nccl.c), found by the loader that finds the real one; so rows, lanes, records, watchdog and rendezvous are the program's own. Then ranks are killed, stopped, late, of another build. */
+#define _GNU_SOURCE                                        /* memmem */
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -78,6 +79,28 @@ static lm_err run_waited(lm_ctx *ctx, lm_comm *c, int *bad) {
     rig_free(&r);
     return e;
 }
+/* A whole run on fake cards, of which rank 1's, or both, are too small (short_of): who tells of it? DIR/told-RANK has how often. */
+static int short_of;
+lm_err __wrap_lm_dist_device(lm_dev **out, lm_ctx *ctx, const lm_comm *world, const char *name);
+lm_err __wrap_lm_dist_device(lm_dev **out, lm_ctx *ctx, const lm_comm *world, const char *name) {
+    (void)name;
+    *out = fake_open(ctx, 1);
+    (*out)->memory = world->rank >= 2 - short_of ? 1 << 20 : 1 << 30;
+    return LM_OK;
+}
+static void count_no_fit(void *ud, const lm_run_event *e) { *(int *)ud += e->kind == LM_RUN_NO_FIT; }
+static lm_err run_short(lm_ctx *ctx, lm_comm *c, const char *dir) {
+    char out[600], text[600], name[40];
+    lm_run_cfg k; lm_arena *a;
+    int told = 0;
+    snprintf(out, sizeof out, "%s/run", dir); snprintf(text, sizeof text, "%s/text.txt", dir); snprintf(name, sizeof name, "told-%d", c->rank);
+    LM_TRY(lm_arena_new(&a, ctx, LM_MEM_MISC, 0));
+    lm_err e = lm_opt_defaults(ctx, a, lm_run_options, &k);
+    k.out = out; k.mesh = "dp=2"; k.device = "cuda"; k.data.path = text; k.data.seq = 32; k.tokenizer.vocab = 300; k.model.d = 64; k.model.n_layer = 1; k.model.n_head = 2; k.train.batch = 4;
+    if (!e) e = lm_train_run(ctx, &k, &(lm_run_opts){ .event = count_no_fit, .ud = &told, .comm = c, .link = "nccl", .nccl = mock });
+    lm_arena_free(a);
+    return write_file(dir, name, &told, sizeof told) ? e : LM_E_IO;
+}
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
     const double patience = getenv("PATIENCE") ? atof(getenv("PATIENCE")) : 60;
@@ -119,6 +142,9 @@ static int child(int argc, char **argv) {
         } else if (sscanf(argv[i], "killed:%d:%60s", &k, sub) == 2) {
             snprintf(dir, sizeof dir, "%s/%s", argv[2], sub);
             e = killed(ctx, c, k, dir);
+            if (!e) bad++;
+        } else if (sscanf(argv[i], "short:%d", &short_of) == 1) {
+            e = run_short(ctx, c, argv[2]);
             if (!e) bad++;
         } else if (!strcmp(argv[i], "version")) {                   /* two builds */
             lm_store *s; lm_trainer *t; lm_cfg cfg = config("llama");
@@ -393,7 +419,24 @@ static void test_ranks_that_do_not_come(void) {
     SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds", "missing: rank 1");
     end();
 }
+static void test_cards_too_small(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    LM_CHECK(write_sentences(ctx0, scratch));
+    for (int n = 1; n <= 2; n++) {
+        char key[40], name[40];
+        snprintf(key, sizeof key, "short:%d", n);
+        launch(2, 2, "30", key);
+        if (n == 1) SAYS(0, 30, "E_COMM", "planning failed on rank 1"); else SAYS(0, 30, "E_NOMEM", "training does not fit the device", "GB at the least (parameters");
+        SAYS(1, 30, "E_NOMEM", "training does not fit the device");
+        for (int r = 0, told; r < 2; r++) {
+            snprintf(name, sizeof name, "told-%d", r);
+            LM_CHECK(read_file(scratch, name, &told, sizeof told) && told == (r == (n == 1)));           /* one of them, and it has the ledger */
+        }
+    }
+    end();
+}
 /* The program itself: a rank is killed after the first checkpoint, the other says so and ends; one process goes on from the checkpoint. */
+static const char *executable = LM_PROGRAM;
 static pid_t program(int rank, const char *port, const char *const *more) {
     char out[400], text[400], log[400], number[24];
     snprintf(out, sizeof out, "out=%s/run", scratch); snprintf(text, sizeof text, "data.path=%s/text.txt", scratch);
@@ -411,7 +454,7 @@ static pid_t program(int rank, const char *port, const char *const *more) {
     }
     if (!freopen(log, "w", stdout)) _exit(1);
     dup2(1, 2);
-    execv(LM_PROGRAM, (char *const *)(uintptr_t)arg);
+    execv(executable, (char *const *)(uintptr_t)arg);
     _exit(127);
 }
 static int status_of(pid_t pid) { int rc = 0; return waitpid(pid, &rc, 0) == pid && WIFEXITED(rc) ? WEXITSTATUS(rc) : 255; }
@@ -427,10 +470,7 @@ static bool log_has(int rank, const char *what) {
 }
 static void test_the_program_loses_a_rank(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
-    lm_str t = { .ctx = ctx0 };
-    for (int i = 0; i < 400; i++) lm_str_printf(&t, "The %d. sentence of %d says that %d is not %d.\n", i, i * 7 % 31, i * i % 97, i % 13);
-    LM_CHECK(!lm_str_err(&t) && write_file(scratch, "text.txt", t.p, t.n));
-    lm_str_free(&t);
+    LM_CHECK(write_sentences(ctx0, scratch));
     char port[24], latest[400];
     snprintf(port, sizeof port, "%d", free_port()); snprintf(latest, sizeof latest, "%s/run/checkpoints/latest", scratch);
     static const char *const two[] = { "mesh=zero2=2", "train.steps=100000", NULL }, *const one[] = { "mesh=", "train.steps=1", "--resume", NULL };
@@ -446,6 +486,35 @@ static void test_the_program_loses_a_rank(void) {
     log_has(0, "rank 1 has gone");
     LM_CHECK(status_of(program(0, NULL, one)) == 0);
     log_has(0, "all 1 steps were done before");
+    end();
+}
+/* Two builds of one version: the second is a copy of the program whose linker's id has another byte. */
+static void test_builds_that_differ(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    LM_CHECK(write_sentences(ctx0, scratch));
+    static const char note[] = { 4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, 'G', 'N', 'U', 0 };
+    size_t n = 0;
+    char *file;
+    char other[400], port[24];
+    LM_NEED_OK(ctx0, lm_file_read_all(ctx0, LM_PROGRAM, 1 << 30, &file, &n));
+    char *id = memmem(file, n, note, sizeof note);
+    if (!id) { lm_free(ctx0, file); end(); LM_SKIP("the linker gives no build id of 20 bytes"); }
+    id[sizeof note] ^= 1;
+    LM_CHECK(write_file(scratch, "other", file, n));
+    lm_free(ctx0, file);
+    snprintf(other, sizeof other, "%s/other", scratch); snprintf(port, sizeof port, "%d", free_port());
+    LM_CHECK(!chmod(other, 0700));
+    calm();
+    setenv("XDG_CACHE_HOME", calm_cache, 1);
+    static const char *const two[] = { "mesh=dp=2", "train.steps=2", NULL };
+    const pid_t a = program(0, port, two);
+    executable = other;
+    const pid_t b = program(1, port, two);
+    executable = LM_PROGRAM;
+    const int sa = status_of(a), sb = status_of(b);
+    LM_CHECK(sa > 0 && sa < 128 && sa == sb);
+    for (int r = 0; r < 2; r++) log_has(r, "all ranks must run the same program");
+    log_has(1, "(build ");
     end();
 }
 static void test_ranks_that_differ(void) {
@@ -472,7 +541,7 @@ int main(int argc, char **argv) {
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
     static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_devices_that_meet_by_themselves), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
                                        LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
-                                       LM_T1(test_the_program_loses_a_rank),
+                                       LM_T1(test_cards_too_small), LM_T1(test_the_program_loses_a_rank), LM_T1(test_builds_that_differ),
                                        LM_T1(test_ranks_that_differ) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     lm_ctx_free(ctx0);

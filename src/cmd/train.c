@@ -86,7 +86,10 @@ static void on_event(void *ud, const lm_run_event *e) {
                    lm_cli_bytes(a, (double)e->data_bytes), (long long)e->vocab, (long long)e->val_tokens);
         break;
     case LM_RUN_PLAN: plan_lines(v, e); break;
-    case LM_RUN_NO_FIT: lm_no_fit_train(v->cli, v->ctx, &v->m, e); break;
+    case LM_RUN_NO_FIT:
+        if (e->opts->comm && e->opts->comm->size > 1) lm_cli_say(v->cli, "rank %d of %d:", e->opts->comm->rank, e->opts->comm->size);
+        lm_no_fit_train(v->cli, v->ctx, &v->m, e);
+        break;
     case LM_RUN_START:
         if (e->step) lm_cli_say(v->cli, "resumed at step %lld of %lld", (long long)e->step, (long long)e->steps);
         break;
