@@ -297,6 +297,25 @@ static void test_the_fake_device_alone(void) {
         LM_CHECK(!memcmp(host.hash, dev.hash, sizeof host.hash) && !memcmp(host.loss, dev.loss, sizeof host.loss));
     }
 }
+/* Memory is the planner's: when two steps have been taken (the second is recorded), later ones ask nobody for any, on the device or here. */
+static void test_steps_allocate_nothing(void) {
+    for (int k = 0; k < 4; k++) {
+        rig r;
+        lm_ledger before, after;
+        double loss, norm;
+        int asked = 0;
+        LM_CHECK_OK(ctx0, on_device(ctx0, NULL, 3));
+        LM_NEED_OK(ctx0, rig_new(&r, ctx0, NULL, &jobs[k]));
+        for (int s = 0; s < STEPS; s++) {
+            if (s == 2) { lm_mem_ledger(ctx0, &before); asked = fake_allocations(rig_dev); }
+            LM_CHECK_OK(ctx0, step(&r, s, &loss, &norm));
+        }
+        lm_mem_ledger(ctx0, &after);
+        LM_CHECK(asked > 0 && fake_allocations(rig_dev) == asked && after.n_alloc == before.n_alloc);
+        rig_free(&r);
+        off_device();
+    }
+}
 /* TCP's sums are MPI's: rank 0 first. The device's ranks give the processors' bits under every order of the lanes. */
 static void test_ranks_by_variables(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
@@ -539,7 +558,7 @@ int main(int argc, char **argv) {
     snprintf(mock, sizeof mock, "%.*s/libmock_nccl.so", (int)(strrchr(self_path, '/') ? strrchr(self_path, '/') - self_path : 0), self_path);
     if (argc > 3 && !strcmp(argv[1], "job")) return child(argc, argv);
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
-    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_devices_that_meet_by_themselves), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
+    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_steps_allocate_nothing), LM_T1(test_ranks_by_variables), LM_T1(test_devices_that_meet_by_themselves), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
                                        LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
                                        LM_T1(test_cards_too_small), LM_T1(test_the_program_loses_a_rank), LM_T1(test_builds_that_differ),
                                        LM_T1(test_ranks_that_differ) };
