@@ -454,6 +454,29 @@ static void test_cards_too_small(void) {
     }
     end();
 }
+/* One process, on the fake card: a run goes on there without a word, on a processor with one. */
+static void count_warnings(void *ud, lm_level level, const char *room, const char *msg) { (void)room; *(int *)ud += level == LM_LOG_WARN && strstr(msg, "kernels") != NULL; }
+static void test_a_run_resumed_on_a_card(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    LM_CHECK(write_sentences(ctx0, scratch));
+    static const char *const device[] = { "cuda", "cuda", "cpu" };
+    short_of = 0;
+    for (int i = 0; i < LM_COUNT(device); i++) {
+        int warned = 0;
+        lm_ctx *ctx; lm_arena *a; lm_run_cfg k;
+        char out[400], text[400];
+        snprintf(out, sizeof out, "%s/run", scratch); snprintf(text, sizeof text, "%s/text.txt", scratch);
+        LM_CHECK(!lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1, .log = count_warnings, .log_ud = &warned }));
+        LM_NEED_OK(ctx, lm_arena_new(&a, ctx, LM_MEM_MISC, 0));
+        LM_NEED_OK(ctx, lm_opt_defaults(ctx, a, lm_run_options, &k));
+        k.out = out; k.device = device[i]; k.data.path = text; k.data.seq = 32; k.tokenizer.vocab = 300; k.model.d = 64; k.model.n_layer = 1; k.model.n_head = 2; k.train.batch = 4;
+        k.train.steps = i + 1; k.optim.schedule = 0; k.optim.warmup = 1;
+        LM_CHECK_OK(ctx, lm_train_run(ctx, &k, &(lm_run_opts){ .resume = i > 0 }));
+        LM_CHECK(warned == (i == 2));
+        lm_arena_free(a); lm_ctx_free(ctx);
+    }
+    end();
+}
 /* The program itself: a rank is killed after the first checkpoint, the other says so and ends; one process goes on from the checkpoint. */
 static const char *executable = LM_PROGRAM;
 static pid_t program(int rank, const char *port, const char *const *more) {
@@ -562,7 +585,7 @@ int main(int argc, char **argv) {
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
     static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_steps_allocate_nothing), LM_T1(test_ranks_by_variables), LM_T1(test_devices_that_meet_by_themselves), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
                                        LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
-                                       LM_T1(test_cards_too_small), LM_T1(test_the_program_loses_a_rank), LM_T1(test_builds_that_differ),
+                                       LM_T1(test_cards_too_small), LM_T1(test_a_run_resumed_on_a_card), LM_T1(test_the_program_loses_a_rank), LM_T1(test_builds_that_differ),
                                        LM_T1(test_ranks_that_differ) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     lm_ctx_free(ctx0);

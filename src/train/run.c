@@ -307,12 +307,13 @@ static lm_err unless_full(run *r, lm_err e, int64_t step, bool must) {
     if (leader(r)) lm_log(r->ctx, LM_LOG_WARN, "train", "step %lld: %s; training goes on and tries again next time", (long long)step, why);
     return LM_OK;
 }
+static const char *kernels_of(const run *r) { return r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx)); }
 static lm_err checkpoint(run *r, int64_t step, bool must) {
     r->st.step = step; r->st.seqs = step * r->c->train.batch;
     r->st.tok_hash = lm_tok_hash(r->tok);
     r->st.config_hash = r->cfg_hash;
     r->st.data_hash = r->data_hash;
-    r->st.isa = r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
+    snprintf(r->st.isa, sizeof r->st.isa, "%.63s", kernels_of(r));
     LM_TRY(agree(r, r->metrics ? lm_out_flush(r->metrics) : LM_OK, "writing metrics.jsonl"));
     const lm_err err = lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep);
     if (err) return unless_full(r, err, step, must);
@@ -516,8 +517,8 @@ static lm_err same_run(run *r, const char *found, const char *config) {
                        "these weights (model.from)",
                        found, r->c->data.path, r->c->data.val_path ? " and " : "", r->c->data.val_path ? r->c->data.val_path : "",
                        r->c->data.val_path ? "" : "s");
-    const char *isa = lm_cpu_isa_of(lm_cpu_features_of(ctx));
-    if (leader(r) && strcmp(r->st.isa, isa))
+    const char *isa = kernels_of(r);
+    if (leader(r) && strncmp(r->st.isa, isa, sizeof r->st.isa - 1))
         lm_log(ctx, LM_LOG_WARN, "train",
                "%s was written with %s kernels, this run has %s: it goes on, but not to the bit as it would have there", found,
                *r->st.isa ? r->st.isa : "unknown", isa);
