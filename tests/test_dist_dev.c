@@ -101,10 +101,12 @@ static lm_err run_short(lm_ctx *ctx, lm_comm *c, const char *dir) {
     lm_arena_free(a);
     return write_file(dir, name, &told, sizeof told) ? e : LM_E_IO;
 }
+static int said;
+static void hear(void *ud, lm_level level, const char *room, const char *msg) { (void)ud; said += level == LM_LOG_WARN && !strcmp(room, "dist") && strstr(msg, "through NCCL"); }
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
     const double patience = getenv("PATIENCE") ? atof(getenv("PATIENCE")) : 60;
-    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
+    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1, .log = hear })) return 1;
     lm_err e = lm_dist_env_of(ctx, environment, NULL, &env);
     double t0 = lm_now();
     if (!e) e = lm_comm_world(ctx, &env, patience, &c);
@@ -170,7 +172,12 @@ static int child(int argc, char **argv) {
             if (!e) e = run_waited(ctx, c, &bad);
             off_device();
         } else if (!strcmp(argv[i], "nccl")) e = on_device(ctx, c, 1);
-        else if (!strcmp(argv[i], "other")) e = c->rank ? c->barrier(c) : c->broadcast(c, sub, 8, 0);
+        else if (!strcmp(argv[i], "auto")) {                         /* cards that cannot reach each other's memory: NCCL, and rank 0 says so */
+            rig_dev = fake_open(ctx, 1);
+            e = lm_comm_devices(&rig_dev_comm, c, rig_dev, NULL, mock);
+            bad += e || strcmp(rig_dev_comm->name, "nccl") || said != !c->rank || *lm_error(ctx);
+            off_device();
+        } else if (!strcmp(argv[i], "other")) e = c->rank ? c->barrier(c) : c->broadcast(c, sub, 8, 0);
         else bad++;
         snprintf(name, sizeof name, "%s-%d-%d", argv[i], c->size, c->rank);
         for (char *p = name; *p; p++) if (*p == ':') *p = '-';
@@ -563,6 +570,7 @@ static void test_builds_that_differ(void) {
 }
 static void test_ranks_that_differ(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    LAUNCH(2, "auto");
     launch(2, 2, "20", "version");
     SAYS(0, 20, "E_MISMATCH", "rank 1 loam 9.9"); SAYS(1, 20, "E_MISMATCH", "rank 1 loam 9.9");
     launch(2, 2, "20", "plans");

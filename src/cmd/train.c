@@ -180,7 +180,8 @@ static lm_err run(lm_cli *cli) {
     if (!err) err = lm_train_run(ctx, &cfg, &ro);
     if (own && err) lm_fail(cli->ctx, err, "%s", lm_error(own));
     if (err && err != LM_E_CANCELLED && comm && !strcmp(comm->name, "mpi")) {  /* the others may wait for this rank: the job ends here */
-        fprintf(stderr, "loam train: rank %d of %d: %s\n", comm->rank, comm->size, lm_error(cli->ctx));
+        const char *why = lm_error(cli->ctx);
+        if (strncmp(why, "rank ", 5)) fprintf(stderr, "loam train: rank %d of %d: %s\n", comm->rank, comm->size, why); else fprintf(stderr, "loam train: %s\n", why);
         lm_comm_abort(comm, 1);
     }
     if (!err && !o->dry_run && (!comm || comm->rank == 0)) err = lm_cli_result(cli, &v.result);
