@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "device/cpu.h"
 #include "dist_rig.h"
 #include "train/train_int.h"
 
@@ -161,7 +162,7 @@ static lm_err gather_and_fill_disk(lm_comm *c, const void *mine, size_t bytes, v
 }
 static const char *environment(void *ud, const char *name) { (void)ud; return getenv(name); }
 /* argv: job DIR KEY…; KEY: collectives | all | again | one:K | save:K:SUB | load:K:SUB | keep:K:SUB | move:K:FROM:TO | faults:K:SUB | killed:K:SUB | apart | pure |
- * threads:K | train:MESH | resume:MESH | fp8 | taken:SUB | full:MESH | die */
+ * threads:K | train:MESH | resume:MESH | fp8 | isa:MESH | taken:SUB | full:MESH | die */
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
     if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
@@ -224,6 +225,13 @@ static int child(int argc, char **argv) {
             }
             snprintf(at, sizeof at, "%s/full/checkpoints", argv[2]);
             bad += has_litter(ctx, at);
+        } else if (sscanf(key, "isa:%60s", sub) == 1) {                   /* rank 1 has fewer instructions */
+            lm_ctx *few; char mesh[80];
+            snprintf(mesh, sizeof mesh, "%s=%d", sub, c->size); snprintf(to, sizeof to, "isa-%.50s", sub);
+            e = lm_ctx_new(&few, &(lm_ctx_opts){ .n_threads = 1, .isa_mask = c->rank ? LM_CPU_PORTABLE : 0 });
+            const lm_err got = e ? e : run_training(few, c, mesh, argv[2], to, 2, false, &x);
+            if (got != LM_E_MISMATCH || !strstr(lm_error(few), "rank 1 portable: what both hold")) { bad++; printf("rank %d, %s: %s: %s\n", c->rank, mesh, lm_err_name(got), e ? "" : lm_error(few)); }
+            lm_ctx_free(few);
         } else if (!strcmp(key, "fp8")) e = run_training(ctx, c, "dp=2", argv[2], "fp8", 3, false, &x);
         else if (sscanf(key, "train:%60s", sub) == 1 || sscanf(key, "resume:%60s", sub) == 1) {
             char mesh[80]; snprintf(mesh, sizeof mesh, "%s=%d", sub, c->size);
@@ -610,6 +618,13 @@ static void test_fp8_is_counted_on_all_ranks(void) {
     }
     end();
 }
+static void test_ranks_with_other_instructions(void) {
+    if (!begin()) LM_SKIP("mpirun is not installed");
+    if (!strcmp(lm_cpu_isa_of(lm_cpu_features()), "portable")) { end(); LM_SKIP("this machine has no more than the least"); }
+    LM_CHECK(write_sentences(ctx0, scratch));
+    LAUNCH(2, "isa:dp isa:fsdp");
+    end();
+}
 static void test_a_rank_that_dies_ends_the_job(void) {
     if (!begin()) LM_SKIP("mpirun is not installed");
     LM_CHECK(launch(2, "die") != 0);
@@ -698,7 +713,7 @@ int main(int argc, char **argv) {
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
     static const lm_t_case cases[] = { LM_T1(test_launchers), LM_T1(test_devices_of_ranks), LM_T1(test_meshes_equal_one_process), LM_T1(test_checkpoints_change_meshes),
                                        LM_T1(test_checkpoints_of_any_mesh_on_any), LM_T1(test_checkpoints_where_a_rank_fails),
-                                       LM_T1(test_a_run_on_two_ranks), LM_T1(test_fp8_is_counted_on_all_ranks), LM_T1(test_a_rank_that_dies_ends_the_job) };
+                                       LM_T1(test_a_run_on_two_ranks), LM_T1(test_fp8_is_counted_on_all_ranks), LM_T1(test_ranks_with_other_instructions), LM_T1(test_a_rank_that_dies_ends_the_job) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     lm_ctx_free(ctx0);
     return rc;

@@ -263,6 +263,26 @@ static lm_err make_trainer(run *r) {
                            .decay_steps = c->optim.decay_steps ? c->optim.decay_steps : c->train.steps / 5, .floor = c->optim.min_lr };
     return LM_OK;
 }
+static const char *kernels_of(const run *r) { return r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx)); }
+/* Ranks with other instruction sets round otherwise. What is whole on every rank (all weights under dp, vectors under each mesh) is updated by every rank and would drift
+ * apart with nobody to see it: refused. Cards of different names have the same update, bit for bit, and other sums: said. */
+static lm_err same_kernels(run *r) {
+    enum { NAME = 64 };
+    char mine[NAME] = "", *all = lm_alloc(r->ctx, LM_MEM_MISC, (size_t)r->comm->size * NAME);
+    snprintf(mine, sizeof mine, "%.63s", kernels_of(r));
+    lm_err e = agree(r, all ? LM_OK : LM_E_NOMEM, "comparing kernels");
+    if (!e) e = r->comm->all_gather(r->comm, mine, NAME, all);
+    for (int i = 1; i < r->comm->size && !e; i++) {
+        const char *other = all + (size_t)i * NAME;
+        if (!strcmp(other, all)) continue;
+        if (!r->dev)
+            e = lm_fail(r->ctx, LM_E_MISMATCH, "rank 0 has %s kernels, rank %d %s: what both hold would drift apart. Start all ranks with --isa and a set that all of them have", all, i, other);
+        else if (leader(r)) lm_log(r->ctx, LM_LOG_WARN, "train", "rank 0 has a %s, rank %d a %s: the run's bits depend on which rank is where", all, i, other);
+        break;
+    }
+    lm_free(r->ctx, all);
+    return e;
+}
 /* Bytes that the held-out targets stand for: nats per token become bits per byte. */
 static lm_err validate(run *r, double *loss, double *bpb) {
     double sum = 0; int64_t n = 0, bytes = 0;
@@ -307,7 +327,6 @@ static lm_err unless_full(run *r, lm_err e, int64_t step, bool must) {
     if (leader(r)) lm_log(r->ctx, LM_LOG_WARN, "train", "step %lld: %s; training goes on and tries again next time", (long long)step, why);
     return LM_OK;
 }
-static const char *kernels_of(const run *r) { return r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx)); }
 static lm_err checkpoint(run *r, int64_t step, bool must) {
     r->st.step = step; r->st.seqs = step * r->c->train.batch;
     r->st.tok_hash = lm_tok_hash(r->tok);
@@ -598,6 +617,7 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
                        .vocab = lm_tok_vocab(r.tok) };
     emit(&r, &d);
     LM_GOTO(agree(&r, load_model(&r), "making the model"), done);
+    LM_GOTO(same_kernels(&r), done);
     LM_GOTO(make_trainer(&r), done);
     LM_GOTO(agree(&r, lm_batch_alloc(ctx, &r.b, r.micro, c->data.seq), "making room for a batch"), done);
     lm_trainer_plan plan; lm_trainer_plan_of(r.t, &plan);
