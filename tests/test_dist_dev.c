@@ -583,6 +583,10 @@ static void test_ranks_that_differ(void) {
     launch(2, 2, "20", "nccl");
     unsetenv("SECOND_NCCL");
     SAYS(0, 20, "another version"); SAYS(1, 20, "rank 1 has NCCL 2.18.5");
+    setenv("MOCK_NCCL_FAIL", "1", 1);
+    launch(2, 2, "20", "nccl");
+    unsetenv("MOCK_NCCL_FAIL");
+    SAYS(0, 20, "NCCL connecting the ranks, step 0: invalid usage: Duplicate GPU detected : rank 0 and rank 1\n");
     end();
 }
 int main(int argc, char **argv) {
