@@ -122,7 +122,8 @@ PY
 }
 # 500 steps of GPT-2 124M's shape on text beside torch's: the same initial weights, sequences in the same order, hyper-parameters (the bar: 0.3 % after 500 steps)
 curves() {
-    local work=$out/curves text=${LM_TEXT:-README.md} v=8192
+    local work=$out/curves text=${LM_TEXT:-/dev/null} v=8192
+    [ "$(stat -c %s "$text")" -gt 1000000 ] || { say "curves: left out: LM_TEXT names no text of a megabyte or more (a shorter one is known by heart after 500 steps)"; return; }
     [ -x "$bin/bench_batches" ] || cmake --build "$bin" --target bench_batches >"$out/curves.log" 2>&1 || { say "curves: bench_batches does not build"; return; }
     rm -rf "$work"; mkdir -p "$work"
     head -c "$(($(stat -c %s "$text") / 20 * 19))" "$text" >"$work/train.txt"; tail -c "$(($(stat -c %s "$text") / 20))" "$text" >"$work/valid.txt"
