@@ -137,7 +137,8 @@ const lm_cmd lm_cmd_kernels = {
     .name = "kernels",
     .summary = "the kernels of every operation and which this machine takes",
     .usage = "[--op NAME] [--all]",
-    .details = "A kernel names the instruction sets it needs and the order in which it adds; kernels with one order id give equal bits.",
+    .details = "A kernel names the instruction sets it needs and the order in which it adds; kernels with one order id give equal bits. Kernels for a GPU\n"
+               "are those of a program built with CUDA; which are taken goes by the card that is here.",
     .opts = rows,
     .opts_bytes = sizeof(opts),
     .run = run
