@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
 # reference, runs all of them under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses attn rows tiles train fp8 infer alone faults peer peer_decode (default: all of these); with two GPUs also: multi multi_faults peer_multi
-#   LM_BIN: folder with loam and tests/test_ops (default build-cuda); OUT: where details go (default build-cuda/gpu)
+#   PARTS: driver sanitizer parity losses curves attn rows tiles train fp8 infer alone faults peer peer_decode (default: all of these); with two GPUs also: multi multi_faults peer_multi
+#   LM_BIN: folder with loam and tests/ (default build-cuda); OUT: where details go (default build-cuda/gpu); LM_TEXT: text to train on, some megabytes
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
-[ $# = 0 ] && set -- driver sanitizer parity losses attn rows tiles train fp8 infer alone faults peer peer_decode
+if [ $# = 0 ]; then
+    set -- driver sanitizer parity losses curves attn rows tiles train fp8 infer alone faults peer peer_decode
+    [ "$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')" -lt 2 ] || set -- "$@" multi multi_faults peer_multi
+fi
 fix=${LM_FIX:-tests/fixtures/models}
 table=$out/table.txt; : >"$table"
 say() { printf '%s\n' "$*" | tee -a "$table"; }
@@ -77,11 +80,13 @@ parity() {
     LM_DEVICE=cuda LOAM_PARITY=1 timeout 160 "$bin/tests/test_model_parity" test_transformers >"$out/parity.log" 2>&1; local rc=$?
     LM_DEVICE=cuda LOAM_PARITY=1 timeout 100 "$bin/tests/test_model_parity" test_bf16_on_device >"$out/bf16.log" 2>&1 || rc=$?
     cat "$out/bf16.log"
-    [ -x "$bin/tests/test_infer" ] || say "parity: tests/test_infer is not built: nothing wide was compared"
-    [ ! -x "$bin/tests/test_infer" ] || LM_DEVICE=cuda LOAM_PARITY=1 timeout 60 "$bin/tests/test_infer" test_wide_on_device >"$out/wide.log" 2>&1 || rc=$?
-    [ ! -f "$out/wide.log" ] || cat "$out/wide.log"
-    [ ! -x "$bin/tests/test_products_dev" ] || { LM_DEVICE=cuda timeout 60 "$bin/tests/test_products_dev" >"$out/products.log" 2>&1 || rc=$?; say "products of many rows: $(tail -n 1 "$out/products.log")"; }
-    [ ! -x "$bin/tests/test_attn_dev" ] || { LM_DEVICE=cuda timeout 60 "$bin/tests/test_attn_dev" >"$out/attn_dev.log" 2>&1 || rc=$?; say "attention of many blocks: $(tail -n 1 "$out/attn_dev.log")"; }
+    local what name test     # models wide enough for the kernels of few rows; the step as one kernel; steps in flight; products of many rows; attention of many blocks
+    for what in test_infer/test_wide_on_device test_infer/test_step_on_device test_ahead/test_on_card test_products_dev/test_on_device test_attn_dev/test_on_device; do
+        name=${what%/*} test=${what#*/}
+        [ -x "$bin/tests/$name" ] || { say "parity: tests/$name is not built: $test was left out"; continue; }
+        LM_DEVICE=cuda LOAM_PARITY=1 timeout 60 "$bin/tests/$name" "$test" >"$out/$test.log" 2>&1 || rc=$?
+        grep '^|' "$out/$test.log"; say "$test: $(tail -n 1 "$out/$test.log")"
+    done
     grep '^|' "$out/parity.log"
     say "parity: rc $rc; $(grep -c '^|' "$out/parity.log") checkpoints against transformers: logits, losses, every gradient, 256 greedy tokens; $(tail -n 1 "$out/parity.log")"
     grep -vE '^\||^ok' "$out/parity.log" | head -12
@@ -115,6 +120,24 @@ for f in ("llama", "gpt2"):
         if c and g: print(f"losses: {f}, {k} on the card: {len(g)} steps, first {g[0]:.6f} last {g[-1]:.6f}; largest relative difference to the CPU's f32 {max(abs(a-b)/abs(b) for a,b in zip(g,c)):.2e}")
 PY
 }
+# 500 steps of GPT-2 124M's shape on text beside torch's: the same initial weights, sequences in the same order, hyper-parameters (the bar: 0.3 % after 500 steps)
+curves() {
+    local work=$out/curves text=${LM_TEXT:-/dev/null} v=8192
+    [ "$(stat -c %s "$text")" -gt 1000000 ] || { say "curves: left out: LM_TEXT names no text of a megabyte or more (a shorter one is known by heart after 500 steps)"; return; }
+    [ -x "$bin/bench_batches" ] || cmake --build "$bin" --target bench_batches >"$out/curves.log" 2>&1 || { say "curves: bench_batches does not build"; return; }
+    rm -rf "$work"; mkdir -p "$work"
+    head -c "$(($(stat -c %s "$text") / 20 * 19))" "$text" >"$work/train.txt"; tail -c "$(($(stat -c %s "$text") / 20))" "$text" >"$work/valid.txt"
+    { "$bin/loam" tokenizer train --data "$work/train.txt" --vocab "${CURVES_VOCAB:-$v}" --out "$work/tok" --quiet &&
+        for t in train valid; do "$bin/loam" data tokenize --tokenizer "$work/tok" --out "$work/$t-$v" "$work/$t.txt" --quiet || exit 1; done &&
+        LM_BIN=$bin DEVICE=${CURVES_DEVICE:-cuda} tools/models/compare.sh "$work" "$work" gpt2-124m examples/gpt2-124m.yaml data.seq=512 train.steps=500 train.batch=16 train.micro_batch=16 train.checkpoint_every=0 \
+            train.val_every=0 train.sample_every=0 optim.warmup=50 ${CURVES_SET:-}; } >"$out/curves.log" 2>&1
+    [ -s "$work/compare.jsonl" ] || { say "curves: $(tail -n 1 "$out/curves.log" | cut -c1-300)"; return; }
+    python3 -c 'import json, sys
+r = json.loads(open(sys.argv[1]).readlines()[-1])
+print("curves: {steps} steps, a step apart by {mean_rel:.3%} (largest {largest_rel:.2%}), last tenth {last_tenth_loam:.4f} : torch {torch} {last_tenth_torch:.4f} ({last_tenth_rel:.3%}), validation apart by {val_rel:.3%}".format(**r))
+n = r["every"]
+print("    step, loam, torch: " + "; ".join(f"{i * n} {a:.4f} {b:.4f}" for i, (a, b) in enumerate(zip(r["loam"], r["peer"])) if i % 5 == 0))' "$work/compare.jsonl" | tee -a "$table"
+}
 attn() {   # deps/lib: static libraries beside the project, where the machine has none
     nvcc -std=c++17 -shared -Xcompiler -fPIC -DLM_CUDA -D_GNU_SOURCE -Isrc -o "$out/attn_gpu.so" bench/peers/attn_gpu.cu "$bin/libloam.a" -Ldeps/lib -lxxhash -ljansson -lyaml -lzstd -lz >"$out/attn.log" 2>&1 \
         || { say "attn: $(tail -n 1 "$out/attn.log" | cut -c1-200)"; return; }
@@ -132,8 +155,6 @@ tiles() {   # products that finish their tiles, beside cuBLASLt's
     timeout 60 "$out/tiles_gpu" | while read -r l; do say "$l"; done
 }
 train() {
-    local k
-    for k in ${TRAIN:-"gpt2-124m 64 1024 -1"}; do :; done
     while read -r shape b t rec; do
         timeout 170 "$bin/loam" bench train --device cuda --shape "$shape" --dtype bf16 --batch "$b" --seq "$t" --repeat ${REPEAT:-8} --recompute "$rec" --ops --json >"$out/train.$shape.$b.$rec.json" 2>"$out/train.$shape.$b.$rec.err" \
             || { say "train $shape B$b: $(tail -n 1 "$out/train.$shape.$b.$rec.err" | cut -c1-300)"; continue; }
@@ -143,7 +164,9 @@ train() {
 for r in json.load(open(sys.argv[1])):
     if r["name"].split(".")[0] in ("accumulate","update") and r["value"] > 0.15: print("  %-34s %8.2f ms  %s" % (r["name"], r["value"], r["note"]))
     if r["name"].startswith("device_"): print("  %-34s %.4g %s" % (r["name"], r["value"], r["unit"]))' "$f" | tee -a "$table"
-    done <<<"${TRAIN:-gpt2-124m 64 1024 -1}"
+    done <<<"${TRAIN:-gpt2-124m 64 1024 -1
+gpt2-774m 16 1024 -1
+llama-1.1b 8 2048 -1}"
 }
 fp8() {   # the rows against the reference, the 1.1B step beside bf16's, FP8_STEPS of a small model on text beside bf16's
     local k f
@@ -223,7 +246,9 @@ faults() {   # a card that is lost while a program uses it, one that has too lit
     CUDA_VISIBLE_DEVICES= timeout 60 "$bin/loam" train $base out="$run" >"$log" 2>&1; say "faults: no card: rc $?: $(tail -n 1 "$log" | cut -c1-300)"
     timeout 60 "$bin/loam" train $base device=cuda:7 out="$run" >"$log" 2>&1; say "faults: cuda:7: rc $?: $(tail -n 1 "$log" | cut -c1-300)"
 }
-peer() { while read -r shape b t; do say "$(timeout 240 python3 bench/peers/torch_train_gpu.py --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer.err" | tail -n 1)"; done <<<"${PEER:-gpt2-124m 64 1024}"; }
+peer() { while read -r shape b t; do say "$(timeout 240 python3 bench/peers/torch_train_gpu.py --shape "$shape" --batch "$b" --seq "$t" 2>"$out/peer.err" | tail -n 1)"; done <<<"${PEER:-gpt2-124m 64 1024
+gpt2-774m 16 1024
+llama-1.1b 8 2048}"; }
 # ---- two GPUs of one host: ranks that know RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT alone, as torchrun sets them ----
 nccl() { python3 -c 'import glob, site, sys
 import importlib.util as u

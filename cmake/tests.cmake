@@ -45,6 +45,9 @@ endif()
 foreach(t test_fp8 test_ahead)
     target_link_options(${t} PRIVATE -Wl,--wrap=lm_kernel_choose)
 endforeach()
+# A host with as many devices as a test says.
+target_link_options(test_dist PRIVATE -Wl,--wrap=lm_dev_count,--wrap=lm_dev_open)
+target_link_options(test_dist_dev PRIVATE -Wl,--wrap=lm_dist_device)
 # The driver over the kernels that need AMX or AVX-512 BF16, with those instructions in software. Not under sanitizers, where that takes minutes.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT LM_SANITIZE)
     set(soft_c ${kernel_c})

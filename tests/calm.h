@@ -1,7 +1,8 @@
 /* calm.h — this machine's ceilings (cmd_machine.c), for all tests of a build that start the program: measured by whichever comes first; the others wait
- * for it rather than measure beside it. Good enough however busy the machine was, so that nothing measures again. Under a sanitizer, where that takes half
- * a minute and says nothing of the machine, one thread's stand for all.  Lifetime: as long as the program they were measured with.  Threads: any
- * processes.  Errors: a failed check. */
+ * for it rather than measure beside it. Good enough however busy the machine was, so that nothing measures again. One thread's stand for all: no test here
+ * depends on rates, and each measurement takes a quarter of a minute in which nothing else runs (test_cmd measures two threads' beside the others).
+ *
+ * Lifetime: as long as the program they were measured with.  Threads: any processes.  Errors: a failed check. */
 #ifndef LM_TEST_CALM_H
 #define LM_TEST_CALM_H
 #include <fcntl.h>
@@ -26,10 +27,9 @@ __attribute__((unused)) static void calm(void) {
     LM_CHECK(lock >= 0 && !flock(lock, LOCK_EX));
     struct stat mark, program;
     if (stat(LM_PROGRAM "-tests-cache/calm", &mark) || stat(LM_PROGRAM, &program) || mark.st_mtime < program.st_mtime) {
-        for (int t = 1; t <= (LM_T_WATCHED ? 1 : 7); t += t == 1 ? 1 : 5)
-            calm_shell("XDG_CACHE_HOME='%s' '%s' bench ceilings --json --quiet --threads %d > /dev/null", calm_cache, LM_PROGRAM, t);
+        calm_shell("XDG_CACHE_HOME='%s' '%s' bench ceilings --json --quiet --threads 1 > /dev/null", calm_cache, LM_PROGRAM);
         calm_shell("sed -i 's/\"share\": [0-9.]*/\"share\": 1/' '%s'/loam/*.json", calm_cache);
-        for (int t = 2; LM_T_WATCHED && t <= 7; t += 5)
+        for (int t = 2; t <= 7; t += 5)
             calm_shell("for f in '%s'/loam/machine-*-1.json; do sed 's/\"threads\": 1,/\"threads\": %d,/' \"$f\" > \"${f%%-1.json}-%d.json\"; done", calm_cache, t, t);
         calm_shell("touch '%s/calm'", calm_cache);
     }

@@ -156,6 +156,14 @@ static bool write_file(const char *dir, const char *name, const void *p, size_t 
     if (f) ok &= !fclose(f);
     return ok;
 }
+/* DIR/text.txt: something to train on. */
+static bool write_sentences(lm_ctx *ctx, const char *dir) {
+    lm_str t = { .ctx = ctx };
+    for (int i = 0; i < 400; i++) lm_str_printf(&t, "The %d. sentence of %d says that %d is not %d.\n", i, i * 7 % 31, i * i % 97, i % 13);
+    const bool ok = !lm_str_err(&t) && write_file(dir, "text.txt", t.p, t.n);
+    lm_str_free(&t);
+    return ok;
+}
 static bool read_file(const char *dir, const char *name, void *p, size_t n) {
     char path[600]; snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *f = fopen(path, "rb");

@@ -34,7 +34,7 @@ struct fake {
     lm_dev dev; fake_stream stream[LM_DEV_LANES]; fake_list lane[LM_DEV_LANES], *recording; int on;
     long serial, at[LM_DEV_MARKS], mark[LM_DEV_MARKS]; char *reached; size_t cap_reached;
     void *pinned[256]; size_t pinned_n[256]; int n_pinned;
-    uint64_t rng; lm_err err;
+    uint64_t rng; lm_err err; int asked;                                 /* asked: for memory, so often */
     char *shared; size_t shared_used; int shared_fd;                      /* where memory comes from that other processes reach */
 };
 enum { FAKE_SHARED = 256 << 20 };
@@ -101,8 +101,10 @@ static lm_err fake_idle(lm_dev *d, bool *yes) {
     *yes = fake_empty(f, f->on);
     return fake_answer(f);
 }
+__attribute__((unused)) static int fake_allocations(lm_dev *d) { return fake_of(d)->asked; }
 static lm_err fake_alloc(lm_dev *d, size_t n, void **p) {
     fake *f = fake_of(d);
+    f->asked++;
     if (f->shared) {
         n = (n + 511) & ~(size_t)255;
         if (f->shared_used + n > FAKE_SHARED) return LM_E_NOMEM;
@@ -125,6 +127,7 @@ static void fake_free(lm_dev *d, void *p) {
 static lm_err fake_room(lm_dev *d, size_t *free_now, size_t *total) { *total = d->memory; *free_now = d->memory > d->used ? d->memory - d->used : 0; return LM_OK; }
 static lm_err fake_pin(lm_dev *d, size_t n, void **p) {
     fake *f = fake_of(d);
+    f->asked++;
     if (f->n_pinned == 256 || !(*p = calloc(1, n + 1))) return LM_E_NOMEM;
     f->pinned[f->n_pinned] = *p; f->pinned_n[f->n_pinned++] = n;
     return LM_OK;

@@ -1,6 +1,7 @@
 /* test_cmd.c — the program from outside: help, JSON, files through every command, refusals. */
 #include <math.h>
 #include "cmd_run.h"
+#include "device/device.h"
 #define F LM_FIXTURES
 #define NEED_PROGRAM() do { if (!begin()) LM_SKIP("the program is not built"); } while (0)
 
@@ -46,6 +47,7 @@ static void test_tables(void) {
         portable += !*str(json_array_get(k, i), "needs") && !strcmp(str(json_array_get(k, i), "device"), "cpu");
     }
     LM_CHECK(chosen > 30 && portable > 30);
+    LM_CHECK(json_is_true(json_object_get(json_object_get(j, "cuda"), "built")) == lm_dev_built());
     json_decref(j);
     j = json_of(run("kernels --isa portable --json")); k = json_object_get(j, "kernels");
     for (size_t i = 0; i < json_array_size(k); i++)

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "device/cpu.h"
 #include "dist_rig.h"
 #include "train/train_int.h"
 
@@ -34,6 +35,7 @@ static lm_err run_training(lm_ctx *ctx, lm_comm *c, const char *mesh, const char
     k.train.steps = steps;
     k.train.batch = BATCH;
     k.train.val_every = 2; k.train.val_batches = 1; k.train.checkpoint_every = CUT; k.optim.warmup = 1; k.optim.schedule = 0; k.train.micro_batch = 1;
+    if (!strncmp(sub, "fp8", 3)) { k.train.dtype = LM_RUN_FP8; k.model.d = 128; k.model.d_ff = 256; k.model.n_layer = 1; }
     lm_run_opts o = { .resume = resume, .event = on_event, .ud = x, .comm = c };
     if (!e) e = lm_train_run(ctx, &k, &o);
     lm_arena_free(a);
@@ -160,7 +162,7 @@ static lm_err gather_and_fill_disk(lm_comm *c, const void *mine, size_t bytes, v
 }
 static const char *environment(void *ud, const char *name) { (void)ud; return getenv(name); }
 /* argv: job DIR KEY…; KEY: collectives | all | again | one:K | once:K | save:K:SUB | load:K:SUB | keep:K:SUB | move:K:FROM:TO | faults:K:SUB | killed:K:SUB | apart | pure |
- * threads:K | train:MESH | resume:MESH | taken:SUB | full:MESH | die */
+ * threads:K | train:MESH | resume:MESH | fp8 | isa:MESH | taken:SUB | full:MESH | die */
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
     if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
@@ -226,7 +228,15 @@ static int child(int argc, char **argv) {
             }
             snprintf(at, sizeof at, "%s/full/checkpoints", argv[2]);
             bad += has_litter(ctx, at);
-        } else if (sscanf(key, "train:%60s", sub) == 1 || sscanf(key, "resume:%60s", sub) == 1) {
+        } else if (sscanf(key, "isa:%60s", sub) == 1) {                   /* rank 1 has fewer instructions */
+            lm_ctx *few; char mesh[80];
+            snprintf(mesh, sizeof mesh, "%s=%d", sub, c->size); snprintf(to, sizeof to, "isa-%.50s", sub);
+            e = lm_ctx_new(&few, &(lm_ctx_opts){ .n_threads = 1, .isa_mask = c->rank ? LM_CPU_PORTABLE : 0 });
+            const lm_err got = e ? e : run_training(few, c, mesh, argv[2], to, 2, false, &x);
+            if (got != LM_E_MISMATCH || !strstr(lm_error(few), "rank 1 portable: what both hold")) { bad++; printf("rank %d, %s: %s: %s\n", c->rank, mesh, lm_err_name(got), e ? "" : lm_error(few)); }
+            lm_ctx_free(few);
+        } else if (!strcmp(key, "fp8")) e = run_training(ctx, c, "dp=2", argv[2], "fp8", 3, false, &x);
+        else if (sscanf(key, "train:%60s", sub) == 1 || sscanf(key, "resume:%60s", sub) == 1) {
             char mesh[80]; snprintf(mesh, sizeof mesh, "%s=%d", sub, c->size);
             bool more = key[0] == 'r';
             e = run_training(ctx, c, mesh, argv[2], sub, more ? STEPS : CUT, more, &x);
@@ -558,10 +568,7 @@ static void commands_on(const char *mesh) {
 }
 static void test_a_run_on_two_ranks(void) {
     if (!begin()) LM_SKIP("mpirun is not installed");
-    lm_str t = { .ctx = ctx0 };
-    for (int i = 0; i < 400; i++) lm_str_printf(&t, "The %d. sentence of %d says that %d is not %d.\n", i, i * 7 % 31, i * i % 97, i % 13);
-    LM_CHECK(!lm_str_err(&t) && write_file(scratch, "text.txt", t.p, t.n));
-    lm_str_free(&t);
+    LM_CHECK(write_sentences(ctx0, scratch));
     result one, a, b;
     memset(&one, 0, sizeof one);
     LM_CHECK_OK(ctx0, run_training(ctx0, NULL, "", scratch, "alone", CUT, false, &one));
@@ -596,6 +603,40 @@ static void test_a_run_on_two_ranks(void) {
             }
         }
     }
+    end();
+}
+/* What metrics.jsonl says of the numbers in fp8 is of all ranks: the largest is one process's, whichever rank had it. */
+static void largest(const char *sub, const char *group, double out[3]) {
+    char path[600], key[80], *text;
+    size_t n;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", scratch, sub); snprintf(key, sizeof key, "\"%s\": {\"amax\": ", group);
+    memset(out, 0, 3 * sizeof *out);
+    LM_NEED_OK(ctx0, lm_file_read_all(ctx0, path, 1 << 20, &text, &n));
+    const char *p = text;
+    for (int i = 0; i < 3 && (p = strstr(p, key)); i++) out[i] = strtod(p += strlen(key), NULL);
+    lm_free(ctx0, text);
+}
+static void test_fp8_is_counted_on_all_ranks(void) {
+    if (!begin()) LM_SKIP("mpirun is not installed");
+    LM_CHECK(write_sentences(ctx0, scratch));
+    result one;
+    memset(&one, 0, sizeof one);
+    LM_CHECK_OK(ctx0, run_training(ctx0, NULL, "", scratch, "fp8-alone", 3, false, &one));
+    LAUNCH(2, "fp8");
+    static const char *const group[] = { "activations", "gradients", "weights" };
+    for (int g = 0; g < LM_COUNT(group); g++) {
+        double a[3], b[3];
+        largest("fp8-alone", group[g], a); largest("fp8", group[g], b);
+        for (int i = 0; i < 3; i++) LM_CHECK_NEAR(b[i], a[i], (i ? 1e-2 : 1e-3) * a[i] * (a[i] > 0));
+        LM_CHECK(a[0] > 0);
+    }
+    end();
+}
+static void test_ranks_with_other_instructions(void) {
+    if (!begin()) LM_SKIP("mpirun is not installed");
+    if (!strcmp(lm_cpu_isa_of(lm_cpu_features()), "portable")) { end(); LM_SKIP("this machine has no more than the least"); }
+    LM_CHECK(write_sentences(ctx0, scratch));
+    LAUNCH(2, "isa:dp isa:fsdp");
     end();
 }
 static void test_a_rank_that_dies_ends_the_job(void) {
@@ -640,6 +681,43 @@ static void test_launchers(void) {
     LM_CHECK_ERR(ctx0, lm_comm_world(ctx0, &e, 20, &c), LM_E_CONFIG, "MASTER_ADDR is not");
     LM_CHECK_ERR(ctx0, ENV("OMPI_COMM_WORLD_SIZE", "x", "OMPI_COMM_WORLD_RANK", "0"), LM_E_CONFIG, "OMPI_COMM_WORLD_SIZE=x");
     LM_CHECK_ERR(ctx0, ENV("OMPI_COMM_WORLD_SIZE", "2", "OMPI_COMM_WORLD_RANK", "2"), LM_E_CONFIG, "rank 2 of 2");
+    LM_CHECK_ERR(ctx0, ENV("WORLD_SIZE", "2", "MASTER_ADDR", "host"), LM_E_CONFIG, "WORLD_SIZE=2 but no RANK");      /* they would each train alone */
+    LM_CHECK_ERR(ctx0, ENV("RANK", "1", "MASTER_ADDR", "host"), LM_E_CONFIG, "RANK=1 but no WORLD_SIZE");
+    LM_CHECK_OK(ctx0, ENV("WORLD_SIZE", "1")); LM_CHECK(e.launch == LM_LAUNCH_NONE);
+    LM_CHECK_ERR(ctx0, ENV("WORLD_SIZE", "two"), LM_E_CONFIG, "WORLD_SIZE=two");
+    static const char *const wrong[][2] = { { "RANK", "1(x2)" }, { "RANK", "-1" }, { "RANK", "2" }, { "WORLD_SIZE", "0" }, { "LOCAL_RANK", "x" }, { "MASTER_PORT", "22x" },
+                                            { "MASTER_PORT", "99999" }, { "MASTER_PORT", "0" } };
+    for (int i = 0; i < LM_COUNT(wrong); i++)
+        LM_CHECK_ERR(ctx0, ENV(wrong[i][0], wrong[i][1], "RANK", "1", "WORLD_SIZE", "2", "LOCAL_RANK", "1", "MASTER_ADDR", "host", "MASTER_PORT", "1234"), LM_E_CONFIG,
+                     i == 2 ? "rank 2 of 2" : wrong[i][1]);
+    LM_CHECK_OK(ctx0, ENV("RANK", "1", "WORLD_SIZE", "100000", "MASTER_ADDR", "host"));
+    LM_CHECK_ERR(ctx0, lm_comm_world(ctx0, &e, 20, &c), LM_E_UNSUPPORTED, "4096 are the most");
+    LM_CHECK(e.local_rank == -1);                                                      /* not said: no device is a rank's by number */
+}
+/* Which device a rank opens, on a host with n of them. */
+static int n_devices;
+static char took[80];
+int __wrap_lm_dev_count(void);
+lm_err __wrap_lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name);
+int __wrap_lm_dev_count(void) { return n_devices; }
+lm_err __wrap_lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name) { (void)ctx; *out = NULL; snprintf(took, sizeof took, "%s", name); return LM_OK; }
+static void test_devices_of_ranks(void) {
+    static const struct { int n, size, local; const char *name, *opens; } is[] = {
+        { 2, 1, 0, "cuda:1", "cuda:1" },  { 2, 2, 1, "cuda", "cuda:1" },   { 2, 2, 1, "cuda,stepwise", "cuda:1,stepwise" }, { 2, 2, 0, "cuda:1", "cuda:1" },
+        { 1, 2, 1, "cuda", "cuda" },      { 1, 2, -1, "cuda:0", "cuda:0" }, { 0, 2, 1, "cuda", "cuda" },                      { 2, 2, 1, "gpu", "gpu" } };
+    static const struct { int n, local; const char *name, *says; } not[] = {
+        { 2, 2, "cuda", "2 CUDA devices are visible" }, { 8, -1, "cuda", "LOCAL_RANK does not say" }, { 8, 1, "cuda:7", "device=cuda:7 is the first one's too" } };
+    lm_dev *d;
+    for (int i = 0; i < LM_COUNT(is); i++) {
+        const lm_comm world = { .size = is[i].size, .rank = is[i].size - 1, .local_rank = is[i].local };
+        n_devices = is[i].n; took[0] = 0;
+        LM_CHECK_OK(ctx0, lm_dist_device(&d, ctx0, &world, is[i].name)); LM_CHECK_STR(took, is[i].opens);
+    }
+    for (int i = 0; i < LM_COUNT(not); i++) {
+        const lm_comm world = { .size = 2, .rank = 1, .local_rank = not[i].local };
+        n_devices = not[i].n; took[0] = 0;
+        LM_CHECK_ERR(ctx0, lm_dist_device(&d, ctx0, &world, not[i].name), LM_E_CONFIG, not[i].says); LM_CHECK_STR(took, "");
+    }
 }
 int main(int argc, char **argv) {
     if (argc > 3 && !strcmp(argv[1], "job")) return child(argc, argv);
@@ -647,9 +725,9 @@ int main(int argc, char **argv) {
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     self_path = n > 0 ? path : argv[0];
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
-    static const lm_t_case cases[] = { LM_T1(test_launchers), LM_T1(test_meshes_equal_one_process), LM_T1(test_checkpoints_change_meshes),
+    static const lm_t_case cases[] = { LM_T1(test_launchers), LM_T1(test_devices_of_ranks), LM_T1(test_meshes_equal_one_process), LM_T1(test_checkpoints_change_meshes),
                                        LM_T1(test_checkpoints_of_any_mesh_on_any), LM_T1(test_checkpoints_where_a_rank_fails),
-                                       LM_T1(test_a_run_on_two_ranks), LM_T1(test_a_rank_that_dies_ends_the_job) };
+                                       LM_T1(test_a_run_on_two_ranks), LM_T1(test_fp8_is_counted_on_all_ranks), LM_T1(test_ranks_with_other_instructions), LM_T1(test_a_rank_that_dies_ends_the_job) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     lm_ctx_free(ctx0);
     return rc;

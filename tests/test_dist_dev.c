@@ -3,6 +3,7 @@
  * The parent starts itself N times (`test_dist_dev job DIR KEY…`) with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set and compares what the
  * ranks leave in DIR with what one process computes. The device is the fake one (fake_dev.h) under several seeds, NCCL the mock
  * (mock/nccl.c), found by the loader that finds the real one; so rows, lanes, records, watchdog and rendezvous are the program's own. Then ranks are killed, stopped, late, of another build. */
+#define _GNU_SOURCE                                        /* memmem */
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -118,10 +119,34 @@ static lm_err halves(lm_ctx *ctx, lm_comm *world, int *bad) {
     }
     return LM_OK;
 }
+/* A whole run on fake cards, of which rank 1's, or both, are too small (short_of): who tells of it? DIR/told-RANK has how often. */
+static int short_of;
+lm_err __wrap_lm_dist_device(lm_dev **out, lm_ctx *ctx, const lm_comm *world, const char *name);
+lm_err __wrap_lm_dist_device(lm_dev **out, lm_ctx *ctx, const lm_comm *world, const char *name) {
+    (void)name;
+    *out = fake_open(ctx, 1);
+    (*out)->memory = world->rank >= 2 - short_of ? 1 << 20 : 1 << 30;
+    return LM_OK;
+}
+static void count_no_fit(void *ud, const lm_run_event *e) { *(int *)ud += e->kind == LM_RUN_NO_FIT; }
+static lm_err run_short(lm_ctx *ctx, lm_comm *c, const char *dir) {
+    char out[600], text[600], name[40];
+    lm_run_cfg k; lm_arena *a;
+    int told = 0;
+    snprintf(out, sizeof out, "%s/run", dir); snprintf(text, sizeof text, "%s/text.txt", dir); snprintf(name, sizeof name, "told-%d", c->rank);
+    LM_TRY(lm_arena_new(&a, ctx, LM_MEM_MISC, 0));
+    lm_err e = lm_opt_defaults(ctx, a, lm_run_options, &k);
+    k.out = out; k.mesh = "dp=2"; k.device = "cuda"; k.data.path = text; k.data.seq = 32; k.tokenizer.vocab = 300; k.model.d = 64; k.model.n_layer = 1; k.model.n_head = 2; k.train.batch = 4;
+    if (!e) e = lm_train_run(ctx, &k, &(lm_run_opts){ .event = count_no_fit, .ud = &told, .comm = c, .link = "nccl", .nccl = mock });
+    lm_arena_free(a);
+    return write_file(dir, name, &told, sizeof told) ? e : LM_E_IO;
+}
+static int said;
+static void hear(void *ud, lm_level level, const char *room, const char *msg) { (void)ud; said += level == LM_LOG_WARN && !strcmp(room, "dist") && strstr(msg, "through NCCL"); }
 static int child(int argc, char **argv) {
     lm_ctx *ctx; lm_comm *c = NULL; lm_dist_env env;
     const double patience = getenv("PATIENCE") ? atof(getenv("PATIENCE")) : 60;
-    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
+    if (lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1, .log = hear })) return 1;
     lm_err e = lm_dist_env_of(ctx, environment, NULL, &env);
     double t0 = lm_now();
     if (!e) e = lm_comm_world(ctx, &env, patience, &c);
@@ -161,6 +186,9 @@ static int child(int argc, char **argv) {
             snprintf(dir, sizeof dir, "%s/%s", argv[2], sub);
             e = killed(ctx, c, k, dir);
             if (!e) bad++;
+        } else if (sscanf(argv[i], "short:%d", &short_of) == 1) {
+            e = run_short(ctx, c, argv[2]);
+            if (!e) bad++;
         } else if (!strcmp(argv[i], "version")) {                   /* two builds */
             lm_store *s; lm_trainer *t; lm_cfg cfg = config("llama");
             const lm_trainer_opts o = { .batch = 2,
@@ -191,7 +219,12 @@ static int child(int argc, char **argv) {
             if (!e) e = run_waited(ctx, c, &bad);
             off_device();
         } else if (!strcmp(argv[i], "nccl")) e = on_device(ctx, c, 1);
-        else if (!strcmp(argv[i], "other")) e = c->rank ? c->barrier(c) : c->broadcast(c, sub, 8, 0);
+        else if (!strcmp(argv[i], "auto")) {                         /* cards that cannot reach each other's memory: NCCL, and rank 0 says so */
+            rig_dev = fake_open(ctx, 1);
+            e = lm_comm_devices(&rig_dev_comm, c, rig_dev, NULL, mock);
+            bad += e || strcmp(rig_dev_comm->name, "nccl") || said != !c->rank || *lm_error(ctx);
+            off_device();
+        } else if (!strcmp(argv[i], "other")) e = c->rank ? c->barrier(c) : c->broadcast(c, sub, 8, 0);
         else bad++;
         snprintf(name, sizeof name, "%s-%d-%d", argv[i], c->size, c->rank);
         for (char *p = name; *p; p++) if (*p == ':') *p = '-';
@@ -318,6 +351,25 @@ static void test_the_fake_device_alone(void) {
         LM_CHECK(!memcmp(host.hash, dev.hash, sizeof host.hash) && !memcmp(host.loss, dev.loss, sizeof host.loss));
     }
 }
+/* Memory is the planner's: when two steps have been taken (the second is recorded), later ones ask nobody for any, on the device or here. */
+static void test_steps_allocate_nothing(void) {
+    for (int k = 0; k < 4; k++) {
+        rig r;
+        lm_ledger before, after;
+        double loss, norm;
+        int asked = 0;
+        LM_CHECK_OK(ctx0, on_device(ctx0, NULL, 3));
+        LM_NEED_OK(ctx0, rig_new(&r, ctx0, NULL, &jobs[k]));
+        for (int s = 0; s < STEPS; s++) {
+            if (s == 2) { lm_mem_ledger(ctx0, &before); asked = fake_allocations(rig_dev); }
+            LM_CHECK_OK(ctx0, step(&r, s, &loss, &norm));
+        }
+        lm_mem_ledger(ctx0, &after);
+        LM_CHECK(asked > 0 && fake_allocations(rig_dev) == asked && after.n_alloc == before.n_alloc);
+        rig_free(&r);
+        off_device();
+    }
+}
 /* TCP's sums are MPI's: rank 0 first. The device's ranks give the processors' bits under every order of the lanes. */
 static void test_ranks_by_variables(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
@@ -440,7 +492,47 @@ static void test_ranks_that_do_not_come(void) {
     SAYS(0, 20, "E_COMM", "rank 0 of 2 waited 2 seconds", "missing: rank 1");
     end();
 }
+static void test_cards_too_small(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    LM_CHECK(write_sentences(ctx0, scratch));
+    for (int n = 1; n <= 2; n++) {
+        char key[40], name[40];
+        snprintf(key, sizeof key, "short:%d", n);
+        launch(2, 2, "30", key);
+        if (n == 1) SAYS(0, 30, "E_COMM", "planning failed on rank 1"); else SAYS(0, 30, "E_NOMEM", "training does not fit the device", "GB at the least (parameters");
+        SAYS(1, 30, "E_NOMEM", "training does not fit the device");
+        for (int r = 0, told; r < 2; r++) {
+            snprintf(name, sizeof name, "told-%d", r);
+            LM_CHECK(read_file(scratch, name, &told, sizeof told) && told == (r == (n == 1)));           /* one of them, and it has the ledger */
+        }
+    }
+    end();
+}
+/* One process, on the fake card: a run goes on there without a word, on a processor with one. */
+static void count_warnings(void *ud, lm_level level, const char *room, const char *msg) { (void)room; *(int *)ud += level == LM_LOG_WARN && strstr(msg, "kernels") != NULL; }
+static void test_a_run_resumed_on_a_card(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    LM_CHECK(write_sentences(ctx0, scratch));
+    static const char *const device[] = { "cuda", "cuda", "cpu" };
+    short_of = 0;
+    for (int i = 0; i < LM_COUNT(device); i++) {
+        int warned = 0;
+        lm_ctx *ctx; lm_arena *a; lm_run_cfg k;
+        char out[400], text[400];
+        snprintf(out, sizeof out, "%s/run", scratch); snprintf(text, sizeof text, "%s/text.txt", scratch);
+        LM_CHECK(!lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1, .log = count_warnings, .log_ud = &warned }));
+        LM_NEED_OK(ctx, lm_arena_new(&a, ctx, LM_MEM_MISC, 0));
+        LM_NEED_OK(ctx, lm_opt_defaults(ctx, a, lm_run_options, &k));
+        k.out = out; k.device = device[i]; k.data.path = text; k.data.seq = 32; k.tokenizer.vocab = 300; k.model.d = 64; k.model.n_layer = 1; k.model.n_head = 2; k.train.batch = 4;
+        k.train.steps = i + 1; k.optim.schedule = 0; k.optim.warmup = 1;
+        LM_CHECK_OK(ctx, lm_train_run(ctx, &k, &(lm_run_opts){ .resume = i > 0 }));
+        LM_CHECK(warned == (i == 2));
+        lm_arena_free(a); lm_ctx_free(ctx);
+    }
+    end();
+}
 /* The program itself: a rank is killed after the first checkpoint, the other says so and ends; one process goes on from the checkpoint. */
+static const char *executable = LM_PROGRAM;
 static pid_t program(int rank, const char *port, const char *const *more) {
     char out[400], text[400], log[400], number[24];
     snprintf(out, sizeof out, "out=%s/run", scratch); snprintf(text, sizeof text, "data.path=%s/text.txt", scratch);
@@ -458,7 +550,7 @@ static pid_t program(int rank, const char *port, const char *const *more) {
     }
     if (!freopen(log, "w", stdout)) _exit(1);
     dup2(1, 2);
-    execv(LM_PROGRAM, (char *const *)(uintptr_t)arg);
+    execv(executable, (char *const *)(uintptr_t)arg);
     _exit(127);
 }
 static int status_of(pid_t pid) { int rc = 0; return waitpid(pid, &rc, 0) == pid && WIFEXITED(rc) ? WEXITSTATUS(rc) : 255; }
@@ -474,10 +566,7 @@ static bool log_has(int rank, const char *what) {
 }
 static void test_the_program_loses_a_rank(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
-    lm_str t = { .ctx = ctx0 };
-    for (int i = 0; i < 400; i++) lm_str_printf(&t, "The %d. sentence of %d says that %d is not %d.\n", i, i * 7 % 31, i * i % 97, i % 13);
-    LM_CHECK(!lm_str_err(&t) && write_file(scratch, "text.txt", t.p, t.n));
-    lm_str_free(&t);
+    LM_CHECK(write_sentences(ctx0, scratch));
     char port[24], latest[400];
     snprintf(port, sizeof port, "%d", free_port()); snprintf(latest, sizeof latest, "%s/run/checkpoints/latest", scratch);
     static const char *const two[] = { "mesh=zero2=2", "train.steps=100000", NULL }, *const one[] = { "mesh=", "train.steps=1", "--resume", NULL };
@@ -495,8 +584,40 @@ static void test_the_program_loses_a_rank(void) {
     log_has(0, "all 1 steps were done before");
     end();
 }
+/* Two builds of one version: the second is a copy of the program whose linker's id has another byte. */
+static void test_builds_that_differ(void) {
+    if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    LM_CHECK(write_sentences(ctx0, scratch));
+    static const char note[] = { 4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, 'G', 'N', 'U', 0 };
+    size_t n = 0;
+    char *file;
+    char other[400], port[24];
+    LM_NEED_OK(ctx0, lm_file_read_all(ctx0, LM_PROGRAM, 1 << 30, &file, &n));
+    char *id = memmem(file, n, note, sizeof note);
+    if (!id) { lm_free(ctx0, file); end(); LM_SKIP("the linker gives no build id of 20 bytes"); }
+    id[sizeof note] ^= 1;
+    LM_CHECK(write_file(scratch, "other", file, n));
+    lm_free(ctx0, file);
+    snprintf(other, sizeof other, "%s/other", scratch); snprintf(port, sizeof port, "%d", free_port());
+    LM_CHECK(!chmod(other, 0700));
+    struct stat st;                                  /* size and time are what the machine's ceilings are kept under: nobody measures */
+    LM_CHECK(!stat(LM_PROGRAM, &st) && !utimensat(AT_FDCWD, other, (struct timespec[]){ st.st_atim, st.st_mtim }, 0));
+    calm();
+    setenv("XDG_CACHE_HOME", calm_cache, 1);
+    static const char *const two[] = { "mesh=dp=2", "train.steps=2", NULL };
+    const pid_t a = program(0, port, two);
+    executable = other;
+    const pid_t b = program(1, port, two);
+    executable = LM_PROGRAM;
+    const int sa = status_of(a), sb = status_of(b);
+    LM_CHECK(sa > 0 && sa < 128 && sa == sb);
+    for (int r = 0; r < 2; r++) log_has(r, "all ranks must run the same program");
+    log_has(1, "(build ");
+    end();
+}
 static void test_ranks_that_differ(void) {
     if (!begin()) LM_SKIP("no folder can be made in /tmp");
+    LAUNCH(2, "auto");
     launch(2, 2, "20", "version");
     SAYS(0, 20, "E_MISMATCH", "rank 1 loam 9.9"); SAYS(1, 20, "E_MISMATCH", "rank 1 loam 9.9");
     launch(2, 2, "20", "plans");
@@ -509,6 +630,10 @@ static void test_ranks_that_differ(void) {
     launch(2, 2, "20", "nccl");
     unsetenv("SECOND_NCCL");
     SAYS(0, 20, "another version"); SAYS(1, 20, "rank 1 has NCCL 2.18.5");
+    setenv("MOCK_NCCL_FAIL", "1", 1);
+    launch(2, 2, "20", "nccl");
+    unsetenv("MOCK_NCCL_FAIL");
+    SAYS(0, 20, "NCCL connecting the ranks, step 0: invalid usage: Duplicate GPU detected : rank 0 and rank 1\n");
     end();
 }
 int main(int argc, char **argv) {
@@ -517,9 +642,9 @@ int main(int argc, char **argv) {
     snprintf(mock, sizeof mock, "%.*s/libmock_nccl.so", (int)(strrchr(self_path, '/') ? strrchr(self_path, '/') - self_path : 0), self_path);
     if (argc > 3 && !strcmp(argv[1], "job")) return child(argc, argv);
     if (lm_ctx_new(&ctx0, &(lm_ctx_opts){ .n_threads = 1 })) return 1;
-    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_ranks_by_variables), LM_T1(test_devices_that_meet_by_themselves), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
+    static const lm_t_case cases[] = { LM_T1(test_the_fake_device_alone), LM_T1(test_steps_allocate_nothing), LM_T1(test_ranks_by_variables), LM_T1(test_devices_that_meet_by_themselves), LM_T1(test_rounded_before_gathered), LM_T1(test_waits_are_timed),
                                        LM_T1(test_checkpoints_of_a_device), LM_T1(test_ranks_that_do_not_come),
-                                       LM_T1(test_the_program_loses_a_rank),
+                                       LM_T1(test_cards_too_small), LM_T1(test_a_run_resumed_on_a_card), LM_T1(test_the_program_loses_a_rank), LM_T1(test_builds_that_differ),
                                        LM_T1(test_ranks_that_differ) };
     int rc = lm_t_main(cases, LM_COUNT(cases), argc, argv);
     lm_ctx_free(ctx0);

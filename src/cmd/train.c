@@ -87,7 +87,10 @@ static void on_event(void *ud, const lm_run_event *e) {
                    lm_cli_bytes(a, (double)e->data_bytes), (long long)e->vocab, (long long)e->val_tokens);
         break;
     case LM_RUN_PLAN: plan_lines(v, e); break;
-    case LM_RUN_NO_FIT: lm_no_fit_train(v->cli, v->ctx, &v->m, e); break;
+    case LM_RUN_NO_FIT:
+        if (e->opts->comm && e->opts->comm->size > 1) lm_cli_say(v->cli, "rank %d of %d:", e->opts->comm->rank, e->opts->comm->size);
+        lm_no_fit_train(v->cli, v->ctx, &v->m, e);
+        break;
     case LM_RUN_START:
         if (e->step) lm_cli_say(v->cli, "resumed at step %lld of %lld", (long long)e->step, (long long)e->steps);
         break;
@@ -178,7 +181,8 @@ static lm_err run(lm_cli *cli) {
     if (!err) err = lm_train_run(ctx, &cfg, &ro);
     if (own && err) lm_fail(cli->ctx, err, "%s", lm_error(own));
     if (err && err != LM_E_CANCELLED && comm && !strcmp(comm->name, "mpi")) {  /* the others may wait for this rank: the job ends here */
-        fprintf(stderr, "loam train: rank %d of %d: %s\n", comm->rank, comm->size, lm_error(cli->ctx));
+        const char *why = lm_error(cli->ctx);
+        if (strncmp(why, "rank ", 5)) fprintf(stderr, "loam train: rank %d of %d: %s\n", comm->rank, comm->size, why); else fprintf(stderr, "loam train: %s\n", why);
         lm_comm_abort(comm, 1);
     }
     if (!err && !o->dry_run && (!comm || comm->rank == 0)) err = lm_cli_result(cli, &v.result);

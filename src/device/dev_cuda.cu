@@ -236,6 +236,12 @@ extern "C" lm_err lm_cuda_open(lm_dev **out, lm_ctx *ctx, int ordinal) {
     if (cudaGetDeviceProperties(&p, ordinal) != cudaSuccess || cudaSetDevice(ordinal) != cudaSuccess)
         return lm_fail(ctx, LM_E_DEVICE, "device cuda:%d: %s", ordinal, cudaGetErrorString(cudaGetLastError()));
     if (p.major < 8) return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: %s has compute capability %d.%d; 8.0 or newer is needed", ordinal, p.name, p.major, p.minor);
+    cudaFuncAttributes code;                                              /* of any kernel: all are compiled for the same cards */
+    const cudaError_t has = cudaFuncGetAttributes(&code, reinterpret_cast<const void *>(note_kernel));
+    if (has == cudaErrorNoKernelImageForDevice || has == cudaErrorInvalidPtx || has == cudaErrorUnsupportedPtxVersion)
+        return lm_fail(ctx, LM_E_UNSUPPORTED, "device cuda:%d: %s has compute capability %d.%d, for which this program has no code (\"loam kernels\" says what it has): build it with "
+                       "-DLM_CUDA_ARCH=\"%d%d;90a;90\"", ordinal, p.name, p.major, p.minor, p.major, p.minor);
+    if (has != cudaSuccess) cudaGetLastError();                           /* whatever else it is, the first launch says it better */
     lm_dev *d = static_cast<lm_dev *>(lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *d));
     lm_cuda *c = static_cast<lm_cuda *>(lm_calloc(ctx, LM_MEM_MISC, 1, sizeof *c));
     if (!d || !c) { lm_free(ctx, d); lm_free(ctx, c); return LM_E_NOMEM; }

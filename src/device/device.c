@@ -24,6 +24,7 @@ lm_err lm_dev_open(lm_dev **out, lm_ctx *ctx, const char *name) {
 #ifdef LM_CUDA
     LM_TRY(lm_cuda_open(out, ctx, (int)n));
     (*out)->stepwise = stepwise;
+    if (!((*out)->features & LM_CUDA_BLASLT)) lm_log(ctx, LM_LOG_WARN, "device", "%s: %s", (*out)->name, (*out)->libs);      /* right all the same, but slow */
     return LM_OK;
 #else
     (void)out;

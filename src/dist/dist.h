@@ -25,14 +25,15 @@ typedef enum {
 } lm_launch;
 typedef struct {
     lm_launch launch; const char *launcher;      /* "mpirun", "srun", "torchrun": for sentences */
-    int rank, size, local_rank, local_size;      /* as the launcher says; 0 of 1 where it says nothing. local: on this host */
+    int rank, size, local_rank, local_size;      /* as the launcher says; 0 of 1 where it says nothing. local: on this host; local_rank -1: not said */
     const char *master_addr; int master_port;    /* LM_LAUNCH_VARIABLES */
 } lm_dist_env;
-/* get(ud, name): the variable or NULL. A number that is none, or a rank outside the size, is LM_E_CONFIG. */
+/* get(ud, name): the variable or NULL. A number that is none, a rank outside the size, or one of RANK and WORLD_SIZE without the other is LM_E_CONFIG. */
 lm_err lm_dist_env_of(lm_ctx *ctx, const char *(*get)(void *ud, const char *name), void *ud, lm_dist_env *out);
 /* *out = NULL when this process is alone. timeout: seconds to wait for other ranks, here and later; 0 = for ever. */
 lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, double timeout, lm_comm **out);
-/* The device of a rank, opened: "cuda" is the one of its number among the ranks of this host, or the only one it sees. */
+/* The device of a rank, opened: "cuda" is the one of its number among the ranks of this host, or the only one it sees. LM_E_CONFIG where that number is not known,
+ * where there are fewer devices, or where the second rank of a host would have the device that the first one has. */
 lm_err lm_dist_device(lm_dev **out, lm_ctx *ctx, const lm_comm *world, const char *name);
 /* The communicator of the world's ranks for `dev`, over NCCL; all ranks call it. lib: file of the library; NULL: libnccl.so.2 where the system
  * finds it. */

@@ -34,6 +34,7 @@ lm_err lm_comm_sum(lm_comm *c, double *v, int n) {
 }
 lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, double timeout, lm_comm **out) {
     *out = NULL;
+    if (env->size > MAX_SIZE) return lm_fail(ctx, LM_E_UNSUPPORTED, "%s says %d ranks; %d are the most", env->launcher, env->size, MAX_SIZE);
     switch (env->launch) {
     case LM_LAUNCH_NONE: return LM_OK;
     case LM_LAUNCH_SLURM_BARE:
@@ -49,13 +50,18 @@ lm_err lm_comm_world(lm_ctx *ctx, const lm_dist_env *env, double timeout, lm_com
 }
 lm_err lm_dist_device(lm_dev **out, lm_ctx *ctx, const lm_comm *world, const char *name) {
     char own[80];
-    if (world && world->size > 1 && strcspn(name, ",") == 4 && !strncmp(name, "cuda", 4) && lm_dev_count() != 1) {
-        if (world->local_rank >= lm_dev_count() && lm_dev_count())
-            return lm_fail(ctx, LM_E_CONFIG, "rank %d is number %d on this host, but %d CUDA devices are visible: one rank a device",
-                           world->rank, world->local_rank, lm_dev_count());
-        snprintf(own, sizeof own, "cuda:%d%.40s", world->local_rank, name + 4);
-        name = own;
-    }
-    return lm_dev_open(out, ctx, name);
+    const int n = lm_dev_count();
+    if (!world || world->size == 1 || n <= 1 || strncmp(name, "cuda", 4)) return lm_dev_open(out, ctx, name);       /* alone, or the only one there is */
+    if (name[4] == ':' && world->local_rank > 0)
+        return lm_fail(ctx, LM_E_CONFIG, "rank %d is number %d on this host: device=%s is the first one's too; device=cuda gives each rank the card of its number",
+                       world->rank, world->local_rank, name);
+    if (strcspn(name, ",") != 4) return lm_dev_open(out, ctx, name);
+    if (world->local_rank < 0)
+        return lm_fail(ctx, LM_E_CONFIG, "which of this host's %d CUDA devices is rank %d's? LOCAL_RANK does not say: set it (0 for the first rank of a host), or let each rank "
+                       "see one device (CUDA_VISIBLE_DEVICES)", n, world->rank);
+    if (world->local_rank >= n)
+        return lm_fail(ctx, LM_E_CONFIG, "rank %d is number %d on this host, but %d CUDA devices are visible: one rank a device", world->rank, world->local_rank, n);
+    snprintf(own, sizeof own, "cuda:%d%.40s", world->local_rank, name + 4);
+    return lm_dev_open(out, ctx, own);
 }
 void lm_comm_abort(lm_comm *c, int exit_code) { if (c) lm_mpi_abort(c, exit_code); }

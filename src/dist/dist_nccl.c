@@ -22,6 +22,7 @@ typedef struct {
         (*ReduceScatter)(const void *, void *, size_t, int, int, comm_t, stream_t),
         (*Broadcast)(const void *, void *, size_t, int, int, comm_t, stream_t), (*GroupStart)(void), (*GroupEnd)(void);
     const char *(*GetErrorString)(int);
+    const char *(*GetLastError)(comm_t);                /* what NCCL found wrong, in words; NULL: a library before 2.13 */
 } calls;
 typedef struct { calls nccl; comm_t comm; lm_dev *dev; lm_comm *world; bool stopped, ending; pthread_t end; } link_;
 enum { END_S = 5 };                                     /* how long an abort is waited for */
@@ -29,8 +30,10 @@ enum { END_S = 5 };                                     /* how long an abort is 
 static lm_err failed(lm_comm *c, const char *op, int code) {
     link_ *l = c->impl;
     if (code == SUCCESS || code == IN_PROGRESS) return LM_OK;
-    return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: NCCL %s, step %lld: %s", c->rank, c->size, op, (long long)c->step,
-                   l->nccl.GetErrorString(code));
+    const char *more = l->nccl.GetLastError ? l->nccl.GetLastError(NULL) : NULL;
+    if (more && !*more) more = NULL;
+    return lm_fail(c->ctx, LM_E_COMM, "rank %d of %d: NCCL %s, step %lld: %s%s%.*s", c->rank, c->size, op, (long long)c->step, l->nccl.GetErrorString(code),
+                   more ? ": " : "", more ? (int)strcspn(more, "\n") : 0, more ? more : "");
 }
 static lm_err all_reduce(lm_comm *c, float *buf, int64_t n) {
     link_ *l = c->impl;
@@ -107,6 +110,7 @@ static lm_err find(lm_ctx *ctx, const char *lib, calls *k) {
     for (int i = 0; i < LM_COUNT(want); i++)
         if (!(*want[i].to = dlsym(so, want[i].name)))
             return lm_fail(ctx, LM_E_UNSUPPORTED, "the NCCL library that was found has no %s", want[i].name);
+    *(void **)(void *)&k->GetLastError = dlsym(so, "ncclGetLastError");
     return LM_OK;
 }
 /* ---- meeting: in a thread, for NCCL has no time limit of its own ---- */

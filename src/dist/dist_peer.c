@@ -409,6 +409,7 @@ lm_err lm_comm_devices(lm_comm **out, lm_comm *world, lm_dev *dev, const char *l
     if (strcmp(link, "nccl")) {
         const lm_err e = lm_comm_peer(out, world, dev);
         if (!e || !strcmp(link, "peer")) return e;
+        if (!world->rank) lm_log(world->ctx, LM_LOG_WARN, "dist", "cards meet through NCCL, for they do not by themselves: %s (LOAM_LINK=nccl: not tried)", lm_error(world->ctx));
         lm_error_clear(world->ctx);
     }
     return lm_comm_nccl(out, world, dev, nccl);

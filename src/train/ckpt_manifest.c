@@ -3,7 +3,6 @@
  * The names of the files are not taken from it: it must list the three of a whole checkpoint, or config.json and shard 1 to N of N, in this order. */
 #include <string.h>
 #include "base/file.h"
-#include "device/cpu.h"
 #include "format/json.h"
 #include "train/train_int.h"
 
@@ -59,7 +58,7 @@ lm_err lm_manifest_write(lm_ctx *ctx, const char *path, const lm_manifest *m, co
     put_hash(&s, "config_hash", st->config_hash);
     put_hash(&s, "data_hash", st->data_hash);
     put_hash(&s, "weights_hash", m->weights);
-    lm_str_puts(&s, "  \"kernels\": "); lm_str_json(&s, st->isa ? st->isa : "", st->isa ? strlen(st->isa) : 0);
+    lm_str_puts(&s, "  \"kernels\": "); lm_str_json(&s, st->isa, strlen(st->isa));
     lm_str_puts(&s, ",\n  \"mesh\": "); lm_str_json(&s, mesh, strlen(mesh));
     lm_str_puts(&s, ",\n  \"files\": [");
     for (int i = 0; i < m->n; i++) {
@@ -81,11 +80,12 @@ static lm_err hex_field(const lm_jv *o, const char *key, lm_hash128_t *h) {
     LM_TRY(lm_json_str(o, key, LM_JSON_NEED, NULL, &s, NULL));
     return lm_hash_parse(s, h) ? LM_OK : lm_json_fail(o, LM_E_FORMAT, "%s is not 32 hexadecimal digits", key);
 }
-static lm_err kernels_field(const lm_jv *o, const char **isa) {
+static lm_err kernels_field(const lm_jv *o, char *isa, size_t cap) {
     const char *s;
+    size_t n = 0;
     LM_TRY(lm_json_str(o, "kernels", LM_JSON_NEED, NULL, &s, NULL));
-    *isa = "";
-    for (const char *const *n = lm_cpu_isa_names(); *n; n++) if (!strcmp(*n, s)) *isa = *n;
+    while (n < cap && s[n] >= ' ' && s[n] <= '~') n++;                        /* it is shown to people */
+    snprintf(isa, cap, "%s", n < cap && !s[n] ? s : "");
     return LM_OK;
 }
 static lm_err files_field(lm_ctx *ctx, const lm_jv *root, lm_manifest *m) {
@@ -119,7 +119,7 @@ static lm_err fields(lm_ctx *ctx, const lm_jv *root, lm_manifest *m) {
     LM_TRY(hex_field(root, "config_hash", &m->st.config_hash));
     LM_TRY(hex_field(root, "data_hash", &m->st.data_hash));
     LM_TRY(hex_field(root, "weights_hash", &m->weights));
-    LM_TRY(kernels_field(root, &m->st.isa));
+    LM_TRY(kernels_field(root, m->st.isa, sizeof m->st.isa));
     return files_field(ctx, root, m);
 }
 lm_err lm_manifest_read(lm_ctx *ctx, const char *path, lm_manifest *m) {

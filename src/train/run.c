@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/build.h"
 #include "base/file.h"
 #include "device/cpu.h"
 #include "dist/dist.h"
@@ -198,6 +199,10 @@ static lm_err trainer_opts(run *r, lm_trainer_opts *o) {
     r->accum = mine / r->micro;
     *o = lm_run_trainer_opts(c, r->micro);
     o->comm = r->comm; o->mesh = r->mesh; o->dev = r->dev; o->dry = r->o->dry; o->accum = r->accum;
+    char *build = lm_arena_alloc(r->a, LM_BUILD_NAME);
+    if (!build) return LM_E_NOMEM;
+    lm_build_name(build);
+    o->version = build;
     return LM_OK;
 }
 /* Before weights are made, which takes minutes and memory until there is none: is there room for the run? Several ranks hear it from their trainers. */
@@ -233,6 +238,17 @@ static lm_err load_model(run *r) {
     lm_weights_close(w);
     return e;
 }
+/* A card has too little room for what was planned, or another program's memory is on it: its rank tells of it, where all cards have too little rank 0 alone. All ranks come
+ * here together; what was said of the failure stays said. */
+static void told_no_fit(run *r, lm_err e, const lm_trainer_opts *o) {
+    double lead = leader(r) && e == LM_E_NOMEM;
+    char why[1500];
+    snprintf(why, sizeof why, "%s", lm_error(r->ctx));
+    if (lm_comm_sum(r->comm, &lead, 1)) lead = 0;
+    lm_fail(r->ctx, e, "%s", why);
+    const lm_run_event no = { .kind = LM_RUN_NO_FIT, .opts = o, .model = &r->model, .accum = r->accum };
+    if (e == LM_E_NOMEM && (leader(r) || lead == 0) && r->o->event) r->o->event(r->o->ud, &no);
+}
 static lm_err make_trainer(run *r) {
     const lm_run_cfg *c = r->c;
     lm_trainer_opts o;
@@ -242,11 +258,31 @@ static lm_err make_trainer(run *r) {
         o.dev_comm = r->dev_comm;
     }
     const lm_err e = lm_trainer_new(&r->t, r->ctx, &r->model, r->store, &o);
-    if (e == LM_E_NOMEM && r->dev) emit(r, &(lm_run_event){ .kind = LM_RUN_NO_FIT, .opts = &o, .model = &r->model, .accum = r->accum });
+    if (e && r->dev) told_no_fit(r, e, &o);
     LM_TRY(e);
     r->sched = (lm_sched){ .kind = (lm_sched_kind)c->optim.schedule, .warmup = c->optim.warmup, .steps = c->train.steps,
                            .decay_steps = c->optim.decay_steps ? c->optim.decay_steps : c->train.steps / 5, .floor = c->optim.min_lr };
     return LM_OK;
+}
+static const char *kernels_of(const run *r) { return r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx)); }
+/* Ranks with other instruction sets round otherwise. What is whole on every rank (all weights under dp, vectors under each mesh) is updated by every rank and would drift
+ * apart with nobody to see it: refused. Cards of different names have the same update, bit for bit, and other sums: said. */
+static lm_err same_kernels(run *r) {
+    enum { NAME = 64 };
+    char mine[NAME] = "", *all = lm_alloc(r->ctx, LM_MEM_MISC, (size_t)r->comm->size * NAME);
+    snprintf(mine, sizeof mine, "%.63s", kernels_of(r));
+    lm_err e = agree(r, all ? LM_OK : LM_E_NOMEM, "comparing kernels");
+    if (!e) e = r->comm->all_gather(r->comm, mine, NAME, all);
+    for (int i = 1; i < r->comm->size && !e; i++) {
+        const char *other = all + (size_t)i * NAME;
+        if (!strcmp(other, all)) continue;
+        if (!r->dev)
+            e = lm_fail(r->ctx, LM_E_MISMATCH, "rank 0 has %s kernels, rank %d %s: what both hold would drift apart. Start all ranks with --isa and a set that all of them have", all, i, other);
+        else if (leader(r)) lm_log(r->ctx, LM_LOG_WARN, "train", "rank 0 has a %s, rank %d a %s: the run's bits depend on which rank is where", all, i, other);
+        break;
+    }
+    lm_free(r->ctx, all);
+    return e;
 }
 /* Bytes that the held-out targets stand for: nats per token become bits per byte. */
 static lm_err validate(run *r, double *loss, double *bpb) {
@@ -297,7 +333,7 @@ static lm_err checkpoint(run *r, int64_t step, bool must) {
     r->st.tok_hash = lm_tok_hash(r->tok);
     r->st.config_hash = r->cfg_hash;
     r->st.data_hash = r->data_hash;
-    r->st.isa = r->dev ? r->dev->name : lm_cpu_isa_of(lm_cpu_features_of(r->ctx));
+    snprintf(r->st.isa, sizeof r->st.isa, "%.63s", kernels_of(r));
     LM_TRY(agree(r, r->metrics ? lm_out_flush(r->metrics) : LM_OK, "writing metrics.jsonl"));
     const lm_err err = lm_ckpt_save(r->t, r->ckpt_dir, &r->st, (int)r->c->train.keep);
     if (err) return unless_full(r, err, step, must);
@@ -348,11 +384,24 @@ static lm_err sample_point(run *r, int64_t step) {
     lm_store_free(whole);
     return agree(r, err, "sampling");
 }
-/* Of this rank, since the last line: the largest numbers, the parts that became zero, how many were not finite. */
-static lm_err fp8_metrics(run *r, lm_str *s) {
+/* Of all ranks, since the last line: the largest numbers, the parts that became zero, how many were not finite. */
+static lm_err fp8_counts(run *r, int64_t n[LM_FP8_ALL_COUNTS]) {
+    const size_t bytes = LM_FP8_ALL_COUNTS * sizeof *n;
+    int64_t *all = lm_alloc(r->ctx, LM_MEM_MISC, (size_t)r->comm->size * bytes);
+    lm_err e = agree(r, all ? lm_trainer_fp8_counts(r->t, n) : LM_E_NOMEM, "reading the counts of fp8");
+    if (!e) e = r->comm->all_gather(r->comm, n, bytes, all);
+    for (int i = 0; i < LM_FP8_ALL_COUNTS && !e; i++) {
+        n[i] = all[i];
+        for (int k = 1; k < r->comm->size; k++) {
+            const int64_t x = all[k * LM_FP8_ALL_COUNTS + i];
+            n[i] = i % LM_FP8_COUNTS == LM_FP8_AMAX ? lm_max64(n[i], x) : n[i] + x;          /* of numbers that are not negative the bits are in their order */
+        }
+    }
+    lm_free(r->ctx, all);
+    return e;
+}
+static void fp8_metrics(lm_str *s, const int64_t n[LM_FP8_ALL_COUNTS]) {
     static const char *const group[LM_FP8_GROUPS] = { "activations", "gradients", "weights" };
-    int64_t n[LM_FP8_COUNTS * LM_FP8_GROUPS];
-    LM_TRY(lm_trainer_fp8_counts(r->t, n));
     lm_str_puts(s, ", \"fp8\": {");
     for (int i = 0; i < LM_FP8_GROUPS; i++) {
         const int64_t *c = n + i * LM_FP8_COUNTS;
@@ -362,7 +411,6 @@ static lm_err fp8_metrics(run *r, lm_str *s) {
                       (double)c[LM_FP8_FLUSHED] / (double)lm_max64(c[LM_FP8_ELEMENTS], 1), (long long)c[LM_FP8_ODD]);
     }
     lm_str_puts(s, "}");
-    return lm_str_err(s);
 }
 static lm_err one_step(run *r, int64_t step, lm_run_event *e, bool *stop) {
     double loss = 0, tokens = 0, norm, t = lm_now();
@@ -393,16 +441,15 @@ static lm_err one_step(run *r, int64_t step, lm_run_event *e, bool *stop) {
     e->eta_s = e->eta_s > 0 ? 0.9 * e->eta_s + 0.1 * dt * (double)(r->c->train.steps - step - 1) : dt * (double)(r->c->train.steps - step - 1);
     e->rss = lm_rss_now();
     if ((step + 1) % r->c->train.log_every) return LM_OK;
+    int64_t fp8[LM_FP8_ALL_COUNTS];
+    if (r->c->train.dtype == LM_RUN_FP8) LM_TRY(fp8_counts(r, fp8));
     if (!leader(r)) return agree(r, LM_OK, "writing metrics.jsonl");
     lm_str s = { .ctx = r->ctx };
     lm_str_printf(&s,
                   "{\"step\": %lld, \"loss\": %.9g, \"lr\": %.6g, \"grad_norm\": %.6g, \"tokens\": %lld, \"tok_s\": %.1f, \"step_ms\": "
                   "%.3f, \"rss\": %zu",
                   (long long)e->step, e->loss, e->lr, e->grad_norm, (long long)e->seen, e->tok_s, dt * 1e3, e->rss);
-    if (r->c->train.dtype == LM_RUN_FP8) {
-        const lm_err e8 = fp8_metrics(r, &s);
-        if (e8) { lm_str_free(&s); return agree(r, e8, "reading the counts of fp8"); }
-    }
+    if (r->c->train.dtype == LM_RUN_FP8) fp8_metrics(&s, fp8);
     lm_str_puts(&s, "}\n");
     lm_err err = lm_str_err(&s) ? LM_E_NOMEM : lm_out_write(r->metrics, s.p, s.n);
     if (!err) err = lm_out_flush(r->metrics);
@@ -490,8 +537,8 @@ static lm_err same_run(run *r, const char *found, const char *config) {
                        "these weights (model.from)",
                        found, r->c->data.path, r->c->data.val_path ? " and " : "", r->c->data.val_path ? r->c->data.val_path : "",
                        r->c->data.val_path ? "" : "s");
-    const char *isa = lm_cpu_isa_of(lm_cpu_features_of(ctx));
-    if (leader(r) && strcmp(r->st.isa, isa))
+    const char *isa = kernels_of(r);
+    if (leader(r) && strncmp(r->st.isa, isa, sizeof r->st.isa - 1))
         lm_log(ctx, LM_LOG_WARN, "train",
                "%s was written with %s kernels, this run has %s: it goes on, but not to the bit as it would have there", found,
                *r->st.isa ? r->st.isa : "unknown", isa);
@@ -571,6 +618,7 @@ lm_err lm_train_run(lm_ctx *ctx, const lm_run_cfg *c, const lm_run_opts *o) {
                        .vocab = lm_tok_vocab(r.tok) };
     emit(&r, &d);
     LM_GOTO(agree(&r, load_model(&r), "making the model"), done);
+    LM_GOTO(same_kernels(&r), done);
     LM_GOTO(make_trainer(&r), done);
     LM_GOTO(agree(&r, lm_batch_alloc(ctx, &r.b, r.micro, c->data.seq), "making room for a batch"), done);
     lm_trainer_plan plan; lm_trainer_plan_of(r.t, &plan);

@@ -81,7 +81,7 @@ typedef struct {
     int64_t step, seqs;
     double best_val;
     lm_hash128_t tok_hash, config_hash, data_hash;
-    const char *isa; /* of lm_cpu_isa_names(); "" if it was read and is none of them */
+    char isa[64]; /* whose kernels: a name of lm_cpu_isa_names(), or a card's; "" if what was read is no name */
 } lm_ckpt_state;
 /* atomic; keeps the last k. Several ranks want a folder that all of them see: each writes its shard, rank 0 the manifest, and renames */
 lm_err lm_ckpt_save(lm_trainer *t, const char *dir, const lm_ckpt_state *st, int keep_last);

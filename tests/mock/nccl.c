@@ -2,7 +2,8 @@
  *
  * A stream is the fake device's (fake_dev.h): its first field puts a function on the lane. A collective posts its data, says "not yet" until all
  * ranks have posted theirs, then adds rank 0 first. Calls inside a group wait for its end, as NCCL's do. Ranks that meet in different calls get an
- * asynchronous error. MOCK_NCCL_VERSION is what GetVersion says. */
+ * asynchronous error. MOCK_NCCL_VERSION is what GetVersion says; with MOCK_NCCL_FAIL
+ * ranks cannot meet. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -68,7 +69,7 @@ API int ncclGetUniqueId(unique_id *id) {
     return OK;
 }
 API int ncclCommInitRank(comm **out, int size, unique_id id, int rank) {
-    if (size > RANKS) return INVALID_USAGE;
+    if (size > RANKS || getenv("MOCK_NCCL_FAIL")) return INVALID_USAGE;
     comm *c = calloc(1, sizeof *c);
     const int fd = shm_open(id.internal, O_RDWR | O_CREAT, 0600);
     if (!c || fd < 0 || ftruncate(fd, sizeof(room))) return REMOTE;
@@ -110,6 +111,7 @@ API int ncclAllGather(const void *send, void *recv, size_t n, int type, comm *c,
 API int ncclBroadcast(const void *send, void *recv, size_t n, int type, int root, comm *c, void *s) {
     return type == 0 ? put((call){ c, BCAST, send, recv, n, 1, root, 0 }, s) : INVALID_USAGE;
 }
+API const char *ncclGetLastError(comm *c) { (void)c; return getenv("MOCK_NCCL_FAIL") ? "Duplicate GPU detected : rank 0 and rank 1\nmore of it" : ""; }
 API const char *ncclGetErrorString(int e) {
     return e == OK ? "no error" : e == INVALID_USAGE ? "invalid usage" : "remote process exited or there was a network error";
 }

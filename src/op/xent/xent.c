@@ -77,7 +77,7 @@ lm_err lm_xent_row(const lm_call *c, const lm_xent_vec *f, int64_t row, float *z
     const lm_xent_p *p = c->p;
     const int64_t V = c->in[1].dim[0];
     const int32_t t = ((const int32_t *)c->in[2].data)[row];
-    if (p->cap > 0) f->cap(z, V, p->cap);                        /* never with grad: the rows that make one in this form take no cap */
+    if (p->cap > 0) f->cap(z, V, p->cap);
     const float w = lm_has(c, 3) ? ((const float *)c->in[3].data)[row] : 1.0f, lse = lm_xent_lse(f, z, V);
     const double ls = p->label_smoothing;
     float *loss = (float *)c->out[0].data + row;
@@ -91,8 +91,9 @@ lm_err lm_xent_row(const lm_call *c, const lm_xent_vec *f, int64_t row, float *z
     for (int64_t v = 0; ls != 0 && v < V; v += LM_XENT_BLOCK) mean += f->sum(z + v, 16, lm_min64(LM_XENT_BLOCK, V - v));
     *loss = lm_xent_loss(p, w, lse, z[t], mean / (double)V);
     if (grad) {
-        f->grad(z, V, lse, lm_xent_slope(p, w, lse), (float)(w * ls / (double)V));
-        z[t] -= (float)(w * (1 - ls));
+        const float y = p->cap > 0 ? z[t] / p->cap : 0;
+        f->grad(z, V, lse, lm_xent_slope(p, w, lse), (float)(w * ls / (double)V), p->cap);
+        z[t] -= (float)(w * (1 - ls)) * (1.0f - y * y);
     }
     return LM_OK;
 }

@@ -13,11 +13,12 @@ int64_t lm_xent_amx_items(const lm_xent_amx *t) { return t->n_b * t->n_m; }
 static void stats(const lm_xent_amx *t, float *z, int64_t step, int64_t row, int64_t rows, int64_t v0, int64_t cols, int64_t block) {
     for (int64_t r = 0; r < rows; r++) {
         float *run = z + r / 16 * step + r % 16 * 16;
+        if (t->p->cap > 0) for (int64_t v = 0; v < cols; v += 16) lm_xent_vec_avx512.cap(run + v * 16, 16, t->p->cap);
         lm_xent_part *p = t->part + block * t->N + row + r;
         const int32_t target = ((const int32_t *)t->c->in[2].data)[t->row0 + row + r];
         if (target >= v0 && target < v0 + cols) t->zt[row + r] = run[(target - v0) / 16 * 256 + (target - v0) % 16];
         p->sum = t->p->label_smoothing != 0 ? (float)lm_xent_vec_avx512.sum(run, 256, cols) : 0;
-        lm_xent_vec_avx512.block(run, 256, cols, t->z != NULL, &p->s);
+        lm_xent_vec_avx512.block(run, 256, cols, t->z && t->p->cap == 0, &p->s);
     }
 }
 void lm_xent_amx_logits(const lm_xent_amx *t, int64_t i, char *scratch) {
@@ -95,7 +96,7 @@ static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
 const lm_kernel lm_k_xent_amx[] = { { .name = "xent.bf16.amx",
                                       .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16,
                                       .order = "bf16.amx",
-                                      .accepts = lm_xent_uncapped_bf16,
+                                      .accepts = lm_xent_accepts_bf16,
                                       .shared_bytes = shared,
                                       .thread_bytes = lm_xent_amx_scratch,
                                       .n_phase = 3,

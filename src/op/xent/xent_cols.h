@@ -25,7 +25,6 @@ typedef struct {
 /* Plain weights; f32 or rounded to bf16. */
 bool lm_xent_cols_f32(const lm_call *c);
 bool lm_xent_cols_bf16(const lm_call *c);
-static inline bool lm_xent_cols_uncapped_bf16(const lm_call *c) { return ((const lm_xent_p *)c->p)->cap == 0 && lm_xent_cols_bf16(c); }
 int64_t lm_xent_cols_rows(const lm_call *c);               /* of a chunk of xent_step, a multiple of 48 up to COLS_N */
 /* Rows row0 … row0 + rows - 1; step: with the logits and the transpose of x. The size of what it places into c->shared is in *bytes if asked. */
 lm_xent_cols lm_xent_cols_of(const lm_call *c, int64_t row0, int64_t rows, bool step, size_t *bytes);

@@ -14,7 +14,6 @@ int64_t lm_xent_stride(const lm_call *c);                /* floats from one row 
 int64_t lm_xent_chunk(const lm_call *c, int64_t *row0);
 bool lm_xent_accepts_f32(const lm_call *c);
 bool lm_xent_accepts_bf16(const lm_call *c);
-static inline bool lm_xent_uncapped_bf16(const lm_call *c) { return ((const lm_xent_p *)c->p)->cap == 0 && lm_xent_accepts_bf16(c); }
 size_t lm_xent_shared(const lm_call *c);                 /* the logits of a chunk */
 /* logits = x W^T of the chunk into shared. */
 lm_gemm lm_xent_logits(const lm_call *c);
@@ -30,8 +29,8 @@ float lm_xent_end(const lm_xent_sum *t);                  /* log sum exp */
 typedef struct {                                          /* per instruction set, all with the same bits */
     void (*block)(float *z, int64_t step, int64_t n, bool keep, lm_xent_stat *out);
     double (*sum)(const float *z, int64_t step, int64_t n);
-    /* z[v] = exp(z[v] - lse) * a - b, in place */
-    void (*grad)(float *z, int64_t V, float lse, float a, float b);
+    /* z[v] = exp(z[v] - lse) * a - b, in place; of capped logits that times the cap's own slope, 1 - (z[v] / cap)² */
+    void (*grad)(float *z, int64_t V, float lse, float a, float b, float cap);
     void (*cap)(float *z, int64_t n, float cap);          /* as op/softcap, in place; each set's own bits, those of its softcap */
 } lm_xent_vec;
 extern const lm_xent_vec lm_xent_vec_avx512, lm_xent_vec_avx2, lm_xent_vec_portable;

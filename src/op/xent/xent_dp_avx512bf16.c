@@ -29,7 +29,7 @@ static lm_err row_run(const lm_call *c, int64_t i, void *scratch) {
 const lm_kernel lm_k_xent_dp[] = { { .name = "xent.bf16.avx512bf16",
                                      .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16,
                                      .order = "bf16.dp",
-                                     .accepts = lm_xent_uncapped_bf16,
+                                     .accepts = lm_xent_accepts_bf16,
                                      .shared_bytes = shared,
                                      .thread_bytes = bytes,
                                      .n_phase = 3,

@@ -47,14 +47,21 @@ static double plain_sum(const float *z, int64_t step, int64_t n) {
     for (int h = 8; h; h /= 2) for (int i = 0; i < h; i++) t[i] += t[i + h];
     return t[0];
 }
-static void row_grad(float *z, int64_t V, float lse, float a, float b) {
-    const vec L = all(lse), A = all(a), B = all(b), zero = all(0.0f);
+INL vec row_dz(vec z, vec L, vec A, vec B, float cap) {
+    vec x = z - L;
+    x = sel(x > all(0.0f), all(0.0f), x);
+    x = exp_neg(x) * A - B;
+    if (cap > 0) { const vec y = z * all(1.0f / cap); x *= 1.0f - y * y; }
+    return x;
+}
+static void row_grad(float *z, int64_t V, float lse, float a, float b, float cap) {
+    const vec L = all(lse), A = all(a), B = all(b);
     int64_t v = 0;
-    for (; v + W <= V; v += W) { vec x = LD(z + v) - L; x = sel(x > zero, zero, x); ST(z + v, exp_neg(x) * A - B); }
+    for (; v + W <= V; v += W) ST(z + v, row_dz(LD(z + v), L, A, B, cap));
     if (v < V) {
         float t[W];
         for (int i = 0; i < W; i++) t[i] = v + i < V ? z[v + i] : 0;
-        vec x = LD(t) - L; x = sel(x > zero, zero, x); ST(t, exp_neg(x) * A - B);
+        ST(t, row_dz(LD(t), L, A, B, cap));
         memcpy(z + v, t, (size_t)(V - v) * 4);
     }
 }

@@ -2,7 +2,8 @@
  *
  * Per chunk of rows:
  *   0  x is packed twice: as A of the logits, and as B of dW (its rows are the reduction there).
- *   1  logits in tiles of 16x16 floats, with block statistics; exp(z - block max) is left in place of z, so no exponential is taken twice.
+ *   1  logits in tiles of 16x16 floats, with block statistics; exp(z - block max) is left in place of z, so no exponential is taken twice. Capped logits
+ *      stay as they are: the gradient wants them too.
  *   2  per 32 rows: lse, loss; exp(z - block max) times a factor per row and block is d loss / d z. Each 32x32 of it (4 KiB of floats) becomes, in place, two bf16
  *      blocks of dz (A of dx) and two of its transpose (A of dW).
  *   3  dx = dz W: work items are columns of dx; W is packed in pieces of KC of the vocabulary. dW += dzᵀ x: work items are rows of dW.
@@ -64,18 +65,25 @@ static int64_t z_tiles(const lm_call *c) { const step_t s = now(c); return lm_xe
 static lm_err z_run(const lm_call *c, int64_t i, void *scratch) { const step_t s = now(c); lm_xent_amx_logits(&s.t, i, scratch); return LM_OK; }
 
 /* ---- 2: loss and dz ------------------------------------------------------------------------------------------------------------------------ */
+/* dz of sixteen capped logits, before the target's part. */
+static __m512 capped_dz(const float *z, __mmask16 in, float lse, float slope, float less, float cap) {
+    float t[16];
+    _mm512_storeu_ps(t, _mm512_maskz_loadu_ps(in, z));
+    lm_xent_vec_avx512.grad(t, 16, lse, slope, less, cap);
+    return _mm512_maskz_loadu_ps(in, t);
+}
 static int64_t g_tiles(const lm_call *c) { const step_t s = now(c); return s.nr; }
 static lm_err g_run(const lm_call *c, int64_t i, void *scratch) {
     const step_t s = now(c);
     const lm_xent_amx *t = &s.t;
-    const float ls = t->p->label_smoothing;
-    float slope[32], less[32], factor[32], lse[32], weight[32];
+    const float ls = t->p->label_smoothing, cap = t->p->cap;
+    float slope[32], less[32], factor[32], lse[32], weight[32], hit[32];       /* hit: what the target's dz has less */
     int32_t target[32];
     lm_err err = LM_OK;
     (void)scratch;
     for (int r = 0; r < 32; r++) {
         const int64_t row = i * 32 + r, at = t->row0 + row;
-        slope[r] = less[r] = 0; target[r] = -1; lse[r] = 0; weight[r] = 0;
+        slope[r] = less[r] = 0; target[r] = -1; lse[r] = 0; weight[r] = 0; hit[r] = 0;
         if (row >= t->N) continue;
         lm_xent_sum sum = LM_XENT_SUM;
         double mean = 0;
@@ -87,6 +95,8 @@ static lm_err g_run(const lm_call *c, int64_t i, void *scratch) {
         if (v >= t->V) err = LM_E_RANGE;
         if (v < 0 || v >= t->V) continue;
         target[r] = v; slope[r] = lm_xent_slope(t->p, weight[r], lse[r]); less[r] = (float)((double)weight[r] * ls / (double)t->V);
+        const float y = cap > 0 ? t->zt[row] / cap : 0;
+        hit[r] = (float)(weight[r] * (1 - (double)ls)) * (1.0f - y * y);
     }
     const __m512i zip = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
                                          18, 2, 17, 1, 16, 0);
@@ -105,10 +115,10 @@ static lm_err g_run(const lm_call *c, int64_t i, void *scratch) {
             for (int r = 0; r < 32; r++) {
                 const float *p = (r < 16 ? z0 : z1) + (v + h) * 256 + r % 16 * 16;
                 const __mmask16 some = factor[r] != 0 ? in : 0;
-                g[r][h] = _mm512_maskz_sub_ps(in, _mm512_mul_ps(_mm512_maskz_loadu_ps(some, p), _mm512_set1_ps(factor[r])), _mm512_set1_ps(less[r]));
+                g[r][h] = cap > 0 ? capped_dz(p, target[r] < 0 ? 0 : in, lse[r], slope[r], less[r], cap)
+                                  : _mm512_maskz_sub_ps(in, _mm512_mul_ps(_mm512_maskz_loadu_ps(some, p), _mm512_set1_ps(factor[r])), _mm512_set1_ps(less[r]));
                 if (target[r] >= (v + h) * 16 && target[r] < (v + h) * 16 + 16)
-                    g[r][h] = _mm512_mask_sub_ps(g[r][h], (__mmask16)(1u << (target[r] - (v + h) * 16)), g[r][h],
-                                                 _mm512_set1_ps((float)(weight[r] * (1 - (double)ls))));
+                    g[r][h] = _mm512_mask_sub_ps(g[r][h], (__mmask16)(1u << (target[r] - (v + h) * 16)), g[r][h], _mm512_set1_ps(hit[r]));
             }
         }
         /* dz of rows 0-15 and 16-31, then the transposes of columns v and v+1: each takes one of the four KiB that were logits */
@@ -180,7 +190,7 @@ static lm_err d_run(const lm_call *c, int64_t i, void *scratch) {
 const lm_kernel lm_k_xent_step_amx[] = { { .name = "xent_step.bf16.amx",
                                            .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16 | LM_CPU_AMX_BF16,
                                            .order = "bf16.amx",
-                                           .accepts = lm_xent_cols_uncapped_bf16,
+                                           .accepts = lm_xent_cols_bf16,
                                            .shared_bytes = shared,
                                            .thread_bytes = bytes,
                                            .n_phase = 4,

@@ -79,7 +79,7 @@ static lm_err d_run(const lm_call *c, int64_t i, void *scratch) {
 const lm_kernel lm_k_xent_step_dp[] = { { .name = "xent_step.bf16.avx512bf16",
                                           .needs = LM_CPU_AVX2 | LM_CPU_AVX512 | LM_CPU_AVX512_BF16,
                                           .order = "bf16.dp",
-                                          .accepts = lm_xent_cols_uncapped_bf16,
+                                          .accepts = lm_xent_cols_bf16,
                                           .shared_bytes = shared,
                                           .thread_bytes = bytes,
                                           .n_phase = 4,
