@@ -285,24 +285,18 @@ static double wide_off(const float *a, const float *b, int64_t n) {
     for (int64_t i = 0; i < n; i++) { d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]); s += (double)b[i] * b[i]; }
     return sqrt(d / s);
 }
-static void test_wide_on_device(void) {
-    if (!getenv("LM_DEVICE")) LM_SKIP("LM_DEVICE names no device");
-    lm_ctx *ctx; lm_dev *dev; lm_store *f, *w;
-    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = WIDE_V, .d = 512, .n_layer = 3, .n_head = 8, .n_kv = 2, .d_head = 64, .d_ff = 1096,
-                 .max_pos = 256, .eps = 1e-5, .init_std = 0.05, .tie = true, .bos = -1, .hf_type = "llama" };
-    c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = 256;
-    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
-    LM_NEED_OK(ctx, lm_dev_open(&dev, ctx, getenv("LM_DEVICE")));
+static void wide_case(lm_ctx *ctx, lm_dev *dev, const lm_cfg *c) {
+    lm_store *f, *w;
     LM_NEED_OK(ctx, lm_store_new(&f, ctx)); LM_NEED_OK(ctx, lm_store_new(&w, ctx));
-    LM_NEED_OK(ctx, lm_model_init(ctx, &c, f, 5));
+    LM_NEED_OK(ctx, lm_model_init(ctx, c, f, 5));
     LM_NEED_OK(ctx, to_bf16(ctx, f, w));
     static float exact[WIDE_MOST * WIDE_V], a[WIDE_MOST * WIDE_V], b[WIDE_MOST * WIDE_V], again[WIDE_MOST * WIDE_V], pe[WIDE_V], pa[WIDE_V], pb[WIDE_V];
     static const int n[] = { 1, 3, 16, 40, WIDE_MOST };
     for (int i = 0; i < LM_COUNT(n); i++) {
-        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, NULL, LM_F32, n[i], pe, exact));            /* the same weights, multiplied in f32: judge of both */
-        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, NULL, LM_BF16, n[i], pa, a));
-        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, dev, LM_BF16, n[i], pb, b));
-        LM_CHECK_OK(ctx, wide_run(ctx, &c, w, dev, LM_BF16, n[i], pb, again));
+        LM_CHECK_OK(ctx, wide_run(ctx, c, w, NULL, LM_F32, n[i], pe, exact));            /* the same weights, multiplied in f32: judge of both */
+        LM_CHECK_OK(ctx, wide_run(ctx, c, w, NULL, LM_BF16, n[i], pa, a));
+        LM_CHECK_OK(ctx, wide_run(ctx, c, w, dev, LM_BF16, n[i], pb, b));
+        LM_CHECK_OK(ctx, wide_run(ctx, c, w, dev, LM_BF16, n[i], pb, again));
         LM_CHECK(!memcmp(b, again, (size_t)n[i] * WIDE_V * 4));
         double worst = wide_off(pb, pe, WIDE_V), host = wide_off(pa, pe, WIDE_V);
         for (int k = 0; k < n[i]; k++) {
@@ -311,13 +305,30 @@ static void test_wide_on_device(void) {
             if (h > host) host = h;
         }
         if (getenv("LOAM_PARITY"))
-            printf("| %d sessions side by side, bf16 | logits within %.1e of f32's, the processor's bf16 within %.1e |\n", n[i], worst, host);
+            printf("| %d sessions side by side, %d columns, bf16 | logits within %.1e of f32's, the processor's bf16 within %.1e |\n", n[i], (int)c->d, worst, host);
         if (!(worst <= 2.5 * host)) {
             lm_t_fail++;
             printf("%d sessions: logits on the device are off by %.3g, the processor's by %.3g\n", n[i], worst, host);
         }
     }
-    lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
+    lm_store_free(f); lm_store_free(w);
+}
+static void test_wide_on_device(void) {
+    if (!getenv("LM_DEVICE")) LM_SKIP("LM_DEVICE names no device");
+    lm_ctx *ctx; lm_dev *dev;
+    lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = WIDE_V, .d = 512, .n_layer = 3, .n_head = 8, .n_kv = 2, .d_head = 64, .d_ff = 1096,
+                 .max_pos = 256, .eps = 1e-5, .init_std = 0.05, .tie = true, .bos = -1, .hf_type = "llama" };
+    c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = 256;
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    LM_NEED_OK(ctx, lm_dev_open(&dev, ctx, getenv("LM_DEVICE")));
+    wide_case(ctx, dev, &c);
+    if (dev->features & LM_CUDA_WGMMA) {                                  /* gate and up too wide for parts of K, an odd number of tiles and an even one */
+        c.d = 2048; c.n_head = 32; c.n_kv = 4; c.d_ff = 6208; c.init_std = 0.03;
+        wide_case(ctx, dev, &c);
+        c.n_kv = 8; c.d_ff = 8192;
+        wide_case(ctx, dev, &c);
+    }
+    lm_dev_close(dev); lm_ctx_free(ctx);
 }
 /* The sizes whose decode steps of one row are one kernel: 8 and 16 kv heads, with and without a whole tile of logits, few pages and many. */
 static void test_step_on_device(void) {
@@ -419,6 +430,14 @@ static void test_rows_alone(void) {
         LM_NEED_OK(ctx, to_bf16(ctx, f, w));
         const lm_dtype d = k < 2 ? LM_BF16 : LM_F32;
         rows_alone(ctx, &c, k < 2 ? w : f, &(lm_engine_opts){ .mm = d, .kv = d, .dev = dev, .deterministic = true });
+        lm_store_free(f); lm_store_free(w);
+    }
+    if (dev && dev->features & LM_CUDA_WGMMA) {                           /* gate and up too wide for parts of K */
+        c.d = 2048; c.n_head = 32; c.n_kv = 8; c.d_head = c.rope.d_head = 64; c.d_ff = 8192; c.init_std = 0.03;
+        LM_NEED_OK(ctx, lm_store_new(&f, ctx)); LM_NEED_OK(ctx, lm_store_new(&w, ctx));
+        LM_NEED_OK(ctx, lm_model_init(ctx, &c, f, 5));
+        LM_NEED_OK(ctx, to_bf16(ctx, f, w));
+        rows_alone(ctx, &c, w, &(lm_engine_opts){ .mm = LM_BF16, .kv = LM_BF16, .dev = dev, .deterministic = true });
         lm_store_free(f); lm_store_free(w);
     }
     c.rope.scaling = LM_ROPE_DYNAMIC; c.rope.factor = 2;

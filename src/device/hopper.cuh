@@ -45,7 +45,7 @@ static inline lm_err lm_tma_encode_nd(CUtensorMap *m, CUtensorMapDataType type, 
             return LM_E_UNSUPPORTED;
         encode = reinterpret_cast<encode_fn>(f);
     }
-    const cuuint32_t step[3] = { 1, 1, 1 };
+    const cuuint32_t step[5] = { 1, 1, 1, 1, 1 };
     return encode(m, type, static_cast<cuuint32_t>(rank), const_cast<void *>(base), dim, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
                   row_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B : row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS

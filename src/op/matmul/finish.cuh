@@ -12,11 +12,13 @@ __device__ __forceinline__ float lm_with_bias(const lm_skinny_part &w, int64_t r
     const lm_cv b = { const_cast<void *>(w.bias), 0, w.bias_bf16 };
     return lm_kept(w.bias ? v + lm_ld1(b, r) : v, w.mid_bf16);
 }
-/* silu(gate)·up, column j of row m */
-__device__ __forceinline__ void lm_finish_gated(const lm_skinny &p, int m, int64_t j, float u, float v) {
+/* silu(gate)·up, column j */
+__device__ __forceinline__ float lm_gated(const lm_skinny &p, int64_t j, float u, float v) {
     u = lm_with_bias(p.part[0], j, u); v = lm_with_bias(p.part[1], j, v);
-    lm_st1(p.out, m * p.out.rs + j, u / (1.0f + expf(-u)) * v);
+    return u / (1.0f + expf(-u)) * v;
 }
+/* of row m, to its place */
+__device__ __forceinline__ void lm_finish_gated(const lm_skinny &p, int m, int64_t j, float u, float v) { lm_st1(p.out, m * p.out.rs + j, lm_gated(p, j, u, v)); }
 /* Dimensions a and b of head h of part i (q, k, v), row m: turned by cosine c and sine s where i < 2 (then b = a + d/2), and to where they go. */
 __device__ __forceinline__ void lm_finish_qkv(const lm_skinny &p, int m, int i, int64_t h, int a, int b, float u, float v, float c, float s) {
     u = lm_with_bias(p.part[i], h * p.d + a, u); v = lm_with_bias(p.part[i], h * p.d + b, v);

@@ -4,7 +4,9 @@
  *   rows of W and all of K, or an eighth of K where there are few tiles: then a cluster of eight shares a tile. One warp asks the copy engine
  *   for steps of 64 columns of both, through a ring of stages; two warpgroups have 64 rows of the tile each. What an eighth of K gave is sent
  *   to the block of the cluster that finishes those rows, which adds the eight parts in order.
- *   Pairs that belong together (gate and up, halves of a head) are the same row of the two warpgroups' halves.
+ *   Pairs that belong together (gate and up, halves of a head) are the same row of the two warpgroups' halves. With 64 rows of x, whole tiles and up behind gate in
+ *   memory, gate and up lie in turn by eight rows (one box of four dimensions): a thread then has both sums of a pair, and what they give is turned round
+ *   in shared memory and stored in whole lines. The bits are the same.
  *   The ring's first stages are asked for before the kernel before this one is over; blocks of two kernels fit a multiprocessor, so the next does
  *   the same: at once where there are few rows, near the end where many rows of x are on their way and its weights would delay them.
  *   Reached on an H100 (2.94 TB/s read by a kernel that does nothing else; one kind alone, 16 or 64 rows, floor of the weights, us): q, k, v with
@@ -53,14 +55,14 @@ __device__ __forceinline__ float larger(float a, float b) {
     return y;
 }
 #endif
-template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) rows(const __grid_constant__ args a) {
+template <int N, int KIND, int KS, bool IN_TURN = false> __global__ void __launch_bounds__(ALL, 2) rows(const __grid_constant__ args a) {
 #ifdef LM_HOPPER_CODE
     constexpr int NX = N / 8, X_BYTES = N * STEP * 2, STAGE = W_BYTES + X_BYTES, GROUPS = 16 / KS /* of eight rows that a block finishes */;
     constexpr bool PAIRS = KIND == LM_SKINNY_GATED || KIND == LM_SKINNY_QKV;
     extern __shared__ __align__(1024) char mem[];
     const lm_skinny &p = a.p;
-    const uint32_t base = lm_smem(mem), at_sums = base + a.stages * STAGE, full = at_sums + (PAIRS || KS > 1 ? NX * 4096 : 0),
-                   empty = full + 8 * STAGES, got = empty + 8 * STAGES, at_squares = full + BARS;
+    const uint32_t base = lm_smem(mem), at_sums = base + a.stages * STAGE, full = at_sums + (IN_TURN ? N * 128 : PAIRS || KS > 1 ? NX * 4096 : 0),
+                   empty = full + 8 * STAGES, got = empty + 8 * STAGES, at_squares = full + BARS, at_factor = at_squares + 8 * N * 4;
     const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
     const int rank = KS > 1 ? static_cast<int>(lm_cluster_rank()) : 0, tile = static_cast<int>(blockIdx.x) / KS, per = (a.steps + KS - 1) / KS;
     const int first = rank * per, steps = max(0, min(per, a.steps - first)), ready = min(steps, a.stages);
@@ -86,6 +88,10 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
 #pragma unroll
             for (int q = 0; q < 4; q++)
                 lm_tma_get(to + q / 2 * HALF_BYTES + q % 2 * (HALF_BYTES / 2), map[q % 2], col, row[q % 2] + q / 2 * apart, bar, once);
+        } else if (IN_TURN) {
+            asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, %3, %4}], [%5], %6;" ::"r"(to),
+                         "l"(map[0]), "r"(col), "r"(0), "r"(tile * 8), "r"(bar), "l"(once)
+                         : "memory");
         } else {
 #pragma unroll
             for (int q = 0; q < 2; q++) lm_tma_get(to + q * HALF_BYTES, map[q], col, row[q], bar, once);
@@ -140,6 +146,10 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
         for (int q = 0; q < 8; q++) s += lm_ldsf(at_squares + (q * N + m) * 4);
         return 1.0f / sqrtf(s / static_cast<float>(p.K) + p.eps);
     };
+    if (IN_TURN) {
+        if (const int m = static_cast<int>(threadIdx.x); m < N) asm volatile("st.shared.f32 [%0], %1;" ::"r"(at_factor + m * 4), "f"(factor(m)) : "memory");
+        lm_bar_sync(1, CONSUMERS);
+    }
     float c[N / 2] = {};
     for (int i = 0, s = 0, parity = 0; i < steps; i++) {
         const uint32_t w = base + s * STAGE + half * HALF_BYTES, x = base + s * STAGE + W_BYTES;
@@ -154,7 +164,20 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
         if (++s == a.stages) { s = 0; parity ^= 1; }
     }
     lm_wait_before();
-    if constexpr (!PAIRS && KS == 1) {
+    if constexpr (IN_TURN) {
+        const int64_t j = static_cast<int64_t>(tile) * 64 + warp * 8 + lane / 4;
+#pragma unroll
+        for (int i = 0; i < NX; i++) {
+            const float2 f = lm_lds2(at_factor + (i * 8 + lane % 4 * 2) * 4);
+            const float h0 = lm_gated(p, j, (0.0f + c[i * 4]) * f.x, (0.0f + c[i * 4 + 2]) * f.x), h1 = lm_gated(p, j, (0.0f + c[i * 4 + 1]) * f.y, (0.0f + c[i * 4 + 3]) * f.y);
+            /* eight pairs of eight rows of x, rows and columns exchanged: sixteen bytes of each row, its unit `warp` */
+            asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(at_sums + lm_swizzled(i * 8 + lane % 8, warp)), "r"(lm_pack2(h0, h1)) : "memory");
+        }
+        lm_bar_sync(1, CONSUMERS);
+        for (int i = static_cast<int>(threadIdx.x); i < p.M * 8; i += CONSUMERS)
+            *reinterpret_cast<int4 *>(static_cast<__nv_bfloat16 *>(p.out.p) + i / 8 * p.out.rs + static_cast<int64_t>(tile) * 64 + i % 8 * 8) = lm_ldsi4(at_sums + lm_swizzled(i / 8, i % 8));
+        return;
+    } else if constexpr (!PAIRS && KS == 1) {
         float top[NX * 2];
 #pragma unroll
         for (int x = 0; x < NX * 2; x++) top[x] = -INFINITY;
@@ -301,10 +324,24 @@ template <int N, int KIND, int KS> __global__ void __launch_bounds__(ALL, 2) row
     }
 #endif
 }
+/* What is in turn: whole tiles that are stored as bf16 by sixteen bytes, up behind gate and no further than a map reaches. */
+bool in_turn(const lm_skinny &p, int ks) {
+    if (p.kind != LM_SKINNY_GATED || ks > 1 || p.M <= 32 || p.part[0].rows % 64 || p.part[0].ld != p.part[1].ld || !p.out.bf16) return false;
+    const uintptr_t gate = reinterpret_cast<uintptr_t>(p.part[0].w), up = reinterpret_cast<uintptr_t>(p.part[1].w);
+    return up > gate && up - gate < uintptr_t{ 1 } << 40 && lm_cuda_vec8(&p.out, 1, p.part[0].rows);
+}
+/* (K, 8, 2, rows / 8) from gate on */
+lm_err map_in_turn(CUtensorMap *m, const lm_skinny &p) {
+    const char *gate = static_cast<const char *>(p.part[0].w), *up = static_cast<const char *>(p.part[1].w);
+    const cuuint64_t ld = static_cast<cuuint64_t>(p.part[0].ld) * 2, dim[4] = { static_cast<cuuint64_t>(p.K), 8, 2, static_cast<cuuint64_t>(p.part[0].rows / 8) },
+                     pitch[3] = { ld, static_cast<cuuint64_t>(up - gate), 8 * ld };
+    const cuuint32_t box[4] = { STEP, 8, 2, 8 };
+    return lm_tma_encode_nd(m, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 128, gate, 4, dim, pitch, box);
+}
 template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
-    const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV;
+    const bool pairs = a.p.kind == LM_SKINNY_GATED || a.p.kind == LM_SKINNY_QKV, turn = in_turn(a.p, ks);
     constexpr int class_of = N == 8 ? 0 : N == 16 ? 1 : N == 32 ? 2 : 3;
-    const int stage = W_BYTES + N * STEP * 2, rest = (pairs || ks > 1 ? N * 512 : 0) + BARS + 8 * N * (a.p.tops ? 8 : 4), per = (a.steps + ks - 1) / ks;
+    const int stage = W_BYTES + N * STEP * 2, rest = (turn ? N * 128 : pairs || ks > 1 ? N * 512 : 0) + BARS + (turn ? 9 * N * 4 : 8 * N * (a.p.tops ? 8 : 4)), per = (a.steps + ks - 1) / ks;
     a.stages = RING[class_of][a.p.kind]; a.lead = LEAD[class_of][a.p.kind];
     if (per <= a.stages) {
         a.stages = per;
@@ -317,6 +354,11 @@ template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
     case LM_SKINNY_ADD: return lm_launch_early(rows<N, LM_SKINNY_ADD, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
     case LM_SKINNY_QKV: return lm_launch_early(rows<N, LM_SKINNY_QKV, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s);
     case LM_SKINNY_GATED:
+        if constexpr (N == LM_ROWS)
+            if (turn) {
+                LM_TRY(map_in_turn(&a.w[0], a.p));
+                return lm_launch_early(rows<N, LM_SKINNY_GATED, 1, true>, a, dim3(grid), ALL, shared, cluster, true, s);
+            }
         return ks > 1 ? lm_launch_early(rows<N, LM_SKINNY_GATED, SPLIT>, a, dim3(grid), ALL, shared, cluster, true, s)
                       : lm_launch_early(rows<N, LM_SKINNY_GATED, 1>, a, dim3(grid), ALL, shared, cluster, true, s);
     default:
