@@ -310,8 +310,10 @@ template <int D> static lm_err paged_run(const paged &a, const lm_call *c, bool 
     if (a.kv > 65535 || a.heads > 65535) return LM_E_RANGE;
     if (alone) {
         x.split = PAGED_ALONE;
-        x.choose = false;
-        return few_run<D>(x, hopper, s);
+        if (!hopper || a.n <= PAGED_FEW) return few_run<D>(x, hopper, s);
+        x.choose = a.n <= PAGED_BOTH;
+        if (x.choose) LM_TRY(few_run<D>(x, hopper, s));
+        return lm_paged_alone(x, D, s);
     }
     for (x.split = 1; x.split < PAGED_SPLIT && a.n * a.kv * x.split < PAGED_BLOCKS; x.split *= 2) {}
     x.choose = a.n > PAGED_FEW && a.n <= PAGED_BOTH;
