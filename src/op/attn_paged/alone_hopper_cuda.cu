@@ -14,6 +14,8 @@ enum { WARPS = 8, ROWS = 8 * WARPS, OF = 4 /* warps of a block there */, UNITS =
 template <int D, int NH> struct shape { enum { HALF = 16 * D * 2, UNIT = 2 * HALF, STAGE = UNITS * UNIT, STAGES = D == 64 ? 6 : 5, AT_Q = STAGES * STAGE, AT_BAR = AT_Q + WARPS * NH * D / 16 * 256, BYTES = AT_BAR + STAGES * 16 + 1024 }; };
 struct args { CUtensorMap k, v; paged p; int packs; };
 #ifdef LM_HOPPER_CODE
+/* the same in all lanes, and the compiler knows: else each shuffle behind a branch on it is guarded */
+__device__ __forceinline__ int uniform(int x) { return __shfl_sync(0xffffffffu, x, 0); }
 struct block { int pos[ROWS], seq[ROWS]; unsigned begins[ROWS / 32]; };
 /* Rows [r0, r1): hi, lo: the last key that one sees, and the first; count pages from p0 on, cut by `each`. */
 struct segment {
@@ -23,8 +25,8 @@ struct segment {
         r0 = r1;
         if (r0 >= ROWS) return false;
         const uint64_t left = (static_cast<uint64_t>(b.begins[1]) << 32 | b.begins[0]) & ~0ull << r0 << 1;
-        r1 = r0 == ROWS - 1 || !left ? static_cast<int>(ROWS) : __ffsll(static_cast<long long>(left)) - 1;
-        s = b.seq[r0];
+        r1 = uniform(r0 == ROWS - 1 || !left ? static_cast<int>(ROWS) : __ffsll(static_cast<long long>(left)) - 1);
+        s = uniform(b.seq[r0]);
         int most = -1, least = INT32_MAX;
         for (int i = r0 + static_cast<int>(threadIdx.x) % 32; i < r1; i += 32) { most = max(most, b.pos[i]); least = min(least, static_cast<int>(first_seen(p, b.pos[i]))); }
         hi = __reduce_max_sync(0xffffffffu, most); lo = __reduce_min_sync(0xffffffffu, least);
@@ -114,20 +116,28 @@ template <int D, int NH> __global__ void __launch_bounds__(ALL, 1) alone(const _
         return;
     }
     lm_regs_more<232>();
-    const int w = static_cast<int>(threadIdx.x) / 32 - 4, t = lane % 4, mine = w * 8;
+    const int w = uniform(static_cast<int>(threadIdx.x) / 32 - 4), t = lane % 4, mine = w * 8;
     const uint32_t at_q = base + S::AT_Q + w * (NH * KS * 256) + lane * 8;  /* in registers they would be too many */
+    {
+        uint32_t v[NH][KS][2];
+        const int64_t n = n0 + mine + lane / 4;
+        const int64_t from = (n < p.n ? n : 0) * p.q.rs + static_cast<int64_t>(hk) * G * D + 2 * t;
+        const auto load = [&](auto one) {
 #pragma unroll
-    for (int h = 0; h < NH; h++)
+            for (int h = 0; h < NH; h++)
 #pragma unroll
-        for (int ks = 0; ks < KS; ks++) {
-            uint32_t q[2];
+                for (int ks = 0; ks < KS; ks++)
 #pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const int64_t n = n0 + mine + lane / 4;
-                q[e] = h0 + h < G && n < p.n ? lm_pair_of(p.q, n * p.q.rs + (static_cast<int64_t>(hk) * G + h0 + h) * D + ks * 16 + e * 8 + 2 * t) : 0;
-            }
-            asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(at_q + (h * KS + ks) * 256), "r"(q[0]), "r"(q[1]) : "memory");
-        }
+                    for (int e = 0; e < 2; e++) v[h][ks][e] = one(from + min(h0 + h, G - 1) * D + ks * 16 + e * 8);
+        };
+        if (p.q.bf16) load([&](int64_t at) { return *reinterpret_cast<const uint32_t *>(static_cast<const __nv_bfloat16 *>(p.q.p) + at); });
+        else load([&](int64_t at) { return lm_pair_of(p.q, at); });       /* rows and heads that are not there repeat others, and are not stored */
+#pragma unroll
+        for (int h = 0; h < NH; h++)
+#pragma unroll
+            for (int ks = 0; ks < KS; ks++)
+                asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(at_q + (h * KS + ks) * 256), "r"(v[h][ks][0]), "r"(v[h][ks][1]) : "memory");
+    }
     const auto q = [&](int h, int ks) {
         uint2 v;
         asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(at_q + (h * KS + ks) * 256));
@@ -162,7 +172,7 @@ template <int D, int NH> __global__ void __launch_bounds__(ALL, 1) alone(const _
                     if (i % UNITS == 0) lm_mbar_wait(full + 8 * s, k / S::STAGES & 1);
                     if (x0 <= most) {
                         if (x0 < g.lo || x0 + 15 > g.hi) lm_unit_clear<D, 1>(values, x0, g.lo, g.hi);
-                        u.add(keys, values, q, s2, x0 >= far && x0 + 15 <= least, [&](int e, int l) { return x0 + l >= from[e] && x0 + l <= pos[e]; });
+                        u.add(keys, values, q, s2, x0 >= far && x0 + 15 <= least, [&](int e, int l) { return (x0 + l >= from[e]) & (x0 + l <= pos[e]); });
                         any = true;
                     }
                     i++;
@@ -189,12 +199,16 @@ template <int D, int NH> __global__ void __launch_bounds__(ALL, 1) alone(const _
 #pragma unroll
     for (int h = 0; h < NH; h++)
 #pragma unroll
+        for (int e = 0; e < 2; e++) z[h][e] = lm_unit_end(z[h][e]);
+#pragma unroll
+    for (int h = 0; h < NH; h++)
+#pragma unroll
         for (int d = 0; d < KS; d++)
 #pragma unroll
             for (int r = 0; r < 2; r++) {
                 float f[2];
 #pragma unroll
-                for (int e = 0; e < 2; e++) f[e] = z[h][e] > 0 ? y[d][h][2 * r + e] / z[h][e] : 0.0f;
+                for (int e = 0; e < 2; e++) f[e] = __fmul_rn(y[d][h][2 * r + e], z[h][e]);
                 const int64_t at = (static_cast<int64_t>(hk) * G + h0 + h) * D + d * 16 + r * 8;
                 if (p.o.bf16) {                                           /* a lane gets two dimensions of one row */
                     const uint32_t v = lm_turned(lm_pack2(f[0], f[1]));

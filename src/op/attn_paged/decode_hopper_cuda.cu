@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 24 / WARPS : D * NH
         const bool whole = x0 >= from && x0 + TU <= pos + 1;
         lm_mbar_wait(full + 8 * slot, parity);
         if (!whole) lm_unit_clear<D, NT>(values, x0, from, pos);
-        u.add(keys, values, [&](int h, int ks) { return make_uint2(q[h][ks][0], q[h][ks][1]); }, s2, whole, [&](int, int i) { return x0 + i >= from && x0 + i <= pos; });
+        u.add(keys, values, [&](int h, int ks) { return make_uint2(q[h][ks][0], q[h][ks][1]); }, s2, whole, [&](int, int i) { return (x0 + i >= from) & (x0 + i <= pos); });
         __syncwarp();
         if (asked < units) ask();
         if (++slot == a.h.slots) { slot = 0; parity ^= 1; }
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 24 / WARPS : D * NH
             row.next(x.x);
             y = row.add(y, lm_ldsf(at_o + ((q * own + d) * width + h) * 4)); z = row.add(z, x.y);
         }
-        lm_st1(p.o, n * p.o.rs + (static_cast<int64_t>(hk) * G + h) * D + rank * own + d, z > 0 ? y / z : 0.0f);
+        lm_st1(p.o, n * p.o.rs + (static_cast<int64_t>(hk) * G + h) * D + rank * own + d, __fmul_rn(y, lm_unit_end(z)));
     }
 #endif
 }

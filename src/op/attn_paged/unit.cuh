@@ -47,7 +47,7 @@ template <int D, int NH, int NT> struct lm_unit_sums {
                 for (int e = 0; e < 4; e++) o[d][h][e] = 0;
         }
     }
-    /* q(h, ks): right operands; all: every column sees all tokens; sees(e, i): does column e (of this lane's two) see token i of the unit? s2: scale, for powers of two */
+    /* q(h, ks): right operands; all: every column sees all tokens; sees(e, i): does column e (of this lane's two) see token i of the unit (without a branch)? s2: scale, for powers of two */
     template <class Q, class F> __device__ __forceinline__ void add(uint32_t keys, uint32_t values, const Q &q, float s2, bool all, const F &sees) {
         const int lane = threadIdx.x % 32, g = lane / 4;
         /* where this lane's row of 16 bytes of a matrix of eight lies. Keys: a row is a dimension, matrices are (tokens, dimensions) by lane / 8; values: a
@@ -68,25 +68,38 @@ template <int D, int NH, int NT> struct lm_unit_sums {
                 for (int h = 0; h < NH; h++) lm_mma(c[j][h], f, x[h].x, x[h].y);
             }
         }
-        float keep[NH][2];
+        /* no branch in here, and all columns in step: each alone would wait for its own shuffles */
+        float keep[NH][2], most[NH][2];
 #pragma unroll
         for (int h = 0; h < NH; h++)
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                float most = top[h][e];
+                most[h][e] = top[h][e];
 #pragma unroll
                 for (int j = 0; j < NT; j++)
 #pragma unroll
                     for (int r = 0; r < 2; r++) {
                         float &z = c[j][h][2 * r + e];
-                        z = !all && !sees(e, j * 16 + r * 8 + g) ? -INFINITY : __fmul_rn(z, s2);
-                        most = fmaxf(most, z);
+                        const bool seen = all | sees(e, j * 16 + r * 8 + g);
+                        z = seen ? __fmul_rn(z, s2) : -INFINITY;
+                        most[h][e] = fmaxf(most[h][e], z);
                     }
+            }
 #pragma unroll
-                for (int b = 4; b < 32; b *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, b));
-                const float zero = most == -INFINITY ? 0.0f : most;
+        for (int b = 4; b < 32; b *= 2) {
+            float other[NH][2];
+#pragma unroll
+            for (int i = 0; i < 2 * NH; i++) other[i / 2][i % 2] = __shfl_xor_sync(0xffffffffu, most[i / 2][i % 2], b);
+#pragma unroll
+            for (int i = 0; i < 2 * NH; i++) most[i / 2][i % 2] = fmaxf(most[i / 2][i % 2], other[i / 2][i % 2]);
+        }
+#pragma unroll
+        for (int h = 0; h < NH; h++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const float zero = most[h][e] == -INFINITY ? 0.0f : most[h][e];
                 keep[h][e] = lm_exp2(top[h][e] - zero);
-                top[h][e] = most; sum[h][e] = __fmul_rn(sum[h][e], keep[h][e]);
+                top[h][e] = most[h][e]; sum[h][e] = __fmul_rn(sum[h][e], keep[h][e]);
 #pragma unroll
                 for (int j = 0; j < NT; j++)
 #pragma unroll
@@ -122,11 +135,13 @@ template <int D, int NH, int NT> struct lm_unit_sums {
     /* sums of all lanes' tokens */
     __device__ __forceinline__ void whole() {
 #pragma unroll
-        for (int h = 0; h < NH; h++)
+        for (int b = 4; b < 32; b *= 2) {
+            float other[NH][2];
 #pragma unroll
-            for (int e = 0; e < 2; e++)
+            for (int i = 0; i < 2 * NH; i++) other[i / 2][i % 2] = __shfl_xor_sync(0xffffffffu, sum[i / 2][i % 2], b);
 #pragma unroll
-                for (int b = 4; b < 32; b *= 2) sum[h][e] += __shfl_xor_sync(0xffffffffu, sum[h][e], b);
+            for (int i = 0; i < 2 * NH; i++) sum[i / 2][i % 2] += other[i / 2][i % 2];
+        }
     }
 };
 /* Parts of a row one after another: what there is is multiplied by `keep`, what comes by `f`. */
@@ -139,5 +154,7 @@ struct lm_unit_join {
     }
     __device__ __forceinline__ float add(float y, float x) const { return fmaf(x, f, __fmul_rn(y, keep)); }
 };
+/* what a row's sums are multiplied by in the end; z: the sum of its weights */
+__device__ __forceinline__ float lm_unit_end(float z) { return z > 0 ? 1.0f / z : 0.0f; }
 #endif
 #endif

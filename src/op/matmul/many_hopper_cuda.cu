@@ -26,10 +26,11 @@ __device__ __forceinline__ void get_for_both(uint32_t to, const CUtensorMap *m, 
                  "r"(col), "r"(row), "r"(bar), "h"(static_cast<uint16_t>(3))
                  : "memory");
 }
-/* This warp has read its stage: both producers are told, since both write there. */
+/* This warp has read its stage: both producers are told, since both write there. (With .release.cluster each would wait for all that the warp has stored:
+ * a microsecond and more.) */
 __device__ __forceinline__ void leave(uint32_t bar) {
     if (threadIdx.x % 32 < 2)
-        asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(lm_smem_of(bar, threadIdx.x % 32)) : "memory");
+        asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(lm_smem_of(bar, threadIdx.x % 32)) : "memory");
 }
 __device__ __forceinline__ void tile_of(const args &a, int t, int *pair, int *n) {
     const int per = SIDE * a.tiles_n, g = t / per, in = t - g * per, left = a.pairs - g * SIDE, side = left < SIDE ? left : SIDE;
@@ -176,6 +177,8 @@ template <int KIND, bool SPLIT> struct multiply {
 #pragma unroll
         for (int i = 0; i < 64; i++) c[i] = left.c[i] = 0.0f;
         left.row = 1 << 30; left.n = 0;                                   /* at first nothing: a row that is not there */
+        for (int i = 0; i < 8; i++) left.pre[i] = 0;
+        for (int i = 0; i < 2; i++) { left.f[i] = 0; left.slot[i] = -1; left.unit[i] = lm_unit{ 0, 0, 0 }; }
     }
     __device__ __forceinline__ void release(int i) const { leave(base + AT_BAR + (STAGES + i % STAGES) * 8); }
     __device__ __forceinline__ void products(bool first) {
