@@ -30,8 +30,9 @@ __device__ __forceinline__ lm_unit lm_unit_of(const lm_skinny &p, int u) {
 }
 __device__ __forceinline__ int lm_units_of(const lm_skinny &p) { return static_cast<int>((p.part[0].rows + p.part[1].rows + p.part[2].rows) / 64); }
 /* Dimensions a and b = a + d/2 of head h of part i (q, k, v): turned by cosine c and sine s where i < 2. */
-__device__ __forceinline__ void lm_turn(const lm_skinny &p, int i, int64_t h, int a, int b, float &u, float &v, float c, float s) {
-    u = lm_with_bias(p.part[i], h * p.d + a, u); v = lm_with_bias(p.part[i], h * p.d + b, v);
+template <bool bias = true> __device__ __forceinline__ void lm_turn(const lm_skinny &p, int i, int64_t h, int a, int b, float &u, float &v, float c, float s) {
+    if (bias) { u = lm_with_bias(p.part[i], h * p.d + a, u); v = lm_with_bias(p.part[i], h * p.d + b, v); }
+    else { u = lm_kept(u, p.part[i].mid_bf16); v = lm_kept(v, p.part[i].mid_bf16); }
     if (i < 2) { const float x = u, y = v; u = fmaf(x, c, -__fmul_rn(y, s)); v = fmaf(y, c, __fmul_rn(x, s)); }
     if (i == 1) { u = lm_kept(u, p.k_bf16); v = lm_kept(v, p.k_bf16); }
 }

@@ -18,6 +18,9 @@ enum {
     BM = 128, BN = 128, BK = 64, STAGES = 6, A_BYTES = BM * BK * 2, B_BYTES = BN * BK * 2, STAGE = A_BYTES + B_BYTES, SLICES = 8, WARPS = 8,
     AT_BAR = STAGES * STAGE, SMEM = AT_BAR + STAGES * 16 + 1024, SIDE = 8 /* pairs of row tiles beside each other */
 };
+/* What is known when this is compiled, so that nothing branches: all columns are there, two at a time, no bias, sums and residual in f32 or in bf16 (GATED and QKV: results
+ * and pages), weights of a norm and angles in f32. */
+enum { ANY, F32, BF16 };
 /* steps: of 64 of K; per: of a part; pairs: of tiles of rows; two: numbers lie so that two are taken at once; factors: of rows whose norm is half done */
 struct args { CUtensorMap w[3], x; lm_skinny p; const float *factors; int steps, per, pairs, tiles_n, two; };
 #ifdef LM_HOPPER_CODE
@@ -36,25 +39,26 @@ __device__ __forceinline__ void tile_of(const args &a, int t, int *pair, int *n)
     const int per = SIDE * a.tiles_n, g = t / per, in = t - g * per, left = a.pairs - g * SIDE, side = left < SIDE ? left : SIDE;
     *pair = g * SIDE + in % side; *n = in / side;
 }
-__device__ __forceinline__ float2 get2(const lm_cv &v, int64_t at, int n, int two) {
+/* two neighbours, of which n are there */
+template <int MODE> __device__ __forceinline__ float2 get2(const lm_cv &v, int64_t at, int n, int two) {
     if (n <= 0) return make_float2(0, 0);
-    if (!two) return make_float2(lm_ld1(v, at), n > 1 ? lm_ld1(v, at + 1) : 0.0f);
-    if (!v.bf16) return *reinterpret_cast<const float2 *>(static_cast<const float *>(v.p) + at);
-    const uint32_t w = *reinterpret_cast<const uint32_t *>(static_cast<const __nv_bfloat16 *>(v.p) + at);
-    return make_float2(__uint_as_float(w << 16), __uint_as_float(w & 0xffff0000u));
+    if (MODE == ANY && !two) return make_float2(lm_ld1(v, at), n > 1 ? lm_ld1(v, at + 1) : 0.0f);
+    if (MODE == F32 || (MODE == ANY && !v.bf16)) return *reinterpret_cast<const float2 *>(static_cast<const float *>(v.p) + at);
+    return lm_two(*reinterpret_cast<const uint32_t *>(static_cast<const __nv_bfloat16 *>(v.p) + at));
 }
-__device__ __forceinline__ void put2(const lm_cv &v, int64_t at, float x, float y, int n, int two) {
+template <int MODE> __device__ __forceinline__ void put2(const lm_cv &v, int64_t at, float x, float y, int n, int two) {
     if (n <= 0) return;
-    if (!two) { lm_st1(v, at, x); if (n > 1) lm_st1(v, at + 1, y); return; }
-    if (v.bf16) *reinterpret_cast<uint32_t *>(static_cast<__nv_bfloat16 *>(v.p) + at) = lm_pack2(x, y);
-    else *reinterpret_cast<float2 *>(static_cast<float *>(v.p) + at) = make_float2(x, y);
+    if (MODE == ANY && !two) { lm_st1(v, at, x); if (n > 1) lm_st1(v, at + 1, y); return; }
+    if (MODE == F32 || (MODE == ANY && !v.bf16)) *reinterpret_cast<float2 *>(static_cast<float *>(v.p) + at) = make_float2(x, y);
+    else *reinterpret_cast<uint32_t *>(static_cast<__nv_bfloat16 *>(v.p) + at) = lm_pack2(x, y);
 }
+template <int MODE> __device__ __forceinline__ float biased(const lm_skinny_part &w, int64_t r, float v) { return MODE == ANY ? lm_with_bias(w, r, v) : lm_kept(v, w.mid_bf16); }
 /* What is left to do with a finished tile: c[4x+2h+e] is row + 8 h, column 8x + 2 (lane % 4) + e of tile n. */
-template <int KIND> struct work {
-    float c[64], pre[8], f[2]; int row, n; lm_unit unit[2]; int64_t slot[2];
+template <int KIND, int MODE> struct work {
+    float c[64], pre[12], f[2]; int row, n; lm_unit unit[2]; int64_t slot[2];
     __device__ __forceinline__ static int in() { return static_cast<int>(threadIdx.x % 4) * 2; }
     /* of the two columns from j on, how many there are of `all` */
-    __device__ __forceinline__ static int there(int j, int64_t all) { return static_cast<int>(all) - j; }
+    __device__ __forceinline__ static int there(int j, int64_t all) { return MODE == ANY ? static_cast<int>(all) - j : 2; }
     __device__ __forceinline__ void begin(const args &a) {
         const lm_skinny &p = a.p;
 #pragma unroll
@@ -78,16 +82,17 @@ template <int KIND> struct work {
                     const int at = n * BN + 16 * u + 8 * j + in(), k = there(at, p.part[0].rows);
 #pragma unroll
                     for (int h = 0; h < 2; h++) {
-                        const float2 r = get2(p.res, (row + 8 * h) * p.res.rs + at, row + 8 * h < p.M ? k : 0, a.two);
+                        const float2 r = get2<MODE>(p.res, (row + 8 * h) * p.res.rs + at, row + 8 * h < p.M ? k : 0, a.two);
                         pre[4 * h + 2 * j] = r.x; pre[4 * h + 2 * j + 1] = r.y;
                     }
+                    if (p.next) { const float2 w = get2<MODE == ANY ? ANY : F32>(p.norm_next, at, k, a.two); pre[8 + 2 * j] = w.x; pre[9 + 2 * j] = w.y; }
                 }
             } else if constexpr (KIND == LM_SKINNY_QKV) {
                 const int da = unit[u / 4].a + u % 4 * 8 + in();
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
                     const int m = row + 8 * h, k = unit[u / 4].part < 2 && m < p.M ? 2 : 0;
-                    const float2 x = get2(p.turn, m * p.turn.rs + da, k, a.two), y = get2(p.turn, m * p.turn.rs + p.d / 2 + da, k, a.two);
+                    const float2 x = get2<MODE == ANY ? ANY : F32>(p.turn, m * p.turn.rs + da, k, a.two), y = get2<MODE == ANY ? ANY : F32>(p.turn, m * p.turn.rs + p.d / 2 + da, k, a.two);
                     pre[4 * h] = x.x; pre[4 * h + 1] = x.y; pre[4 * h + 2] = y.x; pre[4 * h + 3] = y.y;
                 }
             }
@@ -95,9 +100,9 @@ template <int KIND> struct work {
     }
     template <int u> __device__ __forceinline__ void slice(const args &a) {
         const lm_skinny &p = a.p;
-        float had[8];
+        float had[12];
 #pragma unroll
-        for (int i = 0; i < 8; i++) had[i] = pre[i];
+        for (int i = 0; i < 12; i++) had[i] = pre[i];
         ask<u + 1>(a);
         if constexpr (KIND == LM_SKINNY_GATED) {
             const int at = n * (BN / 2) + 8 * u + in(), k = there(at, p.part[0].rows);
@@ -108,9 +113,9 @@ template <int KIND> struct work {
                 for (int e = 0; e < 2; e++)
                     if (e < k) {
                         const float g = __fmul_rn(__fadd_rn(0.0f, c[4 * u + 2 * h + e]), f[h]), v = __fmul_rn(__fadd_rn(0.0f, c[4 * (u + 8) + 2 * h + e]), f[h]);
-                        y[e] = lm_silu_times(lm_with_bias(p.part[0], at + e, g), lm_with_bias(p.part[1], at + e, v));
+                        y[e] = lm_silu_times(biased<MODE>(p.part[0], at + e, g), biased<MODE>(p.part[1], at + e, v));
                     }
-                if (row + 8 * h < p.M) put2(p.out, (row + 8 * h) * p.out.rs + at, y[0], y[1], k, a.two);
+                if (row + 8 * h < p.M) put2<MODE>(p.out, (row + 8 * h) * p.out.rs + at, y[0], y[1], k, a.two);
             }
         } else if constexpr (KIND == LM_SKINNY_QKV) {
             if (2 * n + u / 4 >= lm_units_of(p)) return;
@@ -123,19 +128,22 @@ template <int KIND> struct work {
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     l[e] = __fmul_rn(c[4 * x + 2 * h + e], f[h]); r[e] = __fmul_rn(c[4 * (x + 4) + 2 * h + e], f[h]);
-                    lm_turn(p, z.part, z.head, da + e, db + e, l[e], r[e], had[4 * h + e], had[4 * h + 2 + e]);
+                    lm_turn<MODE == ANY>(p, z.part, z.head, da + e, db + e, l[e], r[e], had[4 * h + e], had[4 * h + 2 + e]);
                 }
                 if (m >= p.M) continue;
                 if (z.part == 0) {
                     const int64_t at = m * p.out.rs + static_cast<int64_t>(z.head) * p.d;
-                    put2(p.out, at + da, l[0], l[1], 2, a.two); put2(p.out, at + db, r[0], r[1], 2, a.two);
+                    put2<MODE>(p.out, at + da, l[0], l[1], 2, a.two); put2<MODE>(p.out, at + db, r[0], r[1], 2, a.two);
                     continue;
                 }
                 if (!lm_has_page(p, slot[h])) continue;
                 const lm_cv to = { z.part == 1 ? p.kp : p.vp, 0, p.kv_bf16 };
                 const int64_t at = lm_page_at(p, z.part, slot[h], z.head, da), bt = lm_page_at(p, z.part, slot[h], z.head, db);
-                if (z.part == 2) { put2(to, at, l[0], l[1], 2, 1); put2(to, bt, r[0], r[1], 2, 1); continue; }
-                lm_st1(to, at, l[0]); lm_st1(to, at + 16, l[1]); lm_st1(to, bt, r[0]); lm_st1(to, bt + 16, r[1]);   /* a key's next dimension is sixteen tokens on */
+                if (z.part == 2) { put2<MODE>(to, at, l[0], l[1], 2, 1); put2<MODE>(to, bt, r[0], r[1], 2, 1); continue; }
+                /* a key's next dimension is sixteen tokens on */
+                if (MODE == ANY) { lm_st1(to, at, l[0]); lm_st1(to, at + 16, l[1]); lm_st1(to, bt, r[0]); lm_st1(to, bt + 16, r[1]); continue; }
+                __nv_bfloat16 *const page = static_cast<__nv_bfloat16 *>(p.kp);
+                page[at] = __float2bfloat16_rn(l[0]); page[at + 16] = __float2bfloat16_rn(l[1]); page[bt] = __float2bfloat16_rn(r[0]); page[bt + 16] = __float2bfloat16_rn(r[1]);
             }
         } else {
 #pragma unroll
@@ -149,16 +157,15 @@ template <int KIND> struct work {
 #pragma unroll
                     for (int e = 0; e < 2; e++)
                         if (e < k) {
-                            const float v = lm_with_bias(p.part[0], at + e, c[4 * (2 * u + j) + 2 * h + e]);
-                            o[e] = lm_kept(KIND == LM_SKINNY_ADD ? had[4 * h + 2 * j + e] + v : v, p.out.bf16);
+                            const float v = biased<MODE>(p.part[0], at + e, c[4 * (2 * u + j) + 2 * h + e]);
+                            o[e] = lm_kept(KIND == LM_SKINNY_ADD ? had[4 * h + 2 * j + e] + v : v, MODE == ANY ? p.out.bf16 : MODE == BF16);
                             if (KIND == LM_SKINNY_ADD) s[e] = fmaf(o[e], o[e], s[e]);
                         }
                     if (m >= p.M) continue;
-                    put2(p.out, m * p.out.rs + at, o[0], o[1], k, a.two);
+                    put2<MODE>(p.out, m * p.out.rs + at, o[0], o[1], k, a.two);
                     if (KIND != LM_SKINNY_ADD || !p.next) continue;
                     const lm_cv next = { p.next, 0, 1 };
-                    const float2 w = get2(p.norm_next, at, k, a.two);
-                    put2(next, m * p.part[0].rows + at, o[0] * __fadd_rn(w.x, p.offset_next), o[1] * __fadd_rn(w.y, p.offset_next), k, a.two);
+                    put2<MODE == ANY ? ANY : BF16>(next, m * p.part[0].rows + at, o[0] * __fadd_rn(had[8 + 2 * j], p.offset_next), o[1] * __fadd_rn(had[9 + 2 * j], p.offset_next), k, a.two);
                 }
                 if (KIND != LM_SKINNY_ADD || !p.next) continue;
                 float sum = s[0] + s[1];                                  /* eight columns as eight lanes have them there */
@@ -169,15 +176,15 @@ template <int KIND> struct work {
     }
 };
 /* A warpgroup's way through the stages. */
-template <int KIND, bool SPLIT> struct multiply {
+template <int KIND, bool SPLIT, int MODE> struct multiply {
     const args &a; const uint32_t base; const int wg; int k, in;
     float c[64], sums[64];
-    work<KIND> left;
+    work<KIND, MODE> left;
     __device__ __forceinline__ multiply(const args &x, uint32_t at, int w) : a(x), base(at), wg(w), k(0), in(0) {
 #pragma unroll
         for (int i = 0; i < 64; i++) c[i] = left.c[i] = 0.0f;
         left.row = 1 << 30; left.n = 0;                                   /* at first nothing: a row that is not there */
-        for (int i = 0; i < 8; i++) left.pre[i] = 0;
+        for (int i = 0; i < 12; i++) left.pre[i] = 0;
         for (int i = 0; i < 2; i++) { left.f[i] = 0; left.slot[i] = -1; left.unit[i] = lm_unit{ 0, 0, 0 }; }
     }
     __device__ __forceinline__ void release(int i) const { leave(base + AT_BAR + (STAGES + i % STAGES) * 8); }
@@ -242,7 +249,7 @@ template <int KIND, bool SPLIT> struct multiply {
     }
 };
 #endif
-template <int KIND, bool SPLIT> __global__ void __launch_bounds__(384, 1) many(const __grid_constant__ args a) {
+template <int KIND, bool SPLIT, int MODE> __global__ void __launch_bounds__(384, 1) many(const __grid_constant__ args a) {
 #ifdef LM_HOPPER_CODE
     extern __shared__ char raw[];
     const lm_skinny &p = a.p;
@@ -285,7 +292,7 @@ template <int KIND, bool SPLIT> __global__ void __launch_bounds__(384, 1) many(c
     } else {
         lm_regs_more<232>();
         const int w = wg - 1, mine = w * 64 + static_cast<int>(threadIdx.x % 128 / 32) * 16 + static_cast<int>(threadIdx.x % 32) / 4;
-        multiply<KIND, SPLIT> go(a, base, w);
+        multiply<KIND, SPLIT, MODE> go(a, base, w);
         for (int t = static_cast<int>(blockIdx.x) / 2; t < total; t += step) {
             int pair, n;
             tile_of(a, t, &pair, &n);
@@ -316,9 +323,23 @@ __global__ void __launch_bounds__(256) factors(const norms a) {
     for (int q = 0; q < 8; q++) s += part[q][lane];
     a.to[m] = lm_norm_factor(p, s);
 }
-template <int KIND, bool SPLIT> lm_err launch(const args &a, int units, cudaStream_t s) {
+template <int KIND, bool SPLIT, int MODE> lm_err launch(const args &a, int units, cudaStream_t s) {
     const int clusters = a.pairs * a.tiles_n < units / 2 ? a.pairs * a.tiles_n : units / 2;
-    return lm_launch_early(many<KIND, SPLIT>, a, dim3(static_cast<unsigned>(2 * clusters)), 384, SMEM, 2, true, s);
+    return lm_launch_early(many<KIND, SPLIT, MODE>, a, dim3(static_cast<unsigned>(2 * clusters)), 384, SMEM, 2, true, s);
+}
+int mode_of(const args &a, int64_t rows) {
+    const lm_skinny &p = a.p;
+    if (!a.two || rows % BN || (p.kind == LM_SKINNY_GATED && p.part[0].rows % (BN / 2))) return ANY;
+    for (int i = 0; i < p.n_part; i++) if (p.part[i].bias) return ANY;
+    if (p.kind == LM_SKINNY_ADD && (p.res.bf16 != p.out.bf16 || (p.next && p.norm_next.bf16))) return ANY;
+    if (p.kind == LM_SKINNY_QKV && (!p.kv_bf16 || p.turn.bf16)) return ANY;
+    if ((p.kind == LM_SKINNY_QKV || p.kind == LM_SKINNY_GATED) && !p.out.bf16) return ANY;
+    return p.out.bf16 ? BF16 : F32;
+}
+template <int KIND, bool SPLIT> lm_err in_mode(const args &a, int mode, int units, cudaStream_t s) {
+    if (mode == BF16) return launch<KIND, SPLIT, BF16>(a, units, s);
+    if constexpr (KIND == LM_SKINNY_ADD || KIND == LM_SKINNY_PLAIN) if (mode == F32) return launch<KIND, SPLIT, F32>(a, units, s);
+    return launch<KIND, SPLIT, ANY>(a, units, s);
 }
 /* Gate and up of many columns, all of K at once: tiles twice as wide, since no second set of sums is needed. */
 bool wide(const lm_skinny *p, bool split) {
@@ -358,10 +379,11 @@ lm_err lm_rows_many(const lm_dev *d, const lm_skinny *p, bool split, cudaStream_
         a.factors = to;
     }
     if (wide(p, split)) return run_wide(d, a, s);
+    const int mode = mode_of(a, n);
     switch (p->kind) {
-    case LM_SKINNY_ADD: return launch<LM_SKINNY_ADD, true>(a, d->units, s);
-    case LM_SKINNY_QKV: return launch<LM_SKINNY_QKV, true>(a, d->units, s);
-    case LM_SKINNY_GATED: return split ? launch<LM_SKINNY_GATED, true>(a, d->units, s) : launch<LM_SKINNY_GATED, false>(a, d->units, s);
-    default: return split ? launch<LM_SKINNY_PLAIN, true>(a, d->units, s) : launch<LM_SKINNY_PLAIN, false>(a, d->units, s);
+    case LM_SKINNY_ADD: return in_mode<LM_SKINNY_ADD, true>(a, mode, d->units, s);
+    case LM_SKINNY_QKV: return in_mode<LM_SKINNY_QKV, true>(a, mode, d->units, s);
+    case LM_SKINNY_GATED: return split ? in_mode<LM_SKINNY_GATED, true>(a, mode, d->units, s) : in_mode<LM_SKINNY_GATED, false>(a, mode, d->units, s);
+    default: return split ? in_mode<LM_SKINNY_PLAIN, true>(a, mode, d->units, s) : in_mode<LM_SKINNY_PLAIN, false>(a, mode, d->units, s);
     }
 }
