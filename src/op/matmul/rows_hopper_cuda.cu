@@ -25,6 +25,7 @@ enum {
     STAGES = 8,
     SPLIT = LM_ROWS_PARTS,
     WHOLE = 96 /* tiles from which a block has all of K */,
+    PIECES = 3 /* runs of this kernel that take no longer than the one of many rows */,
     BARS = 256
 };
 /* steps: of 64 columns, all of them; lead: steps before a block's last from which the next kernel may begin; AT_ONCE: from the start */
@@ -331,6 +332,21 @@ bool lm_rows_takes(const lm_dev *d, const lm_skinny *p) {
     }
     return n < INT32_MAX / 2;
 }
+/* Not many more rows than this kernel takes: it once more for each 64 of them. The sums of squares of a piece lie together, in both of the products that they are between. */
+static void skip(lm_cv &v, int64_t m) { if (v.p) v.p = static_cast<char *>(v.p) + m * v.rs * (v.bf16 ? 2 : 4); }
+static lm_err pieces(const lm_dev *d, const lm_skinny *p, int tiles, cudaStream_t s) {
+    for (int m = 0; m < p->M; m += LM_ROWS) {
+        lm_skinny q = *p;
+        q.M = p->M - m < LM_ROWS ? p->M - m : static_cast<int>(LM_ROWS);
+        skip(q.x, m); skip(q.out, m); skip(q.res, m); skip(q.turn, m);
+        if (q.slot) q.slot += m;
+        if (q.next) q.next = static_cast<__nv_bfloat16 *>(q.next) + m * q.part[0].rows;
+        if (q.squares) q.squares += static_cast<int64_t>(m) * SPLIT * tiles;
+        if (q.parts) q.parts += m * SPLIT * lm_ceil_div(q.K, static_cast<int64_t>(TILE));
+        LM_TRY(lm_rows_run(d, &q, s));
+    }
+    return LM_OK;
+}
 lm_err lm_rows_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
     args a = {};
     a.p = *p;
@@ -343,6 +359,7 @@ lm_err lm_rows_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
     a.steps = static_cast<int>(lm_ceil_div(p->K, STEP));
     /* by the weights alone, so that bits have no other cause */
     const int ks = (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_GATED) && a.tiles >= WHOLE ? 1 : SPLIT;
-    if (p->M > LM_ROWS) return lm_rows_many(d, p, ks > 1, s);
+    if (p->M > PIECES * LM_ROWS) return lm_rows_many(d, p, ks > 1, s);
+    if (p->M > LM_ROWS) return pieces(d, p, a.tiles, s);
     return p->M <= 8 ? run_as<8>(a, ks, s) : p->M <= 16 ? run_as<16>(a, ks, s) : p->M <= 32 ? run_as<32>(a, ks, s) : run_as<64>(a, ks, s);
 }
