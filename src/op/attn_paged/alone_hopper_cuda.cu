@@ -10,9 +10,8 @@
 #include "op/attn_paged/unit.cuh"
 #include "op/overlap.cuh"
 namespace {
-enum { ROWS = 64, OF = 4 /* warps of a block there */, UNITS = 4 };
-/* NH: heads of a warp; SUB: so many warps have the same rows, and other heads */
-template <int D, int NH, int SUB> struct shape { enum { WARPS = 8 * SUB, ALL = 128 + 32 * WARPS, HALF = 16 * D * 2, UNIT = 2 * HALF, STAGE = UNITS * UNIT, STAGES = D == 64 ? 6 : 5, AT_Q = STAGES * STAGE, AT_BAR = AT_Q + WARPS * NH * D / 16 * 256, BYTES = AT_BAR + STAGES * 16 + 1024 }; };
+enum { WARPS = 8, ROWS = 8 * WARPS, OF = 4 /* warps of a block there */, UNITS = 4, ALL = 128 + 32 * WARPS };
+template <int D, int NH> struct shape { enum { HALF = 16 * D * 2, UNIT = 2 * HALF, STAGE = UNITS * UNIT, STAGES = D == 64 ? 6 : 5, AT_Q = STAGES * STAGE, AT_BAR = AT_Q + WARPS * NH * D / 16 * 256, BYTES = AT_BAR + STAGES * 16 + 1024 }; };
 struct args { CUtensorMap k, v; paged p; int packs; };
 #ifdef LM_HOPPER_CODE
 /* the same in all lanes, and the compiler knows: else each shuffle behind a branch on it is guarded */
@@ -42,19 +41,19 @@ __device__ __forceinline__ int unit_at(const segment &g, int i) {
     return (g.p0 + rank * g.each + in - w * n) * LM_KV_PAGE + w * 16;
 }
 #endif
-template <int D, int NH, int SUB> __global__ void __launch_bounds__(128 + 256 * SUB, 1) alone(const __grid_constant__ args a) {
+template <int D, int NH> __global__ void __launch_bounds__(ALL, 1) alone(const __grid_constant__ args a) {
 #ifdef LM_HOPPER_CODE
-    using S = shape<D, NH, SUB>;
+    using S = shape<D, NH>;
     constexpr int KS = D / 16;
     extern __shared__ char raw[];
     __shared__ block b;
     const paged &p = a.p;
     const int G = p.heads / p.kv, lane = threadIdx.x % 32, each = p.kv * a.packs, tile = static_cast<int>(gridDim.x - 1 - blockIdx.x) / each,
-              hk = static_cast<int>(gridDim.x - 1 - blockIdx.x) % each / a.packs, pack = static_cast<int>(gridDim.x - 1 - blockIdx.x) % a.packs;      /* long rows first */
+              hk = static_cast<int>(gridDim.x - 1 - blockIdx.x) % each / a.packs, h0 = static_cast<int>(gridDim.x - 1 - blockIdx.x) % a.packs * NH;      /* long rows first */
     const int64_t n0 = static_cast<int64_t>(tile) * ROWS;
     const uint32_t base = (lm_smem(raw) + 1023) & ~1023u, full = base + S::AT_BAR, empty = full + S::STAGES * 8;
     if (threadIdx.x == 0) {
-        for (int i = 0; i < S::STAGES; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, S::WARPS); }
+        for (int i = 0; i < S::STAGES; i++) { lm_mbar_init(full + 8 * i, 1); lm_mbar_init(empty + 8 * i, WARPS); }
         lm_mbar_inited();
     }
     lm_let_next_begin();
@@ -79,7 +78,7 @@ template <int D, int NH, int SUB> __global__ void __launch_bounds__(128 + 256 * 
     const int wg = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
     segment g;
     if (wg == 0) {
-        if (SUB == 1) lm_regs_less<40>(); else lm_regs_less<32>();
+        lm_regs_less<40>();
         if (threadIdx.x >= 32) return;
         int k = 0;
         while (g.next(b, p)) {
@@ -116,8 +115,8 @@ template <int D, int NH, int SUB> __global__ void __launch_bounds__(128 + 256 * 
         }
         return;
     }
-    if (SUB == 1) lm_regs_more<232>(); else lm_regs_more<112>();
-    const int w = uniform(static_cast<int>(threadIdx.x) / 32 - 4), t = lane % 4, mine = w % 8 * 8, h0 = (pack * SUB + w / 8) * NH;
+    lm_regs_more<232>();
+    const int w = uniform(static_cast<int>(threadIdx.x) / 32 - 4), t = lane % 4, mine = w * 8;
     const uint32_t at_q = base + S::AT_Q + w * (NH * KS * 256) + lane * 8;  /* in registers they would be too many */
     {
         uint32_t v[NH][KS][2];
@@ -173,7 +172,7 @@ template <int D, int NH, int SUB> __global__ void __launch_bounds__(128 + 256 * 
                     if (i % UNITS == 0) lm_mbar_wait(full + 8 * s, k / S::STAGES & 1);
                     if (x0 <= most) {
                         if (x0 < g.lo || x0 + 15 > g.hi) lm_unit_clear<D, 1>(values, x0, g.lo, g.hi);
-                        u.template add<true>(keys, values, q, s2, x0 >= far && x0 + 15 <= least, [&](int e, int l) { return (x0 + l >= from[e]) & (x0 + l <= pos[e]); });
+                        u.add(keys, values, q, s2, x0 >= far && x0 + 15 <= least, [&](int e, int l) { return (x0 + l >= from[e]) & (x0 + l <= pos[e]); });
                         any = true;
                     }
                     i++;
@@ -222,18 +221,18 @@ template <int D, int NH, int SUB> __global__ void __launch_bounds__(128 + 256 * 
             }
 #endif
 }
-template <int D, int NH, int SUB> lm_err launch(const paged &p, cudaStream_t s) {
+template <int D, int NH> lm_err launch(const paged &p, cudaStream_t s) {
     args a = {};
-    a.p = p; a.packs = (p.heads / p.kv + NH * SUB - 1) / (NH * SUB);
+    a.p = p; a.packs = (p.heads / p.kv + NH - 1) / NH;
     const int64_t heads = p.pages * p.kv, blocks = lm_ceil_div(p.n, static_cast<int64_t>(ROWS)) * p.kv * a.packs;
     if (heads * D > INT32_MAX || p.per * LM_KV_PAGE > INT32_MAX / 2 || blocks > INT32_MAX) return LM_E_RANGE;
     LM_TRY(lm_tma_map(&a.k, p.k, heads * D, 64, 64, D / 4));
     LM_TRY(lm_tma_map(&a.v, p.v, heads * LM_KV_PAGE, D, D, 16));
-    return lm_launch_early(alone<D, NH, SUB>, a, dim3(static_cast<unsigned>(blocks)), shape<D, NH, SUB>::ALL, shape<D, NH, SUB>::BYTES, 1, true, s);
+    return lm_launch_early(alone<D, NH>, a, dim3(static_cast<unsigned>(blocks)), ALL, shape<D, NH>::BYTES, 1, true, s);
 }
 }
 lm_err lm_paged_alone(const paged &p, int d, cudaStream_t s) {
     const int G = p.heads / p.kv;
-    if (d == 64) return G == 1 ? launch<64, 1, 1>(p, s) : G == 2 ? launch<64, 2, 1>(p, s) : launch<64, 2, 2>(p, s);
-    return G == 1 ? launch<128, 1, 1>(p, s) : launch<128, 1, 2>(p, s);
+    if (d == 64) return G == 1 ? launch<64, 1>(p, s) : G == 2 ? launch<64, 2>(p, s) : launch<64, 4>(p, s);
+    return G == 1 ? launch<128, 1>(p, s) : launch<128, 2>(p, s);
 }

@@ -47,8 +47,8 @@ template <int D, int NH, int NT> struct lm_unit_sums {
                 for (int e = 0; e < 4; e++) o[d][h][e] = 0;
         }
     }
-    /* lazy: what would be multiplied by 1, or is 0 yet, is left as it is, which pays where columns are many. q(h, ks): right operands; all: every column sees all tokens; sees(e, i): does column e (of this lane's two) see token i of the unit (without a branch)? s2: scale, for powers of two */
-    template <bool lazy = false, class Q, class F> __device__ __forceinline__ void add(uint32_t keys, uint32_t values, const Q &q, float s2, bool all, const F &sees) {
+    /* q(h, ks): right operands; all: every column sees all tokens; sees(e, i): does column e (of this lane's two) see token i of the unit (without a branch)? s2: scale, for powers of two */
+    template <class Q, class F> __device__ __forceinline__ void add(uint32_t keys, uint32_t values, const Q &q, float s2, bool all, const F &sees) {
         const int lane = threadIdx.x % 32, g = lane / 4;
         /* where this lane's row of 16 bytes of a matrix of eight lies. Keys: a row is a dimension, matrices are (tokens, dimensions) by lane / 8; values: a
          * token, (dimensions, tokens) */
@@ -70,7 +70,6 @@ template <int D, int NH, int NT> struct lm_unit_sums {
         }
         /* no branch in here, and all columns in step: each alone would wait for its own shuffles */
         float keep[NH][2], most[NH][2];
-        bool same = true;
 #pragma unroll
         for (int h = 0; h < NH; h++)
 #pragma unroll
@@ -100,14 +99,12 @@ template <int D, int NH, int NT> struct lm_unit_sums {
             for (int e = 0; e < 2; e++) {
                 const float zero = most[h][e] == -INFINITY ? 0.0f : most[h][e];
                 keep[h][e] = lm_exp2(top[h][e] - zero);
-                same &= (most[h][e] == top[h][e]) | (top[h][e] == -INFINITY);
                 top[h][e] = most[h][e]; sum[h][e] = __fmul_rn(sum[h][e], keep[h][e]);
 #pragma unroll
                 for (int j = 0; j < NT; j++)
 #pragma unroll
                     for (int r = 0; r < 2; r++) { float &z = c[j][h][2 * r + e]; z = lm_exp2(z - zero); sum[h][e] += z; }
             }
-        if (!lazy || !__all_sync(0xffffffffu, same))
 #pragma unroll
         for (int d = 0; d < KS; d++)
 #pragma unroll
