@@ -218,17 +218,17 @@ llama-1b bf16 64 128
 llama-1b bf16 8 2048}"
 }
 alone() {   # deterministic mode: its bits, and what it costs beside the usual decode in the same run
-    local n k v
+    local n k v p
     LM_DEVICE=cuda timeout 60 "$bin/tests/test_infer" test_rows_alone >"$out/alone.log" 2>&1; say "deterministic mode: rc $?; $(tail -n 1 "$out/alone.log")"
     head -8 "$out/alone.log"
-    for n in ${ALONE:-1 16 64}; do
-        v=
+    for p in ${ALONE:-1x128 1x512 16x128 64x128 8x2048}; do
+        v= n=${p%x*} p=${p#*x}
         for k in "" --deterministic; do
-            timeout 60 "$bin/loam" bench infer --device cuda --shape "${SHAPE:-llama-1b}" --dtype bf16 --kv bf16 --prompt 128 --depth 448 --gen 64 --seqs "$n" --chunk $((n * 128 > 2048 ? 2048 : n * 128)) --repeat 3 $k --json >"$out/alone.json" 2>"$out/alone.err" \
+            timeout 60 "$bin/loam" bench infer --device cuda --shape "${SHAPE:-llama-1b}" --dtype bf16 --kv bf16 --prompt "$p" --depth 448 --gen 64 --seqs "$n" --chunk $((n * p > 2048 ? 2048 : n * p)) --repeat 3 $k --json >"$out/alone.json" 2>"$out/alone.err" \
                 || say "deterministic: $(tail -n 1 "$out/alone.err" | cut -c1-300)"
             v="$v$(field "$out/alone.json" decode) tok/s (prefill $(field "$out/alone.json" prefill)) "
         done
-        say "deterministic, $n sequences: usual, then in the mode: $v"
+        say "deterministic, $n sequences of $p: usual, then in the mode: $v"
     done
 }
 faults() {   # a card that is lost while a program uses it, one that has too little memory, none

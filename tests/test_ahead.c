@@ -285,4 +285,21 @@ static void test_on_card(void) {
     }
     lm_store_free(f); lm_store_free(w); lm_dev_close(dev); lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_on_card), LM_T1(test_tokens), LM_T1(test_ends), LM_T1(test_texts))
+/* Deterministic mode: rows that do not say how they treat a row beside many others (the processor's names are not a device's) keep runs at 64 of them. */
+static void test_rows_that_do_not_say(void) {
+    rig r;
+    lm_engine *e;
+    LM_NEED_OK(NULL, rig_new(&r, &(lm_engine_opts){ .context = 256 }, 3, false));
+    for (int mode = 0; mode < 2; mode++) {
+        LM_NEED_OK(r.ctx, lm_engine_new(&e, r.ctx, &r.c, r.store, &(lm_engine_opts){ .dev = r.dev, .mm = LM_F32, .kv = LM_F32, .context = 256, .chunk = 200, .deterministic = mode }));
+        LM_CHECK(lm_engine_opts_of(e)->chunk == (mode ? 64 : 200));
+        lm_session *s;
+        int32_t ids[190];
+        for (int k = 0; k < 190; k++) ids[k] = (k * k + k) % V;
+        LM_NEED_OK(r.ctx, lm_session_new(&s, e));
+        LM_CHECK_OK(r.ctx, lm_engine_run(e, &(lm_request){ s, ids, 190, LM_WANT_ALL }, 1, none, NULL));
+        lm_session_free(s); lm_engine_free(e);
+    }
+    rig_free(&r);
+}
+LM_TEST_MAIN(LM_T1(test_on_card), LM_T1(test_rows_that_do_not_say), LM_T1(test_tokens), LM_T1(test_ends), LM_T1(test_texts))

@@ -415,21 +415,84 @@ static void rows_alone(lm_ctx *ctx, const lm_cfg *c, lm_store *w, const lm_engin
     }
     lm_session_free(s); lm_engine_free(e);
 }
+/* A prompt of many rows taken at once, in pieces, behind a beginning and between other prompts: every row's logits are those of a decoder that took the tokens
+ * one by one, and so are the scores. */
+enum { MANY_N = 333, MANY_RUN = 1024, MANY_MOST = 3 };
+typedef struct { int64_t first; float (*v)[WIDE_V]; } many_rows;
+static lm_err many_row(void *ud, int r, int64_t i, const float *l) {
+    const many_rows *m = ud;
+    if (!r) memcpy(m->v[m->first + i], l, sizeof m->v[0]);
+    return LM_OK;
+}
+static lm_err many_run(lm_ctx *ctx, const lm_cfg *c, lm_store *w, const lm_engine_opts *o, int64_t chunk, int n, int64_t len, int64_t begin, int64_t each, float (*v)[WIDE_V], float *lp) {
+    static int32_t id[MANY_MOST][MANY_N];
+    static const int64_t of[MANY_MOST] = { MANY_N, 201, 130 };
+    lm_engine *e; lm_session *s[MANY_MOST] = {0}; lm_request q[MANY_MOST];
+    lm_engine_opts eo = *o;
+    eo.chunk = eo.rows = chunk; eo.max_seqs = n; eo.context = MANY_N + 3;
+    LM_TRY(lm_engine_new(&e, ctx, c, w, &eo));
+    lm_err err = LM_OK;
+    if (o->dev) LM_CHECK(lm_engine_opts_of(e)->chunk == chunk);                       /* no plan of these falls back to runs of few rows */
+    for (int i = 0; i < n && !err; i++) {
+        for (int k = 0; k < MANY_N; k++) id[i][k] = (k * k * 7 + k * 3 + i * (k % 5 + 1) * 11) % WIDE_V;
+        err = lm_session_new(&s[i], e);
+        q[i] = (lm_request){ s[i], id[i], lm_min64(of[i], len), LM_WANT_NONE };
+    }
+    many_rows m = { 0, v };
+    if (!err && begin) err = lm_engine_run(e, &(lm_request){ s[0], id[0], begin, LM_WANT_ALL }, 1, many_row, &m);
+    for (m.first = begin; !err && m.first < len; m.first += q[0].n) {
+        q[0] = (lm_request){ s[0], id[0] + m.first, lm_min64(each, len - m.first), LM_WANT_ALL };
+        err = lm_engine_run(e, q, m.first == begin ? n : 1, many_row, &m);
+    }
+    if (!err && lp) { err = lm_session_truncate(s[0], 0); if (!err) err = lm_engine_score(e, s[0], id[0], len, lp); }
+    for (int i = 0; i < n; i++) lm_session_free(s[i]);
+    lm_engine_free(e);
+    return err;
+}
+static void rows_many(lm_ctx *ctx, const lm_cfg *c, lm_store *w, const lm_engine_opts *o) {
+    static float want[MANY_N][WIDE_V], got[MANY_N][WIDE_V], lp[MANY_N];
+    static const struct { int64_t chunk; int n; int64_t begin, each; } form[] = { { MANY_RUN, 1, 0, MANY_N }, { MANY_RUN, MANY_MOST, 0, MANY_N }, { 100, 1, 0, MANY_N }, { MANY_RUN, 2, 37, 150 } };
+    const int64_t len = LM_T_WATCHED ? 70 : MANY_N;
+    LM_CHECK_OK(ctx, many_run(ctx, c, w, o, MANY_RUN, 1, len, 0, 1, want, lp));
+    for (int64_t k = 1; k < len; k++) {
+        const int32_t id = (int32_t)((k * k * 7 + k * 3) % WIDE_V);
+        if (want[k - 1][id] - lm_row_lse(want[k - 1], WIDE_V) == lp[k]) continue;
+        lm_t_fail++;
+        printf("%lld wide: the score of token %lld is not what its logits say\n", (long long)c->d, (long long)k);
+        break;
+    }
+    for (int i = 0; i < LM_COUNT(form); i++) {
+        memset(got, 0, sizeof got);
+        LM_CHECK_OK(ctx, many_run(ctx, c, w, o, form[i].chunk, form[i].n, len, form[i].begin, form[i].each, got, NULL));
+        int64_t other = 0, first = -1;
+        for (int64_t k = 0; k < len; k++) if (memcmp(want[k], got[k], sizeof want[k])) { other++; if (first < 0) first = k; }
+        if (!other) continue;
+        lm_t_fail++;
+        printf("%lld wide, heads of %lld, %d prompts, runs of %lld rows, %lld first: %lld of %lld rows have other bits than alone, first %lld\n", (long long)c->d, (long long)c->d_head, form[i].n,
+               (long long)form[i].chunk, (long long)form[i].begin, (long long)other, (long long)len, (long long)first);
+    }
+}
 static void test_rows_alone(void) {
     lm_ctx *ctx; lm_dev *dev = NULL; lm_store *f, *w;
     lm_cfg c = { .model = lm_model_by_name("llama"), .vocab = WIDE_V, .d = 512, .n_layer = 2, .n_head = 8, .n_kv = 2, .d_head = 64, .d_ff = 1096,
-                 .max_pos = 256, .eps = 1e-5, .init_std = 0.05, .tie = true, .bos = -1, .hf_type = "llama" };
-    c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = 256;
+                 .max_pos = 512, .eps = 1e-5, .init_std = 0.05, .tie = true, .bos = -1, .hf_type = "llama" };
+    c.rope.d_head = 64; c.rope.base = 10000; c.rope.max_pos = 512;
     LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
     if (getenv("LM_DEVICE")) LM_NEED_OK(ctx, lm_dev_open(&dev, ctx, getenv("LM_DEVICE")));
-    /* heads of 64 and 48; the second model's products are below what the kernel of few rows takes, and so are weights in f32 */
-    for (int k = LM_T_WATCHED ? 1 : 0; k < (LM_T_WATCHED ? 2 : 3); k++) {
-        if (k == 1) { c.d = 288; c.n_head = 6; c.n_kv = 3; c.d_head = 48; c.rope.d_head = 48; c.d_ff = 400; }
+    /* Heads of 64 and 48; the second model's products are below what the kernel of few rows takes, and so are weights in f32. On a device also heads of 128 with a
+     * window, and the sizes of a model of 1.1e9 parameters, where K is cut into longer parts and gate and up are not cut. */
+    static const lm_cfg of[] = { { .d = 512, .n_head = 8, .n_kv = 2, .d_head = 64, .d_ff = 1096 }, { .d = 288, .n_head = 6, .n_kv = 3, .d_head = 48, .d_ff = 400 },
+                                 { .d = 288, .n_head = 6, .n_kv = 3, .d_head = 48, .d_ff = 400 }, { .d = 768, .n_head = 6, .n_kv = 2, .d_head = 128, .d_ff = 520, .window = 100 },
+                                 { .d = 2048, .n_head = 32, .n_kv = 8, .d_head = 64, .d_ff = 8192 } };
+    for (int k = LM_T_WATCHED ? 1 : 0; k < (LM_T_WATCHED ? 2 : dev ? LM_COUNT(of) : 3); k++) {
+        c.d = of[k].d; c.n_head = of[k].n_head; c.n_kv = of[k].n_kv; c.d_head = c.rope.d_head = of[k].d_head; c.d_ff = of[k].d_ff; c.window = of[k].window;
         LM_NEED_OK(ctx, lm_store_new(&f, ctx)); LM_NEED_OK(ctx, lm_store_new(&w, ctx));
         LM_NEED_OK(ctx, lm_model_init(ctx, &c, f, 5));
         LM_NEED_OK(ctx, to_bf16(ctx, f, w));
-        const lm_dtype d = k < 2 ? LM_BF16 : LM_F32;
-        rows_alone(ctx, &c, k < 2 ? w : f, &(lm_engine_opts){ .mm = d, .kv = d, .dev = dev, .deterministic = true });
+        const lm_dtype d = k == 2 ? LM_F32 : LM_BF16;
+        const lm_engine_opts o = { .mm = d, .kv = d, .dev = dev, .deterministic = true };
+        if (k < 3) rows_alone(ctx, &c, k == 2 ? f : w, &o);
+        rows_many(ctx, &c, k == 2 ? f : w, &o);
         lm_store_free(f); lm_store_free(w);
     }
     if (dev && dev->features & LM_CUDA_WGMMA) {                           /* gate and up too wide for parts of K */

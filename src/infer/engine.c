@@ -51,8 +51,23 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     if (e->o.dev && e->o.mm == LM_BF16) LM_TRY(lm_pass_storage(g, e->o.dev));
     return lm_graph_err(g);
 }
-/* Rows of a run in deterministic mode: what the device's kernel of few rows takes at once. */
+/* In deterministic mode a run has as many rows as one may ask for if each of the plan's kernels does the same with a row however many are beside it: these do,
+ * in that mode, and so do the joins that a device takes then. A plan with any other keeps to what the kernel of few rows takes at once. */
 enum { ALONE = 64 };
+static bool any_rows(const lm_plan *p) {
+    static const char *const say[] = { "add.cuda", "attn_paged.cuda", "cast.cuda", "concat.cuda", "copy.cuda", "follow.cuda", "gelu.cuda", "kv_write.cuda", "layernorm.cuda", "matmul.cuda",
+                                       "mul.cuda", "peak.cuda", "rmsnorm.cuda", "rope.cuda", "rope_table.cuda", "rows.cuda", "scale.cuda", "silu.cuda", "softcap.cuda", "swiglu.cuda", "tanh.cuda" };
+    lm_plan_stats st;
+    lm_plan_stats_of(p, &st);
+    for (int i = 0; i < st.n_steps; i++) {
+        const char *op, *kernel; double flops, bytes;
+        bool found = false;
+        lm_plan_step(p, i, &op, &kernel, &flops, &bytes);
+        for (int k = 0; k < LM_COUNT(say) && !found; k++) found = !strcmp(kernel, say[k]);
+        if (!found) return false;
+    }
+    return true;
+}
 /* The device is shared: its mode is the engine's only while that plans and runs. */
 void lm_engine_alone(const lm_engine *e, bool on) {
     if (!e->o.deterministic || !e->o.dev) return;
@@ -77,6 +92,28 @@ lm_err lm_engine_kv_of(lm_ctx *ctx, const char *name, lm_dtype *kv, const lm_qua
         if (!strcasecmp(name, blocks[i].name)) { *kv = LM_QUANT; *quant = lm_quant_by_name(blocks[i].format); return LM_OK; }
     return lm_fail(ctx, LM_E_CONFIG, "kv %s: f32, bf16, f16, q8_0 and q4_0 are known", name);
 }
+static lm_err plan_of(lm_engine *e) {
+    lm_graph *g = NULL;
+    lm_err err;
+    e->max_rows = lm_max64(e->o.max_seqs, e->o.rows ? e->o.rows : 32);
+    if (e->max_rows > e->o.chunk) e->max_rows = e->o.chunk;
+    LM_GOTO(lm_store_new(&e->kv, e->ctx), done);
+    LM_GOTO(lm_graph_new(&g, e->ctx, e->weights), done);
+    LM_GOTO(build(e, g), done);
+    lm_engine_alone(e, true);
+    const lm_plan_opts po = { .store = e->weights,
+                              .local = e->kv,
+                              .create_states = true,
+                              .state_tag = LM_MEM_KV,
+                              .features = e->o.features,
+                              .dev = e->o.dev,
+                              .dry = e->o.dry };
+    err = lm_plan_new(&e->plan, e->ctx, g, &po);
+    lm_engine_alone(e, false);
+done:
+    lm_graph_free(g);
+    return err;
+}
 lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *weights, const lm_engine_opts *o) {
     if (cfg->model->encoder)
         return lm_fail(ctx, LM_E_UNSUPPORTED, "%s is an encoder: it writes no text and scores none; `loam embed` makes vectors with it", cfg->model->name);
@@ -95,35 +132,23 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
     if (e->o.deterministic && e->o.dev) {
         if (cfg->rope.scaling == LM_ROPE_DYNAMIC) {
             lm_free(ctx, e);
-            return lm_fail(ctx, LM_E_UNSUPPORTED, "deterministic: dynamic rope scaling makes a call's length part of its mathematics: it cannot be cut into runs of %d rows", (int)ALONE);
+            return lm_fail(ctx, LM_E_UNSUPPORTED, "deterministic: dynamic rope scaling makes a call's length part of its mathematics: it cannot be cut into runs");
         }
-        e->o.chunk = lm_min64(e->o.chunk, ALONE);
     }
     e->pages_per_seq = lm_ceil_div(e->o.context, LM_KV_PAGE);
     e->n_pages = e->o.kv_tokens ? lm_ceil_div(e->o.kv_tokens, LM_KV_PAGE) : e->o.max_seqs * e->pages_per_seq;
-    e->max_rows = lm_max64(e->o.max_seqs, e->o.rows ? e->o.rows : 32);
-    if (e->max_rows > e->o.chunk) e->max_rows = e->o.chunk;
-    lm_graph *g = NULL;
     lm_err err;
     if (e->n_pages >= INT32_MAX / LM_KV_PAGE) {
         err = lm_fail(ctx, LM_E_RANGE, "a key-value pool of %lld pages is too large", (long long)e->n_pages);
         goto fail;
     }
-    LM_GOTO(lm_store_new(&e->kv, ctx), fail);
-    LM_GOTO(lm_graph_new(&g, ctx, weights), fail);
-    LM_GOTO(build(e, g), fail);
-    lm_engine_alone(e, true);
-    const lm_plan_opts po = { .store = weights,
-                              .local = e->kv,
-                              .create_states = true,
-                              .state_tag = LM_MEM_KV,
-                              .features = o->features,
-                              .dev = o->dev,
-                              .dry = o->dry };
-    err = lm_plan_new(&e->plan, ctx, g, &po);
-    lm_engine_alone(e, false);
-    if (err) goto fail;
-    lm_graph_free(g); g = NULL;
+    LM_GOTO(plan_of(e), fail);
+    if (e->o.deterministic && e->o.dev && e->o.chunk > ALONE && !any_rows(e->plan)) {
+        lm_plan_free(e->plan); lm_store_free(e->kv);
+        e->plan = NULL; e->kv = NULL;
+        e->o.chunk = ALONE;
+        LM_GOTO(plan_of(e), fail);
+    }
     err = LM_E_NOMEM;
     if (!(e->free_page = lm_alloc(ctx, LM_MEM_KV, (size_t)e->n_pages * sizeof *e->free_page)) ||
         !(e->refs = lm_calloc(ctx, LM_MEM_KV, (size_t)e->n_pages + 1, sizeof *e->refs)) ||
@@ -133,7 +158,7 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
     for (int64_t i = 0; i < e->n_pages; i++) e->free_page[e->n_free++] = (int32_t)(e->n_pages - 1 - i);
     *out = e; return LM_OK;
 fail:
-    lm_graph_free(g); lm_engine_free(e);
+    lm_engine_free(e);
     return err;
 }
 void lm_engine_free(lm_engine *e) {

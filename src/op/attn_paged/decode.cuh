@@ -8,4 +8,7 @@
 #include "op/attn_paged/prompt.cuh"
 bool lm_paged_decode_takes(const lm_dev *dev, int d);
 lm_err lm_paged_decode(const paged &p, int d, cudaStream_t s);
+/* The same rows with the same bits, where p.split > 1: of prompts, which share the reading of their pages (alone_hopper_cuda.cu). With p.choose, those alone whose
+ * neighbours are of few sequences. */
+lm_err lm_paged_alone(const paged &p, int d, cudaStream_t s);
 #endif

@@ -6,31 +6,16 @@
  *   Tokens are the rows of both products, heads the columns (Sᵀ = K Qᵀ, Oᵀ = Vᵀ Pᵀ): eight columns hold the heads of a group, where sixteen
  *   rows would be half empty. Weights are split into two bf16 numbers, so only the inputs are rounded.
  *   At the end each warp sends its sums to the blocks of its cluster, each of which finishes a range of dimensions: stores that count
- *   themselves in at that block's barrier, so nobody waits for a block that has nothing for it. Parts are added in order.
+ *   themselves in at that block's barrier, so nobody waits for a block that has nothing for it. Parts are added in order, each time by the largest so far:
+ *   alone_hopper_cuda.cu has them one after another and must have the same bits.
  *
  * Keys lie sixteen tokens side by side in a page (op/kv_write): sixteen tokens and four dimensions are 128 bytes, a row of the map. */
-#include "op/attn_paged/decode.cuh"
+#include "op/attn_paged/unit.cuh"
 #include "op/overlap.cuh"
 namespace {
 /* slots: units of a warp in shared memory; ahead: units behind them that are asked for towards the second-level cache */
 struct how { int slots, ahead; };
 struct args { CUtensorMap k, v; paged p; how h; };
-#ifdef LM_HOPPER_CODE
-__device__ __forceinline__ void ldsm_t(uint32_t *r, uint32_t at) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
-}
-/* 8×8 bf16, rows to columns */
-__device__ __forceinline__ uint32_t turned(uint32_t x) {
-    uint32_t y;
-    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
-    return y;
-}
-__device__ __forceinline__ uint32_t two(const lm_cv &v, int64_t at) {
-    if (v.bf16) return *reinterpret_cast<const uint32_t *>(static_cast<const __nv_bfloat16 *>(v.p) + at);
-    const float2 f = *reinterpret_cast<const float2 *>(static_cast<const float *>(v.p) + at);
-    return lm_pack2(f.x, f.y);
-}
-#endif
 __host__ __device__ constexpr int pairs_of(int G) { return (G + 1) / 2; }
 template <int D, int NH, int NT, int WARPS>
 __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 24 / WARPS : D * NH <= 128 ? 4 : 2) decode(const __grid_constant__ args a) {
@@ -110,99 +95,22 @@ __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 24 / WARPS : D * NH
         for (int ks = 0; ks < KS; ks++)
 #pragma unroll
             for (int e = 0; e < 2; e++)
-                q[h][ks][e] = h * 8 + g < G ? two(p.q, n * p.q.rs + (static_cast<int64_t>(hk) * G + h * 8 + g) * D + ks * 16 + e * 8 + 2 * t) : 0;
+                q[h][ks][e] = h * 8 + g < G ? lm_pair_of(p.q, n * p.q.rs + (static_cast<int64_t>(hk) * G + h * 8 + g) * D + ks * 16 + e * 8 + 2 * t) : 0;
     const float s2 = p.scale * LM_LOG2E;
-    /* where this lane's row of 16 bytes of a matrix of eight lies. Keys: a row is a dimension, matrices are (tokens, dimensions) by lane / 8; values: a
-     * token, (dimensions, tokens) */
-    const int kr = lane / 16 * 2 + lane % 8 / 4, part = lane / 8 % 2;
-    const uint32_t at_k = kr * 128 + ((lane % 4 * 2 + part) ^ kr) * 16, at_v = (lane / 16 * 8 + lane % 8) * 128 + (part ^ lane % 8) * 16;
-    float o[KS][NH][4] = {}, top[NH][2], sum[NH][2] = {};
-#pragma unroll
-    for (int h = 0; h < NH; h++) top[h][0] = top[h][1] = -INFINITY;
+    lm_unit_sums<D, NH, NT> u;
+    u.begin();
     for (int i = 0, slot = 0, parity = 0; i < units; i++) {
         const uint32_t keys = mine + slot * UNIT, values = keys + HALF;
         const int x0 = token(i);
         const bool whole = x0 >= from && x0 + TU <= pos + 1;
         lm_mbar_wait(full + 8 * slot, parity);
-        if (!whole) {                                                     /* values that no row sees may be anything: zero */
-            for (int j = lane; j < TU * (D / 8); j += 32) {
-                const int r = j / 8 % TU;
-                if (x0 + r < from || x0 + r > pos) lm_stsi4(values + j * 16, 0, 0, 0, 0);
-            }
-            lm_fence_async();
-            __syncwarp();
-        }
-        float c[NT][NH][4] = {};
-#pragma unroll
-        for (int ks = 0; ks < KS; ks++)
-#pragma unroll
-            for (int j = 0; j < NT; j++) {
-                uint32_t f[4];
-                ldsm_t(f, keys + j * (D * 32) + ks * 512 + (at_k ^ (ks & 1) * 64));
-#pragma unroll
-                for (int h = 0; h < NH; h++) lm_mma(c[j][h], f, q[h][ks][0], q[h][ks][1]);
-            }
-        float keep[NH][2];
-#pragma unroll
-        for (int h = 0; h < NH; h++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                float most = top[h][e];
-#pragma unroll
-                for (int j = 0; j < NT; j++)
-#pragma unroll
-                    for (int r = 0; r < 2; r++) {
-                        float &z = c[j][h][2 * r + e];
-                        const int x = x0 + j * 16 + r * 8 + g;
-                        z = !whole && (x < from || x > pos) ? -INFINITY : z * s2;
-                        most = fmaxf(most, z);
-                    }
-#pragma unroll
-                for (int b = 4; b < 32; b *= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, b));
-                const float zero = most == -INFINITY ? 0.0f : most;
-                keep[h][e] = lm_exp2(top[h][e] - zero);
-                top[h][e] = most; sum[h][e] *= keep[h][e];
-#pragma unroll
-                for (int j = 0; j < NT; j++)
-#pragma unroll
-                    for (int r = 0; r < 2; r++) { float &z = c[j][h][2 * r + e]; z = lm_exp2(z - zero); sum[h][e] += z; }
-            }
-#pragma unroll
-        for (int d = 0; d < KS; d++)
-#pragma unroll
-            for (int h = 0; h < NH; h++)
-#pragma unroll
-                for (int e = 0; e < 4; e++) o[d][h][e] *= keep[h][e & 1];
-#pragma unroll
-        for (int j = 0; j < NT; j++) {
-            uint32_t big[NH][2], small[NH][2];
-#pragma unroll
-            for (int h = 0; h < NH; h++)
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    const float x = c[j][h][2 * r], y = c[j][h][2 * r + 1];
-                    const uint32_t b = lm_pack2(x, y);
-                    big[h][r] = turned(b);
-                    small[h][r] = turned(lm_pack2(x - __uint_as_float(b << 16), y - __uint_as_float(b & 0xffff0000u)));
-                }
-#pragma unroll
-            for (int d = 0; d < KS; d++) {
-                uint32_t f[4];
-                ldsm_t(f, values + d / 4 * (TU * 128) + j * 2048 + (at_v ^ d % 4 * 32));
-#pragma unroll
-                for (int h = 0; h < NH; h++) { lm_mma(o[d][h], f, big[h][0], big[h][1]); lm_mma(o[d][h], f, small[h][0], small[h][1]); }
-            }
-        }
+        if (!whole) lm_unit_clear<D, NT>(values, x0, from, pos);
+        u.add(keys, values, [&](int h, int ks) { return make_uint2(q[h][ks][0], q[h][ks][1]); }, s2, whole, [&](int, int i) { return (x0 + i >= from) & (x0 + i <= pos); });
         __syncwarp();
         if (asked < units) ask();
         if (++slot == a.h.slots) { slot = 0; parity ^= 1; }
     }
-#pragma unroll
-    for (int h = 0; h < NH; h++)
-#pragma unroll
-        for (int e = 0; e < 2; e++)
-#pragma unroll
-            for (int b = 4; b < 32; b *= 2) sum[h][e] += __shfl_xor_sync(0xffffffffu, sum[h][e], b);
+    u.whole();
     /* A block alone has no cluster, and instructions for one are refused then. */
     const int source = rank * WARPS + w;
     if (p.split > 1) lm_cluster_wait();
@@ -216,26 +124,24 @@ __global__ void __launch_bounds__(WARPS * 32, D * NH <= 64 ? 24 / WARPS : D * NH
         if (head >= G) continue;
         if (g < p.split)
 #pragma unroll
-            for (int e = 0; e < 2; e++) send(at_top + (source * width + head + e) * 8, g, top[h][e], sum[h][e]);
+            for (int e = 0; e < 2; e++) send(at_top + (source * width + head + e) * 8, g, u.top[h][e], u.sum[h][e]);
 #pragma unroll
         for (int b = 0; b < D / 8; b++)
-            send(at_o + ((source * own + (b * 8 & (own - 1)) + g) * width + head) * 4, b * 8 >> shift, o[b / 2][h][b % 2 * 2],
-                 o[b / 2][h][b % 2 * 2 + 1]);
+            send(at_o + ((source * own + (b * 8 & (own - 1)) + g) * width + head) * 4, b * 8 >> shift, u.o[b / 2][h][b % 2 * 2],
+                 u.o[b / 2][h][b % 2 * 2 + 1]);
     }
     if (p.split > 1) lm_mbar_wait_cluster(got, 0); else __syncthreads();
     for (int i = threadIdx.x; i < G * own; i += WARPS * 32) {
         const int h = i >> shift, d = i & (own - 1);
-        float most = -INFINITY, y = 0, z = 0;
-#pragma unroll 8
-        for (int q = 0; q < sources; q++) most = fmaxf(most, lm_ldsf(at_top + (q * width + h) * 8));
-        const float zero = most == -INFINITY ? 0.0f : most;
+        float y = 0, z = 0;
+        lm_unit_join row;
 #pragma unroll 8
         for (int q = 0; q < sources; q++) {
-            const float2 u = lm_lds2(at_top + (q * width + h) * 8);
-            const float f = lm_exp2(u.x - zero);
-            y = fmaf(lm_ldsf(at_o + ((q * own + d) * width + h) * 4), f, y); z = fmaf(u.y, f, z);
+            const float2 x = lm_lds2(at_top + (q * width + h) * 8);
+            row.next(x.x);
+            y = row.add(y, lm_ldsf(at_o + ((q * own + d) * width + h) * 4)); z = row.add(z, x.y);
         }
-        lm_st1(p.o, n * p.o.rs + (static_cast<int64_t>(hk) * G + h) * D + rank * own + d, z > 0 ? y / z : 0.0f);
+        lm_st1(p.o, n * p.o.rs + (static_cast<int64_t>(hk) * G + h) * D + rank * own + d, __fmul_rn(y, lm_unit_end(z)));
     }
 #endif
 }

@@ -7,7 +7,8 @@
  *   many   a block has 64·MT consecutive rows and one query head; rows of one sequence walk its pages together, two pages in shared memory.
  *          For prompts where prompt_hopper_cuda.cu has nothing (heads of 32, a program without code for 9.0a); weights are rounded to bf16.
  * A row's bits depend on its own keys, on how many blocks share it (by the class of rows × heads) and on which of the two has it: up to 64
- * rows go to `few`; of more, those whose neighbours are mostly of other sequences do (up to 512 rows), the rest to `many`. Keys lie sixteen
+ * rows go to `few`; of more, those whose neighbours are mostly of other sequences do (up to 512 rows), the rest to `many`. In deterministic mode all go to `few`,
+ * four blocks each, or to alone_hopper_cuda.cu, which has its bits. Keys lie sixteen
  * tokens side by side in a page (op/kv_write): the transposing load of matrix fragments reads them as they are. */
 #ifndef LM_PAGED_CUDA_CUH
 #define LM_PAGED_CUDA_CUH
@@ -310,8 +311,10 @@ template <int D> static lm_err paged_run(const paged &a, const lm_call *c, bool 
     if (a.kv > 65535 || a.heads > 65535) return LM_E_RANGE;
     if (alone) {
         x.split = PAGED_ALONE;
-        x.choose = false;
-        return few_run<D>(x, hopper, s);
+        if (!hopper || a.n <= PAGED_FEW) return few_run<D>(x, hopper, s);
+        x.choose = a.n <= PAGED_BOTH;
+        if (x.choose) LM_TRY(few_run<D>(x, hopper, s));
+        return lm_paged_alone(x, D, s);
     }
     for (x.split = 1; x.split < PAGED_SPLIT && a.n * a.kv * x.split < PAGED_BLOCKS; x.split *= 2) {}
     x.choose = a.n > PAGED_FEW && a.n <= PAGED_BOTH;

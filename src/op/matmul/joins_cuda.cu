@@ -127,8 +127,8 @@ static bool both(const lm_call *const *c, bool (*ok)(const lm_call *const *), lm
 static lm_err run_both(const lm_call *const *c, lm_skinny (*of)(const lm_call *const *), void *scratch) {
     lm_skinny first = residual_of(c), second = of(c + 2);
     halves(c, &first, &second);
-    LM_TRY(lm_rows_run(&first, LM_CUDA_STREAM(scratch)));
-    return lm_rows_run(&second, LM_CUDA_STREAM(scratch));
+    LM_TRY(lm_rows_run(c[0]->dev, &first, LM_CUDA_STREAM(scratch)));
+    return lm_rows_run(c[0]->dev, &second, LM_CUDA_STREAM(scratch));
 }
 static bool residual_qkv_ok(const lm_call *const *c) { return both(c, qkv_ok, qkv_of); }
 static lm_err residual_qkv(const lm_call *const *c, void *scratch) { return run_both(c, qkv_of, scratch); }
@@ -149,7 +149,7 @@ static bool head_peak_ok(const lm_call *const *c) {
 }
 static lm_err head_peak(const lm_call *const *c, void *scratch) {
     const lm_skinny s = head_of(c);
-    LM_TRY(lm_rows_run(&s, LM_CUDA_STREAM(scratch)));
+    LM_TRY(lm_rows_run(c[0]->dev, &s, LM_CUDA_STREAM(scratch)));
     return lm_peak_best(c[1], s.tops, LM_CUDA_STREAM(scratch));
 }
 extern "C" {

@@ -167,22 +167,13 @@ bool lm_cuda_gemm_adds(lm_dev *d, const lm_cuda_gemm *g) {
     return d && d->features & LM_CUDA_BLASLT && !(d->features & LM_CUDA_ROW_ALONE) && g->round && g->acc && g->batch == 1 && g->a.bf16 && g->b.bf16 && !g->ta && g->tb &&
            g->N % 8 == 0 && lm_cuda_vec8(v, 4, g->K) && !few_ok(g);
 }
-/* No row's bits may depend on M: pieces of 64 rows by the kernel whose order belongs to the weights, where it takes them, else the one that adds over k
- * in order. */
+/* No row's bits may depend on M: by the kernels whose order belongs to the weights, where they take them, else by the one that adds over k in order. */
 static lm_err row_alone(lm_dev *d, const lm_cuda_gemm *o, char *room, cudaStream_t s) {
     lm_cuda_gemm g = *o;
     if (g.aux || g.add) return LM_E_UNSUPPORTED;
     if (!g.round || g.batch != 1 || !g.tb || g.ta || !g.b.bf16) return any(o, s);
     if (!g.a.bf16) LM_TRY(round_to(&g.a, 1, g.M, g.K, &room, s));
-    for (int64_t m = 0; m < o->M; m += LM_ROWS) {
-        lm_cuda_gemm part = g;
-        part.M = lm_min64(LM_ROWS, o->M - m);
-        part.a.p = static_cast<const char *>(g.a.p) + m * g.a.ld * 2;
-        part.c = static_cast<char *>(g.c) + m * g.ldc * (g.c_bf16 ? 2 : 4);
-        if (!skinny_ok(d, &part)) return any(o, s);                        /* of the first piece or of none: rows begin at 16 bytes */
-        LM_TRY(skinny(d, &part, s));
-    }
-    return LM_OK;
+    return skinny_ok(d, &g) ? skinny(d, &g, s) : any(o, s);
 }
 lm_err lm_cuda_gemm_run(lm_dev *d, const lm_cuda_gemm *o, void *room, cudaStream_t s) {
     lm_cuda_gemm g = *o;

@@ -25,8 +25,9 @@ enum {
     CONSUMERS = 256,
     ALL = CONSUMERS + 32,
     STAGES = 8,
-    SPLIT = 8,
+    SPLIT = LM_ROWS_PARTS,
     WHOLE = 96 /* tiles from which a block has all of K */,
+    PIECES = 3 /* runs of this kernel that take no longer than the one of many rows */,
     BARS = 256
 };
 /* steps: of 64 columns, all of them; lead: steps before a block's last from which the next kernel may begin; AT_ONCE: from the start */
@@ -38,16 +39,6 @@ enum { AT_ONCE = 1 << 20 };
 constexpr int RING[4][4] = { { 6, 6, 6, 6 }, { 4, 4, 6, 4 }, { 4, 4, 5, 3 }, { 4, 3, 3, 3 } },
               LEAD[4][4] = { { AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE }, { AT_ONCE, 2, AT_ONCE, AT_ONCE }, { 4, 4, 4, AT_ONCE }, { 2, 2, 2, 2 } };
 #ifdef LM_HOPPER_CODE
-/* q, k, v: 32 + 32 rows of one head, which turn together; u counts them through the three parts */
-struct unit { int part, head, a; };
-__device__ __forceinline__ unit unit_of(const lm_skinny &p, int u) {
-    int64_t r = static_cast<int64_t>(u) * 64;
-    unit x; x.part = 0;
-    while (x.part < 2 && r >= p.part[x.part].rows) r -= p.part[x.part++].rows;
-    x.head = static_cast<int>(r / p.d); x.a = static_cast<int>(r % p.d) / 2;
-    return x;
-}
-__device__ __forceinline__ int units_of(const lm_skinny &p) { return static_cast<int>((p.part[0].rows + p.part[1].rows + p.part[2].rows) / 64); }
 /* NaN where one is */
 __device__ __forceinline__ float larger(float a, float b) {
     float y;
@@ -74,7 +65,7 @@ template <int N, int KIND, int KS, bool IN_TURN = false> __global__ void __launc
     if (KIND == LM_SKINNY_QKV && asks) {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const unit u = unit_of(p, min(2 * tile + i, units_of(p) - 1));
+            const lm_unit u = lm_unit_of(p, min(2 * tile + i, lm_units_of(p) - 1));
             map[i] = &a.w[u.part]; row[i] = u.head * p.d + u.a;
         }
         apart = p.d / 2;
@@ -144,7 +135,7 @@ template <int N, int KIND, int KS, bool IN_TURN = false> __global__ void __launc
         float s = 0;
 #pragma unroll
         for (int q = 0; q < 8; q++) s += lm_ldsf(at_squares + (q * N + m) * 4);
-        return 1.0f / sqrtf(s / static_cast<float>(p.K) + p.eps);
+        return lm_norm_factor(p, s);
     };
     if (IN_TURN) {
         if (const int m = static_cast<int>(threadIdx.x); m < N) asm volatile("st.shared.f32 [%0], %1;" ::"r"(at_factor + m * 4), "f"(factor(m)) : "memory");
@@ -260,12 +251,12 @@ template <int N, int KIND, int KS, bool IN_TURN = false> __global__ void __launc
                 const float2 u = sum(2 * g, warp % NX), v = sum(2 * g + 1, warp % NX);
                 const int64_t j = static_cast<int64_t>(tile) * 64 + (rank * (8 / KS) * (KS > 1) + g) * 8 + lane / 4;
                 if (j >= p.part[0].rows) continue;
-                if (m0 < p.M) lm_finish_gated(p, m0, j, u.x * f0, v.x * f0);
-                if (m0 + 1 < p.M) lm_finish_gated(p, m0 + 1, j, u.y * f1, v.y * f1);
+                if (m0 < p.M) lm_finish_gated(p, m0, j, __fmul_rn(u.x, f0), __fmul_rn(v.x, f0));
+                if (m0 + 1 < p.M) lm_finish_gated(p, m0 + 1, j, __fmul_rn(u.y, f1), __fmul_rn(v.y, f1));
             }
         } else if constexpr (KIND == LM_SKINNY_QKV) {
             const int j = rank * 8 + lane / 4, u64 = 2 * tile + j / 32;
-            const unit u = unit_of(p, min(u64, units_of(p) - 1));
+            const lm_unit u = lm_unit_of(p, min(u64, lm_units_of(p) - 1));
             const int da = u.a + j % 32;
             float cs[2] = {}, sn[2] = {};
 #pragma unroll
@@ -275,10 +266,10 @@ template <int N, int KIND, int KS, bool IN_TURN = false> __global__ void __launc
                     sn[e] = lm_ld1(p.turn, m * p.turn.rs + p.d / 2 + da);
                 }
             lm_mbar_wait_cluster(got, 0);
-            if (warp < NX && u64 < units_of(p)) {
+            if (warp < NX && u64 < lm_units_of(p)) {
                 const float2 y = sum(0, warp), z = sum(1, warp);
-                if (m0 < p.M) lm_finish_qkv(p, m0, u.part, u.head, da, da + p.d / 2, y.x * f0, z.x * f0, cs[0], sn[0]);
-                if (m0 + 1 < p.M) lm_finish_qkv(p, m0 + 1, u.part, u.head, da, da + p.d / 2, y.y * f1, z.y * f1, cs[1], sn[1]);
+                if (m0 < p.M) lm_finish_qkv(p, m0, u.part, u.head, da, da + p.d / 2, __fmul_rn(y.x, f0), __fmul_rn(z.x, f0), cs[0], sn[0]);
+                if (m0 + 1 < p.M) lm_finish_qkv(p, m0 + 1, u.part, u.head, da, da + p.d / 2, __fmul_rn(y.y, f1), __fmul_rn(z.y, f1), cs[1], sn[1]);
             }
         } else {
             /* a warp has all of the block's rows of W for eight rows of x */
@@ -291,7 +282,7 @@ template <int N, int KIND, int KS, bool IN_TURN = false> __global__ void __launc
                     if (at >= p.part[0].rows) continue;
 #pragma unroll
                     for (int e = 0; e < 2; e++) if (m0 + e < p.M) r[g][e] = lm_ld1(p.res, (m0 + e) * p.res.rs + at);
-                    if (p.next) w[g] = lm_ld1(p.norm_next, at) + p.offset_next;
+                    if (p.next) w[g] = __fadd_rn(lm_ld1(p.norm_next, at), p.offset_next);
                 }
             lm_mbar_wait_cluster(got, 0);
             if (warp < NX)
@@ -304,7 +295,7 @@ template <int N, int KIND, int KS, bool IN_TURN = false> __global__ void __launc
                     for (int e = 0; e < 2; e++) {
                         const int m = m0 + e;
                         if (m >= p.M) continue;
-                        const float v = lm_with_bias(p.part[0], at, (e ? y.y : y.x) * (e ? f1 : f0)),
+                        const float v = lm_with_bias(p.part[0], at, __fmul_rn(e ? y.y : y.x, e ? f1 : f0)),
                                     o = lm_kept(KIND == LM_SKINNY_ADD ? r[g][e] + v : v, p.out.bf16);
                         lm_st1(p.out, m * p.out.rs + at, o);
                         if (KIND != LM_SKINNY_ADD || !p.next) continue;
@@ -368,9 +359,9 @@ template <int N> lm_err run_as(args &a, int ks, cudaStream_t s) {
 }
 }
 bool lm_rows_takes(const lm_dev *d, const lm_skinny *p) {
-    if (!d || !(d->features & LM_CUDA_WGMMA) || p->norm.p || !p->x.bf16 || p->M < 1 || p->M > LM_ROWS || p->K < LM_ROWS_K ||
-        p->K > INT32_MAX / 2)
+    if (!d || !(d->features & LM_CUDA_WGMMA) || p->norm.p || !p->x.bf16 || p->M < 1 || p->K < LM_ROWS_K || p->K > INT32_MAX / 2)
         return false;
+    if (p->M > LM_ROWS && (!(d->features & LM_CUDA_ROW_ALONE) || p->tops)) return false;
     if ((p->kind == LM_SKINNY_QKV && p->d % 64) || (p->parts && (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_ADD)) ||
         (p->next && p->kind != LM_SKINNY_ADD) || (p->tops && (p->kind != LM_SKINNY_PLAIN || p->part[0].rows <= (WHOLE - 1) * TILE || p->out.bf16)))
         return false;
@@ -383,7 +374,22 @@ bool lm_rows_takes(const lm_dev *d, const lm_skinny *p) {
     }
     return n < INT32_MAX / 2;
 }
-lm_err lm_rows_run(const lm_skinny *p, cudaStream_t s) {
+/* Not many more rows than this kernel takes: it once more for each 64 of them. The sums of squares of a piece lie together, in both of the products that they are between. */
+static void skip(lm_cv &v, int64_t m) { if (v.p) v.p = static_cast<char *>(v.p) + m * v.rs * (v.bf16 ? 2 : 4); }
+static lm_err pieces(const lm_dev *d, const lm_skinny *p, int tiles, cudaStream_t s) {
+    for (int m = 0; m < p->M; m += LM_ROWS) {
+        lm_skinny q = *p;
+        q.M = p->M - m < LM_ROWS ? p->M - m : static_cast<int>(LM_ROWS);
+        skip(q.x, m); skip(q.out, m); skip(q.res, m); skip(q.turn, m);
+        if (q.slot) q.slot += m;
+        if (q.next) q.next = static_cast<__nv_bfloat16 *>(q.next) + m * q.part[0].rows;
+        if (q.squares) q.squares += static_cast<int64_t>(m) * SPLIT * tiles;
+        if (q.parts) q.parts += m * SPLIT * lm_ceil_div(q.K, static_cast<int64_t>(TILE));
+        LM_TRY(lm_rows_run(d, &q, s));
+    }
+    return LM_OK;
+}
+lm_err lm_rows_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
     args a = {};
     a.p = *p;
     int64_t n = 0;
@@ -395,5 +401,7 @@ lm_err lm_rows_run(const lm_skinny *p, cudaStream_t s) {
     a.steps = static_cast<int>(lm_ceil_div(p->K, STEP));
     /* by the weights alone, so that bits have no other cause */
     const int ks = (p->kind == LM_SKINNY_PLAIN || p->kind == LM_SKINNY_GATED) && a.tiles >= WHOLE ? 1 : SPLIT;
+    if (p->M > PIECES * LM_ROWS) return lm_rows_many(d, p, ks > 1, s);
+    if (p->M > LM_ROWS) return pieces(d, p, a.tiles, s);
     return p->M <= 8 ? run_as<8>(a, ks, s) : p->M <= 16 ? run_as<16>(a, ks, s) : p->M <= 32 ? run_as<32>(a, ks, s) : run_as<64>(a, ks, s);
 }

@@ -2,7 +2,7 @@
  *
  * One kernel reads the weights once and does the rest around it: before, the norm of the rows; after, the bias and one of: nothing; the sum
  * with the residual; silu(gate)·up; rotation of queries and keys and the writing of keys and values to pages. There are two: rows.cuh's for up
- * to 64 rows of bf16 on Hopper, K at least 512, and skinny_cuda.cu's for up to 32 of f32 or bf16.
+ * to 64 rows of bf16 on Hopper (in deterministic mode any number), K at least 512, and skinny_cuda.cu's for up to 32 of f32 or bf16.
  * Products take bf16 operands and add in f32. A row's bits do not depend on the other rows; the order of additions belongs to the weights'
  * shape, in skinny_cuda.cu also to the class of M (up to 8 rows, up to 16, up to 32).
  *

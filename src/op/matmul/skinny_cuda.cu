@@ -315,7 +315,7 @@ template <int MT, int NT, int KIND> __global__ void __launch_bounds__(ALL, MT ==
 bool lm_skinny_takes(const lm_dev *d, const lm_cv *x, int64_t M, int64_t K, const lm_cv *w) {
     const lm_cv v[2] = { *x, *w };
     const int64_t rows = M <= 8 ? 8 : M <= 16 ? 16 : 32;
-    if (d && d->features & LM_CUDA_WGMMA && M >= 1 && M <= LM_ROWS && K >= LM_ROWS_K && x->bf16 && w->bf16 && lm_cuda_vec8(v, 2, K)) return true;
+    if (d && d->features & LM_CUDA_WGMMA && M >= 1 && (M <= LM_ROWS || d->features & LM_CUDA_ROW_ALONE) && K >= LM_ROWS_K && x->bf16 && w->bf16 && lm_cuda_vec8(v, 2, K)) return true;
     if (d && d->features & LM_CUDA_ROW_ALONE) return false;                                                /* the order of what follows is of the class of M */
     if (rows * (lm_round_up(lm_ceil_div(K, 8), 256) + PAD) * 2 > X_MOST) return false;                     /* not even in eight parts */
     return d && (d->features & LM_CUDA_SM90) && w->bf16 && M >= 1 && M <= LM_SKINNY_ROWS && K >= 8 && K < 1 << 24 && lm_cuda_vec8(v, 2, K);
@@ -339,7 +339,7 @@ lm_err lm_skinny_run(const lm_dev *d, const lm_skinny *p, cudaStream_t s) {
             return lm_skinny_run(d, &q, s);
         }
     }
-    if (lm_rows_takes(d, p)) return lm_rows_run(p, s);
+    if (lm_rows_takes(d, p)) return lm_rows_run(d, p, s);
     if (p->M > LM_SKINNY_ROWS || p->parts || p->next) return LM_E_UNSUPPORTED;
     args a = {};
     a.p = *p;

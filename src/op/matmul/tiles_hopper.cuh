@@ -15,6 +15,8 @@
  *   static constexpr bool COLS, A_COLS B's and A's form
  *   static constexpr bool SHARES       tiles of a last round that is not full are divided along K among all CTAs
  *   static constexpr bool PAIRED       columns 0-127 and 128-255 of tile n are columns 128 n … and `half` + 128 n … of B: N counts the pairs
+ *                                      (with lm_tiles.up: 128 n … of that)
+ *   static float sum(seen, e, c)       optional: what is made of a sum of row + 8 e before it is rounded
  *   struct seen;  seen before(row, n)        what it wants to have read before the products, and what it keeps from slice to slice.
  *                                            row: this thread's first, the other is 8 below; n: the tile's number
  *   template <int u> void slice(seen &, uint32_t *w, lm_tile_out &, row, col, n)              u = 0 … 7; col: the tile's first column;
@@ -31,10 +33,10 @@ enum { LM_TILE_M = 128, LM_TILE_N = 256, LM_TILE_K = 64, LM_TILE_STAGES = 4, LM_
        LM_TILE_PUT = 16 * 64, LM_TILE_PUTS = 4 };
 enum { LM_TILE_AT_B = LM_TILE_STAGES * LM_TILE_A, LM_TILE_AT_OUT = LM_TILE_AT_B + LM_TILE_STAGES * LM_TILE_B, LM_TILE_AT_BAR = LM_TILE_AT_OUT + 8 * LM_TILE_PUTS * LM_TILE_PUT,
        LM_TILE_SMEM = LM_TILE_AT_BAR + LM_TILE_STAGES * 16 + 1024 };
-/* leading dimensions in elements; half: PAIRED's; room: SHARES', NULL: they have none */
-typedef struct { const void *a, *b; int64_t lda, ldb, M, N, K, half; void *room; } lm_tiles;
+/* leading dimensions in elements; half: PAIRED's, or up, where the second half of B is a matrix of its own; room: SHARES', NULL: they have none */
+typedef struct { const void *a, *b; int64_t lda, ldb, M, N, K, half; void *room; const void *up; } lm_tiles;
 /* kb: stages a tile; rows: of tiles; whole: tiles that are done whole, the rest in groups of `of` that `among` CTAs share; flag, sums: a share's */
-template <class E> struct lm_tiles_args { CUtensorMap a, b; int kb, rows, tiles_n, half, whole, of, among; int *flag; float4 *sums; E e; };
+template <class E> struct lm_tiles_args { CUtensorMap a, b, up; int kb, rows, tiles_n, half, whole, of, among; int *flag; float4 *sums; E e; };
 /* where tiles go: a bf16 matrix in boxes of 16 × 32 */
 static inline lm_err lm_tile_map(CUtensorMap *m, void *c, int64_t rows, int64_t cols, int64_t ld) { return lm_tma_map_of(m, c, rows, cols, ld, 16, 32); }
 #ifdef LM_HOPPER_CODE
@@ -90,6 +92,10 @@ template <class E> struct lm_tile_walk {
 };
 /* What is left to do with a finished tile. */
 template <class E> struct lm_tile_left { uint32_t w[64]; typename E::seen seen; int row, col, n; };
+template <class E> __device__ __forceinline__ auto lm_tile_round(const typename E::seen &s, int e, float x, float y, int) -> decltype(E::sum(s, e, x), uint32_t()) {
+    return lm_pack2(E::sum(s, e, x), E::sum(s, e, y));
+}
+template <class E> __device__ __forceinline__ uint32_t lm_tile_round(const typename E::seen &, int, float x, float y, long) { return lm_pack2(x, y); }
 /* A stage's products: c = [c +] A B */
 template <class E> __device__ __forceinline__ void lm_tile_stage(uint32_t base, int wg, int k, float *c, bool more) {
     constexpr int S = LM_TILE_STAGES;
@@ -179,8 +185,9 @@ template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_
 #pragma unroll
                 for (int h = 0; h < 2; h++) {                            /* halves of 128 columns */
                     const uint32_t there = to + h * (LM_TILE_B / 2);
-                    if (E::COLS) for (int j = 0; j < 2; j++) lm_tma_get(there + j * 64 * 128, &x.b, col[h] + 64 * j, at, bar);
-                    else lm_tma_get(there, &x.b, at, col[h], bar);
+                    const CUtensorMap *b = E::PAIRED && h ? &x.up : &x.b;
+                    if (E::COLS) for (int j = 0; j < 2; j++) lm_tma_get(there + j * 64 * 128, b, col[h] + 64 * j, at, bar);
+                    else lm_tma_get(there, b, at, col[h], bar);
                 }
             }
         }
@@ -215,7 +222,7 @@ template <class E> __device__ __forceinline__ void lm_tiles_body(const lm_tiles_
         const bool part = E::SHARES && go.b0 > 0;
         if constexpr (E::SHARES) { if (part) lm_tile_hand_over(x, c); else if (go.b1 < x.kb) lm_tile_gather(x, c, go.t); }
 #pragma unroll
-        for (int i = 0; i < 64; i++) left.w[i] = lm_pack2(c[2 * i], c[2 * i + 1]);
+        for (int i = 0; i < 64; i++) left.w[i] = lm_tile_round<E>(seen, i % 2, c[2 * i], c[2 * i + 1], 0);
         left.seen = seen; left.row = part ? 1 << 30 : row; left.col = col; left.n = n;
     }
     lm_tile_rest<E>(x, left, out);
@@ -246,9 +253,11 @@ template <class E> static lm_err lm_tiles_run(const lm_tiles *g, const E &e, int
     if (!g->M || !g->N) return LM_OK;
     if (!g->K || g->M > INT32_MAX / 2 || g->N > INT32_MAX / 4 || g->K > INT32_MAX / 2) return LM_E_RANGE;
     lm_tiles_args<E> x = {};
-    const int64_t cols = E::PAIRED ? g->half + g->N : g->N;
+    const int64_t cols = E::PAIRED && !g->up ? g->half + g->N : g->N;
     LM_TRY(E::A_COLS ? lm_tma_map(&x.a, g->a, g->K, g->M, g->lda, LM_TILE_K) : lm_tma_map(&x.a, g->a, g->M, g->K, g->lda, LM_TILE_M));
     LM_TRY(E::COLS ? lm_tma_map(&x.b, g->b, g->K, cols, g->ldb, LM_TILE_K) : lm_tma_map(&x.b, g->b, cols, g->K, g->ldb, 128));
+    x.up = x.b;
+    if (E::PAIRED && g->up) LM_TRY(E::COLS ? lm_tma_map(&x.up, g->up, g->K, cols, g->ldb, LM_TILE_K) : lm_tma_map(&x.up, g->up, cols, g->K, g->ldb, 128));
     x.kb = static_cast<int>(lm_max64(LM_TILE_SLICES, lm_ceil_div(g->K, LM_TILE_K)));          /* beyond K there are zeros */
     x.rows = static_cast<int>(lm_ceil_div(g->M, LM_TILE_M));
     x.tiles_n = static_cast<int>(lm_ceil_div(g->N, E::PAIRED ? 128 : 256)); x.half = static_cast<int>(g->half); x.e = e;
