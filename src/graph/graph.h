@@ -118,6 +118,8 @@ lm_err lm_pass_precision(lm_graph *g, lm_dtype mm);
  * how many, may be NULL. Counts of what was quantized are added to the state of this name. */
 #define LM_FP8_STATE "fp8.counts"
 lm_err lm_pass_fp8(lm_graph *g, int *n_fp8);
+/* Is the node the gradient of a weight that the pass takes in e4m3, and has the device a row for it that stores bf16? */
+bool lm_fp8_half(const lm_node *n, lm_dev *dev);
 /* Replace groups of nodes by rows that do the same at once (op->unites), where there are kernels for them: on the device, or, where dev is NULL, on a
  * processor with these features (0: this one), rows that are for it (op->here); after autodiff and recomputation, since it may take from both; and again
  * on a device when lm_pass_storage has run (stored) for those that want to know what is bf16. *n_united may be NULL. */

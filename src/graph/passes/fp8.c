@@ -67,9 +67,24 @@ static lm_err replace(state *s, lm_node *n, kind k) {
     if (!z) return g->err;
     y->node->order = n->order; z->node->order = n->order + (z == y ? 0 : 1e-4);
     y->node->acc = n->acc; y->node->acc_state[0] = n->acc_state[0];
+    if (n->acc) y->type.dtype = n->out[0]->type.dtype;
     if (!n->acc) lm_replace(g, n->out[0], z);
     n->acc = 0; n->dead = true;
     return g->err;
+}
+bool lm_fp8_half(const lm_node *n, lm_dev *dev) {
+    if (kind_of(n) != WEIGHT) return false;
+    const lm_quant_fp8_p whole = { .rows = false, .cols = true, .square = true }, tiles = { .rows = false, .cols = true };
+    const lm_matmul_fp8_p p = { .b_blocks = true };
+    lm_type t[2][4];
+    lm_call c = { .op = &lm_op_matmul_fp8, .p = &p, .n_in = 4, .n_out = 1, .acc = 1 };
+    for (int k = 0; k < 2; k++) {
+        const lm_type *x = &n->in[k]->type;
+        if (lm_fp8_shape(dev->ctx, "matmul_fp8", x->dim[0], x->dim[1], k ? &whole : &tiles, t[k])) return false;
+        for (int i = 0; i < 2; i++) c.in[2 * k + i] = lm_tensor_of(NULL, t[k][2 + i].dtype, t[k][2 + i].rank, t[k][2 + i].dim);
+    }
+    c.out[0] = lm_tensor_of(NULL, LM_BF16, 2, n->out[0]->type.dim);
+    return lm_kernel_choose(c.op, &c, LM_DEV_CUDA, dev->features);
 }
 lm_err lm_pass_fp8(lm_graph *g, int *n_fp8) {
     LM_TRY(g->err);
