@@ -247,13 +247,13 @@ static lm_err shares(lm_trainer *t) {
     LM_TRY(lm_mesh_setup(t));
     return lm_copies_setup(t);
 }
-/* Counts of e4m3 lie one behind the other, so that they are read at once. */
+/* Counts of e4m3 lie one behind the other, so that they are read at once; room for all weights, however many are joined, since trainers share a store. */
 static lm_err counts_store(lm_trainer *t, lm_graph *g) {
     char name[64];
-    int n = 0;
-    while (snprintf(name, sizeof name, LM_FP8_STATE ".%d", n), lm_graph_find(g, LM_V_STATE, name)) n++;
+    const int n = t->n_param + 1;
     const lm_type all = LM_TYPE(LM_I64, (int64_t)n * LM_FP8_ALL_COUNTS), one = LM_TYPE(LM_I64, LM_FP8_ALL_COUNTS);
-    if (n) LM_TRY(lm_store_add(t->store, LM_FP8_STATE, &all, LM_PLAIN, LM_MEM_GRADS, NULL));
+    if (!lm_graph_find(g, LM_V_STATE, LM_FP8_STATE ".0")) return LM_OK;
+    LM_TRY(lm_store_add(t->store, LM_FP8_STATE, &all, LM_PLAIN, LM_MEM_GRADS, NULL));
     for (int i = 0; i < n; i++) {
         snprintf(name, sizeof name, LM_FP8_STATE ".%d", i);
         LM_TRY(lm_store_part(t->store, name, LM_FP8_STATE, (int64_t)i * LM_FP8_ALL_COUNTS, (int64_t)n * LM_FP8_ALL_COUNTS, &one));
