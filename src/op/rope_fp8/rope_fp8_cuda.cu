@@ -1,5 +1,5 @@
 /* rope_fp8_cuda.cu — memory bound: two bytes read, two written a number, where rope of q and k and quant_fp8 apart move seven (16384 rows of 3072
- * and 1024 on an H200: 0.115 ms, apart 0.144). The other half of a pair is another lane's: a tile of 128 columns is whole heads. Rounds where they
+ * and 1024 on an H200: 0.091 ms, apart 0.144). The other half of a pair is another lane's: a tile of 128 columns is whole heads. Rounds where they
  * do, what is rotated to bf16: the same bytes. */
 #include "op/quant_fp8/quant_fp8.cuh"
 extern "C" {
@@ -44,31 +44,36 @@ struct source {
             }
             return;
         }
-        lm_fp8_rows4(w[0], x, r, c, rows);
-        lm_fp8_rows4(w[0] + 4, x, r + 4, c, rows);
-        /* Two lanes have eight pairs, one the first halves, one the second: each turns four pairs whole, so each angle is read by one of them. */
+        /* Two lanes have eight pairs, one the first halves, one the second: each turns four pairs whole, so each angle is read by one of them, and four
+         * rows' are in flight with the rows. */
         const int from = i + (low ? 0 : 4);
 #pragma unroll
-        for (int p = 0; p < 8; p++) {
-            uint32_t *v = w[0][p], mine[2], other[2], turned[2][2];
-            float cs[4] = {}, sn[4] = {};
-            if (r + p < rows) { angles(r + p, from, cs); angles(r + p, half + from, sn); }
+        for (int h = 0; h < 8; h += 4) {
+            float cs[4][4] = {}, sn[4][4] = {};
+            lm_fp8_rows4(w[0] + h, x, r + h, c, rows);
 #pragma unroll
-            for (int q = 0; q < 2; q++) {
-                mine[q] = low ? v[q] : v[2 + q];
-                other[q] = __shfl_xor_sync(0xffffffffu, low ? v[2 + q] : v[q], lanes);
-                const uint32_t first = low ? mine[q] : other[q], second = low ? other[q] : mine[q];
-                const float a0 = lm_fp8_lo(first), a1 = lm_fp8_hi(first), b0 = lm_fp8_lo(second), b1 = lm_fp8_hi(second),
-                    s0 = sn[2 * q] * sign, s1 = sn[2 * q + 1] * sign;
-                turned[0][q] = lm_pack2(fmaf(a0, cs[2 * q], b0 * -s0), fmaf(a1, cs[2 * q + 1], b1 * -s1));
-                turned[1][q] = lm_pack2(fmaf(b0, cs[2 * q], a0 * s0), fmaf(b1, cs[2 * q + 1], a1 * s1));
-            }
+            for (int p = 0; p < 4; p++) if (r + h + p < rows) { angles(r + h + p, from, cs[p]); angles(r + h + p, half + from, sn[p]); }
 #pragma unroll
-            for (int q = 0; q < 2; q++) {
-                const uint32_t back = __shfl_xor_sync(0xffffffffu, low ? turned[1][q] : turned[0][q], lanes);
-                v[q] = low ? turned[0][q] : back;
-                v[2 + q] = low ? back : turned[1][q];
-            }
+            for (int p = 0; p < 4; p++) pairs(w[0][h + p], cs[p], sn[p], low, lanes);
+        }
+    }
+    /* Four pairs of the eight numbers that this lane and its neighbour have of a row. */
+    __device__ __forceinline__ void pairs(uint32_t *v, const float *cs, const float *sn, bool low, int lanes) const {
+        uint32_t turned[2][2];
+#pragma unroll
+        for (int q = 0; q < 2; q++) {
+            const uint32_t mine = low ? v[q] : v[2 + q], other = __shfl_xor_sync(0xffffffffu, low ? v[2 + q] : v[q], lanes),
+                first = low ? mine : other, second = low ? other : mine;
+            const float a0 = lm_fp8_lo(first), a1 = lm_fp8_hi(first), b0 = lm_fp8_lo(second), b1 = lm_fp8_hi(second),
+                s0 = sn[2 * q] * sign, s1 = sn[2 * q + 1] * sign;
+            turned[0][q] = lm_pack2(fmaf(a0, cs[2 * q], b0 * -s0), fmaf(a1, cs[2 * q + 1], b1 * -s1));
+            turned[1][q] = lm_pack2(fmaf(b0, cs[2 * q], a0 * s0), fmaf(b1, cs[2 * q + 1], a1 * s1));
+        }
+#pragma unroll
+        for (int q = 0; q < 2; q++) {
+            const uint32_t back = __shfl_xor_sync(0xffffffffu, low ? turned[1][q] : turned[0][q], lanes);
+            v[q] = low ? turned[0][q] : back;
+            v[2 + q] = low ? back : turned[1][q];
         }
     }
 };
