@@ -16,11 +16,13 @@ static __global__ void __launch_bounds__(256) turn(const args a) {
     lm_st1(a.y, y + p0, fmaf(u, c, -(v * s))); lm_st1(a.y, y + p1, fmaf(v, c, u * s));
 }
 enum { HEADS = 4 };
-static __global__ void __launch_bounds__(256) turn8(const args a) {
+/* USUAL: rows are bf16, angles f32, which lets all of a thread's loads be in flight; else looked up. Less than 2^31 threads. */
+template <bool USUAL> static __global__ void __launch_bounds__(256) turn8(args a) {
+    if (USUAL) { a.x.bf16 = a.y.bf16 = 1; a.t.bf16 = 0; }
     const int per = a.n / 8, all = per * static_cast<int>((a.heads + HEADS - 1) / HEADS);      /* threads of a row, which is read in one go */
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, r = i / all;
+    const int i = static_cast<int>(blockIdx.x * 256 + threadIdx.x), r = i / all;
     if (r >= a.rows) return;
-    const int q = static_cast<int>(i - r * all), k = q % per * 8, h0 = q / per * HEADS;
+    const int q = i - r * all, k = q % per * 8, h0 = q / per * HEADS;
     lm_raw8 u[HEADS], v[HEADS];
     float c[8], s[8];
 #pragma unroll
@@ -43,9 +45,12 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const args a = { lm_cv_of(&c->in[0]), lm_cv_of(&c->in[1]), lm_cv_of(&c->out[0]), c->in[0].dim[0], c->in[0].dim[1] / p->d_head, p->d_head, p->rotary / 2, p->interleaved, p->inverse ? -1.0f : 1.0f };
     const int64_t n = a.rows * a.heads * (a.d - a.n);
     const lm_cv all[3] = { a.x, a.t, a.y };
-    if (n && !a.interleaved && 2 * a.n == a.d && a.n % 8 == 0 && a.heads <= 65535 && lm_cuda_vec8(all, 3, a.n))
-        turn8<<<LM_CUDA_GRID(a.rows * (a.n / 8) * lm_ceil_div(a.heads, HEADS), 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
-    else if (n) turn<<<LM_CUDA_GRID(n, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    const int64_t threads = a.rows * (a.n / 8) * lm_ceil_div(a.heads, HEADS);
+    if (n && !a.interleaved && 2 * a.n == a.d && a.n % 8 == 0 && threads <= INT32_MAX - 256 && lm_cuda_vec8(all, 3, a.n)) {
+        const unsigned grid = LM_CUDA_GRID(threads, 256);
+        if (a.x.bf16 && a.y.bf16 && !a.t.bf16) turn8<true><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+        else turn8<false><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    } else if (n) turn<<<LM_CUDA_GRID(n, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
     return lm_cuda_launched();
 }
 LM_CUDA_ONE(rope, "rope/cuda", accepts, run)
