@@ -4,6 +4,7 @@
 #include "test.h"
 #include "fake_dev.h"
 #include "graph/plan.h"
+#include "op/rmsnorm_back/rmsnorm_back.h"
 #include "op/swiglu_grad_fp8/swiglu_grad_fp8.h"
 #include "train/train.h"
 
@@ -15,7 +16,7 @@ const lm_kernel *__wrap_lm_kernel_choose(const lm_op *op, const lm_call *c, lm_d
 static bool on_device;
 static int n_kv = 2;                             /* of 4 heads; 2: a key head's rows of k and v are half a tile each */
 static const char *family = "llama";
-static int united[5];                            /* steps of swiglu_fp8; of swiglu_grad_fp8 side by side; products in e4m3; rope_fp8; attn_back */
+static int united[6];                            /* steps of swiglu_fp8; of swiglu_grad_fp8 side by side; products in e4m3; rope_fp8; attn_back; norms made again */
 
 enum { B = 2, T = 70, V = 97 };                  /* 140 tokens: tiles of rows are not full */
 enum { N_STEP = LM_T_WATCHED ? 3 : 12 };
@@ -41,9 +42,9 @@ static void fill(lm_batch *b, int64_t step) {
 enum { MOST = 64 };
 typedef struct { char name[64]; float *g; int64_t n; } gradient;      /* of the first step */
 static gradient grads[2][MOST];
-static int n_grads[2];
+static int n_grads[2], halves;                   /* halves: gradients that were stored in bf16 */
 static void keep(lm_store *store, int which) {
-    n_grads[which] = 0;
+    n_grads[which] = halves = 0;
     for (int i = 0; i < lm_store_count(store) && n_grads[which] < MOST; i++) {
         lm_tensor t; const char *name = lm_store_name(store, i, &t);
         if (strncmp(name, "grad.", 5)) continue;
@@ -51,7 +52,10 @@ static void keep(lm_store *store, int which) {
         snprintf(g->name, sizeof g->name, "%s", name);
         free(g->g);
         g->n = lm_numel(&t); g->g = malloc((size_t)g->n * 4);
-        if (g->g && lm_store_read(store, i, 0, g->g, (size_t)g->n * 4)) lm_t_fail++;
+        uint16_t *half = t.dtype == LM_BF16 ? malloc((size_t)g->n * 2) : NULL;
+        if (g->g && lm_store_read(store, i, 0, half ? (void *)half : g->g, (size_t)g->n * (half ? 2 : 4))) lm_t_fail++;
+        if (g->g && half) { lm_convert(g->g, LM_F32, half, LM_BF16, g->n); halves++; }
+        free(half);
     }
 }
 typedef struct { double loss[12]; lm_hash128_t hash; int64_t counts[LM_FP8_COUNTS * LM_FP8_GROUPS], again[LM_FP8_COUNTS * LM_FP8_GROUPS]; } outcome;
@@ -64,6 +68,7 @@ static void count_united(const lm_plan *p) {
         const lm_call *c = lm_plan_call(p, i);
         united[0] += !strcmp(c->op->name, "swiglu_fp8"); united[2] += !strcmp(c->op->name, "matmul_fp8");
         united[3] += !strcmp(c->op->name, "rope_fp8"); united[4] += !strcmp(c->op->name, "attn_back");
+        united[5] += !strcmp(c->op->name, "rmsnorm_back") && ((const lm_rmsnorm_back_p *)c->p)->outs & LM_RMSNORM_BACK_Y;
         united[1] += !strcmp(c->op->name, "swiglu_grad_fp8") && ((const lm_swiglu_grad_fp8_p *)c->p)->beside;
     }
 }
@@ -134,6 +139,8 @@ static void test_device(void) {
     LM_CHECK(!train(LM_F8_E4M3, 1, 2, 3, 128, &a, why, sizeof why) && !united[0] && !united[1] && united[2] == 2 * 21);
     on_device = true;
     LM_CHECK(!train(LM_F8_E4M3, 1, 2, 3, 128, &b, why, sizeof why) && united[0] == 2 && united[1] == 2 && united[2] == 2 * 12 && united[3] == 2);
+    LM_CHECK(!united[5]);                                                                    /* the forward keeps bytes of a norm, and its statistics */
+    LM_CHECK(halves == 2 * (3 + 1 + 2 + 1 + 2));                                             /* each weight's and, of those that are one product, the whole's */
     on_device = fp8_first = false; n_kv = 2;
     if (why[0]) printf("%s\n", why);
     for (int s = 0; s < 3; s++) LM_CHECK_NEAR(a.loss[s], b.loss[s], s ? 5e-4 : 1e-4);      /* after an update numbers between two codes may differ */

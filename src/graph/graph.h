@@ -115,9 +115,11 @@ lm_err lm_pass_recompute(lm_graph *g, int level);
 /* Set the compute dtype of every row that multiplies matrices (op->mm_at): F32, BF16, or I8 = integers where weights are Q8_0, else f32. */
 lm_err lm_pass_precision(lm_graph *g, lm_dtype mm);
 /* Products of linear layers, their gradients too, in e4m3 tiles (op/quant_fp8): after autodiff and accumulation, of a graph in BF16. *n_fp8 =
- * how many, may be NULL. Counts of what was quantized are added to the state of this name. */
+ * how many, may be NULL. Counts of what was quantized are added to states of this name, ".0", ".1" and so on behind it. */
 #define LM_FP8_STATE "fp8.counts"
 lm_err lm_pass_fp8(lm_graph *g, int *n_fp8);
+/* Is the node the gradient of a weight that the pass takes in e4m3, and has the device a row for it that stores bf16? */
+bool lm_fp8_half(const lm_node *n, lm_dev *dev);
 /* Replace groups of nodes by rows that do the same at once (op->unites), where there are kernels for them: on the device, or, where dev is NULL, on a
  * processor with these features (0: this one), rows that are for it (op->here); after autodiff and recomputation, since it may take from both; and again
  * on a device when lm_pass_storage has run (stored) for those that want to know what is bf16. *n_united may be NULL. */

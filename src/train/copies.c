@@ -117,21 +117,23 @@ lm_err lm_copies_squares(const lm_trainer *t, lm_graph *g, int i, lm_value *stat
     n->dead = true;
     return LM_OK;
 }
-/* Where a step is one micro-batch, on one rank, a product's gradient is its one product: it is stored in bf16, as its operands are, and never added to. */
+/* Where a step is one micro-batch, on one rank, a product's gradient is its one product: it is stored in bf16, as its operands are (or will be, or
+ * e4m3: lm_pass_fp8), and never added to. */
 void lm_copies_half(lm_trainer *t, lm_graph *g, int i, lm_value *grad) {
     lm_node *n = grad->node;
     lm_call c;
     for (int k = 0; t->copy && t->copy[i].n && k < t->n_param; k++)
         if (t->copy[k].n && t->copy[k].lead == i) { t->param[k].grad = LM_F32; t->param[k].squares = NULL; t->param[k].n_squares = 0; }
-    if (!t->copy || !t->copy[i].n || t->o.mm != LM_BF16 || t->o.accum > 1 || lm_trainer_ranks(t) > 1 || !n || !n->op->mm_at || n->n_out != 1) return;
+    if (!t->copy || !t->copy[i].n || t->o.mm == LM_F32 || t->o.accum > 1 || lm_trainer_ranks(t) > 1 || !n || !n->op->mm_at || n->n_out != 1) return;
     for (int k = 0; k < lm_graph_n_nodes(g); k++)                    /* a gradient that something reads stays as it is */
         for (int q = 0; q < lm_graph_node(g, k)->n_in; q++) if (lm_graph_node(g, k)->in[q] == grad) return;
+    const bool e4m3 = t->o.mm == LM_F8_E4M3 && lm_fp8_half(n, t->o.dev);
     lm_call_of(n, &c);
     c.out[0].dtype = LM_BF16; c.acc = 1;
-    if (!lm_optim_for(&t->o.optim, &t->param[i])->half || !lm_kernel_choose(n->op, &c, LM_DEV_CUDA, t->o.dev->features)) return;
+    if (!lm_optim_for(&t->o.optim, &t->param[i])->half || (!e4m3 && !lm_kernel_choose(n->op, &c, LM_DEV_CUDA, t->o.dev->features))) return;
     grad->type.dtype = LM_BF16;
     for (int k = 0; k < t->n_param; k++) if (t->copy[k].n && t->copy[k].lead == i) t->param[k].grad = LM_BF16;
-    with_squares(t, i, grad);
+    if (!e4m3) with_squares(t, i, grad);
 }
 size_t lm_copies_bytes(const lm_trainer *t) {
     size_t n = 0;

@@ -261,12 +261,25 @@ static lm_err shares(lm_trainer *t) {
     LM_TRY(lm_mesh_setup(t));
     return lm_copies_setup(t);
 }
+/* Counts of e4m3 lie one behind the other, so that they are read at once; room for all weights, however many are joined, since trainers share a store. */
+static lm_err counts_store(lm_trainer *t, lm_graph *g) {
+    char name[64];
+    const int n = t->n_param + 1;
+    const lm_type all = LM_TYPE(LM_I64, (int64_t)n * LM_FP8_ALL_COUNTS), one = LM_TYPE(LM_I64, LM_FP8_ALL_COUNTS);
+    if (!lm_graph_find(g, LM_V_STATE, LM_FP8_STATE ".0")) return LM_OK;
+    LM_TRY(lm_store_add(t->store, LM_FP8_STATE, &all, LM_PLAIN, LM_MEM_GRADS, NULL));
+    for (int i = 0; i < n; i++) {
+        snprintf(name, sizeof name, LM_FP8_STATE ".%d", i);
+        LM_TRY(lm_store_part(t->store, name, LM_FP8_STATE, (int64_t)i * LM_FP8_ALL_COUNTS, (int64_t)n * LM_FP8_ALL_COUNTS, &one));
+    }
+    return LM_OK;
+}
 static lm_err plans(lm_trainer *t) {
     lm_graph *g = NULL;
     lm_value *loss;
     lm_err err;
     LM_GOTO(accumulate_graph(t, t->recompute, &g), done);
-    if (!t->o.dry) LM_GOTO(lm_copies_store(t), done);
+    if (!t->o.dry) { LM_GOTO(lm_copies_store(t), done); LM_GOTO(counts_store(t, g), done); }
     LM_GOTO(plan_of(t, g, LM_MEM_GRADS, t->o.dry, NULL, &t->acc), done);
     lm_graph_free(g); g = NULL;
     LM_GOTO(update_graph(t, &g), done);
@@ -404,13 +417,23 @@ lm_err lm_trainer_eval(lm_trainer *t, const lm_batch *b, double *loss_sum) {
     return LM_OK;
 }
 lm_err lm_trainer_fp8_counts(lm_trainer *t, int64_t counts[LM_FP8_ALL_COUNTS]) {
-    const size_t bytes = sizeof *counts * LM_FP8_COUNTS * LM_FP8_GROUPS;
-    const int64_t zero[LM_FP8_COUNTS * LM_FP8_GROUPS] = {0};
-    memset(counts, 0, bytes);
+    lm_tensor all;
+    memset(counts, 0, sizeof *counts * LM_FP8_ALL_COUNTS);
     for (int i = 0; i < lm_store_count(t->store); i++) {
-        if (strcmp(lm_store_name(t->store, i, NULL), LM_FP8_STATE)) continue;
-        LM_TRY(lm_store_read(t->store, i, 0, counts, bytes));
-        return lm_store_write(t->store, i, 0, zero, bytes);
+        if (strcmp(lm_store_name(t->store, i, &all), LM_FP8_STATE)) continue;
+        const int64_t n = lm_numel(&all);
+        const size_t bytes = (size_t)n * sizeof *counts;
+        int64_t *got = lm_alloc(t->ctx, LM_MEM_MISC, bytes);
+        if (!got) return LM_E_NOMEM;
+        lm_err e = lm_store_read(t->store, i, 0, got, bytes);
+        for (int64_t k = 0; k < n && !e; k++) {
+            int64_t *to = &counts[k % LM_FP8_ALL_COUNTS];
+            *to = k % LM_FP8_COUNTS == LM_FP8_AMAX ? lm_max64(*to, got[k]) : *to + got[k];
+        }
+        memset(got, 0, bytes);
+        if (!e) e = lm_store_write(t->store, i, 0, got, bytes);
+        lm_free(t->ctx, got);
+        return e;
     }
     return LM_OK;
 }

@@ -7,7 +7,8 @@
  * a layer read for the backward, and neither keeps nor computes again the numbers. Runs after autodiff and accumulation, before
  * recomputation. Sizes of a layer that are no multiples of 128 leave it in bf16; embeddings, the loss's head and norms are no such products.
  *
- * Every quant_fp8 adds to the state fp8.counts, in order of first use, which is also the order of the steps. */
+ * Every quant_fp8 of what a layer reads or of a gradient adds to the state fp8.counts.0, in order of first use, which is also the order of the
+ * steps; that of the k-th weight to fp8.counts.k, so that those are independent, and a device takes many in one launch. */
 #include "graph/graph_int.h"
 #include "op/add/add.h"
 #include "op/matmul/matmul.h"
@@ -15,7 +16,7 @@
 #include "op/quant_fp8/quant_fp8.h"
 
 typedef struct { lm_quant_fp8_p p; const lm_node *user; lm_value *q; } made;      /* by value: forms that are wanted, who is first to want one */
-typedef struct { lm_graph *g; made *of; lm_value *counts; } state;
+typedef struct { lm_graph *g; made *of; lm_value *counts; int n_weight; } state;
 typedef enum { NONE, FORWARD, INPUT, WEIGHT } kind;                            /* gradients of the input, of the weight */
 
 static bool sized(const lm_value *v) { return v->type.rank == 2 && v->layout == LM_PLAIN && v->type.dim[1] % LM_FP8_TILE == 0; }
@@ -41,17 +42,23 @@ static void wants(state *s, const lm_node *n, kind k) {
     want(s, n->in[0], n, k == WEIGHT, k == FORWARD ? LM_FP8_ACTIVATION : LM_FP8_GRADIENT);
     want(s, n->in[1], n, k != FORWARD, k == WEIGHT ? LM_FP8_ACTIVATION : LM_FP8_WEIGHT);
 }
+static lm_value *counts_at(lm_graph *g, int k) {
+    const lm_type t = LM_TYPE(LM_I64, LM_FP8_ALL_COUNTS);
+    const char *name = lm_arena_printf(g->a, LM_FP8_STATE ".%d", k);
+    return name ? lm_state(g, name, &t) : NULL;
+}
 static lm_err quantize(state *s, lm_value *v) {
     made *m = &s->of[v->id];
     if (m->q || !m->user) return LM_OK;
     const bool back = s->g->backward; const int block = s->g->block;
     s->g->backward = m->user->backward; s->g->block = m->user->block;
     if (m->p.blocks) { s->g->backward = false; s->g->block = -1; }
-    m->q = lm_quant_fp8(s->g, v, s->counts, &m->p);
+    lm_value *counts = m->p.blocks ? counts_at(s->g, ++s->n_weight) : s->counts;
+    m->q = counts ? lm_quant_fp8(s->g, v, counts, &m->p) : NULL;
     s->g->backward = back; s->g->block = block;
-    if (!m->q) return s->g->err;
+    if (!m->q) return s->g->err = s->g->err ? s->g->err : LM_E_NOMEM;
     m->q->node->order = m->p.blocks ? -1 : m->user->order - 1e-3;
-    s->counts = lm_output(m->q, 4);
+    if (!m->p.blocks) s->counts = lm_output(m->q, 4);
     return LM_OK;
 }
 static lm_err replace(state *s, lm_node *n, kind k) {
@@ -67,16 +74,30 @@ static lm_err replace(state *s, lm_node *n, kind k) {
     if (!z) return g->err;
     y->node->order = n->order; z->node->order = n->order + (z == y ? 0 : 1e-4);
     y->node->acc = n->acc; y->node->acc_state[0] = n->acc_state[0];
+    if (n->acc) y->type.dtype = n->out[0]->type.dtype;
     if (!n->acc) lm_replace(g, n->out[0], z);
     n->acc = 0; n->dead = true;
     return g->err;
+}
+bool lm_fp8_half(const lm_node *n, lm_dev *dev) {
+    if (kind_of(n) != WEIGHT) return false;
+    const lm_quant_fp8_p whole = { .rows = false, .cols = true, .square = true }, tiles = { .rows = false, .cols = true };
+    const lm_matmul_fp8_p p = { .b_blocks = true };
+    lm_type t[2][4];
+    lm_call c = { .op = &lm_op_matmul_fp8, .p = &p, .n_in = 4, .n_out = 1, .acc = 1 };
+    for (int k = 0; k < 2; k++) {
+        const lm_type *x = &n->in[k]->type;
+        if (lm_fp8_shape(dev->ctx, "matmul_fp8", x->dim[0], x->dim[1], k ? &whole : &tiles, t[k])) return false;
+        for (int i = 0; i < 2; i++) c.in[2 * k + i] = lm_tensor_of(NULL, t[k][2 + i].dtype, t[k][2 + i].rank, t[k][2 + i].dim);
+    }
+    c.out[0] = lm_tensor_of(NULL, LM_BF16, 2, n->out[0]->type.dim);
+    return lm_kernel_choose(c.op, &c, LM_DEV_CUDA, dev->features);
 }
 lm_err lm_pass_fp8(lm_graph *g, int *n_fp8) {
     LM_TRY(g->err);
     lm_node **list; int n, done = 0;
     LM_TRY(lm_graph_schedule(g, &list, &n));
-    const lm_type counts = LM_TYPE(LM_I64, LM_FP8_COUNTS * LM_FP8_GROUPS);
-    state s = { .g = g, .of = lm_arena_alloc(g->a, (size_t)(g->n_value + 1) * sizeof *s.of), .counts = lm_state(g, LM_FP8_STATE, &counts) };
+    state s = { .g = g, .of = lm_arena_alloc(g->a, (size_t)(g->n_value + 1) * sizeof *s.of), .counts = counts_at(g, 0) };
     if (!s.of || !s.counts) return g->err = g->err ? g->err : LM_E_NOMEM;
     for (int i = 0; i < n; i++) if (kind_of(list[i])) { wants(&s, list[i], kind_of(list[i])); done++; }
     for (int pass = 0; pass < 2; pass++)

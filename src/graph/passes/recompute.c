@@ -7,7 +7,8 @@
  *
  * A cheap row is recomputed only if that makes less to keep: the inputs that nothing else keeps against the outputs that the backward
  * reads. A norm of a residual and the activation of a matrix product gain; the residual's own sum does not, it would keep both summands.
- * Decided in the order of the schedule, since what one row keeps is free for the next. */
+ * What is small beside the row's results (a norm's statistics, where nobody reads the norm again) is kept as well: to make it again is to read and
+ * write the whole row. Decided in the order of the schedule, since what one row keeps is free for the next. */
 #include "graph/graph_int.h"
 
 static bool cheap(const lm_node *n) {
@@ -49,6 +50,7 @@ static size_t inputs_of(const lm_node *n, ledger *l, bool keep) {
     }
     return bytes;
 }
+enum { SMALL = 64 };                                /* a row's results are so many times as large */
 static bool whole_block(const state *s, const lm_node *n) { return n->block >= 0 && n->block < s->level - 1; }
 static lm_err choose(state *s) {
     lm_graph *g = s->g;
@@ -66,12 +68,13 @@ static lm_err choose(state *s) {
     for (int i = 0; i < n_list; i++) {
         const lm_node *n = list[i];
         if (n->backward || n->op->view || !clonable(n, s->level) || whole_block(s, n)) continue;
-        size_t out = 0; bool any = false;
+        size_t out = 0, all = 0; bool any = false;
+        for (int k = 0; k < n->n_out; k++) all += bytes_of(n->out[k]);
         for (int k = 0; k < n->n_out; k++) if (l.needed[n->out[k]->id]) { any = true; out += l.kept[n->out[k]->id] ? 0 : bytes_of(n->out[k]); }
         if (!any) continue;
         /* what is made over a piece that only it reads (plan.c, over) takes no memory of its own, and what it was made from is gone */
         const bool over = n->op->beside && n->in[0] && n->in[0]->node && n->in[0]->node->op->view;
-        s->stay[n->id] = over || inputs_of(n, &l, false) >= out;
+        s->stay[n->id] = over || out <= all / SMALL || inputs_of(n, &l, false) >= out;
         if (!s->stay[n->id]) { inputs_of(n, &l, true); continue; }
         for (int k = 0; k < n->n_out; k++) l.kept[n->out[k]->id] |= l.needed[n->out[k]->id];
     }

@@ -49,21 +49,25 @@ typedef float four __attribute__((vector_size(16)));
 typedef union { four v[ROWS / 4]; float f[ROWS]; } column;
 static bool accepts(const lm_call *c) {
     for (int i = 0; i < c->n_in; i++) if (lm_has(c, i) && (!lm_is_contig(&c->in[i]) || (i == 4 && c->in[i].dtype != LM_F32))) return false;
-    return c->out[0].dtype == LM_F32 && c->out[0].layout == LM_PLAIN && lm_is_contig(&c->out[0]);
+    return (c->out[0].dtype == LM_F32 || (c->out[0].dtype == LM_BF16 && !lm_has(c, 4))) && c->out[0].layout == LM_PLAIN && lm_is_contig(&c->out[0]);
 }
+/* in bf16 (a gradient that is stored so) rows are made in f32 first */
+static size_t room(const lm_call *c) { return c->out[0].dtype == LM_BF16 ? (size_t)ROWS * (size_t)c->out[0].dim[1] * sizeof(float) : 0; }
 static int64_t tiles(const lm_call *c) { return lm_ceil_div(c->out[0].dim[0], ROWS); }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
-    (void)scratch;
     const lm_matmul_fp8_p *p = c->p;
     const int64_t K = c->in[0].dim[1], N = c->in[2].dim[0], ld = c->in[1].dim[1], m0 = tile * ROWS, n_m = lm_min64(ROWS, c->out[0].dim[0] - m0);
     const uint8_t *a = (const uint8_t *)c->in[0].data + m0 * K, *b = c->in[2].data;
     const float *sa = (const float *)c->in[1].data + m0, *sb = c->in[3].data, *h = lm_has(c, 4) ? (const float *)c->in[4].data + m0 * N : NULL;
     column x[T], s;
-    float code[256], w[T], *y = (float *)c->out[0].data + m0 * N;
+    const bool half = c->out[0].dtype == LM_BF16;
+    uint16_t *const stored = half ? (uint16_t *)c->out[0].data + m0 * N : NULL;
+    float code[256], w[T], *y = half ? scratch : (float *)c->out[0].data + m0 * N;
     uint8_t all[256];
     for (int i = 0; i < 256; i++) all[i] = (uint8_t)i;
     lm_convert(code, LM_F32, all, LM_F8_E4M3, 256);
     memset(x, 0, sizeof x);
+    if (half && c->acc & 1) lm_convert(y, LM_F32, stored, LM_BF16, n_m * N);
     for (int64_t i = 0; i < n_m * N; i++) y[i] = (c->acc & 1 ? y[i] : 0) + (h ? h[i] : 0);
     for (int64_t k = 0; k < K; k += T) {
         for (int i = 0; i < T; i++) for (int m = 0; m < n_m; m++) x[i].f[m] = code[a[m * K + k + i]];
@@ -75,9 +79,10 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             for (int m = 0; m < n_m; m++) y[m * N + n] += s.f[m] * (sa[k / T * ld + m] * scale);
         }
     }
+    if (half) lm_convert(stored, LM_BF16, y, LM_F32, n_m * N);
     return LM_OK;
 }
-static const lm_kernel plain[] = { { .name = "matmul_fp8.portable", .order = "matmul_fp8", .accepts = accepts, .n_phase = 1,
+static const lm_kernel plain[] = { { .name = "matmul_fp8.portable", .order = "matmul_fp8", .accepts = accepts, .thread_bytes = room, .n_phase = 1,
                                      .phase = { { tiles, run } } }, { 0 } };
 LM_CUDA_DECLARE(lm_k_matmul_fp8);
 static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul_fp8) plain, NULL };

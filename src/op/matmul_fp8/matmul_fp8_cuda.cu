@@ -13,13 +13,14 @@ static lm_fp8_gemm problem(const lm_call *c) {
     g.sa_ld = c->in[1].dim[1]; g.sb_ld = c->in[3].dim[1]; g.b_blocks = static_cast<const lm_matmul_fp8_p *>(c->p)->b_blocks;
     if (lm_has(c, 4)) { g.add = c->in[4].data; g.ld_add = lm_row_stride(&c->in[4]); g.add_bf16 = c->in[4].dtype == LM_BF16; }
     g.c = o->data; g.ldc = lm_row_stride(o); g.c_bf16 = o->dtype == LM_BF16; g.acc = c->acc & 1;
+    if (g.acc && g.c_bf16) { g.add = g.c; g.ld_add = g.ldc; g.add_bf16 = true; g.acc = false; }
     return g;
 }
 static bool accepts(const lm_call *c) {
     const lm_tensor *o = &c->out[0];
     for (int i = 0; i < 4; i++) if (!lm_is_contig(&c->in[i]) || c->in[i].dtype != (i % 2 ? LM_F32 : LM_F8_E4M3)) return false;
     if (lm_has(c, 4) && (!lm_cuda_float(&c->in[4]) || lm_row_stride(&c->in[4]) % 8)) return false;
-    return lm_cuda_float(o) && lm_row_stride(o) % 8 == 0 && !(o->dtype == LM_BF16 && c->acc);
+    return lm_cuda_float(o) && lm_row_stride(o) % 8 == 0 && !(o->dtype == LM_BF16 && c->acc && lm_has(c, 4));
 }
 static size_t shared(const lm_call *c) { const lm_fp8_gemm g = problem(c); return lm_fp8_gemm_room(&g); }
 /* By the problem alone, so that a problem keeps its bits. */

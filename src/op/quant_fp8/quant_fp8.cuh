@@ -59,10 +59,10 @@ __device__ __forceinline__ unsigned lm_fp8_not_finite(const uint32_t (*v)[4]) {
 __device__ __forceinline__ uint32_t lm_fp8_pack4(float a, float b, float c, float d) { return lm_fp8_pack2(a, b) | lm_fp8_pack2(c, d) << 16; }
 /* which scales belong to one row or one column of a tile: both, those of rows, none */
 typedef enum { LM_FP8_TILES, LM_FP8_SQUARE, LM_FP8_BLOCKS } lm_fp8_form;
-/* block (x, y)'s tile */
-template <lm_fp8_form form> __device__ __forceinline__ void lm_fp8_put(const uint32_t (*v)[4], const lm_fp8_to &o, lm_fp8_shared *sh) {
+/* tile y of rows, x of columns */
+template <lm_fp8_form form> __device__ __forceinline__ void lm_fp8_put(const uint32_t (*v)[4], const lm_fp8_to &o, lm_fp8_shared *sh, int64_t x, int64_t y) {
     const int t = threadIdx.x, l = t % 16, g = t / 16;
-    const int64_t x = blockIdx.x, y = blockIdx.y, c0 = x * 128, r0 = y * 128;
+    const int64_t c0 = x * 128, r0 = y * 128;
     constexpr bool cols = form == LM_FP8_TILES, rows = form != LM_FP8_BLOCKS;
     if (!t) sh->odd = sh->flushed = 0;
     uint32_t cm[4] = {}, rm[4], low = 0x7fff7fffu, high = 0;      /* rm: rows 2i and 2i+1; least and largest bits */
@@ -179,12 +179,12 @@ template <int N> struct lm_fp8_tos { lm_fp8_to t[N]; };
 template <class S, lm_fp8_form form> __global__ void __launch_bounds__(256, S::blocks(form)) lm_fp8_tiles(const S src, const lm_fp8_tos<S::N> o) {
     __shared__ lm_fp8_shared sh;
     uint32_t v[S::N][8][4];
-    src.load(v, static_cast<int64_t>(blockIdx.y) * 128 + threadIdx.x / 16 * 8, static_cast<int64_t>(blockIdx.x) * 128 + threadIdx.x % 16 * 8,
-        o.t[0].rows);
+    const int64_t x = blockIdx.x, y = blockIdx.y;
+    src.load(v, y * 128 + threadIdx.x / 16 * 8, x * 128 + threadIdx.x % 16 * 8, o.t[0].rows);
 #pragma unroll
     for (int i = 0; i < S::N; i++) {
         if (i) __syncthreads();
-        lm_fp8_put<form>(v[i], o.t[i], &sh);
+        lm_fp8_put<form>(v[i], o.t[i], &sh, x, y);
     }
 }
 /* cols: columns that src has, of those of the outputs */

@@ -23,6 +23,7 @@ static lm_err grad(lm_graph *g, lm_grad *d) {
 static void cost(const lm_call *c, double *flops, double *bytes) { (void)bytes; *flops = 2 * (double)lm_numel(&c->in[0]); }
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE("", NULL, LM_TIMES1, 1e-6),
                                      { .name = "zeros", .params = NULL, .in = { { .rank = 2, .dim = { 7, 19 }, .fill = LM_FILL_ZERO } } },
+                                     { .name = "bf16, two blocks and a bit", .params = NULL, .in = { { .rank = 1, .dim = { 8200 }, .dtype = LM_BF16 } }, .tol = 1e-6 },
                                      { .name = "block edge", .params = NULL, .in = { { .rank = 1, .dim = { 4096 } } }, .tol = 1e-6 },
                                      { 0 } };
 const lm_op lm_op_sumsq = { .name = "sumsq", .math = "y = sum x^2", .n_in = 1, .n_out = 1, .acc_ok = 1,
