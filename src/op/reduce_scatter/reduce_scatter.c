@@ -36,7 +36,7 @@ static lm_err meet(const lm_call *c) {
     return c->in[0].dtype == LM_BF16 ? lm_coll_reduce_scatter_half(c, all, lm_numel(&c->out[0]), sum_at(c)) : lm_coll_reduce_scatter(c, all, lm_numel(&c->out[0]), sum_at(c));
 }
 static lm_err after(const lm_call *c) { return c->acc & 1 ? lm_coll_add(c, c->out[0].data, sum_at(c), lm_numel(&c->out[0])) : LM_OK; }
-static bool on_device(const lm_call *c) { return lm_accepts_flat(c) || (c->in[0].dtype == LM_BF16 && lm_is_contig(&c->in[0]) && lm_is_contig(&c->out[0])); }
+static bool on_device(const lm_call *c) { return lm_accepts_flat(c) || (c->in[0].dtype == LM_BF16 && c->out[0].dtype == LM_F32 && lm_is_contig(&c->in[0]) && lm_is_contig(&c->out[0])); }
 LM_COLLECTIVE_ON(2, reduce_scatter, lm_accepts_flat, on_device, shared, lm_coll_one, before, meet, after);
 static const lm_sample samples[] = { LM_SAMPLES_ALIKE(" on one rank", (&(const lm_reduce_scatter_p){ 1 }), LM_TIMES1, 0), { 0 } };
 const lm_op lm_op_reduce_scatter = { .name = "reduce_scatter",
