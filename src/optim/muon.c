@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 #include "op/axpby/axpby.h"
+#include "op/cast/cast.h"
 #include "op/matmul/matmul.h"
 #include "op/muon_apply/muon_apply.h"
 #include "op/muon_momentum/muon_momentum.h"
@@ -38,11 +39,13 @@ static lm_err build(lm_graph *g, lm_optim_arg *a, int n) {
     if (!x) return lm_graph_err(g);
     const int64_t rows = lm_type_of(x)->dim[0], cols = lm_type_of(x)->dim[1];
     const bool tall = rows > cols;
+    const lm_dtype mm = a->cfg->mm;
     if (n > 1) x = lm_stack(g, n, each);
     for (int i = 0; i < a->cfg->muon_steps; i++) {
-        lm_value *A = lm_matmul(g, x, x, tall, !tall);                       /* X Xᵀ, or Xᵀ X for a tall X: (r, r), r the smaller side */
-        lm_value *B = lm_axpby(g, A, lm_matmul(g, A, A, false, false), -4.7750f, 2.0315f);
-        lm_value *C = tall ? lm_matmul(g, x, B, false, false) : lm_matmul(g, B, x, false, false);
+        lm_value *X = mm == LM_BF16 && !i ? lm_cast(g, x, LM_BF16) : x;      /* later ones may be stored so (lm_pass_storage) */
+        lm_value *A = lm_matmul_mm(g, X, X, NULL, tall, !tall, mm);          /* X Xᵀ, or Xᵀ X for a tall X: (r, r), r the smaller side */
+        lm_value *B = lm_axpby(g, A, lm_matmul_mm(g, A, A, NULL, false, false, mm), -4.7750f, 2.0315f);
+        lm_value *C = tall ? lm_matmul_mm(g, X, B, NULL, false, false, mm) : lm_matmul_mm(g, B, X, NULL, false, false, mm);
         x = lm_axpby(g, x, C, 3.4445f, 1.0f);
     }
     const double ratio = (double)rows / (double)cols;

@@ -16,6 +16,7 @@ typedef struct {                                         /* options of a run (tr
     double lr, beta1, beta2, eps, weight_decay, clip;    /* clip: global gradient norm, 0 = off */
     double muon_lr, muon_momentum, muon_weight_decay; int muon_steps;
     size_t together;                                     /* bytes of intermediate results that matrices updated at once may take; 0: one by one */
+    lm_dtype mm;                                         /* what an update's products are taken in: F32, BF16 */
 } lm_optim_cfg;
 /* What several ranks change. All are optional; a rank may hold only some rows of a parameter (lm_optim_param.rows). */
 typedef struct {

@@ -86,7 +86,9 @@ static lm_err update_graph(lm_trainer *t, lm_graph **out) {
     LM_TRY(lm_graph_new(&g, t->ctx, NULL));
     lm_optim_cfg c = t->o.optim;
     c.together = t->o.dev ? TOGETHER : 0;
+    c.mm = t->o.dev ? mm_of(t) : LM_F32;
     lm_err err = lm_optim_build(g, &c, t->held, t->n_param, t->hooks);
+    if (!err && c.mm == LM_BF16) err = lm_pass_storage(g, t->o.dev);
     if (err) { lm_graph_free(g); return err; }
     *out = g; return LM_OK;
 }
