@@ -81,7 +81,7 @@ parity() {
     LM_DEVICE=cuda LOAM_PARITY=1 timeout 100 "$bin/tests/test_model_parity" test_bf16_on_device >"$out/bf16.log" 2>&1 || rc=$?
     cat "$out/bf16.log"
     local what name test     # models wide enough for the kernels of few rows; the step as one kernel; steps in flight; products of many rows; attention of many blocks
-    for what in test_infer/test_wide_on_device test_infer/test_step_on_device test_ahead/test_on_card test_products_dev/test_on_device test_attn_dev/test_on_device; do
+    for what in test_infer/test_wide_on_device test_infer/test_step_on_device test_ahead/test_on_card test_products_dev/test_on_device test_muon/test_on_device test_attn_dev/test_on_device; do
         name=${what%/*} test=${what#*/}
         [ -x "$bin/tests/$name" ] || { say "parity: tests/$name is not built: $test was left out"; continue; }
         LM_DEVICE=cuda LOAM_PARITY=1 timeout 60 "$bin/tests/$name" "$test" >"$out/$test.log" 2>&1 || rc=$?

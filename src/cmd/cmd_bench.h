@@ -6,7 +6,7 @@
 #include "cmd/cmd_common.h"
 typedef struct {
     lm_cli_common common;
-    const char *model, *shape, *dtype, *kv, *data, *device, *mesh, *load;
+    const char *model, *shape, *dtype, *kv, *data, *device, *mesh, *load, *optim;
     int64_t prompt, gen, chunk, seqs, batch, seq, repeat, depth, ahead, recompute, memory;
     int gather;
     bool again, ops, deterministic;

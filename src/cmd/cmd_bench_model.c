@@ -278,7 +278,16 @@ static lm_err train_on(lm_bench *b, lm_comm *comm, lm_mesh_kind mesh) {
         .seq = o->seq,
         .pure = pure,
         .mm = fp8 ? LM_F8_E4M3 : bf16 ? LM_BF16 : LM_F32,
-        .optim = { .name = "adamw", .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1.0 }
+        .optim = { .name = o->optim,
+                   .lr = 1e-4,
+                   .beta1 = 0.9,
+                   .beta2 = 0.95,
+                   .eps = 1e-8,
+                   .weight_decay = 0.1,
+                   .clip = 1.0,
+                   .muon_lr = 1e-3,
+                   .muon_momentum = 0.95,
+                   .muon_steps = 5 }
     };
     if (ranks == 1) LM_GOTO(lm_trainer_room(ctx, &c, &to), done);
     LM_GOTO(lm_store_new(&store, ctx), done);

@@ -7,7 +7,8 @@
 #include "op/adamw_round/adamw_round.h"
 #include "op/adamw_stochastic/adamw_stochastic.h"
 #include "optim/optim.h"
-static lm_err build(lm_graph *g, lm_optim_arg *a) {
+static lm_err build(lm_graph *g, lm_optim_arg *a, int n) {
+    (void)n;                                                             /* one */
     char name[300];
     lm_type moment = *lm_type_of(a->param);                              /* f32, whatever parameter and gradient are stored as */
     moment.dtype = LM_F32;

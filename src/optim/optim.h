@@ -15,6 +15,8 @@ typedef struct {                                         /* options of a run (tr
     const char *name;                                    /* "adamw", "muon" */
     double lr, beta1, beta2, eps, weight_decay, clip;    /* clip: global gradient norm, 0 = off */
     double muon_lr, muon_momentum, muon_weight_decay; int muon_steps;
+    size_t together;                                     /* bytes of intermediate results that matrices updated at once may take; 0: one by one */
+    lm_dtype mm;                                         /* what an update's products are taken in: F32, BF16 */
 } lm_optim_cfg;
 /* What several ranks change. All are optional; a rank may hold only some rows of a parameter (lm_optim_param.rows). */
 typedef struct {
@@ -36,7 +38,8 @@ typedef struct {
 typedef struct lm_optim {
     const char *name, *paper;
     bool matrices_only;                                  /* embeddings, heads and vectors then go to adamw */
-    lm_err (*build)(lm_graph *g, lm_optim_arg *a);
+    lm_err (*build)(lm_graph *g, lm_optim_arg *a, int n);                /* n parameters of one type; more than one as `most` allows */
+    int (*most)(const lm_optim_cfg *c, int64_t rows, int64_t cols);      /* whole matrices of this size at once; NULL: one */
     /* The group's numbers at a step (1-based); lr_scale is the schedule's value in [0,1]. */
     void (*hyper)(const lm_optim_cfg *c, double lr_scale, bool decay, int64_t step, float out[LM_HYPER]);
     bool by_chance;                                      /* takes parameters that are kept in bf16 alone */

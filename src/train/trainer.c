@@ -79,10 +79,16 @@ static lm_err accumulate_graph(lm_trainer *t, int recompute, lm_graph **out) {
 fail:
     lm_graph_free(g); return err;
 }
+/* What matrices that are updated at once may take on a device beside the rest: the arena is the accumulation's where that is larger. */
+static const size_t TOGETHER = (size_t)512 << 20;
 static lm_err update_graph(lm_trainer *t, lm_graph **out) {
     lm_graph *g;
     LM_TRY(lm_graph_new(&g, t->ctx, NULL));
-    lm_err err = lm_optim_build(g, &t->o.optim, t->held, t->n_param, t->hooks);
+    lm_optim_cfg c = t->o.optim;
+    c.together = t->o.dev ? TOGETHER : 0;
+    c.mm = t->o.dev ? mm_of(t) : LM_F32;
+    lm_err err = lm_optim_build(g, &c, t->held, t->n_param, t->hooks);
+    if (!err && c.mm == LM_BF16) err = lm_pass_storage(g, t->o.dev);
     if (err) { lm_graph_free(g); return err; }
     *out = g; return LM_OK;
 }
