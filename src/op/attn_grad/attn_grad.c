@@ -103,8 +103,8 @@ static const lm_sample samples[] = {
     { 0 } };
 
 extern const lm_kernel lm_k_attn_grad_avx512[], lm_k_attn_grad_avx2[], lm_k_attn_grad_portable[];
-LM_CUDA_DECLARE(lm_k_attn_grad_hopper); LM_CUDA_F16_DECLARE(lm_k_attn_grad);
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_attn_grad_hopper) LM_CUDA_F16_ROWS(lm_k_attn_grad) lm_k_attn_grad_avx512, lm_k_attn_grad_avx2,
+LM_CUDA_DECLARE(lm_k_attn_grad_hopper); LM_CUDA_DECLARE(lm_k_attn_grad);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_attn_grad_hopper) LM_CUDA_ROWS(lm_k_attn_grad) lm_k_attn_grad_avx512, lm_k_attn_grad_avx2,
                                             lm_k_attn_grad_portable, NULL };
 const lm_op lm_op_attn_grad = {
     .name = "attn_grad",

@@ -305,7 +305,6 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     a.least = reinterpret_cast<int *>(at); a.most = reinterpret_cast<int *>(at + up(static_cast<size_t>(n / LM_ATTN_ROWS + 1) * 4));
     prepare<<<LM_CUDA_GRID(n * a.f.heads, 4), 128, 0, s>>>(a);
     firsts<<<static_cast<unsigned>(blocks), LM_ATTN_ROWS, 0, s>>>(a);
-#ifndef LM_F16_ROWS                                                        /* products of gradients may leave half's range: plain kernels alone */
     const lm_cv v[4] = { a.go, a.dq, a.dk, a.dv };
     int device = 0, room = 0;                                              /* shared memory of a block: 99 KB on many cards */
     if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&room, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return LM_E_DEVICE;
@@ -318,7 +317,6 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
         case 256: return launch<256, 1, 16, 1, 16>(a, s);
         default: break;
     }
-#endif
     plain_dq<<<LM_CUDA_GRID(n * a.f.heads, 4), 128, 0, s>>>(a);
     plain_kv<<<LM_CUDA_GRID(n * a.f.kv, 4), 128, 0, s>>>(a);
     return lm_cuda_launched();
