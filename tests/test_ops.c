@@ -8,7 +8,7 @@
  * in reverse order; the same bits from rows with one order id. Gradients: directional derivatives in double through the graph's
  * interpreter, one input at a time, against a fourth-order central difference. Rows for a GPU run where LM_DEVICE in the environment names
  * one (cuda): all buffers, guards and poison included, are copied there and back, so every check is the same; their activations are also
- * stored as bf16 where the row takes that. Four runs must give the same bits. The driver is itself checked on rows with planted bugs. The
+ * stored as bf16 and as f16 where the row takes that; how many rows ran so is printed. Four runs must give the same bits. The driver is itself checked on rows with planted bugs. The
  * seed is printed with a failure; LM_OPS=name,name in the environment runs those alone.
  *
  * The bits of each order id over all samples and forms are hashed and compared with tests/golden/bits.txt: an order id is a promise that no
@@ -30,7 +30,7 @@ static lm_ctx *ctx;
 static lm_pool *pools[3];                        /* of 1, 2 and 7 */
 static uint64_t seed = 20240607, features;
 static lm_dev *dev;                              /* NULL: no GPU rows */
-static struct { int device_runs, ops, samples, kernels, cases, checks, grads, fails; bool quiet; char where[256]; } st;
+static struct { int device_runs, f16_runs, f16_ops, ops, samples, kernels, cases, checks, grads, fails; bool quiet; char where[256]; } st;
 
 static void report(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void report(const char *fmt, ...) {
@@ -338,6 +338,7 @@ typedef struct {
     lm_layout layout;
     bool acc, inplace, threads;
     uint32_t half_in, half_out;
+    lm_dtype half;                               /* what those are stored as */
 } form;
 typedef struct { const char *order; buf out[LM_MAX_OUT]; } kept;
 enum { MAX_KEPT = 16 };
@@ -357,18 +358,26 @@ static bool shares_order(const lm_op *op, const lm_kernel *k) {
             if (q->device == LM_DEV_CUDA && q->order && k->order && !strcmp(q->order, k->order)) return true;
     return false;
 }
+/* Does a row of the device take this call? */
+static bool taken(const lm_op *op, const lm_call *c) {
+    lm_call kc = *c;
+    for (int i = 0; i < kc.n_in; i++) kc.in[i].data = NULL;
+    for (int o = 0; o < kc.n_out; o++) kc.out[o].data = NULL;
+    for (int a = 0; op->kernels && op->kernels[a]; a++)
+        for (const lm_kernel *k = op->kernels[a]; k->name; k++)
+            if (k->device == LM_DEV_CUDA && dev && !(k->needs & ~dev->features) && has_kernel_for(op, &kc, k)) return true;
+    return false;
+}
 static bool alias_target(const lm_op *op, int i) { for (int o = 0; o < op->n_out; o++) if (op->alias[o] == i + 1) return true; return false; }
 
 /* Returns how many kernels ran; -1 where shape() refuses the form. */
 static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
     lm_call c = { .op = op, .p = s->params, .n_in = n_inputs(op, s), .n_out = op->n_out, .comm = lm_comm_self(), .ctx = ctx }, rc = c;
     arg in[LM_MAX_IN] = { 0 }; lm_type ot[LM_MAX_OUT]; memset(ot, 0, sizeof ot); int ran = 0; bool skip = false;
-    lm_sample half = *s;
-    /* activations stored as bf16: the reference sees what is stored, outputs are rounded once more */
+    lm_sample half = *s; const lm_sample *const own = s; uint32_t rounded = 0;
+    /* activations stored in 16 bits: the reference sees what is stored, outputs are rounded once more (half has three bits more than bf16) */
     if (f->half_in || f->half_out) {
-        for (int i = 0; i < c.n_in; i++) if (f->half_in >> i & 1) half.in[i].dtype = LM_BF16;
-        if (f->half_out) { half.tol = fmax(s->tol, 0) + 5e-3; half.tol_norm = (s->tol_norm > 0 ? s->tol_norm : s->tol) + 4e-3; }
-        else if (half.tol == 0) half.tol = 1e-7;
+        for (int i = 0; i < c.n_in; i++) if (f->half_in >> i & 1) half.in[i].dtype = f->half;
         s = &half;
     }
     for (int i = 0; i < c.n_in; i++) {
@@ -390,7 +399,11 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
             skip = true;
     }
     if (skip) { for (int i = 0; i < c.n_in; i++) arg_free(&in[i]); return -1; }
-    for (int o = 0; o < op->n_out; o++) if (f->half_out >> o & 1 && ot[o].dtype == LM_F32) ot[o].dtype = LM_BF16;
+    for (int o = 0; o < op->n_out; o++) if (f->half_out >> o & 1 && ot[o].dtype == LM_F32) { ot[o].dtype = f->half; rounded |= 1u << o; }
+    if (rounded) {
+        const double part = f->half == LM_F16 ? 0.125 : 1;
+        half.tol = fmax(own->tol, 0) + part * 5e-3; half.tol_norm = (own->tol_norm > 0 ? own->tol_norm : own->tol) + part * 4e-3;
+    } else if (f->half_in && half.tol == 0) half.tol = 1e-7;
     /* outputs and their references */
     buf store[LM_MAX_OUT] = { 0 }, refs[LM_MAX_OUT] = { 0 }, first[LM_MAX_OUT] = { 0 }; double *base[LM_MAX_OUT] = { 0 };
     for (int o = 0; o < op->n_out; o++) {
@@ -409,6 +422,8 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         if (al >= 0) memcpy(refs[o].p, in[al].refbuf.p, refs[o].n);
         rc.out[o].data = refs[o].p;
     }
+    /* A form in 16 bits that no row takes, or that changes nothing, needs no reference. */
+    if ((f->half_in || f->half_out) && ((!f->half_in && !rounded) || (!op->view && !taken(op, &c)))) goto done;
     /* The reference depends on what inputs hold, not on where they lie: forms with the same numbers have it once. */
     static struct { const lm_op *op; const lm_sample *of; buf out[LM_MAX_OUT]; } known;
     const bool whole = !f->from && !f->half_in && !f->half_out, again = whole && known.op == op && known.of == s;
@@ -451,6 +466,10 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         if (((f->half_in || f->half_out) && k->device != LM_DEV_CUDA) || !has_kernel_for(op, &kc, k)) continue;
         ran++;
         if (SOFT && !(k->needs & SOFT)) continue;
+        bool f16 = false;
+        for (int i = 0; i < c.n_in; i++) f16 |= c.in[i].dtype == LM_F16 && c.in[i].rank;
+        for (int o = 0; o < c.n_out; o++) f16 |= c.out[o].dtype == LM_F16 && c.out[o].rank;
+        st.f16_runs += f16;
         char where[256]; memcpy(where, st.where, sizeof where);
         snprintf(st.where, sizeof st.where, "%.60s, \"%.50s\", %.40s, %.50s", op->name, s->name, f->name, k->name);
         lm_err err = LM_OK; bool have_first = false;
@@ -478,7 +497,9 @@ static int run_case(const lm_op *op, const lm_sample *s, const form *f) {
         if (err) { if (!(f->from && err == LM_E_RANGE)) report("run: %s", lm_err_name(err)); memcpy(st.where, where, sizeof where); continue; }
         for (int o = 0; o < op->n_out; o++) {
             NEED(!store[o].base || buf_ok(&store[o]), "output %d: written outside its buffer", o);
-            if (c.out[o].rank) { compare(s, o, &c.out[o], &rc.out[o], base[o]); check_pads(o, &c.out[o], first[o].n); }
+            /* an output with 16 bits of its own is exact where the sample is */
+            const bool exact = own->tol == 0 && !(rounded >> o & 1) && (c.out[o].dtype == LM_BF16 || c.out[o].dtype == LM_F16);
+            if (c.out[o].rank) { compare(exact ? own : s, o, &c.out[o], &rc.out[o], base[o]); check_pads(o, &c.out[o], first[o].n); }
         }
         for (int i = 0; i < c.n_in; i++) if (in[i].store.base) {
             NEED(buf_ok(&in[i].store), "input %d: written outside its buffer", i);
@@ -534,6 +555,16 @@ static bool knows_layouts(const lm_op *op) {
     return false;
 }
 
+/* Activations in 16 bits: inputs of `floats` together, alone, and those that were taken alone; outputs in `mask`. */
+static void run_half(const lm_op *op, const lm_sample *s, int n, uint32_t floats, uint32_t mask, lm_dtype half, const char *const *names) {
+    if (mask) run_case(op, s, &(form){ .name = names[0], .half_out = mask, .half = half });
+    if (floats) run_case(op, s, &(form){ .name = names[1], .half_in = floats, .half_out = mask, .half = half, .threads = true });
+    uint32_t some = 0;
+    for (int i = 0; i < n && floats & (floats - 1); i++)
+        if (floats >> i & 1 && run_case(op, s, &(form){ .name = names[2], .half_in = 1u << i, .half_out = mask, .half = half }) > 0) some |= 1u << i;
+    if (some != floats && some & (some - 1)) run_case(op, s, &(form){ .name = names[3], .half_in = some, .half_out = mask, .half = half, .threads = true });
+    if (floats && op->acc_ok && !mask) run_case(op, s, &(form){ .name = names[4], .half_in = floats, .acc = true, .half = half });
+}
 static void run_sample(const lm_op *op, const lm_sample *s) {
     static const struct {
         lm_layout l;
@@ -577,18 +608,12 @@ static void run_sample(const lm_op *op, const lm_sample *s) {
     /* no output, the first, all (statistics stay as they are: such a form is then not taken) */
     if (dev && !op->alias[0]) for (uint32_t out = 0; out < 3; out++) {
         const uint32_t mask = out == 2 ? ~0u : out;
-        if (out) run_case(op, s, &(form){ .name = "bf16 outputs", .half_out = mask });
-        if (floats) run_case(op, s, &(form){ .name = "bf16 inputs", .half_in = floats, .half_out = mask, .threads = true });
-        uint32_t taken = 0;
-        for (int i = 0; i < n && floats & (floats - 1); i++)
-            if (floats >> i & 1 && run_case(op, s, &(form){ .name = "one bf16 input", .half_in = 1u << i, .half_out = mask }) > 0) taken |= 1u << i;
-        if (taken != floats && taken & (taken - 1))
-            run_case(op, s, &(form){ .name = "each bf16 input it takes", .half_in = taken, .half_out = mask, .threads = true });
-        if (floats && op->acc_ok && !out) run_case(op, s, &(form){ .name = "bf16 inputs, added to", .half_in = floats, .acc = true });
+        run_half(op, s, n, floats, mask, LM_BF16, (const char *[]){ "bf16 outputs", "bf16 inputs", "one bf16 input", "each bf16 input it takes", "bf16 inputs, added to" });
+        run_half(op, s, n, floats, mask, LM_F16, (const char *[]){ "f16 outputs", "f16 inputs", "one f16 input", "each f16 input it takes", "f16 inputs, added to" });
     }
 }
 static int run_op(const lm_op *op) {
-    int before = st.fails;
+    int before = st.fails, f16_before = st.f16_runs; bool f16 = false;
     snprintf(st.where, sizeof st.where, "%s", op->name);
     NEED(op->math && op->math[0] && op->shape && op->ref, "the row lacks math, shape or ref");
     NEED(op->samples && op->samples[0].name, "the row has no sample");
@@ -598,6 +623,11 @@ static int run_op(const lm_op *op) {
         run_sample(op, s);
     }
     st.ops++;
+    if (st.f16_runs > f16_before) st.f16_ops++;
+    for (int a = 0; dev && op->kernels && op->kernels[a]; a++)
+        for (const lm_kernel *k = op->kernels[a]; k->name; k++) f16 |= k->device == LM_DEV_CUDA && !(k->needs & ~dev->features) && strstr(k->name, ".f16");
+    snprintf(st.where, sizeof st.where, "%s", op->name);
+    NEED(!f16 || most || st.f16_runs > f16_before, "its row for f16 took no sample");
     return st.fails - before;
 }
 
@@ -918,7 +948,7 @@ int main(int argc, char **argv) {
     static const lm_t_case cases[] = { LM_T1(test_planted), LM_T1(test_table), LM_T1(test_kernels), LM_T1(test_bits), LM_T1(test_gradients) };
     if (argc > 1 && !strcmp(argv[1], "rewrite")) { rewrite = true; argc = 1; }
     int rc = SOFT ? lm_t_main(soft_cases, LM_COUNT(soft_cases), argc, argv) : lm_t_main(cases, LM_COUNT(cases), argc, argv);
-    if (dev) printf("%d runs on %s\n", st.device_runs, dev->name);
+    if (dev) printf("%d runs on %s; %d kernel runs with f16, of %d ops\n", st.device_runs, dev->name, st.f16_runs, st.f16_ops);
     lm_dev_close(dev);
     printf("%d ops, %d samples, %d kernel runs in %d cases, %d gradient checks, %d checks\n", st.ops, st.samples, st.kernels, st.cases,
            st.grads, st.checks);

@@ -12,6 +12,7 @@
 #include <cublasLt.h>
 #include "device/cuda_int.cuh"
 extern "C" {
+#include "device/blas_f16.h"
 #include "device/blas_fp8.h"
 }
 
@@ -85,8 +86,8 @@ void lm_cuda_blas_close(lm_dev *d) {
     std::free(b);
     static_cast<lm_cuda *>(d->impl)->blas = NULL;
 }
-enum { BY_ROWS = 1, BY_BLOCKS, E4M3 = 2 };
-static cudaDataType_t type_of(int t) { return t == E4M3 ? CUDA_R_8F_E4M3 : t ? CUDA_R_16BF : CUDA_R_32F; }
+enum { BY_ROWS = 1, BY_BLOCKS, BF16 = 1, E4M3, F16 };
+static cudaDataType_t type_of(int t) { return t == E4M3 ? CUDA_R_8F_E4M3 : t == F16 ? CUDA_R_16F : t ? CUDA_R_16BF : CUDA_R_32F; }
 static unsigned align_of(const void *p) {
     unsigned a = 256;
     while (a > 2 && reinterpret_cast<uintptr_t>(p) % a) a /= 2;
@@ -222,18 +223,18 @@ static lm_err tune(lm_dev *d, blas *b, const lm_dev_gemm *g, plan *p, const cubl
     d->free(d, room); d->free(d, sum);
     return e;
 }
-/* sa, sb: scales of a and b where they are e4m3 (scaled) */
-static lm_err multiply(lm_dev *d, const lm_dev_gemm *g, int scaled, const float *sa, const float *sb) {
+/* half: what 16 bits are. sa, sb: scales of a and b where they are e4m3 (scaled) */
+static lm_err multiply(lm_dev *d, const lm_dev_gemm *g, int half, int scaled, const float *sa, const float *sb) {
     blas *b = of(d);
     if (!b || !b->h) return lm_fail(d->ctx, LM_E_INTERNAL, "a product was asked of cuBLASLt, which is not there");
     problem k;
     std::memset(&k, 0, sizeof k);                  /* compared as bytes */
     k.M = g->M; k.N = g->N; k.K = g->K; k.batch = g->batch; k.lda = g->lda; k.ldb = g->ldb; k.ldc = g->ldc;
     if (g->batch > 1) { k.sa = g->sa; k.sb = g->sb; k.sc = g->sc; }
-    k.ab = scaled ? static_cast<int>(E4M3) : g->ab_bf16;
-    k.c = g->c_bf16;
+    k.ab = scaled ? static_cast<int>(E4M3) : g->ab_bf16 ? half : 0;
+    k.c = g->c_bf16 ? half : 0;
     k.scaled = scaled;
-    k.bias = g->bias ? g->bias_bf16 : -1;
+    k.bias = g->bias ? (g->bias_bf16 ? half : 0) : -1;
     k.ldaux = g->aux ? g->ldaux : 0;
     k.ta = g->ta;
     k.tb = g->tb;
@@ -262,10 +263,11 @@ static lm_err multiply(lm_dev *d, const lm_dev_gemm *g, int scaled, const float 
                                       : lm_fail(d->ctx, LM_E_DEVICE, "cuBLASLt: status %d for %lldx%lldx%lld", static_cast<int>(s),
                                                 static_cast<long long>(g->M), static_cast<long long>(g->N), static_cast<long long>(g->K));
 }
-lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) { return multiply(d, g, 0, NULL, NULL); }
+lm_err lm_dev_matmul(lm_dev *d, const lm_dev_gemm *g) { return multiply(d, g, BF16, 0, NULL, NULL); }
+lm_err lm_dev_matmul_f16(lm_dev *d, const lm_dev_gemm *g) { return multiply(d, g, F16, 0, NULL, NULL); }
 lm_err lm_dev_matmul_fp8(lm_dev *d, const lm_dev_gemm_fp8 *g) {
     lm_dev_gemm t = {};
     t.M = g->M; t.N = g->N; t.K = t.lda = t.ldb = g->K; t.ldc = g->ldc; t.batch = 1; t.a = g->a; t.b = g->b; t.add = g->add == g->c ? NULL : g->add;
     t.c = g->c; t.c_bf16 = g->c_bf16; t.tb = true; t.acc = g->add != NULL;
-    return multiply(d, &t, g->b_blocks ? BY_BLOCKS : BY_ROWS, g->sa, g->sb);
+    return multiply(d, &t, BF16, g->b_blocks ? BY_BLOCKS : BY_ROWS, g->sa, g->sb);
 }

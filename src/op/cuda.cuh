@@ -3,7 +3,9 @@
  * A row of LM_DEV_CUDA has tensors in device memory and one phase of one tile. run() enqueues on the stream given as `scratch` (a
  * cudaStream_t) and returns; nothing waits. Launch shapes depend on the problem alone, sums have a fixed tree and no float atomics: bits
  * depend on neither timing nor the number of rows. Activations may be stored as f32 or bf16; arithmetic is f32. Which one a tensor is, is
- * told to the kernel (lm_cv), so that one kernel serves every mix: beside a 16-byte access a uniform branch costs nothing. Memory-bound
+ * told to the kernel (lm_cv), so that one kernel serves every mix: beside a 16-byte access a uniform branch costs nothing. With LM_F16_ROWS
+ * a file's 16-bit floats are IEEE half instead (lm_h16): rows that have LM_*_F16_* in their list are compiled both ways (cmake/cuda.cmake), so
+ * that half costs the others no branch and no register; the second row takes calls that have a tensor in f16, of f16 and f32 alone. Memory-bound
  * kernels take eight numbers at a time where all rows allow it, else one (lm_cuda_vec8). Files are compiled only with LM_CUDA; a row lists
  * them by LM_SIMD_CUDA_KERNELS or LM_CUDA_ROWS, which without it are the rest.
  *
@@ -17,16 +19,33 @@ extern "C" {
 }
 static inline int64_t lm_cuda_one(const lm_call *c) { (void)c; return 1; }
 static inline lm_err lm_cuda_launched(void) { return cudaGetLastError() == cudaSuccess ? LM_OK : LM_E_DEVICE; }
+/* ---- the 16-bit float of this file, and the names that go with it ---------------------------------------------------------------------------- */
+#ifdef LM_F16_ROWS
+#include <cuda_fp16.h>
+typedef __half lm_h16;
+static constexpr lm_dtype LM_H16 = LM_F16;
+__device__ __forceinline__ float lm_of16(lm_h16 x) { return __half2float(x); }
+__device__ __forceinline__ lm_h16 lm_to16(float x) { return __float2half_rn(x); }
+#define LM_CUDA_ROW(op) lm_k_##op##_cuda_f16
+#define LM_CUDA_ROW_NAME(op) #op ".cuda.f16"
+#else
+typedef __nv_bfloat16 lm_h16;
+static constexpr lm_dtype LM_H16 = LM_BF16;
+__device__ __forceinline__ float lm_of16(lm_h16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ lm_h16 lm_to16(float x) { return __float2bfloat16_rn(x); }
+#define LM_CUDA_ROW(op) lm_k_##op##_cuda
+#define LM_CUDA_ROW_NAME(op) #op ".cuda"
+#endif
 #define LM_CUDA_STREAM(scratch) static_cast<cudaStream_t>(scratch)
 #define LM_CUDA_GRID(n, per) static_cast<unsigned>(lm_ceil_div((n), (per)))
 /* The kernel list of a row with one CUDA kernel. */
 #define LM_CUDA_ONE(op, order_id, accept, run_fn) LM_CUDA_ONE_SHARED(op, order_id, accept, run_fn, NULL)
 #define LM_CUDA_ONE_SHARED(op, order_id, accept, run_fn, shared)                                                                          \
-    extern "C" { extern const lm_kernel lm_k_##op##_cuda[];                                                                               \
-    const lm_kernel lm_k_##op##_cuda[] = { { #op ".cuda", LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL }, {} }; }
+    extern "C" { extern const lm_kernel LM_CUDA_ROW(op)[];                                                                                \
+    const lm_kernel LM_CUDA_ROW(op)[] = { { LM_CUDA_ROW_NAME(op), LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL }, {} }; }
 #define LM_CUDA_MANY(op, order_id, accept, run_fn, shared, many_fn)                                                                           \
-    extern "C" { extern const lm_kernel lm_k_##op##_cuda[];                                                                               \
-    const lm_kernel lm_k_##op##_cuda[] = { { #op ".cuda", LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL, many_fn }, {} }; }
+    extern "C" { extern const lm_kernel LM_CUDA_ROW(op)[];                                                                                \
+    const lm_kernel LM_CUDA_ROW(op)[] = { { LM_CUDA_ROW_NAME(op), LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL, many_fn }, {} }; }
 
 /* Kernels that take several calls (lm_kernel.run_many) give each a stretch of blocks; end[i]: the first block behind call i's. Which call has this
  * block, and the block's number in it. */
@@ -37,21 +56,29 @@ __device__ __forceinline__ int lm_cuda_among(const unsigned *end, int n, unsigne
     return lo;
 }
 /* ---- what a kernel sees of a tensor: rows with a stride, f32 or bf16 ----------------------------------------------------------------------- */
-typedef struct { void *p; int64_t rs; int bf16; } lm_cv;
-static inline lm_cv lm_cv_of(const lm_tensor *t) { lm_cv v = { t->data, lm_row_stride(t), t->dtype == LM_BF16 }; return v; }
-static inline bool lm_cuda_float(const lm_tensor *t) { return (t->dtype == LM_F32 || t->dtype == LM_BF16) && t->layout == LM_PLAIN && lm_rows_fold(t); }
-/* All floats are rows of f32, or of bf16 where the bit of `in` or `out` is set; integers contiguous I32 or I64. */
+typedef struct { void *p; int64_t rs; int bf16; } lm_cv;                 /* bf16: else f32. In a file of half, of that */
+static inline lm_cv lm_cv_of(const lm_tensor *t) { lm_cv v = { t->data, lm_row_stride(t), t->dtype == LM_H16 }; return v; }
+static inline bool lm_cuda_float(const lm_tensor *t) { return (t->dtype == LM_F32 || t->dtype == LM_H16) && t->layout == LM_PLAIN && lm_rows_fold(t); }
+/* Is this call one for this file? A row of half takes none that the other has. */
+static inline bool lm_cuda_ours(const lm_call *c) {
+    bool ours = LM_H16 == LM_BF16;
+    for (int i = 0; i < c->n_in; i++) ours |= lm_has(c, i) && c->in[i].dtype == LM_H16;
+    for (int i = 0; i < c->n_out; i++) ours |= c->out[i].rank && c->out[i].dtype == LM_H16;
+    return ours;
+}
+/* All floats are rows of f32, or of lm_h16 where the bit of `in` or `out` is set; integers contiguous I32 or I64. */
 static inline bool lm_cuda_accepts(const lm_call *c, uint32_t in, uint32_t out) {
+    if (!lm_cuda_ours(c)) return false;
     for (int i = 0; i < c->n_in; i++) {
         const lm_tensor *t = &c->in[i];
         if (!lm_has(c, i)) continue;
         if (t->dtype == LM_I32 || t->dtype == LM_I64) { if (!lm_is_contig(t)) return false; continue; }
-        if (!lm_cuda_float(t) || (t->dtype == LM_BF16 && !(in >> i & 1))) return false;
+        if (!lm_cuda_float(t) || (t->dtype == LM_H16 && !(in >> i & 1))) return false;
     }
-    for (int i = 0; i < c->n_out; i++) if (c->out[i].rank && (!lm_cuda_float(&c->out[i]) || (c->out[i].dtype == LM_BF16 && !(out >> i & 1)))) return false;
+    for (int i = 0; i < c->n_out; i++) if (c->out[i].rank && (!lm_cuda_float(&c->out[i]) || (c->out[i].dtype == LM_H16 && !(out >> i & 1)))) return false;
     return true;
 }
-static inline bool lm_cuda_accepts_any(const lm_call *c) { return lm_cuda_accepts(c, ~0u, ~0u); }       /* any mix of f32 and bf16 rows */
+static inline bool lm_cuda_accepts_any(const lm_call *c) { return lm_cuda_accepts(c, ~0u, ~0u); }       /* any mix of f32 and lm_h16 rows */
 static inline bool lm_cuda_accepts_f32(const lm_call *c) { return lm_cuda_accepts(c, 0, 0); }
 /* Can all these be taken eight at a time along rows of `cols`? */
 static inline bool lm_cuda_vec8(const lm_cv *v, int n, int64_t cols) {
@@ -59,28 +86,37 @@ static inline bool lm_cuda_vec8(const lm_cv *v, int n, int64_t cols) {
     return cols % 8 == 0;
 }
 __device__ __forceinline__ float lm_ld1(const lm_cv &v, int64_t at) {
-    return v.bf16 ? __bfloat162float(static_cast<const __nv_bfloat16 *>(v.p)[at]) : static_cast<const float *>(v.p)[at];
+    return v.bf16 ? lm_of16(static_cast<const lm_h16 *>(v.p)[at]) : static_cast<const float *>(v.p)[at];
 }
 __device__ __forceinline__ void lm_st1(const lm_cv &v, int64_t at, float x) {
-    if (v.bf16) static_cast<__nv_bfloat16 *>(v.p)[at] = __float2bfloat16_rn(x); else static_cast<float *>(v.p)[at] = x;
+    if (v.bf16) static_cast<lm_h16 *>(v.p)[at] = lm_to16(x); else static_cast<float *>(v.p)[at] = x;
 }
 __device__ __forceinline__ void lm_unpack8(uint4 u, float *f) {
     const uint32_t w[4] = { u.x, u.y, u.z, u.w };
+#ifdef LM_F16_ROWS
+#pragma unroll
+    for (int i = 0; i < 4; i++) { const float2 p = __half22float2(*reinterpret_cast<const __half2 *>(&w[i])); f[2 * i] = p.x; f[2 * i + 1] = p.y; }
+#else
 #pragma unroll
     for (int i = 0; i < 4; i++) { f[2 * i] = __uint_as_float(w[i] << 16); f[2 * i + 1] = __uint_as_float(w[i] & 0xffff0000u); }
+#endif
 }
 __device__ __forceinline__ uint32_t lm_pack2(float lo, float hi) {
+#ifdef LM_F16_ROWS
+    const __half2 h = __floats2half2_rn(lo, hi);
+#else
     const __nv_bfloat162 h = __floats2bfloat162_rn(lo, hi);
+#endif
     return *reinterpret_cast<const uint32_t *>(&h);
 }
 __device__ __forceinline__ void lm_ld8(const lm_cv &v, int64_t at, float *f) {
-    if (v.bf16) { lm_unpack8(*reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(v.p) + at), f); return; }
+    if (v.bf16) { lm_unpack8(*reinterpret_cast<const uint4 *>(static_cast<const lm_h16 *>(v.p) + at), f); return; }
     const float4 *p = reinterpret_cast<const float4 *>(static_cast<const float *>(v.p) + at), a = p[0], b = p[1];
     f[0] = a.x; f[1] = a.y; f[2] = a.z; f[3] = a.w; f[4] = b.x; f[5] = b.y; f[6] = b.z; f[7] = b.w;
 }
 __device__ __forceinline__ void lm_st8(const lm_cv &v, int64_t at, const float *f) {
     if (v.bf16) {
-        *reinterpret_cast<uint4 *>(static_cast<__nv_bfloat16 *>(v.p) + at) = make_uint4(lm_pack2(f[0], f[1]), lm_pack2(f[2], f[3]), lm_pack2(f[4], f[5]), lm_pack2(f[6], f[7]));
+        *reinterpret_cast<uint4 *>(static_cast<lm_h16 *>(v.p) + at) = make_uint4(lm_pack2(f[0], f[1]), lm_pack2(f[2], f[3]), lm_pack2(f[4], f[5]), lm_pack2(f[6], f[7]));
         return;
     }
     float4 *p = reinterpret_cast<float4 *>(static_cast<float *>(v.p) + at);
@@ -90,7 +126,7 @@ __device__ __forceinline__ void lm_st8(const lm_cv &v, int64_t at, const float *
 typedef struct { uint4 a, b; } lm_raw8;
 __device__ __forceinline__ lm_raw8 lm_ldraw(const lm_cv &v, int64_t at) {
     lm_raw8 r;
-    if (v.bf16) { r.a = *reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(v.p) + at); r.b = r.a; }
+    if (v.bf16) { r.a = *reinterpret_cast<const uint4 *>(static_cast<const lm_h16 *>(v.p) + at); r.b = r.a; }
     else { const uint4 *p = reinterpret_cast<const uint4 *>(static_cast<const float *>(v.p) + at); r.a = p[0]; r.b = p[1]; }
     return r;
 }

@@ -14,7 +14,7 @@
 enum { LM_NORM_COLS = 4096 };
 typedef struct { lm_cv a, b, w, bias, s, y; float *mean, *rstd; int64_t rows, d; float eps, offset; } lm_add_norm_args;
 /* what is normalised is what is stored, so that a norm made again later has the same bits */
-__device__ __forceinline__ float lm_as_stored(const lm_cv &v, float x) { return v.bf16 ? __bfloat162float(__float2bfloat16_rn(x)) : x; }
+__device__ __forceinline__ float lm_as_stored(const lm_cv &v, float x) { return v.bf16 ? lm_of16(lm_to16(x)) : x; }
 /* Sums over a group of T threads, which is a warp or a block; a block's rooms are used in turn, so that whoever writes to one has met the block since it was
  * read. */
 template <int T> __device__ __forceinline__ float2 lm_group_sum2(float2 v, float2 *room) {

@@ -38,13 +38,21 @@ static inline lm_broadcast lm_broadcast_of(const lm_tensor *a, const lm_tensor *
 lm_err lm_broadcast_shape(lm_ctx *ctx, const lm_call *c, lm_type *out);
 lm_value *lm_broadcast_fold(lm_graph *g, lm_value *grad, const lm_value *a, const lm_value *b);   /* sum grad (like a) down to b's type */
 
-/* Kernels of a *_simd.c and, in builds with CUDA, of a *_cuda.cu (op/cuda.cuh). LM_CUDA_ROWS(base): the latter alone, for a list written out. */
+/* Kernels of a *_simd.c and, in builds with CUDA, of a *_cuda.cu (op/cuda.cuh). LM_CUDA_ROWS(base): the latter alone, for a list written out.
+ * With F16 in the name the *_cuda.cu beside is compiled a second time for f16 (op/cuda.cuh, cmake/cuda.cmake, which looks for the name here). */
 #ifdef LM_CUDA
 #define LM_SIMD_CUDA_KERNELS(base) extern const lm_kernel base##_cuda[], base##_avx512[], base##_avx2[], base##_portable[]; \
     static const lm_kernel *const base[] = { base##_cuda, base##_avx512, base##_avx2, base##_portable, NULL }
 #define LM_CUDA_DECLARE(base) extern const lm_kernel base##_cuda[]
 #define LM_CUDA_ROWS(base) base##_cuda,
+#define LM_SIMD_CUDA_F16_KERNELS(base) extern const lm_kernel base##_cuda[], base##_cuda_f16[], base##_avx512[], base##_avx2[], base##_portable[]; \
+    static const lm_kernel *const base[] = { base##_cuda, base##_cuda_f16, base##_avx512, base##_avx2, base##_portable, NULL }
+#define LM_CUDA_F16_DECLARE(base) extern const lm_kernel base##_cuda[], base##_cuda_f16[]
+#define LM_CUDA_F16_ROWS(base) base##_cuda, base##_cuda_f16,
 #else
+#define LM_SIMD_CUDA_F16_KERNELS(base) LM_SIMD_KERNELS(base)
+#define LM_CUDA_F16_DECLARE(base) LM_CUDA_DECLARE(base)
+#define LM_CUDA_F16_ROWS(base)
 #define LM_SIMD_CUDA_KERNELS(base) LM_SIMD_KERNELS(base)
 #define LM_CUDA_DECLARE(base) extern const lm_kernel base##_none[]
 #define LM_CUDA_ROWS(base)

@@ -1,7 +1,7 @@
 /* add.c — y = a + b with the broadcasting of rule.h. */
 #include "op/add/add.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_add);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_add);
 
 static void ref(const lm_call *c) {
     const double *a = lm_f64(&c->in[0]), *b = lm_f64(&c->in[1]); double *y = lm_f64(&c->out[0]);

@@ -5,7 +5,7 @@
 #include "op/rule.h"
 #include <math.h>
 #include <string.h>
-LM_SIMD_CUDA_KERNELS(lm_k_add_layernorm);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_add_layernorm);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, LM_MAX_RANK));

@@ -147,8 +147,8 @@ static const lm_sample samples[] = {
     { 0 } };
 
 extern const lm_kernel lm_k_attn_avx512[], lm_k_attn_avx2[], lm_k_attn_portable[];
-LM_CUDA_DECLARE(lm_k_attn_hopper); LM_CUDA_DECLARE(lm_k_attn);
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_attn_hopper) LM_CUDA_ROWS(lm_k_attn) lm_k_attn_avx512, lm_k_attn_avx2, lm_k_attn_portable, NULL };
+LM_CUDA_DECLARE(lm_k_attn_hopper); LM_CUDA_F16_DECLARE(lm_k_attn);
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_attn_hopper) LM_CUDA_F16_ROWS(lm_k_attn) lm_k_attn_avx512, lm_k_attn_avx2, lm_k_attn_portable, NULL };
 const lm_op lm_op_attn = { .name = "attn",
                            .math = "o_i = sum_j softmax_j(cap(scale * <q_i, k_j>)) v_j over the keys j that i sees; lse_i = log of the sum; cap(s) = c tanh(s/c)",
                            .n_in = 4,

@@ -27,7 +27,12 @@ __device__ __forceinline__ void lm_ldsm_t(uint32_t *r, const void *p) {
                  : "r"(lm_smem(p)));
 }
 __device__ __forceinline__ void lm_mma(float *c, const uint32_t *a, uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+#ifdef LM_F16_ROWS
+#define LM_MMA_TYPES "f16.f16"
+#else
+#define LM_MMA_TYPES "bf16.bf16"
+#endif
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." LM_MMA_TYPES ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 /* The three ways to read 16×16 of a tile t (rows of P numbers) at (r, c): as the left operand; as the right one, summed along columns; as
@@ -152,6 +157,7 @@ __device__ __forceinline__ void lm_plain_put(const lm_cv &to, int64_t at, const 
 }
 static inline bool lm_attn_wide(const lm_attn_args *a) {
     const lm_cv v[4] = { a->q, a->k, a->v, a->o };
+    if (LM_H16 == LM_F16 && !(a->q.bf16 && a->k.bf16 && a->v.bf16)) return false;      /* f32 rounded to half may be infinite */
     return a->round && a->cap == 0 && lm_cuda_vec8(v, 4, a->d);
 }
 static inline lm_attn_args lm_attn_args_of(const lm_call *c) {

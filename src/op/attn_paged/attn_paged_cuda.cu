@@ -5,18 +5,21 @@
  * thread has dimensions, tokens in order. A part is one page, or more where a sequence may have over PARTS: fixed by the table's capacity,
  * so a row's bits depend on nothing but its own keys. Few rows are bound by latency (so loads of eight dimensions or tokens are in flight
  * at once), many by reading the pages once per kv head and row. */
+#include <cuda_fp16.h>
 #include "op/attn_paged/paged_cuda.cuh"
 extern "C" {
 #include "op/attn_paged/attn_paged.h"
 }
 enum { PARTS = 32, LM_GROUP = 8 };                                         /* parts of a sequence at most; heads that share a reading */
-struct args { lm_cv q, o; const void *k, *v; const int32_t *table, *seq, *pos; float *part; int64_t n, per, pages, window, seqs; int heads, kv, d, bf16, splits, each; float scale, cap; bool round; int32_t *fault; };
-template <bool half> struct page_of { typedef float raw; };
-template <> struct page_of<true> { typedef __nv_bfloat16 raw; };
+struct args { lm_cv q, o; const void *k, *v; const int32_t *table, *seq, *pos; float *part; int64_t n, per, pages, window, seqs; int heads, kv, d, splits, each; float scale, cap; bool round; int32_t *fault; };
+template <int dtype> struct page_of { typedef float raw; };
+template <> struct page_of<LM_BF16> { typedef __nv_bfloat16 raw; };
+template <> struct page_of<LM_F16> { typedef __half raw; };
 __device__ __forceinline__ float number(float x, bool round) { return round ? __bfloat162float(__float2bfloat16_rn(x)) : x; }
 __device__ __forceinline__ float number(__nv_bfloat16 x, bool round) { (void)round; return __bfloat162float(x); }
-template <bool bf16> __global__ void __launch_bounds__(128) parts(const args a) {
-    typedef typename page_of<bf16>::raw raw;
+__device__ __forceinline__ float number(__half x, bool round) { return number(__half2float(x), round); }
+template <int dtype> __global__ void __launch_bounds__(128) parts(const args a) {
+    typedef typename page_of<dtype>::raw raw;
     const raw *const keys = static_cast<const raw *>(a.k), *const values = static_cast<const raw *>(a.v);
     __shared__ float sq[LM_GROUP][LM_ATTN_MAX_D], sp[LM_GROUP][LM_KV_PAGE], top[LM_GROUP], keep[LM_GROUP], sum[LM_GROUP];
     const int64_t n = blockIdx.x; const int group = a.heads / a.kv, packs = (group + LM_GROUP - 1) / LM_GROUP, hk = blockIdx.y / packs, g0 = blockIdx.y % packs * LM_GROUP, G = min(LM_GROUP, group - g0);
@@ -130,7 +133,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     args a = {};
     a.q = lm_cv_of(&c->in[0]); a.o = lm_cv_of(&c->out[0]); a.k = c->in[1].data; a.v = c->in[2].data; a.table = static_cast<const int32_t *>(c->in[3].data); a.seq = static_cast<const int32_t *>(c->in[4].data);
     a.pos = static_cast<const int32_t *>(c->in[5].data); a.part = static_cast<float *>(c->shared); a.n = c->in[0].dim[0]; a.per = c->in[3].dim[1]; a.pages = c->in[1].dim[0]; a.window = p->window;
-    a.seqs = c->in[3].dim[0]; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.bf16 = c->in[1].dtype == LM_BF16; a.splits = splits_of(c); a.each = each_of(c); a.scale = p->scale; a.cap = p->cap; a.round = p->mm == LM_BF16; a.fault = c->fault;
+    a.seqs = c->in[3].dim[0]; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.splits = splits_of(c); a.each = each_of(c); a.scale = p->scale; a.cap = p->cap; a.round = p->mm == LM_BF16; a.fault = c->fault;
     if (!a.n) return LM_OK;
     if (paged_takes(c)) {
         const paged x = { a.q, a.o, static_cast<const __nv_bfloat16 *>(a.k), static_cast<const __nv_bfloat16 *>(a.v), a.table, a.seq, a.pos, a.n, a.per, a.pages, a.window, a.seqs, a.heads, a.kv, 0, 1, a.scale, a.fault, (c->fixed >> 3 & 7) == 7 };
@@ -143,12 +146,14 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const int packs = (a.heads / a.kv + LM_GROUP - 1) / LM_GROUP;
     if (a.splits > 65535 || a.kv * packs > 65535) return LM_E_RANGE;
     const dim3 grid(static_cast<unsigned>(a.n), static_cast<unsigned>(a.kv * packs), static_cast<unsigned>(a.splits));
-    if (a.bf16) parts<true><<<grid, 128, 0, LM_CUDA_STREAM(scratch)>>>(a); else parts<false><<<grid, 128, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    if (c->in[1].dtype == LM_BF16) parts<LM_BF16><<<grid, 128, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    else if (c->in[1].dtype == LM_F16) parts<LM_F16><<<grid, 128, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    else parts<LM_F32><<<grid, 128, 0, LM_CUDA_STREAM(scratch)>>>(a);
     join<<<dim3(static_cast<unsigned>(a.n), static_cast<unsigned>(a.heads)), 128, 0, LM_CUDA_STREAM(scratch)>>>(a);
     return lm_cuda_launched();
 }
 static bool accepts(const lm_call *c) {
-    for (int i = 1; i < 3; i++) if ((c->in[i].dtype != LM_F32 && c->in[i].dtype != LM_BF16) || c->in[i].dtype != c->in[1].dtype || !lm_is_contig(&c->in[i])) return false;
+    for (int i = 1; i < 3; i++) if ((c->in[i].dtype != LM_F32 && c->in[i].dtype != LM_BF16 && c->in[i].dtype != LM_F16) || c->in[i].dtype != c->in[1].dtype || !lm_is_contig(&c->in[i])) return false;
     for (int i = 3; i < 6; i++) if (c->in[i].dtype != LM_I32 || !lm_is_contig(&c->in[i])) return false;
     return lm_cuda_float(&c->in[0]) && lm_cuda_float(&c->out[0]);
 }

@@ -2,7 +2,7 @@
 #include "op/axpby/axpby.h"
 #include "op/scale/scale.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_axpby);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_axpby);
 
 static void ref(const lm_call *c) {
     const lm_axpby_p *p = c->p; const double *a = lm_f64(&c->in[0]), *b = lm_f64(&c->in[1]); double *y = lm_f64(&c->out[0]);

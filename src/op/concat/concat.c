@@ -65,8 +65,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 static const lm_kernel k_concat[] = {
     { .name = "concat.any", .order = "copy", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 }
 };
-LM_CUDA_DECLARE(lm_k_concat);
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_concat) k_concat, NULL };
+LM_CUDA_F16_DECLARE(lm_k_concat);
+static const lm_kernel *const kernels[] = { LM_CUDA_F16_ROWS(lm_k_concat) k_concat, NULL };
 static const lm_sample samples[] = {
     { .name = "two", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 } }, { .rank = 2, .dim = { 3, 2 } } } },
     { .name = "three",

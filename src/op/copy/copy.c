@@ -45,8 +45,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return LM_OK;
 }
 static const lm_kernel k_copy[] = { { .name = "copy.any", .order = "copy", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
-LM_CUDA_DECLARE(lm_k_copy);
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_copy) k_copy, NULL };
+LM_CUDA_F16_DECLARE(lm_k_copy);
+static const lm_kernel *const kernels[] = { LM_CUDA_F16_ROWS(lm_k_copy) k_copy, NULL };
 static const lm_sample samples[] = {
     LM_SAMPLES_ALIKE("", NULL, LM_TIMES1, 0),
     { .name = "integers", .params = NULL, .in = { { .rank = 2, .dim = { 3, 7 }, .dtype = LM_I32, .fill = LM_FILL_IOTA } } },

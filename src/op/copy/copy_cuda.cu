@@ -14,8 +14,8 @@ static __global__ void __launch_bounds__(256) add(const lm_cv x, float *y, int64
 }
 static bool accepts(const lm_call *c) {
     const lm_tensor *x = &c->in[0];
-    if (c->acc) return lm_cuda_float(x) && lm_is_f32_vec(&c->out[0]);
-    return x->layout == LM_PLAIN && x->dtype != LM_QUANT && (lm_cols(x) <= 1 || x->stride[x->rank - 1] == 1) && c->out[0].layout == LM_PLAIN && c->out[0].dtype == x->dtype && lm_is_contig(&c->out[0]);
+    if (c->acc) return lm_cuda_ours(c) && lm_cuda_float(x) && lm_is_f32_vec(&c->out[0]);
+    return LM_H16 == LM_BF16 && x->layout == LM_PLAIN && x->dtype != LM_QUANT && (lm_cols(x) <= 1 || x->stride[x->rank - 1] == 1) && c->out[0].layout == LM_PLAIN && c->out[0].dtype == x->dtype && lm_is_contig(&c->out[0]);
 }
 template <class T> static lm_err move(const lm_call *c, cudaStream_t s) {
     const lm_tensor *x = &c->in[0];

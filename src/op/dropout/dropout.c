@@ -1,7 +1,7 @@
 /* dropout.c — the rule, the truth, the gradient. */
 #include "op/dropout/dropout.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_dropout);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_dropout);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     double p = (double)((const lm_dropout_p *)c->p)->p;

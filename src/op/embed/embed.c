@@ -50,8 +50,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return err;
 }
 static const lm_kernel rows[] = { { .name = "rows.any", .order = "rows", .accepts = accepts, .n_phase = 1, .phase = { { tiles, run } } }, { 0 } };
-LM_CUDA_DECLARE(lm_k_rows);
-const lm_kernel *const lm_k_rows[] = { LM_CUDA_ROWS(lm_k_rows) rows, NULL };
+LM_CUDA_F16_DECLARE(lm_k_rows);
+const lm_kernel *const lm_k_rows[] = { LM_CUDA_F16_ROWS(lm_k_rows) rows, NULL };
 
 #define IDS(n, v) { .rank = 1, .dim = { n }, .dtype = LM_I32, .fill = LM_FILL_IDS, .arg = v }
 static const lm_sample samples[] = {

@@ -18,12 +18,12 @@ template <int V> __global__ void __launch_bounds__(256) pick(const __grid_consta
 static bool accepts(const lm_call *c) {
     const lm_tensor *w = &c->in[0];
     const bool f16 = w->dtype == LM_F16 && w->layout == LM_PLAIN && lm_rows_fold(w);
-    return (f16 || lm_cuda_float(w)) && c->in[1].dtype == LM_I32 && lm_is_contig(&c->in[1]) && lm_cuda_float(&c->out[0]);
+    return lm_cuda_ours(c) && (f16 || lm_cuda_float(w)) && c->in[1].dtype == LM_I32 && lm_is_contig(&c->in[1]) && lm_cuda_float(&c->out[0]);
 }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
     const lm_tensor *w = &c->in[0]; const int64_t d = w->dim[1], n = c->in[1].dim[0] * d;
-    const args a = { lm_cv_of(w), lm_cv_of(&c->out[0]), static_cast<const int32_t *>(c->in[1].data), w->dim[0], d, n, w->dtype == LM_F16, (c->fixed & 3) != 3, c->fault };
+    const args a = { lm_cv_of(w), lm_cv_of(&c->out[0]), static_cast<const int32_t *>(c->in[1].data), w->dim[0], d, n, w->dtype == LM_F16 && LM_H16 != LM_F16, (c->fixed & 3) != 3, c->fault };
     const lm_cv v[2] = { a.w, a.y };
     const bool early = c->dev && c->dev->features & LM_CUDA_SM90;
     if (!n) return LM_OK;
@@ -31,6 +31,6 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return lm_launch_early(pick<1>, a, dim3(LM_CUDA_GRID(n, 256)), 256, 0, 1, early, LM_CUDA_STREAM(scratch));
 }
 extern "C" {
-extern const lm_kernel lm_k_rows_cuda[];
-const lm_kernel lm_k_rows_cuda[] = { { "rows.cuda", LM_DEV_CUDA, LM_CUDA_SM80, "rows", accepts, NULL, NULL, 1, { { lm_cuda_one, run } }, NULL }, {} };
+extern const lm_kernel LM_CUDA_ROW(rows)[];
+const lm_kernel LM_CUDA_ROW(rows)[] = { { LM_CUDA_ROW_NAME(rows), LM_DEV_CUDA, LM_CUDA_SM80, "rows", accepts, NULL, NULL, 1, { { lm_cuda_one, run } }, NULL }, {} };
 }

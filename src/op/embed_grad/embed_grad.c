@@ -2,7 +2,7 @@
 #include "op/embed_grad/embed_grad.h"
 #include "op/rule.h"
 #include <string.h>
-LM_SIMD_CUDA_KERNELS(lm_k_embed_grad);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_embed_grad);
 
 lm_err lm_rows_add_shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     int64_t rows = ((const lm_embed_grad_p *)c->p)->rows;

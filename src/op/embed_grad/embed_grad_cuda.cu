@@ -15,7 +15,7 @@ struct args { const int32_t *ids; lm_cv dy; float *dw; int64_t n, d, rows; int b
 template <int KIND> struct eight {
     uint4 u[KIND == BF16 ? 1 : 2];
     __device__ __forceinline__ void ask(const void *p, int bf16, int64_t at, int64_t left) {
-        if constexpr (KIND == BF16) u[0] = *reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(p) + at);
+        if constexpr (KIND == BF16) u[0] = *reinterpret_cast<const uint4 *>(static_cast<const lm_h16 *>(p) + at);
         else if constexpr (KIND == F32) {
             const uint4 *f = reinterpret_cast<const uint4 *>(static_cast<const float *>(p) + at);
             u[0] = f[0]; u[1] = f[1];
@@ -101,7 +101,7 @@ template <int KIND> __device__ void add_up(const args &a, const uint32_t *key, i
     write<KIND>(row(cur), left, acc);
 }
 /* by halves of halves: as many as a power of two, the rest filled with the largest */
-__device__ void sort(uint32_t *key, int n) {
+static __device__ void sort(uint32_t *key, int n) {
     int all = 2;
     while (all < n) all *= 2;
     for (int i = n + static_cast<int>(threadIdx.x); i < all; i += THREADS) key[i] = UINT32_MAX;
@@ -146,7 +146,7 @@ template <int KIND> __global__ void __launch_bounds__(THREADS, 4) add(const args
     }
 }
 static bool accepts(const lm_call *c) {
-    return c->in[0].dtype == LM_I32 && lm_is_contig(&c->in[0]) && lm_cuda_float(&c->in[1]) && lm_is_f32_vec(&c->out[0]);
+    return lm_cuda_ours(c) && c->in[0].dtype == LM_I32 && lm_is_contig(&c->in[0]) && lm_cuda_float(&c->in[1]) && lm_is_f32_vec(&c->out[0]);
 }
 static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
@@ -173,8 +173,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     return lm_cuda_launched();
 }
 extern "C" {
-extern const lm_kernel lm_k_embed_grad_cuda[];
-const lm_kernel lm_k_embed_grad_cuda[] = {
-    { "rows_add.cuda", LM_DEV_CUDA, LM_CUDA_SM80, "rows_add", accepts, NULL, NULL, 1, { { lm_cuda_one, run } }, NULL }, {}
+extern const lm_kernel LM_CUDA_ROW(embed_grad)[];
+const lm_kernel LM_CUDA_ROW(embed_grad)[] = {
+    { LM_CUDA_ROW_NAME(rows_add), LM_DEV_CUDA, LM_CUDA_SM80, "rows_add", accepts, NULL, NULL, 1, { { lm_cuda_one, run } }, NULL }, {}
 };
 }

@@ -3,7 +3,7 @@
 #include "op/gelu_grad/gelu_grad.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_gelu);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_gelu);
 
 static void ref(const lm_call *c) {
     const lm_gelu_p *p = c->p; const double *x = lm_f64(&c->in[0]); double *y = lm_f64(&c->out[0]);

@@ -3,7 +3,7 @@
 #include "op/gelu/gelu.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_gelu_back);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_gelu_back);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     const lm_gelu_back_p *p = c->p;

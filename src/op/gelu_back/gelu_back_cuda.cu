@@ -10,8 +10,8 @@ template <bool TANH, int WIDE> struct body {
     __device__ void operator()(int64_t r, int64_t j, int64_t d, float *s) const {
         float v[8], u[8], z[8];
         if (WIDE == 2) {
-            lm_unpack8(*reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(g.p) + r * g.rs + j), v);
-            lm_unpack8(*reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(x.p) + r * x.rs + j), u);
+            lm_unpack8(*reinterpret_cast<const uint4 *>(static_cast<const lm_h16 *>(g.p) + r * g.rs + j), v);
+            lm_unpack8(*reinterpret_cast<const uint4 *>(static_cast<const lm_h16 *>(x.p) + r * x.rs + j), u);
         } else if (WIDE) {
             const lm_raw8 a = lm_ldraw(g, r * g.rs + j), b = lm_ldraw(x, r * x.rs + j);
             lm_unraw(g, a, v); lm_unraw(x, b, u);

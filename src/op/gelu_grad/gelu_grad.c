@@ -2,7 +2,7 @@
 #include "op/gelu_grad/gelu_grad.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_gelu_grad);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_gelu_grad);
 
 static double slope(double x, bool tanh_form) {
     if (!tanh_form) return 0.5 * (1 + erf(x / sqrt(2))) + x * exp(-x * x / 2) / sqrt(2 * M_PI);

@@ -4,7 +4,7 @@
 #include "op/rmsnorm/rmsnorm.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_layernorm_back);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_layernorm_back);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     const lm_layernorm_back_p *p = c->p;

@@ -2,7 +2,7 @@
 #include "op/layernorm_grad_w/layernorm_grad_w.h"
 #include "op/rmsnorm/rmsnorm.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_layernorm_grad_w);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_layernorm_grad_w);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, LM_MAX_RANK));

@@ -137,9 +137,9 @@ bool lm_gemm_accepts_f32(const lm_call *c) { return ((const lm_matmul_p *)c->p)-
 bool lm_gemm_accepts_bf16(const lm_call *c) { return ((const lm_matmul_p *)c->p)->mm == LM_BF16 && lm_gemm_accepts(c); }
 
 extern const lm_kernel lm_k_matmul_amx[], lm_k_matmul_dp[], lm_k_matmul_avx512[], lm_k_matmul_avx2[], lm_k_matmul_portable[];
-LM_CUDA_DECLARE(lm_k_matmul);
+LM_CUDA_DECLARE(lm_k_matmul); LM_CUDA_DECLARE(lm_k_matmul_half);
 extern const lm_kernel lm_k_matmul_q8_vnni[], lm_k_matmul_q8_avx2[], lm_k_matmul_q8_plain[];
-static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul) lm_k_matmul_amx,
+static const lm_kernel *const kernels[] = { LM_CUDA_ROWS(lm_k_matmul) LM_CUDA_ROWS(lm_k_matmul_half) lm_k_matmul_amx,
                                             lm_k_matmul_dp,
                                             lm_k_matmul_avx512,
                                             lm_k_matmul_avx2,

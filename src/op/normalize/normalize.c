@@ -2,7 +2,7 @@
 #include "op/normalize/normalize.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_normalize);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_normalize);
 
 static void ref(const lm_call *c) {
     const double *x = lm_f64(&c->in[0]); double s = 0, eps = (double)((const lm_normalize_p *)c->p)->eps;

@@ -231,7 +231,7 @@ static inline bool lm_fp8_aligned(const lm_cv *v, int n) {
     return true;
 }
 static inline bool lm_fp8_writes(const lm_call *c) {
-    for (int i = 0; i < c->n_out; i++) if (c->out[i].rank && (!lm_is_contig(&c->out[i]) || c->out[i].dtype == LM_BF16)) return false;
+    for (int i = 0; i < c->n_out; i++) if (c->out[i].rank && (!lm_is_contig(&c->out[i]) || c->out[i].dtype == LM_BF16 || c->out[i].dtype == LM_F16)) return false;
     return true;
 }
 #endif

@@ -4,7 +4,7 @@
 #include "op/rmsnorm_grad_w/rmsnorm_grad_w.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_rmsnorm);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_rmsnorm);
 
 lm_type lm_norm_stat_type(const lm_tensor *x, int64_t d) {
     int64_t dim[LM_MAX_RANK] = { 1 }, groups = lm_cols(x) / d; int n = x->rank - 1;

@@ -61,6 +61,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 }
 static bool accepts(const lm_call *c) { return lm_cuda_accepts(c, 1 | 2, 1) && lm_is_contig(&c->out[1]); }
 LM_CUDA_ONE(rmsnorm, "rmsnorm/cuda", accepts, run)
+#ifndef LM_F16_ROWS
 /* ---- 0 y=rmsnorm(x,w) 1 z=gather(y,i) ---- */
 static args picked_of(const lm_call *const *c) {
     const lm_rmsnorm_p *p = static_cast<const lm_rmsnorm_p *>(c[0]->p);
@@ -80,3 +81,4 @@ extern "C" {
 extern const lm_join lm_join_picked_norm_cuda;
 const lm_join lm_join_picked_norm_cuda = { "norm of some rows", "y=rmsnorm(x,w); z=gather(y,i)", LM_DEV_CUDA, LM_CUDA_SM90, 2, picked_ok, picked };
 }
+#endif

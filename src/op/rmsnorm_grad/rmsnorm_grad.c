@@ -2,7 +2,7 @@
 #include "op/rmsnorm_grad/rmsnorm_grad.h"
 #include "op/rmsnorm/rmsnorm.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_rmsnorm_grad);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_rmsnorm_grad);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     LM_TRY(lm_want(ctx, c, 0, LM_ANY_FLOAT, 1, LM_MAX_RANK));

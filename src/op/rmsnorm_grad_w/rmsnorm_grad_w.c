@@ -2,7 +2,7 @@
 #include "op/rmsnorm_grad_w/rmsnorm_grad_w.h"
 #include "op/rmsnorm/rmsnorm.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_rmsnorm_grad_w);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_rmsnorm_grad_w);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     int64_t d = ((const lm_rmsnorm_grad_w_p *)c->p)->d, cols = lm_cols(&c->in[0]);

@@ -8,8 +8,8 @@ struct body {
     __device__ void operator()(int64_t i, int64_t j, int64_t d, float *s) const {
         const int64_t r = i / groups, at = (i - r * groups) * d;
         float v[8], w[8]; lm_cv gg = g, xx = x;
-        gg.p = g.bf16 ? static_cast<void *>(static_cast<__nv_bfloat16 *>(g.p) + at) : static_cast<void *>(static_cast<float *>(g.p) + at);
-        xx.p = x.bf16 ? static_cast<void *>(static_cast<__nv_bfloat16 *>(x.p) + at) : static_cast<void *>(static_cast<float *>(x.p) + at);
+        gg.p = g.bf16 ? static_cast<void *>(static_cast<lm_h16 *>(g.p) + at) : static_cast<void *>(static_cast<float *>(g.p) + at);
+        xx.p = x.bf16 ? static_cast<void *>(static_cast<lm_h16 *>(x.p) + at) : static_cast<void *>(static_cast<float *>(x.p) + at);
         lm_ld_to(gg, r, j, d, wide, v); lm_ld_to(xx, r, j, d, wide, w);
         const float k = rstd[i];
 #pragma unroll

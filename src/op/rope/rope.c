@@ -55,7 +55,7 @@ static const lm_sample samples[] = {
     { "neighbours, d_head 96, 50 turn, back", P(96, 50, true, true), IN(3, 192, 50), 1e-6, 0, 0 },
     { 0 } };
 
-LM_SIMD_CUDA_KERNELS(lm_k_rope);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_rope);
 const lm_op lm_op_rope = { .name = "rope",
                            .math = "y1 = x1 c - x2 s, y2 = x2 c + x1 s for the pairs of every head",
                            .n_in = 2,

@@ -1,7 +1,7 @@
 /* scale.c — y = s·x. */
 #include "op/scale/scale.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_scale);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_scale);
 
 static void ref(const lm_call *c) {
     const lm_scale_p *p = c->p; const double *x = lm_f64(&c->in[0]); double *y = lm_f64(&c->out[0]);

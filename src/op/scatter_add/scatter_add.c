@@ -3,7 +3,7 @@
 #include "op/embed_grad/embed_grad.h"
 #include "op/gather/gather.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_embed_grad);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_embed_grad);
 
 static lm_err grad(lm_graph *g, lm_grad *d) {
     if (d->want[1]) d->gin[1] = lm_gather(g, d->gout[0], d->in[0]);

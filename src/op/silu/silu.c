@@ -3,7 +3,7 @@
 #include "op/silu_grad/silu_grad.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_silu);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_silu);
 
 static void ref(const lm_call *c) {
     const double *x = lm_f64(&c->in[0]); double *y = lm_f64(&c->out[0]);

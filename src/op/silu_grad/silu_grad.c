@@ -2,7 +2,7 @@
 #include "op/silu_grad/silu_grad.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_silu_grad);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_silu_grad);
 
 static void ref(const lm_call *c) {
     const double *dy = lm_f64(&c->in[0]), *x = lm_f64(&c->in[1]); double *dx = lm_f64(&c->out[0]);

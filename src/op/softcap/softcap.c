@@ -4,7 +4,7 @@
 #include "op/tanh_grad/tanh_grad.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_softcap);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_softcap);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     const lm_softcap_p *p = c->p;

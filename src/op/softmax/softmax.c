@@ -3,7 +3,7 @@
 #include "op/softmax_grad/softmax_grad.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_softmax);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_softmax);
 
 static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     double s = (double)((const lm_softmax_p *)c->p)->scale;

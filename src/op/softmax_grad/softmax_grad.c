@@ -1,7 +1,7 @@
 /* softmax_grad.c — dx_j = s y_j (dy_j - Σ_k dy_k y_k). */
 #include "op/softmax_grad/softmax_grad.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_softmax_grad);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_softmax_grad);
 
 static void ref(const lm_call *c) {
     double s = (double)((const lm_softmax_p *)c->p)->scale;

@@ -5,7 +5,7 @@ template <int KIND> struct body {                      /* 0: one at a time; 1: e
     lm_cv x;
     __device__ void operator()(int64_t r, int64_t j, int64_t d, float *s) const {
         float v[8];
-        if (KIND == 2) lm_unpack8(*reinterpret_cast<const uint4 *>(static_cast<const __nv_bfloat16 *>(x.p) + r * x.rs + j), v);
+        if (KIND == 2) lm_unpack8(*reinterpret_cast<const uint4 *>(static_cast<const lm_h16 *>(x.p) + r * x.rs + j), v);
         else if (KIND == 1) {
             const float4 *p = reinterpret_cast<const float4 *>(static_cast<const float *>(x.p) + r * x.rs + j), a = p[0], b = p[1];
             v[0] = a.x; v[1] = a.y; v[2] = a.z; v[3] = a.w; v[4] = b.x; v[5] = b.y; v[6] = b.z; v[7] = b.w;

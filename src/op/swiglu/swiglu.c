@@ -3,7 +3,7 @@
 #include "op/swiglu_grad/swiglu_grad.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_swiglu);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_swiglu);
 
 static void ref(const lm_call *c) {
     const double *a = lm_f64(&c->in[0]), *b = lm_f64(&c->in[1]); double *y = lm_f64(&c->out[0]);

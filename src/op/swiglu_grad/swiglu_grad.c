@@ -2,7 +2,7 @@
 #include "op/swiglu_grad/swiglu_grad.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_swiglu_grad);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_swiglu_grad);
 
 static void ref(const lm_call *c) {
     const double *dy = lm_f64(&c->in[0]), *a = lm_f64(&c->in[1]), *b = lm_f64(&c->in[2]); double *da = lm_f64(&c->out[0]), *db = lm_f64(&c->out[1]);

@@ -3,7 +3,7 @@
 #include "op/tanh_grad/tanh_grad.h"
 #include "op/rule.h"
 #include <math.h>
-LM_SIMD_CUDA_KERNELS(lm_k_tanh);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_tanh);
 
 static void ref(const lm_call *c) {
     const double *x = lm_f64(&c->in[0]); double *y = lm_f64(&c->out[0]);

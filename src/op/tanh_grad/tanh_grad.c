@@ -1,7 +1,7 @@
 /* tanh_grad.c — dx = dy (1 - y²). */
 #include "op/tanh_grad/tanh_grad.h"
 #include "op/rule.h"
-LM_SIMD_CUDA_KERNELS(lm_k_tanh_grad);
+LM_SIMD_CUDA_F16_KERNELS(lm_k_tanh_grad);
 
 static void ref(const lm_call *c) {
     const double *dy = lm_f64(&c->in[0]), *y = lm_f64(&c->in[1]); double *dx = lm_f64(&c->out[0]);
