@@ -1,9 +1,9 @@
 /* Attention with sinks is attention over one more key, of score s and value zero: values, lse and every gradient, that of s too, against that softmax written
  * out in double; grouped heads, windows, documents, sinks above and below the scores. On this processor, and where LM_DEVICE names a device there too, by the
- * rows of f32 and of bf16. What is paged is refused. */
+ * rows of f32 and of bf16. Over pages, in pieces of several sizes: the same bits here, nearly the same numbers there. */
 #include "device/device.h"
 #include "graph/plan.h"
-#include "op/attn_sink/attn_sink.h"
+#include "op/attn_sinks/attn_sinks.h"
 #include "op/scale/scale.h"
 #include "test.h"
 
@@ -44,6 +44,17 @@ static void truth(const shape *s, float *const *in, const int32_t *start, double
     }
     free(p); free(dp);
 }
+/* Steps whose kernel begins so. */
+static int serves(const lm_plan *p, const char *begins) {
+    lm_plan_stats stats; int n = 0;
+    lm_plan_stats_of(p, &stats);
+    for (int i = 0; i < stats.n_steps; i++) {
+        const char *op, *kernel; double flops, bytes;
+        lm_plan_step(p, i, &op, &kernel, &flops, &bytes);
+        n += !strncmp(kernel, begins, strlen(begins));
+    }
+    return n;
+}
 /* bf16: products and, on a device, what is stored between. */
 static void one(lm_ctx *ctx, lm_dev *dev, const shape *s, bool bf16) {
     const lm_attn_p ap = { .n_head = s->heads, .n_kv = s->kv, .d_head = s->d, .window = s->window, .scale = 1 / sqrtf((float)s->d), .mm = bf16 ? LM_BF16 : LM_F32 };
@@ -56,7 +67,7 @@ static void one(lm_ctx *ctx, lm_dev *dev, const shape *s, bool bf16) {
         raw[i] = i == GL && !s->lse ? NULL : lm_input(g, in_name[i], &t);
         x[i] = bf16 && i < GL ? lm_scale(g, raw[i], 1.0f) : raw[i];                  /* which a device keeps as bf16 */
     }
-    lm_value *y = lm_attn_with_sinks(g, x[Q], x[K], x[V], start, x[S], &ap), *lse = lm_output(y, 1);
+    lm_value *y = lm_attn_sinks(g, x[Q], x[K], x[V], start, x[S], &ap), *lse = lm_output(y, 1);
     LM_NEED_OK(ctx, lm_graph_err(g));
     LM_NEED_OK(ctx, lm_autodiff(g, s->lse ? 2 : 1, (lm_value *[]){ y, lse }, (lm_value *[]){ x[GO], x[GL] }, 4, (lm_value *[]){ x[Q], x[K], x[V], x[S] }, grad));
     lm_graph_output(g, "y", lm_scale(g, y, 1.0f)); lm_graph_output(g, "lse", lse);
@@ -88,15 +99,8 @@ static void one(lm_ctx *ctx, lm_dev *dev, const shape *s, bool bf16) {
         LM_CHECK(!memcmp(first[o], lm_plan_output(p, out_name[o], NULL), (size_t)out_size(s, o) * 4));
         free(want[o]); free(first[o]);
     }
-    lm_plan_stats stats; int own = 0, hopper = 0;
-    lm_plan_stats_of(p, &stats);
-    for (int i = 0; i < stats.n_steps; i++) {
-        const char *op, *kernel; double flops, bytes;
-        lm_plan_step(p, i, &op, &kernel, &flops, &bytes);
-        own += !strncmp(kernel, "attn_sink", 9); hopper += !strcmp(kernel, "attn.hopper") || !strcmp(kernel, "attn_grad.hopper");
-    }
-    LM_CHECK(own == 2);
-    LM_CHECK(!dev || !bf16 || hopper == 2 || s->d < 64 || !(dev->features & LM_CUDA_WGMMA));        /* the kernels that there are serve */
+    LM_CHECK(serves(p, "attn_sinks_grad") == 1 && serves(p, "attn_sinks") == 2);
+    if (dev && bf16 && s->d >= 64 && dev->features & LM_CUDA_WGMMA) LM_CHECK(serves(p, "attn_sinks.hopper") == 1 && serves(p, "attn_grad.hopper") == 1);
     lm_plan_free(p); lm_graph_free(g);
 }
 static const shape shapes[] = {
@@ -119,25 +123,90 @@ static void test_on_device(void) {
     all_on(dev, ctx);
     lm_dev_close(dev); lm_ctx_free(ctx);
 }
-/* A graph whose attention becomes paged: without sinks it does, with them it says that it cannot; wrong shapes are told apart. */
+/* The first rows of a sequence over pages, `each` at a time, beside what they are as one document. */
+static void paged(lm_ctx *ctx, lm_dev *dev, const shape *s, bool bf16, int64_t each) {
+    enum { PAGES = 6 };
+    const lm_attn_p ap = { .n_head = s->heads, .n_kv = s->kv, .d_head = s->d, .window = s->window, .scale = 1 / sqrtf((float)s->d), .mm = bf16 ? LM_BF16 : LM_F32 };
+    const int64_t wq = in_cols(s, Q), wk = in_cols(s, K), rows = s->n / each * each;
+    lm_store *store; lm_plan *p[2]; float *in[2][4];
+    LM_NEED_OK(ctx, lm_store_new(&store, ctx));
+    for (int i = 0; i < 2; i++) {
+        const int64_t n = i ? each : rows;
+        const lm_type tq = LM_TYPE(LM_F32, n, wq), tk = LM_TYPE(LM_F32, n, wk), ti = LM_TYPE(LM_I32, n), tt = LM_TYPE(LM_I32, 1, PAGES), th = LM_TYPE(LM_F32, s->heads);
+        lm_graph *g;
+        LM_NEED_OK(ctx, lm_graph_new(&g, ctx, store));
+        lm_value *x[3];
+        for (int k = 0; k < 3; k++) { x[k] = lm_input(g, in_name[k], k ? &tk : &tq); if (bf16) x[k] = lm_scale(g, x[k], 1.0f); }
+        lm_graph_output(g, "y", lm_scale(g, lm_attn_sinks(g, x[0], x[1], x[2], lm_input(g, "start", &ti), lm_input(g, "s", &th), &ap), 1.0f));
+        lm_paged pg = { .kv_dtype = bf16 ? LM_BF16 : LM_F32, .n_pages = PAGES, .table = lm_input(g, "table", &tt), .seq = lm_input(g, "seq", &ti), .pos = lm_input(g, "pos", &ti), .slot = lm_input(g, "slot", &ti) };
+        int layers = 0;
+        if (i) { LM_NEED_OK(ctx, lm_pass_session(g, &pg, &layers)); LM_CHECK(layers == 1); }
+        if (dev && bf16) LM_NEED_OK(ctx, lm_pass_storage(g, dev));
+        LM_NEED_OK(ctx, lm_plan_new(&p[i], ctx, g, &(lm_plan_opts){ .store = store, .create_states = true, .state_tag = LM_MEM_KV, .dev = dev }));
+        for (int k = 0; k < 3; k++) in[i][k] = lm_plan_input(p[i], in_name[k], NULL);
+        in[i][3] = lm_plan_input(p[i], "s", NULL);
+        for (int h = 0; h < s->heads; h++) in[i][3][h] = s->low + (s->high - s->low) * (float)h / (float)lm_max64(1, s->heads - 1);
+        lm_graph_free(g);
+    }
+    LM_CHECK(serves(p[0], "attn_sinks") == 1 && serves(p[1], "attn_sinks") == 0 && serves(p[1], "attn_paged") == 1);
+    int32_t *start = lm_plan_input(p[0], "start", NULL), *table = lm_plan_input(p[1], "table", NULL), *seq = lm_plan_input(p[1], "seq", NULL), *pos = lm_plan_input(p[1], "pos", NULL),
+            *slot = lm_plan_input(p[1], "slot", NULL);
+    for (int k = 0; k < 3; k++) fill(in[0][k], rows * (k ? wk : wq), 1.7f, 61 + (uint32_t)k);
+    for (int64_t i = 0; i < rows; i++) start[i] = 0;
+    for (int i = 0; i < PAGES; i++) table[i] = (i * 5 + 2) % PAGES;
+    LM_CHECK_OK(ctx, lm_plan_run(p[0]));
+    const float *want = lm_plan_output(p[0], "y", NULL), *got = lm_plan_output(p[1], "y", NULL);
+    double off = 0, all = 0; int64_t other = 0;
+    for (int64_t at = 0; at < rows; at += each) {
+        for (int k = 0; k < 3; k++) { const int64_t w = k ? wk : wq; memcpy(in[1][k], in[0][k] + at * w, (size_t)(each * w) * 4); }
+        for (int64_t i = 0; i < each; i++) { seq[i] = 0; pos[i] = (int32_t)(at + i); slot[i] = table[(at + i) / LM_KV_PAGE] * LM_KV_PAGE + (int32_t)((at + i) % LM_KV_PAGE); }
+        LM_CHECK_OK(ctx, lm_plan_run(p[1]));
+        for (int64_t i = 0; i < each * wq; i++) { const double e = (double)got[i] - (double)want[at * wq + i]; other += got[i] != want[at * wq + i]; off += e * e; all += (double)want[at * wq + i] * (double)want[at * wq + i]; }
+    }
+    const double e = sqrt(off / all), most = bf16 ? 8e-3 : 2e-6;
+    LM_CHECK(dev ? e <= most : !other);
+    if (getenv("LM_SAY") || !(dev ? e <= most : !other)) printf("pages, %d:%d heads of %d, window %ld, %ld rows at a time, %s: %ld numbers have other bits, off by %.3g\n", s->heads, s->kv, s->d, (long)s->window, (long)each, bf16 ? "bf16" : "f32", (long)other, e);
+    lm_plan_free(p[0]); lm_plan_free(p[1]); lm_store_free(store);
+}
+static void all_paged(lm_dev *dev, lm_ctx *ctx) {
+    for (int i = 0; i < LM_COUNT(shapes); i++) for (int b = 0; b < 2; b++) { paged(ctx, dev, &shapes[i], b, 1 + i * 7 % 10); paged(ctx, dev, &shapes[i], b, shapes[i].n / 2); }
+}
+static void test_pages(void) {
+    lm_ctx *ctx;
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    all_paged(NULL, ctx);
+    lm_ctx_free(ctx);
+}
+static void test_pages_on_device(void) {
+    if (!getenv("LM_DEVICE")) LM_SKIP("LM_DEVICE names no device");
+    lm_ctx *ctx; lm_dev *dev;
+    LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 2 }));
+    LM_NEED_OK(ctx, lm_dev_open(&dev, ctx, getenv("LM_DEVICE")));
+    all_paged(dev, ctx);
+    lm_dev_close(dev); lm_ctx_free(ctx);
+}
+/* lse has no paged form: a graph that reads it says so; wrong shapes are told. */
 static void test_refused(void) {
     lm_ctx *ctx;
     LM_NEED_OK(NULL, lm_ctx_new(&ctx, &(lm_ctx_opts){ .n_threads = 1 }));
     const lm_attn_p ap = { .n_head = 2, .n_kv = 1, .d_head = 16, .scale = 0.25f, .mm = LM_F32 };
-    const lm_type tq = LM_TYPE(LM_F32, 8, 32), tk = LM_TYPE(LM_F32, 8, 16), ti = LM_TYPE(LM_I32, 8), tt = LM_TYPE(LM_I32, 1, 4), two = LM_TYPE(LM_F32, 2), five = LM_TYPE(LM_F32, 5);
-    for (int sinks = 0; sinks < 3; sinks++) {
+    const lm_type tq = LM_TYPE(LM_F32, 8, 32), tk = LM_TYPE(LM_F32, 8, 16), ti = LM_TYPE(LM_I32, 8), tt = LM_TYPE(LM_I32, 1, 4), ts = LM_TYPE(LM_F32, 5);
+    for (int wrong = 0; wrong < 2; wrong++) {
         lm_graph *g;
         LM_NEED_OK(ctx, lm_graph_new(&g, ctx, NULL));
         lm_value *q = lm_input(g, "q", &tq), *k = lm_input(g, "k", &tk), *v = lm_input(g, "v", &tk), *start = lm_input(g, "start", &ti);
-        lm_value *s = sinks ? lm_input(g, "s", sinks == 2 ? &five : &two) : NULL, *y = lm_attn_with_sinks(g, q, k, v, start, s, &ap);
-        if (sinks == 2) { LM_CHECK_ERR(ctx, lm_graph_err(g), LM_E_SHAPE, "attn_sink: input 1: got F32(8, 2), wanted dimensions (8, 5)"); lm_graph_free(g); continue; }
-        lm_graph_output(g, "y", y);
+        if (wrong) {
+            LM_CHECK(!lm_attn_sinks(g, q, k, v, start, lm_input(g, "s", &ts), &ap));
+            LM_CHECK_ERR(ctx, lm_graph_err(g), LM_E_SHAPE, "attn_sinks: input 4: got F32(5), wanted dimensions (2)");
+            lm_graph_free(g);
+            continue;
+        }
+        lm_value *o = lm_attn(g, q, k, v, start, &ap);
+        lm_graph_output(g, "y", o); lm_graph_output(g, "lse", lm_scale(g, lm_output(o, 1), 2.0f));
         lm_paged pg = { .kv_dtype = LM_F32, .n_pages = 4, .table = lm_input(g, "table", &tt), .seq = lm_input(g, "seq", &ti), .pos = lm_input(g, "pos", &ti), .slot = lm_input(g, "slot", &ti) };
-        int layers = 0;
-        if (sinks) LM_CHECK_ERR(ctx, lm_pass_session(g, &pg, &layers), LM_E_UNSUPPORTED, "attn: output 1 is read (attention sinks do)");
-        else { LM_CHECK_OK(ctx, lm_pass_session(g, &pg, &layers)); LM_CHECK(layers == 1); }
+        LM_CHECK_ERR(ctx, lm_pass_session(g, &pg, NULL), LM_E_UNSUPPORTED, "attn: output 1 is read");
         lm_graph_free(g);
     }
     lm_ctx_free(ctx);
 }
-LM_TEST_MAIN(LM_T1(test_one_more_key), LM_T1(test_on_device), LM_T1(test_refused))
+LM_TEST_MAIN(LM_T1(test_one_more_key), LM_T1(test_on_device), LM_T1(test_pages), LM_T1(test_pages_on_device), LM_T1(test_refused))
