@@ -5,10 +5,11 @@
  *   consumers: two warpgroups of 64 queries (op/attn/block.cuh). Only blocks on the diagonal, or with keys before some row's first, are masked.
  * Which CTA takes a tile changes nothing in it: bits are the same each time. */
 #include "op/attn/block.cuh"
+#include "op/attn_sinks/sink.cuh"
 
 namespace {
 enum { BM = LM_FWD_BM, ST = LM_FWD_ST };
-struct args { lm_cv o; const int32_t *start; float *lse; int *counter; int n, window, heads, group, tiles; float scale; };
+struct args { lm_cv o; const int32_t *start; float *lse; const float *sinks; int *counter; int n, window, heads, group, tiles; float scale; };
 template <int D, int BN> struct shape : lm_fwd_shape<D, BN, 1> {};
 #ifdef LM_HOPPER_CODE
 /* The consumers' half of what a tile is: queries and the keys they see, block by block from the diagonal down. */
@@ -36,9 +37,10 @@ template <int D, int BN> struct walk {
     __device__ __forceinline__ void store(const float *o, const float *top, const float *sum) const {
 #pragma unroll
         for (int e = 0; e < 2; e++) {
-            const int r = row + 8 * e; const float inv = 1.0f / sum[e];
+            const int r = row + 8 * e; float inv = 1.0f / sum[e], lse = fmaf(top[e], a.scale, logf(sum[e]));
+            if (a.sinks) { const lm_sunk s = lm_sink(lse, a.sinks[h]); inv *= s.keep; lse = s.lse; }
             lm_store_row<D>(a.o, r, r < a.n, static_cast<int64_t>(h) * D, o + 2 * e, inv);
-            if (r < a.n && threadIdx.x % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = fmaf(top[e], a.scale, logf(sum[e]));
+            if (r < a.n && threadIdx.x % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = lse;
         }
     }
 };
@@ -122,7 +124,7 @@ lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     args a = {};
     if (!f.n) return LM_OK;
     if (f.n * f.heads > INT32_MAX / 2) return LM_E_RANGE;
-    a.o = lm_cv_of(&c->out[0]); a.lse = static_cast<float *>(c->out[1].data); a.start = f.start; a.counter = static_cast<int *>(c->shared);
+    a.o = lm_cv_of(&c->out[0]); a.lse = static_cast<float *>(c->out[1].data); a.sinks = lm_has(c, 4) ? static_cast<const float *>(c->in[4].data) : NULL; a.start = f.start; a.counter = static_cast<int *>(c->shared);
     a.n = static_cast<int>(f.n);
     a.window = static_cast<int>(f.window < f.n ? f.window : 0);
     a.heads = f.heads;
