@@ -7,7 +7,7 @@ extern "C" {
 extern const lm_kernel lm_k_attn_hopper_cuda[], lm_k_attn_cuda[];
 }
 struct args { lm_cv y; float *lse; const float *s; unsigned items, heads; int d, lanes; };
-template <bool wide> static __global__ void __launch_bounds__(256) rows(const args a) {
+template <bool wide> static __global__ void __launch_bounds__(256) sunk(const args a) {
     const unsigned at = blockIdx.x * (256u / a.lanes) + threadIdx.x / a.lanes;
     const int lane = static_cast<int>(threadIdx.x % a.lanes);
     const bool on = at < a.items;
@@ -36,8 +36,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const int lanes = lm_head_lanes(&y, 1, p->d_head);
     const args a = { y, static_cast<float *>(c->out[1].data), static_cast<const float *>(c->in[4].data), static_cast<unsigned>(items), static_cast<unsigned>(p->n_head), p->d_head, lanes ? lanes : 32 };
     const unsigned grid = LM_CUDA_GRID(items, 256 / a.lanes);
-    if (lanes) rows<true><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
-    else rows<false><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    if (lanes) sunk<true><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    else sunk<false><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
     return lm_cuda_launched();
 }
 static bool accepts(const lm_call *c) {

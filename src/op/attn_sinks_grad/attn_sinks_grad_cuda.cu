@@ -4,7 +4,7 @@ extern "C" {
 #include "op/attn_sinks_grad/attn_sinks_grad.h"
 }
 struct args { lm_cv y, lse, dy, dl, ds; const float *s; unsigned items, heads; int d, lanes; };
-template <bool wide> static __global__ void __launch_bounds__(256) rows(const args a) {
+template <bool wide> static __global__ void __launch_bounds__(256) dots(const args a) {
     const unsigned at = blockIdx.x * (256u / a.lanes) + threadIdx.x / a.lanes;
     const int lane = static_cast<int>(threadIdx.x % a.lanes);
     const bool on = at < a.items && a.dy.p;                              /* all lanes of a warp take part in its sums */
@@ -32,8 +32,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const args a = { v[0], lm_cv_of(&c->in[1]), v[1], lm_has(c, 4) ? lm_cv_of(&c->in[4]) : none, lm_cv_of(&c->out[0]), static_cast<const float *>(c->in[2].data), static_cast<unsigned>(items),
                      static_cast<unsigned>(H), static_cast<int>(D), lanes ? lanes : 32 };
     const unsigned grid = LM_CUDA_GRID(items, 256 / a.lanes);
-    if (lanes) rows<true><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
-    else rows<false><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    if (lanes) dots<true><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
+    else dots<false><<<grid, 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
     return lm_cuda_launched();
 }
 static bool accepts(const lm_call *c) { return lm_cuda_accepts(c, 1 | 8, 0); }
