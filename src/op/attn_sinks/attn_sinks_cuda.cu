@@ -1,5 +1,5 @@
 /* attn_sinks_cuda.cu — attention's own kernels. The Hopper one knows sinks (attn_hopper_cuda.cu); behind the others its rows are taken once more in place: memory bound,
- * read once, written once. */
+ * read once, written once. Results in bf16 are rounded twice so, which only products in bf16 allow. */
 #include "op/attn_sinks/heads.cuh"
 #include "op/attn_sinks/sink.cuh"
 extern "C" {
@@ -42,7 +42,8 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 }
 static bool accepts(const lm_call *c) {
     const lm_call plainly = plain(c);
-    return lm_is_f32_vec(&c->in[4]) && c->out[1].dtype == LM_F32 && lm_is_contig(&c->out[1]) && lm_k_attn_cuda->accepts(&plainly);
+    const bool once = c->in[0].dtype == LM_F32 && c->out[0].dtype == LM_F32;
+    return lm_is_f32_vec(&c->in[4]) && (once || static_cast<const lm_attn_p *>(c->p)->mm == LM_BF16) && c->out[1].dtype == LM_F32 && lm_is_contig(&c->out[1]) && lm_k_attn_cuda->accepts(&plainly);
 }
 static size_t shared(const lm_call *c) { const lm_call plainly = plain(c); return lm_k_attn_cuda->shared_bytes ? lm_k_attn_cuda->shared_bytes(&plainly) : 0; }
 static lm_err run_hopper(const lm_call *c, int64_t tile, void *scratch) { return lm_k_attn_hopper_cuda->phase[0].run(c, tile, scratch); }
