@@ -1,7 +1,7 @@
 /* sinks_gpu.cu — what attention sinks cost beside the attention they belong to: `bench/gpu.sh sinks`.
  *
  * Rows of kernels as a plan would run them, in bf16: over four texts of 4096 tokens attention without and with sinks, its gradient, attn_sinks_grad and the sum for
- * ds; over pages one token of 1, 8 and 64 sequences of 2048, without sinks and with them. Numbers are random; what is right is the driver's and test_attn_sink's matter. */
+ * ds; over pages one token of 1, 8 and 64 sequences of 2048, without sinks and with them. Numbers are random; what is right is the driver's and test_attn_sinks' matter. */
 #include <cmath>
 #include <cstring>
 #include "gpu.cuh"
