@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # gpu.sh [PART…] — everything that is shown on a GPU machine, and a table of it last: builds where there is no program yet, checks every CUDA row against the double
 # reference, runs all of them under compute-sanitizer, compares generation and training with the CPU's, then times training beside torch.compile in the same run.
-#   PARTS: driver sanitizer parity losses curves attn rows tiles train fp8 infer alone faults peer peer_decode (default: all of these); with two GPUs also: multi multi_faults peer_multi
+#   PARTS: driver sanitizer parity losses curves attn sinks rows tiles train fp8 infer alone faults peer peer_decode (default: all of these); with two GPUs also: multi multi_faults peer_multi
 #   LM_BIN: folder with loam and tests/ (default build-cuda); OUT: where details go (default build-cuda/gpu); LM_TEXT: text to train on, some megabytes
 set -u
 cd "$(dirname "$0")/.." || exit 2
 bin=${LM_BIN:-build-cuda}; out=${OUT:-build-cuda/gpu}; mkdir -p "$out"
 if [ $# = 0 ]; then
-    set -- driver sanitizer parity losses curves attn rows tiles train fp8 infer alone faults peer peer_decode
+    set -- driver sanitizer parity losses curves attn sinks rows tiles train fp8 infer alone faults peer peer_decode
     [ "$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')" -lt 2 ] || set -- "$@" multi multi_faults peer_multi
 fi
 fix=${LM_FIX:-tests/fixtures/models}
@@ -81,7 +81,7 @@ parity() {
     LM_DEVICE=cuda LOAM_PARITY=1 timeout 100 "$bin/tests/test_model_parity" test_bf16_on_device >"$out/bf16.log" 2>&1 || rc=$?
     cat "$out/bf16.log"
     local what name test     # models wide enough for the kernels of few rows; the step as one kernel; steps in flight; products of many rows; attention of many blocks
-    for what in test_infer/test_wide_on_device test_infer/test_step_on_device test_ahead/test_on_card test_products_dev/test_on_device test_muon/test_on_device test_attn_dev/test_on_device; do
+    for what in test_infer/test_wide_on_device test_infer/test_step_on_device test_ahead/test_on_card test_products_dev/test_on_device test_muon/test_on_device test_attn_dev/test_on_device test_attn_sinks/test_on_device test_attn_sinks/test_pages_on_device; do
         name=${what%/*} test=${what#*/}
         [ -x "$bin/tests/$name" ] || { say "parity: tests/$name is not built: $test was left out"; continue; }
         LM_DEVICE=cuda LOAM_PARITY=1 timeout 60 "$bin/tests/$name" "$test" >"$out/$test.log" 2>&1 || rc=$?
@@ -153,6 +153,11 @@ tiles() {   # products that finish their tiles, beside cuBLASLt's
     nvcc -std=c++17 -O3 -gencode=arch=compute_90a,code=sm_90a -Xcompiler -fno-exceptions -DLM_CUDA -D_GNU_SOURCE -Isrc -o "$out/tiles_gpu" bench/tiles_gpu.cu "$bin/libloam.a" -Ldeps/lib -lxxhash -ljansson -lyaml -lzstd -lz >"$out/tiles.log" 2>&1 \
         || { say "tiles: $(grep -m1 -E 'error|undefined' "$out/tiles.log" | cut -c1-200)"; return; }
     timeout 60 "$out/tiles_gpu" | while read -r l; do say "$l"; done
+}
+sinks() {   # what attention sinks cost beside the attention they belong to
+    nvcc -std=c++17 -O3 -gencode=arch=compute_90a,code=sm_90a -Xcompiler -fno-exceptions -DLM_CUDA -D_GNU_SOURCE -Isrc -o "$out/sinks_gpu" bench/sinks_gpu.cu "$bin/libloam.a" -Ldeps/lib -lxxhash -ljansson -lyaml -lzstd -lz >"$out/sinks.log" 2>&1 \
+        || { say "sinks: $(grep -m1 -E 'error|undefined' "$out/sinks.log" | cut -c1-200)"; return; }
+    timeout 60 "$out/sinks_gpu" | while read -r l; do say "$l"; done
 }
 train() {
     while read -r shape b t rec; do

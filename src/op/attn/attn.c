@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include "op/attn/attn.h"
+#include "op/attn/paged_form.h"
 #include "op/attn_grad/attn_grad.h"
 #include "op/attn_paged/attn_paged.h"
 #include "op/kv_write/kv_write.h"
@@ -89,8 +90,7 @@ static void cost(const lm_call *c, double *flops, double *bytes) {
     *flops = 4.0 * lm_attn_pairs(&c->in[3], p) * p->n_head * p->d_head;
 }
 
-static lm_value *session(lm_graph *g, const lm_paged *pg, const void *params, lm_value *const *in) {
-    const lm_attn_p *p = params;
+lm_value *lm_attn_paged_form(lm_graph *g, const lm_paged *pg, const lm_attn_p *p, lm_value *const *in, lm_value *sinks) {
     if (p->both) { lm_graph_fail(g, LM_E_UNSUPPORTED, "attention both ways has no paged form: an encoder is run whole"); return NULL; }
     lm_type t = LM_TYPE(pg->kv_dtype, pg->n_pages, p->n_kv, LM_KV_PAGE, p->d_head);
     t.quant = pg->kv_quant;
@@ -103,8 +103,9 @@ static lm_value *session(lm_graph *g, const lm_paged *pg, const void *params, lm
     snprintf(name, sizeof name, "kv.%d.k", pg->layer); lm_value *k = lm_state_in(g, name, &t, t.quant ? LM_PANEL16 : LM_PLAIN);
     snprintf(name, sizeof name, "kv.%d.v", pg->layer); lm_value *v = lm_state(g, name, &t);
     lm_value *kw = lm_kv_write(g, k, v, in[1], in[2], pg->slot, &(lm_kv_write_p){ p->n_kv, p->d_head }), *vw = lm_output(kw, 1);
-    return lm_attn_paged(g, in[0], kw, vw, pg->table, pg->seq, pg->pos, p);
+    return lm_emit(g, &lm_op_attn_paged, p, sinks ? 7 : 6, (lm_value *[]){ in[0], kw, vw, pg->table, pg->seq, pg->pos, sinks });
 }
+static lm_value *session(lm_graph *g, const lm_paged *pg, const void *params, lm_value *const *in) { return lm_attn_paged_form(g, pg, params, in, NULL); }
 
 lm_value *lm_attn(lm_graph *g, lm_value *q, lm_value *k, lm_value *v, lm_value *start, const lm_attn_p *p) {
     return lm_emit(g, &lm_op_attn, p, 4, (lm_value *[]){ q, k, v, start });

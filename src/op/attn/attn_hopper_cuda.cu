@@ -5,14 +5,15 @@
  *   consumers: two warpgroups of 64 queries (op/attn/block.cuh). Only blocks on the diagonal, or with keys before some row's first, are masked.
  * Which CTA takes a tile changes nothing in it: bits are the same each time. */
 #include "op/attn/block.cuh"
+#include "op/attn_sinks/sink.cuh"
 
 namespace {
 enum { BM = LM_FWD_BM, ST = LM_FWD_ST };
-struct args { lm_cv o; const int32_t *start; float *lse; int *counter; int n, window, heads, group, tiles; float scale; };
+struct args { lm_cv o; const int32_t *start; float *lse; int *counter; int n, window, heads, group, tiles; float scale; const float *sinks; };
 template <int D, int BN> struct shape : lm_fwd_shape<D, BN, 1> {};
 #ifdef LM_HOPPER_CODE
 /* The consumers' half of what a tile is: queries and the keys they see, block by block from the diagonal down. */
-template <int D, int BN> struct walk {
+template <int D, int BN, bool SINKS> struct walk {
     const args &a; const uint32_t at_info; const int wg_row, row_in;
     int blocks, q0, h, j, hi, row, first[2];
     __device__ __forceinline__ bool tile() {
@@ -36,14 +37,22 @@ template <int D, int BN> struct walk {
     __device__ __forceinline__ void store(const float *o, const float *top, const float *sum) const {
 #pragma unroll
         for (int e = 0; e < 2; e++) {
-            const int r = row + 8 * e; const float inv = 1.0f / sum[e];
-            lm_store_row<D>(a.o, r, r < a.n, static_cast<int64_t>(h) * D, o + 2 * e, inv);
-            if (r < a.n && threadIdx.x % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = fmaf(top[e], a.scale, logf(sum[e]));
+            const int r = row + 8 * e;
+            if (!SINKS) {
+                const float inv = 1.0f / sum[e];
+                lm_store_row<D>(a.o, r, r < a.n, static_cast<int64_t>(h) * D, o + 2 * e, inv);
+                if (r < a.n && threadIdx.x % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = fmaf(top[e], a.scale, logf(sum[e]));
+            } else {
+                float inv = 1.0f / sum[e], lse = fmaf(top[e], a.scale, logf(sum[e]));
+                if (a.sinks) { const lm_sunk s = lm_sink(lse, a.sinks[h]); inv *= s.keep; lse = s.lse; }
+                lm_store_row<D>(a.o, r, r < a.n, static_cast<int64_t>(h) * D, o + 2 * e, inv);
+                if (r < a.n && threadIdx.x % 4 == 0) a.lse[static_cast<int64_t>(r) * a.heads + h] = lse;
+            }
         }
     }
 };
 #endif
-template <int D, int BN> __global__ void __launch_bounds__(384, 1)
+template <int D, int BN, bool SINKS> __global__ void __launch_bounds__(384, 1)
 hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUtensorMap mk, const __grid_constant__ CUtensorMap mv, const args a) {
 #ifdef LM_HOPPER_CODE
     using S = shape<D, BN>;
@@ -98,22 +107,26 @@ hopper_fwd(const __grid_constant__ CUtensorMap mq, const __grid_constant__ CUten
     } else {                                                               /* ---- consumers ---- */
         lm_regs_more<240>();
         const int w = wg - 1;
-        walk<D, BN> x = { a, at_info, w * 64, w * 64 + static_cast<int>(threadIdx.x % 128 / 32) * 16 + lane / 4, 0, 0, 0, 0, 0, 0, {} };
+        walk<D, BN, SINKS> x = { a, at_info, w * 64, w * 64 + static_cast<int>(threadIdx.x % 128 / 32) * 16 + lane / 4, 0, 0, 0, 0, 0, 0, {} };
         lm_fwd_consume<D, BN, S, false>(base, bar, w, a.scale, x);
     }
 #endif
 }
-template <int D, int BN> lm_err launch(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
+template <int D, int BN, bool SINKS> lm_err launch_with(const lm_call *c, const lm_attn_args &f, args a, cudaStream_t s) {
     using S = shape<D, BN>;
     CUtensorMap q, k, v;
     LM_TRY(lm_tma_map(&q, f.q.p, f.n, static_cast<int64_t>(f.heads) * D, f.q.rs, BM));
     LM_TRY(lm_tma_map(&k, f.k.p, f.n, static_cast<int64_t>(f.kv) * D, f.k.rs, BN));
     LM_TRY(lm_tma_map(&v, f.v.p, f.n, static_cast<int64_t>(f.kv) * D, f.v.rs, BN));
     a.tiles = static_cast<int>(lm_ceil_div(f.n, static_cast<int64_t>(BM))) * f.heads;
-    if (cudaFuncSetAttribute(hopper_fwd<D, BN>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
+    if (cudaFuncSetAttribute(hopper_fwd<D, BN, SINKS>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES) != cudaSuccess) return LM_E_DEVICE;
     const int units = c->dev->units;
-    hopper_fwd<D, BN><<<static_cast<unsigned>(a.tiles < units ? a.tiles : units), 384, S::BYTES, s>>>(q, k, v, a);
+    hopper_fwd<D, BN, SINKS><<<static_cast<unsigned>(a.tiles < units ? a.tiles : units), 384, S::BYTES, s>>>(q, k, v, a);
     return lm_cuda_launched();
+}
+/* Kernels of their own: the branch where a tile is finished cost attention without sinks 3 to 5 % (docs/benchmarks/cuda.md). */
+template <int D, int BN> lm_err launch(const lm_call *c, const lm_attn_args &f, const args &a, cudaStream_t s) {
+    return a.sinks ? launch_with<D, BN, true>(c, f, a, s) : launch_with<D, BN, false>(c, f, a, s);
 }
 lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     (void)tile;
@@ -122,7 +135,7 @@ lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     args a = {};
     if (!f.n) return LM_OK;
     if (f.n * f.heads > INT32_MAX / 2) return LM_E_RANGE;
-    a.o = lm_cv_of(&c->out[0]); a.lse = static_cast<float *>(c->out[1].data); a.start = f.start; a.counter = static_cast<int *>(c->shared);
+    a.o = lm_cv_of(&c->out[0]); a.lse = static_cast<float *>(c->out[1].data); a.sinks = lm_has(c, 4) ? static_cast<const float *>(c->in[4].data) : NULL; a.start = f.start; a.counter = static_cast<int *>(c->shared);
     a.n = static_cast<int>(f.n);
     a.window = static_cast<int>(f.window < f.n ? f.window : 0);
     a.heads = f.heads;

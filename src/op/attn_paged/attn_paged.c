@@ -18,6 +18,7 @@ static lm_err shape(lm_ctx *ctx, const lm_call *c, lm_type *out) {
     }
     LM_TRY(lm_want(ctx, c, 3, LM_I32, 2, 2));
     for (int i = 4; i < 6; i++) { LM_TRY(lm_want(ctx, c, i, LM_I32, 1, 1)); LM_TRY(lm_want_dims(ctx, c, i, LM_DIMS(n))); }
+    if (lm_has(c, 6)) { LM_TRY(lm_want(ctx, c, 6, LM_ANY_FLOAT, 1, 1)); LM_TRY(lm_want_dims(ctx, c, 6, LM_DIMS(p->n_head))); }
     out[0] = lm_type_like(&c->in[0]);
     return LM_OK;
 }
@@ -35,12 +36,12 @@ static void in_codes(const double *q, double *y, int64_t D) {
 static void ref(const lm_call *c) {
     const lm_attn_p *p = c->p;
     const int64_t N = c->in[0].dim[0], H = p->n_head, Hk = p->n_kv, D = p->d_head, per = c->in[3].dim[1];
-    const double *q = lm_f64(&c->in[0]), *k = lm_f64(&c->in[1]), *v = lm_f64(&c->in[2]);
+    const double *q = lm_f64(&c->in[0]), *k = lm_f64(&c->in[1]), *v = lm_f64(&c->in[2]), *sinks = lm_has(c, 6) ? lm_f64(&c->in[6]) : NULL;
     const int32_t *table = c->in[3].data, *seq = c->in[4].data, *pos = c->in[5].data;
     double *o = lm_f64(&c->out[0]);
     const bool blocks = c->in[1].quant;
     for (int64_t n = 0; n < N; n++) for (int64_t h = 0; h < H; h++) {
-        double *on = o + (n * H + h) * D, m = -INFINITY, l = 0, qc[LM_ATTN_MAX_D];
+        double *on = o + (n * H + h) * D, m = sinks ? sinks[h] : -INFINITY, l = 0, qc[LM_ATTN_MAX_D];
         const double *qn = q + (n * H + h) * D;
         for (int64_t d = 0; d < D; d++) on[d] = 0;
         if (pos[n] < 0) continue;
@@ -56,6 +57,7 @@ static void ref(const lm_call *c) {
                 l += exp(s - m);
                 for (int64_t d = 0; d < D; d++) on[d] += exp(s - m) * v[base + t * D + d];
             }
+        if (sinks) l += exp(sinks[h] - m);
         for (int64_t d = 0; d < D; d++) on[d] /= l;
     }
 }
@@ -86,6 +88,10 @@ lm_value *lm_attn_paged(lm_graph *g, lm_value *q, lm_value *kpages, lm_value *vp
     { 2, { s, per }, LM_I32, LM_FILL_IDS, pool, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, s, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, (per) * LM_KV_PAGE, 0, 0 } }
 #define BL(n, h, hk, d, pool, s, per, q) { { 2, { n, (h) * (d) }, 0, 0, 0, 0, 0 }, { 4, { pool, hk, LM_KV_PAGE, d }, 0, 0, 0, q, LM_PANEL16 }, { 4, { pool, hk, LM_KV_PAGE, d }, 0, 0, 0, q, LM_PLAIN }, \
     { 2, { s, per }, LM_I32, LM_FILL_IDS, pool, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, s, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, (per) * LM_KV_PAGE, 0, 0 } }
+#define BLS(n, h, hk, d, pool, s, per, q) { { 2, { n, (h) * (d) }, 0, 0, 0, 0, 0 }, { 4, { pool, hk, LM_KV_PAGE, d }, 0, 0, 0, q, LM_PANEL16 }, { 4, { pool, hk, LM_KV_PAGE, d }, 0, 0, 0, q, LM_PLAIN }, \
+    { 2, { s, per }, LM_I32, LM_FILL_IDS, pool, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, s, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, (per) * LM_KV_PAGE, 0, 0 }, { 1, { h }, 0, 0, 0, 0, 0 } }
+#define SI(n, h, hk, d, pool, s, per, t) { { 2, { n, (h) * (d) }, 0, 0, 0, 0, 0 }, { 4, { pool, hk, LM_KV_PAGE, d }, t, 0, 0, 0, 0 }, { 4, { pool, hk, LM_KV_PAGE, d }, t, 0, 0, 0, 0 }, \
+    { 2, { s, per }, LM_I32, LM_FILL_IDS, pool, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, s, 0, 0 }, { 1, { n }, LM_I32, LM_FILL_IDS, (per) * LM_KV_PAGE, 0, 0 }, { 1, { h }, 0, 0, 0, 0, 0 } }
 static const lm_sample samples[] = {
     { "one row", P(1, 1, 16, 0, 0.25f, LM_F32), IN(1, 1, 1, 16, 3, 1, 2, LM_F32), 1e-5, 0, -1 },
     { "rows of one sequence", P(4, 2, 64, 0, 0.125f, LM_F32), IN(33, 4, 2, 64, 7, 1, 4, LM_F32), 1e-5, 0, -1 },
@@ -121,12 +127,18 @@ static const lm_sample samples[] = {
     { "Q4_0 pages, one row", P(1, 1, 32, 0, 0.18f, LM_F32), BL(1, 1, 1, 32, 3, 1, 2, "Q4_0"), 1e-5, 0, -1 },
     { "Q4_0 pages, grouped heads, window", P(8, 2, 64, 70, 0.125f, LM_F32), BL(21, 8, 2, 64, 9, 5, 3, "Q4_0"), 1e-5, 0, -1 },
     { "Q4_0 pages, a prompt, d_head 160", P(2, 1, 160, 0, 0.08f, LM_F32), BL(70, 2, 1, 160, 7, 1, 4, "Q4_0"), 1e-5, 0, -1 },
+    { "sinks, rows of one sequence", P(4, 2, 64, 0, 0.125f, LM_F32), SI(33, 4, 2, 64, 7, 1, 4, LM_F32), 1e-5, 0, -1 },
+    { "sinks, mixed sequences, window, d_head 24", P(3, 1, 24, 70, 0.2f, LM_F32), SI(21, 3, 1, 24, 9, 5, 3, LM_F32), 1e-5, 0, -1 },
+    { "sinks, bf16 pages and inputs, 16 query heads", P(16, 2, 64, 0, 0.125f, LM_BF16), SI(5, 16, 2, 64, 9, 3, 11, LM_BF16), 2e-2, 6e-3, -1 },
+    { "sinks, bf16 pages and inputs, a prompt, window", P(2, 1, 64, 128, 0.125f, LM_BF16), SI(190, 2, 1, 64, 5, 1, 3, LM_BF16), 2e-2, 6e-3, -1 },
+    { "sinks, Q8_0 pages, grouped heads, window", P(8, 2, 64, 70, 0.125f, LM_F32), BLS(21, 8, 2, 64, 9, 5, 3, "Q8_0"), 1e-5, 0, -1 },
     { 0 } };
 
 LM_SIMD_CUDA_KERNELS(lm_k_attn_paged);
 const lm_op lm_op_attn_paged = { .name = "attn_paged",
-                                 .math = "o_n = sum_x softmax_x(scale * <q_n, k_x>) v_x over the visible positions x of sequence seq_n",
+                                 .math = "o_n = sum_x softmax_x(scale * <q_n, k_x>) v_x over the visible positions x of sequence seq_n, and the sink",
                                  .n_in = 6,
+                                 .n_opt = 1,
                                  .n_out = 1,
                                  .params_bytes = sizeof(lm_attn_p),
                                  .mm_at = 1 + offsetof(lm_attn_p, mm),

@@ -11,7 +11,7 @@
 #define LM_ATTN_PAGED_H
 #include "op/attn/attn.h"
 extern const lm_op lm_op_attn_paged;
-/* q (N, n_head*d_head), kpages and vpages (P, n_kv, 64, d_head), table I32 (S, pages per sequence), seq and pos I32 (N) -> o like q. */
+/* q (N, n_head*d_head), kpages and vpages (P, n_kv, 64, d_head), table I32 (S, pages per sequence), seq and pos I32 (N) -> o like q. The row also takes sinks (n_head), see attn_sinks.h. */
 lm_value *lm_attn_paged(lm_graph *g, lm_value *q, lm_value *kpages, lm_value *vpages, lm_value *table, lm_value *seq, lm_value *pos,
                         const lm_attn_p *p);
 #endif

@@ -1,4 +1,4 @@
-/* attn_paged_cuda.cu — attention of new tokens over pages. In bf16 on Hopper: paged_cuda.cuh. Here the rest: a block has one row, one kv head (up to LM_GROUP of the heads that read it) and
+/* attn_paged_cuda.cu — attention of new tokens over pages. In bf16 on Hopper: paged_cuda.cuh. Here the rest, and attention with sinks: a block has one row, one kv head (up to LM_GROUP of the heads that read it) and
  * `each` pages; a second kernel joins the parts in order.
  *
  * Scores: a lane has one token of a page (keys lie sixteen tokens side by side), two lanes share it by halves of the dimensions. Values: a
@@ -11,7 +11,7 @@ extern "C" {
 #include "op/attn_paged/attn_paged.h"
 }
 enum { PARTS = 32, LM_GROUP = 8 };                                         /* parts of a sequence at most; heads that share a reading */
-struct args { lm_cv q, o; const void *k, *v; const int32_t *table, *seq, *pos; float *part; int64_t n, per, pages, window, seqs; int heads, kv, d, splits, each; float scale, cap; bool round; int32_t *fault; };
+struct args { lm_cv q, o; const void *k, *v; const int32_t *table, *seq, *pos; float *part; int64_t n, per, pages, window, seqs; int heads, kv, d, splits, each; float scale, cap; bool round; int32_t *fault; const float *sinks; };
 template <int dtype> struct page_of { typedef float raw; };
 template <> struct page_of<LM_BF16> { typedef __nv_bfloat16 raw; };
 template <> struct page_of<LM_F16> { typedef __half raw; };
@@ -113,6 +113,7 @@ static __global__ void __launch_bounds__(128) join(const args a) {
         for (int e = 0; e < 2; e++) if (const int d = threadIdx.x + e * 128; d < D) o[e] = o[e] * x + p[d] * y;
         top = m;
     }
+    if (a.sinks) sum += expf(a.sinks[h] - top);                             /* may be infinite: then nothing is left */
 #pragma unroll
     for (int e = 0; e < 2; e++) if (const int d = threadIdx.x + e * 128; d < D) lm_st1(a.o, n * a.o.rs + static_cast<int64_t>(h) * D + d, sum > 0 ? o[e] / sum : 0.0f);
 }
@@ -134,6 +135,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     a.q = lm_cv_of(&c->in[0]); a.o = lm_cv_of(&c->out[0]); a.k = c->in[1].data; a.v = c->in[2].data; a.table = static_cast<const int32_t *>(c->in[3].data); a.seq = static_cast<const int32_t *>(c->in[4].data);
     a.pos = static_cast<const int32_t *>(c->in[5].data); a.part = static_cast<float *>(c->shared); a.n = c->in[0].dim[0]; a.per = c->in[3].dim[1]; a.pages = c->in[1].dim[0]; a.window = p->window;
     a.seqs = c->in[3].dim[0]; a.heads = p->n_head; a.kv = p->n_kv; a.d = p->d_head; a.splits = splits_of(c); a.each = each_of(c); a.scale = p->scale; a.cap = p->cap; a.round = p->mm == LM_BF16; a.fault = c->fault;
+    a.sinks = lm_has(c, 6) ? static_cast<const float *>(c->in[6].data) : NULL;
     if (!a.n) return LM_OK;
     if (paged_takes(c)) {
         const paged x = { a.q, a.o, static_cast<const __nv_bfloat16 *>(a.k), static_cast<const __nv_bfloat16 *>(a.v), a.table, a.seq, a.pos, a.n, a.per, a.pages, a.window, a.seqs, a.heads, a.kv, 0, 1, a.scale, a.fault, (c->fixed >> 3 & 7) == 7 };
@@ -155,6 +157,6 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 static bool accepts(const lm_call *c) {
     for (int i = 1; i < 3; i++) if ((c->in[i].dtype != LM_F32 && c->in[i].dtype != LM_BF16 && c->in[i].dtype != LM_F16) || c->in[i].dtype != c->in[1].dtype || !lm_is_contig(&c->in[i])) return false;
     for (int i = 3; i < 6; i++) if (c->in[i].dtype != LM_I32 || !lm_is_contig(&c->in[i])) return false;
-    return lm_cuda_float(&c->in[0]) && lm_cuda_float(&c->out[0]);
+    return lm_cuda_float(&c->in[0]) && lm_cuda_float(&c->out[0]) && (!lm_has(c, 6) || lm_is_f32_vec(&c->in[6]));
 }
 LM_CUDA_ONE_SHARED(attn_paged, "attn_paged/cuda", accepts, run, shared)

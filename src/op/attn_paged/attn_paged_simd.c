@@ -9,6 +9,7 @@
 #include "op/attn/attn_core.h"
 #include "op/attn_paged/attn_paged.h"
 #include "op/attn_paged/paged_few.h"
+#include "op/attn_sinks/weights.h"
 
 typedef struct { int64_t tokens, group, heads, n_chunk, n_part; } cut;     /* rows of a tile, of a group; parts of one kv head's query heads */
 enum { GROUP_MOST = 16 /* rows */, LYING_MOST = 4 * AC_MR /* rows times query heads that read pages as they lie */ };
@@ -42,6 +43,7 @@ static size_t thread_bytes(const lm_call *c) {
 }
 static bool rows_and_ids(const lm_call *c) {
     for (int i = 3; i < 6; i++) if (!lm_is_contig(&c->in[i])) return false;
+    if (lm_has(c, 6) && !lm_is_f32_vec(&c->in[6])) return false;
     for (int i = 0; i < 2; i++) {
         const lm_tensor *x = i ? &c->out[0] : &c->in[0];
         if (x->dtype != LM_F32 || x->layout != LM_PLAIN || !lm_rows_fold(x)) return false;
@@ -100,6 +102,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const float *q = (const float *)c->in[0].data + h0 * D;
     float *o = (float *)c->out[0].data + h0 * D;
     const int32_t *table = c->in[3].data, *seq = c->in[4].data, *pos = c->in[5].data;
+    const float *sinks = lm_has(c, 6) ? c->in[6].data : NULL;
     const bool round = p->mm == LM_BF16;
     const lm_dtype kv = (lm_dtype)c->in[1].dtype;
     const bool direct = kv == LM_F32 && !round && D == Dp, blocks = kv == LM_QUANT;
@@ -154,7 +157,11 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
             else for (int64_t j = 0; j < AC_BLK; j++) widen(vr + j * Dp, c->in[2].data, base + j * D, D, kv, round);
             ac_step(&t, kb, kt, vr, Dp);
         }
-        for (int r = 0; r < t.n; r++) ac_finish(&t, r, o + (a + r / nh) * os + r % nh * D);
+        for (int r = 0; r < t.n; r++) {
+            float *y = o + (a + r / nh) * os + r % nh * D;
+            const float lse = ac_finish(&t, r, y);
+            if (sinks) sink_keep(y, D, sink_of(vn_set(lse), vn_set(sinks[h0 + r % nh])).keep);
+        }
     }
     return LM_OK;
 }

@@ -327,6 +327,6 @@ template <int D> static lm_err paged_run(const paged &a, const lm_call *c, bool 
 static bool paged_takes(const lm_call *c) {
     const lm_attn_p *p = static_cast<const lm_attn_p *>(c->p);
     const lm_cv v[2] = { lm_cv_of(&c->in[0]), lm_cv_of(&c->out[0]) };
-    return c->dev && (c->dev->features & LM_CUDA_SM90) && p->mm == LM_BF16 && p->cap == 0 && c->in[1].dtype == LM_BF16 && p->n_head / p->n_kv <= 16 && (p->d_head == 64 || p->d_head == 128 || p->d_head == 32) && lm_cuda_vec8(v, 2, p->d_head);
+    return c->dev && !lm_has(c, 6) && (c->dev->features & LM_CUDA_SM90) && p->mm == LM_BF16 && p->cap == 0 && c->in[1].dtype == LM_BF16 && p->n_head / p->n_kv <= 16 && (p->d_head == 64 || p->d_head == 128 || p->d_head == 32) && lm_cuda_vec8(v, 2, p->d_head);
 }
 #endif

@@ -107,7 +107,7 @@ static void places(lm_step_args *s, const lm_call *const *c, int times, void *re
 static bool accepts(const lm_call *const *c, int times) {
     const lm_call *const *end = c + EACH * times;
     lm_step_args s;
-    if (c[NORM1]->in[0].dim[0] != 1 || end[GATHER]->in[1].dim[0] != 1 || !fill(&s, c, times)) return false;
+    if (lm_has(c[ATTN], 6) || c[NORM1]->in[0].dim[0] != 1 || end[GATHER]->in[1].dim[0] != 1 || !fill(&s, c, times)) return false;
     places(&s, c, times, NULL);
     if ((c[ATTN]->fixed & 0x38) != 0x38 || !(c[WRITE]->fixed >> 4 & 1) || !(end[GATHER]->fixed >> 1 & 1) ||
         !(end[LOGITS]->fixed >> 1 & 1) || !(end[NORM]->fixed >> 1 & 1))
