@@ -82,7 +82,7 @@ static inline bool lm_cuda_accepts_any(const lm_call *c) { return lm_cuda_accept
 static inline bool lm_cuda_accepts_f32(const lm_call *c) { return lm_cuda_accepts(c, 0, 0); }
 /* Can all these be taken eight at a time along rows of `cols`? */
 static inline bool lm_cuda_vec8(const lm_cv *v, int n, int64_t cols) {
-    for (int i = 0; i < n; i++) if (v[i].p && (reinterpret_cast<uintptr_t>(v[i].p) % (v[i].bf16 ? 16 : 16) || v[i].rs % 8)) return false;
+    for (int i = 0; i < n; i++) if (v[i].p && (reinterpret_cast<uintptr_t>(v[i].p) % 16 || v[i].rs % 8)) return false;
     return cols % 8 == 0;
 }
 __device__ __forceinline__ float lm_ld1(const lm_cv &v, int64_t at) {
