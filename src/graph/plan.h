@@ -66,6 +66,7 @@ lm_err lm_plan_waited(lm_plan *p, double *waited, double *ran, int n);
 void lm_plan_reprice(lm_plan *p);
 /* One step for tables: op name, kernel name, flops, bytes. */
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes);
+bool lm_plan_alone(const lm_plan *p);                /* do all of its kernels say lm_kernel.alone? */
 const lm_call *lm_plan_call(const lm_plan *p, int i);                /* its shapes and types, for pricing */
 void lm_plan_print(const lm_plan *p, lm_str *out);                   /* golden text: steps, kernels, offsets, waits */
 #endif

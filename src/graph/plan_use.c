@@ -63,6 +63,10 @@ void lm_plan_fresh(lm_plan *p, bool on) {
 void lm_plan_step(const lm_plan *p, int i, const char **op, const char **kernel, double *flops, double *bytes) {
     *op = p->step[i].joined ? p->step[i].joined : p->step[i].op; *kernel = p->step[i].k->name; *flops = p->step[i].flops; *bytes = p->step[i].bytes;
 }
+bool lm_plan_alone(const lm_plan *p) {
+    for (int i = 0; i < p->n_step; i++) if (!p->step[i].k->alone) return false;
+    return true;
+}
 void lm_plan_reprice(lm_plan *p) {
     lm_plan_apply_extents(p);
     p->stats.flops = p->stats.bytes = 0;

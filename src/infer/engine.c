@@ -51,23 +51,9 @@ static lm_err build(lm_engine *e, lm_graph *g) {
     if (e->o.dev && e->o.mm == LM_BF16) LM_TRY(lm_pass_storage(g, e->o.dev));
     return lm_graph_err(g);
 }
-/* In deterministic mode a run has as many rows as one may ask for if each of the plan's kernels does the same with a row however many are beside it: these do,
- * in that mode, and so do the joins that a device takes then. A plan with any other keeps to what the kernel of few rows takes at once. */
+/* In deterministic mode a run has as many rows as one may ask for if each of the plan's kernels does the same with a row however many are beside it (lm_plan_alone;
+ * the joins that a device takes in that mode do). A plan with any other keeps to what the kernel of few rows takes at once. */
 enum { ALONE = 64 };
-static bool any_rows(const lm_plan *p) {
-    static const char *const say[] = { "add.cuda", "attn_paged.cuda", "cast.cuda", "concat.cuda", "copy.cuda", "follow.cuda", "gelu.cuda", "kv_write.cuda", "layernorm.cuda", "matmul.cuda",
-                                       "mul.cuda", "peak.cuda", "rmsnorm.cuda", "rope.cuda", "rope_table.cuda", "rows.cuda", "scale.cuda", "silu.cuda", "softcap.cuda", "swiglu.cuda", "tanh.cuda" };
-    lm_plan_stats st;
-    lm_plan_stats_of(p, &st);
-    for (int i = 0; i < st.n_steps; i++) {
-        const char *op, *kernel; double flops, bytes;
-        bool found = false;
-        lm_plan_step(p, i, &op, &kernel, &flops, &bytes);
-        for (int k = 0; k < LM_COUNT(say) && !found; k++) found = !strcmp(kernel, say[k]);
-        if (!found) return false;
-    }
-    return true;
-}
 /* The device is shared: its mode is the engine's only while that plans and runs. */
 void lm_engine_alone(const lm_engine *e, bool on) {
     if (!e->o.deterministic || !e->o.dev) return;
@@ -143,7 +129,7 @@ lm_err lm_engine_new(lm_engine **out, lm_ctx *ctx, const lm_cfg *cfg, lm_store *
         goto fail;
     }
     LM_GOTO(plan_of(e), fail);
-    if (e->o.deterministic && e->o.dev && e->o.chunk > ALONE && !any_rows(e->plan)) {
+    if (e->o.deterministic && e->o.dev && e->o.chunk > ALONE && !lm_plan_alone(e->plan)) {
         lm_plan_free(e->plan); lm_store_free(e->kv);
         e->plan = NULL; e->kv = NULL;
         e->o.chunk = ALONE;

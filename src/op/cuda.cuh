@@ -38,14 +38,14 @@ __device__ __forceinline__ lm_h16 lm_to16(float x) { return __float2bfloat16_rn(
 #endif
 #define LM_CUDA_STREAM(scratch) static_cast<cudaStream_t>(scratch)
 #define LM_CUDA_GRID(n, per) static_cast<unsigned>(lm_ceil_div((n), (per)))
-/* The kernel list of a row with one CUDA kernel. */
-#define LM_CUDA_ONE(op, order_id, accept, run_fn) LM_CUDA_ONE_SHARED(op, order_id, accept, run_fn, NULL)
-#define LM_CUDA_ONE_SHARED(op, order_id, accept, run_fn, shared)                                                                          \
+/* The kernel list of a row with one CUDA kernel; ALONE: lm_kernel.alone, for f16 not shown yet. */
+#define LM_CUDA_LIST(op, order_id, accept, run_fn, shared, many_fn, alone)                                                                \
     extern "C" { extern const lm_kernel LM_CUDA_ROW(op)[];                                                                                \
-    const lm_kernel LM_CUDA_ROW(op)[] = { { LM_CUDA_ROW_NAME(op), LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL }, {} }; }
-#define LM_CUDA_MANY(op, order_id, accept, run_fn, shared, many_fn)                                                                           \
-    extern "C" { extern const lm_kernel LM_CUDA_ROW(op)[];                                                                                \
-    const lm_kernel LM_CUDA_ROW(op)[] = { { LM_CUDA_ROW_NAME(op), LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL, many_fn }, {} }; }
+    const lm_kernel LM_CUDA_ROW(op)[] = { { LM_CUDA_ROW_NAME(op), LM_DEV_CUDA, LM_CUDA_SM80, order_id, accept, shared, NULL, 1, { { lm_cuda_one, run_fn } }, NULL, many_fn, 0, alone }, {} }; }
+#define LM_CUDA_ONE(op, order_id, accept, run_fn) LM_CUDA_LIST(op, order_id, accept, run_fn, NULL, NULL, false)
+#define LM_CUDA_ONE_SHARED(op, order_id, accept, run_fn, shared) LM_CUDA_LIST(op, order_id, accept, run_fn, shared, NULL, false)
+#define LM_CUDA_MANY(op, order_id, accept, run_fn, shared, many_fn) LM_CUDA_LIST(op, order_id, accept, run_fn, shared, many_fn, false)
+#define LM_CUDA_ALONE(op, order_id, accept, run_fn, shared, many_fn) LM_CUDA_LIST(op, order_id, accept, run_fn, shared, many_fn, LM_H16 == LM_BF16)
 
 /* Kernels that take several calls (lm_kernel.run_many) give each a stretch of blocks; end[i]: the first block behind call i's. Which call has this
  * block, and the block's number in it. */

@@ -73,6 +73,7 @@ typedef struct lm_kernel {
     /* rows of a device: n <= LM_MANY independent calls at once, same bits; plans give it neighbours. NULL: one by one */
     lm_err (*run_many)(const lm_call *const *c, int n, void *scratch);
     unsigned char aside;                       /* rows of a device that run beside others, on its second lane: collectives. 2: its end may be on the third */
+    bool alone;                                /* rows of a device: while that is in the mode LM_CUDA_ROW_ALONE, a row's bits do not depend on how many are beside it */
 } lm_kernel;
 
 /* ---- building: graph/ defines these; NULL in, NULL out, the first error is kept by the graph ------------------- */

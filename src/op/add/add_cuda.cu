@@ -2,4 +2,4 @@
 #include "op/broadcast.cuh"
 struct body { __device__ float operator()(float a, float b) const { return a + b; } };
 static lm_err run(const lm_call *c, int64_t t, void *st) { (void)t; return lm_bc_run(c, st, body()); }
-LM_CUDA_ONE(add, "add/cuda", lm_cuda_accepts_any, run)
+LM_CUDA_ALONE(add, "add/cuda", lm_cuda_accepts_any, run, NULL, NULL)

@@ -159,4 +159,4 @@ static bool accepts(const lm_call *c) {
     for (int i = 3; i < 6; i++) if (c->in[i].dtype != LM_I32 || !lm_is_contig(&c->in[i])) return false;
     return lm_cuda_float(&c->in[0]) && lm_cuda_float(&c->out[0]) && (!lm_has(c, 6) || lm_is_f32_vec(&c->in[6]));
 }
-LM_CUDA_ONE_SHARED(attn_paged, "attn_paged/cuda", accepts, run, shared)
+LM_CUDA_ALONE(attn_paged, "attn_paged/cuda", accepts, run, shared, NULL)

@@ -31,4 +31,4 @@ static lm_err run_many(const lm_call *const *c, int n, void *scratch) {
     if (blocks) many<<<static_cast<unsigned>(blocks), 256, 0, LM_CUDA_STREAM(scratch)>>>(t);
     return lm_cuda_launched();
 }
-LM_CUDA_MANY(cast, "cast", accepts, run, NULL, run_many)
+LM_CUDA_ALONE(cast, "cast", accepts, run, NULL, run_many)

@@ -38,4 +38,4 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     default: return move<uint64_t>(c, s);
     }
 }
-LM_CUDA_ONE(copy, "copy", accepts, run)
+LM_CUDA_ALONE(copy, "copy", accepts, run, NULL, NULL)

@@ -30,7 +30,4 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!a.f16 && lm_cuda_vec8(v, 2, d)) return lm_launch_early(pick<8>, a, dim3(LM_CUDA_GRID(n, 256 * 8)), 256, 0, 1, early, LM_CUDA_STREAM(scratch));
     return lm_launch_early(pick<1>, a, dim3(LM_CUDA_GRID(n, 256)), 256, 0, 1, early, LM_CUDA_STREAM(scratch));
 }
-extern "C" {
-extern const lm_kernel LM_CUDA_ROW(rows)[];
-const lm_kernel LM_CUDA_ROW(rows)[] = { { LM_CUDA_ROW_NAME(rows), LM_DEV_CUDA, LM_CUDA_SM80, "rows", accepts, NULL, NULL, 1, { { lm_cuda_one, run } }, NULL }, {} };
-}
+LM_CUDA_ALONE(rows, "rows", accepts, run, NULL, NULL)

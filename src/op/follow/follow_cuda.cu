@@ -26,4 +26,4 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     const bool early = c->dev && c->dev->features & LM_CUDA_SM90;
     return lm_launch_early(follow, a, dim3(LM_CUDA_GRID(a.n, 256)), 256, 0, 1, early, LM_CUDA_STREAM(scratch));
 }
-LM_CUDA_ONE(follow, "follow/cuda", accepts, run)
+LM_CUDA_ALONE(follow, "follow/cuda", accepts, run, NULL, NULL)

@@ -9,4 +9,4 @@ static lm_err run(const lm_call *c, int64_t t, void *st) {
     (void)t;
     return static_cast<const lm_gelu_p *>(c->p)->tanh ? lm_ew_run<1, 1>(c, st, by_tanh()) : lm_ew_run<1, 1>(c, st, by_erf());
 }
-LM_CUDA_ONE(gelu, "gelu/cuda", lm_cuda_accepts_any, run)
+LM_CUDA_ALONE(gelu, "gelu/cuda", lm_cuda_accepts_any, run, NULL, NULL)

@@ -63,4 +63,4 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!a.n) return LM_OK;
     return c->out[0].dtype == LM_F16 ? with<true>(a, LM_CUDA_STREAM(scratch)) : with<false>(a, LM_CUDA_STREAM(scratch));
 }
-LM_CUDA_ONE(kv_write, "kv_write", accepts, run)
+LM_CUDA_ALONE(kv_write, "kv_write", accepts, run, NULL, NULL)

@@ -50,4 +50,4 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     LM_ROW_LAUNCH(in_regs, plain, a, wide, a.d, LM_CUDA_STREAM(scratch));
 }
 static bool accepts(const lm_call *c) { return lm_cuda_accepts(c, 7, 1) && lm_is_contig(&c->out[1]) && lm_is_contig(&c->out[2]); }
-LM_CUDA_ONE(layernorm, "layernorm/cuda", accepts, run)
+LM_CUDA_ALONE(layernorm, "layernorm/cuda", accepts, run, NULL, NULL)

@@ -141,4 +141,4 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     if (!g.acc && c->shared && lm_cuda_gemm_shares(c->dev, &g)) return lm_cuda_gemm_share(c->dev, &g, NULL, c->shared, LM_CUDA_STREAM(scratch));
     return lm_cuda_gemm_run(c->dev, &g, c->shared, LM_CUDA_STREAM(scratch));
 }
-LM_CUDA_ONE_SHARED(matmul, "matmul/cuda", lm_matmul_cuda_accepts, run, shared)
+LM_CUDA_ALONE(matmul, "matmul/cuda", lm_matmul_cuda_accepts, run, shared, NULL)

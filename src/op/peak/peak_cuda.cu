@@ -144,4 +144,4 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
 static size_t shared(const lm_call *c) {
     return static_cast<size_t>(c->in[0].dim[0] * lm_ceil_div(c->in[0].dim[1], static_cast<int64_t>(LM_PEAK_TILE))) * sizeof(float2);
 }
-LM_CUDA_ONE_SHARED(peak, "peak/cuda", lm_peak_accepts, run, shared)
+LM_CUDA_ALONE(peak, "peak/cuda", lm_peak_accepts, run, shared, NULL)

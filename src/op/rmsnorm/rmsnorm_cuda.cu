@@ -60,7 +60,7 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     LM_ROW_LAUNCH(in_regs, plain, a, wide, d, LM_CUDA_STREAM(scratch));
 }
 static bool accepts(const lm_call *c) { return lm_cuda_accepts(c, 1 | 2, 1) && lm_is_contig(&c->out[1]); }
-LM_CUDA_ONE(rmsnorm, "rmsnorm/cuda", accepts, run)
+LM_CUDA_ALONE(rmsnorm, "rmsnorm/cuda", accepts, run, NULL, NULL)
 #ifndef LM_F16_ROWS
 /* ---- 0 y=rmsnorm(x,w) 1 z=gather(y,i) ---- */
 static args picked_of(const lm_call *const *c) {

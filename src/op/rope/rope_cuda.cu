@@ -54,4 +54,4 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     } else if (n) turn<<<LM_CUDA_GRID(n, 256), 256, 0, LM_CUDA_STREAM(scratch)>>>(a);
     return lm_cuda_launched();
 }
-LM_CUDA_ONE(rope, "rope/cuda", accepts, run)
+LM_CUDA_ALONE(rope, "rope/cuda", accepts, run, NULL, NULL)

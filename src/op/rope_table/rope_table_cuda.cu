@@ -36,4 +36,4 @@ static lm_err run(const lm_call *c, int64_t tile, void *scratch) {
     }
     return lm_launch_early(table, a, dim3(LM_CUDA_GRID(a.rows * a.n, 256)), 256, 0, 1, c->dev && c->dev->features & LM_CUDA_SM90, LM_CUDA_STREAM(scratch));
 }
-LM_CUDA_ONE_SHARED(rope_table, "rope_table/cuda", accepts, run, shared)
+LM_CUDA_ALONE(rope_table, "rope_table/cuda", accepts, run, shared, NULL)
