@@ -4,7 +4,6 @@
 #include "cmd/cmd_bench.h"
 #include "cmd/cmd_text.h"
 
-static const char *const gathers[] = { "auto", "again", "once", NULL };              /* lm_gather_kind */
 #define O(f) offsetof(lm_bench_opts, f)
 static const lm_opt rows[] = {
     LM_CLI_COMMON(lm_bench_opts),
@@ -30,7 +29,7 @@ static const lm_opt rows[] = {
     { LM_OPT_BOOL, "ops", O(ops), "false", 0, 0, NULL, NULL, "infer, train: seconds by operation, too" },
     { LM_OPT_BOOL, "deterministic", O(deterministic), "false", 0, 0, NULL, NULL, "infer: as --deterministic of `loam run`" },
     { LM_OPT_STR, "optim", O(optim), "adamw", 0, 0, NULL, "NAME", "train: adamw, or muon as in optim.name of `loam train`" },
-    { LM_OPT_ENUM, "gather", O(gather), "auto", 0, 0, gathers, "WHEN", "train: as train.gather: auto, again or once" },
+    { LM_OPT_ENUM, "gather", O(gather), "auto", 0, 0, lm_gather_names, "WHEN", "train: as train.gather: auto, again or once" },
     { LM_OPT_INT, "recompute", O(recompute), "-1", -1, 4097, NULL, "N", "train: as train.recompute" },
     { LM_OPT_BOOL, "again", O(again), "false", 0, 0, NULL, NULL, "ceilings: measure again instead of reading what was kept" },
     LM_OPT_ROW_END

@@ -88,6 +88,8 @@ int lm_graph_n_nodes(const lm_graph *g);
 lm_node *lm_graph_node(const lm_graph *g, int i);
 int lm_graph_n_values(const lm_graph *g);
 lm_value *lm_graph_value(const lm_graph *g, int i);
+/* How many inputs of nodes not marked dead v is, live or not; counted as the graph grows, so asking for every gradient costs one walk. */
+int lm_graph_readers(lm_graph *g, const lm_value *v);
 lm_value *lm_graph_find(lm_graph *g, lm_vkind kind, const char *name);     /* an input or a state; NULL if there is none */
 int lm_graph_n_outputs(const lm_graph *g);
 lm_value *lm_graph_output_at(const lm_graph *g, int i, const char **name);

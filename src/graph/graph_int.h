@@ -20,6 +20,4 @@ bool lm_type_same(const lm_type *a, const lm_type *b);
 /* Per node: does an output, a state or an effect need it? Per value: how many inputs of live nodes and outputs it is. Arrays in the graph's arena. */
 lm_err lm_graph_live(lm_graph *g, bool **live);
 lm_err lm_graph_uses(lm_graph *g, int **uses);
-/* How many inputs of nodes not marked dead v is, live or not; counted as the graph grows, so asking for every gradient costs one walk. */
-int lm_graph_readers(lm_graph *g, const lm_value *v);
 #endif

@@ -2,7 +2,7 @@
 #include "optim/optim.h"
 #include "train/run.h"
 static const char *const dtypes[] = { "f32", "bf16", "fp8", "bf16_pure", NULL }, *const schedules[] = { "constant", "linear", "cosine", "wsd", NULL };
-static const char *const gathers[] = { "auto", "again", "once", NULL };                                /* lm_gather_kind */
+const char *const lm_gather_names[] = { "auto", "again", "once", NULL };
 #define O(field) offsetof(lm_run_cfg, field)
 const lm_opt lm_run_options[] = {
     { LM_OPT_STR, "out", O(out), "run", 0, 0, NULL, "DIR", "folder for everything the run writes" },
@@ -55,7 +55,7 @@ const lm_opt lm_run_options[] = {
       "recompute activations until the step fits; 0 = no limit" },
     { LM_OPT_INT, "train.recompute", O(train.recompute), "-1", -1, 4097, NULL, "N",
       "0 none, 1 cheap operations, 1+k also k whole layers; -1 = 1, or as the budget needs" },
-    { LM_OPT_ENUM, "train.gather", O(train.gather), "auto", 0, 0, gathers, "WHEN",
+    { LM_OPT_ENUM, "train.gather", O(train.gather), "auto", 0, 0, lm_gather_names, "WHEN",
       "fsdp: what was gathered for the forward is gathered again for the backward, or once and kept; auto = kept where a device has room" },
     { LM_OPT_INT, "train.timeout", O(train.timeout), "600", 0, 1ll << 30, NULL, "SECONDS",
       "how long a rank waits for the others before it gives up; 0 = for ever" },

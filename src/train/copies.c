@@ -125,8 +125,7 @@ void lm_copies_half(lm_trainer *t, lm_graph *g, int i, lm_value *grad) {
     for (int k = 0; t->copy && t->copy[i].n && k < t->n_param; k++)
         if (t->copy[k].n && t->copy[k].lead == i) { t->param[k].grad = LM_F32; t->param[k].squares = NULL; t->param[k].n_squares = 0; }
     if (!t->copy || !t->copy[i].n || t->o.mm == LM_F32 || t->o.accum > 1 || lm_trainer_ranks(t) > 1 || !n || !n->op->mm_at || n->n_out != 1) return;
-    for (int k = 0; k < lm_graph_n_nodes(g); k++)                    /* a gradient that something reads stays as it is */
-        for (int q = 0; q < lm_graph_node(g, k)->n_in; q++) if (lm_graph_node(g, k)->in[q] == grad) return;
+    if (lm_graph_readers(g, grad)) return;                            /* a gradient that something reads stays as it is */
     const bool e4m3 = t->o.mm == LM_F8_E4M3 && lm_fp8_half(n, t->o.dev);
     lm_call_of(n, &c);
     c.out[0].dtype = LM_BF16; c.acc = 1;

@@ -176,10 +176,9 @@ lm_err lm_trainer_init(lm_ctx *ctx, const lm_cfg *cfg, lm_store *store, uint64_t
 static lm_err scatter(lm_trainer *t, lm_graph *g, lm_value *state, lm_value *v, bool root) {
     lm_node *n = v->node;
     if (root && n && n->backward && !n->acc && !strcmp(n->op->name, "add") && n->in[0]->type.dim[0] == v->type.dim[0] &&
-        n->in[1]->type.rank == v->type.rank) {
-        int uses = 0;
-        for (int i = 0; i < lm_graph_n_nodes(g); i++) for (int k = 0; k < lm_graph_node(g, i)->n_in; k++) uses += lm_graph_node(g, i)->in[k] == v;
-        if (!uses) { LM_TRY(scatter(t, g, state, n->in[0], true)); return scatter(t, g, state, n->in[1], true); }
+        n->in[1]->type.rank == v->type.rank && !lm_graph_readers(g, v)) {
+        LM_TRY(scatter(t, g, state, n->in[0], true));
+        return scatter(t, g, state, n->in[1], true);
     }
     lm_graph_set_phase(g, true);
     lm_value *s = lm_reduce_scatter(g, v, lm_trainer_ranks(t));
@@ -204,9 +203,7 @@ static lm_value *grad_state(lm_trainer *t, lm_graph *g, int i) {
 static void half_grad(const lm_trainer *t, lm_graph *g, lm_value *grad) {
     const lm_node *n = grad->node;
     lm_call c;
-    if (t->o.mm != LM_BF16 || !t->o.dev_comm || !t->o.dev_comm->reduce_scatter_half || !n || !n->op->mm_at || n->n_out != 1) return;
-    for (int k = 0; k < lm_graph_n_nodes(g); k++)
-        for (int q = 0; q < lm_graph_node(g, k)->n_in; q++) if (lm_graph_node(g, k)->in[q] == grad) return;
+    if (t->o.mm != LM_BF16 || !t->o.dev_comm || !t->o.dev_comm->reduce_scatter_half || !n || !n->op->mm_at || n->n_out != 1 || lm_graph_readers(g, grad)) return;
     lm_call_of(n, &c);
     c.out[0].dtype = LM_BF16;
     if (lm_kernel_choose(n->op, &c, LM_DEV_CUDA, t->o.dev->features)) grad->type.dtype = LM_BF16;

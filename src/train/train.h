@@ -22,6 +22,7 @@
 
 /* fsdp: are matrices gathered for the forward gathered again for the backward? AUTO: on a device with room they stay. The bits are the same. */
 typedef enum { LM_GATHER_AUTO, LM_GATHER_AGAIN, LM_GATHER_ONCE } lm_gather_kind;
+extern const char *const lm_gather_names[];                                 /* NULL-terminated */
 typedef enum { LM_MESH_SINGLE, LM_MESH_DP, LM_MESH_ZERO1, LM_MESH_ZERO2, LM_MESH_FSDP } lm_mesh_kind;      /* mesh.c */
 typedef struct {
     int64_t batch, seq;                      /* sequences per micro-batch on this rank, tokens per sequence */
